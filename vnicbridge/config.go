@@ -1,0 +1,150 @@
+package vnicbridge
+
+import (
+	"net/netip"
+)
+
+// Config is the whole configuration of a data plane: plain data, the same that
+// stands in Caddy's JSON under apps.vnic.
+type Config struct {
+	// The isolated networks inside this machine, by name.
+	Segments map[string]*Segment `json:"segments,omitempty"`
+
+	// The outside faces of this machine, by name: each joins one NIC, and the
+	// pseudo address that it answers for, to segments.
+	Bridges map[string]*Bridge `json:"bridges,omitempty"`
+
+	// How packets are carried: "auto" (default), "kernel" or "userspace".
+	Datapath Datapath `json:"datapath,omitempty"`
+
+	// The most flows that are kept at once. Memory is bounded by it: see
+	// [FlowBytes]. Default: 1048576.
+	MaxFlows int `json:"max_flows,omitempty"`
+}
+
+// Segment is one isolated network inside the machine, with its own VNIC.
+type Segment struct {
+	// The VNIC's device name, at most 15 bytes. Default: "vnic-" and the
+	// segment's name.
+	Interface string `json:"interface,omitempty"`
+
+	// The VNIC's address with the prefix length of the segment's network, as in
+	// 192.168.50.1/24. Exactly one IPv4 address for now.
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+
+	// The VNIC's MAC address. Default: a locally administered one that depends
+	// on the interface's name only, so that it is the same at every start.
+	MAC MAC `json:"mac,omitzero"`
+
+	// The addresses under which the segment sees remote hosts. Default: every
+	// other host address of the segment's network, at most [MaxAliases].
+	Aliases AddrRange `json:"aliases,omitzero"`
+
+	// What may enter, as in "tcp/80", "udp/5000-5010" or "any". Default: the
+	// ports that listeners opened through [Plane.OpenPort]. ICMP echo requests
+	// always enter.
+	Ports []PortRange `json:"ports,omitempty"`
+
+	// Where the segment may open flows to: "off", or "gateway" (default; the
+	// bridge's gateway under its alias, as in the paper).
+	Egress Egress `json:"egress,omitempty"`
+}
+
+// Bridge joins one NIC to segments, under one pseudo address.
+type Bridge struct {
+	// The NIC's device name.
+	NIC string `json:"nic,omitempty"`
+
+	// The pseudo address with the prefix length of the NIC's network, as in
+	// 192.168.1.2/24. Exactly one IPv4 address for now.
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+
+	// The router on the NIC's network, by which hosts off the link are reached.
+	// Without one only hosts on the link are.
+	Gateway netip.Addr `json:"gateway,omitzero"`
+
+	// The steer rules: the first that matches a new flow gives its segment.
+	Steer []Rule `json:"steer,omitempty"`
+
+	// How a segment is chosen for the flows that no steer rule matched.
+	LBPolicy *Policy `json:"lb_policy,omitempty"`
+
+	// What a flow gets for which there is no segment: "reject" (default; TCP RST
+	// or ICMP port unreachable) or "drop".
+	OnNoSegment OnNoSegment `json:"on_no_segment,omitempty"`
+}
+
+// Rule steers the new flows that match it to a segment. The values of one
+// matcher are alternatives; all the matchers that are set must match.
+type Rule struct {
+	// The segment that matching flows get.
+	Segment string `json:"segment,omitempty"`
+
+	// Networks of the client's address.
+	Clients []netip.Prefix `json:"clients,omitempty"`
+
+	// Destination ports, as in "tcp/80" or "udp/5000-5010".
+	Ports []PortRange `json:"ports,omitempty"`
+
+	// Protocols: "tcp", "udp", "icmp".
+	Protocols []Protocol `json:"protocols,omitempty"`
+}
+
+// Policy chooses among segments for a new flow.
+type Policy struct {
+	// "first": the first available segment in order (active/standby);
+	// "round_robin": each available segment in turn.
+	Policy PolicyName `json:"policy,omitempty"`
+
+	// The segments to choose from, in order.
+	Segments []string `json:"segments,omitempty"`
+}
+
+// Datapath names a way of carrying packets.
+type Datapath string
+
+// The data paths.
+const (
+	DatapathAuto      Datapath = "auto"      // the best that this machine can do
+	DatapathKernel    Datapath = "kernel"    // eBPF on the devices
+	DatapathUserspace Datapath = "userspace" // AF_PACKET and TAP in this process
+)
+
+// Egress says where a segment may open flows to.
+type Egress string
+
+// The egress modes.
+const (
+	EgressOff     Egress = "off"     // nowhere
+	EgressGateway Egress = "gateway" // the gateway of its bridge, under the gateway's alias
+)
+
+// OnNoSegment says what a flow gets for which there is no segment.
+type OnNoSegment string
+
+// The answers to a flow without a segment.
+const (
+	Reject OnNoSegment = "reject" // TCP RST, or ICMP port unreachable
+	Drop   OnNoSegment = "drop"   // silence
+)
+
+// PolicyName names a load-balancing policy.
+type PolicyName string
+
+// The load-balancing policies.
+const (
+	PolicyFirst      PolicyName = "first"
+	PolicyRoundRobin PolicyName = "round_robin"
+)
+
+// Limits and defaults of a configuration.
+const (
+	// DefaultMaxFlows bounds the flow table when the configuration does not.
+	DefaultMaxFlows = 1 << 20
+	// MaxAliases is the most aliases that one segment can have: each is a
+	// permanent neighbour in the kernel's table.
+	MaxAliases = 1 << 16
+	// MaxInterfaceName is the longest device name in bytes (IFNAMSIZ-1 in
+	// include/uapi/linux/if.h).
+	MaxInterfaceName = 15
+)

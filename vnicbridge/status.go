@@ -1,0 +1,52 @@
+package vnicbridge
+
+import "net/netip"
+
+// Status is a snapshot of a [Plane], for people and programs to read.
+type Status struct {
+	Datapath Datapath                 `json:"datapath"`  // the one in use
+	Flows    int                      `json:"flows"`     // in the table now
+	MaxFlows int                      `json:"max_flows"` // the bound
+	Segments map[string]SegmentStatus `json:"segments"`
+	Bridges  map[string]BridgeStatus  `json:"bridges"`
+}
+
+// SegmentStatus is what a segment is and what it did.
+type SegmentStatus struct {
+	Interface string         `json:"interface"`
+	Addresses []netip.Prefix `json:"addresses"`
+	MAC       MAC            `json:"mac"`
+	Aliases   AddrRange      `json:"aliases"`
+	Ports     []PortRange    `json:"ports"` // what may enter now
+	Egress    Egress         `json:"egress"`
+	Counters
+}
+
+// BridgeStatus is what a bridge is and what it did.
+type BridgeStatus struct {
+	NIC        string         `json:"nic"`
+	Up         bool           `json:"up"` // the NIC has a carrier and is administratively up
+	MAC        MAC            `json:"mac"`
+	Addresses  []netip.Prefix `json:"addresses"`
+	Gateway    netip.Addr     `json:"gateway,omitzero"`
+	GatewayMAC MAC            `json:"gateway_mac,omitzero"` // once it is resolved
+	Policy     *Policy        `json:"lb_policy,omitempty"`
+	Counters
+}
+
+// Counters count since the device was made. "In" is from the network's side for
+// a NIC (towards us), and from the segment's side for a VNIC (out of the
+// segment).
+type Counters struct {
+	Flows    int               `json:"flows"`     // in the table now
+	NewFlows uint64            `json:"new_flows"` // admitted so far
+	Packets  Traffic           `json:"packets"`
+	Bytes    Traffic           `json:"bytes"` // of Ethernet frames, without offload headers
+	Drops    map[string]uint64 `json:"drops"` // of packets that came in, by reason
+}
+
+// Traffic is a count for each direction.
+type Traffic struct {
+	In  uint64 `json:"in"`  // came in by the device
+	Out uint64 `json:"out"` // was sent out by the device
+}
