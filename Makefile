@@ -1,0 +1,45 @@
+# caddy-vnic. `make lab` shows the system at work, `make test` proves it.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+# Run by its version, verified by the checksum database, and so kept out of go.mod.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# What the tests run beside Go. nginx is a server on a VNIC; the rest are
+# clients, hostile senders and witnesses.
+TEST_TOOLS := gcc libc-dev nginx tcpdump tshark ip route ping curl nft wrk hping3 ethtool nmap setpriv
+
+.PHONY: help lab test build check fmt clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+lab: build ## build, then play the paper's network in network namespaces and report
+	bin/caddy vnic lab
+
+test: ## check the code and run every test: unit, fuzz seeds, end to end (as root)
+	@[ "$$(id -u)" = 0 ] || { \
+		echo 'make test: the end-to-end tests make network namespaces and raw sockets, which needs root:' >&2; \
+		echo '    sudo env "PATH=$$PATH" make test' >&2; \
+		echo 'As an ordinary user, make check and make lab work.' >&2; exit 1; }
+	@scripts/need 'the tests' go ca-certificates $(TEST_TOOLS)
+	@$(MAKE) --no-print-directory check
+	CGO_ENABLED=1 go test -race -vet=off -count=1 -json ./... | go run ./cmd/conformance docs/conformance.md
+
+build: ## build bin/caddy: Caddy, its standard modules and caddy-vnic
+	@scripts/need 'the build' go ca-certificates
+	CGO_ENABLED=0 go build -o bin/caddy ./cmd/caddy
+
+check: build ## gofmt, go vet and staticcheck
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { \
+		echo "make check: not gofmt'ed, run make fmt:" >&2; echo "$$unformatted" >&2; exit 1; }
+	CGO_ENABLED=0 go vet ./...
+	CGO_ENABLED=0 go run $(STATICCHECK) ./...
+
+fmt: ## format the Go code and Caddyfile.example
+	gofmt -w .
+	CGO_ENABLED=0 go run ./cmd/caddy fmt --overwrite Caddyfile.example
+
+clean: ## remove what the other targets made
+	rm -rf bin build lab-captures
