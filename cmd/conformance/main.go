@@ -1,0 +1,54 @@
+// Command conformance turns a test run into a verdict on the contract.
+//
+//	go test -json ./... | conformance docs/conformance.md
+//
+// It reads the JSON event stream of `go test -json` from standard input and
+// prints what go test itself would print, with a line for each slow test on the
+// way. Then it holds the run against the page: every row of the contract must be
+// there, and every test that a row names must have passed on every data path in
+// force. It exits with status 1 when a row is not held, when anything failed to
+// build or to pass, and when a test was skipped: a skipped test proves nothing.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: go test -json ./... | conformance docs/conformance.md")
+		os.Exit(2)
+	}
+	if err := run(os.Args[1], os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		os.Exit(1)
+	}
+}
+
+// run copies the test run to out in human-readable form and ends with the
+// verdict. The error says how many problems were listed.
+func run(pagePath string, events io.Reader, out io.Writer) error {
+	text, err := os.ReadFile(pagePath)
+	if err != nil {
+		return err
+	}
+	p, err := parsePage(string(text))
+	if err != nil {
+		return fmt.Errorf("%s: %w", pagePath, err)
+	}
+	r, err := readRun(events, out)
+	if err != nil {
+		return fmt.Errorf("reading the test run: %w", err)
+	}
+	problems := append(r.problems(), p.problems(r)...)
+	for _, problem := range problems {
+		fmt.Fprintln(out, "conformance:", problem)
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("not held; problems listed above: %d", len(problems))
+	}
+	fmt.Fprintln(out, "conformance:", p.summary())
+	return nil
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// pageText writes a page that carries the whole contract, with the cells given
+// for some rows.
+func pageText(datapaths string, heldBy map[string]string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Data paths in force: %s.\n\n| # | rule | held by |\n|---|---|---|\n", datapaths)
+	for _, id := range contractIDs() {
+		cell := heldBy[id]
+		if cell == "" {
+			cell = "not yet: later."
+		}
+		fmt.Fprintf(&b, "| %s | a rule | %s |\n", id, cell)
+	}
+	return b.String()
+}
+
+// TestVerdict holds recorded runs (go test -json of small packages) against pages.
+func TestVerdict(t *testing.T) {
+	const held = "1 rows held on userspace, 29 to come"
+	tests := []struct {
+		name      string
+		recording string
+		datapaths string
+		rows      map[string]string
+		fails     bool
+		prints    []string
+		hides     []string
+	}{
+		{
+			name: "held", recording: "pass", rows: map[string]string{"A1": "`vnicbridge.TestARP`, `vnicbridge.TestSlow`"},
+			prints: []string{
+				"\nok  \texample.com/m/vnicbridge\t1.103s\n",
+				"?   \texample.com/m/empty\t[no test files]\n",
+				"--- PASS: vnicbridge.TestSlow (1.10s)\n",
+				held,
+			},
+			hides: []string{"quiet", "=== RUN", "PASS: TestARP", "\nPASS\n"},
+		},
+		{
+			name: "held in part counts as to come", recording: "pass",
+			rows:   map[string]string{"A1": "`vnicbridge.TestARP`", "A5": "`vnicbridge.TestSlow`, not yet: the whole pool"},
+			prints: []string{held},
+		},
+		{
+			name: "a part that is claimed must pass too", recording: "pass", fails: true,
+			rows:   map[string]string{"A5": "`vnicbridge.TestGone`; not yet: the whole pool"},
+			prints: []string{"row A5: vnicbridge.TestGone/userspace did not run"},
+			hides:  []string{"rows held"},
+		},
+		{
+			name: "the test of another package", recording: "pass", fails: true,
+			rows:   map[string]string{"A1": "`integration.TestARP`"},
+			prints: []string{"row A1: integration.TestARP/userspace did not run"},
+		},
+		{
+			name: "a data path on which the test did not run", recording: "pass", datapaths: "`kernel` and `userspace`", fails: true,
+			rows:   map[string]string{"A1": "`vnicbridge.TestARP`"},
+			prints: []string{"row A1: vnicbridge.TestARP/kernel did not run"},
+			hides:  []string{"TestARP/userspace did not run"},
+		},
+		{
+			name: "a failing test", recording: "fail", fails: true,
+			rows: map[string]string{"A1": "`integration.TestPing`", "A2": "`integration.TestFine`"},
+			prints: []string{
+				"no reply from 192.168.1.2\n",
+				"--- FAIL: TestPing",
+				"FAIL\texample.com/m/integration\t0.002s\n",
+				"conformance: integration.TestPing failed\n",
+				"row A1: integration.TestPing/userspace failed\n",
+			},
+			hides: []string{"quiet", "TestFine"},
+		},
+		{
+			name: "a skipped test, of no row", recording: "skip", fails: true,
+			prints: []string{"no tcpdump\n", "conformance: skips.TestCapture/userspace was skipped\n"},
+		},
+		{
+			name: "a panic", recording: "panic", fails: true,
+			prints: []string{"panic: boom", "panics/a_test.go:3", "conformance: panics.TestBoom failed\n"},
+		},
+		{
+			name: "a package that does not build", recording: "build", fails: true,
+			prints: []string{"broken/a_test.go:3:28: undefined: undefined\n", "[build failed]", "conformance: package example.com/m/broken failed\n"},
+		},
+		{
+			name: "a run cut short", recording: "killed", fails: true,
+			rows:   map[string]string{"A1": "`vnicbridge.TestSlow`"},
+			prints: []string{"row A1: vnicbridge.TestSlow/userspace did not finish\n"},
+		},
+		{
+			name: "no run at all", recording: "empty", fails: true,
+			prints: []string{"conformance: no test ran\n"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.datapaths == "" {
+				tt.datapaths = "`userspace`"
+			}
+			pagePath := filepath.Join(t.TempDir(), "page.md")
+			if err := os.WriteFile(pagePath, []byte(pageText(tt.datapaths, tt.rows)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			recording, err := os.Open(filepath.Join("testdata", tt.recording+".json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer recording.Close()
+
+			var out strings.Builder
+			if err := run(pagePath, recording, &out); (err != nil) != tt.fails {
+				t.Errorf("error %v, want one: %v", err, tt.fails)
+			}
+			for _, want := range tt.prints {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("did not print %q", want)
+				}
+			}
+			for _, unwanted := range tt.hides {
+				if strings.Contains(out.String(), unwanted) {
+					t.Errorf("printed %q", unwanted)
+				}
+			}
+			if t.Failed() {
+				t.Log("printed:\n" + out.String())
+			}
+		})
+	}
+}
+
+// TestPageErrors gives pages that must be refused, lest a row goes unnoticed.
+func TestPageErrors(t *testing.T) {
+	good := pageText("`userspace`", nil)
+	replaceRow := func(id, with string) string {
+		return strings.Replace(good, "| "+id+" | a rule | not yet: later. |\n", with, 1)
+	}
+	tests := []struct{ name, page, want string }{
+		{"no data paths", strings.Replace(good, "Data paths", "Paths", 1), "Data paths in force"},
+		{"unquoted data path", pageText("userspace", nil), "no data path is in force"},
+		{"missing row", replaceRow("F12", ""), "row F12 is missing"},
+		{"row twice", replaceRow("A2", "| A1 | a rule | not yet: later. |\n"), "row A1 stands twice"},
+		{"unknown row", replaceRow("A2", "| A8 | a rule | not yet: later. |\n"), "row A8 is not in the contract"},
+		{"no reason", replaceRow("A2", "| A2 | a rule | not yet |\n"), "row A2: not yet, without a reason"},
+		{"empty cell", replaceRow("A2", "| A2 | a rule | |\n"), "row A2: no test"},
+		{"not a test", replaceRow("A2", "| A2 | a rule | `vnicbridge.ARP` |\n"), `"vnicbridge.ARP" does not name a test`},
+		{"too few cells", replaceRow("A2", "| A2 | a rule |\n"), "row A2 has 2 cells"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := parsePage(tt.page); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestConformancePage reads the project's own page: the contract is whole.
+func TestConformancePage(t *testing.T) {
+	text, err := os.ReadFile("../../docs/conformance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parsePage(string(text)); err != nil {
+		t.Error(err)
+	}
+}
