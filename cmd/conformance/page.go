@@ -46,7 +46,7 @@ type testRef struct{ pkg, test string }
 func (t testRef) String() string { return t.pkg + "." + t.test }
 
 var (
-	datapathsLine = regexp.MustCompile("(?m)^Data paths in force: (.+)\\.$")
+	datapathsLine = regexp.MustCompile(`(?m)^Data paths in force: (.+)\.$`)
 	codeSpan      = regexp.MustCompile("`([^`]*)`")
 	rowID         = regexp.MustCompile(`^[A-Z]\d+$`)
 	testName      = regexp.MustCompile(`^([a-z][a-z0-9]*)\.(Test\w+)$`)
@@ -59,7 +59,7 @@ func parsePage(text string) (*page, error) {
 	p := new(page)
 	line := datapathsLine.FindStringSubmatch(text)
 	if line == nil {
-		return nil, errors.New("no line of the form: Data paths in force: `userspace`.")
+		return nil, errors.New("no line that begins with Data paths in force: and ends with a full stop")
 	}
 	for _, span := range codeSpan.FindAllStringSubmatch(line[1], -1) {
 		p.datapaths = append(p.datapaths, span[1])
