@@ -1,0 +1,134 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+)
+
+// The addresses of the paper's network. The MAC addresses are those of its
+// figures 12 to 15.
+var (
+	PC1Addr       = netip.MustParseAddr("192.168.10.2")
+	RouterLANAddr = netip.MustParseAddr("192.168.10.1")
+	RouterAddr    = netip.MustParseAddr("192.168.1.1")
+	PseudoAddr    = netip.MustParseAddr("192.168.1.2")
+
+	RouterMAC = net.HardwareAddr{0x00, 0x24, 0xa5, 0x57, 0xe6, 0xe8}
+	NICMAC    = net.HardwareAddr{0xb0, 0xc7, 0x45, 0xf5, 0xde, 0x2d}
+)
+
+// The devices of the paper's network: the one of PC1, the router's two sides,
+// and the server's NIC.
+const (
+	PC1Device       = "eth0"
+	RouterLANDevice = "lan"
+	RouterWANDevice = "wan"
+	NICDevice       = "nic0"
+)
+
+// PaperNetwork is the network of the paper's Fig-1:
+//
+//	PC1 192.168.10.2 ── 192.168.10.1 router 192.168.1.1 ── nic0 (no address) server
+type PaperNetwork struct {
+	*Network
+	PC1, Router, Server *Host
+
+	// Neighbours are further hosts on the link between router and server.
+	Neighbours []*Host
+}
+
+// PaperOptions vary the paper's network.
+type PaperOptions struct {
+	NAT        bool // the router gives its own address to what it forwards to the server
+	NoOffloads bool // no checksum or segmentation offload on any link
+	Neighbours int  // hosts 192.168.1.11, .12 and so on, joined to router and server by a switch; at most 200
+}
+
+// NewPaperNetwork builds the paper's network under a name that must be free.
+// The caller closes it.
+func NewPaperNetwork(name string, opts PaperOptions) (*PaperNetwork, error) {
+	network, err := NewNetwork(name)
+	if err != nil {
+		return nil, err
+	}
+	p := &PaperNetwork{Network: network}
+	if err := p.build(opts); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+func (p *PaperNetwork) build(opts PaperOptions) error {
+	for _, h := range []struct {
+		name string
+		host **Host
+	}{{"pc1", &p.PC1}, {"router", &p.Router}, {"server", &p.Server}} {
+		host, err := p.NewHost(h.name)
+		if err != nil {
+			return err
+		}
+		*h.host = host
+	}
+	err := p.link(opts.NoOffloads,
+		Port{Host: p.PC1, Device: PC1Device, Address: netip.PrefixFrom(PC1Addr, 24)},
+		Port{Host: p.Router, Device: RouterLANDevice, Address: netip.PrefixFrom(RouterLANAddr, 24)})
+	if err != nil {
+		return err
+	}
+	if err := p.linkServer(opts); err != nil {
+		return err
+	}
+	if err := p.PC1.DefaultRoute(RouterLANAddr); err != nil {
+		return err
+	}
+	if err := p.Router.Sysctl("net/ipv4/ip_forward", "1"); err != nil {
+		return err
+	}
+	if opts.NAT {
+		return p.Router.Masquerade(RouterWANDevice)
+	}
+	return nil
+}
+
+// linkServer joins router and server, by a cable or, where they have
+// neighbours, by a switch.
+func (p *PaperNetwork) linkServer(opts PaperOptions) error {
+	ports := []Port{
+		{Host: p.Router, Device: RouterWANDevice, MAC: RouterMAC, Address: netip.PrefixFrom(RouterAddr, 24)},
+		{Host: p.Server, Device: NICDevice, MAC: NICMAC},
+	}
+	if opts.Neighbours == 0 {
+		return p.link(opts.NoOffloads, ports[0], ports[1])
+	}
+	for i := range opts.Neighbours {
+		host, err := p.NewHost(fmt.Sprintf("host%d", i+1))
+		if err != nil {
+			return err
+		}
+		p.Neighbours = append(p.Neighbours, host)
+		address := netip.AddrFrom4([4]byte{192, 168, 1, byte(11 + i)})
+		ports = append(ports, Port{Host: host, Device: "eth0", Address: netip.PrefixFrom(address, 24)})
+	}
+	lan, err := p.NewHost("switch")
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, port := range ports {
+		name := "to-" + port.Host.name
+		if err := p.link(opts.NoOffloads, port, Port{Host: lan, Device: name}); err != nil {
+			return err
+		}
+		names = append(names, name)
+	}
+	return lan.Bridge("br0", names...)
+}
+
+func (p *PaperNetwork) link(noOffloads bool, a, b Port) error {
+	if err := p.Link(a, b); err != nil || !noOffloads {
+		return err
+	}
+	return errors.Join(a.Host.SetOffloads(a.Device, false), b.Host.SetOffloads(b.Device, false))
+}
