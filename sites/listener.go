@@ -1,0 +1,91 @@
+package sites
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// listener is one configuration's share of a stream.
+type listener struct {
+	sockets   *Sockets
+	stream    *stream
+	local     netip.AddrPort
+	keepAlive net.KeepAliveConfig
+	release   func()
+
+	handed    chan accepted
+	closed    chan struct{}
+	closeOnce sync.Once
+}
+
+// Accept waits for a connection. Its RemoteAddr is the real client's.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case <-l.closed: // a closed listener takes nothing, even if it could
+		return nil, l.closedError()
+	default:
+	}
+	var a accepted
+	select {
+	case a = <-l.handed:
+	case a = <-l.stream.common:
+	case <-l.closed:
+		return nil, l.closedError()
+	}
+	if a.err != nil {
+		return nil, a.err
+	}
+	return l.conn(a.conn.(*net.TCPConn)), nil
+}
+
+func (l *listener) conn(c *net.TCPConn) net.Conn {
+	if l.keepAlive.Enable {
+		// It fails on a connection that is dead already, which its server
+		// finds out by reading.
+		_ = c.SetKeepAliveConfig(l.keepAlive)
+	}
+	client, ok := l.sockets.plane.Client(vnicbridge.TCP, addrPort(c.LocalAddr()), addrPort(c.RemoteAddr()))
+	if !ok {
+		return c // from this host itself
+	}
+	return &conn{TCPConn: c, client: net.TCPAddrFromAddrPort(client)}
+}
+
+// Close wakes Accept. The socket closes with the last listener.
+func (l *listener) Close() error {
+	err := l.closedError()
+	l.closeOnce.Do(func() {
+		l.release()
+		close(l.closed)
+		err = l.sockets.drop(l)
+	})
+	return err
+}
+
+func (l *listener) Addr() net.Addr { return l.stream.socket.Addr() }
+
+func (l *listener) closedError() error {
+	return &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
+}
+
+// conn is a connection whose client is known. All else is the TCP connection's,
+// so that sendfile and splice go on working.
+type conn struct {
+	*net.TCPConn
+	client net.Addr
+}
+
+// RemoteAddr is the real client's address, not the alias.
+func (c *conn) RemoteAddr() net.Addr { return c.client }
+
+// keepAliveOf is the keep-alive that package net makes of a ListenConfig: on by
+// default.
+func keepAliveOf(cfg net.ListenConfig) net.KeepAliveConfig {
+	if !cfg.KeepAliveConfig.Enable && cfg.KeepAlive >= 0 {
+		return net.KeepAliveConfig{Enable: true, Idle: cfg.KeepAlive}
+	}
+	return cfg.KeepAliveConfig
+}

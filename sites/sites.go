@@ -1,0 +1,152 @@
+// Package sites opens the listeners of servers that live on a segment.
+//
+// Such a server is bound to the segment's own address, and sees its clients
+// under aliases. The listeners of this package show it the real clients instead,
+// keep the port enterable while they are open, and hand over to the listeners of
+// the next configuration without losing a connection.
+package sites
+
+import (
+	"context"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// Plane is what the listeners need of the data plane; *[vnicbridge.Plane] has it.
+type Plane interface {
+	// OpenPort lets a port of a segment be entered until release is called.
+	OpenPort(segment string, port vnicbridge.PortRange) (release func())
+	// Client is who is behind an alias.
+	Client(proto vnicbridge.Protocol, local, remote netip.AddrPort) (client netip.AddrPort, ok bool)
+	// Alias is the alias under which a segment reaches a client.
+	Alias(proto vnicbridge.Protocol, local, client netip.AddrPort) (alias netip.AddrPort, ok bool)
+}
+
+// Address is where a server listens.
+type Address struct {
+	Segment string         // the segment's name
+	Local   netip.AddrPort // the segment's own address, and a port other than 0
+}
+
+// Sockets are the sockets that this process has on its segments. There is one
+// for the whole process, because configurations share sockets while one takes
+// over from the other.
+type Sockets struct {
+	plane Plane
+
+	mu      sync.Mutex
+	streams map[netip.AddrPort]*stream
+	packets map[*packetConn]struct{}
+}
+
+// NewSockets returns an empty set of sockets on the segments of a data plane.
+func NewSockets(plane Plane) *Sockets {
+	return &Sockets{
+		plane:   plane,
+		streams: make(map[netip.AddrPort]*stream),
+		packets: make(map[*packetConn]struct{}),
+	}
+}
+
+// Listen opens a TCP listener. Listeners on one address may overlap: they share
+// one socket, and a connection goes to the newest one that is accepting.
+//
+// The listener goes on working when the VNIC is deleted and made again: a bound
+// socket outlives its address. Of cfg, Control acts when the socket is made, and
+// the keep-alive settings on each listener's own connections.
+func (s *Sockets) Listen(ctx context.Context, at Address, cfg net.ListenConfig) (net.Listener, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	shared, ok := s.streams[at.Local]
+	if !ok {
+		var err error
+		if shared, err = listenStream(ctx, at.Local, cfg); err != nil {
+			return nil, err
+		}
+		s.streams[at.Local] = shared
+	}
+	l := &listener{
+		sockets:   s,
+		stream:    shared,
+		local:     at.Local,
+		keepAlive: keepAliveOf(cfg),
+		release:   s.plane.OpenPort(at.Segment, onePort(vnicbridge.TCP, at.Local.Port())),
+		handed:    make(chan accepted),
+		closed:    make(chan struct{}),
+	}
+	shared.add(l)
+	return l, nil
+}
+
+// drop takes a listener from its socket, and closes the socket after its last.
+func (s *Sockets) drop(l *listener) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !l.stream.remove(l) {
+		return nil
+	}
+	delete(s.streams, l.local)
+	return l.stream.close()
+}
+
+// ListenPacket opens a UDP socket whose peers are the real clients. Sockets on
+// one address may overlap (SO_REUSEPORT). It does not give access to the socket
+// beneath for reading and writing, where the clients are aliases.
+func (s *Sockets) ListenPacket(ctx context.Context, at Address, cfg net.ListenConfig) (net.PacketConn, error) {
+	c := &packetConn{sockets: s, segment: at.Segment, cfg: reusable(cfg)}
+	if err := c.bind(ctx, at.Local); err != nil {
+		return nil, err
+	}
+	c.release = s.plane.OpenPort(at.Segment, onePort(vnicbridge.UDP, at.Local.Port()))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.packets[c] = struct{}{}
+	return c, nil
+}
+
+func (s *Sockets) forget(c *packetConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.packets, c)
+}
+
+// Readdress moves the open UDP sockets to the addresses that their segments have
+// now; addrOf gives them. TCP needs no such thing, as each configuration opens
+// its own listeners, but Caddy keeps one QUIC listener, known by the segment's
+// name, over all reloads.
+func (s *Sockets) Readdress(ctx context.Context, addrOf func(segment string) (netip.Addr, bool)) error {
+	s.mu.Lock()
+	open := slices.Collect(maps.Keys(s.packets))
+	s.mu.Unlock()
+	for _, c := range open {
+		addr, ok := addrOf(c.segment)
+		if !ok {
+			continue // its server is about to close it
+		}
+		if err := c.move(ctx, addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func onePort(proto vnicbridge.Protocol, port uint16) vnicbridge.PortRange {
+	return vnicbridge.PortRange{Protocol: proto, First: port, Last: port}
+}
+
+// addrPort is a socket's address as the data plane writes it.
+func addrPort(a net.Addr) netip.AddrPort {
+	var ap netip.AddrPort
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		ap = a.AddrPort()
+	case *net.UDPAddr:
+		ap = a.AddrPort()
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
