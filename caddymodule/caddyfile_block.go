@@ -1,0 +1,89 @@
+package caddymodule
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// option is one option of a block.
+type option struct {
+	parse      func(*caddyfile.Dispenser) error // begins at the option's name
+	repeatable bool
+}
+
+type options map[string]option
+
+// parseBlock reads the options in braces that follow, if any do. what names the
+// block in errors.
+func parseBlock(d *caddyfile.Dispenser, what string, known options) error {
+	seen := make(map[string]int)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		opt, ok := known[name]
+		if !ok {
+			return d.Errf("unknown %s option %q: the options are %s", what, name, names(known))
+		}
+		if line, twice := seen[name]; twice && !opt.repeatable {
+			return d.Errf("%s is given twice; the first is on line %d", name, line)
+		}
+		seen[name] = d.Line()
+		if err := opt.parse(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func names[V any](m map[string]V) string {
+	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+}
+
+// value parses an option with exactly one argument.
+func value[T any](target *T, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		var text string
+		if !d.AllArgs(&text) {
+			return d.ArgErr()
+		}
+		v, err := parse(text)
+		if err != nil {
+			return d.Errf("%s: %w", name, err)
+		}
+		*target = v
+		return nil
+	}
+}
+
+// word parses an option whose one argument is taken as it stands.
+func word[T ~string](target *T) func(*caddyfile.Dispenser) error {
+	return value(target, func(text string) (T, error) { return T(text), nil })
+}
+
+// values parses an option with one or more arguments.
+func values[T any](target *[]T, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		for d.NextArg() {
+			v, err := parse(d.Val())
+			if err != nil {
+				return d.Errf("%s: %w", name, err)
+			}
+			*target = append(*target, v)
+		}
+		if len(*target) == 0 {
+			return d.ArgErr()
+		}
+		return nil
+	}
+}
+
+// errAt is an error at a token that has been passed already.
+func errAt(token caddyfile.Token, err error) error {
+	d := caddyfile.NewDispenser([]caddyfile.Token{token})
+	d.Next()
+	return d.WrapErr(err)
+}

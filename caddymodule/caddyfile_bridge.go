@@ -1,0 +1,58 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// bridge reads a bridge's block:
+//
+//	bridge <name> {
+//	    nic <device>
+//	    address <address>/<bits>
+//	    gateway <address>
+//	    steer <segment> <matcher> <values…>…
+//	    lb_policy first|round_robin <segments…>
+//	    on_no_segment reject|drop
+//	}
+func (p *parser) bridge(d *caddyfile.Dispenser) error {
+	name, err := p.bridges.define(d)
+	if err != nil {
+		return err
+	}
+	b := new(vnicbridge.Bridge)
+	p.config.Bridges[name] = b
+	return parseBlock(d, "bridge", options{
+		"nic":           {parse: word(&b.NIC)},
+		"address":       {parse: value(&b.Addresses, onePrefix)},
+		"gateway":       {parse: value(&b.Gateway, gateway)},
+		"steer":         {parse: func(d *caddyfile.Dispenser) error { return p.steer(d, b) }, repeatable: true},
+		"lb_policy":     {parse: func(d *caddyfile.Dispenser) error { return p.lbPolicy(d, b) }},
+		"on_no_segment": {parse: word(&b.OnNoSegment)},
+	})
+}
+
+func gateway(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return addr, fmt.Errorf("%q: want the router's address, as in 192.168.1.1", text)
+	}
+	return addr, nil
+}
+
+// lbPolicy reads a policy's name and the segments that it chooses from. Which
+// names there are, Config.Validate knows.
+func (p *parser) lbPolicy(d *caddyfile.Dispenser, b *vnicbridge.Bridge) error {
+	if !d.NextArg() {
+		return d.ArgErr()
+	}
+	b.LBPolicy = &vnicbridge.Policy{Policy: vnicbridge.PolicyName(d.Val())}
+	for d.NextArg() {
+		b.LBPolicy.Segments = append(b.LBPolicy.Segments, p.refer(d))
+	}
+	return nil
+}

@@ -1,0 +1,46 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// segment reads a segment's block:
+//
+//	segment <name> {
+//	    interface <device>
+//	    address <address>/<bits>
+//	    mac <address>
+//	    aliases <first>-<last>
+//	    ports any|tcp/<port>|udp/<from>-<to>…
+//	    egress off|gateway
+//	}
+func (p *parser) segment(d *caddyfile.Dispenser) error {
+	name, err := p.segments.define(d)
+	if err != nil {
+		return err
+	}
+	s := new(vnicbridge.Segment)
+	p.config.Segments[name] = s
+	return parseBlock(d, "segment", options{
+		"interface": {parse: word(&s.Interface)},
+		"address":   {parse: value(&s.Addresses, onePrefix)},
+		"mac":       {parse: value(&s.MAC, vnicbridge.ParseMAC)},
+		"aliases":   {parse: value(&s.Aliases, vnicbridge.ParseAddrRange)},
+		"ports":     {parse: values(&s.Ports, vnicbridge.ParsePortRange)},
+		"egress":    {parse: word(&s.Egress)},
+	})
+}
+
+// onePrefix parses an address with the prefix length of its network.
+func onePrefix(text string) ([]netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		return nil, fmt.Errorf("%q: want an address with its prefix length, as in 192.168.50.1/24", text)
+	}
+	return []netip.Prefix{prefix}, nil
+}

@@ -1,0 +1,64 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+func statusCommand() *cobra.Command {
+	var (
+		admin  adminFlags
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "status [--json] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: "Shows segments, bridges, and what they carried and dropped",
+		Long: `
+Shows the bridges and segments of the running instance: their devices and
+addresses, the flows, packets and bytes that they carried, and what they dropped
+and why. "In" is what came in by a device: from the network for a bridge's NIC,
+from the servers for a segment's VNIC.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// What goes wrong now is not a matter of usage.
+			cmd.SilenceUsage = true
+			raw, err := admin.get("/vnic/status")
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				_, err = cmd.OutOrStdout().Write(raw)
+				return err
+			}
+			var status vnicbridge.Status
+			if err := json.Unmarshal(raw, &status); err != nil {
+				return fmt.Errorf("reading the instance's answer: %w", err)
+			}
+			return writeStatus(cmd.OutOrStdout(), status)
+		},
+	}
+	admin.register(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the JSON of GET /vnic/status")
+	return cmd
+}
+
+// get asks the admin API.
+func (f *adminFlags) get(uri string) ([]byte, error) {
+	address, err := f.determine()
+	if err != nil {
+		return nil, fmt.Errorf("couldn't determine admin API address: %w", err)
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, http.MethodGet, uri, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
+}

@@ -1,0 +1,78 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-vnic/caddy-vnic/sites"
+)
+
+// The network types: `vnic/<segment>` is TCP on a segment's address, and
+// `vnic+udp/<segment>` UDP, which HTTP/3 uses by itself.
+func init() {
+	caddy.RegisterNetwork("vnic", func(ctx context.Context, _, segment, ports string, offset uint, cfg net.ListenConfig) (any, error) {
+		at, err := site(ctx, segment, ports, offset)
+		if err != nil {
+			return nil, err
+		}
+		return socket.Listen(ctx, at, cfg)
+	})
+	caddy.RegisterNetwork("vnic+udp", func(ctx context.Context, _, segment, ports string, offset uint, cfg net.ListenConfig) (any, error) {
+		at, err := site(ctx, segment, ports, offset)
+		if err != nil {
+			return nil, err
+		}
+		return socket.ListenPacket(ctx, at, cfg)
+	})
+	caddyhttp.RegisterNetworkHTTP3("vnic", "vnic+udp")
+}
+
+// site is where a listener for a segment is to be. Apps start in random order,
+// so it brings the segments up if they are not yet.
+func site(ctx context.Context, segment, ports string, offset uint) (sites.Address, error) {
+	config, ok := ctx.(caddy.Context)
+	if !ok {
+		return sites.Address{}, fmt.Errorf("vnic/%s: only an app of the configuration can listen on a segment", segment)
+	}
+	app, err := appOf(config)
+	if err != nil {
+		return sites.Address{}, err
+	}
+	s, err := app.segment(segment)
+	if err != nil {
+		return sites.Address{}, err
+	}
+	port, err := nthPort(ports, offset)
+	if err != nil {
+		return sites.Address{}, err
+	}
+	if err := app.up(); err != nil {
+		return sites.Address{}, err
+	}
+	return sites.Address{Segment: segment, Local: netip.AddrPortFrom(s.Addresses[0].Addr(), port)}, nil
+}
+
+// nthPort is a port of a range such as "8000-8099", counted from 0.
+func nthPort(ports string, offset uint) (uint16, error) {
+	first, _, _ := strings.Cut(ports, "-")
+	start, err := strconv.ParseUint(first, 10, 16)
+	if err != nil {
+		return 0, fmt.Errorf("port %q: %w", ports, err)
+	}
+	port := start + uint64(offset)
+	if port > 65535 {
+		return 0, fmt.Errorf("port %s: ports end at 65535", ports)
+	}
+	if port == 0 {
+		return 0, errors.New("port 0: a segment's port must be known, because clients reach it under the same number")
+	}
+	return uint16(port), nil
+}

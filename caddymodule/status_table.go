@@ -1,0 +1,104 @@
+package caddymodule
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// writeStatus writes a status as tables: what there is, what its devices
+// carried, and what they dropped.
+func writeStatus(w io.Writer, s vnicbridge.Status) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "Data path %s, %d of %d flows.\n", s.Datapath, s.Flows, s.MaxFlows)
+
+	row(t, "\nBRIDGE", "NIC", "LINK", "MAC", "ADDRESS", "GATEWAY", "LB POLICY")
+	for _, name := range slices.Sorted(maps.Keys(s.Bridges)) {
+		b := s.Bridges[name]
+		row(t, name, b.NIC, link(b.Up), b.MAC, list(b.Addresses), gatewayOf(b), policy(b.Policy))
+	}
+	row(t, "\nSEGMENT", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS")
+	for _, name := range slices.Sorted(maps.Keys(s.Segments)) {
+		seg := s.Segments[name]
+		row(t, name, seg.Interface, seg.MAC, list(seg.Addresses), seg.Aliases, list(seg.Ports), seg.Egress)
+	}
+	devices := counted(s)
+	row(t, "\nDEVICE", "FLOWS", "NEW FLOWS", "PACKETS IN", "PACKETS OUT", "BYTES IN", "BYTES OUT")
+	for _, d := range devices {
+		row(t, d.name, d.Flows, d.NewFlows, d.Packets.In, d.Packets.Out, d.Bytes.In, d.Bytes.Out)
+	}
+	row(t, "\nDEVICE", "DROPPED", "REASON")
+	for _, d := range devices {
+		for _, reason := range slices.Sorted(maps.Keys(d.Drops)) {
+			row(t, d.name, d.Drops[reason], reason)
+		}
+	}
+	return t.Flush()
+}
+
+// device is one that counts.
+type device struct {
+	name string
+	vnicbridge.Counters
+}
+
+// counted lists the NICs, then the VNICs.
+func counted(s vnicbridge.Status) []device {
+	var devices []device
+	for _, name := range slices.Sorted(maps.Keys(s.Bridges)) {
+		devices = append(devices, device{s.Bridges[name].NIC, s.Bridges[name].Counters})
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Segments)) {
+		devices = append(devices, device{s.Segments[name].Interface, s.Segments[name].Counters})
+	}
+	return devices
+}
+
+// row writes the cells of a line; an empty one is a dash.
+func row(w io.Writer, cells ...any) {
+	texts := make([]string, len(cells))
+	for i, cell := range cells {
+		if texts[i] = fmt.Sprint(cell); texts[i] == "" {
+			texts[i] = "-"
+		}
+	}
+	fmt.Fprintln(w, strings.Join(texts, "\t"))
+}
+
+func list[T fmt.Stringer](values []T) string {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		texts[i] = v.String()
+	}
+	return strings.Join(texts, " ")
+}
+
+func link(up bool) string {
+	if up {
+		return "up"
+	}
+	return "down"
+}
+
+func gatewayOf(b vnicbridge.BridgeStatus) string {
+	switch {
+	case !b.Gateway.IsValid():
+		return ""
+	case b.GatewayMAC.IsZero():
+		return b.Gateway.String() + " (not resolved)"
+	default:
+		return fmt.Sprintf("%s (%s)", b.Gateway, b.GatewayMAC)
+	}
+}
+
+func policy(p *vnicbridge.Policy) string {
+	if p == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %s", p.Policy, strings.Join(p.Segments, " "))
+}
