@@ -159,8 +159,12 @@ func (r AddrRange) String() string {
 // MarshalText implements encoding.TextMarshaler.
 func (r AddrRange) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// UnmarshalText implements encoding.TextUnmarshaler.
+// UnmarshalText implements encoding.TextUnmarshaler. No text is the unset range.
 func (r *AddrRange) UnmarshalText(text []byte) (err error) {
+	if len(text) == 0 {
+		*r = AddrRange{}
+		return nil
+	}
 	*r, err = ParseAddrRange(string(text))
 	return err
 }
@@ -197,8 +201,13 @@ func (m MAC) MarshalText() ([]byte, error) {
 	return []byte(m.String()), nil
 }
 
-// UnmarshalText implements encoding.TextUnmarshaler.
+// UnmarshalText implements encoding.TextUnmarshaler. No text is the unset
+// address.
 func (m *MAC) UnmarshalText(text []byte) (err error) {
+	if len(text) == 0 {
+		*m = MAC{}
+		return nil
+	}
 	*m, err = ParseMAC(string(text))
 	return err
 }

@@ -53,6 +53,8 @@ func (c *Config) Validate() error {
 	return nil
 }
 
+var errNull = errors.New("the definition is null")
+
 // maxMaxFlows keeps a slip of the keyboard from asking for all of the memory.
 const maxMaxFlows = 1 << 26
 
@@ -60,6 +62,9 @@ func (c *Config) validateSegment(name string) error {
 	s := c.Segments[name]
 	if !nameForm.MatchString(name) {
 		return errors.New("a name has letters, digits, _ and - only")
+	}
+	if s == nil {
+		return errNull
 	}
 	if err := validInterface(s.InterfaceName(name)); err != nil {
 		return err
@@ -116,6 +121,9 @@ func (c *Config) validateBridge(name string) error {
 	b := c.Bridges[name]
 	if !nameForm.MatchString(name) {
 		return errors.New("a name has letters, digits, _ and - only")
+	}
+	if b == nil {
+		return errNull
 	}
 	if b.NIC == "" {
 		return errors.New("nic is missing: the device that faces the network")
@@ -190,8 +198,8 @@ func (c *Config) validatePolicy(b *Bridge) error {
 		if err := c.known(rule.Segment); err != nil {
 			return fmt.Errorf("steer rule %d: %w", i+1, err)
 		}
-		if len(rule.Clients)+len(rule.Ports)+len(rule.Protocols) == 0 {
-			return fmt.Errorf("steer rule %d (%s): no matcher; for all the other flows use lb_policy first %s", i+1, rule.Segment, rule.Segment)
+		if err := rule.validate(); err != nil {
+			return fmt.Errorf("steer rule %d (%s): %w", i+1, rule.Segment, err)
 		}
 	}
 	if b.LBPolicy == nil {
@@ -212,6 +220,21 @@ func (c *Config) validatePolicy(b *Bridge) error {
 		if slices.Contains(b.LBPolicy.Segments[:i], seg) {
 			return fmt.Errorf("lb_policy %s: segment %s is named twice", b.LBPolicy.Policy, seg)
 		}
+	}
+	return nil
+}
+
+func (r *Rule) validate() error {
+	if len(r.Clients)+len(r.Ports)+len(r.Protocols) == 0 {
+		return fmt.Errorf("no matcher; for all the other flows use lb_policy first %s", r.Segment)
+	}
+	for _, client := range r.Clients {
+		if !client.Addr().Is4() {
+			return fmt.Errorf("client %s: only IPv4 is supported for now", client)
+		}
+	}
+	if slices.Contains(r.Ports, AnyPort) {
+		return errors.New("port any: name the ports; without a port matcher every port matches")
 	}
 	return nil
 }
