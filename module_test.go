@@ -1,0 +1,147 @@
+package caddyvnic_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	caddyvnic "github.com/caddy-vnic/caddy-vnic"
+)
+
+const modulePath = "github.com/caddy-vnic/caddy-vnic"
+
+// TestCustomBuild makes Caddy with this module as `xcaddy build --with
+// github.com/caddy-vnic/caddy-vnic` does: from a module of its own, without cgo.
+func TestCustomBuild(t *testing.T) {
+	dir := freshModule(t)
+	binary := filepath.Join(dir, "custom-caddy")
+	command(t, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-buildvcs=false", "-o", binary, ".")
+
+	modules := strings.Fields(command(t, dir, nil, binary, "list-modules"))
+	for _, want := range []string{"vnic", "admin.api.vnic", "http.handlers.file_server"} {
+		if !slices.Contains(modules, want) {
+			t.Errorf("list-modules does not show %s", want)
+		}
+	}
+	if help := strings.Fields(command(t, dir, nil, binary, "help", "vnic")); !slices.Contains(help, "lab") {
+		t.Error("caddy help vnic does not show the lab command")
+	}
+
+	example := filepath.Join(dir, "Caddyfile")
+	writeFile(t, example, caddyvnic.CaddyfileExample)
+	command(t, dir, nil, binary, "validate", "--config", example)
+}
+
+// TestOtherSystemsCompile compiles everything where it cannot run: there it says
+// at Start that it needs Linux.
+func TestOtherSystemsCompile(t *testing.T) {
+	for _, goos := range []string{"darwin", "windows"} {
+		t.Run(goos, func(t *testing.T) {
+			// Nobody runs the result, so the compiler need not optimize it.
+			command(t, ".", []string{"GOOS=" + goos, "CGO_ENABLED=0"}, "go", "build", "-buildvcs=false", "-gcflags=all=-N -l", "./...")
+		})
+	}
+}
+
+// TestCaddyfileExample adapts the example as it comes: a newcomer sees no warning.
+func TestCaddyfileExample(t *testing.T) {
+	adapted, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt(
+		[]byte(caddyvnic.CaddyfileExample), map[string]any{"filename": "Caddyfile.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, warning := range warnings {
+		t.Error(warning)
+	}
+	var config struct {
+		Apps struct {
+			VNIC struct {
+				Segments map[string]any
+				Bridges  map[string]struct{ NIC string }
+			}
+			HTTP struct{ Servers map[string]struct{ Listen []string } }
+		}
+	}
+	if err := json.Unmarshal(adapted, &config); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(config.Apps.VNIC.Segments); n != 2 {
+		t.Errorf("%d segments, want 2", n)
+	}
+	if nic := config.Apps.VNIC.Bridges["lan"].NIC; nic != "eth1" {
+		t.Errorf("NIC %q, want the default eth1", nic)
+	}
+	var listen []string
+	for _, server := range config.Apps.HTTP.Servers {
+		listen = append(listen, server.Listen...)
+	}
+	slices.Sort(listen)
+	if want := []string{"vnic/a:80", "vnic/b:80"}; !slices.Equal(listen, want) {
+		t.Errorf("servers listen on %q, want %q", listen, want)
+	}
+}
+
+// freshModule writes the module that xcaddy would: Caddy's main function with
+// the plugins imported. It takes the versions of this module's go.mod, so that
+// the build needs nothing that the tests have not downloaded already.
+func freshModule(t *testing.T) string {
+	t.Helper()
+	checkout, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	gomod := strings.Replace(readFile(t, "go.mod"), "module "+modulePath, "module caddy", 1)
+	writeFile(t, filepath.Join(dir, "go.mod"), gomod+"\nrequire "+modulePath+" v0.0.0\n\nreplace "+modulePath+" => "+checkout+"\n")
+	writeFile(t, filepath.Join(dir, "go.sum"), readFile(t, "go.sum"))
+	writeFile(t, filepath.Join(dir, "main.go"), `package main
+
+import (
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "`+modulePath+`"
+)
+
+func main() { caddycmd.Main() }
+`)
+	return dir
+}
+
+// command runs a program to its end and returns its standard output.
+func command(t *testing.T, dir string, env []string, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s%s", cmd, err, &stdout, &stderr)
+	}
+	return stdout.String()
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
