@@ -20,7 +20,7 @@ var (
 )
 
 func openPlane() plane {
-	return vnicbridge.Open(vnicbridge.Options{Log: slog.New(logHandler{})})
+	return vnicbridge.New(vnicbridge.Options{Log: slog.New(logHandler{})})
 }
 
 // readdress lets the sockets that outlive a reload follow their segments.

@@ -1,0 +1,65 @@
+package vnicbridge
+
+import (
+	"errors"
+	"net"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+)
+
+// arpMessage is an ARP packet for IPv4 over Ethernet (RFC 826).
+type arpMessage struct {
+	request              bool
+	senderMAC, targetMAC MAC
+	sender, target       addr
+}
+
+var noAddr = addrFrom4([]byte{0, 0, 0, 0})
+
+var errNotARP = errors.New("not ARP for IPv4 over Ethernet")
+
+func parseARP(f *frame) (arpMessage, error) {
+	var l layers.ARP
+	if err := l.DecodeFromBytes(f.eth()[ethHeaderLen:], gopacket.NilDecodeFeedback); err != nil {
+		return arpMessage{}, err
+	}
+	if l.AddrType != layers.LinkTypeEthernet || l.Protocol != layers.EthernetTypeIPv4 ||
+		l.HwAddressSize != 6 || l.ProtAddressSize != 4 ||
+		l.Operation != layers.ARPRequest && l.Operation != layers.ARPReply {
+		return arpMessage{}, errNotARP
+	}
+	return arpMessage{
+		request:   l.Operation == layers.ARPRequest,
+		senderMAC: MAC(l.SourceHwAddress), sender: addrFrom4(l.SourceProtAddress),
+		targetMAC: MAC(l.DstHwAddress), target: addrFrom4(l.DstProtAddress),
+	}, nil
+}
+
+// frame builds the Ethernet frame that carries the message to a MAC.
+func (m arpMessage) frame(to MAC) frame {
+	operation := uint16(layers.ARPReply)
+	if m.request {
+		operation = layers.ARPRequest
+	}
+	return buildFrame(m.senderMAC, to, layers.EthernetTypeARP, &layers.ARP{
+		AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4,
+		HwAddressSize: 6, ProtAddressSize: 4, Operation: operation,
+		SourceHwAddress: m.senderMAC[:], SourceProtAddress: m.sender.v4(),
+		DstHwAddress: m.targetMAC[:], DstProtAddress: m.target.v4(),
+	})
+}
+
+// buildFrame serializes a frame of our own making, off the fast path. Lengths
+// and checksums are computed.
+func buildFrame(src, dst MAC, etherType layers.EthernetType, payload ...gopacket.SerializableLayer) frame {
+	buf := gopacket.NewSerializeBuffer()
+	all := append([]gopacket.SerializableLayer{&layers.Ethernet{
+		SrcMAC: net.HardwareAddr(src[:]), DstMAC: net.HardwareAddr(dst[:]), EthernetType: etherType,
+	}}, payload...)
+	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
+	if err := gopacket.SerializeLayers(buf, options, all...); err != nil {
+		panic("vnicbridge: serializing layers of our own making: " + err.Error())
+	}
+	return frame{data: append(make([]byte, vnetHeaderLen), buf.Bytes()...)}
+}

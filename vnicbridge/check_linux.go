@@ -1,0 +1,128 @@
+package vnicbridge
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// checkCapabilities tells which capability the process lacks, and how to get it.
+func checkCapabilities() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("reading the capabilities of the process: %w", err)
+	}
+	for _, c := range []struct {
+		number    int
+		name, why string
+	}{
+		{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "to make VNICs, routes and the packet filter"},
+		{unix.CAP_NET_RAW, "CAP_NET_RAW", "to read and write frames on the NIC"},
+	} {
+		if data[0].Effective&(1<<c.number) == 0 {
+			return fmt.Errorf("%s is missing, %s: run as root, or give the binary its capabilities (setcap cap_net_admin,cap_net_raw,cap_net_bind_service+ep <caddy>), or the systemd unit (AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE)", c.name, c.why)
+		}
+	}
+	return nil
+}
+
+// tunError says what is wrong with /dev/net/tun and how to mend it.
+func tunError(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return fmt.Errorf("%s is missing: load the module (modprobe tun); in a container, pass the device in (--device %s)", tunPath, tunPath)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s may not be opened by this user: %w (its usual mode is 0666)", tunPath, err)
+	default:
+		return fmt.Errorf("opening %s: %w", tunPath, err)
+	}
+}
+
+func (m *linuxMachine) check(cfg *Config, own map[string]bool) error {
+	tun, err := os.OpenFile(tunPath, os.O_RDWR, 0)
+	if err != nil {
+		return tunError(err)
+	}
+	_ = tun.Close()
+	links, err := retryDump(m.ns.netlink.LinkList)
+	if err != nil {
+		return fmt.Errorf("listing the devices: %w", err)
+	}
+	devices := make(map[string]netlink.Link)
+	for _, l := range links {
+		devices[l.Attrs().Name] = l
+	}
+	for _, name := range sortedKeys(cfg.Segments) {
+		iface := cfg.Segments[name].InterfaceName(name)
+		if devices[iface] != nil && !own[iface] {
+			return &ConfigError{"segment", name, existsError(iface)}
+		}
+	}
+	for _, name := range sortedKeys(cfg.Bridges) {
+		if err := checkNIC(cfg.Bridges[name].NIC, devices); err != nil {
+			return &ConfigError{"bridge", name, err}
+		}
+	}
+	return m.checkAddresses(cfg, own)
+}
+
+// checkNIC tells whether a device can be a bridge's NIC.
+func checkNIC(nic string, devices map[string]netlink.Link) error {
+	link := devices[nic]
+	if link == nil {
+		names := slices.Sorted(maps.Keys(devices))
+		return fmt.Errorf("nic %s: no such device; this machine has %s", nic, strings.Join(names, ", "))
+	}
+	a := link.Attrs()
+	if a.Flags&net.FlagLoopback != 0 || a.EncapType != "ether" {
+		return fmt.Errorf("nic %s: it is no Ethernet device (%s)", nic, a.EncapType)
+	}
+	if a.MasterIndex == 0 {
+		return nil
+	}
+	for _, master := range devices {
+		if master.Attrs().Index == a.MasterIndex {
+			return fmt.Errorf("nic %s is a member of %s (%s), which takes its frames first: name %s as the nic, or take %s out (ip link set %s nomaster)",
+				nic, master.Attrs().Name, master.Type(), master.Attrs().Name, nic, nic)
+		}
+	}
+	return fmt.Errorf("nic %s is a member of device %d: take it out (ip link set %s nomaster)", nic, a.MasterIndex, nic)
+}
+
+// checkAddresses finds addresses of the host that a bridge or a segment claims.
+func (m *linuxMachine) checkAddresses(cfg *Config, own map[string]bool) error {
+	prefixes, err := m.hostPrefixes()
+	if err != nil {
+		return err
+	}
+	for _, h := range prefixes {
+		if own[h.device] {
+			continue
+		}
+		for _, name := range sortedKeys(cfg.Segments) {
+			if cfg.Segments[name].subnet().Overlaps(h.prefix.Masked()) {
+				return &ConfigError{"segment", name, fmt.Errorf("address %s overlaps %s, which this host has on %s", cfg.Segments[name].Addresses[0], h.prefix, h.device)}
+			}
+		}
+		for _, name := range sortedKeys(cfg.Bridges) {
+			if pseudo := cfg.Bridges[name].Addresses[0].Addr(); pseudo == h.prefix.Addr() {
+				return &ConfigError{"bridge", name, inUseError(pseudo, h.device)}
+			}
+		}
+	}
+	return nil
+}
+
+func inUseError(pseudo netip.Addr, device string) error {
+	return fmt.Errorf("address %s is this host's own, on %s: a pseudo address belongs to no device; choose another or take it away (ip addr del %s dev %s)", pseudo, device, pseudo, device)
+}

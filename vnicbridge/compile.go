@@ -1,0 +1,158 @@
+package vnicbridge
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// compile makes the ruleset of a configuration for living devices.
+func (p *Plane) compile(cfg *Config, segments map[string]*segment, bridges map[string]*bridge) (*ruleset, error) {
+	ports := make(map[string]*port)
+	for name, s := range segments {
+		ports[name] = s.port
+	}
+	rules := &ruleset{bridges: make(map[*port]*bridgeRules), segments: make(map[*port]*segmentRules)}
+	for name, b := range bridges {
+		rules.bridges[b.port] = cfg.Bridges[name].compile(ports)
+	}
+	for name, s := range segments {
+		rules.segments[s.port] = &segmentRules{
+			aliases: newAliasPool(cfg.Segments[name].aliasPool(), p.key),
+			ports:   cfg.Segments[name].Ports,
+			egress:  cfg.Segments[name].egress(),
+		}
+		for _, server := range cfg.gatewaysOf(name) {
+			rules.segments[s.port].gateways = append(rules.segments[s.port].gateways, bridges[server].port)
+		}
+	}
+	var err error
+	rules.impossible, err = p.impossibleSources(cfg, segments)
+	return rules, err
+}
+
+func (b *Bridge) compile(segments map[string]*port) *bridgeRules {
+	rules := &bridgeRules{decisions: compileDecisions(b, segments), refuse: b.OnNoSegment}
+	if b.Gateway.IsValid() {
+		rules.gateway = addrOf(b.Gateway)
+	}
+	return rules
+}
+
+// impossibleSources lists what no packet from a network can come from (S1): what
+// is never outside, the pseudo addresses, the segments' networks, and the
+// addresses of the host with their networks' broadcast addresses.
+func (p *Plane) impossibleSources(cfg *Config, segments map[string]*segment) ([]netip.Prefix, error) {
+	sources := slices.Clone(neverOutside)
+	for _, s := range cfg.Segments {
+		sources = append(sources, s.subnet())
+	}
+	for _, b := range cfg.Bridges {
+		sources = append(sources, ownAndBroadcast(b.Addresses[0])...)
+	}
+	host, err := p.session.machine.hostPrefixes()
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range host {
+		sources = append(sources, ownAndBroadcast(h.prefix)...)
+	}
+	return sources, nil
+}
+
+// ownAndBroadcast are the two addresses of an interface that cannot be another
+// host's.
+func ownAndBroadcast(p netip.Prefix) []netip.Prefix {
+	bits := p.Addr().BitLen()
+	own := []netip.Prefix{netip.PrefixFrom(p.Addr(), bits)}
+	if p.Bits() < bits-1 {
+		own = append(own, netip.PrefixFrom(lastAddr(p), bits))
+	}
+	return own
+}
+
+// bridgesOf names the bridges that a segment can be reached by, in order.
+func (c *Config) bridgesOf(segment string) (names []string) {
+	for _, name := range sortedKeys(c.Bridges) {
+		b := c.Bridges[name]
+		steered := slices.ContainsFunc(b.Steer, func(r Rule) bool { return r.Segment == segment })
+		if steered || b.LBPolicy != nil && slices.Contains(b.LBPolicy.Segments, segment) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// gatewaysOf names the bridges for whose gateways the first aliases of a segment
+// stand, one each.
+func (c *Config) gatewaysOf(segment string) (names []string) {
+	for _, name := range c.bridgesOf(segment) {
+		if c.Bridges[name].Gateway.IsValid() {
+			names = append(names, name)
+		}
+	}
+	return names[:min(len(names), len(c.Segments[segment].aliasPool()))]
+}
+
+// defaultMTU is that of Ethernet, for a segment that no bridge serves.
+const defaultMTU = 1500
+
+// mtuOf is the MTU of a segment's VNIC: that of the smallest NIC that serves it
+// (F8).
+func (c *Config) mtuOf(segment string, bridges map[string]*bridge) int {
+	mtu := 0
+	for _, name := range c.bridgesOf(segment) {
+		if m := bridges[name].mtu; mtu == 0 || m < mtu {
+			mtu = m
+		}
+	}
+	if mtu == 0 {
+		return defaultMTU
+	}
+	return mtu
+}
+
+// aliasMACs gives each alias of a segment the MAC of the host behind it (A3): a
+// gateway's alias its own; the shared ones the first gateway's. While that is not
+// resolved, and where there is none, the NIC's stands in.
+func (c *Config) aliasMACs(segment string, bridges map[string]*bridge) map[netip.Addr]MAC {
+	macs := make(map[netip.Addr]MAC)
+	served := c.bridgesOf(segment)
+	if len(served) == 0 {
+		return macs
+	}
+	gateways := c.gatewaysOf(segment)
+	shared := bridges[served[0]].port.mac()
+	if len(gateways) > 0 {
+		shared = bridges[gateways[0]].gatewayMAC(c.Bridges[gateways[0]].Gateway)
+	}
+	for i, alias := range c.Segments[segment].aliasPool() {
+		macs[alias] = shared
+		if i < len(gateways) {
+			macs[alias] = bridges[gateways[i]].gatewayMAC(c.Bridges[gateways[i]].Gateway)
+		}
+	}
+	return macs
+}
+
+func (b *bridge) gatewayMAC(gateway netip.Addr) MAC {
+	if mac, ok := b.port.nic.neighbours.lookup(gateway); ok {
+		return mac
+	}
+	return b.port.mac()
+}
+
+// Defaults.
+
+func (c *Config) maxFlows() int {
+	if c.MaxFlows == 0 {
+		return DefaultMaxFlows
+	}
+	return c.MaxFlows
+}
+
+func (s *Segment) egress() Egress {
+	if s.Egress == "" {
+		return EgressGateway
+	}
+	return s.Egress
+}

@@ -1,0 +1,210 @@
+package vnicbridge
+
+import (
+	"iter"
+	"sync"
+	"time"
+)
+
+// flowTable holds the living flows, bounded. Each is found by two keys; both are
+// claimed together, so that no two flows ever share a reply tuple.
+type flowTable struct {
+	mu    sync.RWMutex
+	byKey map[flowKey]*flow
+	rings [flowClasses]flowRing
+	max   int
+}
+
+func newFlowTable(max int) *flowTable {
+	return &flowTable{byKey: make(map[flowKey]*flow), max: max}
+}
+
+// lookup finds the flow of a key and the direction that the key is of.
+func (t *flowTable) lookup(key flowKey) (*flow, direction) {
+	t.mu.RLock()
+	f := t.byKey[key]
+	t.mu.RUnlock()
+	if f != nil && (key.port != f.in.index || key.tuple != f.orig) {
+		return f, reverse
+	}
+	return f, forward
+}
+
+// insert adds a flow under the first of the candidate reply tuples that is free.
+// Another flow that was inserted for the same original tuple meanwhile is
+// returned instead.
+func (t *flowTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropReason) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	orig := flowKey{f.orig, f.in.index}
+	if other := t.byKey[orig]; other != nil {
+		return other, keep
+	}
+	if !t.makeRoom() {
+		return nil, dropTableFull
+	}
+	for f.reply = range candidates {
+		reply := flowKey{f.reply, f.out.index}
+		if t.byKey[reply] == nil {
+			t.byKey[orig], t.byKey[reply] = f, f
+			t.rings[f.ring].push(f)
+			f.in.flows.Add(1)
+			f.out.flows.Add(1)
+			f.in.newFlows.Add(1)
+			f.out.newFlows.Add(1)
+			return f, keep
+		}
+	}
+	return nil, dropNoTuple
+}
+
+// evictionOrder says whose oldest flow goes first when the table is full.
+// Established flows are never evicted (L1).
+var evictionOrder = [...]flowClass{classHalfOpen, classClosing, classICMP, classUDP}
+
+func (t *flowTable) makeRoom() bool {
+	if t.size() < t.max {
+		return true
+	}
+	for _, class := range evictionOrder {
+		if victim := t.rings[class].idlest(); victim != nil {
+			t.removeLocked(victim)
+			return true
+		}
+	}
+	return false
+}
+
+func (t *flowTable) size() int { return len(t.byKey) / 2 }
+
+func (t *flowTable) len() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.size()
+}
+
+func (t *flowTable) limit() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.max
+}
+
+// setLimit changes the bound. Flows beyond a lower one end as others begin.
+func (t *flowTable) setLimit(max int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.max = max
+}
+
+// remove ends a flow. Ending one twice is harmless.
+func (t *flowTable) remove(f *flow) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.removeLocked(f)
+}
+
+func (t *flowTable) removeLocked(f *flow) {
+	if f.gone {
+		return
+	}
+	f.gone = true
+	orig, reply := f.keys()
+	delete(t.byKey, orig)
+	delete(t.byKey, reply)
+	t.rings[f.ring].remove(f)
+	f.in.flows.Add(-1)
+	f.out.flows.Add(-1)
+}
+
+// removeIf ends all flows that a condition holds for.
+func (t *flowTable) removeIf(condition func(*flow) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range t.byKey {
+		if condition(f) {
+			t.removeLocked(f)
+		}
+	}
+}
+
+// moved puts a flow whose phase changed into the ring of its new phase.
+func (t *flowTable) moved(f *flow) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reclassify(f)
+}
+
+func (t *flowTable) reclassify(f *flow) {
+	class := flowClass(f.class.Load())
+	if f.gone || f.ring == class {
+		return
+	}
+	t.rings[f.ring].remove(f)
+	f.ring = class
+	t.rings[class].push(f)
+}
+
+// sweep ends idle flows. It visits a part of each ring only, as large as the
+// time that has passed asks for, so that a full table costs little at a time.
+func (t *flowTable) sweep(now int64, passed time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for class := range t.rings {
+		ring := &t.rings[class]
+		for n := sweepPace(flowClass(class), ring.size, passed); n > 0 && ring.hand != nil; n-- {
+			f := ring.hand
+			if f.expired(now) {
+				t.removeLocked(f)
+			} else {
+				ring.hand = f.next
+			}
+		}
+	}
+}
+
+// flowRing is a circular list of the flows of one class. New ones are put just
+// behind the hand, so that the hand meets the oldest first.
+type flowRing struct {
+	hand *flow
+	size int
+}
+
+func (r *flowRing) push(f *flow) {
+	r.size++
+	if r.hand == nil {
+		f.prev, f.next = f, f
+		r.hand = f
+		return
+	}
+	f.prev, f.next = r.hand.prev, r.hand
+	f.prev.next, f.next.prev = f, f
+}
+
+// evictionSample is how many flows from the hand on are compared to find an idle
+// one: the ring is only roughly in the order of age.
+const evictionSample = 8
+
+// idlest returns the flow that was idle for the longest, among a few.
+func (r *flowRing) idlest() *flow {
+	victim, f := r.hand, r.hand
+	for n := min(r.size, evictionSample); n > 0; n-- {
+		if f.lastSeen.Load() < victim.lastSeen.Load() {
+			victim = f
+		}
+		f = f.next
+	}
+	return victim
+}
+
+func (r *flowRing) remove(f *flow) {
+	r.size--
+	if r.size == 0 {
+		r.hand = nil
+	} else {
+		f.prev.next, f.next.prev = f.next, f.prev
+		if r.hand == f {
+			r.hand = f.next
+		}
+	}
+	f.prev, f.next = nil, nil
+}

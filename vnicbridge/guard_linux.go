@@ -1,0 +1,177 @@
+package vnicbridge
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// guardPrefix begins the names of our nftables tables; the process id follows,
+// so that two instances on one host do not meet.
+const guardPrefix = "caddy-vnic-"
+
+// tableOwner is NFT_TABLE_F_OWNER (Linux 5.12): the table goes with the netlink
+// socket that made it, and so with this process, however it ends.
+const tableOwner = 1 << 1
+
+// arpIn is NF_ARP_IN (include/uapi/linux/netfilter_arp.h).
+var arpIn nftables.ChainHook
+
+// guardTable keeps the host's kernel from acting on what is the bridges' and the
+// segments' business (A1, S4): without it, Linux answers ARP for a VNIC's address
+// on every interface, takes packets for it from any of them, and may forward or
+// answer what is sent to a pseudo address.
+type guardTable struct {
+	conn     *nftables.Conn
+	arp, ip  *nftables.Table
+	standing bool
+}
+
+func newGuardTable(ns *namespace) (*guardTable, error) {
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(ns.handle)))
+	if err != nil {
+		return nil, fmt.Errorf("opening nftables: %w", err)
+	}
+	name := guardPrefix + strconv.Itoa(os.Getpid())
+	g := &guardTable{
+		conn: conn,
+		arp:  &nftables.Table{Name: name, Family: nftables.TableFamilyARP, Flags: tableOwner},
+		ip:   &nftables.Table{Name: name, Family: nftables.TableFamilyIPv4, Flags: tableOwner},
+	}
+	if err := g.removeLeftovers(); err != nil {
+		_ = conn.CloseLasting()
+		return nil, err
+	}
+	return g, nil
+}
+
+// removeLeftovers removes the tables of instances that were killed on a kernel
+// that does not know table owners.
+func (g *guardTable) removeLeftovers() error {
+	tables, err := g.conn.ListTables()
+	if err != nil {
+		return fmt.Errorf("listing the nftables tables (is the nf_tables module there? modprobe nf_tables): %w", err)
+	}
+	for _, t := range tables {
+		pid, err := strconv.Atoi(strings.TrimPrefix(t.Name, guardPrefix))
+		if err != nil || !strings.HasPrefix(t.Name, guardPrefix) || pid != os.Getpid() && processExists(pid) {
+			continue
+		}
+		g.conn.DelTable(t)
+	}
+	if err := g.conn.Flush(); err != nil {
+		return fmt.Errorf("removing the nftables tables of an earlier run: %w", err)
+	}
+	return nil
+}
+
+func processExists(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
+
+// replace puts a new set of rules in the place of the standing one, in one
+// transaction.
+func (g *guardTable) replace(spec guardSpec) error {
+	if g.standing {
+		g.conn.FlushTable(g.arp)
+		g.conn.FlushTable(g.ip)
+	}
+	g.guardARP(spec)
+	g.guardIP(spec)
+	err := g.conn.Flush()
+	if errors.Is(err, unix.EINVAL) && g.arp.Flags != 0 {
+		// A kernel before 5.12. The next start removes what a crash leaves.
+		g.arp.Flags, g.ip.Flags = 0, 0
+		return g.replace(spec)
+	}
+	if err != nil {
+		return fmt.Errorf("setting the nftables rules that keep the host's kernel off the VNICs: %w", err)
+	}
+	g.standing = true
+	return nil
+}
+
+func (g *guardTable) remove() error {
+	if g.standing {
+		g.conn.DelTable(g.arp)
+		g.conn.DelTable(g.ip)
+		if err := g.conn.Flush(); err != nil {
+			return fmt.Errorf("removing the nftables rules: %w", err)
+		}
+	}
+	return g.conn.CloseLasting()
+}
+
+// guardARP leaves no ARP request for a segment's network or a pseudo address to
+// the host: the bridge answers for the latter, nobody for the former.
+func (g *guardTable) guardARP(spec guardSpec) {
+	table := g.conn.AddTable(g.arp)
+	chain := g.conn.AddChain(&nftables.Chain{
+		Name: "input", Table: table, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookRef(arpIn), Priority: nftables.ChainPriorityFilter,
+	})
+	const targetOffset = 24 // of the target address in ARP for IPv4 (RFC 826)
+	for _, v := range spec.vnics {
+		g.drop(table, chain, matchPrefix(targetOffset, v.address.Masked()))
+	}
+	for _, n := range spec.nics {
+		g.drop(table, chain, matchPrefix(targetOffset, netip.PrefixFrom(n.pseudo, n.pseudo.BitLen())))
+	}
+}
+
+// guardIP lets packets for a segment's network in by its own VNIC and from the
+// host itself only, and packets for a pseudo address by no way but the bridge's
+// socket, which has seen them before this.
+func (g *guardTable) guardIP(spec guardSpec) {
+	table := g.conn.AddTable(g.ip)
+	chain := g.conn.AddChain(&nftables.Chain{
+		Name: "prerouting", Table: table, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
+	})
+	const destinationOffset = 16 // RFC 791
+	for _, v := range spec.vnics {
+		g.drop(table, chain, matchPrefix(destinationOffset, v.address.Masked()), matchInput(expr.CmpOpNeq, v.iface), matchInput(expr.CmpOpNeq, "lo"))
+	}
+	for _, n := range spec.nics {
+		g.drop(table, chain, matchPrefix(destinationOffset, netip.PrefixFrom(n.pseudo, n.pseudo.BitLen())), matchInput(expr.CmpOpEq, n.nic))
+	}
+}
+
+// drop adds a rule that counts and drops what matches all.
+func (g *guardTable) drop(table *nftables.Table, chain *nftables.Chain, matches ...[]expr.Any) {
+	rule := &nftables.Rule{Table: table, Chain: chain}
+	for _, m := range matches {
+		rule.Exprs = append(rule.Exprs, m...)
+	}
+	rule.Exprs = append(rule.Exprs, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+	g.conn.AddRule(rule)
+}
+
+// matchPrefix matches an address in the network header.
+func matchPrefix(offset uint32, p netip.Prefix) []expr.Any {
+	size := uint32(p.Addr().BitLen() / 8)
+	mask := lastAddr(netip.PrefixFrom(netip.IPv4Unspecified(), p.Bits())).AsSlice()
+	for i := range mask {
+		mask[i] = ^mask[i]
+	}
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: size, Mask: mask, Xor: make([]byte, size)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()},
+	}
+}
+
+// matchInput matches the name of the device by which a packet came in.
+func matchInput(op expr.CmpOp, device string) []expr.Any {
+	name := make([]byte, unix.IFNAMSIZ)
+	copy(name, device)
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+		&expr.Cmp{Op: op, Register: 1, Data: name},
+	}
+}

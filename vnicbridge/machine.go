@@ -1,0 +1,81 @@
+package vnicbridge
+
+import "net/netip"
+
+// machine is what the data plane needs of the computer that it runs on: it makes
+// devices, guards them, and tells what changes. Linux has the one
+// implementation.
+type machine interface {
+	// check tells whether the configuration can be put in force here: it looks
+	// and changes nothing. own are the VNICs that exist because we made them.
+	check(cfg *Config, own map[string]bool) error
+	// openNIC takes over the frames of one pseudo address on a NIC.
+	openNIC(name string, pseudo netip.Addr) (nicDevice, error)
+	// makeVNIC makes a VNIC and sets it up.
+	makeVNIC(spec vnicSpec) (vnicDevice, error)
+	// guard keeps the host's kernel from acting on what is the bridges' and the
+	// segments' business. It replaces the guard that stands.
+	guard(g guardSpec) error
+	// hostPrefixes are the addresses that the host has by itself, the VNICs'
+	// excepted, with their networks.
+	hostPrefixes() ([]hostPrefix, error)
+	// changes tells of NICs that change and of host addresses that come and go,
+	// until the machine is closed.
+	changes() <-chan change
+	close() error
+}
+
+// nicDevice is an open NIC.
+type nicDevice interface {
+	device
+	// link is the state of the NIC when it was opened.
+	link() linkState
+}
+
+// vnicDevice is a VNIC that we made.
+type vnicDevice interface {
+	device
+	// setNeighbours makes each alias resolve to a MAC, for good (A3).
+	setNeighbours(map[netip.Addr]MAC) error
+	setMTU(mtu int) error
+}
+
+// vnicSpec is what makes one VNIC different from another: if any of it changes,
+// it is another VNIC.
+type vnicSpec struct {
+	segment string
+	iface   string
+	address netip.Prefix
+	mac     MAC
+}
+
+// linkState is what matters of a NIC's state.
+type linkState struct {
+	up  bool // up, and with a carrier
+	mac MAC
+	mtu int
+}
+
+// hostPrefix is an address of the host, on one of its own devices.
+type hostPrefix struct {
+	device string
+	prefix netip.Prefix
+}
+
+// change is news from the machine: of a NIC, or (nic empty) of the host's
+// addresses.
+type change struct {
+	nic   string
+	state linkState
+}
+
+// guardSpec is what the host's kernel must not act on.
+type guardSpec struct {
+	nics  []guardedNIC
+	vnics []vnicSpec
+}
+
+type guardedNIC struct {
+	nic    string
+	pseudo netip.Addr
+}

@@ -1,0 +1,68 @@
+package vnicbridge
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+// namespace is a network namespace as seen from any thread: devices, addresses
+// and routes by netlink, and do for what looks at the calling thread.
+type namespace struct {
+	handle  netns.NsHandle
+	netlink *netlink.Handle
+}
+
+// currentNamespace is the namespace of the calling thread.
+func currentNamespace() (*namespace, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	handle, err := netns.Get()
+	if err != nil {
+		return nil, fmt.Errorf("opening the network namespace: %w", err)
+	}
+	nl, err := netlink.NewHandleAt(handle)
+	if err != nil {
+		_ = handle.Close()
+		return nil, fmt.Errorf("opening netlink: %w", err)
+	}
+	return &namespace{handle, nl}, nil
+}
+
+func (ns *namespace) close() {
+	ns.netlink.Close()
+	_ = ns.handle.Close()
+}
+
+// do runs a function on a thread that is in the namespace: for /dev/net/tun and
+// /proc/sys/net, which go by the thread that opens them.
+func (ns *namespace) do(f func() error) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		here, err := netns.Get()
+		if err != nil {
+			result <- fmt.Errorf("opening the network namespace: %w", err)
+			return
+		}
+		defer func() { _ = here.Close() }()
+		if here.Equal(ns.handle) {
+			runtime.UnlockOSThread()
+			result <- f()
+			return
+		}
+		if err := netns.Set(ns.handle); err != nil {
+			result <- fmt.Errorf("entering the network namespace: %w", err)
+			return
+		}
+		err = f()
+		// A thread that cannot go back stays locked, and ends with its goroutine.
+		if netns.Set(here) == nil {
+			runtime.UnlockOSThread()
+		}
+		result <- err
+	}()
+	return <-result
+}

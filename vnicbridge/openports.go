@@ -1,0 +1,53 @@
+package vnicbridge
+
+import "sync"
+
+// openPorts are the ports that listeners opened on segments, counted: the same
+// one may be opened by an old and a new configuration at once.
+type openPorts struct {
+	mu    sync.RWMutex
+	count map[string]map[PortRange]int
+}
+
+func (o *openPorts) open(segment string, r PortRange) (release func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.count == nil {
+		o.count = make(map[string]map[PortRange]int)
+	}
+	if o.count[segment] == nil {
+		o.count[segment] = make(map[PortRange]int)
+	}
+	o.count[segment][r]++
+	return sync.OnceFunc(func() { o.close(segment, r) })
+}
+
+func (o *openPorts) close(segment string, r PortRange) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.count[segment][r]--; o.count[segment][r] == 0 {
+		delete(o.count[segment], r)
+	}
+}
+
+// contains tells whether a flow's destination port is open on a segment.
+func (o *openPorts) contains(segment string, flow tuple) bool {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	for r := range o.count[segment] {
+		if r.Contains(flow.proto, flow.dport) {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *openPorts) list(segment string) []PortRange {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	ports := make([]PortRange, 0, len(o.count[segment]))
+	for r := range o.count[segment] {
+		ports = append(ports, r)
+	}
+	return ports
+}

@@ -1,0 +1,250 @@
+package vnicbridge
+
+import (
+	"fmt"
+	"net/netip"
+	"syscall"
+	"unsafe"
+
+	"github.com/mdlayher/socket"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// maxFrameLen holds the largest frame that a device with segmentation offload
+// gives: a 64 KiB IP packet, its Ethernet header, and the offload header.
+const maxFrameLen = 68 << 10
+
+// socketBuffer is asked for in both directions: bursts of 64 KiB frames overflow
+// the default in no time.
+const socketBuffer = 16 << 20
+
+// packetSocket is a NIC as a raw AF_PACKET socket (packet(7)) that sees only the
+// frames that concern one pseudo address.
+type packetSocket struct {
+	conn  *socket.Conn
+	raw   syscall.RawConn
+	nic   string
+	state linkState
+	input *messages
+}
+
+func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error) {
+	link, err := m.ns.netlink.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("nic %s: %w", name, err)
+	}
+	s := &packetSocket{nic: name, state: stateOf(link), input: newMessages()}
+	if err := s.open(m.ns, link, pseudo); err != nil {
+		return nil, fmt.Errorf("nic %s: %w", name, err)
+	}
+	return s, nil
+}
+
+// open makes the socket with protocol 0, which receives nothing, and binds it
+// when the filter is in place: no stray frame gets in.
+func (s *packetSocket) open(ns *namespace, link netlink.Link, pseudo netip.Addr) error {
+	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", &socket.Config{NetNS: int(ns.handle)})
+	if err != nil {
+		return fmt.Errorf("opening a packet socket: %w", err)
+	}
+	s.conn = conn
+	if s.raw, err = conn.SyscallConn(); err == nil {
+		err = s.configure(link.Attrs().Index, pseudo)
+	}
+	if err != nil {
+		_ = conn.Close()
+	}
+	return err
+}
+
+func (s *packetSocket) configure(ifindex int, pseudo netip.Addr) error {
+	for _, option := range []struct {
+		name          string
+		number, value int
+	}{
+		{"PACKET_VNET_HDR", unix.PACKET_VNET_HDR, 1},
+		{"PACKET_AUXDATA", unix.PACKET_AUXDATA, 1},
+		{"PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, 1},
+	} {
+		if err := s.conn.SetsockoptInt(unix.SOL_PACKET, option.number, option.value); err != nil {
+			return fmt.Errorf("setting %s: %w", option.name, err)
+		}
+	}
+	// Best effort: without CAP_NET_ADMIN in the first user namespace the system's
+	// limit (net.core.rmem_max) holds.
+	_ = s.conn.SetReadBuffer(socketBuffer)
+	_ = s.conn.SetWriteBuffer(socketBuffer)
+	filter, err := pseudoAddressFilter(pseudo)
+	if err != nil {
+		return err
+	}
+	if err := s.conn.SetBPF(filter); err != nil {
+		return fmt.Errorf("attaching the socket filter: %w", err)
+	}
+	if err := s.conn.Bind(&unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL), Ifindex: ifindex}); err != nil {
+		return fmt.Errorf("binding the packet socket: %w", err)
+	}
+	return nil
+}
+
+func bigEndian(v uint16) uint16 { return v<<8 | v>>8 }
+
+// pseudoAddressFilter lets in ARP, and IPv4 to the pseudo address; nothing that
+// is another host's or our own. What it leaves out is not ours to count.
+func pseudoAddressFilter(pseudo netip.Addr) ([]bpf.RawInstruction, error) {
+	a := pseudo.As4()
+	address := uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])
+	return bpf.Assemble([]bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtType},
+		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: unix.PACKET_MULTICAST, SkipTrue: 6},
+		bpf.LoadAbsolute{Off: 12, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherARP, SkipTrue: 3},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: etherIPv4, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: ethHeaderLen + 16, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: address, SkipTrue: 1},
+		bpf.RetConstant{Val: maxFrameLen},
+		bpf.RetConstant{Val: 0},
+	})
+}
+
+func (s *packetSocket) link() linkState { return s.state }
+
+func (s *packetSocket) close() error { return s.conn.Close() }
+
+// receive takes as many frames as there are, with one system call.
+func (s *packetSocket) receive(batch []frame) (int, error) {
+	for {
+		var n int
+		var errno syscall.Errno
+		err := s.raw.Read(func(fd uintptr) bool {
+			n, errno = s.input.recvmmsg(fd, len(batch))
+			return errno != unix.EAGAIN
+		})
+		switch {
+		case err != nil:
+			return 0, err
+		case errno == unix.EINTR, errno == unix.ENETDOWN:
+			continue // a NIC that goes down says so once; frames come again when it is up
+		case errno != 0:
+			return 0, fmt.Errorf("nic %s: recvmmsg: %w", s.nic, errno)
+		}
+		return s.input.frames(batch[:n]), nil
+	}
+}
+
+// send sends frames in order. A frame that the kernel refuses (too long, or the
+// NIC is down) is left out; the others go on.
+func (s *packetSocket) send(frames []frame) (sent int) {
+	out := newVector(frames)
+	for len(out) > 0 {
+		var n int
+		var errno syscall.Errno
+		err := s.raw.Write(func(fd uintptr) bool {
+			n, errno = sendmmsg(fd, out)
+			return errno != unix.EAGAIN
+		})
+		switch {
+		case err != nil:
+			return sent
+		case errno == unix.EINTR:
+		case errno != 0:
+			out = out[1:]
+		default:
+			sent += n
+			out = out[n:]
+		}
+	}
+	return sent
+}
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	header unix.Msghdr
+	length uint32
+}
+
+// messages are the buffers of recvmmsg: frames, and what the kernel says about
+// each (struct tpacket_auxdata).
+type messages struct {
+	headers []mmsghdr
+	vectors []unix.Iovec
+	buffers [][]byte
+	control [][controlLen]byte
+}
+
+// controlLen has room for one control message with tpacket_auxdata (20 bytes).
+const controlLen = 64
+
+func newMessages() *messages {
+	m := &messages{
+		headers: make([]mmsghdr, batchSize), vectors: make([]unix.Iovec, batchSize),
+		buffers: make([][]byte, batchSize), control: make([][controlLen]byte, batchSize),
+	}
+	for i := range m.headers {
+		m.buffers[i] = make([]byte, maxFrameLen)
+		m.vectors[i].Base = &m.buffers[i][0]
+		m.vectors[i].SetLen(maxFrameLen)
+		h := &m.headers[i].header
+		h.Iov = &m.vectors[i]
+		h.SetIovlen(1)
+		h.Control = &m.control[i][0]
+	}
+	return m
+}
+
+func (m *messages) recvmmsg(fd uintptr, most int) (int, syscall.Errno) {
+	for i := range m.headers {
+		m.headers[i].header.SetControllen(controlLen)
+	}
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&m.headers[0])),
+		uintptr(min(most, len(m.headers))), unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}
+
+// frames fills the batch with what was received, truncated frames left out.
+func (m *messages) frames(batch []frame) int {
+	n := 0
+	for i := range batch {
+		h := &m.headers[i]
+		if h.header.Flags&unix.MSG_TRUNC != 0 || h.length < vnetHeaderLen {
+			continue
+		}
+		batch[n] = frame{data: m.buffers[i][:h.length], tagged: tagged(m.control[i][:h.header.Controllen])}
+		n++
+	}
+	return n
+}
+
+// tagged tells whether the kernel took a VLAN tag out of a frame. The auxiliary
+// data is the only control message that the socket asks for.
+func tagged(control []byte) bool {
+	if len(control) < unix.CmsgLen(int(unsafe.Sizeof(unix.TpacketAuxdata{}))) {
+		return false
+	}
+	header := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+	if header.Level != unix.SOL_PACKET || header.Type != unix.PACKET_AUXDATA {
+		return false
+	}
+	aux := (*unix.TpacketAuxdata)(unsafe.Pointer(&control[unix.CmsgLen(0)]))
+	return aux.Status&unix.TP_STATUS_VLAN_VALID != 0
+}
+
+func newVector(frames []frame) []mmsghdr {
+	headers := make([]mmsghdr, len(frames))
+	vectors := make([]unix.Iovec, len(frames))
+	for i, f := range frames {
+		vectors[i].Base = &f.data[0]
+		vectors[i].SetLen(len(f.data))
+		headers[i].header.Iov = &vectors[i]
+		headers[i].header.SetIovlen(1)
+	}
+	return headers
+}
+
+func sendmmsg(fd uintptr, out []mmsghdr) (int, syscall.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&out[0])),
+		uintptr(len(out)), unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}

@@ -1,0 +1,147 @@
+package vnicbridge
+
+import (
+	"net/netip"
+	"sync/atomic"
+)
+
+// device is a NIC or a VNIC as the userspace data path uses it. Injected, so that
+// the path can be driven without a kernel.
+type device interface {
+	// receive waits for frames and fills the batch with at least one. The
+	// frames' bytes are valid until the next call.
+	receive(batch []frame) (int, error)
+	// send sends frames in order and returns how many the device took. It may be
+	// called by several goroutines at once.
+	send(frames []frame) int
+	// close ends the device and a receive that waits.
+	close() error
+}
+
+// port is a device in its place: frames come in and go out by it, flows begin and
+// end at it. A port outlives reloads for as long as its device is wanted.
+type port struct {
+	index  uint16 // in flow keys; never used again by another port
+	name   string // of the device, or what the device stands for in the log
+	dev    device
+	hw     atomic.Pointer[MAC]
+	closed atomic.Bool
+	counters
+
+	nic  *nicSide  // of a NIC's port
+	vnic *vnicSide // of a VNIC's port
+}
+
+// nicSide is what a port is when its device is a NIC.
+type nicSide struct {
+	address    addr // the pseudo address
+	claim      *addressClaim
+	neighbours *neighbours
+}
+
+// vnicSide is what a port is when its device is a VNIC.
+type vnicSide struct {
+	segment string
+	address addr
+}
+
+func (p *port) mac() MAC { return *p.hw.Load() }
+
+func (p *port) setMAC(m MAC) { p.hw.Store(&m) }
+
+// transmit sends frames and counts them.
+func (p *port) transmit(frames []frame) {
+	sent := p.dev.send(frames)
+	for _, f := range frames[:sent] {
+		p.bytesOut.Add(uint64(len(f.eth())))
+	}
+	p.packetsOut.Add(uint64(sent))
+	p.drops[dropSend].Add(uint64(len(frames) - sent))
+}
+
+// outbox gathers the frames that a batch makes, so that each device gets its own
+// in one go.
+type outbox struct {
+	boxes []box
+}
+
+type box struct {
+	to     *port
+	frames []frame
+}
+
+func (o *outbox) put(to *port, f frame) {
+	for i := range o.boxes {
+		if o.boxes[i].to == to {
+			o.boxes[i].frames = append(o.boxes[i].frames, f)
+			return
+		}
+	}
+	o.boxes = append(o.boxes, box{to, []frame{f}})
+}
+
+// flush sends all and keeps the boxes of living ports for the next batch.
+func (o *outbox) flush() {
+	kept := o.boxes[:0]
+	for _, b := range o.boxes {
+		if len(b.frames) > 0 {
+			b.to.transmit(b.frames)
+		}
+		if !b.to.closed.Load() {
+			kept = append(kept, box{b.to, b.frames[:0]})
+		}
+	}
+	clear(o.boxes[len(kept):])
+	o.boxes = kept
+}
+
+// ruleset is a configuration compiled for the data path: immutable, replaced as
+// a whole. New flows are judged by it; living flows do not look at it.
+type ruleset struct {
+	bridges  map[*port]*bridgeRules  // by the NIC's port
+	segments map[*port]*segmentRules // by the VNIC's port
+
+	// Sources that nobody outside can have (S1).
+	impossible []netip.Prefix
+}
+
+type bridgeRules struct {
+	decisions *decisionTable
+	gateway   addr // noAddr if there is none
+	refuse    OnNoSegment
+}
+
+type segmentRules struct {
+	aliases  *aliasPool
+	ports    []PortRange // nil: those that listeners opened
+	egress   Egress
+	gateways []*port // the NICs whose gateways the first aliases stand for, in order
+}
+
+// gatewayAlias is the index of the alias of a NIC's gateway, or -1.
+func (s *segmentRules) gatewayAlias(nic *port) int {
+	for i, p := range s.gateways {
+		if p == nic {
+			return i
+		}
+	}
+	return -1
+}
+
+// neverOutside are the sources that no host on a network can have: this network
+// (0/8), loopback, multicast, and what is reserved, broadcast included (RFC 6890).
+var neverOutside = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),
+	netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("224.0.0.0/3"),
+}
+
+func (r *ruleset) possibleSource(a addr) bool {
+	ip := a.netip()
+	for _, p := range r.impossible {
+		if p.Contains(ip) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,36 @@
+package vnicbridge
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// vnicSysctls are the settings of a VNIC, by their path under /proc/sys/net with
+// %s for the device. They end with the device; nothing of another device's, or of
+// all devices, is touched.
+var vnicSysctls = []struct{ path, value string }{
+	{"ipv6/conf/%s/disable_ipv6", "1"},        // until IPv6 is supported (S2)
+	{"ipv4/conf/%s/forwarding", "0"},          // what comes in is for the segment's address
+	{"ipv4/conf/%s/accept_source_route", "0"}, // RFC 5095's lesson, for IPv4
+	{"ipv4/conf/%s/accept_redirects", "0"},
+	{"ipv4/conf/%s/send_redirects", "0"},
+	{"ipv4/conf/%s/arp_ignore", "1"}, // only for its own address
+}
+
+// setSysctls writes them in the namespace of the calling thread.
+func setSysctls(device string) error {
+	for _, s := range vnicSysctls {
+		path := filepath.Join("/proc/sys/net", fmt.Sprintf(s.path, device))
+		err := os.WriteFile(path, []byte(s.value), 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a kernel without IPv6 has nothing to switch off
+		}
+		if err != nil {
+			return fmt.Errorf("setting %s=%s: %w", path, s.value, err)
+		}
+	}
+	return nil
+}
