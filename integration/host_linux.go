@@ -51,6 +51,30 @@ func (h *Host) Sysctl(name, value string) error {
 	})
 }
 
+// Routes returns the host's main routing table, as `route -n` lists it.
+func (h *Host) Routes() (routes []Route, err error) {
+	err = h.Do(func() error {
+		table, err := os.Open("/proc/thread-self/net/route")
+		if err != nil {
+			return err
+		}
+		defer table.Close()
+		routes, err = ParseRoutes(table)
+		return err
+	})
+	return routes, err
+}
+
+// Neighbours returns the IPv4 neighbours that the host knows on a device: what
+// `arp -n` lists.
+func (h *Host) Neighbours(device string) ([]netlink.Neigh, error) {
+	link, err := h.netlink.LinkByName(device)
+	if err != nil {
+		return nil, fmt.Errorf("lab: device %s of %s: %w", device, h.name, err)
+	}
+	return h.netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
+}
+
 // DialContext connects from the host.
 func (h *Host) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	err = h.Do(func() error {

@@ -1,0 +1,27 @@
+package integration
+
+import (
+	"net"
+	"net/netip"
+)
+
+// The addresses of the paper's network. The MAC addresses are those of its
+// figures 12 to 15.
+var (
+	PC1Addr       = netip.MustParseAddr("192.168.10.2")
+	RouterLANAddr = netip.MustParseAddr("192.168.10.1")
+	RouterAddr    = netip.MustParseAddr("192.168.1.1")
+	PseudoAddr    = netip.MustParseAddr("192.168.1.2")
+
+	RouterMAC = net.HardwareAddr{0x00, 0x24, 0xa5, 0x57, 0xe6, 0xe8}
+	NICMAC    = net.HardwareAddr{0xb0, 0xc7, 0x45, 0xf5, 0xde, 0x2d}
+)
+
+// The devices of the paper's network: the one of PC1, the router's two sides,
+// and the server's NIC.
+const (
+	PC1Device       = "eth0"
+	RouterLANDevice = "lan"
+	RouterWANDevice = "wan"
+	NICDevice       = "nic0"
+)

@@ -1,0 +1,190 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+)
+
+// labName begins the names of the lab's namespaces, as in vniclab-pc1.
+const labName = "vniclab"
+
+// RunLab builds the paper's network, plays section IV of the paper in it with
+// this program as Caddy, and reports each result beside the paper's. It returns
+// ErrDiffers when one is another. Nothing is left of the network afterwards.
+//
+// Without the privileges for it, it runs this program once more, with the same
+// arguments, in a user namespace.
+func RunLab(ctx context.Context, opts LabOptions) error {
+	if err := checkTUN(); err != nil {
+		return err
+	}
+	if !privileged() {
+		return runInUserNamespace(ctx)
+	}
+	opts = opts.withDefaults()
+	if err := os.MkdirAll(opts.Captures, 0o755); err != nil {
+		return fmt.Errorf("lab: %w (choose another directory with --captures)", err)
+	}
+	if insideUserNamespace() {
+		if err := hideRun(); err != nil {
+			return err
+		}
+	}
+	network, err := NewPaperNetwork(labName, PaperOptions{NAT: true})
+	if err != nil {
+		return err
+	}
+	l := &lab{opts: opts, network: network, report: NewReport(opts.Output)}
+	return errors.Join(l.run(ctx), l.close())
+}
+
+// lab is one run of the experiments.
+type lab struct {
+	opts    LabOptions
+	report  *Report
+	network *PaperNetwork
+	state   string // Caddy's own files, removed at the end
+	caddy   *Caddy
+	server  *Capture // nic0, vnic-A, vnic-B, as the paper numbers them
+	router  *Capture // the router's side of the link to the server
+}
+
+func (l *lab) run(ctx context.Context) error {
+	l.report.Text("caddy vnic lab: section IV of the paper, played in network namespaces")
+	l.report.Text(picture)
+	l.report.Text("\nThe server's Caddyfile:\n\n" + indent(caddyfile))
+	if err := l.start(ctx); err != nil {
+		return err
+	}
+	l.report.Part("The router translates addresses (NAT): the server sees the router")
+	if err := l.play(ctx, RouterAddr); err != nil {
+		return err
+	}
+	if err := l.network.Router.StopMasquerade(); err != nil {
+		return err
+	}
+	if err := l.reload(ctx, answerA); err != nil {
+		return err
+	}
+	l.report.Part("The router only routes: the server sees PC1 itself")
+	if err := l.play(ctx, PC1Addr); err != nil {
+		return err
+	}
+	return l.finish(ctx)
+}
+
+// start starts Caddy and the captures.
+func (l *lab) start(ctx context.Context) (err error) {
+	if l.state, err = os.MkdirTemp("", "caddy-vnic-lab"); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	if err := l.writeCaddyfile(answerA); err != nil {
+		return err
+	}
+	l.report.Progress("starting Caddy")
+	l.caddy, err = l.network.Server.StartCaddy(ctx, CaddyOptions{
+		Config: l.path("Caddyfile"), Log: l.path("caddy.log"), State: l.state, Env: l.opts.CaddyEnv,
+	})
+	if err != nil {
+		return err
+	}
+	if l.server, err = l.network.Server.Capture(NICDevice, segmentA.device, segmentB.device); err != nil {
+		return err
+	}
+	l.router, err = l.network.Router.Capture(RouterWANDevice)
+	return err
+}
+
+// play plays section IV once, for the client that the server's NIC sees.
+func (l *lab) play(ctx context.Context, client netip.Addr) error {
+	nat := client == RouterAddr
+	if nat {
+		if err := l.playRoutes(); err != nil {
+			return err
+		}
+	}
+	if err := l.playPing(ctx, segmentA); err != nil {
+		return err
+	}
+	if err := l.playFrames(client); err != nil {
+		return err
+	}
+	if err := l.playPage(ctx, segmentA, client); err != nil {
+		return err
+	}
+	if err := l.playReload(ctx, client); err != nil {
+		return err
+	}
+	if err := l.playPing(ctx, segmentB); err != nil {
+		return err
+	}
+	if err := l.playPage(ctx, segmentB, client); err != nil {
+		return err
+	}
+	if nat {
+		if err := l.playEgress(ctx); err != nil {
+			return err
+		}
+	}
+	return l.playNeighbours()
+}
+
+// finish saves the captures, sums up, and keeps the network up where wished.
+func (l *lab) finish(ctx context.Context) error {
+	if err := l.server.Save(l.path("server.pcapng")); err != nil {
+		return err
+	}
+	if err := l.router.Save(l.path("router.pcapng")); err != nil {
+		return err
+	}
+	checked, differing := l.report.Summary()
+	verdict := fmt.Sprintf("\nAll %d checks agree with the paper.", checked)
+	if differing > 0 {
+		verdict = fmt.Sprintf("\n%d of %d checks differ from the paper. Caddy's log ends so:\n\n%s", differing, checked, indent(l.caddy.Log(20)))
+	}
+	l.report.Text(verdict)
+	l.report.Text(fmt.Sprintf("\nKept in %s: server.pcapng (interface 0 nic0, 1 vnic-A, 2 vnic-B), router.pcapng, Caddyfile,\ncaddy.log. Wireshark opens the captures.", l.opts.Captures))
+	if l.opts.Keep {
+		l.report.Text(l.explore())
+		<-ctx.Done()
+	}
+	if differing > 0 {
+		return ErrDiffers
+	}
+	return nil
+}
+
+func (l *lab) reload(ctx context.Context, policy string) error {
+	l.report.Progress("reloading with %s", policy)
+	if err := l.writeCaddyfile(policy); err != nil {
+		return err
+	}
+	return l.caddy.Reload(ctx)
+}
+
+func (l *lab) writeCaddyfile(policy string) error {
+	if err := os.WriteFile(l.path("Caddyfile"), []byte(withPolicy(policy)), 0o644); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return nil
+}
+
+func (l *lab) path(name string) string { return filepath.Join(l.opts.Captures, name) }
+
+func (l *lab) close() error {
+	var errs []error
+	for _, c := range []*Capture{l.server, l.router} {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
+	}
+	errs = append(errs, l.network.Close())
+	if l.state != "" {
+		errs = append(errs, os.RemoveAll(l.state))
+	}
+	return errors.Join(errs...)
+}
