@@ -1,0 +1,119 @@
+package sites_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/sites"
+)
+
+// Connections that wait in the accept queue when a configuration ends are served
+// by the next.
+func TestHandoverKeepsTheQueue(t *testing.T) {
+	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
+	older := listen(t, sockets, at)
+	const waiting = 50
+	for range waiting {
+		dialFrom(t, alias, older)
+	}
+	newer := listen(t, sockets, at)
+	older.Close()
+	for range waiting {
+		accept(t, newer)
+	}
+}
+
+// Servers take over from each other, as in Caddy's reloads, while clients open a
+// connection for each request. The servers are plain ones: net/http's Shutdown
+// drops a connection whose request it has not read yet.
+func TestHandoverUnderLoadLosesNothing(t *testing.T) {
+	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
+	stop := serve(t, sockets, at)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	var (
+		clients  sync.WaitGroup
+		requests atomic.Int64
+	)
+	for range 4 {
+		clients.Go(func() {
+			for ctx.Err() == nil {
+				if err := request(at.Local.String()); err != nil {
+					t.Error(err)
+					return
+				}
+				requests.Add(1)
+			}
+		})
+	}
+	const generations = 200
+	for range generations {
+		next := serve(t, sockets, at)
+		stop()
+		stop = next
+		time.Sleep(2 * time.Millisecond)
+	}
+	cancel()
+	clients.Wait()
+	stop()
+	if n := requests.Load(); n < generations {
+		t.Errorf("only %d requests were made: no load", n)
+	}
+}
+
+// serve starts a server that answers "pong" to "ping"; stop ends it when it has
+// answered all that it accepted.
+func serve(t *testing.T, sockets *sites.Sockets, at sites.Address) (stop func()) {
+	t.Helper()
+	l, err := sockets.Listen(context.Background(), at, net.ListenConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				if !errors.Is(err, net.ErrClosed) {
+					t.Error(err)
+				}
+				return
+			}
+			running.Go(func() {
+				defer c.Close()
+				if _, err := io.ReadFull(c, make([]byte, len("ping"))); err != nil {
+					t.Error(err)
+				}
+				io.WriteString(c, "pong")
+			})
+		}
+	})
+	return func() {
+		l.Close()
+		running.Wait()
+	}
+}
+
+func request(addr string) error {
+	c, err := net.DialTimeout("tcp", addr, 10*time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, "ping"); err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(c)
+	if err == nil && string(answer) != "pong" {
+		err = fmt.Errorf("answer %q", answer)
+	}
+	return err
+}

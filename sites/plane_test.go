@@ -1,0 +1,100 @@
+package sites_test
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/sites"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// The tests' network: clients dial from an address of the loopback network that
+// stands for an alias.
+var (
+	server = netip.MustParseAddr("127.0.0.1")
+	alias  = netip.MustParseAddr("127.0.0.2")
+	client = netip.MustParseAddr("203.0.113.7")
+)
+
+// planeStub translates between the one alias and the one client, and keeps count
+// of the open ports. The real plane's translation is tested where there are
+// devices.
+type planeStub struct {
+	mu   sync.Mutex
+	open map[string]int
+}
+
+func (p *planeStub) OpenPort(segment string, port vnicbridge.PortRange) func() {
+	p.count(segment+" "+port.String(), 1)
+	return func() { p.count(segment+" "+port.String(), -1) }
+}
+
+func (p *planeStub) count(key string, delta int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open == nil {
+		p.open = make(map[string]int)
+	}
+	p.open[key] += delta
+}
+
+func (p *planeStub) opened(key string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open[key]
+}
+
+func (p *planeStub) Client(_ vnicbridge.Protocol, _, remote netip.AddrPort) (netip.AddrPort, bool) {
+	return netip.AddrPortFrom(client, remote.Port()), remote.Addr() == alias
+}
+
+func (p *planeStub) Alias(_ vnicbridge.Protocol, _, to netip.AddrPort) (netip.AddrPort, bool) {
+	return netip.AddrPortFrom(alias, to.Port()), to.Addr() == client
+}
+
+// freePort is a port that nothing listens on at the server's address.
+func freePort(t *testing.T) sites.Address {
+	t.Helper()
+	l, err := net.Listen("tcp", netip.AddrPortFrom(server, 0).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return sites.Address{Segment: "a", Local: l.Addr().(*net.TCPAddr).AddrPort()}
+}
+
+func listen(t *testing.T, s *sites.Sockets, at sites.Address) net.Listener {
+	t.Helper()
+	l, err := s.Listen(context.Background(), at, net.ListenConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// dialFrom connects to a listener from a given address.
+func dialFrom(t *testing.T, from netip.Addr, l net.Listener) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), Timeout: 5 * time.Second}
+	c, err := d.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func accept(t *testing.T, l net.Listener) net.Conn {
+	t.Helper()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
