@@ -15,19 +15,19 @@ type segmentFigures struct {
 
 	ping            string // the figure's name
 	sent, received  int
-	rtt             string
+	rtt, avg        string // min/avg/max/mdev in ms, and the average alone
 	page, pageTitle string // the figure's name, and the server that it shows
 }
 
 var (
 	segmentA = segmentFigures{
 		device: "vnic-A", index: 1, vnic: netip.MustParseAddr("192.168.50.1"),
-		ping: "Fig-10", sent: 212, received: 212, rtt: "0.940/1.782/2.818/0.269",
+		ping: "Fig-10", sent: 212, received: 212, rtt: "0.940/1.782/2.818/0.269", avg: "1.782",
 		page: "Fig-16", pageTitle: "server-A",
 	}
 	segmentB = segmentFigures{
 		device: "vnic-B", index: 2, vnic: netip.MustParseAddr("192.168.60.1"),
-		ping: "Fig-11", sent: 523, received: 523, rtt: "0.925/1.834/6.880/0.297",
+		ping: "Fig-11", sent: 523, received: 523, rtt: "0.925/1.834/6.880/0.297", avg: "1.834",
 		page: "Fig-17", pageTitle: "server-B",
 	}
 )
@@ -61,6 +61,7 @@ func routesSection(routes []Route) Section {
 		}
 		s.Checks = append(s.Checks, same(fmt.Sprint(i+1), paper, here))
 	}
+	s.Gist = Gist{fmt.Sprintf("%d routes", len(paperRoutes)), fmt.Sprintf("%d routes", len(routes))}
 	s.Body = "  Columns: destination, gateway, mask, flags, metric, device, in the order of `route -n`."
 	return s
 }
@@ -85,6 +86,10 @@ func pingSection(segment segmentFigures, ping *PingResult, carriers string) Sect
 			same("answered by", segment.device, carriers),
 			note("rtt min/avg/max/mdev, ms", segment.rtt, ping.RTT().String()),
 		},
+		Gist: Gist{
+			fmt.Sprintf("%s, 0%% lost, avg %s ms", segment.device, segment.avg),
+			fmt.Sprintf("%s, %s lost, avg %.3f ms", carriers, loss, ms(ping.RTT().Avg)),
+		},
 	}
 }
 
@@ -98,6 +103,10 @@ func pageSection(segment segmentFigures, page page, client netip.Addr, carriers 
 			same("the page is", segment.pageTitle, page.title),
 			same("carried by", segment.device, carriers),
 			same("the server sees as client", client.String(), page.client),
+		},
+		Gist: Gist{
+			fmt.Sprintf("%s, for %s", segment.pageTitle, client),
+			fmt.Sprintf("%s, for %s", page.title, page.client),
 		},
 	}
 }

@@ -138,6 +138,7 @@ func frameSections(four [4]Echo, client, alias netip.Addr) (sections []Section) 
 		sections = append(sections, Section{
 			Figure: figure.figure, Title: figure.title, Checks: checks,
 			Body: hexDump(e.Data, data),
+			Gist: Gist{arrow(figure.src, figure.dst), arrow(e.Src, e.Dst)},
 		})
 	}
 	return sections
@@ -154,18 +155,21 @@ func framesSection(four [4]Echo, client, alias netip.Addr) Section {
 		e := four[i]
 		name := strings.TrimPrefix(figure.title, "The echo ")
 		s.Checks = append(s.Checks,
-			same(name, fmt.Sprintf("%s → %s", figure.src, figure.dst), fmt.Sprintf("%s → %s", e.Src, e.Dst)),
-			same("", fmt.Sprintf("%s → %s", figure.ethSrc, figure.ethDst), fmt.Sprintf("%s → %s", e.EthSrc, e.EthDst)))
+			same(name, arrow(figure.src, figure.dst), arrow(e.Src, e.Dst)),
+			same("  its MAC addresses", arrow(figure.ethSrc, figure.ethDst), arrow(e.EthSrc, e.EthDst)))
 		rest := Section{Checks: remainderChecks(figure, e, beforeRewrite(four, i), requestOf(four, i))}
 		here := "as sent"
 		if differ := rest.differing(); len(differ) > 0 {
 			here = "differs: " + names(differ)
 		}
-		s.Checks = append(s.Checks, same("", "as sent", here))
+		s.Checks = append(s.Checks, same("  the rest", "as sent", here))
 	}
+	s.Gist = Gist{arrow(client, PseudoAddr), arrow(four[0].Src, four[0].Dst) + ", alias " + alias.String()}
 	s.Body = "  As sent: TTL, lengths, ids and payload are untouched, and the checksums are valid."
 	return s
 }
+
+func arrow(from, to fmt.Stringer) string { return from.String() + " → " + to.String() }
 
 // beforeRewrite is the frame that the bridge made the i-th of: the request on
 // the NIC, or the reply on vnic-A.

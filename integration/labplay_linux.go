@@ -127,11 +127,12 @@ func (l *lab) playReload(ctx context.Context, client netip.Addr) error {
 		here = page{title: err.Error()}
 	}
 	l.report.Section(Section{
-		Figure: "", Title: "Reload: `" + answerA + "` becomes `" + answerB + "` in the Caddyfile", Expected: "expected",
+		Figure: "III-D", Title: "Reload: `" + answerA + "` becomes `" + answerB + "` in the Caddyfile", Expected: "expected",
 		Checks: []Check{
 			same("a request begun before is answered by", segmentA.pageTitle, here.title),
 			same("for the client", client.String(), here.client),
 		},
+		Gist: Gist{"reload: requests stay on " + segmentA.pageTitle, here.title},
 	})
 	return nil
 }
@@ -175,6 +176,7 @@ func (l *lab) playEgress(ctx context.Context) error {
 			same("the router is asked by", fmt.Sprintf("%s, %s", PseudoAddr, NICMAC), asked),
 			note("rtt min/avg/max/mdev, ms", "", ping.RTT().String()),
 		},
+		Gist: Gist{"the router answers the server", fmt.Sprintf("%d of %d", len(ping.Replies), ping.Sent)},
 	})
 	return nil
 }
@@ -201,6 +203,7 @@ func (l *lab) playNeighbours() error {
 			same("ARP table", fmt.Sprintf("%s is at %s", PseudoAddr, NICMAC), strings.Join(table, ", ")),
 			same("source MACs on the link", NICMAC.String(), sourceMACs(frames)),
 		},
+		Gist: Gist{"one MAC address outside", sourceMACs(frames)},
 	})
 	return nil
 }

@@ -50,7 +50,11 @@ type Section struct {
 	Expected string // the title of the left column; default "paper"
 	Checks   []Check
 	Body     string // printed below the checks as it is
+	Gist     Gist
 }
+
+// Gist is a section's line in the summary: the paper's result and ours.
+type Gist struct{ Paper, Here string }
 
 func (s Section) differing() (differing []Check) {
 	for _, c := range s.Checks {
@@ -75,6 +79,12 @@ type Report struct {
 	w        io.Writer
 	terminal bool // progress may overwrite its line
 	color    bool
+	parts    []part
+}
+
+// part is a titled run of sections.
+type part struct {
+	title    string
 	sections []Section
 }
 
@@ -112,13 +122,23 @@ func (r *Report) endProgress() {
 // Part begins a part of several sections.
 func (r *Report) Part(title string) {
 	r.endProgress()
+	r.parts = append(r.parts, part{title: title})
+	r.heading(title)
+}
+
+func (r *Report) heading(title string) {
 	fmt.Fprintf(r.w, "\n\n%s\n%s\n", r.bold(title), strings.Repeat("═", reportWidth))
 }
 
-// Section writes a section: its checks in three columns, then its body.
+// Section writes a section of the present part: its checks in three columns,
+// then its body.
 func (r *Report) Section(s Section) {
 	r.endProgress()
-	r.sections = append(r.sections, s)
+	if len(r.parts) == 0 {
+		r.parts = append(r.parts, part{})
+	}
+	last := &r.parts[len(r.parts)-1]
+	last.sections = append(last.sections, s)
 	fmt.Fprintf(r.w, "\n%s\n%s\n", r.bold(strings.TrimSpace(s.Figure+"  "+s.Title)), strings.Repeat("─", reportWidth))
 	what, paper := 0, 0
 	for _, c := range s.Checks {
@@ -138,25 +158,42 @@ func (r *Report) Section(s Section) {
 	}
 }
 
-// Summary writes one line for each section and tells how many checks there were
-// and how many of them differ.
+// Summary writes one line for each section, part by part, and tells how many
+// checks there were and how many of them differ.
 func (r *Report) Summary() (checked, differing int) {
-	r.Part("Summary")
-	title := 0
-	for _, s := range r.sections {
-		title = max(title, utf8.RuneCountInString(s.Title))
-	}
-	for _, s := range r.sections {
-		differ := s.differing()
-		checked += s.checked()
-		differing += len(differ)
-		verdict, mark := fmt.Sprintf("%d of %d as expected", s.checked()-len(differ), s.checked()), r.mark(Same)
-		if len(differ) > 0 {
-			verdict, mark = verdict+"; differs: "+names(differ), r.mark(Differs)
+	r.endProgress()
+	r.heading("Summary")
+	paper, here := r.gistWidths()
+	fmt.Fprintf(r.w, "    %s  %s  %s  checks\n", pad("", 9), pad("paper", paper), pad("here", here))
+	for _, p := range r.parts {
+		fmt.Fprintf(r.w, "\n  %s\n", r.bold(p.title))
+		for _, s := range p.sections {
+			differ := s.differing()
+			checked += s.checked()
+			differing += len(differ)
+			mark := r.mark(Same)
+			if len(differ) > 0 {
+				mark = r.mark(Differs)
+			}
+			fmt.Fprintf(r.w, "  %s %s  %s  %s  %d of %d\n", mark, pad(s.Figure, 9),
+				pad(s.Gist.Paper, paper), pad(s.Gist.Here, here), s.checked()-len(differ), s.checked())
+			if len(differ) > 0 {
+				fmt.Fprintf(r.w, "    %s  differs: %s\n", pad("", 9), names(differ))
+			}
 		}
-		fmt.Fprintf(r.w, "  %s %s  %s  %s\n", mark, pad(s.Figure, 9), pad(s.Title, title), verdict)
 	}
 	return checked, differing
+}
+
+func (r *Report) gistWidths() (paper, here int) {
+	paper, here = len("paper"), len("here")
+	for _, p := range r.parts {
+		for _, s := range p.sections {
+			paper = max(paper, utf8.RuneCountInString(s.Gist.Paper))
+			here = max(here, utf8.RuneCountInString(s.Gist.Here))
+		}
+	}
+	return paper, here
 }
 
 func names(checks []Check) string {
