@@ -10,16 +10,13 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // guardPrefix begins the names of our nftables tables; the process id follows,
 // so that two instances on one host do not meet.
 const guardPrefix = "caddy-vnic-"
-
-// tableOwner is NFT_TABLE_F_OWNER (Linux 5.12): the table goes with the netlink
-// socket that made it, and so with this process, however it ends.
-const tableOwner = 1 << 1
 
 // arpIn is NF_ARP_IN (include/uapi/linux/netfilter_arp.h).
 var arpIn nftables.ChainHook
@@ -29,23 +26,30 @@ var arpIn nftables.ChainHook
 // on every interface, takes packets for it from any of them, and may forward or
 // answer what is sent to a pseudo address.
 type guardTable struct {
-	conn     *nftables.Conn
-	arp, ip  *nftables.Table
-	standing bool
+	conn    *nftables.Conn
+	arp, ip *nftables.Table
 }
 
 func newGuardTable(ns *namespace) (*guardTable, error) {
-	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(ns.handle)))
+	var raw *netlink.Conn
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(ns.handle)),
+		nftables.WithSockOptions(func(c *netlink.Conn) error { raw = c; return nil }))
 	if err != nil {
 		return nil, fmt.Errorf("opening nftables: %w", err)
 	}
 	name := guardPrefix + strconv.Itoa(os.Getpid())
 	g := &guardTable{
 		conn: conn,
-		arp:  &nftables.Table{Name: name, Family: nftables.TableFamilyARP, Flags: tableOwner},
-		ip:   &nftables.Table{Name: name, Family: nftables.TableFamilyIPv4, Flags: tableOwner},
+		arp:  &nftables.Table{Name: name, Family: nftables.TableFamilyARP},
+		ip:   &nftables.Table{Name: name, Family: nftables.TableFamilyIPv4},
 	}
-	if err := g.removeLeftovers(); err != nil {
+	err = g.removeLeftovers()
+	for _, table := range []*nftables.Table{g.arp, g.ip} {
+		if err == nil {
+			err = createOwnedTable(raw, table)
+		}
+	}
+	if err != nil {
 		_ = conn.CloseLasting()
 		return nil, err
 	}
@@ -77,32 +81,21 @@ func processExists(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESR
 // replace puts a new set of rules in the place of the standing one, in one
 // transaction.
 func (g *guardTable) replace(spec guardSpec) error {
-	if g.standing {
-		g.conn.FlushTable(g.arp)
-		g.conn.FlushTable(g.ip)
-	}
+	g.conn.FlushTable(g.arp)
+	g.conn.FlushTable(g.ip)
 	g.guardARP(spec)
 	g.guardIP(spec)
-	err := g.conn.Flush()
-	if errors.Is(err, unix.EINVAL) && g.arp.Flags != 0 {
-		// A kernel before 5.12. The next start removes what a crash leaves.
-		g.arp.Flags, g.ip.Flags = 0, 0
-		return g.replace(spec)
-	}
-	if err != nil {
+	if err := g.conn.Flush(); err != nil {
 		return fmt.Errorf("setting the nftables rules that keep the host's kernel off the VNICs: %w", err)
 	}
-	g.standing = true
 	return nil
 }
 
 func (g *guardTable) remove() error {
-	if g.standing {
-		g.conn.DelTable(g.arp)
-		g.conn.DelTable(g.ip)
-		if err := g.conn.Flush(); err != nil {
-			return fmt.Errorf("removing the nftables rules: %w", err)
-		}
+	g.conn.DelTable(g.arp)
+	g.conn.DelTable(g.ip)
+	if err := g.conn.Flush(); err != nil {
+		return fmt.Errorf("removing the nftables rules: %w", err)
 	}
 	return g.conn.CloseLasting()
 }
@@ -110,17 +103,16 @@ func (g *guardTable) remove() error {
 // guardARP leaves no ARP request for a segment's network or a pseudo address to
 // the host: the bridge answers for the latter, nobody for the former.
 func (g *guardTable) guardARP(spec guardSpec) {
-	table := g.conn.AddTable(g.arp)
 	chain := g.conn.AddChain(&nftables.Chain{
-		Name: "input", Table: table, Type: nftables.ChainTypeFilter,
+		Name: "input", Table: g.arp, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookRef(arpIn), Priority: nftables.ChainPriorityFilter,
 	})
 	const targetOffset = 24 // of the target address in ARP for IPv4 (RFC 826)
 	for _, v := range spec.vnics {
-		g.drop(table, chain, matchPrefix(targetOffset, v.address.Masked()))
+		g.drop(chain, matchPrefix(targetOffset, v.address.Masked()))
 	}
 	for _, n := range spec.nics {
-		g.drop(table, chain, matchPrefix(targetOffset, netip.PrefixFrom(n.pseudo, n.pseudo.BitLen())))
+		g.drop(chain, matchPrefix(targetOffset, netip.PrefixFrom(n.pseudo, n.pseudo.BitLen())))
 	}
 }
 
@@ -128,23 +120,22 @@ func (g *guardTable) guardARP(spec guardSpec) {
 // host itself only, and packets for a pseudo address by no way but the bridge's
 // socket, which has seen them before this.
 func (g *guardTable) guardIP(spec guardSpec) {
-	table := g.conn.AddTable(g.ip)
 	chain := g.conn.AddChain(&nftables.Chain{
-		Name: "prerouting", Table: table, Type: nftables.ChainTypeFilter,
+		Name: "prerouting", Table: g.ip, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
 	})
 	const destinationOffset = 16 // RFC 791
 	for _, v := range spec.vnics {
-		g.drop(table, chain, matchPrefix(destinationOffset, v.address.Masked()), matchInput(expr.CmpOpNeq, v.iface), matchInput(expr.CmpOpNeq, "lo"))
+		g.drop(chain, matchPrefix(destinationOffset, v.address.Masked()), matchInput(expr.CmpOpNeq, v.iface), matchInput(expr.CmpOpNeq, "lo"))
 	}
 	for _, n := range spec.nics {
-		g.drop(table, chain, matchPrefix(destinationOffset, netip.PrefixFrom(n.pseudo, n.pseudo.BitLen())), matchInput(expr.CmpOpEq, n.nic))
+		g.drop(chain, matchPrefix(destinationOffset, netip.PrefixFrom(n.pseudo, n.pseudo.BitLen())), matchInput(expr.CmpOpEq, n.nic))
 	}
 }
 
 // drop adds a rule that counts and drops what matches all.
-func (g *guardTable) drop(table *nftables.Table, chain *nftables.Chain, matches ...[]expr.Any) {
-	rule := &nftables.Rule{Table: table, Chain: chain}
+func (g *guardTable) drop(chain *nftables.Chain, matches ...[]expr.Any) {
+	rule := &nftables.Rule{Table: chain.Table, Chain: chain}
 	for _, m := range matches {
 		rule.Exprs = append(rule.Exprs, m...)
 	}
