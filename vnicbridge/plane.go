@@ -16,6 +16,8 @@ type Options struct {
 	// Log receives what happens: conflicts, devices that come and go. Default:
 	// nothing is logged.
 	Log *slog.Logger
+
+	machine func() (machine, error) // default: newMachine
 }
 
 // Plane is a data plane: the devices, the flow table, and the configuration that
@@ -27,7 +29,8 @@ type Plane struct {
 	started time.Time
 	key     [32]byte // of the hashes that spread clients over aliases
 
-	kick chan struct{} // the aliases' MACs are out of date
+	kick       chan struct{} // the aliases' MACs are out of date
+	newMachine func() (machine, error)
 
 	mu       sync.Mutex
 	session  *session // nil before the first Apply and after Close
@@ -78,6 +81,9 @@ func New(options Options) *Plane {
 	p := &Plane{log: options.Log, started: time.Now(), key: aliasKey(), kick: make(chan struct{}, 1)}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
+	}
+	if p.newMachine = options.machine; p.newMachine == nil {
+		p.newMachine = newMachine
 	}
 	p.forward = &forwarder{
 		flows: newFlowTable(DefaultMaxFlows), open: &p.open, clock: p.now, refuse: newRefuser(),
@@ -152,7 +158,7 @@ func (p *Plane) start() error {
 	if p.session != nil {
 		return nil
 	}
-	m, err := newMachine()
+	m, err := p.newMachine()
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,409 @@
+package vnicbridge
+
+import (
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+)
+
+// The paper's addresses (Fig-12 to 15).
+var (
+	routerMAC = mustMAC("00:24:a5:57:e6:e8")
+	nicMAC    = mustMAC("b0:c7:45:f5:de:2d")
+	vnicAMAC  = mustMAC("50:01:02:03:04:05")
+	vnicBMAC  = mustMAC("52:01:02:03:04:06")
+	hostMAC   = mustMAC("00:11:22:33:44:55") // another host on the NIC's link
+)
+
+const (
+	router    = "192.168.1.1"
+	pseudo    = "192.168.1.2"
+	otherHost = "192.168.1.77"
+	farHost   = "203.0.113.9" // beyond the router
+	serverA   = "192.168.50.1"
+	routerOnA = "192.168.50.2"
+	serverB   = "192.168.60.1"
+	routerOnB = "192.168.60.2"
+)
+
+func mustMAC(s string) MAC {
+	mac, err := ParseMAC(s)
+	if err != nil {
+		panic(err)
+	}
+	return mac
+}
+
+// paperConfig is the paper's system: the policy gives segment a.
+func paperConfig() *Config {
+	return &Config{
+		Segments: map[string]*Segment{
+			"a": {Interface: "vnic-A", Addresses: prefixes(serverA + "/24"), MAC: vnicAMAC, Ports: []PortRange{AnyPort}},
+			"b": {Interface: "vnic-B", Addresses: prefixes(serverB + "/24"), MAC: vnicBMAC, Ports: []PortRange{AnyPort}},
+		},
+		Bridges: map[string]*Bridge{
+			"lan": {
+				NIC: "nic0", Addresses: prefixes(pseudo + "/24"), Gateway: netip.MustParseAddr(router),
+				LBPolicy: &Policy{Policy: PolicyFirst, Segments: []string{"a", "b"}},
+			},
+		},
+	}
+}
+
+func prefixes(texts ...string) (ps []netip.Prefix) {
+	for _, t := range texts {
+		ps = append(ps, netip.MustParsePrefix(t))
+	}
+	return ps
+}
+
+// onEachDataPath runs a conformance test on each data path, in a bubble where
+// time passes as fast as it can.
+func onEachDataPath(t *testing.T, cfg *Config, test func(t *testing.T, r *rig)) {
+	t.Run("userspace", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, newRig(t, cfg)) })
+	})
+}
+
+// rig is a whole data plane on a machine whose devices are in memory: the frames
+// that a test puts in are those that a kernel would give, offload header and all.
+type rig struct {
+	t       *testing.T
+	plane   *Plane
+	machine *memoryMachine
+}
+
+func newRig(t *testing.T, cfg *Config) *rig {
+	t.Helper()
+	r := newEmptyRig(t)
+	if err := r.plane.Apply(cfg); err != nil {
+		t.Fatal(err)
+	}
+	r.settle()
+	return r
+}
+
+func newEmptyRig(t *testing.T) *rig {
+	m := &memoryMachine{devices: make(map[string]*memoryDevice), events: make(chan change)}
+	r := &rig{t: t, machine: m}
+	r.plane = New(Options{
+		Log:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		machine: func() (machine, error) { return m, nil },
+	})
+	t.Cleanup(func() {
+		if err := r.plane.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// settle lets the start be over: the gateway has answered, nothing is in flight.
+func (r *rig) settle() {
+	synctest.Wait()
+	r.put("nic0", arp(false, routerMAC, router, nicMAC, pseudo))
+	for _, d := range r.machine.devices {
+		d.take()
+	}
+}
+
+// put lets a frame arrive at a device, and everything happen that follows.
+func (r *rig) put(device string, frames ...[]byte) {
+	r.t.Helper()
+	d := r.machine.devices[device]
+	if d == nil {
+		r.t.Fatalf("no device %s", device)
+	}
+	for _, f := range frames {
+		d.in <- frame{data: append(make([]byte, vnetHeaderLen), f...)}
+	}
+	synctest.Wait()
+}
+
+// got takes what was sent by a device since the last time.
+func (r *rig) got(device string) [][]byte { return r.machine.devices[device].take() }
+
+// one takes the one frame that was sent by a device.
+func (r *rig) one(device string) []byte {
+	r.t.Helper()
+	frames := r.got(device)
+	if len(frames) != 1 {
+		r.t.Fatalf("%s sent %d frames, want 1", device, len(frames))
+	}
+	return frames[0]
+}
+
+// silent checks that nothing was sent by the devices.
+func (r *rig) silent(devices ...string) {
+	r.t.Helper()
+	for _, d := range devices {
+		for _, f := range r.got(d) {
+			r.t.Errorf("%s sent %v", d, decode(f))
+		}
+	}
+}
+
+func (r *rig) drops(device, reason string) uint64 {
+	s := r.plane.Status()
+	for _, b := range s.Bridges {
+		if b.NIC == device {
+			return b.Drops[reason]
+		}
+	}
+	for _, seg := range s.Segments {
+		if seg.Interface == device {
+			return seg.Drops[reason]
+		}
+	}
+	return 0
+}
+
+// memoryMachine is a machine whose devices are in memory.
+type memoryMachine struct {
+	mu       sync.Mutex
+	devices  map[string]*memoryDevice
+	guards   []guardSpec
+	events   chan change
+	prefixes []hostPrefix
+	fail     string // the device that cannot be made
+}
+
+var errInjected = errors.New("injected failure")
+
+func (m *memoryMachine) check(*Config, map[string]bool) error { return nil }
+
+func (m *memoryMachine) openNIC(name string, _ netip.Addr) (nicDevice, error) {
+	return m.add(name, nicMAC)
+}
+
+func (m *memoryMachine) makeVNIC(spec vnicSpec) (vnicDevice, error) {
+	return m.add(spec.iface, spec.mac)
+}
+
+func (m *memoryMachine) add(name string, mac MAC) (*memoryDevice, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if name == m.fail {
+		return nil, errInjected
+	}
+	d := &memoryDevice{
+		state: linkState{up: true, mac: mac, mtu: 1500},
+		in:    make(chan frame), gone: make(chan struct{}), neighbours: make(map[netip.Addr]MAC),
+	}
+	m.devices[name] = d
+	return d, nil
+}
+
+func (m *memoryMachine) guard(g guardSpec) error { m.guards = append(m.guards, g); return nil }
+
+func (m *memoryMachine) hostPrefixes() ([]hostPrefix, error) { return m.prefixes, nil }
+
+func (m *memoryMachine) changes() <-chan change { return m.events }
+
+func (m *memoryMachine) close() error { return nil }
+
+// memoryDevice is one of its devices.
+type memoryDevice struct {
+	state      linkState
+	in         chan frame
+	gone       chan struct{}
+	mu         sync.Mutex
+	out        [][]byte
+	neighbours map[netip.Addr]MAC
+	mtu        int
+}
+
+func (d *memoryDevice) receive(batch []frame) (int, error) {
+	select {
+	case batch[0] = <-d.in:
+		return 1, nil
+	case <-d.gone:
+		return 0, net.ErrClosed
+	}
+}
+
+func (d *memoryDevice) send(frames []frame) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, f := range frames {
+		d.out = append(d.out, slices.Clone(f.eth()))
+	}
+	return len(frames)
+}
+
+func (d *memoryDevice) take() [][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := d.out
+	d.out = nil
+	return out
+}
+
+func (d *memoryDevice) close() error { close(d.gone); return nil }
+
+func (d *memoryDevice) link() linkState { return d.state }
+
+func (d *memoryDevice) setMTU(mtu int) error { d.mtu = mtu; return nil }
+
+func (d *memoryDevice) setNeighbours(macs map[netip.Addr]MAC) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for alias, mac := range macs {
+		d.neighbours[alias] = mac
+	}
+	return nil
+}
+
+// ends are the two ends of a packet, as a test writes them.
+type ends struct {
+	srcMAC, dstMAC MAC
+	src, dst       string
+	sport, dport   uint16
+}
+
+// fromRouter are the ends of a packet that the router forwards to the pseudo
+// address.
+func fromRouter(src string, sport, dport uint16) ends {
+	return ends{routerMAC, nicMAC, src, pseudo, sport, dport}
+}
+
+// fromA are the ends of a packet that segment a sends to an alias.
+func fromA(alias string, sport, dport uint16) ends {
+	return ends{vnicAMAC, routerMAC, serverA, alias, sport, dport}
+}
+
+func (e ends) ip(proto layers.IPProtocol) *layers.IPv4 {
+	return &layers.IPv4{
+		Version: 4, TTL: 63, TOS: 0x2, Id: 0x2c93, Flags: layers.IPv4DontFragment, Protocol: proto,
+		SrcIP: net.ParseIP(e.src), DstIP: net.ParseIP(e.dst),
+	}
+}
+
+func (e ends) build(ip *layers.IPv4, rest ...gopacket.SerializableLayer) []byte {
+	f := buildFrame(e.srcMAC, e.dstMAC, layers.EthernetTypeIPv4, append([]gopacket.SerializableLayer{ip}, rest...)...)
+	return f.eth()
+}
+
+func (e ends) tcp(flags string, payload string) []byte {
+	ip := e.ip(layers.IPProtocolTCP)
+	tcp := &layers.TCP{SrcPort: layers.TCPPort(e.sport), DstPort: layers.TCPPort(e.dport), Seq: 1000, Ack: 2000, Window: 512}
+	for _, c := range flags {
+		switch c {
+		case 'S':
+			tcp.SYN = true
+		case 'A':
+			tcp.ACK = true
+		case 'F':
+			tcp.FIN = true
+		case 'R':
+			tcp.RST = true
+		}
+	}
+	_ = tcp.SetNetworkLayerForChecksum(ip)
+	return e.build(ip, tcp, gopacket.Payload(payload))
+}
+
+func (e ends) udp(payload string) []byte {
+	ip := e.ip(layers.IPProtocolUDP)
+	udp := &layers.UDP{SrcPort: layers.UDPPort(e.sport), DstPort: layers.UDPPort(e.dport)}
+	_ = udp.SetNetworkLayerForChecksum(ip)
+	return e.build(ip, udp, gopacket.Payload(payload))
+}
+
+// echo builds an echo request (sport is the identifier) or reply (dport is).
+func (e ends) echo(payload string) []byte {
+	kind := uint8(icmpEcho)
+	if e.sport == 0 {
+		kind = icmpEchoReply
+	}
+	icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(kind, 0), Id: e.sport + e.dport, Seq: 95}
+	return e.build(e.ip(layers.IPProtocolICMPv4), icmp, gopacket.Payload(payload))
+}
+
+func arp(request bool, senderMAC MAC, sender string, targetMAC MAC, target string) []byte {
+	m := arpMessage{
+		request: request, senderMAC: senderMAC, sender: addrOf(netip.MustParseAddr(sender)),
+		targetMAC: targetMAC, target: addrOf(netip.MustParseAddr(target)),
+	}
+	to := targetMAC
+	if to.IsZero() {
+		to = broadcastMAC
+	}
+	f := m.frame(to)
+	return f.eth()
+}
+
+// decoded is what a test looks at in a frame.
+type decoded struct {
+	ends
+	proto    Protocol
+	flags    uint8
+	ttl, tos uint8
+	ipID     uint16
+	icmp     uint8 // type
+	valid    bool  // all the checksums
+	payload  string
+}
+
+// decode reads a frame without the code under test.
+func decode(raw []byte) decoded {
+	packet := gopacket.NewPacket(raw, layers.LayerTypeEthernet, gopacket.Default)
+	var d decoded
+	eth := packet.Layer(layers.LayerTypeEthernet).(*layers.Ethernet)
+	d.srcMAC, d.dstMAC = MAC(eth.SrcMAC), MAC(eth.DstMAC)
+	ip, ok := packet.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+	if !ok {
+		return d
+	}
+	d.src, d.dst = ip.SrcIP.String(), ip.DstIP.String()
+	d.proto, d.ttl, d.tos, d.ipID = Protocol(ip.Protocol), ip.TTL, ip.TOS, ip.Id
+	body := ip.Payload
+	pseudoHeader := slices.Concat(ip.SrcIP.To4(), ip.DstIP.To4(), []byte{0, byte(ip.Protocol)}, binary.BigEndian.AppendUint16(nil, uint16(len(body))))
+	d.valid = plainSum(ip.Contents) == 0xffff
+	switch l := packet.Layer(packet.Layers()[2].LayerType()).(type) {
+	case *layers.TCP:
+		d.sport, d.dport, d.flags = uint16(l.SrcPort), uint16(l.DstPort), body[13]
+		d.valid = d.valid && plainSum(append(pseudoHeader, body...)) == 0xffff
+		d.payload = string(l.Payload)
+	case *layers.UDP:
+		d.sport, d.dport = uint16(l.SrcPort), uint16(l.DstPort)
+		d.valid = d.valid && (l.Checksum == 0 || plainSum(append(pseudoHeader, body...)) == 0xffff)
+		d.payload = string(l.Payload)
+	case *layers.ICMPv4:
+		d.icmp = l.TypeCode.Type()
+		if d.icmp == icmpEcho {
+			d.sport = l.Id
+		} else {
+			d.dport = l.Id
+		}
+		d.valid = d.valid && plainSum(body) == 0xffff
+		d.payload = string(l.Payload)
+	}
+	return d
+}
+
+// plainSum is RFC 1071 as written there: 0xffff over data with a valid checksum.
+func plainSum(data []byte) uint16 {
+	var sum uint32
+	for i, b := range data {
+		if i%2 == 0 {
+			sum += uint32(b) << 8
+		} else {
+			sum += uint32(b)
+		}
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return uint16(sum)
+}
