@@ -11,7 +11,7 @@ func init() {
 		Usage: "<command>",
 		Short: "Shows the network segments behind this server",
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(statusCommand())
+			cmd.AddCommand(statusCommand(), labCommand())
 		},
 	})
 }

@@ -147,7 +147,7 @@ func (l *lab) finish(ctx context.Context) error {
 		verdict = fmt.Sprintf("\n%d of %d checks differ from the paper. Caddy's log ends so:\n\n%s", differing, checked, indent(l.caddy.Log(20)))
 	}
 	l.report.Text(verdict)
-	l.report.Text(fmt.Sprintf("\nKept in %s: server.pcapng (interface 0 nic0, 1 vnic-A, 2 vnic-B), router.pcapng, Caddyfile,\ncaddy.log. Wireshark opens the captures.", l.opts.Captures))
+	l.report.Text(fmt.Sprintf(kept, l.opts.Captures))
 	if l.opts.Keep {
 		l.report.Text(l.explore())
 		<-ctx.Done()
@@ -157,6 +157,12 @@ func (l *lab) finish(ctx context.Context) error {
 	}
 	return nil
 }
+
+const kept = `
+Kept in %s:
+  server.pcapng  the frames on nic0 (interface 0), vnic-A (1) and vnic-B (2), for Wireshark
+  router.pcapng  the same link seen from the router
+  Caddyfile, caddy.log`
 
 func (l *lab) reload(ctx context.Context, policy string) error {
 	l.report.Progress("reloading with %s", policy)
