@@ -31,7 +31,8 @@ build: ## build bin/caddy: Caddy, its standard modules and caddy-vnic
 	@scripts/need 'the build' go ca-certificates
 	CGO_ENABLED=0 go build -o bin/caddy ./cmd/caddy
 
-check: build ## gofmt, go vet and staticcheck
+check: ## gofmt, go vet and staticcheck
+	@scripts/need 'the checks' go ca-certificates
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { \
 		echo "make check: not gofmt'ed, run make fmt:" >&2; echo "$$unformatted" >&2; exit 1; }
 	CGO_ENABLED=0 go vet ./...

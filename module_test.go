@@ -67,7 +67,9 @@ func TestCaddyfileExample(t *testing.T) {
 				Segments map[string]any
 				Bridges  map[string]struct{ NIC string }
 			}
-			HTTP struct{ Servers map[string]struct{ Listen []string } }
+			HTTP struct {
+				Servers map[string]struct{ Listen []string }
+			}
 		}
 	}
 	if err := json.Unmarshal(adapted, &config); err != nil {
