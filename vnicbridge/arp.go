@@ -15,17 +15,24 @@ type arpMessage struct {
 	sender, target       addr
 }
 
+// arpLen is the length of an ARP message for IPv4 over Ethernet.
+const arpLen = 28
+
 var noAddr = addrFrom4([]byte{0, 0, 0, 0})
 
 var errNotARP = errors.New("not ARP for IPv4 over Ethernet")
 
 func parseARP(f *frame) (arpMessage, error) {
+	body := f.eth()[ethHeaderLen:]
+	// gopacket believes the address lengths in the message, beyond its end too.
+	if len(body) < arpLen || body[4] != 6 || body[5] != 4 {
+		return arpMessage{}, errNotARP
+	}
 	var l layers.ARP
-	if err := l.DecodeFromBytes(f.eth()[ethHeaderLen:], gopacket.NilDecodeFeedback); err != nil {
+	if err := l.DecodeFromBytes(body, gopacket.NilDecodeFeedback); err != nil {
 		return arpMessage{}, err
 	}
 	if l.AddrType != layers.LinkTypeEthernet || l.Protocol != layers.EthernetTypeIPv4 ||
-		l.HwAddressSize != 6 || l.ProtAddressSize != 4 ||
 		l.Operation != layers.ARPRequest && l.Operation != layers.ARPReply {
 		return arpMessage{}, errNotARP
 	}

@@ -407,3 +407,5 @@ func plainSum(data []byte) uint16 {
 	}
 	return uint16(sum)
 }
+
+func mustAddr(s string) addr { return addrOf(netip.MustParseAddr(s)) }

@@ -1,0 +1,156 @@
+package vnicbridge
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// hostileFrames are frames that an attacker might send: good ones with bytes
+// changed, cut off or made up, and plain noise. They are the same at every call.
+func hostileFrames(n int) (frames [][]byte) {
+	random := rand.New(rand.NewPCG(3, 4))
+	good := [][]byte{
+		fromRouter(router, 4000, 80).tcp("S", "payload"),
+		fromRouter(farHost, 4000, 80).udp("payload"),
+		fromRouter(farHost, 4000, 0).echo("payload"),
+		fromA(routerOnA, 80, 4000).tcp("SA", "payload"),
+		arp(true, hostMAC, otherHost, MAC{}, pseudo),
+		buildIPv6(),
+	}
+	for range n {
+		f := append([]byte(nil), good[random.IntN(len(good))]...)
+		switch random.IntN(4) {
+		case 0:
+			f = f[:random.IntN(len(f)+1)]
+		case 1:
+			for i := range f {
+				f[i] = byte(random.Uint32())
+			}
+		default:
+			for range 1 + random.IntN(4) {
+				f[random.IntN(len(f))] = byte(random.Uint32())
+			}
+		}
+		frames = append(frames, f)
+	}
+	return frames
+}
+
+// Row L1: the table is bounded; half-open flows go first, established ones stay,
+// and what finds no room is refused and counted.
+func TestTheFlowTableIsBounded(t *testing.T) {
+	cfg := paperConfig()
+	cfg.MaxFlows = 100
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		for i := range 50 {
+			r.open(router, uint16(1000+i))
+		}
+		for i := range 1000 {
+			r.put("nic0", fromRouter(fmt.Sprintf("203.0.113.%d", 1+i%250), uint16(2000+i), 80).tcp("S", ""))
+		}
+		if n := r.plane.Status().Flows; n != 100 {
+			t.Errorf("%d flows, want 100", n)
+		}
+		r.got("vnic-A")
+		for i := range 50 {
+			r.put("nic0", fromRouter(router, uint16(1000+i), 80).tcp("A", "still here"))
+			if d := decode(r.one("vnic-A")); d.payload != "still here" {
+				t.Errorf("an established flow is gone: %+v", d)
+			}
+		}
+		// Established flows take all the room: a new one is refused.
+		for i := range 50 {
+			r.open(otherHost, uint16(3000+i))
+		}
+		r.got("vnic-A")
+		r.put("nic0", fromRouter(farHost, 5000, 80).tcp("S", ""))
+		r.silent("vnic-A")
+		if r.drops("nic0", "table_full") == 0 {
+			t.Error("the refused flow is not counted")
+		}
+		// The same bound, lower: a reload does not end established flows.
+		smaller := *cfg
+		smaller.MaxFlows = 10
+		if err := r.plane.Apply(&smaller); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.plane.Status(); s.Flows != 100 || s.MaxFlows != 10 {
+			t.Errorf("%d flows of at most %d after a lower bound, want 100 of 10", s.Flows, s.MaxFlows)
+		}
+	})
+}
+
+// Row L1: idle flows go before busy ones when half-open flows do not make room.
+func TestIdleFlowsMakeRoom(t *testing.T) {
+	cfg := paperConfig()
+	cfg.MaxFlows = 4
+	cfg.Segments["a"].Egress = EgressOff
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		for i := range 4 {
+			r.put("nic0", fromRouter(router, uint16(1000+i), 53).udp("x"))
+			time.Sleep(time.Second)
+		}
+		r.put("nic0", fromRouter(router, 1000, 53).udp("busy"))
+		r.put("nic0", fromRouter(router, 1004, 53).udp("new"))
+		r.got("vnic-A")
+		r.got("nic0") // ARP
+		r.put("vnic-A", fromA(routerOnA, 53, 1000).udp("to the busy one"))
+		if len(r.got("nic0")) != 1 {
+			t.Error("the busy flow made room")
+		}
+		r.put("vnic-A", fromA(routerOnA, 53, 1001).udp("to the idle one"))
+		r.silent("nic0")
+	})
+}
+
+// Row L1: what the documentation says that a flow costs is not less than what it
+// does.
+func TestFlowBytes(t *testing.T) {
+	table := newFlowTable(1 << 20)
+	in, out := &port{index: 1}, &port{index: 2}
+	const flows = 100_000
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range flows {
+		p := packet{tuple: tuple{src: addr{15: byte(i >> 16)}, sport: uint16(i), proto: UDP}}
+		if _, verdict := table.insert(newFlow(in, out, &p, 0), only(p.reversed())); verdict != keep {
+			t.Fatal(verdict)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	each := (after.HeapAlloc - before.HeapAlloc) / flows
+	t.Logf("%d bytes a flow", each)
+	if each > FlowBytes {
+		t.Errorf("a flow costs %d bytes, more than the %d stated", each, FlowBytes)
+	}
+	runtime.KeepAlive(table)
+}
+
+func only(t tuple) func(func(tuple) bool) { return func(yield func(tuple) bool) { yield(t) } }
+
+// Row L6: any byte string by any device crashes nothing and reaches no other
+// segment; a legitimate client is served meanwhile.
+func TestHostileFrames(t *testing.T) {
+	cfg := paperConfig()
+	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		r.open(farHost, 9999)
+		for i, f := range hostileFrames(20_000) {
+			r.put("nic0", f)
+			r.put("vnic-B", f)
+			r.silent("vnic-B")
+			if i%1000 == 0 {
+				r.got("vnic-A")
+				r.put("nic0", fromRouter(farHost, 9999, 80).tcp("A", "served"))
+				if d := decode(r.one("vnic-A")); d.payload != "served" {
+					t.Errorf("after %d frames the client got %+v", i, d)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,193 @@
+package vnicbridge
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+)
+
+// Row S1: only unicast frames to the NIC's own MAC, untagged, for the pseudo
+// address enter.
+func TestWhatEntersFromTheNIC(t *testing.T) {
+	good := fromRouter(router, 4000, 80)
+	with := func(change func(*ends)) []byte {
+		e := good
+		change(&e)
+		return e.tcp("S", "")
+	}
+	tag := func(etherType uint16) []byte {
+		raw := good.tcp("S", "")
+		tagged := append(append([]byte(nil), raw[:12]...), byte(etherType>>8), byte(etherType), 0, 5)
+		return append(tagged, raw[12:]...)
+	}
+	for _, tc := range []struct {
+		name   string
+		frame  []byte
+		reason string
+	}{
+		{"broadcast MAC", with(func(e *ends) { e.dstMAC = broadcastMAC }), "broadcast_or_multicast"},
+		{"multicast MAC", with(func(e *ends) { e.dstMAC = mustMAC("01:00:5e:00:00:01") }), "broadcast_or_multicast"},
+		{"another host's MAC", with(func(e *ends) { e.dstMAC = hostMAC }), "not_for_us"},
+		{"a VNIC's MAC", with(func(e *ends) { e.dstMAC = vnicAMAC }), "not_for_us"},
+		{"another address", with(func(e *ends) { e.dst = otherHost }), "not_for_us"},
+		{"a VNIC's address", with(func(e *ends) { e.dst = serverA }), "not_for_us"},
+		{"an alias", with(func(e *ends) { e.dst = routerOnA }), "not_for_us"},
+		{"broadcast address", with(func(e *ends) { e.dst = "192.168.1.255" }), "not_for_us"},
+		{"VLAN tag", tag(etherVLAN), "vlan"},
+		{"double VLAN tag", tag(etherQinQ), "vlan"},
+		{"IPv6", buildIPv6(), "ether_type"},
+		{"from the pseudo address", with(func(e *ends) { e.src = pseudo }), "bad_source"},
+		{"from a segment", with(func(e *ends) { e.src = serverA }), "bad_source"},
+		{"from an alias", with(func(e *ends) { e.src = routerOnB }), "bad_source"},
+		{"from the host", with(func(e *ends) { e.src = "10.9.8.7" }), "bad_source"},
+		{"from the host's broadcast address", with(func(e *ends) { e.src = "10.9.8.255" }), "bad_source"},
+		{"from loopback", with(func(e *ends) { e.src = "127.0.0.1" }), "bad_source"},
+		{"from multicast", with(func(e *ends) { e.src = "224.0.0.1" }), "bad_source"},
+		{"from broadcast", with(func(e *ends) { e.src = "255.255.255.255" }), "bad_source"},
+		{"from the link's broadcast", with(func(e *ends) { e.src = "192.168.1.255" }), "bad_source"},
+		{"from 0/8", with(func(e *ends) { e.src = "0.1.2.3" }), "bad_source"},
+		{"from nowhere", with(func(e *ends) { e.src = "0.0.0.0" }), "bad_source"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+				r.machine.prefixes = []hostPrefix{{"eth9", netip.MustParsePrefix("10.9.8.7/24")}}
+				r.machine.events <- change{}
+				synctest.Wait()
+				r.put("nic0", tc.frame)
+				r.silent("nic0", "vnic-A", "vnic-B")
+				if n := r.drops("nic0", tc.reason); n != 1 {
+					t.Errorf("%d counted as %s, want 1 (%v)", n, tc.reason, r.plane.Status().Bridges["lan"].Drops)
+				}
+				r.put("nic0", good.tcp("S", ""))
+				r.one("vnic-A") // the good one enters still
+			})
+		})
+	}
+}
+
+// Row S1: a VLAN tag that the kernel took out of the frame counts as well.
+func TestAHiddenVLANTag(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		raw := fromRouter(router, 4000, 80).tcp("S", "")
+		r.machine.devices["nic0"].in <- frame{data: append(make([]byte, vnetHeaderLen), raw...), tagged: true}
+		r.put("nic0")
+		r.silent("nic0", "vnic-A", "vnic-B")
+		if n := r.drops("nic0", "vlan"); n != 1 {
+			t.Errorf("%d counted, want 1", n)
+		}
+	})
+}
+
+func buildIPv6() []byte {
+	ip := &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolNoNextHeader, HopLimit: 1,
+		SrcIP: netip.MustParseAddr("fe80::1").AsSlice(), DstIP: netip.MustParseAddr("ff02::1").AsSlice()}
+	f := buildFrame(routerMAC, nicMAC, layers.EthernetTypeIPv6, ip, gopacket.Payload("chatter"))
+	return f.eth()
+}
+
+// Row S2: only packets of the segment's own address leave its VNIC; what a host
+// says by itself stays inside.
+func TestWhatLeavesASegment(t *testing.T) {
+	good := fromA(routerOnA, 7, 0)
+	with := func(change func(*ends)) []byte {
+		e := good
+		change(&e)
+		return e.echo("x")
+	}
+	for _, tc := range []struct {
+		name   string
+		frame  []byte
+		reason string
+	}{
+		{"another source", with(func(e *ends) { e.src = serverB }), "bad_source"},
+		{"the pseudo address as source", with(func(e *ends) { e.src = pseudo }), "bad_source"},
+		{"an alias as source", with(func(e *ends) { e.src = routerOnA }), "bad_source"},
+		{"broadcast", with(func(e *ends) { e.dstMAC, e.dst = broadcastMAC, "192.168.50.255" }), "broadcast_or_multicast"},
+		{"multicast", with(func(e *ends) { e.dstMAC, e.dst = mustMAC("01:00:5e:00:00:fb"), "224.0.0.251" }), "broadcast_or_multicast"},
+		{"to the world", with(func(e *ends) { e.dst = farHost }), "egress_denied"},
+		{"to a host on the NIC's link", with(func(e *ends) { e.dst = router }), "egress_denied"},
+		{"to another segment", with(func(e *ends) { e.dst = serverB }), "egress_denied"},
+		{"to another segment's alias", with(func(e *ends) { e.dst = routerOnB }), "egress_denied"},
+		{"to itself", with(func(e *ends) { e.dst = serverA }), "egress_denied"},
+		{"ARP", arp(true, vnicAMAC, serverA, MAC{}, routerOnA), "arp"},
+		{"IPv6", buildIPv6(), "ether_type"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+				r.put("vnic-A", tc.frame)
+				r.silent("nic0", "vnic-A", "vnic-B")
+				if n := r.drops("vnic-A", tc.reason); n != 1 {
+					t.Errorf("%d counted as %s, want 1 (%v)", n, tc.reason, r.plane.Status().Segments["a"].Drops)
+				}
+			})
+		})
+	}
+}
+
+// Row S3: with two bridges, nothing goes from one's network to the other's, nor
+// from one's network to a segment that only the other names.
+func TestBridgesAreApart(t *testing.T) {
+	cfg := paperConfig()
+	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
+	cfg.Bridges["lan2"] = &Bridge{
+		NIC: "nic1", Addresses: prefixes("192.168.2.2/24"), Gateway: netip.MustParseAddr("192.168.2.1"),
+		LBPolicy: &Policy{Policy: PolicyFirst, Segments: []string{"b"}},
+	}
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		lan2 := ends{hostMAC, nicMAC, "192.168.2.1", "192.168.2.2", 4000, 80}
+		r.put("nic1", arp(false, hostMAC, "192.168.2.1", nicMAC, "192.168.2.2"))
+		r.put("nic0", fromRouter(router, 4000, 80).tcp("S", ""))
+		r.one("vnic-A")
+		r.put("nic1", lan2.tcp("S", ""))
+		r.one("vnic-B")
+		r.silent("vnic-A", "nic0")
+
+		// One's packets on the other's NIC.
+		r.put("nic1", fromRouter(router, 4001, 80).tcp("S", ""))
+		r.silent("vnic-A", "vnic-B")
+		// Out of a segment, towards the other bridge's network.
+		for _, dst := range []string{"192.168.2.1", "192.168.2.2", otherHost, pseudo} {
+			r.put("vnic-A", fromA(dst, 7, 80).tcp("S", ""))
+		}
+		// The answer to a flow of the other segment, forged.
+		r.put("vnic-A", fromA(routerOnB, 80, 4000).tcp("SA", ""))
+		r.put("vnic-A", ends{vnicAMAC, routerMAC, serverB, routerOnB, 80, 4000}.tcp("SA", ""))
+		r.silent("nic0", "nic1", "vnic-A", "vnic-B")
+	})
+}
+
+// Row S5: every drop reason has a name of its own, and every frame that comes in
+// is either carried, answered or counted.
+func TestEveryDropIsCounted(t *testing.T) {
+	names := make(map[string]bool)
+	for reason := keep + 1; reason < dropReasons; reason++ {
+		if reason.String() == "" || names[reason.String()] {
+			t.Errorf("reason %d has no name of its own: %q", reason, reason)
+		}
+		names[reason.String()] = true
+	}
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		before := r.plane.Status()
+		frames := hostileFrames(500)
+		r.put("nic0", frames...)
+		r.put("vnic-A", frames...)
+		after := r.plane.Status()
+		carried := uint64(len(r.got("vnic-A")) + len(r.got("vnic-B")) + len(r.got("nic0")))
+		in := after.Bridges["lan"].Packets.In - before.Bridges["lan"].Packets.In + after.Segments["a"].Packets.In
+		var dropped uint64
+		for _, drops := range []map[string]uint64{after.Bridges["lan"].Drops, after.Segments["a"].Drops} {
+			for _, n := range drops {
+				dropped += n
+			}
+		}
+		if in != uint64(2*len(frames)) {
+			t.Errorf("%d frames came in, want %d", in, 2*len(frames))
+		}
+		if carried+dropped < in {
+			t.Errorf("%d frames in, %d carried or answered, %d dropped: some are lost uncounted", in, carried, dropped)
+		}
+	})
+}
