@@ -87,7 +87,7 @@ func initialClass(proto Protocol) flowClass {
 // FlowBytes is about what one flow costs in memory: the record, and a key and a
 // pointer for each direction in the table's map at its usual load. Stated so
 // that `max_flows` can be chosen; a test holds it to the truth.
-const FlowBytes = 512
+const FlowBytes = 400
 
 // sweepsPerIdleTime is how often the hand goes round a ring within its idle
 // time: a flow ends at most an eighth of it late.

@@ -1,0 +1,112 @@
+package vnicbridge
+
+import (
+	"bytes"
+	"testing"
+)
+
+// FuzzFrame gives any bytes to a port, as a frame with any offload header. What
+// comes out must be what a bridge may send there (rows S1 to S3, L6), with the
+// checksums as right as they were.
+func FuzzFrame(f *testing.F) {
+	for i, raw := range hostileFrames(64) {
+		f.Add(i%2 == 0, byte(0), raw)
+	}
+	f.Add(true, byte(vnetNeedsCsum), fromRouter(router, 4000, 80).tcp("S", "payload"))
+	f.Add(true, byte(0), fromRouter(farHost, 4000, 80).udp("payload"))
+	f.Add(true, byte(0), fromRouter(farHost, 4000, 0).echo("payload"))
+	f.Add(false, byte(0), fromA(routerOnA, 7, 0).echo("payload"))
+	f.Add(true, byte(0), arp(true, hostMAC, otherHost, MAC{}, pseudo))
+	f.Add(true, byte(0), []byte{})
+
+	r := newFuzzRig(f)
+	nic, vnic := r.plane.bridges["lan"].port, r.plane.segments["a"].port
+	f.Fuzz(func(t *testing.T, fromNIC bool, flags byte, raw []byte) {
+		in := vnic
+		if fromNIC {
+			in = nic
+		}
+		data := append(make([]byte, vnetHeaderLen), raw...)
+		data[0] = flags
+		var out outbox
+		r.plane.forward.receive(in, &frame{data: data}, r.plane.now(), &out)
+		out.flush()
+		r.checkSent(t, raw, flags)
+	})
+}
+
+func newFuzzRig(f *testing.F) *rig {
+	m := &memoryMachine{devices: make(map[string]*memoryDevice), events: make(chan change)}
+	r := &rig{machine: m, plane: New(Options{machine: func() (machine, error) { return m, nil }})}
+	cfg := paperConfig()
+	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
+	cfg.MaxFlows = 1000
+	if err := r.plane.Apply(cfg); err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = r.plane.Close() })
+	return r
+}
+
+// checkSent checks what the devices sent for a frame.
+func (r *rig) checkSent(t *testing.T, in []byte, flags byte) {
+	t.Helper()
+	if len(r.got("vnic-B")) > 0 {
+		t.Error("a frame reached a segment that no rule names")
+	}
+	for _, sent := range r.got("vnic-A") {
+		d := decode(sent)
+		if d.dstMAC != vnicAMAC || d.dst != serverA {
+			t.Errorf("to the segment: %+v", d)
+		}
+		if len(sent) != len(in) {
+			t.Errorf("%d bytes became %d", len(in), len(sent))
+		}
+		if flags&vnetNeedsCsum == 0 && decode(in).valid && !d.valid {
+			t.Errorf("right checksums became wrong: %+v", d)
+		}
+	}
+	for _, sent := range r.got("nic0") {
+		d := decode(sent)
+		if d.srcMAC != nicMAC || d.src != "" && d.src != pseudo {
+			t.Errorf("to the network: %+v", d)
+		}
+	}
+}
+
+// FuzzRewrite rewrites a packet there and back: the bytes are those that came, and
+// the checksums in between are right.
+func FuzzRewrite(f *testing.F) {
+	f.Add(byte(0), []byte("\xc0\xa8\x01\x01\xc0\xa8\x01\x02\x0f\xa0\x00\x50\xc0\xa8\x32\x02\xc0\xa8\x32\x01\x0f\xa0\x00\x50"), "payload")
+	f.Add(byte(1), []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), "")
+	f.Fuzz(func(t *testing.T, kind byte, tuples []byte, payload string) {
+		if len(tuples) < 24 || len(payload) > 1000 {
+			return
+		}
+		from, to := endsFrom(tuples), endsFrom(tuples[12:])
+		raw := from.tcp("A", payload)
+		if kind%2 == 1 {
+			raw = from.udp(payload)
+		}
+		fr := frame{data: append(make([]byte, vnetHeaderLen), raw...)}
+		p, verdict := parseIPv4(&fr)
+		if verdict != keep {
+			t.Fatal(verdict)
+		}
+		p.rewrite(tupleOf(to, p.proto), false)
+		if d := decode(fr.eth()); !d.valid {
+			t.Errorf("wrong checksums: %+v", d)
+		}
+		p.rewrite(tupleOf(from, p.proto), false)
+		if !bytes.Equal(fr.eth(), raw) {
+			t.Errorf("there and back:\n%x\n%x", raw, fr.eth())
+		}
+	})
+}
+
+func endsFrom(b []byte) ends {
+	return ends{
+		routerMAC, nicMAC, addrFrom4(b).netip().String(), addrFrom4(b[4:]).netip().String(),
+		uint16(b[8])<<8 | uint16(b[9]), uint16(b[10])<<8 | uint16(b[11]),
+	}
+}
