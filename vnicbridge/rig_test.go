@@ -409,3 +409,12 @@ func plainSum(data []byte) uint16 {
 }
 
 func mustAddr(s string) addr { return addrOf(netip.MustParseAddr(s)) }
+
+func (d *memoryDevice) closed() bool {
+	select {
+	case <-d.gone:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,123 @@
+package vnicbridge
+
+import (
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func TestValidate(t *testing.T) {
+	if err := paperConfig().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	seg := func(change func(*Segment)) func(*Config) {
+		return func(c *Config) { change(c.Segments["b"]) }
+	}
+	br := func(change func(*Bridge)) func(*Config) {
+		return func(c *Config) { change(c.Bridges["lan"]) }
+	}
+	for _, tc := range []struct {
+		name   string
+		change func(*Config)
+		part   string // of the ConfigError
+		says   string
+	}{
+		{"datapath", func(c *Config) { c.Datapath = "fast" }, "", "want auto, kernel or userspace"},
+		{"max_flows", func(c *Config) { c.MaxFlows = -1 }, "", "max_flows -1"},
+		{"no address", seg(func(s *Segment) { s.Addresses = nil }), "segment", "address is missing"},
+		{"IPv6", seg(func(s *Segment) { s.Addresses = prefixes("fd00::1/64") }), "segment", "only IPv4"},
+		{"network address", seg(func(s *Segment) { s.Addresses = prefixes("192.168.60.0/24") }), "segment", "first host is 192.168.60.1"},
+		{"broadcast address", seg(func(s *Segment) { s.Addresses = prefixes("192.168.60.255/24") }), "segment", "broadcast"},
+		{"overlap", seg(func(s *Segment) { s.Addresses = prefixes("192.168.50.9/16") }), "segment", "overlaps segment a's"},
+		{"overlap with the NIC", seg(func(s *Segment) { s.Addresses = prefixes("192.168.1.9/24") }), "bridge", "overlaps segment b's"},
+		{"long name", seg(func(s *Segment) { s.Interface = "vnic-marketing-1" }), "segment", "at most 15"},
+		{"name with a slash", seg(func(s *Segment) { s.Interface = "vnic/b" }), "segment", "not a device name"},
+		{"same interface", seg(func(s *Segment) { s.Interface = "vnic-A" }), "segment", "segment a's already"},
+		{"group MAC", seg(func(s *Segment) { s.MAC = mustMAC("01:00:5e:00:00:01") }), "segment", "unicast"},
+		{"no aliases", seg(func(s *Segment) { s.Addresses = prefixes("192.168.60.1/32") }), "segment", "at least one"},
+		{"aliases elsewhere", seg(func(s *Segment) { s.Aliases = AddrRange{mustIP("192.168.61.2"), mustIP("192.168.61.9")} }), "segment", "not in the segment's network"},
+		{"only its own address as alias", seg(func(s *Segment) { s.Aliases = AddrRange{mustIP(serverB), mustIP(serverB)} }), "segment", "no address is left"},
+		{"egress", seg(func(s *Segment) { s.Egress = "everything" }), "segment", "want off or gateway"},
+		{"no NIC", br(func(b *Bridge) { b.NIC = "" }), "bridge", "nic is missing"},
+		{"VNIC as NIC", br(func(b *Bridge) { b.NIC = "vnic-A" }), "bridge", "VNIC of segment a"},
+		{"gateway elsewhere", br(func(b *Bridge) { b.Gateway = mustIP("192.168.2.1") }), "bridge", "not in the network"},
+		{"gateway is the pseudo address", br(func(b *Bridge) { b.Gateway = mustIP(pseudo) }), "bridge", "pseudo address itself"},
+		{"no policy", br(func(b *Bridge) { b.LBPolicy = nil }), "bridge", "neither steer nor lb_policy"},
+		{"unknown policy", br(func(b *Bridge) { b.LBPolicy.Policy = "best" }), "bridge", "want first or round_robin"},
+		{"unknown segment", br(func(b *Bridge) { b.LBPolicy.Segments = []string{"a", "z"} }), "bridge", `unknown segment "z": the configuration has a, b`},
+		{"segment twice", br(func(b *Bridge) { b.LBPolicy.Segments = []string{"a", "a"} }), "bridge", "named twice"},
+		{"steer without matcher", br(func(b *Bridge) { b.Steer = []Rule{{Segment: "a"}} }), "bridge", "no matcher"},
+		{"steer to nowhere", br(func(b *Bridge) { b.Steer = []Rule{{Segment: "q", Protocols: []Protocol{TCP}}} }), "bridge", `unknown segment "q"`},
+		{"on_no_segment", br(func(b *Bridge) { b.OnNoSegment = "panic" }), "bridge", "want reject or drop"},
+		{"NIC twice", func(c *Config) {
+			second := *c.Bridges["lan"]
+			second.Addresses, second.Gateway = prefixes("192.168.1.3/24"), netip.Addr{}
+			c.Bridges["two"] = &second
+		}, "bridge", "bridge lan's already"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := paperConfig()
+			tc.change(cfg)
+			err := cfg.Validate()
+			var where *ConfigError
+			if !errors.As(err, &where) || where.Part != tc.part || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("the error is %v, want one of a %s that says %q", err, tc.part, tc.says)
+			}
+		})
+	}
+}
+
+func mustIP(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// A configuration is the same after it was written and read.
+func TestConfigAsJSON(t *testing.T) {
+	cfg := paperConfig()
+	cfg.Segments["a"].Aliases = AddrRange{mustIP(routerOnA), mustIP("192.168.50.99")}
+	cfg.Segments["a"].Ports = []PortRange{{TCP, 80, 80}, {UDP, 5000, 5010}, AnyPort}
+	cfg.Bridges["lan"].Steer = []Rule{{Segment: "a", Protocols: []Protocol{ICMP}, Clients: prefixes("10.0.0.0/8")}}
+	text, err := json.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Config
+	if err := json.Unmarshal(text, &back); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	again, _ := json.Marshal(&back)
+	if string(again) != string(text) {
+		t.Errorf("%s became %s", text, again)
+	}
+}
+
+func TestAliasPool(t *testing.T) {
+	for _, tc := range []struct {
+		address     string
+		aliases     AddrRange
+		first, last string
+		size        int
+	}{
+		{"192.168.50.1/24", AddrRange{}, "192.168.50.2", "192.168.50.254", 253},
+		{"192.168.50.9/24", AddrRange{}, "192.168.50.1", "192.168.50.254", 253},
+		{"192.168.50.1/30", AddrRange{}, "192.168.50.2", "192.168.50.2", 1},
+		{"192.168.50.0/31", AddrRange{}, "192.168.50.1", "192.168.50.1", 1},
+		{"10.0.0.1/8", AddrRange{}, "10.0.0.2", "10.1.0.1", MaxAliases},
+		{"192.168.50.1/24", AddrRange{mustIP("192.168.50.0"), mustIP("192.168.50.3")}, "192.168.50.2", "192.168.50.3", 2},
+	} {
+		s := Segment{Addresses: prefixes(tc.address), Aliases: tc.aliases}
+		pool := s.aliasPool()
+		if len(pool) != tc.size || pool[0].String() != tc.first || pool[len(pool)-1].String() != tc.last {
+			t.Errorf("%s %s: %d aliases, %s to %s", tc.address, tc.aliases, len(pool), pool[0], pool[len(pool)-1])
+		}
+	}
+}
+
+// The default MAC is locally administered, unicast, and the same every time.
+func TestDefaultMAC(t *testing.T) {
+	var s Segment
+	mac := s.hardwareAddr("vnic-a")
+	if mac[0]&3 != 2 || mac != s.hardwareAddr("vnic-a") || mac == s.hardwareAddr("vnic-b") {
+		t.Errorf("%s", mac)
+	}
+}
