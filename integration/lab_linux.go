@@ -39,7 +39,11 @@ func RunLab(ctx context.Context, opts LabOptions) error {
 		return err
 	}
 	l := &lab{opts: opts, network: network, report: NewReport(opts.Output)}
-	return errors.Join(l.run(ctx), l.close())
+	err = l.run(ctx)
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("lab: interrupted")
+	}
+	return errors.Join(err, l.close())
 }
 
 // lab is one run of the experiments.

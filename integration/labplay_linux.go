@@ -112,7 +112,7 @@ func (l *lab) playReload(ctx context.Context, client netip.Addr) error {
 		return l.explain("a connection", err)
 	}
 	defer conn.Close()
-	const before, after = "half before the reload, ", "half after it"
+	const before, after = "two ", "halves"
 	if _, err := fmt.Fprintf(conn, "POST /upload HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", PseudoAddr, len(before+after), before); err != nil {
 		return fmt.Errorf("lab: the first half of an upload: %w", err)
 	}

@@ -1,9 +1,11 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -35,7 +37,7 @@ func (n *Network) Link(a, b Port) error {
 			return fmt.Errorf("lab: set up %s of %s: %w", p.Device, p.Host.name, err)
 		}
 	}
-	return nil
+	return errors.Join(a.waitUp(), b.waitUp())
 }
 
 func (p Port) up() error {
@@ -49,6 +51,21 @@ func (p Port) up() error {
 		}
 	}
 	return p.Host.netlink.LinkSetUp(link)
+}
+
+// waitUp waits until the device carries frames: the kernel activates the end that
+// came up first only when it gets round to the carrier event, up to 1 s later,
+// and drops what is sent meanwhile.
+func (p Port) waitUp() error {
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		link, err := p.Host.netlink.LinkByName(p.Device)
+		if err == nil && link.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.Join(fmt.Errorf("lab: %s of %s does not come up", p.Device, p.Host.name), err)
+		}
+	}
 }
 
 // DefaultRoute sends what the host has no other route for to a gateway.

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -29,8 +30,9 @@ func paperNetwork(t *testing.T, opts PaperOptions) *PaperNetwork {
 	return network
 }
 
-// serveClientAddress answers on the host's TCP port 80 with the client's address.
-func serveClientAddress(t *testing.T, h *Host) {
+// serve answers on the host's TCP port 80 with a page, or with the client's
+// address when that is empty.
+func serve(t *testing.T, h *Host, page string) {
 	t.Helper()
 	var listener net.Listener
 	err := h.Do(func() (err error) {
@@ -41,11 +43,14 @@ func serveClientAddress(t *testing.T, h *Host) {
 		t.Fatal(err)
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, _ := net.SplitHostPort(r.RemoteAddr)
-		io.WriteString(w, host)
+		client, _, _ := net.SplitHostPort(r.RemoteAddr)
+		io.WriteString(w, cmp.Or(page, client))
 	})}
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
+	if err := h.DefaultRoute(RouterAddr); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func get(t *testing.T, h *Host, url string) string {
@@ -66,11 +71,7 @@ func get(t *testing.T, h *Host, url string) string {
 // sees as the router with NAT, and as itself without.
 func TestRouter(t *testing.T) {
 	n := paperNetwork(t, PaperOptions{NAT: true, Neighbours: 1, NoOffloads: true})
-	neighbour := n.Neighbours[0]
-	if err := neighbour.DefaultRoute(RouterAddr); err != nil {
-		t.Fatal(err)
-	}
-	serveClientAddress(t, neighbour)
+	serve(t, n.Neighbours[0], "")
 	if got := get(t, n.PC1, "http://192.168.1.11/"); got != RouterAddr.String() {
 		t.Errorf("with NAT the client is %s, want %s", got, RouterAddr)
 	}
