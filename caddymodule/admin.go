@@ -14,7 +14,7 @@ func init() { caddy.RegisterModule(adminAPI{}) }
 //
 //	GET /vnic/status    a vnicbridge.Status
 //
-// It looks at the living plane only: Caddy makes admin routes before apps, and
+// It looks at what all configurations share only: Caddy makes admin routes before apps, and
 // keeps those of a configuration that failed to load.
 type adminAPI struct{}
 
@@ -33,12 +33,11 @@ func serveStatus(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Allow", http.MethodGet)
 		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed: use GET")}
 	}
-	p, ok := living.inForce()
-	if !ok {
+	if !living.any() {
 		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the running configuration has no vnic app")}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(p.Status())
+	return json.NewEncoder(w).Encode(plane.Status())
 }
 
 var _ caddy.AdminRouter = adminAPI{}

@@ -127,7 +127,7 @@ func (known definitions) define(d *caddyfile.Dispenser) (string, error) {
 		return "", d.Errf("%s takes one name, and its options in braces", what)
 	}
 	if first, ok := known[name]; ok {
-		return "", d.Errf("%s %s is defined already, at %s:%d", what, name, first.File, first.Line)
+		return "", d.Errf("a second %s %s: the first is on line %d", what, name, first.Line)
 	}
 	known[name] = d.Token()
 	return name, nil

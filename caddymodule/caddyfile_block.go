@@ -22,6 +22,9 @@ func parseBlock(d *caddyfile.Dispenser, what string, known options) error {
 	seen := make(map[string]int)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
+		if name == "{" {
+			return d.Err("unexpected {: the option before it takes no block")
+		}
 		opt, ok := known[name]
 		if !ok {
 			return d.Errf("unknown %s option %q: the options are %s", what, name, names(known))
@@ -44,14 +47,13 @@ func names[V any](m map[string]V) string {
 // value parses an option with exactly one argument.
 func value[T any](target *T, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
-		name := d.Val()
 		var text string
 		if !d.AllArgs(&text) {
 			return d.ArgErr()
 		}
 		v, err := parse(text)
 		if err != nil {
-			return d.Errf("%s: %w", name, err)
+			return d.WrapErr(err)
 		}
 		*target = v
 		return nil
@@ -66,11 +68,10 @@ func word[T ~string](target *T) func(*caddyfile.Dispenser) error {
 // values parses an option with one or more arguments.
 func values[T any](target *[]T, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
-		name := d.Val()
 		for d.NextArg() {
 			v, err := parse(d.Val())
 			if err != nil {
-				return d.Errf("%s: %w", name, err)
+				return d.WrapErr(err)
 			}
 			*target = append(*target, v)
 		}

@@ -39,7 +39,7 @@ func (p *parser) bridge(d *caddyfile.Dispenser) error {
 func gateway(text string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
-		return addr, fmt.Errorf("%q: want the router's address, as in 192.168.1.1", text)
+		return addr, fmt.Errorf("gateway %q: want the router's address, as in 192.168.1.1", text)
 	}
 	return addr, nil
 }

@@ -40,7 +40,7 @@ func (p *parser) segment(d *caddyfile.Dispenser) error {
 func onePrefix(text string) ([]netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
-		return nil, fmt.Errorf("%q: want an address with its prefix length, as in 192.168.50.1/24", text)
+		return nil, fmt.Errorf("address %q: want the prefix length, too, as in 192.168.50.1/24", text)
 	}
 	return []netip.Prefix{prefix}, nil
 }

@@ -92,7 +92,7 @@ func (m *matchers) values(d *caddyfile.Dispenser, addTo func(string) error) (nex
 			return next, nil
 		}
 		if err := addTo(d.Val()); err != nil {
-			return false, d.Errf("%s: %w", name, err)
+			return false, d.WrapErr(err)
 		}
 	}
 }
@@ -112,7 +112,7 @@ func client(text string) (netip.Prefix, error) {
 	}
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
-		return prefix, fmt.Errorf("%q: want an address or a network, as in 10.20.0.0/16", text)
+		return prefix, fmt.Errorf("client %q: want an address or a network, as in 10.20.0.0/16", text)
 	}
 	return prefix.Masked(), nil
 }

@@ -23,14 +23,14 @@ func init() {
 		if err != nil {
 			return nil, err
 		}
-		return socket.Listen(ctx, at, cfg)
+		return sockets.Listen(ctx, at, cfg)
 	})
 	caddy.RegisterNetwork("vnic+udp", func(ctx context.Context, _, segment, ports string, offset uint, cfg net.ListenConfig) (any, error) {
 		at, err := site(ctx, segment, ports, offset)
 		if err != nil {
 			return nil, err
 		}
-		return socket.ListenPacket(ctx, at, cfg)
+		return sockets.ListenPacket(ctx, at, cfg)
 	})
 	caddyhttp.RegisterNetworkHTTP3("vnic", "vnic+udp")
 }

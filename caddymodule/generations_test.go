@@ -1,0 +1,152 @@
+package caddymodule
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// planeRecord notes what is asked of a plane.
+type planeRecord struct {
+	refuse  map[*vnicbridge.Config]bool
+	inForce *vnicbridge.Config // nil before the first Apply and after Close
+	applies int
+}
+
+var errRefused = errors.New("refused")
+
+func (p *planeRecord) Apply(cfg *vnicbridge.Config) error {
+	p.applies++
+	if p.refuse[cfg] {
+		return errRefused
+	}
+	p.inForce = cfg
+	return nil
+}
+
+func (p *planeRecord) Close() error {
+	p.inForce = nil
+	return nil
+}
+
+// history plays pushes and removals.
+type history struct {
+	t *testing.T
+	planeRecord
+	generations
+	told *vnicbridge.Config
+}
+
+func newHistory(t *testing.T) *history {
+	h := &history{t: t, planeRecord: planeRecord{refuse: make(map[*vnicbridge.Config]bool)}}
+	h.generations.plane = &h.planeRecord
+	h.generations.applied = func(cfg *vnicbridge.Config) { h.told = cfg }
+	return h
+}
+
+func (h *history) mustPush(cfg *vnicbridge.Config) {
+	h.t.Helper()
+	if err := h.push(cfg); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *history) mustRemove(cfg *vnicbridge.Config) {
+	h.t.Helper()
+	if err := h.remove(cfg); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// expect checks what is in force; nil is nothing.
+func (h *history) expect(cfg *vnicbridge.Config) {
+	h.t.Helper()
+	if h.inForce != cfg {
+		h.t.Error("another configuration is in force")
+	}
+	if h.any() != (cfg != nil) {
+		h.t.Errorf("a configuration lives: %v", h.any())
+	}
+	if cfg != nil && h.told != cfg {
+		h.t.Error("applied was told of another configuration")
+	}
+}
+
+func TestReload(t *testing.T) {
+	h, a, b := newHistory(t), new(vnicbridge.Config), new(vnicbridge.Config)
+	h.expect(nil)
+	h.mustPush(a)
+	h.expect(a)
+	h.mustPush(b) // Caddy starts the new one first
+	h.expect(b)
+	applies := h.applies
+	h.mustRemove(a)
+	h.expect(b)
+	if h.applies != applies {
+		t.Error("the end of the old configuration applied the new one again")
+	}
+	h.mustRemove(b)
+	h.expect(nil)
+}
+
+func TestNewConfigurationStoppedAgain(t *testing.T) {
+	h, a, b := newHistory(t), new(vnicbridge.Config), new(vnicbridge.Config)
+	h.mustPush(a)
+	h.mustPush(b)
+	h.mustRemove(b) // another app of it failed
+	h.expect(a)
+}
+
+func TestFailedApplyChangesNothing(t *testing.T) {
+	h, a, b := newHistory(t), new(vnicbridge.Config), new(vnicbridge.Config)
+	h.mustPush(a)
+	h.refuse[b] = true
+	if err := h.push(b); !errors.Is(err, errRefused) {
+		t.Fatalf("push returned %v", err)
+	}
+	h.expect(a)
+	h.mustRemove(b) // Cleanup of what never came into force
+	h.expect(a)
+	h.mustRemove(a)
+	h.expect(nil)
+}
+
+func TestFailedFirstApplyLeavesNothing(t *testing.T) {
+	h, a := newHistory(t), new(vnicbridge.Config)
+	h.refuse[a] = true
+	if err := h.push(a); !errors.Is(err, errRefused) {
+		t.Fatalf("push returned %v", err)
+	}
+	h.expect(nil)
+	delete(h.refuse, a)
+	h.mustPush(a)
+	h.expect(a)
+}
+
+func TestRemoveIsIdempotent(t *testing.T) {
+	h, a, b := newHistory(t), new(vnicbridge.Config), new(vnicbridge.Config)
+	h.mustRemove(a)
+	h.mustPush(a)
+	h.mustPush(b)
+	h.mustRemove(b)
+	h.mustRemove(b)
+	h.expect(a)
+	h.mustRemove(a)
+	h.mustRemove(a)
+	h.expect(nil)
+	h.mustPush(b)
+	h.expect(b)
+}
+
+func TestOldConfigurationThatDoesNotComeBack(t *testing.T) {
+	h, a, b := newHistory(t), new(vnicbridge.Config), new(vnicbridge.Config)
+	h.mustPush(a)
+	h.mustPush(b)
+	h.refuse[a] = true
+	if err := h.remove(b); !errors.Is(err, errRefused) {
+		t.Errorf("remove returned %v, want the reason", err)
+	}
+	h.mustRemove(a)
+	h.expect(nil)
+}
