@@ -65,10 +65,11 @@ func ParseEcho(f Frame) (e Echo, ok bool) {
 	}, true
 }
 
-// isTCP tells whether a frame carries TCP over IPv4.
-func isTCP(f Frame) bool {
+// opensTCP tells whether a frame is the first of a TCP connection.
+func opensTCP(f Frame) bool {
 	p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy)
-	return p.Layer(layers.LayerTypeTCP) != nil
+	tcp, ok := p.Layer(layers.LayerTypeTCP).(*layers.TCP)
+	return ok && tcp.SYN && !tcp.ACK
 }
 
 // sourceMACs names the Ethernet sources of the frames that a host received.

@@ -79,7 +79,7 @@ func (l *lab) playPage(ctx context.Context, segment segmentFigures, client netip
 	if err != nil {
 		return err
 	}
-	carriers, err := l.carriers(since, isTCP)
+	carriers, err := l.carriers(since, opensTCP)
 	if err != nil {
 		return err
 	}

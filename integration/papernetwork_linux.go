@@ -9,6 +9,9 @@ import (
 // PaperNetwork is the network of the paper's Fig-1:
 //
 //	PC1 192.168.10.2 ── 192.168.10.1 router 192.168.1.1 ── nic0 (no address) server
+//
+// It grows by NewHost and Link: a second NIC of the server, say, is a link from
+// Server to a host of another network.
 type PaperNetwork struct {
 	*Network
 	PC1, Router, Server *Host
