@@ -1,0 +1,322 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/vishvananda/netlink"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// TestRunningCaddy loads configurations into a real Caddy with the real data
+// plane, and looks at it through the real admin API. It does so as root, in a
+// process with a network namespace of its own.
+func TestRunningCaddy(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	t.Cleanup(func() { caddy.Stop() })
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"no app yet", noAppYet},
+		{"start", start},
+		{"forced reload", forcedReload},
+		{"failed reload", failedReload},
+		{"new address", newAddress},
+		{"status command", statusOutput},
+		{"app removed", appRemoved},
+		{"any start order", anyStartOrder},
+		{"stop", stop},
+	} {
+		if !t.Run(step.name, step.run) {
+			return // the next one begins where this one ends
+		}
+	}
+}
+
+// running is the configuration that most steps leave in force.
+const running = `{
+	admin localhost:2019
+	persist_config off
+	vnic {
+		segment a {
+			address 192.168.50.1/24
+		}
+		segment b {
+			address 192.168.60.1/24
+			ports udp/53
+		}
+		bridge lan {
+			nic nic0
+			address 192.168.1.2/24
+			gateway 192.168.1.1
+			lb_policy first a b
+		}
+	}
+}
+http:// {
+	bind vnic/a
+	respond "a saw {remote_host}"
+}
+http:// {
+	bind vnic/b
+	respond "b saw {remote_host}"
+}
+`
+
+func noAppYet(t *testing.T) {
+	mustLoad(t, "{\n\tadmin localhost:2019\n\tpersist_config off\n}\n")
+	expectAPI(t, http.MethodGet, http.StatusServiceUnavailable, "the running configuration has no vnic app")
+	expectAPI(t, http.MethodPost, http.StatusMethodNotAllowed, "use GET")
+}
+
+func start(t *testing.T) {
+	mustLoad(t, running)
+	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
+	expectBody(t, "http://192.168.60.1/", "b saw 192.168.60.1")
+	s := status(t)
+	if got := list(s.Segments["a"].Ports); got != "tcp/80" {
+		t.Errorf("the ports of a are %q, want what its server opened", got)
+	}
+	if got := list(s.Segments["b"].Ports); got != "udp/53" {
+		t.Errorf("the ports of b are %q, want those of the configuration", got)
+	}
+	if b := s.Bridges["lan"]; b.NIC != "nic0" || !b.Up || policy(b.Policy) != "first a b" {
+		t.Errorf("the bridge is %+v", b)
+	}
+}
+
+// A reload of an identical configuration, which systemd's ExecReload forces, is
+// none for the devices, nor for a connection that waits to be accepted.
+func forcedReload(t *testing.T) {
+	before := index(t, "vnic-a")
+	for range 5 {
+		mustLoad(t, running)
+		expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
+	}
+	if after := index(t, "vnic-a"); after != before {
+		t.Errorf("vnic-a was index %d and is %d", before, after)
+	}
+}
+
+// In either order of the apps: the segments are up already when the server
+// fails, or the server fails first.
+func failedReload(t *testing.T) {
+	bad := strings.Replace(running, "segment b {", "segment c {\n\t\t\taddress 192.168.70.1/24\n\t\t}\n\t\tsegment b {", 1) +
+		"http:// {\n\tbind vnic/nowhere\n}\n"
+	for range 5 {
+		err := reload(t, bad)
+		if err == nil || !strings.Contains(err.Error(), `unknown segment "nowhere": the configuration has a, b, c`) {
+			t.Fatalf("the error is %v", err)
+		}
+		if _, ok := status(t).Segments["c"]; ok || exists("vnic-c") {
+			t.Error("a segment of the failed configuration is there")
+		}
+		expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
+	}
+}
+
+func newAddress(t *testing.T) {
+	mustLoad(t, strings.Replace(running, "192.168.50.1/24", "192.168.51.1/24", 1))
+	expectBody(t, "http://192.168.51.1/", "a saw 192.168.51.1")
+	if c, err := net.Dial("tcp", "192.168.50.1:80"); err == nil {
+		c.Close()
+		t.Error("the old address still answers")
+	}
+	mustLoad(t, running)
+	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
+}
+
+func statusOutput(t *testing.T) {
+	var out strings.Builder
+	cmd := statusCommand()
+	cmd.SetOut(&out)
+	cmd.SetArgs([]string{"--address", "localhost:2019"})
+	if err := cmd.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"vnic-a", "192.168.50.1/24", "nic0", "192.168.1.2/24", "first a b"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the output lacks %s:\n%s", want, out.String())
+		}
+	}
+	out.Reset()
+	cmd.SetArgs([]string{"--address", "localhost:2019", "--json"})
+	if err := cmd.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	var s vnicbridge.Status
+	if err := json.Unmarshal([]byte(out.String()), &s); err != nil || len(s.Segments) != 2 {
+		t.Errorf("--json prints %q: %v", out.String(), err)
+	}
+}
+
+func appRemoved(t *testing.T) {
+	noAppYet(t)
+	expectNoDevices(t)
+}
+
+// Apps start in random order; a listener brings its segment up if it comes
+// first.
+func anyStartOrder(t *testing.T) {
+	for range 6 {
+		if err := caddy.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		expectNoDevices(t)
+		mustLoad(t, running)
+		expectBody(t, "http://192.168.60.1/", "b saw 192.168.60.1")
+	}
+}
+
+func stop(t *testing.T) {
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	expectNoDevices(t)
+}
+
+func mustLoad(t *testing.T, caddyfile string) {
+	t.Helper()
+	if err := reload(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reload loads a configuration, also one that is in force already.
+func reload(t *testing.T, caddyfile string) error {
+	t.Helper()
+	adapted, err := adapt(caddyfile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return caddy.Load(adapted, true)
+}
+
+// fetch makes a request on a connection of its own.
+func fetch(t *testing.T, method, url string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func expectBody(t *testing.T, url, want string) {
+	t.Helper()
+	if code, body := fetch(t, http.MethodGet, url); code != http.StatusOK || body != want {
+		t.Errorf("%s answers %d %q, want %q", url, code, body, want)
+	}
+}
+
+const statusURL = "http://localhost:2019/vnic/status"
+
+func expectAPI(t *testing.T, method string, code int, message string) {
+	t.Helper()
+	gotCode, body := fetch(t, method, statusURL)
+	if gotCode != code || !strings.Contains(body, message) {
+		t.Errorf("%s answers %d %q, want %d and %q", method, gotCode, body, code, message)
+	}
+}
+
+func status(t *testing.T) (s vnicbridge.Status) {
+	t.Helper()
+	code, body := fetch(t, http.MethodGet, statusURL)
+	if code != http.StatusOK {
+		t.Fatalf("the status is %d %q", code, body)
+	}
+	if err := json.Unmarshal([]byte(body), &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func index(t *testing.T, device string) int {
+	t.Helper()
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return link.Attrs().Index
+}
+
+func exists(device string) bool {
+	_, err := netlink.LinkByName(device)
+	return err == nil
+}
+
+func expectNoDevices(t *testing.T) {
+	t.Helper()
+	for _, device := range []string{"vnic-a", "vnic-b", "vnic-c"} {
+		if exists(device) {
+			t.Errorf("%s is there", device)
+		}
+	}
+}
+
+const ownNetworkEnv = "CADDY_VNIC_TEST_OWN_NETWORK"
+
+// inOwnNetwork tells whether this process has a network namespace for the test.
+// If not, it runs the test in one that has.
+func inOwnNetwork(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(ownNetworkEnv) != "" {
+		if err := makeNetwork(); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	}
+	home := t.TempDir()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), ownNetworkEnv+"=1", "HOME="+home, "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// makeNetwork makes lo and a NIC with a link.
+func makeNetwork() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	nic := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "nic0"}, PeerName: "peer0"}
+	if err := netlink.LinkAdd(nic); err != nil {
+		return fmt.Errorf("making nic0: %w", err)
+	}
+	peer, err := netlink.LinkByName("peer0")
+	if err != nil {
+		return err
+	}
+	for _, link := range []netlink.Link{lo, nic, peer} {
+		if err := netlink.LinkSetUp(link); err != nil {
+			return err
+		}
+	}
+	return nil
+}
