@@ -42,10 +42,10 @@ var (
 
 // paperRoutes is the table of Fig-4.
 var paperRoutes = []string{
-	"192.168.50.0  192.168.50.1  255.255.255.0 UG 0 vnic-A",
-	"192.168.50.0  0.0.0.0       255.255.255.0 U  0 vnic-A",
-	"192.168.60.0  192.168.60.1  255.255.255.0 UG 0 vnic-B",
-	"192.168.60.0  0.0.0.0       255.255.255.0 U  0 vnic-B",
+	"192.168.50.0/24 192.168.50.1 UG 0 vnic-A",
+	"192.168.50.0/24 0.0.0.0      U  0 vnic-A",
+	"192.168.60.0/24 192.168.60.1 UG 0 vnic-B",
+	"192.168.60.0/24 0.0.0.0      U  0 vnic-B",
 }
 
 // routesSection compares a routing table with Fig-4, line by line.
@@ -62,7 +62,7 @@ func routesSection(routes []Route) Section {
 		s.Checks = append(s.Checks, same(fmt.Sprint(i+1), paper, here))
 	}
 	s.Gist = Gist{fmt.Sprintf("%d routes", len(paperRoutes)), fmt.Sprintf("%d routes", len(routes))}
-	s.Body = "  Columns: destination, gateway, mask, flags, metric, device, in the order of `route -n`."
+	s.Body = "  Destination, gateway, flags, metric and device, in the order of `route -n`."
 	return s
 }
 

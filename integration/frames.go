@@ -148,7 +148,7 @@ func frameSections(four [4]Echo, client, alias netip.Addr) (sections []Section) 
 func framesSection(four [4]Echo, client, alias netip.Addr) Section {
 	s := Section{
 		Figure: "Fig-12–15", Title: fmt.Sprintf("The same four frames, for the client %s", client), Expected: "expected",
-		Checks: []Check{expect("its alias on vnic-A", "in "+vnicANetwork.String()+", not "+gatewayAlias.String(), alias.String(),
+		Checks: []Check{expect("alias on vnic-A", "in "+vnicANetwork.String()+", not "+gatewayAlias.String(), alias.String(),
 			vnicANetwork.Contains(alias) && alias != gatewayAlias && alias != segmentA.vnic)},
 	}
 	for i, figure := range frameFigures(client, alias) {
@@ -156,7 +156,7 @@ func framesSection(four [4]Echo, client, alias netip.Addr) Section {
 		name := strings.TrimPrefix(figure.title, "The echo ")
 		s.Checks = append(s.Checks,
 			same(name, arrow(figure.src, figure.dst), arrow(e.Src, e.Dst)),
-			same("  its MAC addresses", arrow(figure.ethSrc, figure.ethDst), arrow(e.EthSrc, e.EthDst)))
+			same("  MACs", arrow(figure.ethSrc, figure.ethDst), arrow(e.EthSrc, e.EthDst)))
 		rest := Section{Checks: remainderChecks(figure, e, beforeRewrite(four, i), requestOf(four, i))}
 		here := "as sent"
 		if differ := rest.differing(); len(differ) > 0 {
@@ -164,7 +164,7 @@ func framesSection(four [4]Echo, client, alias netip.Addr) Section {
 		}
 		s.Checks = append(s.Checks, same("  the rest", "as sent", here))
 	}
-	s.Gist = Gist{arrow(client, PseudoAddr), arrow(four[0].Src, four[0].Dst) + ", alias " + alias.String()}
+	s.Gist = Gist{"an alias for " + client.String(), alias.String()}
 	s.Body = "  As sent: TTL, lengths, ids and payload are untouched, and the checksums are valid."
 	return s
 }

@@ -120,7 +120,7 @@ func (l *lab) play(ctx context.Context, client netip.Addr) error {
 	if err := l.playPage(ctx, segmentA, client); err != nil {
 		return err
 	}
-	if err := l.playReload(ctx, client); err != nil {
+	if err := l.playReload(ctx); err != nil {
 		return err
 	}
 	if err := l.playPing(ctx, segmentB); err != nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/gopacket/pcapgo"
 
@@ -27,6 +28,11 @@ func TestLab(t *testing.T) {
 	for _, figure := range []string{"Fig-4 ", "Fig-10", "Fig-11", "Fig-12", "Fig-13", "Fig-14", "Fig-15", "Fig-16", "Fig-17"} {
 		if !strings.Contains(report.String(), "\n"+figure) {
 			t.Errorf("the report lacks %s", figure)
+		}
+	}
+	for line := range strings.Lines(report.String()) {
+		if n := utf8.RuneCountInString(line) - 1; n > 100 && !strings.Contains(line, dir) {
+			t.Errorf("%d columns: %s", n, line)
 		}
 	}
 	checkCapture(t, filepath.Join(dir, "server.pcapng"), "nic0", "vnic-A", "vnic-B")

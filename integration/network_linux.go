@@ -13,9 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockDir has a file for each network that is up: locked while its owner lives,
-// and naming its namespaces, so that those of a killed owner can be removed.
-const lockDir = "/run/caddy-vnic-lab"
+// lockPrefix begins the names of files, one for each network that is up: locked
+// while its owner lives, and naming its namespaces, so that those of a killed
+// owner can be removed.
+const lockPrefix = "/run/caddy-vnic-lab-"
 
 // Network is a set of hosts, each a network namespace that `ip netns` knows
 // under the name <network>-<host>.
@@ -29,11 +30,8 @@ type Network struct {
 // same name that is up is an error. What killed processes have left behind is
 // removed first. It needs CAP_SYS_ADMIN and CAP_NET_ADMIN.
 func NewNetwork(name string) (*Network, error) {
-	if err := os.MkdirAll(lockDir, 0o755); err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
-	}
 	removeLeftovers()
-	lock, err := lockNetwork(filepath.Join(lockDir, name))
+	lock, err := lockNetwork(lockPrefix + name)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, fmt.Errorf("lab: the network %s is already up: end the other lab first", name)
 	}
@@ -153,7 +151,7 @@ func lockNetwork(path string) (*os.File, error) {
 // removeLeftovers removes the networks whose owners have died: nobody locks
 // their files. What cannot be removed now is left to the next start.
 func removeLeftovers() {
-	files, _ := filepath.Glob(filepath.Join(lockDir, "*"))
+	files, _ := filepath.Glob(lockPrefix + "*")
 	for _, path := range files {
 		lock, err := lockNetwork(path)
 		if err != nil {

@@ -157,8 +157,8 @@ func TestLeftovers(t *testing.T) {
 
 func wantGone(t *testing.T, network string) {
 	t.Helper()
-	for _, dir := range []string{"/run/netns", lockDir} {
-		if left, _ := filepath.Glob(filepath.Join(dir, network+"*")); len(left) > 0 {
+	for _, prefix := range []string{"/run/netns/", lockPrefix} {
+		if left, _ := filepath.Glob(prefix + network + "*"); len(left) > 0 {
 			t.Errorf("left behind: %v", left)
 		}
 	}

@@ -5,22 +5,25 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/bits"
 	"net/netip"
 	"strconv"
 	"strings"
 )
 
-// Route is a line of the kernel's routing table, in the columns of `route -n`.
+// Route is a line of the kernel's routing table.
 type Route struct {
-	Destination, Gateway, Genmask netip.Addr
-	Flags                         string // "U" up, "G" by a gateway, "H" to a single host
-	Metric                        int
-	Device                        string
+	Destination netip.Prefix
+	Gateway     netip.Addr // 0.0.0.0: on the link
+	Flags       string     // "U" up, "G" by a gateway, "H" to a single host
+	Metric      int
+	Device      string
 }
 
-// String formats the route as `route -n` does, without the columns Ref and Use.
+// String formats the route as `route -n` does, but with a prefix for the mask
+// and without the columns Ref and Use.
 func (r Route) String() string {
-	return fmt.Sprintf("%-13s %-13s %s %-2s %d %s", r.Destination, r.Gateway, r.Genmask, r.Flags, r.Metric, r.Device)
+	return fmt.Sprintf("%s %-12s %-2s %d %s", r.Destination, r.Gateway, r.Flags, r.Metric, r.Device)
 }
 
 // ParseRoutes reads the format of /proc/net/route, in its order.
@@ -45,16 +48,18 @@ func parseRoute(columns []string) (r Route, err error) {
 		return Route{}, fmt.Errorf("%d columns, want at least 8", len(columns))
 	}
 	r.Device = columns[0]
-	for column, addr := range map[int]*netip.Addr{1: &r.Destination, 2: &r.Gateway, 7: &r.Genmask} {
-		n, err := strconv.ParseUint(columns[column], 16, 32)
-		if err != nil {
-			return Route{}, err
-		}
-		// The kernel prints its network-order word as a number of this machine.
-		var b [4]byte
-		binary.NativeEndian.PutUint32(b[:], uint32(n))
-		*addr = netip.AddrFrom4(b)
+	destination, err := parseAddr(columns[1])
+	if err != nil {
+		return Route{}, err
 	}
+	if r.Gateway, err = parseAddr(columns[2]); err != nil {
+		return Route{}, err
+	}
+	mask, err := strconv.ParseUint(columns[7], 16, 32)
+	if err != nil {
+		return Route{}, err
+	}
+	r.Destination = netip.PrefixFrom(destination, bits.OnesCount32(uint32(mask)))
 	flags, err := strconv.ParseUint(columns[3], 16, 32)
 	if err != nil {
 		return Route{}, err
@@ -66,4 +71,16 @@ func parseRoute(columns []string) (r Route, err error) {
 	}
 	r.Metric, err = strconv.Atoi(columns[6])
 	return r, err
+}
+
+// parseAddr reads an address, which the kernel prints as if its network-order
+// word were a number of this machine.
+func parseAddr(hex string) (netip.Addr, error) {
+	n, err := strconv.ParseUint(hex, 16, 32)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	var b [4]byte
+	binary.NativeEndian.PutUint32(b[:], uint32(n))
+	return netip.AddrFrom4(b), nil
 }

@@ -41,7 +41,7 @@ func TestParseRoutesOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := routes[0].String(), "10.0.0.1      10.0.0.2      255.255.255.255 UGH 100 eth0"; got != want {
+	if got, want := routes[0].String(), "10.0.0.1/32 10.0.0.2     UGH 100 eth0"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if s := routesSection(routes); len(s.differing()) != len(paperRoutes) {
@@ -50,7 +50,7 @@ func TestParseRoutesOther(t *testing.T) {
 }
 
 func TestParseRoutesErrors(t *testing.T) {
-	for _, line := range []string{"eth0 00000000", "eth0 zz 0 1 0 0 0 0", "eth0 0 0 zz 0 0 0 0", "eth0 0 0 1 0 0 zz 0"} {
+	for _, line := range []string{"eth0 00000000", "eth0 zz 0 1 0 0 0 0", "eth0 0 0 zz 0 0 0 0", "eth0 0 zz 1 0 0 0 0", "eth0 0 0 1 0 0 0 zz", "eth0 0 0 1 0 0 zz 0"} {
 		if _, err := ParseRoutes(strings.NewReader("Iface\n" + line + "\n")); err == nil || !strings.Contains(err.Error(), line) {
 			t.Errorf("%q: %v", line, err)
 		}
