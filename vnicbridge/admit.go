@@ -3,34 +3,41 @@ package vnicbridge
 import (
 	"iter"
 	"slices"
-	"time"
 )
+
+// admit opens a flow for the first packet of one, or says why there is none.
+func (fw *forwarder) admit(a *arrival) (*flow, dropReason) {
+	if a.in.nic != nil {
+		return fw.admitInbound(a)
+	}
+	return fw.admitOutbound(a)
+}
 
 // admitInbound opens a flow from the network to a segment: the policy chooses
 // the segment, once (F1).
-func (fw *forwarder) admitInbound(in *port, f *frame, p *packet, now int64, out *outbox) (*flow, dropReason) {
+func (fw *forwarder) admitInbound(a *arrival) (*flow, dropReason) {
 	rules := fw.rules.Load()
-	bridge := rules.bridges[in]
+	bridge := rules.bridges[a.in]
 	if bridge == nil {
 		return nil, dropNoSegment // the NIC is about to go
 	}
-	if !rules.possibleSource(p.src) {
+	if !rules.possibleSource(a.src) {
 		return nil, dropSource
 	}
-	if !p.begins() {
+	if !a.begins() {
 		// Silence would leave a client whose flow is gone hanging (F5).
-		fw.answer(in, p, now, out)
+		fw.answerRefusal(a)
 		return nil, dropNoFlow
 	}
-	to := bridge.decisions.decide(p.tuple)
+	to := bridge.decisions.decide(a.tuple)
 	if to == nil {
-		return nil, fw.refuseFlow(bridge, in, p, now, out, dropNoSegment)
+		return nil, fw.refuseFlow(bridge, a, dropNoSegment)
 	}
 	segment := rules.segments[to]
-	if !fw.enters(segment, to, p) {
-		return nil, fw.refuseFlow(bridge, in, p, now, out, dropPort)
+	if !fw.enters(segment, to, &a.packet) {
+		return nil, fw.refuseFlow(bridge, a, dropPort)
 	}
-	return fw.flows.insert(newFlow(in, to, p, now), inboundReplies(bridge, segment, in, to, p))
+	return fw.flows.insert(newFlow(a, to), inboundReplies(bridge, segment, a, to))
 }
 
 // enters tells whether a segment lets a new flow in by its port. Echo requests
@@ -45,32 +52,32 @@ func (fw *forwarder) enters(s *segmentRules, to *port, p *packet) bool {
 	return fw.open.contains(to.vnic.segment, p.tuple)
 }
 
-func inboundReplies(bridge *bridgeRules, s *segmentRules, in, to *port, p *packet) iter.Seq[tuple] {
+func inboundReplies(bridge *bridgeRules, s *segmentRules, a *arrival, to *port) iter.Seq[tuple] {
 	reserved := len(s.gateways)
-	preferred := s.gatewayAlias(in)
-	if p.src != bridge.gateway || preferred < 0 {
-		preferred = s.aliases.preferred(p.src, reserved)
+	preferred := s.gatewayAlias(a.in)
+	if a.src != bridge.gateway || preferred < 0 {
+		preferred = s.aliases.preferred(a.src, reserved)
 	}
-	return s.aliases.replies(p.tuple, to.vnic.address, preferred, reserved)
+	return s.aliases.replies(a.tuple, to.vnic.address, preferred, reserved)
 }
 
 // admitOutbound opens a flow from a segment to the network, as its egress allows
 // (F12).
-func (fw *forwarder) admitOutbound(in *port, _ *frame, p *packet, now int64, _ *outbox) (*flow, dropReason) {
+func (fw *forwarder) admitOutbound(a *arrival) (*flow, dropReason) {
 	rules := fw.rules.Load()
-	segment := rules.segments[in]
+	segment := rules.segments[a.in]
 	if segment == nil || segment.egress != EgressGateway {
 		return nil, dropEgress
 	}
-	i := slices.Index(segment.aliases.addrs[:len(segment.gateways)], p.dst)
+	i := slices.Index(segment.aliases.addrs[:len(segment.gateways)], a.dst)
 	if i < 0 {
 		return nil, dropEgress
 	}
-	if !p.begins() {
+	if !a.begins() {
 		return nil, dropNoFlow
 	}
 	to := segment.gateways[i]
-	return fw.flows.insert(newFlow(in, to, p, now), outboundReplies(rules.bridges[to].gateway, to, p))
+	return fw.flows.insert(newFlow(a, to), outboundReplies(rules.bridges[to].gateway, to, &a.packet))
 }
 
 // outboundReplies yields the tuples under which the gateway could answer a
@@ -88,29 +95,25 @@ func outboundReplies(gateway addr, nic *port, p *packet) iter.Seq[tuple] {
 	}
 }
 
-func newFlow(in, out *port, p *packet, now int64) *flow {
-	class := initialClass(p.proto)
-	fl := &flow{in: in, out: out, orig: p.tuple, ring: class}
+func newFlow(a *arrival, out *port) *flow {
+	class := initialClass(a.proto)
+	fl := &flow{in: a.in, out: out, orig: a.tuple, ring: class}
 	fl.class.Store(uint32(class))
-	fl.lastSeen.Store(now)
+	fl.lastSeen.Store(a.now)
 	return fl
 }
 
 // refuseFlow turns a new flow away as the bridge is configured to (F11).
-func (fw *forwarder) refuseFlow(bridge *bridgeRules, in *port, p *packet, now int64, out *outbox, verdict dropReason) dropReason {
+func (fw *forwarder) refuseFlow(bridge *bridgeRules, a *arrival, verdict dropReason) dropReason {
 	if bridge.refuse != Drop {
-		fw.answer(in, p, now, out)
+		fw.answerRefusal(a)
 	}
 	return verdict
 }
 
-// answer sends a refusal back by the port that a packet came in by.
-func (fw *forwarder) answer(in *port, p *packet, now int64, out *outbox) {
-	f, ok := fw.refuse.refusal(p, in.mac(), time.Duration(now))
-	if !ok {
-		return
-	}
-	if verdict := in.emit(&f, p.src, now, out); verdict != keep {
-		in.drops[verdict].Add(1)
+// answerRefusal tells the sender of a packet that nothing will come of it.
+func (fw *forwarder) answerRefusal(a *arrival) {
+	if f, ok := fw.refuse.refusal(a); ok {
+		a.sendBack(f)
 	}
 }

@@ -92,8 +92,9 @@ func (t *transition) prepareBridge(name string) error {
 	}
 	state := dev.link()
 	port := t.p.newPort(spec.nic, dev, state.mac)
+	port.mtu.Store(int32(state.mtu))
 	t.p.attachNIC(port, spec)
-	t.bridges[name] = &bridge{spec: spec, port: port, up: state.up, mtu: state.mtu}
+	t.bridges[name] = &bridge{spec: spec, port: port, up: state.up}
 	t.made = append(t.made, port)
 	return nil
 }

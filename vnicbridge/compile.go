@@ -101,7 +101,7 @@ const defaultMTU = 1500
 func (c *Config) mtuOf(segment string, bridges map[string]*bridge) int {
 	mtu := 0
 	for _, name := range c.bridgesOf(segment) {
-		if m := bridges[name].mtu; mtu == 0 || m < mtu {
+		if m := int(bridges[name].port.mtu.Load()); mtu == 0 || m < mtu {
 			mtu = m
 		}
 	}

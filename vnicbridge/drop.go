@@ -15,7 +15,7 @@ const (
 	dropEtherType                    // neither IPv4 nor ARP; IPv6 among them (S2)
 	dropARP                          // ARP out of a segment, or not for the pseudo address
 	dropSource                       // a source address that cannot be (S1, S2)
-	dropFragment                     // an IPv4 fragment
+	dropFragment                     // a fragment beyond the bounds (F7)
 	dropProtocol                     // an IP protocol that makes no flows
 	dropICMP                         // an ICMP message that makes no flow
 	dropNoFlow                       // belongs to no flow and cannot begin one (F5)
@@ -25,6 +25,7 @@ const (
 	dropTableFull                    // no room for a new flow (L1)
 	dropNoTuple                      // no alias or port is free for a new flow (A5)
 	dropUnresolved                   // the next hop's MAC is not known (A7)
+	dropTooBig                       // does not fit the next link (F8)
 	dropSend                         // the device refused the frame
 	dropReasons                      // how many there are
 )
@@ -47,6 +48,7 @@ var dropNames = [dropReasons]string{
 	dropTableFull:  "table_full",
 	dropNoTuple:    "no_free_tuple",
 	dropUnresolved: "next_hop_unresolved",
+	dropTooBig:     "too_big",
 	dropSend:       "send_failed",
 }
 

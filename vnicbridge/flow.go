@@ -25,9 +25,10 @@ type flow struct {
 	packets  [2]atomic.Uint64
 	bytes    [2]atomic.Uint64
 
-	mu    sync.Mutex // guards tcp
-	tcp   tcpState
 	class atomic.Uint32 // a flowClass; the ring that the flow is in follows it
+
+	mu  sync.Mutex // guards tcp
+	tcp tcpState
 
 	// Guarded by the table's lock.
 	ring       flowClass
@@ -50,7 +51,7 @@ func (f *flow) observe(p *packet, dir direction, size int, now int64) (changed b
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	class := uint32(f.tcp.observe(dir, p.tcpFlags))
+	class := uint32(f.tcp.observe(dir, p))
 	return f.class.Swap(class) != class
 }
 

@@ -116,15 +116,17 @@ func (t *flowTable) removeLocked(f *flow) {
 	f.out.flows.Add(-1)
 }
 
-// removeIf ends all flows that a condition holds for.
-func (t *flowTable) removeIf(condition func(*flow) bool) {
+// removeIf ends all flows that a condition holds for, and returns them.
+func (t *flowTable) removeIf(condition func(*flow) bool) (removed []*flow) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, f := range t.byKey {
-		if condition(f) {
+		if !f.gone && condition(f) {
 			t.removeLocked(f)
+			removed = append(removed, f)
 		}
 	}
+	return removed
 }
 
 // moved puts a flow whose phase changed into the ring of its new phase.

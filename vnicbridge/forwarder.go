@@ -1,7 +1,6 @@
 package vnicbridge
 
 import (
-	"log/slog"
 	"sync/atomic"
 	"time"
 )
@@ -9,12 +8,21 @@ import (
 // forwarder is the userspace data path: it takes the frames that come in at the
 // ports, finds or opens their flows, rewrites them and sends them on.
 type forwarder struct {
-	flows  *flowTable
-	rules  atomic.Pointer[ruleset]
-	open   *openPorts
-	clock  func() int64 // nanoseconds, monotonic
-	refuse *refuser
-	log    *slog.Logger
+	flows     *flowTable
+	fragments *fragmentTable
+	rules     atomic.Pointer[ruleset]
+	open      *openPorts
+	clock     func() int64 // nanoseconds, monotonic
+	refuse    *refuser
+}
+
+// arrival is one frame on its way through the forwarder.
+type arrival struct {
+	packet
+	in    *port
+	frame *frame
+	now   int64
+	out   *outbox // where what it leads to is put
 }
 
 // batchSize is how many frames are taken from a device at once.
@@ -23,142 +31,157 @@ const batchSize = 64
 // run carries what comes in at a port until its device is closed.
 func (fw *forwarder) run(in *port) error {
 	batch := make([]frame, batchSize)
-	var out outbox
+	a := arrival{in: in, out: new(outbox)}
 	for {
 		n, err := in.dev.receive(batch)
 		if err != nil {
 			return err
 		}
-		now := fw.clock()
+		a.now = fw.clock()
 		for i := range batch[:n] {
-			fw.receive(in, &batch[i], now, &out)
+			a.frame = &batch[i]
+			fw.receive(&a)
 		}
-		out.flush()
+		a.out.flush()
 	}
 }
 
 // receive handles one frame and counts it.
-func (fw *forwarder) receive(in *port, f *frame, now int64, out *outbox) {
-	in.packetsIn.Add(1)
-	in.bytesIn.Add(uint64(len(f.data) - vnetHeaderLen))
-	var verdict dropReason
-	switch {
-	case len(f.eth()) < ethHeaderLen:
-		verdict = dropMalformed
-	case f.tagged || f.etherType() == etherVLAN || f.etherType() == etherQinQ:
-		verdict = dropVLAN
-	case in.nic != nil:
-		verdict = fw.fromNIC(in, f, now, out)
-	default:
-		verdict = fw.fromVNIC(in, f, now, out)
-	}
-	if verdict != keep {
-		in.drops[verdict].Add(1)
+func (fw *forwarder) receive(a *arrival) {
+	a.in.packetsIn.Add(1)
+	a.in.bytesIn.Add(uint64(len(a.frame.data) - vnetHeaderLen))
+	if verdict := fw.handle(a); verdict != keep {
+		a.in.drops[verdict].Add(1)
 	}
 }
 
-func (fw *forwarder) fromNIC(in *port, f *frame, now int64, out *outbox) dropReason {
-	switch f.etherType() {
+func (fw *forwarder) handle(a *arrival) dropReason {
+	switch {
+	case len(a.frame.eth()) < ethHeaderLen:
+		return dropMalformed
+	case a.frame.tagged || a.frame.etherType() == etherVLAN || a.frame.etherType() == etherQinQ:
+		return dropVLAN
+	case a.in.nic != nil:
+		return fw.fromNIC(a)
+	default:
+		return fw.fromVNIC(a)
+	}
+}
+
+func (fw *forwarder) fromNIC(a *arrival) (verdict dropReason) {
+	switch a.frame.etherType() {
 	case etherARP:
-		return in.nic.handleARP(f, now)
+		return a.in.nic.handleARP(a.frame, a.now)
 	case etherIPv4:
 	default:
 		return dropEtherType
 	}
-	if dst := f.dstMAC(); !dst.IsUnicast() {
+	if dst := a.frame.dstMAC(); !dst.IsUnicast() {
 		return dropGroup
-	} else if dst != in.mac() {
+	} else if dst != a.in.mac() {
 		return dropNotForUs
 	}
-	p, verdict := parseIPv4(f)
-	if verdict != keep {
+	if a.packet, verdict = parseIPv4(a.frame); verdict != keep {
 		return verdict
 	}
-	if p.dst != in.nic.address {
+	if a.dst != a.in.nic.address {
 		return dropNotForUs
 	}
-	return fw.carry(in, f, &p, now, out, fw.admitInbound)
+	return fw.carry(a)
 }
 
-func (fw *forwarder) fromVNIC(in *port, f *frame, now int64, out *outbox) dropReason {
+func (fw *forwarder) fromVNIC(a *arrival) (verdict dropReason) {
 	switch {
-	case f.etherType() == etherARP:
+	case a.frame.etherType() == etherARP:
 		return dropARP // neighbours of a segment are permanent: nothing to ask for
-	case f.etherType() != etherIPv4:
+	case a.frame.etherType() != etherIPv4:
 		return dropEtherType
-	case !f.dstMAC().IsUnicast():
+	case !a.frame.dstMAC().IsUnicast():
 		return dropGroup
 	}
-	p, verdict := parseIPv4(f)
-	if verdict != keep {
+	if a.packet, verdict = parseIPv4(a.frame); verdict != keep {
 		return verdict
 	}
-	if p.src != in.vnic.address {
+	if a.src != a.in.vnic.address {
 		return dropSource
 	}
-	return fw.carry(in, f, &p, now, out, fw.admitOutbound)
+	return fw.carry(a)
 }
-
-// handleARP answers for the pseudo address and learns the neighbours' MACs.
-func (n *nicSide) handleARP(f *frame, now int64) dropReason {
-	m, err := parseARP(f)
-	if err != nil {
-		return dropMalformed
-	}
-	asked := n.claim.handle(m, now)
-	if m.sender != noAddr && m.sender != n.address {
-		n.neighbours.hear(m.sender, m.senderMAC, asked, now)
-	}
-	if m.target != n.address && m.sender != n.address {
-		return dropARP
-	}
-	return keep
-}
-
-// admit opens a flow for the first packet of one, or says why there is none.
-type admit func(in *port, f *frame, p *packet, now int64, out *outbox) (*flow, dropReason)
 
 // carry moves a packet to the other end of its flow.
-func (fw *forwarder) carry(in *port, f *frame, p *packet, now int64, out *outbox, admit admit) dropReason {
-	fl, dir := fw.flows.lookup(flowKey{p.tuple, in.index})
-	if fl != nil && fl.reopens(p) {
+func (fw *forwarder) carry(a *arrival) dropReason {
+	switch {
+	case a.fragment:
+		return fw.carryFragment(a)
+	case a.icmpError:
+		return fw.carryError(a)
+	}
+	fl, dir, verdict := fw.flowOf(a)
+	if fl == nil {
+		return verdict
+	}
+	to, tuple := fl.otherEnd(dir)
+	if mtu := to.linkMTU(); a.tooBig(mtu) {
+		return fw.refuseTooBig(a, mtu)
+	}
+	a.rewrite(tuple, a.frame.checksumUnfinished())
+	return to.emit(a, tuple.dst)
+}
+
+// flowOf finds the flow of a packet, or opens one, and takes the packet into
+// account there.
+func (fw *forwarder) flowOf(a *arrival) (fl *flow, dir direction, verdict dropReason) {
+	fl, dir = fw.flows.lookup(flowKey{a.tuple, a.in.index})
+	if fl != nil && fl.reopens(&a.packet) {
 		fw.flows.remove(fl)
 		fl = nil
 	}
 	if fl == nil {
-		var verdict dropReason
-		if fl, verdict = admit(in, f, p, now, out); fl == nil {
-			return verdict
+		if fl, verdict = fw.admit(a); fl == nil {
+			return nil, forward, verdict
 		}
 		dir = forward
 	}
-	if fl.observe(p, dir, len(f.eth()), now) {
+	if fl.observe(&a.packet, dir, len(a.frame.eth()), a.now) {
 		fw.flows.moved(fl)
 	}
-	to, tuple := fl.otherEnd(dir)
-	p.rewrite(tuple, f.checksumUnfinished())
-	return to.emit(f, tuple.dst, now, out)
+	return fl, dir, keep
 }
 
 // emit puts a rewritten frame on the way out of a port, with the MACs of its
 // link: on a VNIC the source stays the one that the frame came with (A3), on a
 // NIC it is the NIC's (A4).
-func (p *port) emit(f *frame, dst addr, now int64, out *outbox) dropReason {
+func (p *port) emit(a *arrival, dst addr) dropReason {
 	mac := p.mac()
 	if p.vnic != nil {
-		copy(f.eth(), mac[:])
-		out.put(p, *f)
+		copy(a.frame.eth(), mac[:])
+		a.out.put(p, *a.frame)
 		return keep
 	}
-	copy(f.eth()[6:], mac[:])
-	ready, verdict := p.nic.neighbours.forward(f, dst, now)
+	copy(a.frame.eth()[6:], mac[:])
+	ready, verdict := p.nic.neighbours.forward(a.frame, dst, a.now)
 	if ready {
-		out.put(p, *f)
+		a.out.put(p, *a.frame)
 	}
 	return verdict
 }
 
-// tick does what time asks for: idle flows end.
+// sendBack puts a frame of our own making on the way out of the port that a frame
+// came in by, to where that came from.
+func (a *arrival) sendBack(f frame) {
+	answer := *a
+	answer.frame = &f
+	if a.in.vnic != nil {
+		answer.out.put(a.in, f)
+		return
+	}
+	if verdict := a.in.emit(&answer, a.src); verdict != keep {
+		a.in.drops[verdict].Add(1)
+	}
+}
+
+// tick does what time asks for: idle flows and unfinished fragments end.
 func (fw *forwarder) tick(now int64, passed time.Duration) {
 	fw.flows.sweep(now, passed)
+	fw.fragments.sweep(now)
 }

@@ -29,7 +29,7 @@ func FuzzFrame(f *testing.F) {
 		data := append(make([]byte, vnetHeaderLen), raw...)
 		data[0] = flags
 		var out outbox
-		r.plane.forward.receive(in, &frame{data: data}, r.plane.now(), &out)
+		r.plane.forward.receive(&arrival{in: in, frame: &frame{data: data}, now: r.plane.now(), out: &out})
 		out.flush()
 		r.checkSent(t, raw, flags)
 	})

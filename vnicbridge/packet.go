@@ -34,9 +34,11 @@ const (
 
 // ICMP types (RFC 792).
 const (
-	icmpEchoReply   = 0
-	icmpUnreachable = 3
-	icmpEcho        = 8
+	icmpEchoReply        = 0
+	icmpUnreachable      = 3
+	icmpEcho             = 8
+	icmpTimeExceeded     = 11
+	icmpParameterProblem = 12
 )
 
 // vnetNeedsCsum is VIRTIO_NET_HDR_F_NEEDS_CSUM: the transport checksum is not
@@ -52,6 +54,13 @@ type frame struct {
 }
 
 func (f *frame) eth() []byte { return f.data[vnetHeaderLen:] }
+
+// gsoNone is VIRTIO_NET_HDR_GSO_NONE: the frame is not to be cut up.
+const gsoNone = 0
+
+// isSuper tells whether the frame is cut into packets by a device, or was put
+// together from some.
+func (f *frame) isSuper() bool { return f.data[1] != gsoNone }
 
 func (f *frame) checksumUnfinished() bool { return f.data[0]&vnetNeedsCsum != 0 }
 
@@ -97,29 +106,66 @@ type packet struct {
 	ip       []byte // from the IP header to the end of the packet, without Ethernet padding
 	l4       []byte // the part of ip behind the IP header
 	tcpFlags uint8
+
+	fragment  bool // it is a part of a datagram
+	later     bool // and not the first: it has no transport header
+	icmpError bool // its tuple is that of no flow: see the packet that it quotes
 }
+
+// Bits of the flags and fragment offset field (RFC 791).
+const (
+	ipReserved       = 0x8000
+	ipDontFragment   = 0x4000
+	ipMoreFragments  = 0x2000
+	ipFragmentOffset = 0x1fff // in units of 8 bytes
+)
 
 // parseIPv4 reads a frame of type IPv4. The verdict is empty for a packet that
 // can belong to a flow.
 func parseIPv4(f *frame) (p packet, verdict dropReason) {
 	ip := f.eth()[ethHeaderLen:]
-	if len(ip) < ipv4MinLen || ip[0]>>4 != 4 {
+	if len(ip) < ipv4MinLen {
 		return p, dropMalformed
+	}
+	if total := int(binary.BigEndian.Uint16(ip[2:])); total <= len(ip) {
+		ip = ip[:total]
+	} else {
+		return p, dropMalformed
+	}
+	return p, p.parse(ip)
+}
+
+// parse reads a packet, which fills its slice.
+func (p *packet) parse(ip []byte) dropReason {
+	if verdict := p.parseHeader(ip); verdict != keep {
+		return verdict
+	}
+	if p.later {
+		return keep
+	}
+	return p.parseTransport()
+}
+
+func (p *packet) parseHeader(ip []byte) dropReason {
+	if len(ip) < ipv4MinLen || ip[0]>>4 != 4 {
+		return dropMalformed
 	}
 	headerLen := int(ip[0]&15) * 4
-	total := int(binary.BigEndian.Uint16(ip[2:]))
-	if headerLen < ipv4MinLen || total < headerLen || total > len(ip) {
-		return p, dropMalformed
+	if headerLen < ipv4MinLen || headerLen > len(ip) {
+		return dropMalformed
 	}
-	p.ip = ip[:total]
-	p.l4 = p.ip[headerLen:]
+	bits := binary.BigEndian.Uint16(ip[6:])
+	if bits&ipReserved != 0 {
+		return dropMalformed
+	}
+	*p = packet{
+		ip: ip, l4: ip[headerLen:],
+		fragment: bits&(ipMoreFragments|ipFragmentOffset) != 0,
+		later:    bits&ipFragmentOffset != 0,
+	}
 	p.src, p.dst = addrFrom4(ip[12:]), addrFrom4(ip[16:])
 	p.proto = Protocol(ip[9])
-	// Any bit but DF: a fragment, or the reserved one.
-	if binary.BigEndian.Uint16(ip[6:])&^0x4000 != 0 {
-		return p, dropFragment
-	}
-	return p, p.parseTransport()
+	return keep
 }
 
 func (p *packet) parseTransport() dropReason {
@@ -132,7 +178,7 @@ func (p *packet) parseTransport() dropReason {
 		p.tcpFlags = l4[13]
 		p.setPorts()
 	case UDP:
-		if len(l4) < udpHeaderLen || int(binary.BigEndian.Uint16(l4[4:])) > len(l4) {
+		if len(l4) < udpHeaderLen || !p.fragment && int(binary.BigEndian.Uint16(l4[4:])) > len(l4) {
 			return dropMalformed
 		}
 		p.setPorts()
@@ -153,6 +199,19 @@ func (p *packet) parseICMP() dropReason {
 	if len(p.l4) < icmpHeaderLen {
 		return dropMalformed
 	}
+	switch p.l4[0] {
+	case icmpUnreachable, icmpTimeExceeded, icmpParameterProblem:
+		if p.fragment {
+			return dropMalformed // RFC 1812 §4.3.2.3: an error is small enough
+		}
+		p.icmpError = true
+	default:
+		return p.parseEcho()
+	}
+	return keep
+}
+
+func (p *packet) parseEcho() dropReason {
 	id := binary.BigEndian.Uint16(p.l4[4:])
 	switch p.l4[0] {
 	case icmpEcho:

@@ -67,7 +67,6 @@ type bridge struct {
 	spec nicSpec
 	port *port
 	up   bool
-	mtu  int
 }
 
 // nicSpec is what makes one open NIC different from another.
@@ -86,7 +85,8 @@ func New(options Options) *Plane {
 		p.newMachine = newMachine
 	}
 	p.forward = &forwarder{
-		flows: newFlowTable(DefaultMaxFlows), open: &p.open, clock: p.now, refuse: newRefuser(),
+		flows: newFlowTable(DefaultMaxFlows), fragments: newFragmentTable(),
+		open: &p.open, clock: p.now, refuse: newRefuser(),
 	}
 	p.forward.rules.Store(&ruleset{})
 	return p
@@ -196,13 +196,13 @@ func (p *Plane) detach() *session {
 	return s
 }
 
-// closePort ends a device and the flows by it.
+// closePort ends a device and the flows by it, of which both sides are told.
 func (p *Plane) closePort(gone *port) {
 	gone.closed.Store(true)
+	p.forward.end(func(f *flow) bool { return f.in == gone || f.out == gone })
 	if err := gone.dev.close(); err != nil {
 		p.log.Error("closing a device", "device", gone.name, "error", err)
 	}
-	p.forward.flows.removeIf(func(f *flow) bool { return f.in == gone || f.out == gone })
 }
 
 // newPort gives a device its place.
@@ -377,8 +377,7 @@ func (p *Plane) nicChanged(name string, b *bridge, state linkState) {
 		}
 	}
 	b.up = state.up
-	if state.mtu != b.mtu && state.mtu > 0 {
-		b.mtu = state.mtu
+	if mtu := int32(state.mtu); mtu > 0 && b.port.mtu.Swap(mtu) != mtu {
 		p.refreshMTUs()
 	}
 }

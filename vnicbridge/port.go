@@ -25,6 +25,7 @@ type port struct {
 	name   string // of the device, or what the device stands for in the log
 	dev    device
 	hw     atomic.Pointer[MAC]
+	mtu    atomic.Int32
 	closed atomic.Bool
 	counters
 
@@ -39,6 +40,22 @@ type nicSide struct {
 	neighbours *neighbours
 }
 
+// handleARP answers for the pseudo address and learns the neighbours' MACs.
+func (n *nicSide) handleARP(f *frame, now int64) dropReason {
+	m, err := parseARP(f)
+	if err != nil {
+		return dropMalformed
+	}
+	asked := n.claim.handle(m, now)
+	if m.sender != noAddr && m.sender != n.address {
+		n.neighbours.hear(m.sender, m.senderMAC, asked, now)
+	}
+	if m.target != n.address && m.sender != n.address {
+		return dropARP
+	}
+	return keep
+}
+
 // vnicSide is what a port is when its device is a VNIC.
 type vnicSide struct {
 	segment string
@@ -48,6 +65,15 @@ type vnicSide struct {
 func (p *port) mac() MAC { return *p.hw.Load() }
 
 func (p *port) setMAC(m MAC) { p.hw.Store(&m) }
+
+// linkMTU is the largest packet that the port's link takes, or 0 for any: a
+// segment's stack takes what it gets.
+func (p *port) linkMTU() int {
+	if p.vnic != nil {
+		return 0
+	}
+	return int(p.mtu.Load())
+}
 
 // transmit sends frames and counts them.
 func (p *port) transmit(frames []frame) {

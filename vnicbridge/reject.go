@@ -26,30 +26,49 @@ func newRefuser() *refuser {
 	return &refuser{limit: rate.NewLimiter(refusalRate, refusalBurst)}
 }
 
+// allow tells whether one more may be sent now.
+func (r *refuser) allow(now int64) bool { return r.limit.AllowN(time.Unix(0, now), 1) }
+
 // refusal builds the answer to a packet, towards the place it came from: a RST
 // to TCP, destination unreachable to the rest. ok is false where there must be
 // none: to a RST (RFC 9293 §3.5.2), to an answer, or beyond the rate.
-func (r *refuser) refusal(p *packet, from MAC, now time.Duration) (f frame, ok bool) {
-	if p.proto == TCP && p.tcpFlags&tcpRST != 0 || p.proto == ICMP && p.l4[0] != icmpEcho {
+func (r *refuser) refusal(a *arrival) (f frame, ok bool) {
+	if a.proto == TCP && a.tcpFlags&tcpRST != 0 || a.proto == ICMP && a.l4[0] != icmpEcho || !r.allow(a.now) {
 		return frame{}, false
 	}
-	if !r.limit.AllowN(time.Unix(0, 0).Add(now), 1) {
-		return frame{}, false
-	}
-	ip := &layers.IPv4{
-		Version: 4, TTL: 64,
-		SrcIP: p.dst.v4(), DstIP: p.src.v4(), Protocol: layers.IPProtocolICMPv4,
-	}
-	if p.proto == TCP {
-		ip.Protocol, ip.Flags = layers.IPProtocolTCP, layers.IPv4DontFragment
-		return buildFrame(from, MAC{}, layers.EthernetTypeIPv4, ip, p.reset(ip)), true
+	if a.proto == TCP {
+		ip := a.answerHeader(layers.IPProtocolTCP)
+		return buildFrame(a.frame.dstMAC(), a.frame.srcMAC(), layers.EthernetTypeIPv4, ip, a.reset(ip)), true
 	}
 	code := uint8(layers.ICMPv4CodePort)
-	if p.proto == ICMP {
+	if a.proto == ICMP {
 		code = layers.ICMPv4CodeHost // an echo has no port
 	}
-	icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(icmpUnreachable, code)}
-	return buildFrame(from, MAC{}, layers.EthernetTypeIPv4, ip, icmp, gopacket.Payload(p.quote())), true
+	return a.unreachable(code, 0), true
+}
+
+// fragmentationNeeded builds the answer to a packet that is too big for the next
+// link (RFC 1191 §4).
+func (r *refuser) fragmentationNeeded(a *arrival, mtu int) (f frame, ok bool) {
+	if !r.allow(a.now) {
+		return frame{}, false
+	}
+	return a.unreachable(layers.ICMPv4CodeFragmentationNeeded, uint16(mtu)), true
+}
+
+// answerHeader is the IP header of an answer to a packet, in the name of the
+// address that the packet was sent to.
+func (a *arrival) answerHeader(proto layers.IPProtocol) *layers.IPv4 {
+	return &layers.IPv4{
+		Version: 4, TTL: 64, Flags: layers.IPv4DontFragment, Protocol: proto,
+		SrcIP: a.dst.v4(), DstIP: a.src.v4(),
+	}
+}
+
+func (a *arrival) unreachable(code uint8, mtu uint16) frame {
+	icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(icmpUnreachable, code), Seq: mtu}
+	return buildFrame(a.frame.dstMAC(), a.frame.srcMAC(), layers.EthernetTypeIPv4,
+		a.answerHeader(layers.IPProtocolICMPv4), icmp, gopacket.Payload(a.quote()))
 }
 
 // reset builds the RST that RFC 9293 §3.10.7.1 gives for a segment that arrives

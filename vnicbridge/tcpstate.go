@@ -1,6 +1,9 @@
 package vnicbridge
 
-import "time"
+import (
+	"encoding/binary"
+	"time"
+)
 
 // flowClass is the phase of a flow's life: it gives the idle time after which
 // the flow ends, and who must go first when the table is full (F4, L1).
@@ -39,11 +42,20 @@ type tcpState struct {
 	established bool    // the opener acknowledged
 	fin         [2]bool // by direction
 	reset       bool    // a RST was the last that mattered
+
+	// What each side last acknowledged: the sequence number with which the other
+	// could end the connection (RFC 5961 §3.2). By direction.
+	acks  [2]uint32
+	acked [2]bool
 }
 
 // observe takes one packet into account and returns the phase it leaves the
 // connection in.
-func (s *tcpState) observe(dir direction, flags uint8) flowClass {
+func (s *tcpState) observe(dir direction, p *packet) flowClass {
+	flags := p.tcpFlags
+	if flags&tcpACK != 0 && flags&tcpRST == 0 {
+		s.acks[dir], s.acked[dir] = binary.BigEndian.Uint32(p.l4[8:]), true
+	}
 	switch {
 	case flags&tcpRST != 0:
 		s.reset = true

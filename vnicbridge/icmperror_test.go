@@ -1,0 +1,157 @@
+package vnicbridge
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+)
+
+// icmpErrorAbout builds an ICMP error that quotes the first bytes of a packet.
+func (e ends) icmpErrorAbout(kind uint8, about []byte, quoted int) []byte {
+	quote := about[ethHeaderLen:]
+	icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(kind, 1), Seq: 1400}
+	return e.build(e.ip(layers.IPProtocolICMPv4), icmp, gopacket.Payload(quote[:min(quoted, len(quote))]))
+}
+
+// quoteOf decodes the packet that an ICMP error quotes, as far as it goes.
+func quoteOf(t *testing.T, raw []byte) (src, dst string, sport, dport uint16) {
+	t.Helper()
+	quote := raw[ethHeaderLen+ipv4MinLen+icmpHeaderLen:]
+	if plainSum(quote[:ipv4MinLen]) != 0xffff {
+		t.Error("the quoted header's checksum is wrong")
+	}
+	return addrFrom4(quote[12:]).netip().String(), addrFrom4(quote[16:]).netip().String(),
+		binary.BigEndian.Uint16(quote[ipv4MinLen:]), binary.BigEndian.Uint16(quote[ipv4MinLen+2:])
+}
+
+// Row F6, inwards: an error about what a segment sent reaches the segment, with
+// the quoted packet as the segment sent it, also when only 8 bytes of its
+// transport are quoted; it neither refreshes nor ends the flow.
+func TestICMPErrorsInwards(t *testing.T) {
+	for _, quoted := range []int{ipv4MinLen + 8, ipv4MinLen + 20, 576} {
+		for _, kind := range []uint8{icmpUnreachable, icmpTimeExceeded, icmpParameterProblem} {
+			t.Run(fmt.Sprintf("type %d, %d bytes", kind, quoted), func(t *testing.T) {
+				onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+					alias := r.open(farHost, 4000)
+					r.put("vnic-A", fromA(alias, 80, 4000).tcp("A", "data of the answer"))
+					sent := r.one("nic0")
+					// It comes from a router on the way, not from the client.
+					r.put("nic0", fromRouter("198.51.100.1", 0, 0).icmpErrorAbout(kind, sent, quoted))
+					raw := r.one("vnic-A")
+					d := decode(raw)
+					if d.src != alias || d.dst != serverA || d.icmp != kind || !d.valid {
+						t.Errorf("%+v", d)
+					}
+					if src, dst, sport, dport := quoteOf(t, raw); src != serverA || dst != alias || sport != 80 || dport != 4000 {
+						t.Errorf("quotes %s:%d to %s:%d", src, sport, dst, dport)
+					}
+					if quoted == 576 && !quoteIsValid(raw) {
+						t.Error("the quoted transport checksum is wrong")
+					}
+					time.Sleep(idleTimes[classEstablished] - time.Minute)
+					r.put("nic0", fromRouter("198.51.100.1", 0, 0).icmpErrorAbout(kind, sent, quoted))
+					time.Sleep(idleTimes[classEstablished] / 4)
+					if r.plane.Status().Flows != 0 {
+						t.Error("an error refreshed the flow")
+					}
+				})
+			})
+		}
+	}
+}
+
+// quoteIsValid checks the checksum of a whole quoted TCP or UDP packet.
+func quoteIsValid(raw []byte) bool {
+	quote := raw[ethHeaderLen+ipv4MinLen+icmpHeaderLen:]
+	return decode(append(make([]byte, 12), append([]byte{8, 0}, quote...)...)).valid
+}
+
+// Row F6, outwards: an error that a segment sends reaches the client, in the name
+// of the pseudo address.
+func TestICMPErrorsOutwards(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		r.put("nic0", fromRouter(farHost, 4000, 53).udp("question"))
+		arrived := r.one("vnic-A")
+		alias := decode(arrived).src
+		r.put("vnic-A", fromA(alias, 0, 0).icmpErrorAbout(icmpUnreachable, arrived, 576))
+		raw := r.one("nic0")
+		d := decode(raw)
+		if d.src != pseudo || d.dst != farHost || d.srcMAC != nicMAC || d.dstMAC != routerMAC || !d.valid {
+			t.Errorf("%+v", d)
+		}
+		if src, dst, sport, dport := quoteOf(t, raw); src != farHost || dst != pseudo || sport != 4000 || dport != 53 {
+			t.Errorf("quotes %s:%d to %s:%d", src, sport, dst, dport)
+		}
+		if !quoteIsValid(raw) {
+			t.Error("the quoted transport checksum is wrong")
+		}
+	})
+}
+
+// Row F6: errors about no flow, and errors that quote nonsense, are dropped.
+func TestICMPErrorsAboutNothing(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		r.open(farHost, 4000)
+		other := ends{nicMAC, routerMAC, pseudo, farHost, 80, 4001}.tcp("A", "")
+		r.put("nic0", fromRouter(router, 0, 0).icmpErrorAbout(icmpUnreachable, other, 576))
+		r.put("vnic-A", fromA(routerOnA, 0, 0).icmpErrorAbout(icmpUnreachable, other, 576))
+		if in, out := r.drops("nic0", "no_flow"), r.drops("vnic-A", "no_flow"); in != 1 || out != 1 {
+			t.Errorf("%d and %d dropped as of no flow, want 1 each", in, out)
+		}
+		mine := ends{nicMAC, routerMAC, pseudo, farHost, 80, 4000}.tcp("A", "")
+		r.put("nic0", fromRouter(router, 0, 0).icmpErrorAbout(icmpUnreachable, mine, ipv4MinLen+7))
+		if n := r.drops("nic0", "malformed"); n != 1 {
+			t.Errorf("%d dropped as malformed, want 1", n)
+		}
+		r.put("nic0", fromRouter(serverB, 0, 0).icmpErrorAbout(icmpUnreachable, mine, 576))
+		if n := r.drops("nic0", "bad_source"); n != 1 {
+			t.Errorf("%d dropped for their source, want 1", n)
+		}
+		// A redirect (type 5) is no error about a flow.
+		r.put("nic0", fromRouter(router, 0, 0).icmpErrorAbout(5, mine, 576))
+		r.silent("nic0", "vnic-A", "vnic-B")
+	})
+}
+
+// Row F8: a packet that does not fit the NIC's link is answered with the size that
+// does; a super-packet, which is cut up later, is not.
+func TestFragmentationNeeded(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		r.open(router, 4000)
+		r.machine.events <- change{nic: "nic0", state: linkState{up: true, mac: nicMAC, mtu: 600}}
+		synctest.Wait()
+		big := fromA(routerOnA, 80, 4000).tcp("A", string(make([]byte, 800)))
+		r.put("vnic-A", big)
+		r.put("vnic-A", big)
+		answers := r.got("vnic-A")
+		if len(answers) != 2 || len(r.got("nic0")) != 0 {
+			t.Fatalf("%d answers", len(answers))
+		}
+		d := decode(answers[0])
+		icmp := answers[0][ethHeaderLen+ipv4MinLen:]
+		if d.src != routerOnA || d.dst != serverA || d.dstMAC != vnicAMAC || icmp[0] != icmpUnreachable || icmp[1] != 4 || !d.valid {
+			t.Errorf("the answer is %+v", d)
+		}
+		if mtu := binary.BigEndian.Uint16(icmp[6:]); mtu != 600 {
+			t.Errorf("the answer says %d, want 600", mtu)
+		}
+		if n := r.drops("vnic-A", "too_big"); n != 2 {
+			t.Errorf("%d counted, want 2", n)
+		}
+		if mtu := r.machine.devices["vnic-A"].mtu; mtu != 600 {
+			t.Errorf("the VNIC's MTU is %d, want that of the NIC", mtu)
+		}
+		super := frame{data: append(make([]byte, vnetHeaderLen), big...)}
+		super.data[1] = 1 // VIRTIO_NET_HDR_GSO_TCPV4
+		r.machine.devices["vnic-A"].in <- super
+		r.put("vnic-A")
+		if d := decode(r.one("nic0")); len(d.payload) != 800 {
+			t.Errorf("of a super-packet of 800 bytes %d left", len(d.payload))
+		}
+	})
+}
