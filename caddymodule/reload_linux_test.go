@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,8 +12,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/quic-go/quic-go/http3"
 	"github.com/vishvananda/netlink"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
@@ -36,6 +39,7 @@ func TestRunningCaddy(t *testing.T) {
 		{"failed reload", failedReload},
 		{"new address", newAddress},
 		{"status command", statusOutput},
+		{"HTTPS", overTLS},
 		{"app removed", appRemoved},
 		{"any start order", anyStartOrder},
 		{"stop", stop},
@@ -160,6 +164,53 @@ func statusOutput(t *testing.T) {
 	var s vnicbridge.Status
 	if err := json.Unmarshal([]byte(out.String()), &s); err != nil || len(s.Segments) != 2 {
 		t.Errorf("--json prints %q: %v", out.String(), err)
+	}
+}
+
+// HTTP/2 and HTTP/3 on a segment. Caddy keeps one QUIC listener over the reload,
+// which follows its segment to the new address.
+func overTLS(t *testing.T) {
+	site := "https://site.test {\n\tbind vnic/a\n\ttls internal\n\trespond \"{http.request.proto} {remote_host}\"\n}\n"
+	secure := strings.Replace(running, "persist_config off", "persist_config off\n\tskip_install_trust", 1) + site
+	for _, addr := range []string{"192.168.50.1", "192.168.51.1"} {
+		mustLoad(t, strings.Replace(secure, "192.168.50.1/24", addr+"/24", 1))
+		tlsConfig := &tls.Config{InsecureSkipVerify: true, ServerName: "site.test"} // its CA is made anew each time
+		h3 := &http3.Transport{TLSClientConfig: tlsConfig}
+		for want, transport := range map[string]http.RoundTripper{
+			"HTTP/2.0 " + addr: &http.Transport{TLSClientConfig: tlsConfig.Clone(), ForceAttemptHTTP2: true},
+			"HTTP/3.0 " + addr: h3,
+		} {
+			expectAnswer(t, transport, addr, want)
+		}
+		h3.Close()
+	}
+	mustLoad(t, running)
+}
+
+// expectAnswer asks site.test at an address, until it has its certificate.
+func expectAnswer(t *testing.T, transport http.RoundTripper, addr, want string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, "https://"+addr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "site.test"
+	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
+	resp, err := client.Do(req)
+	for range 50 {
+		if err == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+		resp, err = client.Do(req)
+	}
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); string(body) != want {
+		t.Errorf("the answer is %q, %v; want %q", body, err, want)
 	}
 }
 
