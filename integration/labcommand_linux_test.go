@@ -30,12 +30,11 @@ func TestLabKeep(t *testing.T) {
 				t.Fatal(err)
 			}
 			lab := labCommand(t, user, "--pings", "3", "--captures", captures, "--keep")
-			var problems bytes.Buffer
-			lab.Stderr = &problems
 			output, err := lab.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
 			}
+			lab.Stderr = lab.Stdout
 			start := lab.Start
 			if user != nil {
 				start = func() error { return withTUN(t, 0o666, lab.Start) }
@@ -44,7 +43,7 @@ func TestLabKeep(t *testing.T) {
 				t.Fatal(err)
 			}
 			report, curl := readUntil(t, output, " curl http://")
-			t.Logf("%s%s", report, problems.String())
+			t.Log(report)
 			if !strings.Contains(report, "checks agree with the paper") {
 				t.Error("the lab's results differ from the paper's")
 			}
@@ -56,11 +55,9 @@ func TestLabKeep(t *testing.T) {
 			if err := lab.Process.Signal(unix.SIGINT); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := io.Copy(io.Discard, output); err != nil {
-				t.Error(err)
-			}
-			if err := lab.Wait(); err != nil {
-				t.Errorf("%v: %s", err, problems.String())
+			rest, err := io.ReadAll(output)
+			if err := errors.Join(err, lab.Wait()); err != nil {
+				t.Errorf("%v: %s", err, rest)
 			}
 			checkCapture(t, filepath.Join(captures, "server.pcapng"), "nic0", "vnic-A", "vnic-B")
 			if left, _ := filepath.Glob("/run/netns/vniclab-*"); len(left) > 0 {
