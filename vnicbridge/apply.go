@@ -32,13 +32,13 @@ func (t *transition) prepare() error {
 			return errorAt("bridge", name, err)
 		}
 	}
-	if err := t.prepareVNICs(); err != nil {
-		return err
-	}
 	if err := t.p.session.machine.guard(guardOf(t.segments, t.bridges)); err != nil {
 		return err
 	}
 	if err := t.acquireAddresses(); err != nil {
+		return err
+	}
+	if err := t.prepareVNICs(); err != nil {
 		return err
 	}
 	var err error
@@ -94,6 +94,7 @@ func (t *transition) prepareBridge(name string) error {
 	port := t.p.newPort(spec.nic, dev, state.mac)
 	port.mtu.Store(int32(state.mtu))
 	t.p.attachNIC(port, spec)
+	port.nic.neighbours.setGateway(cfg.Gateway)
 	t.bridges[name] = &bridge{spec: spec, port: port, up: state.up}
 	t.made = append(t.made, port)
 	return nil
@@ -132,7 +133,8 @@ func (t *transition) prepareVNICs() error {
 	return nil
 }
 
-// acquireAddresses probes for the new bridges' pseudo addresses, all at once.
+// acquireAddresses probes for the new bridges' pseudo addresses, all at once, and
+// then asks for their gateways, so that the first packet finds its way.
 func (t *transition) acquireAddresses() error {
 	type result struct {
 		name string
@@ -146,7 +148,13 @@ func (t *transition) acquireAddresses() error {
 		}
 		probing++
 		t.p.carry(b.port)
-		go func() { results <- result{name, b.port.nic.claim.acquire()} }()
+		go func() {
+			err := b.port.nic.claim.acquire()
+			if err == nil && !b.port.nic.neighbours.awaitGateway(t.p.now) {
+				t.p.log.Warn("the gateway does not answer ARP", "bridge", name, "gateway", t.cfg.Bridges[name].Gateway)
+			}
+			results <- result{name, err}
+		}()
 	}
 	var failed error
 	for range probing {
@@ -220,6 +228,11 @@ func (t *transition) commit() {
 		}
 	}
 	p.cfg, p.segments, p.bridges = t.cfg, t.segments, t.bridges
+	for name, b := range p.bridges {
+		if !b.up {
+			p.log.Warn("the NIC is down: nothing passes until it is up (ip link set "+b.spec.nic+" up)", "bridge", name)
+		}
+	}
 	now := p.now()
 	for _, b := range p.bridges {
 		b.port.nic.claim.tick(now)

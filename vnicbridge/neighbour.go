@@ -17,6 +17,7 @@ const (
 	maxNeighbours   = 4096             // hosts on one link
 	unicastAsks     = 3                // a known host is asked directly first
 	forgetNeighbour = 10 * time.Minute // a host not heard of for this long is forgotten
+	gatewayWait     = time.Second      // for the gateway's first answer, at the start
 )
 
 // neighbours resolves the next hops on a NIC's link by ARP from the pseudo
@@ -182,6 +183,26 @@ func (n *neighbours) tick(now int64) {
 			delete(n.entries, key)
 		}
 	}
+}
+
+// awaitGateway asks for the gateway and waits a little for the answer. It tells
+// whether there is nothing to wait for any more.
+func (n *neighbours) awaitGateway(now func() int64) bool {
+	n.mu.RLock()
+	gateway := n.gateway
+	n.mu.RUnlock()
+	if !gateway.IsValid() {
+		return true
+	}
+	n.tick(now())
+	const pause = 5 * time.Millisecond
+	for waited := time.Duration(0); waited < gatewayWait; waited += pause {
+		if _, ok := n.lookup(gateway); ok {
+			return true
+		}
+		time.Sleep(pause)
+	}
+	return false
 }
 
 // lookup returns a host's MAC, if it is known.
