@@ -1,0 +1,316 @@
+package integration_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// onEachDataPath runs a conformance test on each data path that there is.
+func onEachDataPath(t *testing.T, test func(t *testing.T, datapath string)) {
+	for _, datapath := range []string{"userspace"} {
+		t.Run(datapath, func(t *testing.T) { test(t, datapath) })
+	}
+}
+
+// caddyfile is the server's Caddyfile: the paper's two segments behind nic0.
+type caddyfile struct {
+	datapath string
+	nic      string // default: nic0
+	a, b     string // further options of the segments, one a line
+	policy   string // of the bridge; default: lb_policy first a
+	sites    string // default: a page on each segment that says its name
+}
+
+const pages = `
+http:// {
+	bind vnic/a
+	respond "a"
+}
+http:// {
+	bind vnic/b
+	respond "b"
+}
+`
+
+func (c caddyfile) String() string {
+	for option, value := range map[*string]string{
+		&c.datapath: "auto", &c.nic: integration.NICDevice, &c.policy: "lb_policy first a", &c.sites: pages,
+	} {
+		if *option == "" {
+			*option = value
+		}
+	}
+	return fmt.Sprintf(`{
+	vnic {
+		segment a {
+			interface vnic-A
+			address 192.168.50.1/24
+			mac 50:01:02:03:04:05
+			%s
+		}
+		segment b {
+			interface vnic-B
+			address 192.168.60.1/24
+			%s
+		}
+		bridge lan {
+			nic %s
+			address 192.168.1.2/24
+			gateway 192.168.1.1
+			%s
+		}
+		datapath %s
+	}
+}
+%s`, c.a, c.b, c.nic, c.policy, c.datapath, c.sites)
+}
+
+// scene is the paper's network, with or without Caddy on the server.
+type scene struct {
+	*integration.PaperNetwork
+	t     *testing.T
+	dir   string // of the Caddyfile, the log and Caddy's own files
+	caddy *integration.Caddy
+}
+
+// newScene builds the network for one test.
+func newScene(t *testing.T, opts integration.PaperOptions) *scene {
+	t.Helper()
+	network, err := integration.NewPaperNetwork(fmt.Sprintf("e2e-%d", os.Getpid()), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &scene{PaperNetwork: network, t: t, dir: t.TempDir()}
+	t.Cleanup(func() {
+		if t.Failed() && s.caddy != nil {
+			t.Logf("Caddy's log ends so:\n%s", s.caddy.Log(40))
+		}
+		if err := network.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// start starts Caddy on the server.
+func (s *scene) start(config caddyfile) {
+	s.t.Helper()
+	if err := s.tryStart(config.String()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// tryStart starts Caddy where that may fail; the error has the end of its log.
+func (s *scene) tryStart(config string) error {
+	s.t.Helper()
+	caddy, err := s.Server.StartCaddy(s.t.Context(), integration.CaddyOptions{
+		Config: s.write("Caddyfile", config), Log: filepath.Join(s.dir, "caddy.log"), State: s.dir, Env: []string{asCaddy},
+	})
+	if err == nil {
+		s.caddy = caddy
+	}
+	return err
+}
+
+// stop ends Caddy in order.
+func (s *scene) stop() {
+	s.t.Helper()
+	if err := s.caddy.Stop(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// reload has Caddy load another Caddyfile, as `caddy reload` does.
+func (s *scene) reload(config caddyfile) {
+	s.t.Helper()
+	s.write("Caddyfile", config.String())
+	if err := s.caddy.Reload(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// write writes a file of the scene and returns its path.
+func (s *scene) write(name, content string) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// status asks the admin API what the data plane did.
+func (s *scene) status() (status vnicbridge.Status) {
+	s.t.Helper()
+	if err := json.Unmarshal([]byte(s.getFrom(s.Server, "http://localhost:2019/vnic/status")), &status); err != nil {
+		s.t.Fatal(err)
+	}
+	return status
+}
+
+// get fetches a page from PC1.
+func (s *scene) get(url string) string {
+	s.t.Helper()
+	return s.getFrom(s.PC1, url)
+}
+
+func (s *scene) getFrom(h *integration.Host, url string) string {
+	s.t.Helper()
+	body, err := fetch(h.HTTPClient(), url)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return body
+}
+
+// fetch gets a page, which must come with status 200.
+func fetch(client *http.Client, url string) (string, error) {
+	resp, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return string(body), err
+}
+
+// run runs a command on a host, which must succeed.
+func (s *scene) run(h *integration.Host, name string, args ...string) string {
+	s.t.Helper()
+	output, err := h.Run(s.t.Context(), name, args...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(output)
+}
+
+// ip runs the ip command on a host: s.ip(s.Server, "link set nic0 down").
+func (s *scene) ip(h *integration.Host, args string) string {
+	s.t.Helper()
+	return s.run(h, "ip", strings.Fields(args)...)
+}
+
+// capture captures on devices of a host until the test ends.
+func (s *scene) capture(h *integration.Host, devices ...string) *integration.Capture {
+	s.t.Helper()
+	c, err := h.Capture(devices...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// frames are what was captured so far.
+func (s *scene) frames(c *integration.Capture) []integration.Frame {
+	s.t.Helper()
+	frames, err := c.Frames()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return frames
+}
+
+// listen listens on a host for TCP and gives each connection to serve.
+func (s *scene) listen(h *integration.Host, address string, serve func(net.Conn)) {
+	s.t.Helper()
+	var listener net.Listener
+	err := h.Do(func() (err error) {
+		listener, err = net.Listen("tcp4", address)
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				serve(conn)
+			}()
+		}
+	}()
+}
+
+// say is a server for listen that says one thing to every client.
+func say(what string) func(net.Conn) {
+	return func(conn net.Conn) { io.WriteString(conn, what) }
+}
+
+// packetConn opens a UDP socket on a host until the test ends.
+func (s *scene) packetConn(h *integration.Host, address string) net.PacketConn {
+	s.t.Helper()
+	var conn net.PacketConn
+	err := h.Do(func() (err error) {
+		conn, err = net.ListenPacket("udp4", address)
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// echoUDP sends every datagram back to where it came from.
+func (s *scene) echoUDP(h *integration.Host, address string) {
+	s.t.Helper()
+	conn := s.packetConn(h, address)
+	go func() {
+		buffer := make([]byte, 1<<16)
+		for {
+			n, from, err := conn.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			conn.WriteTo(buffer[:n], from)
+		}
+	}()
+}
+
+// hear connects to a server that says something at once, and returns that. A
+// server that is not there is waited for as long as patience lasts.
+func hear(h *integration.Host, address string, patience time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := h.DialContext(ctx, "tcp4", address)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return "", err
+	}
+	said, err := io.ReadAll(conn)
+	return string(said), err
+}
+
+// waitFor waits until a condition holds, at most 5 s.
+func (s *scene) waitFor(what string, condition func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%s: not within 5 s", what)
+		}
+	}
+}
