@@ -45,7 +45,7 @@ func TestAnAddressInUseFailsTheStart(t *testing.T) {
 			r := newEmptyRig(t)
 			go func() {
 				time.Sleep(300 * time.Millisecond)
-				r.machine.devices["nic0"].in <- frame{data: append(make([]byte, vnetHeaderLen), answer...)}
+				r.machine.device("nic0").in <- frame{data: append(make([]byte, vnetHeaderLen), answer...)}
 			}()
 			err := r.plane.Apply(paperConfig())
 			if err == nil || !strings.Contains(err.Error(), hostMAC.String()) || !strings.Contains(err.Error(), "lan") {

@@ -24,12 +24,12 @@ func (fw *forwarder) admitInbound(a *arrival) (*flow, dropReason) {
 	if !rules.possibleSource(a.src) {
 		return nil, dropSource
 	}
-	if !a.begins() {
+	to, lasting := bridge.decisions.decide(a.tuple)
+	if !a.begins() && !(lasting && a.continues()) {
 		// Silence would leave a client whose flow is gone hanging (F5).
 		fw.answerRefusal(a)
 		return nil, dropNoFlow
 	}
-	to := bridge.decisions.decide(a.tuple)
 	if to == nil {
 		return nil, fw.refuseFlow(bridge, a, dropNoSegment)
 	}
@@ -52,7 +52,12 @@ func (fw *forwarder) enters(s *segmentRules, to *port, p *packet) bool {
 	return fw.open.contains(to.vnic.segment, p.tuple)
 }
 
+// inboundReplies yields the tuples under which a segment could answer a flow.
 func inboundReplies(bridge *bridgeRules, s *segmentRules, a *arrival, to *port) iter.Seq[tuple] {
+	if s.preserve {
+		server := tuple{src: to.vnic.address, dst: a.src, sport: a.dport, dport: a.sport, proto: a.proto}
+		return otherPorts(server)
+	}
 	reserved := len(s.gateways)
 	preferred := s.gatewayAlias(a.in)
 	if a.src != bridge.gateway || preferred < 0 {
@@ -81,16 +86,21 @@ func (fw *forwarder) admitOutbound(a *arrival) (*flow, dropReason) {
 }
 
 // outboundReplies yields the tuples under which the gateway could answer a
-// segment: the segment's own port first, then others, because two segments may
-// use the same one at once.
+// segment. Two segments may use the same port at once.
 func outboundReplies(gateway addr, nic *port, p *packet) iter.Seq[tuple] {
+	return otherPorts(tuple{src: gateway, dst: nic.nic.address, sport: p.dport, dport: p.sport, proto: p.proto})
+}
+
+// otherPorts yields a reply tuple, and then the same with other ports of the
+// opener.
+func otherPorts(t tuple) iter.Seq[tuple] {
 	return func(yield func(tuple) bool) {
-		t := tuple{src: gateway, dst: nic.nic.address, sport: p.dport, dport: p.sport, proto: p.proto}
+		port := t.dport
 		for range portAttempts {
 			if !yield(t) {
 				return
 			}
-			t.dport = randomPort(p.sport)
+			t.dport = randomPort(port)
 		}
 	}
 }
@@ -100,6 +110,7 @@ func newFlow(a *arrival, out *port) *flow {
 	fl := &flow{in: a.in, out: out, orig: a.tuple, ring: class}
 	fl.class.Store(uint32(class))
 	fl.lastSeen.Store(a.now)
+	fl.tcp.pickedUp = !a.begins()
 	return fl
 }
 

@@ -1,8 +1,6 @@
 package vnicbridge
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"iter"
 	"math/rand/v2"
 	"net/netip"
@@ -11,10 +9,10 @@ import (
 // aliasPool is the addresses under which a segment sees remote hosts (A5).
 type aliasPool struct {
 	addrs []addr
-	key   [32]byte // of the hash that spreads clients; stable across restarts
+	key   hashKey // of the hash that spreads clients; stable across restarts
 }
 
-func newAliasPool(addrs []netip.Addr, key [32]byte) *aliasPool {
+func newAliasPool(addrs []netip.Addr, key hashKey) *aliasPool {
 	pool := &aliasPool{key: key}
 	for _, a := range addrs {
 		pool.addrs = append(pool.addrs, addrOf(a))
@@ -72,10 +70,7 @@ func (pool *aliasPool) preferred(client addr, reserved int) int {
 	if shared <= 0 {
 		return 0
 	}
-	h := sha256.New()
-	h.Write(pool.key[:])
-	h.Write(client[:])
-	return reserved + int(binary.BigEndian.Uint64(h.Sum(nil))%uint64(shared))
+	return reserved + int(pool.key.hash(client[:])%uint64(shared))
 }
 
 // randomPort returns a port, or ICMP identifier, to use in the place of one that

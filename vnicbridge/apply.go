@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"maps"
 	"slices"
 )
 
@@ -228,6 +229,7 @@ func (t *transition) commit() {
 		}
 	}
 	p.cfg, p.segments, p.bridges = t.cfg, t.segments, t.bridges
+	maps.DeleteFunc(p.states, func(name string, _ State) bool { return p.segments[name] == nil })
 	for name, b := range p.bridges {
 		if !b.up {
 			p.log.Warn("the NIC is down: nothing passes until it is up (ip link set "+b.spec.nic+" up)", "bridge", name)

@@ -6,16 +6,7 @@ import "encoding/binary"
 // of RFC 1624 §3. A checksum that was right stays right and one that was wrong
 // stays wrong, because only the difference is added.
 
-// onesSum adds up 16-bit words in one's complement arithmetic, not folded. data
-// has an even length.
-func onesSum(sum uint32, data []byte) uint32 {
-	for len(data) >= 2 {
-		sum += uint32(binary.BigEndian.Uint16(data))
-		data = data[2:]
-	}
-	return sum
-}
-
+// fold brings a sum of 16-bit words down to one, in one's complement arithmetic.
 func fold(sum uint32) uint16 {
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff

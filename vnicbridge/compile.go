@@ -7,19 +7,26 @@ import (
 
 // compile makes the ruleset of a configuration for living devices.
 func (p *Plane) compile(cfg *Config, segments map[string]*segment, bridges map[string]*bridge) (*ruleset, error) {
-	ports := make(map[string]*port)
+	available := make(map[string]candidate)
 	for name, s := range segments {
-		ports[name] = s.port
+		if p.states[name] == Active {
+			available[name] = candidate{name, s.port, cfg.Segments[name].weight()}
+		}
 	}
 	rules := &ruleset{bridges: make(map[*port]*bridgeRules), segments: make(map[*port]*segmentRules)}
 	for name, b := range bridges {
-		rules.bridges[b.port] = cfg.Bridges[name].compile(ports)
+		rules.bridges[b.port] = &bridgeRules{
+			decisions: compileDecisions(cfg.Bridges[name], available, &b.turn, p.key),
+			gateway:   cfg.Bridges[name].gatewayAddr(),
+			refuse:    cfg.Bridges[name].OnNoSegment,
+		}
 	}
 	for name, s := range segments {
 		rules.segments[s.port] = &segmentRules{
-			aliases: newAliasPool(cfg.Segments[name].aliasPool(), p.key),
-			ports:   cfg.Segments[name].Ports,
-			egress:  cfg.Segments[name].egress(),
+			aliases:  newAliasPool(cfg.Segments[name].aliasPool(), p.key),
+			preserve: cfg.Segments[name].ClientIP == Preserve,
+			ports:    cfg.Segments[name].Ports,
+			egress:   cfg.Segments[name].egress(),
 		}
 		for _, server := range cfg.gatewaysOf(name) {
 			rules.segments[s.port].gateways = append(rules.segments[s.port].gateways, bridges[server].port)
@@ -28,14 +35,6 @@ func (p *Plane) compile(cfg *Config, segments map[string]*segment, bridges map[s
 	var err error
 	rules.impossible, err = p.impossibleSources(cfg, segments)
 	return rules, err
-}
-
-func (b *Bridge) compile(segments map[string]*port) *bridgeRules {
-	rules := &bridgeRules{decisions: compileDecisions(b, segments), refuse: b.OnNoSegment}
-	if b.Gateway.IsValid() {
-		rules.gateway = addrOf(b.Gateway)
-	}
-	return rules
 }
 
 // impossibleSources lists what no packet from a network can come from (S1): what
@@ -149,6 +148,15 @@ func (c *Config) maxFlows() int {
 	}
 	return c.MaxFlows
 }
+
+func (b *Bridge) gatewayAddr() addr {
+	if !b.Gateway.IsValid() {
+		return noAddr
+	}
+	return addrOf(b.Gateway)
+}
+
+func (s *Segment) weight() int { return max(s.Weight, 1) }
 
 func (s *Segment) egress() Egress {
 	if s.Egress == "" {

@@ -45,6 +45,15 @@ type Segment struct {
 	// always enter.
 	Ports []PortRange `json:"ports,omitempty"`
 
+	// How the segment sees its clients: "translate" (default, as in the paper:
+	// under an alias) or "preserve" (under their own addresses). A segment that
+	// preserves them belongs to one bridge.
+	ClientIP ClientIP `json:"client_ip,omitempty"`
+
+	// The segment's share of new flows, 1 (default) to [MaxWeight], under every
+	// policy but first and round_robin.
+	Weight int `json:"weight,omitempty"`
+
 	// Where the segment may open flows to: "off", or "gateway" (default; the
 	// bridge's gateway under its alias, as in the paper).
 	Egress Egress `json:"egress,omitempty"`
@@ -92,8 +101,7 @@ type Rule struct {
 
 // Policy chooses among segments for a new flow.
 type Policy struct {
-	// "first": the first available segment in order (active/standby);
-	// "round_robin": each available segment in turn.
+	// The way to choose: see the [PolicyName] constants.
 	Policy PolicyName `json:"policy,omitempty"`
 
 	// The segments to choose from, in order.
@@ -131,10 +139,31 @@ const (
 // PolicyName names a load-balancing policy.
 type PolicyName string
 
-// The load-balancing policies.
+// The load-balancing policies, in the words of Caddy's reverse_proxy where it has
+// them.
 const (
-	PolicyFirst      PolicyName = "first"
-	PolicyRoundRobin PolicyName = "round_robin"
+	PolicyFirst              PolicyName = "first"                // the first available segment in order (active/standby)
+	PolicyRoundRobin         PolicyName = "round_robin"          // each available segment in turn
+	PolicyWeightedRoundRobin PolicyName = "weighted_round_robin" // in turn, as often as its weight
+	PolicyRandom             PolicyName = "random"               // at random, by weight
+	PolicyLeastConn          PolicyName = "least_conn"           // the one with the fewest living flows for its weight
+	PolicyIPHash             PolicyName = "ip_hash"              // by the client's address: a client keeps its segment
+	PolicyFlowHash           PolicyName = "flow_hash"            // by the flow's addresses and ports (Maglev)
+)
+
+// Policies are all the policies.
+var Policies = []PolicyName{
+	PolicyFirst, PolicyRoundRobin, PolicyWeightedRoundRobin, PolicyRandom,
+	PolicyLeastConn, PolicyIPHash, PolicyFlowHash,
+}
+
+// ClientIP says how a segment sees its clients.
+type ClientIP string
+
+// The ways to see clients.
+const (
+	Translate ClientIP = "translate" // under an alias
+	Preserve  ClientIP = "preserve"  // under their own addresses
 )
 
 // Limits and defaults of a configuration.
@@ -144,6 +173,8 @@ const (
 	// MaxAliases is the most aliases that one segment can have: each is a
 	// permanent neighbour in the kernel's table.
 	MaxAliases = 1 << 16
+	// MaxWeight is the largest share of a segment.
+	MaxWeight = 256
 	// MaxInterfaceName is the longest device name in bytes (IFNAMSIZ-1 in
 	// include/uapi/linux/if.h).
 	MaxInterfaceName = 15

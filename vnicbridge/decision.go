@@ -1,18 +1,44 @@
 package vnicbridge
 
 import (
+	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync/atomic"
+
+	"github.com/dchest/siphash"
 )
 
 // decisionTable is what the steer rules and the policy of a bridge compile to:
-// plain data that every data path executes in the same way.
+// plain data that every data path executes in the same way. It is compiled anew
+// when a segment becomes available or stops being so.
 type decisionTable struct {
-	rules  []steerRule
-	policy PolicyName
-	pool   []*port // what the policy chooses from, in order
-	turn   *atomic.Uint32
+	rules   []steerRule
+	index   slotIndex
+	slots   []*port        // what the policy chooses from
+	weights []int64        // of the slots, for slotLeastFlows
+	turn    *atomic.Uint32 // of slotInTurn; it goes on when the table is compiled again
+	key     hashKey
+}
+
+// slotIndex is how a policy finds the slot for a new flow. A weight is a number of
+// slots.
+type slotIndex uint8
+
+const (
+	slotFirst      slotIndex = iota
+	slotInTurn               // one after the other
+	slotRandom               // any
+	slotClientHash           // by a hash of the client's address
+	slotFlowHash             // by a hash of the whole tuple
+	slotLeastFlows           // the one whose segment has the fewest flows
+)
+
+var slotIndexes = map[PolicyName]slotIndex{
+	PolicyFirst: slotFirst, PolicyRoundRobin: slotInTurn, PolicyWeightedRoundRobin: slotInTurn,
+	PolicyRandom: slotRandom, PolicyLeastConn: slotLeastFlows,
+	PolicyIPHash: slotClientHash, PolicyFlowHash: slotFlowHash,
 }
 
 // steerRule gives the flows that match all of its matchers to a segment. A
@@ -21,34 +47,85 @@ type steerRule struct {
 	clients   []netip.Prefix
 	ports     []PortRange
 	protocols []Protocol
-	segment   *port
+	segment   *port // nil: it is not available
 }
 
-// compileDecisions resolves the names of segments in a bridge's rules and policy.
-func compileDecisions(b *Bridge, segments map[string]*port) *decisionTable {
-	t := &decisionTable{turn: new(atomic.Uint32)}
+// candidate is a segment that a decision may give.
+type candidate struct {
+	name   string
+	port   *port
+	weight int
+}
+
+// compileDecisions makes the table of a bridge. The candidates are the segments
+// that are available now; turn is where a policy that goes in turn goes on.
+func compileDecisions(b *Bridge, available map[string]candidate, turn *atomic.Uint32, key hashKey) *decisionTable {
+	t := &decisionTable{turn: turn, key: key}
 	for _, r := range b.Steer {
-		t.rules = append(t.rules, steerRule{r.Clients, r.Ports, r.Protocols, segments[r.Segment]})
+		t.rules = append(t.rules, steerRule{r.Clients, r.Ports, r.Protocols, available[r.Segment].port})
 	}
-	if b.LBPolicy != nil {
-		t.policy = b.LBPolicy.Policy
-		for _, name := range b.LBPolicy.Segments {
-			t.pool = append(t.pool, segments[name])
+	if b.LBPolicy == nil {
+		return t
+	}
+	var pool []candidate
+	for _, name := range b.LBPolicy.Segments {
+		if c, ok := available[name]; ok {
+			pool = append(pool, c)
+		}
+	}
+	t.index = slotIndexes[b.LBPolicy.Policy]
+	switch b.LBPolicy.Policy {
+	case PolicyWeightedRoundRobin, PolicyRandom:
+		for _, i := range interleave(pool) {
+			t.slots = append(t.slots, pool[i].port)
+		}
+	case PolicyIPHash, PolicyFlowHash:
+		t.slots = maglev(pool)
+	default:
+		for _, c := range pool {
+			t.slots = append(t.slots, c.port)
+			t.weights = append(t.weights, int64(c.weight))
 		}
 	}
 	return t
 }
 
+// interleave gives the candidates turns, by their index: each as many as its
+// weight, spread as evenly as can be (smooth weighted round-robin, as nginx does
+// it).
+func interleave(pool []candidate) (turns []int) {
+	total := 0
+	for _, c := range pool {
+		total += c.weight
+	}
+	credit := make([]int, len(pool))
+	for range total {
+		best := 0
+		for i, c := range pool {
+			credit[i] += c.weight
+			if credit[i] > credit[best] {
+				best = i
+			}
+		}
+		credit[best] -= total
+		turns = append(turns, best)
+	}
+	return turns
+}
+
 // decide returns the segment's port for a new flow, or nil: the first steer rule
 // that matches decides, else the policy. A rule whose segment is not available
 // gives nothing; it does not fall through to a segment that was not meant.
-func (t *decisionTable) decide(flow tuple) *port {
+//
+// lasting tells whether the same flow gets the same segment whenever it is asked
+// for, so that one that is unknown can be picked up again (F5).
+func (t *decisionTable) decide(flow tuple) (segment *port, lasting bool) {
 	for i := range t.rules {
 		if r := &t.rules[i]; r.matches(flow) {
-			return available(r.segment)
+			return r.segment, true
 		}
 	}
-	return t.balance()
+	return t.balance(flow), t.index == slotClientHash || t.index == slotFlowHash
 }
 
 func (r *steerRule) matches(flow tuple) bool {
@@ -71,27 +148,49 @@ func anyPortContains(ranges []PortRange, flow tuple) bool {
 	})
 }
 
-func (t *decisionTable) balance() *port {
-	n := uint32(len(t.pool))
+func (t *decisionTable) balance(flow tuple) *port {
+	n := uint64(len(t.slots))
 	if n == 0 {
 		return nil
 	}
-	var start uint32
-	if t.policy == PolicyRoundRobin {
-		start = t.turn.Add(1) - 1
+	switch t.index {
+	case slotInTurn:
+		return t.slots[uint64(t.turn.Add(1)-1)%n]
+	case slotRandom:
+		return t.slots[rand.Uint64N(n)]
+	case slotClientHash:
+		return t.slots[t.key.hash(flow.src[:])%n]
+	case slotFlowHash:
+		return t.slots[t.key.hashTuple(flow)%n]
+	case slotLeastFlows:
+		return t.leastLoaded()
+	default:
+		return t.slots[0]
 	}
-	for i := range n {
-		if segment := available(t.pool[(start+i)%n]); segment != nil {
-			return segment
-		}
-	}
-	return nil
 }
 
-// available returns a segment's port if it can take new flows.
-func available(segment *port) *port {
-	if segment == nil || segment.closed.Load() {
-		return nil
+// leastLoaded returns the segment with the fewest flows for its weight.
+func (t *decisionTable) leastLoaded() *port {
+	best := 0
+	for i, p := range t.slots {
+		if p.flows.Load()*t.weights[best] < t.slots[best].flows.Load()*t.weights[i] {
+			best = i
+		}
 	}
-	return segment
+	return t.slots[best]
+}
+
+// hashKey is the key of the hashes that nobody outside should foresee.
+type hashKey struct{ k0, k1 uint64 }
+
+func (k hashKey) hash(data []byte) uint64 { return siphash.Hash(k.k0, k.k1, data) }
+
+func (k hashKey) hashTuple(t tuple) uint64 {
+	var data [37]byte
+	copy(data[:16], t.src[:])
+	copy(data[16:32], t.dst[:])
+	binary.BigEndian.PutUint16(data[32:], t.sport)
+	binary.BigEndian.PutUint16(data[34:], t.dport)
+	data[36] = byte(t.proto)
+	return k.hash(data[:])
 }

@@ -2,20 +2,57 @@ package vnicbridge
 
 import (
 	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 )
 
+// testSegments are candidates by the names a, b, c and so on, with the weights
+// given.
+func testSegments(weights ...int) map[string]candidate {
+	segments := make(map[string]candidate)
+	for i, w := range weights {
+		name := string(rune('a' + i))
+		segments[name] = candidate{name, &port{name: name}, w}
+	}
+	return segments
+}
+
+func policyTable(policy PolicyName, segments map[string]candidate) *decisionTable {
+	names := sortedKeys(segments)
+	return compileDecisions(&Bridge{LBPolicy: &Policy{policy, names}}, segments, new(atomic.Uint32), hashKey{1, 2})
+}
+
+func name(p *port) string {
+	if p == nil {
+		return "none"
+	}
+	return p.name
+}
+
+// randomFlow is a flow from anywhere.
+func randomFlow(random *rand.Rand) tuple {
+	return tuple{
+		src: addrFrom4([]byte{byte(1 + random.IntN(220)), byte(random.Uint32()), byte(random.Uint32()), byte(random.Uint32())}),
+		dst: mustAddr(pseudo), sport: uint16(random.Uint32()), dport: 80, proto: TCP,
+	}
+}
+
 func TestSteerRules(t *testing.T) {
-	a, b, c := &port{name: "a"}, &port{name: "b"}, &port{name: "c"}
-	segments := map[string]*port{"a": a, "b": b, "c": c}
-	table := compileDecisions(&Bridge{
+	segments := testSegments(1, 1, 1)
+	a, b, c := segments["a"].port, segments["b"].port, segments["c"].port
+	bridge := &Bridge{
 		Steer: []Rule{
 			{Segment: "a", Ports: []PortRange{{TCP, 80, 80}, {UDP, 443, 443}}},
 			{Segment: "b", Clients: prefixes("10.20.0.0/16", "10.30.0.0/16"), Protocols: []Protocol{TCP}},
 			{Segment: "c", Protocols: []Protocol{ICMP}},
 			{Segment: "b", Ports: []PortRange{{TCP, 8000, 8099}}, Clients: prefixes("0.0.0.0/0")},
 		},
-	}, segments)
+	}
+	table := compileDecisions(bridge, segments, new(atomic.Uint32), hashKey{})
 	for _, tc := range []struct {
 		client string
 		proto  Protocol
@@ -33,58 +70,286 @@ func TestSteerRules(t *testing.T) {
 		{"10.40.1.1", TCP, 8100, nil},
 	} {
 		flow := tuple{src: mustAddr(tc.client), dst: mustAddr(pseudo), dport: tc.port, proto: tc.proto}
-		if got := table.decide(flow); got != tc.want {
+		if got, _ := table.decide(flow); got != tc.want {
 			t.Errorf("%s %s/%d: got %v, want %v", tc.client, tc.proto, tc.port, name(got), name(tc.want))
 		}
 	}
-	// A rule whose segment is gone does not fall through.
-	b.closed.Store(true)
-	flow := tuple{src: mustAddr("10.20.1.1"), dport: 8000, proto: TCP}
-	if got := table.decide(flow); got != nil {
+	// A rule whose segment is not available does not fall through.
+	delete(segments, "a")
+	table = compileDecisions(bridge, segments, new(atomic.Uint32), hashKey{})
+	if got, _ := table.decide(tuple{src: mustAddr("10.20.1.1"), dport: 80, proto: TCP}); got != nil {
 		t.Errorf("fell through to %s", got.name)
 	}
 }
 
-func name(p *port) string {
-	if p == nil {
-		return "none"
-	}
-	return p.name
-}
-
-func TestPolicies(t *testing.T) {
-	pool := []*port{{name: "a"}, {name: "b"}, {name: "c"}}
-	segments := map[string]*port{"a": pool[0], "b": pool[1], "c": pool[2]}
-	picks := func(table *decisionTable, n int) (names string) {
-		for range n {
-			names += name(table.decide(tuple{proto: TCP})) + " "
-		}
-		return names
-	}
+func TestPoliciesThatGoInOrder(t *testing.T) {
 	for _, tc := range []struct {
-		policy    PolicyName
-		closed    []int
-		wantPicks string
+		policy  PolicyName
+		weights []int
+		gone    string
+		want    string
 	}{
-		{PolicyFirst, nil, "a a a a "},
-		{PolicyFirst, []int{0}, "b b b b "},
-		{PolicyRoundRobin, nil, "a b c a "},
-		{PolicyRoundRobin, []int{1}, "a c c a "},
-		{PolicyRoundRobin, []int{0, 1, 2}, "none none none none "},
+		{PolicyFirst, []int{1, 1, 1}, "", "a a a a"},
+		{PolicyFirst, []int{1, 1, 1}, "a", "b b b b"},
+		{PolicyRoundRobin, []int{1, 5, 1}, "", "a b c a"},
+		{PolicyRoundRobin, []int{1, 1, 1}, "b", "a c a c"},
+		{PolicyRoundRobin, []int{1, 1, 1}, "a b c", "none none none none"},
+		{PolicyWeightedRoundRobin, []int{5, 1, 1}, "", "a a b a c a a a a b a c a a"},
+		{PolicyWeightedRoundRobin, []int{2, 1, 1}, "b", "a c a a c a"},
 	} {
-		t.Run(fmt.Sprint(tc.policy, tc.closed), func(t *testing.T) {
-			for i, p := range pool {
-				p.closed.Store(false)
-				for _, c := range tc.closed {
-					if c == i {
-						p.closed.Store(true)
-					}
-				}
+		t.Run(fmt.Sprint(tc.policy, tc.weights, tc.gone), func(t *testing.T) {
+			segments := testSegments(tc.weights...)
+			for _, gone := range strings.Fields(tc.gone) {
+				delete(segments, gone)
 			}
-			table := compileDecisions(&Bridge{LBPolicy: &Policy{tc.policy, []string{"a", "b", "c"}}}, segments)
-			if got := picks(table, 4); got != tc.wantPicks {
-				t.Errorf("picked %s, want %s", got, tc.wantPicks)
+			bridge := &Bridge{LBPolicy: &Policy{tc.policy, []string{"a", "b", "c"}}}
+			table := compileDecisions(bridge, segments, new(atomic.Uint32), hashKey{})
+			var got []string
+			for range strings.Fields(tc.want) {
+				segment, _ := table.decide(tuple{proto: TCP})
+				got = append(got, name(segment))
+			}
+			if strings.Join(got, " ") != tc.want {
+				t.Errorf("picked %v, want %s", got, tc.want)
 			}
 		})
 	}
+}
+
+// Under every policy by weight each segment gets its share.
+func TestWeightsHold(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 8))
+	for _, policy := range []PolicyName{PolicyWeightedRoundRobin, PolicyRandom, PolicyIPHash, PolicyFlowHash} {
+		for _, weights := range [][]int{{1, 1}, {1, 2, 3}, {10, 1, 1, 1}, {256, 128}} {
+			t.Run(fmt.Sprint(policy, weights), func(t *testing.T) {
+				table := policyTable(policy, testSegments(weights...))
+				got := make(map[string]int)
+				const flows = 40_000
+				for range flows {
+					segment, _ := table.decide(randomFlow(random))
+					got[segment.name]++
+				}
+				total := 0
+				for _, w := range weights {
+					total += w
+				}
+				for i, w := range weights {
+					name := string(rune('a' + i))
+					want := float64(flows) * float64(w) / float64(total)
+					if math.Abs(float64(got[name])-want) > flows/50 {
+						t.Errorf("%s got %d flows, want about %.0f", name, got[name], want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// ip_hash gives a client one segment whatever its port; flow_hash does not.
+func TestHashPolicies(t *testing.T) {
+	byClient := policyTable(PolicyIPHash, testSegments(1, 1, 1))
+	byFlow := policyTable(PolicyFlowHash, testSegments(1, 1, 1))
+	flow := randomFlow(rand.New(rand.NewPCG(9, 9)))
+	clients, flows := make(map[string]bool), make(map[string]bool)
+	for port := range uint16(100) {
+		flow.sport = port
+		segment, lasting := byClient.decide(flow)
+		clients[segment.name] = true
+		segment, lastingToo := byFlow.decide(flow)
+		flows[segment.name] = true
+		if again, _ := byFlow.decide(flow); again != segment || !lasting || !lastingToo {
+			t.Error("the same flow is not given the same segment")
+		}
+	}
+	if len(clients) != 1 || len(flows) != 3 {
+		t.Errorf("one client got %d segments by its address, %d by its flows", len(clients), len(flows))
+	}
+}
+
+// Maglev's promise: when one of n segments goes, its own flows move, and few
+// others (NSDI 2016, §5.4).
+func TestMaglevDisruption(t *testing.T) {
+	random := rand.New(rand.NewPCG(10, 11))
+	for n := 2; n <= 8; n++ {
+		weights := make([]int, n)
+		for i := range weights {
+			weights[i] = 1
+		}
+		segments := testSegments(weights...)
+		before := policyTable(PolicyFlowHash, segments)
+		delete(segments, "b")
+		after := policyTable(PolicyFlowHash, segments)
+		const flows = 20_000
+		moved, lost := 0, 0
+		for range flows {
+			flow := randomFlow(random)
+			was, _ := before.decide(flow)
+			is, _ := after.decide(flow)
+			switch {
+			case was.name == "b":
+				lost++
+			case was != is:
+				moved++
+			}
+		}
+		if share := float64(moved) / float64(flows-lost); n > 2 && share > 0.12 || n == 2 && moved > 0 {
+			t.Errorf("of %d segments one went: %.1f %% of the others' flows moved", n, share*100)
+		}
+	}
+}
+
+// least_conn gives a new flow to the segment with the fewest for its weight,
+// while flows come and go.
+func TestLeastConnUnderChurn(t *testing.T) {
+	random := rand.New(rand.NewPCG(12, 13))
+	segments := testSegments(1, 2, 4)
+	table := policyTable(PolicyLeastConn, segments)
+	var living []*port
+	for range 50_000 {
+		if len(living) > 700 || len(living) > 100 && random.IntN(2) == 0 {
+			i := random.IntN(len(living))
+			living[i].flows.Add(-1)
+			living[i] = living[len(living)-1]
+			living = living[:len(living)-1]
+			continue
+		}
+		segment, _ := table.decide(randomFlow(random))
+		segment.flows.Add(1)
+		living = append(living, segment)
+		load := func(name string) float64 {
+			return float64(segments[name].port.flows.Load()-1) / float64(segments[name].weight)
+		}
+		for name := range segments {
+			if load(segment.name) > load(name)+1 {
+				t.Fatalf("%s got a flow with %v, and %s has %v", segment.name, load(segment.name), name, load(name))
+			}
+		}
+	}
+}
+
+// Row F5: under policies that last, a connection that the bridge has forgotten is
+// picked up again, and is half open until the segment answers; under others its
+// client is told at once.
+func TestPickUp(t *testing.T) {
+	for _, policy := range Policies {
+		t.Run(string(policy), func(t *testing.T) {
+			cfg := paperConfig()
+			cfg.Bridges["lan"].LBPolicy = &Policy{policy, []string{"a"}}
+			onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+				c := fromRouter(router, 4000, 80)
+				r.put("nic0", c.tcp("A", "middle"))
+				if policy != PolicyIPHash && policy != PolicyFlowHash {
+					if answerKind(decode(r.one("nic0"))) != "RST" {
+						t.Error("no RST")
+					}
+					r.silent("vnic-A")
+					return
+				}
+				if d := decode(r.one("vnic-A")); d.src != routerOnA || d.payload != "middle" {
+					t.Errorf("%+v", d)
+				}
+				if class := r.onlyFlow().class.Load(); flowClass(class) != classHalfOpen {
+					t.Errorf("before the answer the flow is of class %d", class)
+				}
+				r.put("vnic-A", fromA(routerOnA, 80, 4000).tcp("A", "answer"))
+				r.one("nic0")
+				if class := r.onlyFlow().class.Load(); flowClass(class) != classEstablished {
+					t.Errorf("after the answer the flow is of class %d", class)
+				}
+				// Neither a RST nor the second half of a handshake is picked up.
+				r.put("nic0", fromRouter(router, 4001, 80).tcp("R", ""), fromRouter(router, 4002, 80).tcp("SA", ""))
+				r.silent("vnic-A")
+			})
+		})
+	}
+}
+
+func (r *rig) onlyFlow() *flow {
+	table := r.plane.forward.flows
+	table.mu.RLock()
+	defer table.mu.RUnlock()
+	for _, f := range table.byKey {
+		return f
+	}
+	r.t.Fatal("there is no flow")
+	return nil
+}
+
+// Row F10: a change of state touches new flows only, and activate brings a segment
+// back. It survives a reload.
+func TestStates(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		r.open(router, 4000)
+		newFlow := func(port uint16) (segment string) {
+			r.got("nic0")
+			r.put("nic0", fromRouter(router, port, 80).tcp("S", ""))
+			switch a, b := len(r.got("vnic-A")), len(r.got("vnic-B")); {
+			case a == 1 && b == 0:
+				return "a"
+			case a == 0 && b == 1:
+				return "b"
+			}
+			if answerKind(decode(r.one("nic0"))) != "RST" {
+				t.Error("refused without a RST")
+			}
+			return "none"
+		}
+		set := func(segment string, state State) {
+			t.Helper()
+			if err := r.plane.SetState(segment, state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, state := range []State{Draining, Stopped} {
+			set("a", state)
+			if got := newFlow(uint16(5000 + i)); got != "b" {
+				t.Errorf("a is %s: a new flow goes to %s", state, got)
+			}
+			r.put("nic0", fromRouter(router, 4000, 80).tcp("A", "old"))
+			r.one("vnic-A")
+			if err := r.plane.Apply(paperConfig()); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if got := newFlow(uint16(5100 + i)); got != "b" {
+				t.Errorf("a is %s: after a reload a new flow goes to %s", state, got)
+			}
+			if s := r.plane.Status().Segments["a"].State; s != state {
+				t.Errorf("the status says %s", s)
+			}
+		}
+		set("b", Draining)
+		if got := newFlow(5200); got != "none" {
+			t.Errorf("none is active: a new flow goes to %s", got)
+		}
+		set("a", Active)
+		if got := newFlow(5300); got != "a" {
+			t.Errorf("a is active again: a new flow goes to %s", got)
+		}
+		if err := r.plane.SetState("z", Draining); err == nil || !strings.Contains(err.Error(), "a, b") {
+			t.Errorf("an unknown segment: %v", err)
+		}
+	})
+}
+
+// client_ip preserve: the segment sees the clients' own addresses, and answers
+// them.
+func TestPreservedClients(t *testing.T) {
+	cfg := paperConfig()
+	cfg.Segments["a"].ClientIP = Preserve
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		for _, client := range []string{router, farHost} {
+			r.put("nic0", fromRouter(client, 4000, 80).tcp("S", ""))
+			if d := decode(r.one("vnic-A")); d.src != client || d.sport != 4000 || d.dst != serverA || !d.valid {
+				t.Errorf("in: %+v", d)
+			}
+			r.put("vnic-A", fromA(client, 80, 4000).tcp("SA", ""))
+			if d := decode(r.one("nic0")); d.src != pseudo || d.dst != client || d.dstMAC != routerMAC || !d.valid {
+				t.Errorf("out: %+v", d)
+			}
+		}
+		// Its own flows still go by its egress only.
+		r.put("vnic-A", fromA(farHost, 9, 80).tcp("S", ""))
+		r.silent("nic0")
+	})
 }

@@ -224,6 +224,11 @@ func (p *packet) parseEcho() dropReason {
 	return keep
 }
 
+// continues tells whether the packet is from the middle of a TCP connection.
+func (p *packet) continues() bool {
+	return p.proto == TCP && p.tcpFlags&(tcpSYN|tcpACK|tcpRST) == tcpACK
+}
+
 // begins tells whether the packet can begin a flow (F1).
 func (p *packet) begins() bool {
 	switch p.proto {

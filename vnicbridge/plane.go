@@ -2,12 +2,14 @@ package vnicbridge
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,7 +29,7 @@ type Plane struct {
 	forward *forwarder
 	open    openPorts
 	started time.Time
-	key     [32]byte // of the hashes that spread clients over aliases
+	key     hashKey // of the hashes that spread clients over aliases and segments
 
 	kick       chan struct{} // the aliases' MACs are out of date
 	newMachine func() (machine, error)
@@ -37,7 +39,8 @@ type Plane struct {
 	cfg      *Config  // in force; nil if none is
 	segments map[string]*segment
 	bridges  map[string]*bridge
-	ports    uint16 // the last index given
+	states   map[string]State // of segments, where it is not Active
+	ports    uint16           // the last index given
 }
 
 // session is a machine in use, and the goroutines that use it.
@@ -67,6 +70,7 @@ type bridge struct {
 	spec nicSpec
 	port *port
 	up   bool
+	turn atomic.Uint32 // of its policy, if that goes in turn
 }
 
 // nicSpec is what makes one open NIC different from another.
@@ -77,7 +81,7 @@ type nicSpec struct {
 
 // New makes an empty data plane. It touches nothing; [Plane.Apply] does.
 func New(options Options) *Plane {
-	p := &Plane{log: options.Log, started: time.Now(), key: aliasKey(), kick: make(chan struct{}, 1)}
+	p := &Plane{log: options.Log, started: time.Now(), key: machineKey(), kick: make(chan struct{}, 1), states: make(map[string]State)}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -95,16 +99,18 @@ func New(options Options) *Plane {
 // now is the plane's clock: nanoseconds since it was made, monotonic.
 func (p *Plane) now() int64 { return int64(time.Since(p.started)) }
 
-// aliasKey is a secret of the machine, so that the spreading of clients over
-// aliases cannot be foreseen from outside, and is the same at every start (A5).
+// machineKey is a secret of the machine, so that the spreading of clients over
+// aliases and segments cannot be foreseen from outside, and is the same at every
+// start (A5).
 // Without a machine id (a bare container) the host's name stands in.
-func aliasKey() [32]byte {
+func machineKey() hashKey {
 	id, err := os.ReadFile("/etc/machine-id")
 	if err != nil {
 		name, _ := os.Hostname()
 		id = []byte(name)
 	}
-	return sha256.Sum256(append([]byte("caddy-vnic aliases "), id...))
+	sum := sha256.Sum256(append([]byte("caddy-vnic "), id...))
+	return hashKey{binary.BigEndian.Uint64(sum[:]), binary.BigEndian.Uint64(sum[8:])}
 }
 
 // Apply puts a configuration in force: it makes the devices that are missing,
@@ -192,6 +198,7 @@ func (p *Plane) Close() error {
 func (p *Plane) detach() *session {
 	s := p.session
 	p.session, p.cfg, p.segments, p.bridges = nil, nil, nil, nil
+	clear(p.states)
 	p.forward.rules.Store(&ruleset{})
 	return s
 }
@@ -301,7 +308,7 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 		ports = p.open.list(name)
 	}
 	return SegmentStatus{
-		Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac,
+		State: p.states[name], Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac,
 		Aliases: AddrRange{pool[0], pool[len(pool)-1]}, Ports: ports, Egress: cfg.egress(),
 		Counters: seg.port.snapshot(),
 	}

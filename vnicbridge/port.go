@@ -139,6 +139,7 @@ type bridgeRules struct {
 
 type segmentRules struct {
 	aliases  *aliasPool
+	preserve bool        // clients are seen under their own addresses
 	ports    []PortRange // nil: those that listeners opened
 	egress   Egress
 	gateways []*port // the NICs whose gateways the first aliases stand for, in order

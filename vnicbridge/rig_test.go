@@ -204,6 +204,12 @@ func (m *memoryMachine) add(name string, mac MAC) (*memoryDevice, error) {
 	return d, nil
 }
 
+func (m *memoryMachine) device(name string) *memoryDevice {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.devices[name]
+}
+
 func (m *memoryMachine) guard(g guardSpec) error { m.guards = append(m.guards, g); return nil }
 
 func (m *memoryMachine) hostPrefixes() ([]hostPrefix, error) { return m.prefixes, nil }

@@ -13,6 +13,7 @@ type Status struct {
 
 // SegmentStatus is what a segment is and what it did.
 type SegmentStatus struct {
+	State     State          `json:"state"`
 	Interface string         `json:"interface"`
 	Addresses []netip.Prefix `json:"addresses"`
 	MAC       MAC            `json:"mac"`

@@ -38,6 +38,7 @@ const (
 // tcpState follows a TCP connection as a middlebox sees it: no sequence numbers,
 // because a flow that wrongly counts as closing still carries its packets.
 type tcpState struct {
+	pickedUp    bool    // it was there before we knew of it
 	accepted    bool    // the other side answered with SYN and ACK
 	established bool    // the opener acknowledged
 	fin         [2]bool // by direction
@@ -65,7 +66,8 @@ func (s *tcpState) observe(dir direction, p *packet) flowClass {
 		// RFC 7857 §2.2: a RST can be forged; traffic after it shows that the
 		// connection lives.
 		s.reset = false
-		s.established = s.established || s.accepted && dir == forward && flags&tcpACK != 0
+		s.accepted = s.accepted || s.pickedUp && dir == reverse
+		s.established = s.established || s.accepted && flags&tcpACK != 0 && (dir == forward || s.pickedUp)
 		s.fin[dir] = s.fin[dir] || flags&tcpFIN != 0
 	}
 	return s.class()

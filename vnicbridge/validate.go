@@ -80,6 +80,12 @@ func (c *Config) validateSegment(name string) error {
 	default:
 		return fmt.Errorf("egress %q: want off or gateway", s.Egress)
 	}
+	if s.Weight < 0 || s.Weight > MaxWeight {
+		return fmt.Errorf("weight %d: want 1 to %d", s.Weight, MaxWeight)
+	}
+	if err := c.validateClientIP(name); err != nil {
+		return err
+	}
 	if err := s.validateAliases(); err != nil {
 		return err
 	}
@@ -94,6 +100,20 @@ func (c *Config) validateSegment(name string) error {
 		if s.subnet().Overlaps(o.subnet()) {
 			return fmt.Errorf("address %s overlaps segment %s's network %s", s.Addresses[0], other, o.subnet())
 		}
+	}
+	return nil
+}
+
+func (c *Config) validateClientIP(name string) error {
+	switch c.Segments[name].ClientIP {
+	case "", Translate:
+		return nil
+	case Preserve:
+	default:
+		return fmt.Errorf("client_ip %q: want translate or preserve", c.Segments[name].ClientIP)
+	}
+	if bridges := c.bridgesOf(name); len(bridges) > 1 {
+		return fmt.Errorf("client_ip preserve: the segment is named by the bridges %s, and the same client address could come from each: name it in one, or translate", strings.Join(bridges, " and "))
 	}
 	return nil
 }
@@ -205,10 +225,8 @@ func (c *Config) validatePolicy(b *Bridge) error {
 	if b.LBPolicy == nil {
 		return nil
 	}
-	switch b.LBPolicy.Policy {
-	case PolicyFirst, PolicyRoundRobin:
-	default:
-		return fmt.Errorf("lb_policy %q: want first or round_robin", b.LBPolicy.Policy)
+	if !slices.Contains(Policies, b.LBPolicy.Policy) {
+		return fmt.Errorf("lb_policy %q: want one of %v", b.LBPolicy.Policy, Policies)
 	}
 	if len(b.LBPolicy.Segments) == 0 {
 		return fmt.Errorf("lb_policy %s: no segments to choose from", b.LBPolicy.Policy)

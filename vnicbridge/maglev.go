@@ -1,0 +1,41 @@
+package vnicbridge
+
+// maglevSize is the number of slots, a prime. Maglev's own small table has 65,537
+// (Eisenbud et al., NSDI 2016, §5.3), for up to a thousand backends; a server has
+// a handful of segments, and the table must fit a kernel map of each bridge.
+const maglevSize = 4093
+
+// maglev fills a lookup table by which each candidate gets its share of the
+// slots, and few slots change their candidate when another comes or goes
+// (NSDI 2016, §3.4). The permutations hang on the names, so that the order in the
+// configuration does not matter.
+func maglev(pool []candidate) []*port {
+	if len(pool) == 0 {
+		return nil
+	}
+	slots := make([]*port, maglevSize)
+	next := make([]uint64, len(pool))
+	turns := interleave(pool)
+	for filled := range maglevSize {
+		i := turns[filled%len(turns)]
+		slot := pool[i].slot(&next[i])
+		for slots[slot] != nil {
+			slot = pool[i].slot(&next[i])
+		}
+		slots[slot] = pool[i].port
+	}
+	return slots
+}
+
+// The key is fixed: the table must be the same at every start, and gives nothing
+// away.
+var maglevKey = hashKey{0x63616464792d766e, 0x6963206d61676c76}
+
+// slot is the next slot in the candidate's permutation of all.
+func (c candidate) slot(next *uint64) uint64 {
+	offset := maglevKey.hash([]byte("offset "+c.name)) % maglevSize
+	skip := maglevKey.hash([]byte("skip "+c.name))%(maglevSize-1) + 1
+	slot := (offset + *next*skip) % maglevSize
+	*next++
+	return slot
+}
