@@ -16,6 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// captureBuffer is how many bytes of frames may wait to be read: a burst of
+// 64 KiB frames overflows the system's default at once.
+const captureBuffer = 64 << 20
+
 // Capture collects the frames that pass devices of a host, in memory.
 type Capture struct {
 	devices []string
@@ -54,7 +58,7 @@ func (c *Capture) open(index int, device string) error {
 	if err != nil {
 		return err
 	}
-	if err := enableTimestamps(raw); err != nil {
+	if err := prepareSocket(raw); err != nil {
 		return err
 	}
 	c.readers.Go(func() {
@@ -139,11 +143,13 @@ func (c *Capture) drain(fd, index int) {
 	}
 }
 
-// enableTimestamps asks the kernel for the time at which each frame passed, so
-// that frames of several devices can be put in order.
-func enableTimestamps(raw syscall.RawConn) error {
+// prepareSocket asks the kernel for the time at which each frame passed, so that
+// frames of several devices can be put in order, and for a large buffer.
+func prepareSocket(raw syscall.RawConn) error {
 	var set error
 	err := raw.Control(func(fd uintptr) {
+		// Best effort: a user namespace has to make do with the system's limit.
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, captureBuffer)
 		set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
 	})
 	return errors.Join(err, set)
