@@ -114,6 +114,7 @@ func TestDeadlineMovesAlong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer time.AfterFunc(5*time.Second, func() { pc.Close() }).Stop()
 	if _, _, err := pc.ReadFrom(make([]byte, 16)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("ReadFrom returned %v, want the deadline of before", err)
 	}
