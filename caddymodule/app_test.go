@@ -62,7 +62,7 @@ func TestValidateErrors(t *testing.T) {
 		{"null segment", `{"segments": {"a": null}}`, "segment a: the definition is null"},
 		{"null bridge", `{"bridges": {"lan": null}}`, "bridge lan: the definition is null"},
 		{"no address", `{"segments": {"a": {}}}`, "segment a: address is missing"},
-		{"unknown field", `{"segments": {"a": {"weight": 2}}}`, `unknown field "weight"`},
+		{"unknown field", `{"segments": {"a": {"colour": 2}}}`, `unknown field "colour"`},
 		{"unknown segment", `{"segments": {"a": {"addresses": ["192.168.50.1/24"]}}, "bridges": {"lan":
 			{"nic": "eth1", "addresses": ["192.168.1.2/24"], "lb_policy": {"policy": "first", "segments": ["c"]}}}}`,
 			`unknown segment "c": the configuration has a`},
