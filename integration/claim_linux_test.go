@@ -1,0 +1,94 @@
+package integration_test
+
+import (
+	"bytes"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// Row A2: a neighbour that has the pseudo address fails the start, which names
+// its MAC and leaves the neighbour its address and nothing of its own behind.
+func TestPseudoAddressInUse(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		neighbour := s.Neighbours[0]
+		s.ip(neighbour, "address add 192.168.1.2/24 dev eth0")
+		link, err := neighbour.Netlink().LinkByName("eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.ip(neighbour, "route add default via 192.168.1.1")
+		s.listen(neighbour, "192.168.1.2:80", say("the neighbour"))
+
+		before := s.snapshot()
+		config := caddyfile{datapath: datapath}.String()
+		mac := link.Attrs().HardwareAddr.String()
+		if err := s.tryStart(config); err == nil || !strings.Contains(err.Error(), mac) || !strings.Contains(err.Error(), "192.168.1.2") {
+			t.Fatalf("the start says %v, want an error that names 192.168.1.2 and %s", err, mac)
+		}
+		s.wantSame("after the start has failed", before)
+		if got, err := hear(s.PC1, "192.168.1.2:80", 3*time.Second); err != nil || got != "the neighbour" {
+			t.Errorf("the neighbour says %q (%v)", got, err)
+		}
+		s.ip(neighbour, "address delete 192.168.1.2/24 dev eth0")
+		if err := s.tryStart(config); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.get("http://192.168.1.2/"); got != "a" {
+			t.Errorf("PC1 got %q", got)
+		}
+	})
+}
+
+// Row A2: the pseudo address is announced at the start, when the NIC comes back
+// up, and when its MAC changes. The router follows, and service goes on.
+func TestAnnouncements(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, integration.PaperOptions{NAT: true})
+		wan := s.capture(s.Router, integration.RouterWANDevice)
+		announced := func(mac net.HardwareAddr, from int) bool {
+			for _, f := range s.frames(wan)[from:] {
+				if announces(f, mac) {
+					return true
+				}
+			}
+			return false
+		}
+		wait := func(when string, mac net.HardwareAddr, from int) {
+			t.Helper()
+			s.waitFor("an announcement from "+mac.String()+" "+when, func() bool { return announced(mac, from) })
+			if got := s.get("http://192.168.1.2/"); got != "a" {
+				t.Errorf("%s PC1 got %q", when, got)
+			}
+		}
+		s.start(caddyfile{datapath: datapath})
+		wait("at the start", integration.NICMAC, 0)
+
+		s.ip(s.Server, "link set nic0 down")
+		s.waitFor("the bridge sees the NIC down", func() bool { return !s.status().Bridges["lan"].Up })
+		seen := len(s.frames(wan))
+		s.ip(s.Server, "link set nic0 up")
+		wait("when the NIC is up again", integration.NICMAC, seen)
+
+		seen = len(s.frames(wan))
+		other := net.HardwareAddr{0xb0, 0xc7, 0x45, 0x00, 0x00, 0x01}
+		s.ip(s.Server, "link set nic0 address "+other.String())
+		wait("when the NIC has another MAC", other, seen)
+	})
+}
+
+// announces tells whether a frame is a gratuitous ARP for the pseudo address
+// (RFC 5227 §2.3).
+func announces(f integration.Frame, mac net.HardwareAddr) bool {
+	p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.Default)
+	arp, ok := p.Layer(layers.LayerTypeARP).(*layers.ARP)
+	return ok && bytes.Equal(f.Data[:6], layers.EthernetBroadcast) && bytes.Equal(arp.SourceHwAddress, mac) &&
+		bytes.Equal(arp.SourceProtAddress, integration.PseudoAddr.AsSlice()) && bytes.Equal(arp.DstProtAddress, integration.PseudoAddr.AsSlice())
+}

@@ -1,0 +1,127 @@
+package integration_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// Row L5: the server's network is after a stop what it was before the start, also
+// when Caddy was killed; what then has the address is reached.
+func TestNothingIsLeft(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, integration.PaperOptions{NAT: true})
+		config := caddyfile{datapath: datapath}
+		before := s.snapshot()
+		s.start(config)
+		if got := s.get("http://192.168.1.2/"); got != "a" {
+			t.Fatalf("PC1 got %q", got)
+		}
+		s.wantChanged(before)
+		s.stop()
+		s.wantSame("after stop", before)
+
+		for range 2 {
+			s.start(config)
+			if got := s.get("http://192.168.1.2/"); got != "a" {
+				t.Fatalf("after a new start PC1 got %q", got)
+			}
+			s.kill()
+			s.wantSame("after kill -9", before)
+		}
+		s.wantNICFree()
+		s.start(config)
+		if got := s.get("http://192.168.1.2/"); got != "a" {
+			t.Errorf("after the last start PC1 got %q", got)
+		}
+	})
+}
+
+// kill ends Caddy by SIGKILL. The kernel closes its devices a moment after its
+// end.
+func (s *scene) kill() {
+	s.t.Helper()
+	if err := s.caddy.Process().Signal(unix.SIGKILL); err != nil {
+		s.t.Fatal(err)
+	}
+	<-s.caddy.Process().Done()
+	s.waitFor("vnic-A gone after kill -9", func() bool {
+		_, err := s.Server.Netlink().LinkByName("vnic-A")
+		return err != nil
+	})
+}
+
+// wantNICFree lets the NIC itself have the pseudo address for a while, and
+// reaches a server on it from PC1.
+func (s *scene) wantNICFree() {
+	s.t.Helper()
+	s.ip(s.Server, "address add 192.168.1.2/24 dev nic0")
+	s.ip(s.Server, "route add default via 192.168.1.1")
+	s.listen(s.Server, "192.168.1.2:8080", say("the host itself"))
+	if got, err := hear(s.PC1, "192.168.1.2:8080", 3*time.Second); err != nil || got != "the host itself" {
+		s.t.Errorf("a server on the NIC's own address says %q (%v)", got, err)
+	}
+	s.wantPing(s.PC1, integration.PseudoAddr)
+	s.ip(s.Server, "address delete 192.168.1.2/24 dev nic0")
+}
+
+// snapshot is the server's network as the usual tools show it.
+func (s *scene) snapshot() map[string]string {
+	s.t.Helper()
+	shots := make(map[string]string)
+	for _, command := range []string{
+		"ip -o link", "ip -o address", "ip rule", "ip route show table all", "ip neighbour", "nft list ruleset", "sysctl -a --pattern ^net[.]",
+	} {
+		words := strings.Fields(command)
+		shots[command] = s.run(s.Server, words[0], words[1:]...)
+	}
+	return shots
+}
+
+// wantSame checks that nothing is left of a run: what goes a moment after the
+// process may take its time.
+func (s *scene) wantSame(when string, before map[string]string) {
+	s.t.Helper()
+	var now map[string]string
+	for range 20 {
+		if now = s.snapshot(); len(difference(before, now)) == 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	s.t.Fatalf("%s the server's network differs from before the start:\n%s", when, strings.Join(difference(before, now), "\n"))
+}
+
+// wantChanged checks that the snapshots show what a run makes.
+func (s *scene) wantChanged(before map[string]string) {
+	s.t.Helper()
+	now := s.snapshot()
+	for _, command := range []string{"ip -o link", "ip -o address", "ip route show table all", "ip neighbour", "nft list ruleset"} {
+		if now[command] == before[command] {
+			s.t.Errorf("%s shows nothing of a running bridge:\n%s", command, now[command])
+		}
+	}
+}
+
+// difference lists the lines that one snapshot has more than the other.
+func difference(before, after map[string]string) (lines []string) {
+	for command := range before {
+		old, now := strings.Split(before[command], "\n"), strings.Split(after[command], "\n")
+		for _, line := range old {
+			if !slices.Contains(now, line) {
+				lines = append(lines, command+": - "+line)
+			}
+		}
+		for _, line := range now {
+			if !slices.Contains(old, line) {
+				lines = append(lines, command+": + "+line)
+			}
+		}
+	}
+	return lines
+}
