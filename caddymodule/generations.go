@@ -10,7 +10,7 @@ import (
 
 // applier is the part of a [vnicbridge.Plane] that puts configurations in force.
 type applier interface {
-	Apply(*vnicbridge.Config) error
+	Apply(cfg *vnicbridge.Config, retained ...*vnicbridge.Config) error
 	Close() error
 }
 
@@ -30,7 +30,7 @@ type generations struct {
 func (g *generations) push(cfg *vnicbridge.Config) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := g.plane.Apply(cfg); err != nil {
+	if err := g.plane.Apply(cfg, g.living...); err != nil {
 		return err
 	}
 	g.living = append(g.living, cfg)
@@ -52,14 +52,14 @@ func (g *generations) remove(cfg *vnicbridge.Config) error {
 	if len(g.living) == 0 {
 		return g.plane.Close()
 	}
-	if !wasNewest {
-		return nil
+	// Also if it was not in force: what only it had is let go.
+	older, newest := g.living[:len(g.living)-1], g.living[len(g.living)-1]
+	if err := g.plane.Apply(newest, older...); err != nil {
+		return fmt.Errorf("letting go of a configuration: %w", err)
 	}
-	newest := g.living[len(g.living)-1]
-	if err := g.plane.Apply(newest); err != nil {
-		return fmt.Errorf("bringing back the configuration before: %w", err)
+	if wasNewest {
+		g.applied(newest)
 	}
-	g.applied(newest)
 	return nil
 }
 

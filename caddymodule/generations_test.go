@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
@@ -11,17 +12,17 @@ import (
 type planeRecord struct {
 	refuse  map[*vnicbridge.Config]bool
 	inForce *vnicbridge.Config // nil before the first Apply and after Close
-	applies int
+
+	retained []*vnicbridge.Config // beside it
 }
 
 var errRefused = errors.New("refused")
 
-func (p *planeRecord) Apply(cfg *vnicbridge.Config) error {
-	p.applies++
+func (p *planeRecord) Apply(cfg *vnicbridge.Config, retained ...*vnicbridge.Config) error {
 	if p.refuse[cfg] {
 		return errRefused
 	}
-	p.inForce = cfg
+	p.inForce, p.retained = cfg, slices.Clone(retained)
 	return nil
 }
 
@@ -80,11 +81,13 @@ func TestReload(t *testing.T) {
 	h.expect(a)
 	h.mustPush(b) // Caddy starts the new one first
 	h.expect(b)
-	applies := h.applies
+	if !slices.Equal(h.retained, []*vnicbridge.Config{a}) {
+		t.Error("the old configuration, which may come back, is not retained")
+	}
 	h.mustRemove(a)
 	h.expect(b)
-	if h.applies != applies {
-		t.Error("the end of the old configuration applied the new one again")
+	if len(h.retained) > 0 {
+		t.Error("the old configuration has ended and is still retained")
 	}
 	h.mustRemove(b)
 	h.expect(nil)

@@ -131,17 +131,17 @@ func TestTheAddressIsAnnouncedWhenTheNICChanges(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		time.Sleep(10 * time.Second)
 		r.got("nic0")
-		r.machine.events <- change{nic: "nic0", state: linkState{up: false, mac: nicMAC, mtu: 1500}}
+		r.nicChanges(linkState{up: false, mac: nicMAC, mtu: 1500})
 		time.Sleep(5 * time.Second)
 		if n := len(announcements(r)); n != 0 {
 			t.Errorf("%d announcements while the NIC is down", n)
 		}
-		r.machine.events <- change{nic: "nic0", state: linkState{up: true, mac: nicMAC, mtu: 1500}}
+		r.nicChanges(linkState{up: true, mac: nicMAC, mtu: 1500})
 		time.Sleep(5 * time.Second)
 		if n := len(announcements(r)); n != announceCount {
 			t.Errorf("%d announcements when the NIC is up again, want %d", n, announceCount)
 		}
-		r.machine.events <- change{nic: "nic0", state: linkState{up: true, mac: hostMAC, mtu: 1500}}
+		r.nicChanges(linkState{up: true, mac: hostMAC, mtu: 1500})
 		time.Sleep(5 * time.Second)
 		for _, m := range announcements(r) {
 			if m.senderMAC != hostMAC {
@@ -192,10 +192,10 @@ func TestAliasesResolveToTheMACBehindThem(t *testing.T) {
 			d := r.machine.devices["vnic-A"]
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			if len(d.neighbours) != 253 {
-				t.Errorf("%d neighbours, want the 253 aliases", len(d.neighbours))
+			if len(d.settings.neighbours) != 253 {
+				t.Errorf("%d neighbours, want the 253 aliases", len(d.settings.neighbours))
 			}
-			for alias, mac := range d.neighbours {
+			for alias, mac := range d.settings.neighbours {
 				if mac != want {
 					t.Fatalf("%s resolves to %s, want %s", alias, mac, want)
 				}

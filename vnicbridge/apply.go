@@ -8,18 +8,23 @@ import (
 // transition is the way from the configuration in force to another one. What can
 // fail is done first, in prepare, and undone if it does; commit cannot fail.
 type transition struct {
-	p   *Plane
-	cfg *Config
+	p        *Plane
+	cfg      *Config
+	retained []*Config
 
-	segments map[string]*segment // as they will be
-	bridges  map[string]*bridge
+	devices             // as they will be
+	retired  devices    // the same
 	made     []*port    // by prepare
 	replaced []*segment // closed by prepare to make room for their successors
 	rules    *ruleset
 }
 
-func (p *Plane) plan(cfg *Config) *transition {
-	return &transition{p: p, cfg: cfg, segments: make(map[string]*segment), bridges: make(map[string]*bridge)}
+func newDevices() devices {
+	return devices{make(map[string]*segment), make(map[string]*bridge)}
+}
+
+func (p *Plane) plan(cfg *Config, retained []*Config) *transition {
+	return &transition{p: p, cfg: cfg, retained: retained, devices: newDevices(), retired: newDevices()}
 }
 
 func (t *transition) prepare() error {
@@ -33,32 +38,50 @@ func (t *transition) prepare() error {
 			return errorAt("bridge", name, err)
 		}
 	}
-	if err := t.p.session.machine.guard(guardOf(t.segments, t.bridges)); err != nil {
+	t.retire()
+	if err := t.p.session.machine.guard(t.p.guards(t.devices, t.retired)); err != nil {
 		return err
 	}
 	if err := t.acquireAddresses(); err != nil {
 		return err
 	}
-	if err := t.prepareVNICs(); err != nil {
-		return err
+	for _, name := range sortedKeys(t.segments) {
+		if _, err := t.segments[name].dev.configure(t.cfg.settingsOf(name, t.bridges)); err != nil {
+			return errorAt("segment", name, err)
+		}
 	}
 	var err error
-	t.rules, err = t.p.compile(t.cfg, t.segments, t.bridges)
+	t.rules, err = t.p.compile(t.cfg, t.devices, t.retired)
 	return err
 }
 
+// vnicSpecOf is what the VNIC of a segment must be.
+func (c *Config) vnicSpecOf(name string) vnicSpec {
+	s := c.Segments[name]
+	iface := s.InterfaceName(name)
+	return vnicSpec{name, iface, s.Addresses[0], s.hardwareAddr(iface)}
+}
+
+// nicSpecOf is what the NIC of a bridge must be.
+func (c *Config) nicSpecOf(name string) nicSpec {
+	return nicSpec{name, c.Bridges[name].NIC, c.Bridges[name].Addresses[0]}
+}
+
+// prepareSegment finds the VNIC of a segment among the living, or makes it.
 func (t *transition) prepareSegment(name string) error {
-	cfg := t.cfg.Segments[name]
-	iface := cfg.InterfaceName(name)
-	spec := vnicSpec{name, iface, cfg.Addresses[0], cfg.hardwareAddr(iface)}
-	if old := t.p.segments[name]; old != nil && old.spec == spec {
-		t.segments[name] = old
-		return nil
+	spec := t.cfg.vnicSpecOf(name)
+	for _, living := range []devices{t.p.devices, t.p.retired} {
+		if old := living.segments[name]; old != nil && old.spec == spec {
+			t.segments[name] = old
+			return nil
+		}
 	}
-	for _, old := range t.p.segments {
-		if old.spec.iface == iface {
-			t.p.closePort(old.port)
-			t.replaced = append(t.replaced, old)
+	for _, living := range []devices{t.p.devices, t.p.retired} {
+		for _, old := range living.segments {
+			if old.spec.iface == spec.iface && !old.port.closed.Load() {
+				t.p.closePort(old.port)
+				t.replaced = append(t.replaced, old)
+			}
 		}
 	}
 	s, err := t.p.makeSegment(spec)
@@ -70,68 +93,41 @@ func (t *transition) prepareSegment(name string) error {
 	return nil
 }
 
-func (p *Plane) makeSegment(spec vnicSpec) (*segment, error) {
-	dev, err := p.session.machine.makeVNIC(spec)
-	if err != nil {
-		return nil, err
-	}
-	port := p.newPort(spec.iface, dev, spec.mac)
-	port.vnic = &vnicSide{segment: spec.segment, address: addrOf(spec.address.Addr())}
-	return &segment{spec, dev, port}, nil
-}
-
+// prepareBridge finds the NIC of a bridge among the open ones, or opens it.
 func (t *transition) prepareBridge(name string) error {
-	cfg := t.cfg.Bridges[name]
-	spec := nicSpec{name, cfg.NIC, cfg.Addresses[0]}
-	if old := t.p.bridges[name]; old != nil && old.spec == spec {
-		t.bridges[name] = old
-		return nil
+	spec := t.cfg.nicSpecOf(name)
+	for _, living := range []devices{t.p.devices, t.p.retired} {
+		if old := living.bridges[name]; old != nil && old.spec == spec {
+			t.bridges[name] = old
+			return nil
+		}
 	}
-	dev, err := t.p.session.machine.openNIC(spec.nic, spec.address.Addr())
+	b, err := t.p.openBridge(spec, t.cfg.Bridges[name].Gateway)
 	if err != nil {
 		return err
 	}
-	state := dev.link()
-	port := t.p.newPort(spec.nic, dev, state.mac)
-	port.mtu.Store(int32(state.mtu))
-	t.p.attachNIC(port, spec)
-	port.nic.neighbours.setGateway(cfg.Gateway)
-	t.bridges[name] = &bridge{spec: spec, port: port, up: state.up}
-	t.made = append(t.made, port)
+	t.bridges[name] = b
+	t.made = append(t.made, b.port)
 	return nil
 }
 
-// attachNIC gives a port what a NIC needs to speak for the pseudo address.
-func (p *Plane) attachNIC(port *port, spec nicSpec) {
-	address := addrOf(spec.address.Addr())
-	claim := newAddressClaim(address, port.mac, port.transmit, p.log.With("bridge", spec.bridge, "nic", spec.nic))
-	port.nic = &nicSide{
-		address: address,
-		claim:   claim,
-		neighbours: &neighbours{
-			link:    spec.address.Masked(),
-			entries: make(map[addr]*neighbour),
-			send:    port.transmit,
-			learned: p.neighbourLearned,
-			gaveUp:  func(n int) { port.drops[dropUnresolved].Add(uint64(n)) },
-			ask: func(target addr, to MAC) {
-				port.transmit([]frame{claim.request(address, target, to)})
-			},
-		},
-	}
-}
-
-// prepareVNICs sets what depends on the bridges: MTU and neighbours.
-func (t *transition) prepareVNICs() error {
-	for name, s := range t.segments {
-		if err := s.dev.setMTU(t.cfg.mtuOf(name, t.bridges)); err != nil {
-			return errorAt("segment", name, err)
-		}
-		if err := s.dev.setNeighbours(t.cfg.aliasMACs(name, t.bridges)); err != nil {
-			return errorAt("segment", name, err)
+// retire keeps the devices that only retained configurations have.
+func (t *transition) retire() {
+	wanted := t.devices.ports()
+	for _, cfg := range t.retained {
+		for _, living := range []devices{t.p.devices, t.p.retired} {
+			for name, s := range living.segments {
+				if cfg.Segments[name] != nil && cfg.vnicSpecOf(name) == s.spec && !s.port.closed.Load() && !slices.Contains(wanted, s.port) {
+					t.retired.segments[name] = s
+				}
+			}
+			for name, b := range living.bridges {
+				if cfg.Bridges[name] != nil && cfg.nicSpecOf(name) == b.spec && !slices.Contains(wanted, b.port) {
+					t.retired.bridges[name] = b
+				}
+			}
 		}
 	}
-	return nil
 }
 
 // acquireAddresses probes for the new bridges' pseudo addresses, all at once, and
@@ -191,65 +187,68 @@ func (t *transition) undo() {
 // reinstate sets all that a failed transition may have changed to what the
 // configuration in force says.
 func (p *Plane) reinstate() error {
-	rules, err := p.compile(p.cfg, p.segments, p.bridges)
+	rules, err := p.compile(p.cfg, p.devices, p.retired)
 	if err != nil {
 		return err
 	}
-	p.forward.rules.Store(rules)
-	p.refreshMTUs()
+	p.path.setRules(rules)
 	for name, s := range p.segments {
-		if err := s.dev.setNeighbours(p.cfg.aliasMACs(name, p.bridges)); err != nil {
+		if _, err := s.dev.configure(p.cfg.settingsOf(name, p.bridges)); err != nil {
 			return err
 		}
 	}
-	return p.session.machine.guard(guardOf(p.segments, p.bridges))
+	return p.session.machine.guard(p.guards(p.devices, p.retired))
 }
 
-// commit puts the new configuration in force and removes what it no longer has.
+// commit puts the new configuration in force and removes what no configuration
+// has any more.
 func (t *transition) commit() {
 	p := t.p
-	for _, name := range sortedKeys(t.cfg.Bridges) {
-		t.bridges[name].port.nic.neighbours.setGateway(t.cfg.Bridges[name].Gateway)
+	for name, b := range t.bridges {
+		b.port.nic.neighbours.setGateway(t.cfg.Bridges[name].Gateway)
 	}
-	p.forward.flows.setLimit(t.cfg.maxFlows())
-	p.forward.rules.Store(t.rules)
+	p.path.setLimit(t.cfg.maxFlows())
+	p.path.setRules(t.rules)
 	for _, s := range t.segments {
 		if slices.Contains(t.made, s.port) {
 			p.carry(s.port)
 		}
 	}
-	for name, old := range p.bridges {
-		if t.bridges[name] != old {
-			p.closePort(old.port)
+	kept := append(t.devices.ports(), t.retired.ports()...)
+	for _, old := range append(p.devices.ports(), p.retired.ports()...) {
+		if !slices.Contains(kept, old) && !old.closed.Load() {
+			p.closePort(old)
 		}
 	}
-	for name, old := range p.segments {
-		if t.segments[name] != old && !old.port.closed.Load() {
-			p.closePort(old.port)
-		}
-	}
-	p.cfg, p.segments, p.bridges = t.cfg, t.segments, t.bridges
+	p.cfg, p.devices, p.retired = t.cfg, t.devices, t.retired
 	maps.DeleteFunc(p.states, func(name string, _ State) bool { return p.segments[name] == nil })
+	p.begin()
+}
+
+// begin does at once what would be due at the next tick.
+func (p *Plane) begin() {
+	now := p.now()
 	for name, b := range p.bridges {
 		if !b.up {
 			p.log.Warn("the NIC is down: nothing passes until it is up (ip link set "+b.spec.nic+" up)", "bridge", name)
 		}
-	}
-	now := p.now()
-	for _, b := range p.bridges {
 		b.port.nic.claim.tick(now)
 		b.port.nic.neighbours.tick(now)
 	}
 }
 
-func guardOf(segments map[string]*segment, bridges map[string]*bridge) guardSpec {
+// guards says what the host's kernel must leave alone.
+func (p *Plane) guards(all ...devices) guardSpec {
 	var g guardSpec
-	for _, name := range sortedKeys(segments) {
-		g.vnics = append(g.vnics, segments[name].spec)
-	}
-	for _, name := range sortedKeys(bridges) {
-		spec := bridges[name].spec
-		g.nics = append(g.nics, guardedNIC{spec.nic, spec.address.Addr()})
+	for _, d := range all {
+		for _, name := range sortedKeys(d.segments) {
+			s := d.segments[name]
+			g.vnics = append(g.vnics, guardedVNIC{s.dev.index(), s.spec.address.Masked()})
+		}
+		for _, name := range sortedKeys(d.bridges) {
+			b := d.bridges[name]
+			g.nics = append(g.nics, guardedNIC{b.dev.index(), b.spec.address.Addr()})
+		}
 	}
 	return g
 }

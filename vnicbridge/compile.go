@@ -5,42 +5,54 @@ import (
 	"slices"
 )
 
-// compile makes the ruleset of a configuration for living devices.
-func (p *Plane) compile(cfg *Config, segments map[string]*segment, bridges map[string]*bridge) (*ruleset, error) {
+// compile makes the ruleset of a configuration for its living devices. Retired
+// ones carry the flows that they have, and get no new ones.
+func (p *Plane) compile(cfg *Config, d, retired devices) (*ruleset, error) {
+	rules := &ruleset{bridges: make(map[*port]*bridgeRules), segments: make(map[*port]*segmentRules)}
 	available := make(map[string]candidate)
-	for name, s := range segments {
+	for name, s := range d.segments {
 		if p.states[name] == Active {
 			available[name] = candidate{name, s.port, cfg.Segments[name].weight()}
 		}
+		rules.segments[s.port] = p.compileSegment(cfg, name, d.bridges)
 	}
-	rules := &ruleset{bridges: make(map[*port]*bridgeRules), segments: make(map[*port]*segmentRules)}
-	for name, b := range bridges {
+	for name, b := range d.bridges {
 		rules.bridges[b.port] = &bridgeRules{
 			decisions: compileDecisions(cfg.Bridges[name], available, &b.turn, p.key),
 			gateway:   cfg.Bridges[name].gatewayAddr(),
 			refuse:    cfg.Bridges[name].OnNoSegment,
 		}
 	}
-	for name, s := range segments {
-		rules.segments[s.port] = &segmentRules{
-			aliases:  newAliasPool(cfg.Segments[name].aliasPool(), p.key),
-			preserve: cfg.Segments[name].ClientIP == Preserve,
-			ports:    cfg.Segments[name].Ports,
-			egress:   cfg.Segments[name].egress(),
-		}
-		for _, server := range cfg.gatewaysOf(name) {
-			rules.segments[s.port].gateways = append(rules.segments[s.port].gateways, bridges[server].port)
+	for _, port := range append(d.ports(), retired.ports()...) {
+		if port.nic != nil {
+			rules.nics = append(rules.nics, port)
+		} else {
+			rules.vnics = append(rules.vnics, port)
 		}
 	}
 	var err error
-	rules.impossible, err = p.impossibleSources(cfg, segments)
+	rules.impossible, err = p.impossibleSources(cfg)
 	return rules, err
+}
+
+func (p *Plane) compileSegment(cfg *Config, name string, bridges map[string]*bridge) *segmentRules {
+	s := cfg.Segments[name]
+	rules := &segmentRules{
+		aliases:  newAliasPool(s.aliasPool(), p.key),
+		preserve: s.ClientIP == Preserve,
+		ports:    s.Ports,
+		egress:   s.egress(),
+	}
+	for _, bridge := range cfg.gatewaysOf(name) {
+		rules.gateways = append(rules.gateways, bridges[bridge].port)
+	}
+	return rules
 }
 
 // impossibleSources lists what no packet from a network can come from (S1): what
 // is never outside, the pseudo addresses, the segments' networks, and the
 // addresses of the host with their networks' broadcast addresses.
-func (p *Plane) impossibleSources(cfg *Config, segments map[string]*segment) ([]netip.Prefix, error) {
+func (p *Plane) impossibleSources(cfg *Config) ([]netip.Prefix, error) {
 	sources := slices.Clone(neverOutside)
 	for _, s := range cfg.Segments {
 		sources = append(sources, s.subnet())
@@ -90,6 +102,15 @@ func (c *Config) gatewaysOf(segment string) (names []string) {
 		}
 	}
 	return names[:min(len(names), len(c.Segments[segment].aliasPool()))]
+}
+
+// settingsOf are what the VNIC of a segment should be like.
+func (c *Config) settingsOf(segment string, bridges map[string]*bridge) vnicSettings {
+	settings := vnicSettings{mtu: c.mtuOf(segment, bridges), neighbours: c.aliasMACs(segment, bridges)}
+	if c.Segments[segment].ClientIP == Preserve && len(c.gatewaysOf(segment)) > 0 {
+		settings.via = c.Segments[segment].aliasPool()[0]
+	}
+	return settings
 }
 
 // defaultMTU is that of Ethernet, for a segment that no bridge serves.

@@ -45,7 +45,7 @@ func TestValidate(t *testing.T) {
 		{"gateway elsewhere", br(func(b *Bridge) { b.Gateway = mustIP("192.168.2.1") }), "bridge", "not in the network"},
 		{"gateway is the pseudo address", br(func(b *Bridge) { b.Gateway = mustIP(pseudo) }), "bridge", "pseudo address itself"},
 		{"no policy", br(func(b *Bridge) { b.LBPolicy = nil }), "bridge", "neither steer nor lb_policy"},
-		{"unknown policy", br(func(b *Bridge) { b.LBPolicy.Policy = "best" }), "bridge", "want one of [first round_robin"},
+		{"unknown policy", br(func(b *Bridge) { b.LBPolicy.Policy = "best" }), "bridge", "want first, round_robin"},
 		{"unknown segment", br(func(b *Bridge) { b.LBPolicy.Segments = []string{"a", "z"} }), "bridge", `unknown segment "z": the configuration has a, b`},
 		{"segment twice", br(func(b *Bridge) { b.LBPolicy.Segments = []string{"a", "a"} }), "bridge", "named twice"},
 		{"steer without matcher", br(func(b *Bridge) { b.Steer = []Rule{{Segment: "a"}} }), "bridge", "no matcher"},

@@ -265,7 +265,7 @@ func TestPickUp(t *testing.T) {
 }
 
 func (r *rig) onlyFlow() *flow {
-	table := r.plane.forward.flows
+	table := r.plane.path.(*forwarder).flows
 	table.mu.RLock()
 	defer table.mu.RUnlock()
 	for _, f := range table.byKey {

@@ -83,12 +83,6 @@ func (t *flowTable) len() int {
 	return t.size()
 }
 
-func (t *flowTable) limit() int {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.max
-}
-
 // setLimit changes the bound. Flows beyond a lower one end as others begin.
 func (t *flowTable) setLimit(max int) {
 	t.mu.Lock()

@@ -16,6 +16,25 @@ type forwarder struct {
 	refuse    *refuser
 }
 
+func newForwarder(open *openPorts, clock func() int64) *forwarder {
+	fw := &forwarder{
+		flows: newFlowTable(DefaultMaxFlows), fragments: newFragmentTable(),
+		open: open, clock: clock, refuse: newRefuser(),
+	}
+	fw.setRules(&ruleset{})
+	return fw
+}
+
+func (fw *forwarder) setRules(r *ruleset) { fw.rules.Store(r) }
+
+func (fw *forwarder) currentRules() *ruleset { return fw.rules.Load() }
+
+func (fw *forwarder) setLimit(flows int) { fw.flows.setLimit(flows) }
+
+func (fw *forwarder) lookup(key flowKey) (*flow, direction) { return fw.flows.lookup(key) }
+
+func (fw *forwarder) flowCount() int { return fw.flows.len() }
+
 // arrival is one frame on its way through the forwarder.
 type arrival struct {
 	packet
@@ -33,7 +52,7 @@ func (fw *forwarder) run(in *port) error {
 	batch := make([]frame, batchSize)
 	a := arrival{in: in, out: new(outbox)}
 	for {
-		n, err := in.dev.receive(batch)
+		n, err := in.device().receive(batch)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -109,7 +110,7 @@ func (g *guardTable) guardARP(spec guardSpec) {
 	})
 	const targetOffset = 24 // of the target address in ARP for IPv4 (RFC 826)
 	for _, v := range spec.vnics {
-		g.drop(chain, matchPrefix(targetOffset, v.address.Masked()))
+		g.drop(chain, matchPrefix(targetOffset, v.subnet))
 	}
 	for _, n := range spec.nics {
 		g.drop(chain, matchPrefix(targetOffset, netip.PrefixFrom(n.pseudo, n.pseudo.BitLen())))
@@ -126,10 +127,10 @@ func (g *guardTable) guardIP(spec guardSpec) {
 	})
 	const destinationOffset = 16 // RFC 791
 	for _, v := range spec.vnics {
-		g.drop(chain, matchPrefix(destinationOffset, v.address.Masked()), matchInput(expr.CmpOpNeq, v.iface), matchInput(expr.CmpOpNeq, "lo"))
+		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchInput(expr.CmpOpNeq, v.index), matchInput(expr.CmpOpNeq, loopbackIndex))
 	}
 	for _, n := range spec.nics {
-		g.drop(chain, matchPrefix(destinationOffset, netip.PrefixFrom(n.pseudo, n.pseudo.BitLen())), matchInput(expr.CmpOpEq, n.nic))
+		g.drop(chain, matchPrefix(destinationOffset, netip.PrefixFrom(n.pseudo, n.pseudo.BitLen())), matchInput(expr.CmpOpEq, n.index))
 	}
 }
 
@@ -157,12 +158,15 @@ func matchPrefix(offset uint32, p netip.Prefix) []expr.Any {
 	}
 }
 
-// matchInput matches the name of the device by which a packet came in.
-func matchInput(op expr.CmpOp, device string) []expr.Any {
-	name := make([]byte, unix.IFNAMSIZ)
-	copy(name, device)
+// loopbackIndex is the index of lo, the first device of every namespace
+// (LOOPBACK_IFINDEX in include/net/net_namespace.h).
+const loopbackIndex = 1
+
+// matchInput matches the device by which a packet came in: by its index, because
+// a name can be changed.
+func matchInput(op expr.CmpOp, device int) []expr.Any {
 	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
-		&expr.Cmp{Op: op, Register: 1, Data: name},
+		&expr.Meta{Key: expr.MetaKeyIIF, Register: 1},
+		&expr.Cmp{Op: op, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, uint32(device))},
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/gopacket"
@@ -123,8 +122,7 @@ func TestICMPErrorsAboutNothing(t *testing.T) {
 func TestFragmentationNeeded(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		r.open(router, 4000)
-		r.machine.events <- change{nic: "nic0", state: linkState{up: true, mac: nicMAC, mtu: 600}}
-		synctest.Wait()
+		r.nicChanges(linkState{up: true, mac: nicMAC, mtu: 600})
 		big := fromA(routerOnA, 80, 4000).tcp("A", string(make([]byte, 800)))
 		r.put("vnic-A", big)
 		r.put("vnic-A", big)
@@ -143,7 +141,7 @@ func TestFragmentationNeeded(t *testing.T) {
 		if n := r.drops("vnic-A", "too_big"); n != 2 {
 			t.Errorf("%d counted, want 2", n)
 		}
-		if mtu := r.machine.devices["vnic-A"].mtu; mtu != 600 {
+		if mtu := r.machine.devices["vnic-A"].settings.mtu; mtu != 600 {
 			t.Errorf("the VNIC's MTU is %d, want that of the NIC", mtu)
 		}
 		super := frame{data: append(make([]byte, vnetHeaderLen), big...)}

@@ -30,14 +30,23 @@ type nicDevice interface {
 	device
 	// link is the state of the NIC when it was opened.
 	link() linkState
+	index() int
 }
 
 // vnicDevice is a VNIC that we made.
 type vnicDevice interface {
 	device
-	// setNeighbours makes each alias resolve to a MAC, for good (A3).
-	setNeighbours(map[netip.Addr]MAC) error
-	setMTU(mtu int) error
+	// configure sets all that differs from what is wanted, and tells what did. A
+	// new device must be configured before use.
+	configure(want vnicSettings) (changed []string, err error)
+	index() int
+}
+
+// vnicSettings are what can change of a VNIC while it lives.
+type vnicSettings struct {
+	mtu        int
+	neighbours map[netip.Addr]MAC // of the aliases, for good (A3)
+	via        netip.Addr         // the alias by which all else is reached, if any (A6)
 }
 
 // vnicSpec is what makes one VNIC different from another: if any of it changes,
@@ -62,20 +71,26 @@ type hostPrefix struct {
 	prefix netip.Prefix
 }
 
-// change is news from the machine: of a NIC, or (nic empty) of the host's
-// addresses.
+// change is news from the machine: of a device, or (index 0) of addresses, routes
+// and neighbours.
 type change struct {
-	nic   string
+	index int
+	name  string
 	state linkState
 }
 
 // guardSpec is what the host's kernel must not act on.
 type guardSpec struct {
 	nics  []guardedNIC
-	vnics []vnicSpec
+	vnics []guardedVNIC
 }
 
 type guardedNIC struct {
-	nic    string
+	index  int
 	pseudo netip.Addr
+}
+
+type guardedVNIC struct {
+	index  int
+	subnet netip.Prefix
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -14,6 +15,7 @@ import (
 type linuxMachine struct {
 	ns     *namespace
 	wall   *guardTable
+	own    sync.Map // the indexes of the VNICs that we made
 	events chan change
 	done   chan struct{}
 }
@@ -27,7 +29,11 @@ func newMachine() (machine, error) {
 		return nil, err
 	}
 	m := &linuxMachine{ns: ns, events: make(chan change, 64), done: make(chan struct{})}
-	if err := m.watch(); err != nil {
+	err = removeStaleRules(ns)
+	if err == nil {
+		err = m.watch()
+	}
+	if err != nil {
 		ns.close()
 		return nil, err
 	}
@@ -55,7 +61,7 @@ func (m *linuxMachine) guard(g guardSpec) (err error) {
 
 func (m *linuxMachine) changes() <-chan change { return m.events }
 
-// watch turns the kernel's messages about links and addresses into changes.
+// watch turns the kernel's messages into changes.
 func (m *linuxMachine) watch() error {
 	links := make(chan netlink.LinkUpdate, 64)
 	if err := netlink.LinkSubscribeWithOptions(links, m.done, netlink.LinkSubscribeOptions{Namespace: &m.ns.handle}); err != nil {
@@ -63,7 +69,15 @@ func (m *linuxMachine) watch() error {
 	}
 	addrs := make(chan netlink.AddrUpdate, 64)
 	if err := netlink.AddrSubscribeWithOptions(addrs, m.done, netlink.AddrSubscribeOptions{Namespace: &m.ns.handle}); err != nil {
-		return fmt.Errorf("watching the host's addresses: %w", err)
+		return fmt.Errorf("watching the addresses: %w", err)
+	}
+	routes := make(chan netlink.RouteUpdate, 64)
+	if err := netlink.RouteSubscribeWithOptions(routes, m.done, netlink.RouteSubscribeOptions{Namespace: &m.ns.handle}); err != nil {
+		return fmt.Errorf("watching the routes: %w", err)
+	}
+	neighbours := make(chan netlink.NeighUpdate, 64)
+	if err := netlink.NeighSubscribeWithOptions(neighbours, m.done, netlink.NeighSubscribeOptions{Namespace: &m.ns.handle}); err != nil {
+		return fmt.Errorf("watching the neighbours: %w", err)
 	}
 	go func() {
 		for {
@@ -73,11 +87,25 @@ func (m *linuxMachine) watch() error {
 				if !ok {
 					return
 				}
-				c = change{nic: u.Attrs().Name, state: stateOf(u.Link)}
+				c = change{index: u.Attrs().Index, name: u.Attrs().Name, state: stateOf(u.Link)}
 				c.state.up = c.state.up && u.Header.Type != unix.RTM_DELLINK
 			case _, ok := <-addrs:
 				if !ok {
 					return
+				}
+			case u, ok := <-routes:
+				if !ok {
+					return
+				}
+				if _, own := m.own.Load(u.LinkIndex); !own {
+					continue
+				}
+			case u, ok := <-neighbours:
+				if !ok {
+					return
+				}
+				if _, own := m.own.Load(u.LinkIndex); !own {
+					continue
 				}
 			}
 			select {

@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"github.com/mdlayher/socket"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -23,11 +22,13 @@ const socketBuffer = 16 << 20
 // packetSocket is a NIC as a raw AF_PACKET socket (packet(7)) that sees only the
 // frames that concern one pseudo address.
 type packetSocket struct {
-	conn  *socket.Conn
-	raw   syscall.RawConn
-	nic   string
-	state linkState
-	input *messages
+	conn    *socket.Conn
+	raw     syscall.RawConn
+	ns      *namespace
+	nic     string
+	ifindex int
+	state   linkState
+	input   *messages
 }
 
 func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error) {
@@ -35,8 +36,8 @@ func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error
 	if err != nil {
 		return nil, fmt.Errorf("nic %s: %w", name, err)
 	}
-	s := &packetSocket{nic: name, state: stateOf(link), input: newMessages()}
-	if err := s.open(m.ns, link, pseudo); err != nil {
+	s := &packetSocket{ns: m.ns, nic: name, ifindex: link.Attrs().Index, state: stateOf(link), input: newMessages()}
+	if err := s.open(pseudo); err != nil {
 		return nil, fmt.Errorf("nic %s: %w", name, err)
 	}
 	return s, nil
@@ -44,14 +45,14 @@ func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error
 
 // open makes the socket with protocol 0, which receives nothing, and binds it
 // when the filter is in place: no stray frame gets in.
-func (s *packetSocket) open(ns *namespace, link netlink.Link, pseudo netip.Addr) error {
-	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", &socket.Config{NetNS: int(ns.handle)})
+func (s *packetSocket) open(pseudo netip.Addr) error {
+	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", &socket.Config{NetNS: int(s.ns.handle)})
 	if err != nil {
 		return fmt.Errorf("opening a packet socket: %w", err)
 	}
 	s.conn = conn
 	if s.raw, err = conn.SyscallConn(); err == nil {
-		err = s.configure(link.Attrs().Index, pseudo)
+		err = s.configure(pseudo)
 	}
 	if err != nil {
 		_ = conn.Close()
@@ -59,7 +60,7 @@ func (s *packetSocket) open(ns *namespace, link netlink.Link, pseudo netip.Addr)
 	return err
 }
 
-func (s *packetSocket) configure(ifindex int, pseudo netip.Addr) error {
+func (s *packetSocket) configure(pseudo netip.Addr) error {
 	for _, option := range []struct {
 		name          string
 		number, value int
@@ -83,7 +84,7 @@ func (s *packetSocket) configure(ifindex int, pseudo netip.Addr) error {
 	if err := s.conn.SetBPF(filter); err != nil {
 		return fmt.Errorf("attaching the socket filter: %w", err)
 	}
-	if err := s.conn.Bind(&unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL), Ifindex: ifindex}); err != nil {
+	if err := s.conn.Bind(&unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL), Ifindex: s.ifindex}); err != nil {
 		return fmt.Errorf("binding the packet socket: %w", err)
 	}
 	return nil
@@ -111,6 +112,8 @@ func pseudoAddressFilter(pseudo netip.Addr) ([]bpf.RawInstruction, error) {
 
 func (s *packetSocket) link() linkState { return s.state }
 
+func (s *packetSocket) index() int { return s.ifindex }
+
 func (s *packetSocket) close() error { return s.conn.Close() }
 
 // receive takes as many frames as there are, with one system call.
@@ -125,12 +128,19 @@ func (s *packetSocket) receive(batch []frame) (int, error) {
 		switch {
 		case err != nil:
 			return 0, err
-		case errno == unix.EINTR, errno == unix.ENETDOWN:
-			continue // a NIC that goes down says so once; frames come again when it is up
+		case errno == unix.EINTR:
+			continue
+		case errno == unix.ENETDOWN:
+			// A NIC that goes down says so once, and its frames come again when it is
+			// up; one that goes away says the same.
+			if _, err := s.ns.netlink.LinkByIndex(s.ifindex); err != nil {
+				return 0, fmt.Errorf("nic %s: %w", s.nic, err)
+			}
 		case errno != 0:
 			return 0, fmt.Errorf("nic %s: recvmmsg: %w", s.nic, errno)
+		default:
+			return s.input.frames(batch[:n]), nil
 		}
-		return s.input.frames(batch[:n]), nil
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -26,7 +25,7 @@ type Options struct {
 // is in force. Its methods may be called from several goroutines at once.
 type Plane struct {
 	log     *slog.Logger
-	forward *forwarder
+	path    dataPath
 	open    openPorts
 	started time.Time
 	key     hashKey // of the hashes that spread clients over aliases and segments
@@ -34,13 +33,19 @@ type Plane struct {
 	kick       chan struct{} // the aliases' MACs are out of date
 	newMachine func() (machine, error)
 
-	mu       sync.Mutex
-	session  *session // nil before the first Apply and after Close
-	cfg      *Config  // in force; nil if none is
+	mu      sync.Mutex
+	session *session         // nil before the first Apply and after Close
+	cfg     *Config          // in force; nil if none is
+	devices                  // of the configuration in force
+	retired devices          // of older ones that may yet come back
+	states  map[string]State // of segments, where it is not Active
+	ports   uint16           // the last index given
+}
+
+// devices are the living devices of a configuration, by the names in it.
+type devices struct {
 	segments map[string]*segment
 	bridges  map[string]*bridge
-	states   map[string]State // of segments, where it is not Active
-	ports    uint16           // the last index given
 }
 
 // session is a machine in use, and the goroutines that use it.
@@ -58,27 +63,6 @@ func (s *session) end() error {
 	return err
 }
 
-// segment is a configured segment with its living VNIC.
-type segment struct {
-	spec vnicSpec
-	dev  vnicDevice
-	port *port
-}
-
-// bridge is a configured bridge with its open NIC.
-type bridge struct {
-	spec nicSpec
-	port *port
-	up   bool
-	turn atomic.Uint32 // of its policy, if that goes in turn
-}
-
-// nicSpec is what makes one open NIC different from another.
-type nicSpec struct {
-	bridge, nic string
-	address     netip.Prefix
-}
-
 // New makes an empty data plane. It touches nothing; [Plane.Apply] does.
 func New(options Options) *Plane {
 	p := &Plane{log: options.Log, started: time.Now(), key: machineKey(), kick: make(chan struct{}, 1), states: make(map[string]State)}
@@ -88,11 +72,7 @@ func New(options Options) *Plane {
 	if p.newMachine = options.machine; p.newMachine == nil {
 		p.newMachine = newMachine
 	}
-	p.forward = &forwarder{
-		flows: newFlowTable(DefaultMaxFlows), fragments: newFragmentTable(),
-		open: &p.open, clock: p.now, refuse: newRefuser(),
-	}
-	p.forward.rules.Store(&ruleset{})
+	p.path = newForwarder(&p.open, p.now)
 	return p
 }
 
@@ -117,9 +97,12 @@ func machineKey() hashKey {
 // removes those that are no longer wanted, and changes the rest in place; flows of
 // what stays are kept. The configuration must not be changed afterwards.
 //
+// Older configurations may be named that could come back: what only they have
+// keeps its devices and living flows, and gets no new ones.
+//
 // On error, what was in force stays in force. The error is a [*ConfigError] where
 // it is about one segment or bridge; it says what to do.
-func (p *Plane) Apply(cfg *Config) error {
+func (p *Plane) Apply(cfg *Config, retained ...*Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -127,7 +110,7 @@ func (p *Plane) Apply(cfg *Config) error {
 		return &ConfigError{Err: errors.New("datapath kernel: this version carries packets in userspace only: use auto or userspace")}
 	}
 	p.mu.Lock()
-	err := p.apply(cfg)
+	err := p.apply(cfg, retained)
 	var idle *session
 	if p.cfg == nil {
 		idle = p.detach()
@@ -139,24 +122,31 @@ func (p *Plane) Apply(cfg *Config) error {
 	return err
 }
 
-func (p *Plane) apply(cfg *Config) error {
+func (p *Plane) apply(cfg *Config, retained []*Config) error {
 	if err := p.start(); err != nil {
 		return err
 	}
-	own := make(map[string]bool)
-	for _, s := range p.segments {
-		own[s.spec.iface] = true
-	}
-	if err := p.session.machine.check(cfg, own); err != nil {
+	if err := p.session.machine.check(cfg, p.ownVNICs()); err != nil {
 		return err
 	}
-	t := p.plan(cfg)
+	t := p.plan(cfg, retained)
 	if err := t.prepare(); err != nil {
 		t.undo()
 		return err
 	}
 	t.commit()
 	return nil
+}
+
+// ownVNICs are the devices that exist because we made them.
+func (p *Plane) ownVNICs() map[string]bool {
+	own := make(map[string]bool)
+	for _, d := range []devices{p.devices, p.retired} {
+		for _, s := range d.segments {
+			own[s.spec.iface] = true
+		}
+	}
+	return own
 }
 
 // start opens the machine, at the first Apply.
@@ -179,11 +169,8 @@ func (p *Plane) start() error {
 // harmless.
 func (p *Plane) Close() error {
 	p.mu.Lock()
-	for _, b := range p.bridges {
-		p.closePort(b.port)
-	}
-	for _, s := range p.segments {
-		p.closePort(s.port)
+	for _, port := range append(p.devices.ports(), p.retired.ports()...) {
+		p.closePort(port)
 	}
 	idle := p.detach()
 	p.mu.Unlock()
@@ -197,37 +184,10 @@ func (p *Plane) Close() error {
 // for which its goroutines may be waiting.
 func (p *Plane) detach() *session {
 	s := p.session
-	p.session, p.cfg, p.segments, p.bridges = nil, nil, nil, nil
+	p.session, p.cfg, p.devices, p.retired = nil, nil, devices{}, devices{}
 	clear(p.states)
-	p.forward.rules.Store(&ruleset{})
+	p.path.setRules(&ruleset{})
 	return s
-}
-
-// closePort ends a device and the flows by it, of which both sides are told.
-func (p *Plane) closePort(gone *port) {
-	gone.closed.Store(true)
-	p.forward.end(func(f *flow) bool { return f.in == gone || f.out == gone })
-	if err := gone.dev.close(); err != nil {
-		p.log.Error("closing a device", "device", gone.name, "error", err)
-	}
-}
-
-// newPort gives a device its place.
-func (p *Plane) newPort(name string, dev device, mac MAC) *port {
-	p.ports++
-	port := &port{index: p.ports, name: name, dev: dev}
-	port.setMAC(mac)
-	return port
-}
-
-// carry runs the forwarder on a port for as long as its device lives.
-func (p *Plane) carry(port *port) {
-	p.session.running.Go(func() {
-		err := p.forward.run(port)
-		if !port.closed.Load() {
-			p.log.Error("a device failed: no more traffic passes by it until the next reload", "device", port.name, "error", err)
-		}
-	})
 }
 
 // OpenPort lets a port of a segment be entered until release is called, if the
@@ -257,8 +217,8 @@ func (p *Plane) Client(proto Protocol, local, remote netip.AddrPort) (client net
 		src: addrOf(local.Addr()), dst: addrOf(remote.Addr()),
 		sport: local.Port(), dport: remote.Port(), proto: proto,
 	}
-	for vnic := range p.forward.rules.Load().segments {
-		if f, dir := p.forward.flows.lookup(flowKey{answer, vnic.index}); f != nil && dir == reverse {
+	for _, vnic := range p.path.currentRules().vnics {
+		if f, dir := p.path.lookup(flowKey{answer, vnic.index}); f != nil && dir == reverse {
 			return netip.AddrPortFrom(f.orig.src.netip(), f.orig.sport), true
 		}
 	}
@@ -269,12 +229,12 @@ func (p *Plane) Client(proto Protocol, local, remote netip.AddrPort) (client net
 // socket at local answers a client. It is for UDP servers, which send to the
 // address that they were shown.
 func (p *Plane) Alias(proto Protocol, local, client netip.AddrPort) (alias netip.AddrPort, ok bool) {
-	for nic := range p.forward.rules.Load().bridges {
+	for _, nic := range p.path.currentRules().nics {
 		question := tuple{
 			src: addrOf(client.Addr()), dst: nic.nic.address,
 			sport: client.Port(), dport: local.Port(), proto: proto,
 		}
-		f, dir := p.forward.flows.lookup(flowKey{question, nic.index})
+		f, dir := p.path.lookup(flowKey{question, nic.index})
 		if f != nil && dir == forward && f.reply.src == addrOf(local.Addr()) {
 			return netip.AddrPortFrom(f.reply.dst.netip(), f.reply.dport), true
 		}
@@ -286,9 +246,12 @@ func (p *Plane) Alias(proto Protocol, local, client netip.AddrPort) (alias netip
 func (p *Plane) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.cfg == nil {
+		return Status{}
+	}
 	s := Status{
 		Datapath: DatapathUserspace,
-		Flows:    p.forward.flows.len(), MaxFlows: p.forward.flows.limit(),
+		Flows:    p.path.flowCount(), MaxFlows: p.cfg.maxFlows(),
 		Segments: make(map[string]SegmentStatus), Bridges: make(map[string]BridgeStatus),
 	}
 	for name, seg := range p.segments {
@@ -322,112 +285,6 @@ func (p *Plane) bridgeStatus(name string, b *bridge) BridgeStatus {
 		Gateway: cfg.Gateway, GatewayMAC: gatewayMAC, Policy: cfg.LBPolicy,
 		Counters: b.port.snapshot(),
 	}
-}
-
-// maintainInterval is how often the plane looks at what time asks for.
-const maintainInterval = 250 * time.Millisecond
-
-// maintain does what time and the machine ask for: idle flows end, next hops are
-// kept resolved, the pseudo addresses announced, NICs followed.
-func (p *Plane) maintain(changes <-chan change, stop <-chan struct{}) {
-	ticker := time.NewTicker(maintainInterval)
-	defer ticker.Stop()
-	last := p.now()
-	for {
-		select {
-		case <-stop:
-			return
-		case c := <-changes:
-			p.change(c)
-		case <-p.kick:
-			p.refreshNeighbours()
-		case <-ticker.C:
-			now := p.now()
-			p.forward.tick(now, time.Duration(now-last))
-			last = now
-			for nic := range p.forward.rules.Load().bridges {
-				nic.nic.claim.tick(now)
-				nic.nic.neighbours.tick(now)
-			}
-		}
-	}
-}
-
-// change follows what happens to NICs and to the host's addresses.
-func (p *Plane) change(c change) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cfg == nil {
-		return
-	}
-	if c.nic == "" {
-		p.refreshSources()
-		return
-	}
-	for name, b := range p.bridges {
-		if b.spec.nic == c.nic {
-			p.nicChanged(name, b, c.state)
-		}
-	}
-}
-
-func (p *Plane) nicChanged(name string, b *bridge, state linkState) {
-	if state.up && !state.mac.IsZero() && state.mac != b.port.mac() {
-		p.log.Info("the NIC has a new MAC", "bridge", name, "nic", b.spec.nic, "mac", state.mac)
-		b.port.setMAC(state.mac)
-		b.port.nic.claim.announce()
-	}
-	if state.up != b.up {
-		p.log.Info("the NIC changed", "bridge", name, "nic", b.spec.nic, "up", state.up)
-		if state.up {
-			b.port.nic.claim.announce()
-		}
-	}
-	b.up = state.up
-	if mtu := int32(state.mtu); mtu > 0 && b.port.mtu.Swap(mtu) != mtu {
-		p.refreshMTUs()
-	}
-}
-
-// neighbourLearned is called when a next hop's MAC is new: the segments' aliases
-// follow the gateway's.
-func (p *Plane) neighbourLearned(ip netip.Addr, mac MAC) {
-	p.log.Debug("resolved", "address", ip, "mac", mac)
-	select {
-	case p.kick <- struct{}{}:
-	default: // it is due already
-	}
-}
-
-// refreshNeighbours gives the aliases the MACs of the hosts behind them.
-func (p *Plane) refreshNeighbours() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for name, s := range p.segments {
-		if err := s.dev.setNeighbours(p.cfg.aliasMACs(name, p.bridges)); err != nil {
-			p.log.Error("keeping the neighbours of a VNIC", "error", err)
-		}
-	}
-}
-
-func (p *Plane) refreshMTUs() {
-	for name, s := range p.segments {
-		if err := s.dev.setMTU(p.cfg.mtuOf(name, p.bridges)); err != nil {
-			p.log.Error("keeping the MTU of a VNIC", "error", err)
-		}
-	}
-}
-
-// refreshSources compiles again which sources nobody outside can have.
-func (p *Plane) refreshSources() {
-	impossible, err := p.impossibleSources(p.cfg, p.segments)
-	if err != nil {
-		p.log.Error("reading the host's addresses", "error", err)
-		return
-	}
-	rules := *p.forward.rules.Load()
-	rules.impossible = impossible
-	p.forward.rules.Store(&rules)
 }
 
 // errorAt says where an error belongs.

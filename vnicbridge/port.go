@@ -23,7 +23,7 @@ type device interface {
 type port struct {
 	index  uint16 // in flow keys; never used again by another port
 	name   string // of the device, or what the device stands for in the log
-	dev    device
+	dev    atomic.Pointer[device]
 	hw     atomic.Pointer[MAC]
 	mtu    atomic.Int32
 	closed atomic.Bool
@@ -62,6 +62,10 @@ type vnicSide struct {
 	address addr
 }
 
+func (p *port) device() device { return *p.dev.Load() }
+
+func (p *port) setDevice(d device) { p.dev.Store(&d) }
+
 func (p *port) mac() MAC { return *p.hw.Load() }
 
 func (p *port) setMAC(m MAC) { p.hw.Store(&m) }
@@ -77,7 +81,7 @@ func (p *port) linkMTU() int {
 
 // transmit sends frames and counts them.
 func (p *port) transmit(frames []frame) {
-	sent := p.dev.send(frames)
+	sent := p.device().send(frames)
 	for _, f := range frames[:sent] {
 		p.bytesOut.Add(uint64(len(f.eth())))
 	}
@@ -126,6 +130,9 @@ func (o *outbox) flush() {
 type ruleset struct {
 	bridges  map[*port]*bridgeRules  // by the NIC's port
 	segments map[*port]*segmentRules // by the VNIC's port
+
+	// All the ports, those of retired devices too.
+	nics, vnics []*port
 
 	// Sources that nobody outside can have (S1).
 	impossible []netip.Prefix

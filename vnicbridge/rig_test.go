@@ -133,6 +133,12 @@ func (r *rig) put(device string, frames ...[]byte) {
 // got takes what was sent by a device since the last time.
 func (r *rig) got(device string) [][]byte { return r.machine.devices[device].take() }
 
+// nicChanges tells the plane that the NIC is in another state.
+func (r *rig) nicChanges(state linkState) {
+	r.machine.events <- change{index: r.machine.device("nic0").number, name: "nic0", state: state}
+	synctest.Wait()
+}
+
 // one takes the one frame that was sent by a device.
 func (r *rig) one(device string) []byte {
 	r.t.Helper()
@@ -198,7 +204,10 @@ func (m *memoryMachine) add(name string, mac MAC) (*memoryDevice, error) {
 	}
 	d := &memoryDevice{
 		state: linkState{up: true, mac: mac, mtu: 1500},
-		in:    make(chan frame), gone: make(chan struct{}), neighbours: make(map[netip.Addr]MAC),
+		in:    make(chan frame), gone: make(chan struct{}), number: len(m.devices) + 1,
+	}
+	if old := m.devices[name]; old != nil {
+		d.number = old.number
 	}
 	m.devices[name] = d
 	return d, nil
@@ -220,13 +229,13 @@ func (m *memoryMachine) close() error { return nil }
 
 // memoryDevice is one of its devices.
 type memoryDevice struct {
-	state      linkState
-	in         chan frame
-	gone       chan struct{}
-	mu         sync.Mutex
-	out        [][]byte
-	neighbours map[netip.Addr]MAC
-	mtu        int
+	state    linkState
+	in       chan frame
+	gone     chan struct{}
+	mu       sync.Mutex
+	out      [][]byte
+	number   int
+	settings vnicSettings
 }
 
 func (d *memoryDevice) receive(batch []frame) (int, error) {
@@ -255,19 +264,22 @@ func (d *memoryDevice) take() [][]byte {
 	return out
 }
 
-func (d *memoryDevice) close() error { close(d.gone); return nil }
+func (d *memoryDevice) close() error {
+	if !d.closed() {
+		close(d.gone)
+	}
+	return nil
+}
 
 func (d *memoryDevice) link() linkState { return d.state }
 
-func (d *memoryDevice) setMTU(mtu int) error { d.mtu = mtu; return nil }
+func (d *memoryDevice) index() int { return d.number }
 
-func (d *memoryDevice) setNeighbours(macs map[netip.Addr]MAC) error {
+func (d *memoryDevice) configure(want vnicSettings) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for alias, mac := range macs {
-		d.neighbours[alias] = mac
-	}
-	return nil
+	d.settings = want
+	return nil, nil
 }
 
 // ends are the two ends of a packet, as a test writes them.

@@ -3,7 +3,6 @@ package vnicbridge
 import (
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/gopacket"
@@ -56,7 +55,8 @@ func TestWhatEntersFromTheNIC(t *testing.T) {
 			onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 				r.machine.prefixes = []hostPrefix{{"eth9", netip.MustParsePrefix("10.9.8.7/24")}}
 				r.machine.events <- change{}
-				synctest.Wait()
+				time.Sleep(2 * maintainInterval)
+				r.got("nic0") // ARP
 				r.put("nic0", tc.frame)
 				r.silent("nic0", "vnic-A", "vnic-B")
 				if n := r.drops("nic0", tc.reason); n != 1 {

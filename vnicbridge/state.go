@@ -43,12 +43,12 @@ func (p *Plane) SetState(segment string, state State) error {
 	}
 	before := p.states[segment]
 	p.states[segment] = state
-	rules, err := p.compile(p.cfg, p.segments, p.bridges)
+	rules, err := p.compile(p.cfg, p.devices, p.retired)
 	if err != nil {
 		p.states[segment] = before
 		return err
 	}
-	p.forward.rules.Store(rules)
+	p.path.setRules(rules)
 	if before != state {
 		p.log.Info("the segment's state changed", "segment", segment, "from", before, "to", state)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // vnicSysctls are the settings of a VNIC, by their path under /proc/sys/net with
@@ -20,17 +21,18 @@ var vnicSysctls = []struct{ path, value string }{
 	{"ipv4/conf/%s/arp_ignore", "1"}, // only for its own address
 }
 
-// setSysctls writes them in the namespace of the calling thread.
-func setSysctls(device string) error {
+// setSysctls writes those that differ, in the namespace of the calling thread.
+func setSysctls(device string) (changed bool, err error) {
 	for _, s := range vnicSysctls {
 		path := filepath.Join("/proc/sys/net", fmt.Sprintf(s.path, device))
-		err := os.WriteFile(path, []byte(s.value), 0)
-		if errors.Is(err, fs.ErrNotExist) {
+		is, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) || strings.TrimSpace(string(is)) == s.value {
 			continue // a kernel without IPv6 has nothing to switch off
 		}
-		if err != nil {
-			return fmt.Errorf("setting %s=%s: %w", path, s.value, err)
+		changed = true
+		if err := os.WriteFile(path, []byte(s.value), 0); err != nil {
+			return changed, fmt.Errorf("%s=%s: %w", path, s.value, err)
 		}
 	}
-	return nil
+	return changed, nil
 }

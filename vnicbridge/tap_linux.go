@@ -3,13 +3,10 @@ package vnicbridge
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"syscall"
 
 	"github.com/songgao/water"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,25 +23,22 @@ const (
 
 // tap is a VNIC: a TAP device that lives as long as this process holds it.
 type tap struct {
-	ns     *namespace
-	spec   vnicSpec
+	vnicSetup
 	file   *os.File
 	raw    syscall.RawConn
-	link   netlink.Link
-	macs   map[netip.Addr]MAC // the neighbours that are set
 	frames [][]byte
 }
 
 func (m *linuxMachine) makeVNIC(spec vnicSpec) (vnicDevice, error) {
-	t := &tap{ns: m.ns, spec: spec, macs: make(map[netip.Addr]MAC)}
+	t := &tap{vnicSetup: vnicSetup{ns: m.ns, spec: spec}}
 	err := m.ns.do(t.open)
+	if err == nil {
+		err = t.find()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("VNIC %s: %w", spec.iface, err)
 	}
-	if err := t.setUp(); err != nil {
-		_ = t.close()
-		return nil, fmt.Errorf("VNIC %s: %w", spec.iface, err)
-	}
+	m.own.Store(t.ifindex, nil)
 	for range batchSize {
 		t.frames = append(t.frames, make([]byte, maxFrameLen))
 	}
@@ -130,75 +124,9 @@ func (t *tap) control(f func(fd int) error) (err error) {
 	return err
 }
 
-// setUp gives the device its MAC, sysctls, address and routes. The MAC comes
-// first: changing it later flushes even permanent neighbours.
-func (t *tap) setUp() error {
-	nl := t.ns.netlink
-	link, err := nl.LinkByName(t.spec.iface)
-	if err != nil {
-		return fmt.Errorf("finding the device: %w", err)
-	}
-	t.link = link
-	if err := nl.LinkSetHardwareAddr(link, net.HardwareAddr(t.spec.mac[:])); err != nil {
-		return fmt.Errorf("setting MAC %s: %w", t.spec.mac, err)
-	}
-	if err := t.ns.do(func() error { return setSysctls(t.spec.iface) }); err != nil {
-		return err
-	}
-	if err := nl.LinkSetUp(link); err != nil {
-		return fmt.Errorf("setting the device up: %w", err)
-	}
-	address := &net.IPNet{IP: t.spec.address.Addr().AsSlice(), Mask: net.CIDRMask(t.spec.address.Bits(), 32)}
-	if err := nl.AddrAdd(link, &netlink.Addr{IPNet: address}); err != nil {
-		return fmt.Errorf("adding address %s: %w", t.spec.address, err)
-	}
-	return t.addRoute()
-}
-
-// addRoute adds the paper's own route (Fig-4): the segment's network by way of
-// the VNIC's address. The kernel made the other, on-link, with the address; ours
-// is put before it, as `route add -net … gw …` does.
-func (t *tap) addRoute() error {
-	subnet := t.spec.address.Masked()
-	route := &netlink.Route{
-		LinkIndex: t.link.Attrs().Index,
-		Dst:       &net.IPNet{IP: subnet.Addr().AsSlice(), Mask: net.CIDRMask(subnet.Bits(), 32)},
-		Gw:        t.spec.address.Addr().AsSlice(),
-	}
-	if err := t.ns.netlink.RouteAddEcmp(route); err != nil {
-		return fmt.Errorf("adding the route to %s by way of %s: %w", subnet, t.spec.address.Addr(), err)
-	}
-	return nil
-}
-
-func (t *tap) setMTU(mtu int) error {
-	if err := t.ns.netlink.LinkSetMTU(t.link, mtu); err != nil {
-		return fmt.Errorf("VNIC %s: setting MTU %d: %w", t.spec.iface, mtu, err)
-	}
-	return nil
-}
-
-// setNeighbours makes each alias resolve to a MAC. Aliases that are no longer
-// named keep theirs: flows may still use them.
-func (t *tap) setNeighbours(macs map[netip.Addr]MAC) error {
-	for alias, mac := range macs {
-		if t.macs[alias] == mac {
-			continue
-		}
-		err := t.ns.netlink.NeighSet(&netlink.Neigh{
-			LinkIndex: t.link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
-			IP: alias.AsSlice(), HardwareAddr: net.HardwareAddr(mac[:]),
-		})
-		if err != nil {
-			return fmt.Errorf("VNIC %s: setting neighbour %s: %w", t.spec.iface, alias, err)
-		}
-		t.macs[alias] = mac
-	}
-	return nil
-}
-
-// close removes the device: it does not outlive its last descriptor.
-func (t *tap) close() error { return t.file.Close() }
+// close removes the device, which does not outlive its last descriptor, and what
+// would outlive the device.
+func (t *tap) close() error { return errors.Join(t.file.Close(), t.removeRule()) }
 
 // receive takes the frames that are there, one system call each: a TAP has no
 // other way.

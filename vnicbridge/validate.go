@@ -226,7 +226,7 @@ func (c *Config) validatePolicy(b *Bridge) error {
 		return nil
 	}
 	if !slices.Contains(Policies, b.LBPolicy.Policy) {
-		return fmt.Errorf("lb_policy %q: want one of %v", b.LBPolicy.Policy, Policies)
+		return fmt.Errorf("lb_policy %q: want %s", b.LBPolicy.Policy, policyList())
 	}
 	if len(b.LBPolicy.Segments) == 0 {
 		return fmt.Errorf("lb_policy %s: no segments to choose from", b.LBPolicy.Policy)
@@ -255,6 +255,14 @@ func (r *Rule) validate() error {
 		return errors.New("port any: name the ports; without a port matcher every port matches")
 	}
 	return nil
+}
+
+func policyList() string {
+	var names []string
+	for _, p := range Policies {
+		names = append(names, string(p))
+	}
+	return strings.Join(names, ", ")
 }
 
 func (c *Config) known(segment string) error {

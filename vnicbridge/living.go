@@ -1,0 +1,197 @@
+package vnicbridge
+
+import (
+	"errors"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// segment is a configured segment with its living VNIC.
+type segment struct {
+	spec vnicSpec
+	dev  vnicDevice
+	port *port
+}
+
+// bridge is a configured bridge with its open NIC.
+type bridge struct {
+	spec nicSpec
+	dev  nicDevice
+	port *port
+	name string // of the NIC now: it can be renamed
+	up   bool
+	turn atomic.Uint32 // of its policy, if that goes in turn
+}
+
+// nicSpec is what makes one open NIC different from another.
+type nicSpec struct {
+	bridge, nic string
+	address     netip.Prefix
+}
+
+func (d devices) ports() (ports []*port) {
+	for _, b := range d.bridges {
+		ports = append(ports, b.port)
+	}
+	for _, s := range d.segments {
+		ports = append(ports, s.port)
+	}
+	return ports
+}
+
+// makeSegment makes a VNIC and its port.
+func (p *Plane) makeSegment(spec vnicSpec) (*segment, error) {
+	dev, err := p.session.machine.makeVNIC(spec)
+	if err != nil {
+		return nil, err
+	}
+	port := p.newPort(spec.iface, dev, spec.mac)
+	port.vnic = &vnicSide{segment: spec.segment, address: addrOf(spec.address.Addr())}
+	return &segment{spec, dev, port}, nil
+}
+
+// openBridge opens a NIC and makes its port.
+func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
+	dev, err := p.session.machine.openNIC(spec.nic, spec.address.Addr())
+	if err != nil {
+		return nil, err
+	}
+	state := dev.link()
+	port := p.newPort(spec.nic, dev, state.mac)
+	port.mtu.Store(int32(state.mtu))
+	p.attachNIC(port, spec)
+	port.nic.neighbours.setGateway(gateway)
+	return &bridge{spec: spec, dev: dev, port: port, name: spec.nic, up: state.up}, nil
+}
+
+// newPort gives a device its place.
+func (p *Plane) newPort(name string, dev device, mac MAC) *port {
+	p.ports++
+	port := &port{index: p.ports, name: name}
+	port.setDevice(dev)
+	port.setMAC(mac)
+	return port
+}
+
+// attachNIC gives a port what a NIC needs to speak for the pseudo address.
+func (p *Plane) attachNIC(port *port, spec nicSpec) {
+	address := addrOf(spec.address.Addr())
+	claim := newAddressClaim(address, port.mac, port.transmit, p.log.With("bridge", spec.bridge, "nic", spec.nic))
+	port.nic = &nicSide{
+		address: address,
+		claim:   claim,
+		neighbours: &neighbours{
+			link:    spec.address.Masked(),
+			entries: make(map[addr]*neighbour),
+			send:    port.transmit,
+			learned: p.neighbourLearned,
+			gaveUp:  func(n int) { port.drops[dropUnresolved].Add(uint64(n)) },
+			ask: func(target addr, to MAC) {
+				port.transmit([]frame{claim.request(address, target, to)})
+			},
+		},
+	}
+}
+
+// closePort ends a device and the flows by it, of which both sides are told.
+func (p *Plane) closePort(gone *port) {
+	gone.closed.Store(true)
+	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone })
+	if err := gone.device().close(); err != nil {
+		p.log.Error("closing a device", "device", gone.name, "error", err)
+	}
+}
+
+// retryInterval is how often a device that failed is tried again.
+const retryInterval = time.Second
+
+// carry runs the data path on a port for as long as the port is wanted. A device
+// that fails, because somebody deleted it, is made or opened again (L3); the
+// flows wait.
+func (p *Plane) carry(port *port) {
+	stop := p.session.stop
+	p.session.running.Go(func() {
+		for {
+			err := p.path.run(port)
+			if port.closed.Load() {
+				return
+			}
+			p.log.Error("a device is lost: trying to get it back", "device", port.name, "error", err)
+			for err = p.recover(port); err != nil; err = p.recover(port) {
+				p.log.Debug("a device is not back yet", "device", port.name, "error", err)
+				select {
+				case <-stop:
+					return
+				case <-time.After(retryInterval):
+				}
+			}
+			if port.closed.Load() {
+				return
+			}
+			p.log.Info("the device is back", "device", port.name)
+		}
+	})
+}
+
+// recover makes or opens a port's device again.
+func (p *Plane) recover(port *port) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if port.closed.Load() {
+		return nil
+	}
+	_ = port.device().close() // what is left of it
+	var err error
+	if port.nic != nil {
+		err = p.reopenNIC(port)
+	} else {
+		err = p.remakeVNIC(port)
+	}
+	if err != nil {
+		return err
+	}
+	return p.session.machine.guard(p.guards(p.devices, p.retired))
+}
+
+func (p *Plane) reopenNIC(port *port) error {
+	for _, d := range []devices{p.devices, p.retired} {
+		for _, b := range d.bridges {
+			if b.port != port {
+				continue
+			}
+			dev, err := p.session.machine.openNIC(b.spec.nic, b.spec.address.Addr())
+			if err != nil {
+				return err
+			}
+			state := dev.link()
+			b.dev, b.name, b.up = dev, b.spec.nic, state.up
+			port.setDevice(dev)
+			port.setMAC(state.mac)
+			port.mtu.Store(int32(state.mtu))
+			port.nic.claim.announce()
+			p.remind()
+			return nil
+		}
+	}
+	return errNotPlaced
+}
+
+func (p *Plane) remakeVNIC(port *port) error {
+	for name, s := range p.segments {
+		if s.port != port {
+			continue
+		}
+		dev, err := p.session.machine.makeVNIC(s.spec)
+		if err != nil {
+			return err
+		}
+		s.dev = dev
+		port.setDevice(dev)
+		_, err = dev.configure(p.cfg.settingsOf(name, p.bridges))
+		return err
+	}
+	return errNotPlaced
+}
+
+var errNotPlaced = errors.New("no configuration has the device")

@@ -1,0 +1,138 @@
+package vnicbridge
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// maintainInterval is how often the plane looks at what time asks for.
+const maintainInterval = 250 * time.Millisecond
+
+// maintain does what time and the machine ask for: idle flows end, next hops are
+// kept resolved, the pseudo addresses announced, devices followed and kept as they
+// should be.
+func (p *Plane) maintain(changes <-chan change, stop <-chan struct{}) {
+	ticker := time.NewTicker(maintainInterval)
+	defer ticker.Stop()
+	last, changed := p.now(), false
+	for {
+		select {
+		case <-stop:
+			return
+		case c := <-changes:
+			changed = true
+			p.follow(c)
+		case <-p.kick:
+			p.configureVNICs(false)
+		case <-ticker.C:
+			now := p.now()
+			p.tick(now, time.Duration(now-last))
+			last = now
+			if changed { // at most once a tick, however much the machine tells
+				changed = false
+				p.refreshSources()
+				p.configureVNICs(true)
+			}
+		}
+	}
+}
+
+func (p *Plane) tick(now int64, passed time.Duration) {
+	p.path.tick(now, passed)
+	for _, nic := range p.path.currentRules().nics {
+		nic.nic.claim.tick(now)
+		nic.nic.neighbours.tick(now)
+	}
+}
+
+// follow takes in what happened to a NIC.
+func (p *Plane) follow(c change) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range []devices{p.devices, p.retired} {
+		for name, b := range d.bridges {
+			if b.dev.index() == c.index {
+				p.nicChanged(name, b, c)
+			}
+		}
+	}
+}
+
+func (p *Plane) nicChanged(name string, b *bridge, c change) {
+	log := p.log.With("bridge", name, "nic", b.spec.nic)
+	if c.name != b.name {
+		log.Warn("the NIC was renamed: it is followed until the next reload", "to", c.name)
+		b.name = c.name
+	}
+	if c.state.up && !c.state.mac.IsZero() && c.state.mac != b.port.mac() {
+		log.Info("the NIC has another MAC", "mac", c.state.mac)
+		b.port.setMAC(c.state.mac)
+		b.port.nic.claim.announce()
+	}
+	if c.state.up != b.up {
+		log.Info("the NIC went "+upOrDown(c.state.up), "up", c.state.up)
+		if c.state.up {
+			b.port.nic.claim.announce()
+		}
+	}
+	b.up = c.state.up
+	if mtu := int32(c.state.mtu); mtu > 0 && b.port.mtu.Swap(mtu) != mtu {
+		p.remind()
+	}
+}
+
+func upOrDown(up bool) string {
+	if up {
+		return "up"
+	}
+	return "down"
+}
+
+// neighbourLearned is called when a next hop's MAC is new: the segments' aliases
+// follow the gateway's.
+func (p *Plane) neighbourLearned(ip netip.Addr, mac MAC) {
+	p.log.Debug("resolved", "address", ip, "mac", mac)
+	p.remind()
+}
+
+// remind lets maintain configure the VNICs soon.
+func (p *Plane) remind() {
+	select {
+	case p.kick <- struct{}{}:
+	default: // it is due already
+	}
+}
+
+// configureVNICs keeps the VNICs as the configuration in force wants them. If
+// nothing of ours asked for it, what differs was changed by somebody else.
+func (p *Plane) configureVNICs(repair bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, s := range p.segments {
+		changed, err := s.dev.configure(p.cfg.settingsOf(name, p.bridges))
+		switch {
+		case err != nil:
+			p.log.Error("keeping a VNIC as it should be", "segment", name, "error", err)
+		case repair && len(changed) > 0:
+			p.log.Warn("a VNIC was changed from outside: put back", "segment", name, "device", s.spec.iface, "changed", strings.Join(changed, ", "))
+		}
+	}
+}
+
+// refreshSources compiles again which sources nobody outside can have.
+func (p *Plane) refreshSources() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cfg == nil {
+		return
+	}
+	impossible, err := p.impossibleSources(p.cfg)
+	if err != nil {
+		p.log.Error("reading the host's addresses", "error", err)
+		return
+	}
+	rules := *p.path.currentRules()
+	rules.impossible = impossible
+	p.path.setRules(&rules)
+}

@@ -1,0 +1,178 @@
+package vnicbridge
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// vnicSetup keeps a VNIC's device as it should be: name, MAC, MTU, sysctls,
+// address, routes, rule and neighbours. Every step looks first and changes only
+// what differs, so that the same code sets a new device up and puts back what
+// somebody else has changed.
+type vnicSetup struct {
+	ns      *namespace
+	spec    vnicSpec
+	ifindex int
+}
+
+// find learns which device it is, by its name.
+func (v *vnicSetup) find() error {
+	link, err := v.ns.netlink.LinkByName(v.spec.iface)
+	if err != nil {
+		return fmt.Errorf("finding the device: %w", err)
+	}
+	v.ifindex = link.Attrs().Index
+	return nil
+}
+
+func (v *vnicSetup) index() int { return v.ifindex }
+
+// configure makes the device as it should be, and tells what differed.
+func (v *vnicSetup) configure(want vnicSettings) (changed []string, err error) {
+	// The MAC comes early: to change it flushes even permanent neighbours.
+	steps := []struct {
+		name   string
+		ensure func(vnicSettings) (bool, error)
+	}{
+		{"name", v.ensureName}, {"MAC", v.ensureMAC}, {"MTU", v.ensureMTU}, {"sysctls", v.ensureSysctls},
+		{"state", v.ensureUp}, {"address", v.ensureAddress}, {"routes", v.ensureRoutes},
+		{"rule", v.ensureRule}, {"neighbours", v.ensureNeighbours},
+	}
+	for _, step := range steps {
+		differed, err := step.ensure(want)
+		if err != nil {
+			return changed, fmt.Errorf("VNIC %s: setting its %s: %w", v.spec.iface, step.name, err)
+		}
+		if differed {
+			changed = append(changed, step.name)
+		}
+	}
+	return changed, nil
+}
+
+func (v *vnicSetup) link() (netlink.Link, error) { return v.ns.netlink.LinkByIndex(v.ifindex) }
+
+func (v *vnicSetup) ensureName(vnicSettings) (bool, error) {
+	link, err := v.link()
+	if err != nil || link.Attrs().Name == v.spec.iface {
+		return false, err
+	}
+	if err := v.ns.netlink.LinkSetDown(link); err != nil {
+		return false, err
+	}
+	return true, v.ns.netlink.LinkSetName(link, v.spec.iface)
+}
+
+func (v *vnicSetup) ensureMAC(vnicSettings) (bool, error) {
+	link, err := v.link()
+	if err != nil || slices.Equal(link.Attrs().HardwareAddr, v.spec.mac[:]) {
+		return false, err
+	}
+	return true, v.ns.netlink.LinkSetHardwareAddr(link, net.HardwareAddr(v.spec.mac[:]))
+}
+
+func (v *vnicSetup) ensureMTU(want vnicSettings) (bool, error) {
+	link, err := v.link()
+	if err != nil || link.Attrs().MTU == want.mtu {
+		return false, err
+	}
+	return true, v.ns.netlink.LinkSetMTU(link, want.mtu)
+}
+
+func (v *vnicSetup) ensureSysctls(vnicSettings) (changed bool, err error) {
+	err = v.ns.do(func() (err error) {
+		changed, err = setSysctls(v.spec.iface)
+		return err
+	})
+	return changed, err
+}
+
+func (v *vnicSetup) ensureUp(vnicSettings) (bool, error) {
+	link, err := v.link()
+	if err != nil || link.Attrs().Flags&net.FlagUp != 0 {
+		return false, err
+	}
+	return true, v.ns.netlink.LinkSetUp(link)
+}
+
+func (v *vnicSetup) ensureAddress(vnicSettings) (bool, error) {
+	link, err := v.link()
+	if err != nil {
+		return false, err
+	}
+	want := ipNet(v.spec.address)
+	addrs, err := retryDump(func() ([]netlink.Addr, error) { return v.ns.netlink.AddrList(link, netlink.FAMILY_V4) })
+	if err != nil || slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.IPNet.String() == want.String() }) {
+		return false, err
+	}
+	return true, v.ns.netlink.AddrAdd(link, &netlink.Addr{IPNet: want})
+}
+
+// ensureRoutes keeps the two routes of the paper's Fig-4: the segment's network
+// by way of the VNIC's own address, and on the link. The kernel makes the latter
+// with the address; ours is put before it, as `route add -net … gw …` does.
+func (v *vnicSetup) ensureRoutes(vnicSettings) (bool, error) {
+	subnet := ipNet(v.spec.address.Masked())
+	filter := &netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Table: unix.RT_TABLE_MAIN}
+	list := func() ([]netlink.Route, error) {
+		return v.ns.netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
+	}
+	routes, err := retryDump(list)
+	if err != nil {
+		return false, err
+	}
+	own := net.IP(v.spec.address.Addr().AsSlice())
+	if len(routes) == 2 && routes[0].Gw.Equal(own) && routes[1].Gw == nil {
+		return false, nil
+	}
+	for i := range routes {
+		if err := v.ns.netlink.RouteDel(&routes[i]); err != nil {
+			return false, err
+		}
+	}
+	onLink := &netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Src: own, Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_KERNEL}
+	if err := v.ns.netlink.RouteAdd(onLink); err != nil {
+		return false, err
+	}
+	return true, v.ns.netlink.RouteAddEcmp(&netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Gw: own})
+}
+
+// ensureNeighbours makes each alias resolve to its MAC, for good. Aliases that are
+// no longer named keep theirs: flows may still use them.
+func (v *vnicSetup) ensureNeighbours(want vnicSettings) (changed bool, err error) {
+	known, err := retryDump(func() ([]netlink.Neigh, error) {
+		return v.ns.netlink.NeighList(v.ifindex, netlink.FAMILY_V4)
+	})
+	if err != nil {
+		return false, err
+	}
+	has := make(map[netip.Addr]MAC)
+	for _, n := range known {
+		if ip, ok := netip.AddrFromSlice(n.IP); ok && n.State == netlink.NUD_PERMANENT && len(n.HardwareAddr) == len(MAC{}) {
+			has[ip.Unmap()] = MAC(n.HardwareAddr)
+		}
+	}
+	for alias, mac := range want.neighbours {
+		if has[alias] == mac {
+			continue
+		}
+		changed = true
+		err := v.ns.netlink.NeighSet(&netlink.Neigh{
+			LinkIndex: v.ifindex, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
+			IP: alias.AsSlice(), HardwareAddr: net.HardwareAddr(mac[:]),
+		})
+		if err != nil {
+			return changed, fmt.Errorf("%s: %w", alias, err)
+		}
+	}
+	return changed, nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
