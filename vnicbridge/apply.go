@@ -246,8 +246,7 @@ func (p *Plane) guards(all ...devices) guardSpec {
 			g.vnics = append(g.vnics, guardedVNIC{s.dev.index(), s.spec.address.Masked()})
 		}
 		for _, name := range sortedKeys(d.bridges) {
-			b := d.bridges[name]
-			g.nics = append(g.nics, guardedNIC{b.dev.index(), b.spec.address.Addr()})
+			g.pseudo = append(g.pseudo, d.bridges[name].spec.address.Addr())
 		}
 	}
 	return g

@@ -111,7 +111,7 @@ func (m *linuxMachine) checkAddresses(cfg *Config, own map[string]bool) error {
 		}
 		for _, name := range sortedKeys(cfg.Segments) {
 			if cfg.Segments[name].subnet().Overlaps(h.prefix.Masked()) {
-				return &ConfigError{"segment", name, fmt.Errorf("address %s overlaps %s, which this host has on %s", cfg.Segments[name].Addresses[0], h.prefix, h.device)}
+				return &ConfigError{"segment", name, fmt.Errorf("address %s overlaps %s, which this host has on %s: choose another network for the segment", cfg.Segments[name].Addresses[0], h.prefix, h.device)}
 			}
 		}
 		for _, name := range sortedKeys(cfg.Bridges) {

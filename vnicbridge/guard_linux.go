@@ -112,14 +112,15 @@ func (g *guardTable) guardARP(spec guardSpec) {
 	for _, v := range spec.vnics {
 		g.drop(chain, matchPrefix(targetOffset, v.subnet))
 	}
-	for _, n := range spec.nics {
-		g.drop(chain, matchPrefix(targetOffset, netip.PrefixFrom(n.pseudo, n.pseudo.BitLen())))
+	for _, p := range spec.pseudo {
+		g.drop(chain, matchPrefix(targetOffset, netip.PrefixFrom(p, p.BitLen())))
 	}
 }
 
 // guardIP lets packets for a segment's network in by its own VNIC and from the
 // host itself only, and packets for a pseudo address by no way but the bridge's
-// socket, which has seen them before this.
+// socket, which has seen them before this: by another interface the host would
+// forward them, or say that it cannot.
 func (g *guardTable) guardIP(spec guardSpec) {
 	chain := g.conn.AddChain(&nftables.Chain{
 		Name: "prerouting", Table: g.ip, Type: nftables.ChainTypeFilter,
@@ -129,8 +130,8 @@ func (g *guardTable) guardIP(spec guardSpec) {
 	for _, v := range spec.vnics {
 		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchInput(expr.CmpOpNeq, v.index), matchInput(expr.CmpOpNeq, loopbackIndex))
 	}
-	for _, n := range spec.nics {
-		g.drop(chain, matchPrefix(destinationOffset, netip.PrefixFrom(n.pseudo, n.pseudo.BitLen())), matchInput(expr.CmpOpEq, n.index))
+	for _, p := range spec.pseudo {
+		g.drop(chain, matchPrefix(destinationOffset, netip.PrefixFrom(p, p.BitLen())))
 	}
 }
 

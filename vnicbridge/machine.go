@@ -81,13 +81,8 @@ type change struct {
 
 // guardSpec is what the host's kernel must not act on.
 type guardSpec struct {
-	nics  []guardedNIC
-	vnics []guardedVNIC
-}
-
-type guardedNIC struct {
-	index  int
-	pseudo netip.Addr
+	pseudo []netip.Addr
+	vnics  []guardedVNIC
 }
 
 type guardedVNIC struct {
