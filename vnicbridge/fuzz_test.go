@@ -37,7 +37,7 @@ func FuzzFrame(f *testing.F) {
 }
 
 func newFuzzRig(f *testing.F) *rig {
-	m := &memoryMachine{devices: make(map[string]*memoryDevice), events: make(chan change)}
+	m := &memoryMachine{devices: make(map[string]*memoryDevice), hints: make(chan struct{}, 1)}
 	r := &rig{machine: m, plane: New(Options{machine: func() (machine, error) { return m, nil }})}
 	cfg := paperConfig()
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}

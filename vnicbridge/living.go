@@ -57,7 +57,11 @@ func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	state := dev.link()
+	state, err := dev.link()
+	if err != nil {
+		_ = dev.close()
+		return nil, err
+	}
 	port := p.newPort(spec.nic, dev, state.mac)
 	port.mtu.Store(int32(state.mtu))
 	p.attachNIC(port, spec)
@@ -164,7 +168,11 @@ func (p *Plane) reopenNIC(port *port) error {
 			if err != nil {
 				return err
 			}
-			state := dev.link()
+			state, err := dev.link()
+			if err != nil {
+				_ = dev.close()
+				return err
+			}
 			b.dev, b.name, b.up = dev, b.spec.nic, state.up
 			port.setDevice(dev)
 			port.setMAC(state.mac)

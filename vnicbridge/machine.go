@@ -19,17 +19,16 @@ type machine interface {
 	// hostPrefixes are the addresses that the host has by itself, the VNICs'
 	// excepted, with their networks.
 	hostPrefixes() ([]hostPrefix, error)
-	// changes tells of NICs that change and of host addresses that come and go,
-	// until the machine is closed.
-	changes() <-chan change
+	// changes hints that devices, addresses, routes or neighbours may have changed.
+	changes() <-chan struct{}
 	close() error
 }
 
 // nicDevice is an open NIC.
 type nicDevice interface {
 	device
-	// link is the state of the NIC when it was opened.
-	link() linkState
+	// link is the state of the NIC now.
+	link() (linkState, error)
 	index() int
 }
 
@@ -60,23 +59,16 @@ type vnicSpec struct {
 
 // linkState is what matters of a NIC's state.
 type linkState struct {
-	up  bool // up, and with a carrier
-	mac MAC
-	mtu int
+	name string // it can be changed
+	up   bool   // up, and with a carrier
+	mac  MAC
+	mtu  int
 }
 
 // hostPrefix is an address of the host, on one of its own devices.
 type hostPrefix struct {
 	device string
 	prefix netip.Prefix
-}
-
-// change is news from the machine: of a device, or (index 0) of addresses, routes
-// and neighbours.
-type change struct {
-	index int
-	name  string
-	state linkState
 }
 
 // guardSpec is what the host's kernel must not act on.

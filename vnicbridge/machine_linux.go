@@ -13,11 +13,11 @@ import (
 
 // linuxMachine is the Linux that the process runs on.
 type linuxMachine struct {
-	ns     *namespace
-	wall   *guardTable
-	own    sync.Map // the indexes of the VNICs that we made
-	events chan change
-	done   chan struct{}
+	ns    *namespace
+	wall  *guardTable
+	own   sync.Map // the indexes of the VNICs that we made
+	hints chan struct{}
+	done  chan struct{}
 }
 
 func newMachine() (machine, error) {
@@ -28,7 +28,7 @@ func newMachine() (machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &linuxMachine{ns: ns, events: make(chan change, 64), done: make(chan struct{})}
+	m := &linuxMachine{ns: ns, hints: make(chan struct{}, 1), done: make(chan struct{})}
 	err = removeStaleRules(ns)
 	if err == nil {
 		err = m.watch()
@@ -59,68 +59,11 @@ func (m *linuxMachine) guard(g guardSpec) (err error) {
 	return m.wall.replace(g)
 }
 
-func (m *linuxMachine) changes() <-chan change { return m.events }
-
-// watch turns the kernel's messages into changes.
-func (m *linuxMachine) watch() error {
-	links := make(chan netlink.LinkUpdate, 64)
-	if err := netlink.LinkSubscribeWithOptions(links, m.done, netlink.LinkSubscribeOptions{Namespace: &m.ns.handle}); err != nil {
-		return fmt.Errorf("watching the devices: %w", err)
-	}
-	addrs := make(chan netlink.AddrUpdate, 64)
-	if err := netlink.AddrSubscribeWithOptions(addrs, m.done, netlink.AddrSubscribeOptions{Namespace: &m.ns.handle}); err != nil {
-		return fmt.Errorf("watching the addresses: %w", err)
-	}
-	routes := make(chan netlink.RouteUpdate, 64)
-	if err := netlink.RouteSubscribeWithOptions(routes, m.done, netlink.RouteSubscribeOptions{Namespace: &m.ns.handle}); err != nil {
-		return fmt.Errorf("watching the routes: %w", err)
-	}
-	neighbours := make(chan netlink.NeighUpdate, 64)
-	if err := netlink.NeighSubscribeWithOptions(neighbours, m.done, netlink.NeighSubscribeOptions{Namespace: &m.ns.handle}); err != nil {
-		return fmt.Errorf("watching the neighbours: %w", err)
-	}
-	go func() {
-		for {
-			var c change
-			select {
-			case u, ok := <-links:
-				if !ok {
-					return
-				}
-				c = change{index: u.Attrs().Index, name: u.Attrs().Name, state: stateOf(u.Link)}
-				c.state.up = c.state.up && u.Header.Type != unix.RTM_DELLINK
-			case _, ok := <-addrs:
-				if !ok {
-					return
-				}
-			case u, ok := <-routes:
-				if !ok {
-					return
-				}
-				if _, own := m.own.Load(u.LinkIndex); !own {
-					continue
-				}
-			case u, ok := <-neighbours:
-				if !ok {
-					return
-				}
-				if _, own := m.own.Load(u.LinkIndex); !own {
-					continue
-				}
-			}
-			select {
-			case m.events <- c:
-			case <-m.done:
-				return
-			}
-		}
-	}()
-	return nil
-}
+func (m *linuxMachine) changes() <-chan struct{} { return m.hints }
 
 func stateOf(link netlink.Link) linkState {
 	a := link.Attrs()
-	state := linkState{up: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_LOWER_UP != 0, mtu: a.MTU}
+	state := linkState{name: a.Name, up: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_LOWER_UP != 0, mtu: a.MTU}
 	if len(a.HardwareAddr) == len(MAC{}) {
 		state.mac = MAC(a.HardwareAddr)
 	}

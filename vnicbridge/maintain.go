@@ -12,7 +12,7 @@ const maintainInterval = 250 * time.Millisecond
 // maintain does what time and the machine ask for: idle flows end, next hops are
 // kept resolved, the pseudo addresses announced, devices followed and kept as they
 // should be.
-func (p *Plane) maintain(changes <-chan change, stop <-chan struct{}) {
+func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 	ticker := time.NewTicker(maintainInterval)
 	defer ticker.Stop()
 	last, changed := p.now(), false
@@ -20,9 +20,8 @@ func (p *Plane) maintain(changes <-chan change, stop <-chan struct{}) {
 		select {
 		case <-stop:
 			return
-		case c := <-changes:
+		case <-changes:
 			changed = true
-			p.follow(c)
 		case <-p.kick:
 			p.configureVNICs(false)
 		case <-ticker.C:
@@ -31,6 +30,7 @@ func (p *Plane) maintain(changes <-chan change, stop <-chan struct{}) {
 			last = now
 			if changed { // at most once a tick, however much the machine tells
 				changed = false
+				p.followNICs()
 				p.refreshSources()
 				p.configureVNICs(true)
 			}
@@ -46,38 +46,39 @@ func (p *Plane) tick(now int64, passed time.Duration) {
 	}
 }
 
-// follow takes in what happened to a NIC.
-func (p *Plane) follow(c change) {
+// followNICs takes in what happened to the NICs. One that is gone is left to
+// recover.
+func (p *Plane) followNICs() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, d := range []devices{p.devices, p.retired} {
 		for name, b := range d.bridges {
-			if b.dev.index() == c.index {
-				p.nicChanged(name, b, c)
+			if state, err := b.dev.link(); err == nil {
+				p.followNIC(name, b, state)
 			}
 		}
 	}
 }
 
-func (p *Plane) nicChanged(name string, b *bridge, c change) {
+func (p *Plane) followNIC(name string, b *bridge, state linkState) {
 	log := p.log.With("bridge", name, "nic", b.spec.nic)
-	if c.name != b.name {
-		log.Warn("the NIC was renamed: it is followed until the next reload", "to", c.name)
-		b.name = c.name
+	if state.name != b.name {
+		log.Warn("the NIC was renamed: it is followed until the next reload", "to", state.name)
+		b.name = state.name
 	}
-	if c.state.up && !c.state.mac.IsZero() && c.state.mac != b.port.mac() {
-		log.Info("the NIC has another MAC", "mac", c.state.mac)
-		b.port.setMAC(c.state.mac)
+	if state.up && !state.mac.IsZero() && state.mac != b.port.mac() {
+		log.Info("the NIC has another MAC", "mac", state.mac)
+		b.port.setMAC(state.mac)
 		b.port.nic.claim.announce()
 	}
-	if c.state.up != b.up {
-		log.Info("the NIC went "+upOrDown(c.state.up), "up", c.state.up)
-		if c.state.up {
+	if state.up != b.up {
+		log.Info("the NIC went "+upOrDown(state.up), "up", state.up)
+		if state.up {
 			b.port.nic.claim.announce()
 		}
 	}
-	b.up = c.state.up
-	if mtu := int32(c.state.mtu); mtu > 0 && b.port.mtu.Swap(mtu) != mtu {
+	b.up = state.up
+	if mtu := int32(state.mtu); mtu > 0 && b.port.mtu.Swap(mtu) != mtu {
 		p.remind()
 	}
 }

@@ -27,7 +27,6 @@ type packetSocket struct {
 	ns      *namespace
 	nic     string
 	ifindex int
-	state   linkState
 	input   *messages
 }
 
@@ -36,7 +35,7 @@ func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error
 	if err != nil {
 		return nil, fmt.Errorf("nic %s: %w", name, err)
 	}
-	s := &packetSocket{ns: m.ns, nic: name, ifindex: link.Attrs().Index, state: stateOf(link), input: newMessages()}
+	s := &packetSocket{ns: m.ns, nic: name, ifindex: link.Attrs().Index, input: newMessages()}
 	if err := s.open(pseudo); err != nil {
 		return nil, fmt.Errorf("nic %s: %w", name, err)
 	}
@@ -110,7 +109,13 @@ func pseudoAddressFilter(pseudo netip.Addr) ([]bpf.RawInstruction, error) {
 	})
 }
 
-func (s *packetSocket) link() linkState { return s.state }
+func (s *packetSocket) link() (linkState, error) {
+	link, err := s.ns.netlink.LinkByIndex(s.ifindex)
+	if err != nil {
+		return linkState{}, fmt.Errorf("nic %s: %w", s.nic, err)
+	}
+	return stateOf(link), nil
+}
 
 func (s *packetSocket) index() int { return s.ifindex }
 

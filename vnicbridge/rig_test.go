@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -94,7 +95,7 @@ func newRig(t *testing.T, cfg *Config) *rig {
 }
 
 func newEmptyRig(t *testing.T) *rig {
-	m := &memoryMachine{devices: make(map[string]*memoryDevice), events: make(chan change)}
+	m := &memoryMachine{devices: make(map[string]*memoryDevice), hints: make(chan struct{}, 1)}
 	r := &rig{t: t, machine: m}
 	r.plane = New(Options{
 		Log:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
@@ -135,8 +136,13 @@ func (r *rig) got(device string) [][]byte { return r.machine.devices[device].tak
 
 // nicChanges tells the plane that the NIC is in another state.
 func (r *rig) nicChanges(state linkState) {
-	r.machine.events <- change{index: r.machine.device("nic0").number, name: "nic0", state: state}
-	synctest.Wait()
+	d := r.machine.device("nic0")
+	state.name = "nic0"
+	d.mu.Lock()
+	d.state = state
+	d.mu.Unlock()
+	r.machine.hints <- struct{}{}
+	time.Sleep(2 * maintainInterval)
 }
 
 // one takes the one frame that was sent by a device.
@@ -179,7 +185,7 @@ type memoryMachine struct {
 	mu       sync.Mutex
 	devices  map[string]*memoryDevice
 	guards   []guardSpec
-	events   chan change
+	hints    chan struct{}
 	prefixes []hostPrefix
 	fail     string // the device that cannot be made
 }
@@ -203,7 +209,7 @@ func (m *memoryMachine) add(name string, mac MAC) (*memoryDevice, error) {
 		return nil, errInjected
 	}
 	d := &memoryDevice{
-		state: linkState{up: true, mac: mac, mtu: 1500},
+		state: linkState{name: name, up: true, mac: mac, mtu: 1500},
 		in:    make(chan frame), gone: make(chan struct{}), number: len(m.devices) + 1,
 	}
 	if old := m.devices[name]; old != nil {
@@ -223,7 +229,7 @@ func (m *memoryMachine) guard(g guardSpec) error { m.guards = append(m.guards, g
 
 func (m *memoryMachine) hostPrefixes() ([]hostPrefix, error) { return m.prefixes, nil }
 
-func (m *memoryMachine) changes() <-chan change { return m.events }
+func (m *memoryMachine) changes() <-chan struct{} { return m.hints }
 
 func (m *memoryMachine) close() error { return nil }
 
@@ -271,7 +277,11 @@ func (d *memoryDevice) close() error {
 	return nil
 }
 
-func (d *memoryDevice) link() linkState { return d.state }
+func (d *memoryDevice) link() (linkState, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state, nil
+}
 
 func (d *memoryDevice) index() int { return d.number }
 

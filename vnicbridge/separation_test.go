@@ -54,7 +54,7 @@ func TestWhatEntersFromTheNIC(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 				r.machine.prefixes = []hostPrefix{{"eth9", netip.MustParsePrefix("10.9.8.7/24")}}
-				r.machine.events <- change{}
+				r.machine.hints <- struct{}{}
 				time.Sleep(2 * maintainInterval)
 				r.got("nic0") // ARP
 				r.put("nic0", tc.frame)

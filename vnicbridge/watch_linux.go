@@ -1,0 +1,100 @@
+package vnicbridge
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+// watchBuffer holds what the kernel tells while nobody listens: making a segment
+// with a large pool of aliases tells a lot at once.
+const watchBuffer = 1 << 20
+
+// resubscribeInterval is how soon the watch begins again after the kernel had
+// more to tell than there was room for.
+const resubscribeInterval = 100 * time.Millisecond
+
+// watch hints at changes until the machine is closed. The first subscription is
+// made at once, so that nothing is missed from now on.
+func (m *linuxMachine) watch() error {
+	ended, err := m.subscribe()
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			select {
+			case <-m.done:
+				return
+			case <-ended:
+			}
+			m.hint() // something may have been missed
+			select {
+			case <-m.done:
+				return
+			case <-time.After(resubscribeInterval):
+			}
+			if again, err := m.subscribe(); err == nil {
+				ended = again
+			}
+		}
+	}()
+	return nil
+}
+
+// hint says that something has changed, without saying what: who listens looks
+// at everything anyway, and so nothing is lost when hints fall together.
+func (m *linuxMachine) hint() {
+	select {
+	case m.hints <- struct{}{}:
+	default:
+	}
+}
+
+// subscribe hints at each message about links, addresses, and routes and
+// neighbours of our VNICs. ended is closed when the kernel stops telling.
+func (m *linuxMachine) subscribe() (ended <-chan struct{}, err error) {
+	stop, over := make(chan struct{}), make(chan struct{})
+	links, addrs := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate)
+	routes, neighbours := make(chan netlink.RouteUpdate), make(chan netlink.NeighUpdate)
+	ns := &m.ns.handle
+	err = netlink.LinkSubscribeWithOptions(links, stop, netlink.LinkSubscribeOptions{Namespace: ns, ReceiveBufferSize: watchBuffer})
+	if err == nil {
+		err = netlink.AddrSubscribeWithOptions(addrs, stop, netlink.AddrSubscribeOptions{Namespace: ns, ReceiveBufferSize: watchBuffer})
+	}
+	if err == nil {
+		err = netlink.RouteSubscribeWithOptions(routes, stop, netlink.RouteSubscribeOptions{Namespace: ns, ReceiveBufferSize: watchBuffer})
+	}
+	if err == nil {
+		err = netlink.NeighSubscribeWithOptions(neighbours, stop, netlink.NeighSubscribeOptions{Namespace: ns, ReceiveBufferSize: watchBuffer})
+	}
+	if err != nil {
+		close(stop)
+		return nil, fmt.Errorf("watching devices, addresses, routes and neighbours: %w", err)
+	}
+	go func() {
+		defer close(over)
+		defer close(stop)
+		for ok, ours := true, true; ok; {
+			var r netlink.RouteUpdate
+			var n netlink.NeighUpdate
+			select {
+			case <-m.done:
+				return
+			case _, ok = <-links:
+				ours = true
+			case _, ok = <-addrs:
+				ours = true
+			case r, ok = <-routes:
+				_, ours = m.own.Load(r.LinkIndex)
+			case n, ok = <-neighbours:
+				_, ours = m.own.Load(n.LinkIndex)
+			}
+			if ok && ours {
+				m.hint()
+			}
+		}
+	}()
+	return over, nil
+}
