@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -80,9 +81,10 @@ func (c caddyfile) String() string {
 // scene is the paper's network, with or without Caddy on the server.
 type scene struct {
 	*integration.PaperNetwork
-	t     *testing.T
-	dir   string // of the Caddyfile, the log and Caddy's own files
-	caddy *integration.Caddy
+	t      *testing.T
+	dir    string // of the Caddyfile, the logs and Caddy's own files
+	caddy  *integration.Caddy
+	starts int
 }
 
 // newScene builds the network for one test.
@@ -100,9 +102,28 @@ func newScene(t *testing.T, opts integration.PaperOptions) *scene {
 		if err := network.Close(); err != nil {
 			t.Error(err)
 		}
+		s.wantNoRace()
 	})
 	return s
 }
+
+// wantNoRace looks for what the race detector has found in Caddy: it reports
+// there, and does not fail this process.
+func (s *scene) wantNoRace() {
+	s.t.Helper()
+	for i := range s.starts {
+		log, err := os.ReadFile(s.log(i + 1))
+		if err != nil {
+			s.t.Error(err)
+		}
+		if _, report, found := bytes.Cut(log, []byte("WARNING: DATA RACE")); found {
+			s.t.Errorf("a data race in Caddy:%s", report)
+		}
+	}
+}
+
+// log is the log of the n-th start.
+func (s *scene) log(n int) string { return filepath.Join(s.dir, fmt.Sprintf("caddy-%d.log", n)) }
 
 // start starts Caddy on the server.
 func (s *scene) start(config caddyfile) {
@@ -115,8 +136,9 @@ func (s *scene) start(config caddyfile) {
 // tryStart starts Caddy where that may fail; the error has the end of its log.
 func (s *scene) tryStart(config string) error {
 	s.t.Helper()
+	s.starts++
 	caddy, err := s.Server.StartCaddy(s.t.Context(), integration.CaddyOptions{
-		Config: s.write("Caddyfile", config), Log: filepath.Join(s.dir, "caddy.log"), State: s.dir, Env: []string{asCaddy},
+		Config: s.write("Caddyfile", config), Log: s.log(s.starts), State: s.dir, Env: []string{asCaddy},
 	})
 	if err == nil {
 		s.caddy = caddy

@@ -75,7 +75,7 @@ func (s *scene) snapshot() map[string]string {
 	s.t.Helper()
 	shots := make(map[string]string)
 	for _, command := range []string{
-		"ip -o link", "ip -o address", "ip rule", "ip route show table all", "ip neighbour", "nft list ruleset", "sysctl -a --pattern ^net[.]",
+		"ip -o link", "ip -o address", "ip rule", "ip route show table all", "ip neighbour", "nft -s list ruleset", "sysctl -a --pattern ^net[.]",
 	} {
 		words := strings.Fields(command)
 		shots[command] = s.run(s.Server, words[0], words[1:]...)
@@ -101,7 +101,7 @@ func (s *scene) wantSame(when string, before map[string]string) {
 func (s *scene) wantChanged(before map[string]string) {
 	s.t.Helper()
 	now := s.snapshot()
-	for _, command := range []string{"ip -o link", "ip -o address", "ip route show table all", "ip neighbour", "nft list ruleset"} {
+	for _, command := range []string{"ip -o link", "ip -o address", "ip route show table all", "ip neighbour", "nft -s list ruleset"} {
 		if now[command] == before[command] {
 			s.t.Errorf("%s shows nothing of a running bridge:\n%s", command, now[command])
 		}
