@@ -13,6 +13,8 @@ type flowTable struct {
 	byKey map[flowKey]*flow
 	rings [flowClasses]flowRing
 	max   int
+
+	quarantine quarantine
 }
 
 func newFlowTable(max int) *flowTable {
@@ -40,12 +42,13 @@ func (t *flowTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropReas
 	if other := t.byKey[orig]; other != nil {
 		return other, keep
 	}
-	if !t.makeRoom() {
+	now := f.lastSeen.Load()
+	if !t.makeRoom(now) {
 		return nil, dropTableFull
 	}
 	for f.reply = range candidates {
 		reply := flowKey{f.reply, f.out.index}
-		if t.byKey[reply] == nil {
+		if t.byKey[reply] == nil && !t.quarantine.holds(reply, f.orig.src, now) {
 			t.byKey[orig], t.byKey[reply] = f, f
 			t.rings[f.ring].push(f)
 			f.in.flows.Add(1)
@@ -62,12 +65,13 @@ func (t *flowTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropReas
 // Established flows are never evicted (L1).
 var evictionOrder = [...]flowClass{classHalfOpen, classClosing, classICMP, classUDP}
 
-func (t *flowTable) makeRoom() bool {
+func (t *flowTable) makeRoom(now int64) bool {
 	if t.size() < t.max {
 		return true
 	}
 	for _, class := range evictionOrder {
 		if victim := t.rings[class].idlest(); victim != nil {
+			t.quarantine.add(victim, now)
 			t.removeLocked(victim)
 			return true
 		}
@@ -90,10 +94,12 @@ func (t *flowTable) setLimit(max int) {
 	t.max = max
 }
 
-// remove ends a flow. Ending one twice is harmless.
-func (t *flowTable) remove(f *flow) {
+// remove ends a flow whose ends may go on to remember it. Ending one twice is
+// harmless.
+func (t *flowTable) remove(f *flow, now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.quarantine.add(f, now)
 	t.removeLocked(f)
 }
 
@@ -145,6 +151,7 @@ func (t *flowTable) reclassify(f *flow) {
 func (t *flowTable) sweep(now int64, passed time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.quarantine.sweep(now)
 	for class := range t.rings {
 		ring := &t.rings[class]
 		for n := sweepPace(flowClass(class), ring.size, passed); n > 0 && ring.hand != nil; n-- {

@@ -152,7 +152,7 @@ func (fw *forwarder) carry(a *arrival) dropReason {
 func (fw *forwarder) flowOf(a *arrival) (fl *flow, dir direction, verdict dropReason) {
 	fl, dir = fw.flows.lookup(flowKey{a.tuple, a.in.index})
 	if fl != nil && fl.reopens(&a.packet) {
-		fw.flows.remove(fl)
+		fw.flows.remove(fl, a.now)
 		fl = nil
 	}
 	if fl == nil {

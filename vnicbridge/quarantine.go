@@ -1,0 +1,63 @@
+package vnicbridge
+
+import "time"
+
+// timeWait is how long a server may keep the state of a connection that is over
+// (TCP_TIMEWAIT_LEN in include/net/tcp.h). Another client with the same tuple
+// would meet it, and stall on the first one's timestamps.
+const timeWait = 60 * time.Second
+
+// maxQuarantined bounds the memory of a quarantine. Beyond it the oldest are let
+// go early.
+const maxQuarantined = 1 << 16
+
+// quarantine keeps reply tuples of connections that ended from other clients for
+// as long as a server may remember them (A5).
+type quarantine struct {
+	tuples map[flowKey]quarantined
+	queue  []flowKey // in the order of their end, the first to be let go first
+}
+
+type quarantined struct {
+	client addr
+	until  int64
+}
+
+// add puts a flow's reply tuple in quarantine, if a server may remember it: the
+// flow has been answered, and not long ago.
+func (q *quarantine) add(f *flow, now int64) {
+	f.mu.Lock()
+	answered := f.orig.proto == TCP && f.tcp.accepted
+	f.mu.Unlock()
+	until := f.lastSeen.Load() + int64(timeWait)
+	if !answered || until <= now {
+		return
+	}
+	if q.tuples == nil {
+		q.tuples = make(map[flowKey]quarantined)
+	}
+	if len(q.queue) >= maxQuarantined {
+		q.pop()
+	}
+	_, key := f.keys()
+	q.tuples[key] = quarantined{f.orig.src, until}
+	q.queue = append(q.queue, key)
+}
+
+// holds tells whether a tuple is kept from a client.
+func (q *quarantine) holds(key flowKey, client addr, now int64) bool {
+	t, ok := q.tuples[key]
+	return ok && t.client != client && now < t.until
+}
+
+// sweep lets go of what no server remembers any more.
+func (q *quarantine) sweep(now int64) {
+	for len(q.queue) > 0 && q.tuples[q.queue[0]].until <= now {
+		q.pop()
+	}
+}
+
+func (q *quarantine) pop() {
+	delete(q.tuples, q.queue[0])
+	q.queue = q.queue[1:]
+}
