@@ -4,7 +4,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strconv"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -72,7 +71,7 @@ func (p *parser) vnic(d *caddyfile.Dispenser) error {
 		"segment":   {parse: p.segment, repeatable: true},
 		"bridge":    {parse: p.bridge, repeatable: true},
 		"datapath":  {parse: word(&p.config.Datapath)},
-		"max_flows": {parse: p.maxFlows},
+		"max_flows": {parse: number(&p.config.MaxFlows, "a number of flows, as in 1048576")},
 	})
 	if err != nil {
 		return err
@@ -104,19 +103,6 @@ func (p *parser) validate(start caddyfile.Token) error {
 		}
 	}
 	return errAt(at, err)
-}
-
-func (p *parser) maxFlows(d *caddyfile.Dispenser) error {
-	var text string
-	if !d.AllArgs(&text) {
-		return d.ArgErr()
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		return d.Errf("max_flows %s: want a number of flows, as in 1048576", text)
-	}
-	p.config.MaxFlows = n
-	return nil
 }
 
 // define notes where a part is defined and returns its name.

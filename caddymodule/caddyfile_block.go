@@ -1,8 +1,10 @@
 package caddymodule
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -57,6 +59,20 @@ func value[T any](target *T, parse func(string) (T, error)) func(*caddyfile.Disp
 		}
 		*target = v
 		return nil
+	}
+}
+
+// number parses an option whose one argument is 1 or more; want says what it is.
+func number(target *int, want string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		return value(target, func(text string) (int, error) {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 {
+				return 0, fmt.Errorf("%s %s: want %s", name, text, want)
+			}
+			return n, nil
+		})(d)
 	}
 }
 

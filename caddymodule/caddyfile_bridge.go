@@ -16,7 +16,7 @@ import (
 //	    address <address>/<bits>
 //	    gateway <address>
 //	    steer <segment> <matcher> <values…>…
-//	    lb_policy first|round_robin <segments…>
+//	    lb_policy <policy> <segments…>
 //	    on_no_segment reject|drop
 //	}
 func (p *parser) bridge(d *caddyfile.Dispenser) error {

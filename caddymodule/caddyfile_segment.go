@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -17,6 +18,8 @@ import (
 //	    mac <address>
 //	    aliases <first>-<last>
 //	    ports any|tcp/<port>|udp/<from>-<to>…
+//	    client_ip translate|preserve
+//	    weight <share>
 //	    egress off|gateway
 //	}
 func (p *parser) segment(d *caddyfile.Dispenser) error {
@@ -32,6 +35,8 @@ func (p *parser) segment(d *caddyfile.Dispenser) error {
 		"mac":       {parse: value(&s.MAC, vnicbridge.ParseMAC)},
 		"aliases":   {parse: value(&s.Aliases, vnicbridge.ParseAddrRange)},
 		"ports":     {parse: values(&s.Ports, vnicbridge.ParsePortRange)},
+		"client_ip": {parse: word(&s.ClientIP)},
+		"weight":    {parse: number(&s.Weight, "a share of new flows, 1 to "+strconv.Itoa(vnicbridge.MaxWeight))},
 		"egress":    {parse: word(&s.Egress)},
 	})
 }
