@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration"
 )
 
-// Rows F1 and L1: 20,000 connections, one for each request, by way of the
+// Row F1: 20,000 connections, one for each request, by way of the
 // router's NAT and to both segments in turn, without one error.
 func TestShortConnections(t *testing.T) {
 	const connections, clients = 20000, 32

@@ -80,6 +80,12 @@ func TestVerdict(t *testing.T) {
 			hides: []string{"quiet", "TestFine"},
 		},
 		{
+			name: "tables, with a subtest for each data path in each case", recording: "cases", fails: true,
+			rows:   map[string]string{"A1": "`cases.TestTable`", "A2": "`cases.TestHalf`"},
+			prints: []string{"row A2: cases.TestHalf/userspace failed\n"},
+			hides:  []string{"row A1"},
+		},
+		{
 			name: "a skipped test, of no row", recording: "skip", fails: true,
 			prints: []string{"no tcpdump\n", "conformance: skips.TestCapture/userspace was skipped\n"},
 		},

@@ -132,9 +132,8 @@ func (p *page) problems(r *testRun) []string {
 	for _, row := range p.rows {
 		for _, ref := range row.tests {
 			for _, datapath := range p.datapaths {
-				test := testRef{ref.pkg, ref.test + "/" + datapath}
-				if outcome := r.outcome(test); outcome != "pass" {
-					problems = append(problems, fmt.Sprintf("row %s: %s %s", row.id, test, verdict[outcome]))
+				if outcome := r.outcome(ref, datapath); outcome != "pass" {
+					problems = append(problems, fmt.Sprintf("row %s: %s/%s %s", row.id, ref, datapath, verdict[outcome]))
 				}
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -124,15 +125,22 @@ func (r *testRun) printPackage(t test) {
 	}
 }
 
-// outcome finds a test by the last element of its package's import path: "pass",
-// "fail", "skip", "run" for one that did not end, or "" for one that never ran.
-func (r *testRun) outcome(ref testRef) string {
-	for t, outcome := range r.outcomes {
-		if t.name == ref.test && path.Base(t.pkg) == ref.pkg {
-			return outcome
+// outcome is what became of a test on a data path: of its subtest of that name,
+// or, where the test is a table, of those of its cases. It is "pass" if all
+// passed, else what one of the others ended with: "fail", "skip", or "run" for
+// one that did not end. It is "" if none ran.
+func (r *testRun) outcome(ref testRef, datapath string) string {
+	found := ""
+	for _, t := range r.order {
+		names := strings.Split(t.name, "/")
+		if path.Base(t.pkg) != ref.pkg || names[0] != ref.test || !slices.Contains(names[1:], datapath) {
+			continue
+		}
+		if found == "" || found == "pass" {
+			found = r.outcomes[t]
 		}
 	}
-	return ""
+	return found
 }
 
 // problems lists what failed, was skipped or did not end, whatever the page says.
