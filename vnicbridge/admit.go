@@ -71,24 +71,39 @@ func inboundReplies(bridge *bridgeRules, s *segmentRules, a *arrival, to *port) 
 func (fw *forwarder) admitOutbound(a *arrival) (*flow, dropReason) {
 	rules := fw.rules.Load()
 	segment := rules.segments[a.in]
-	if segment == nil || segment.egress != EgressGateway {
-		return nil, dropEgress
+	if segment == nil {
+		return nil, dropEgress // the VNIC is about to go
 	}
-	i := slices.Index(segment.aliases.addrs[:len(segment.gateways)], a.dst)
-	if i < 0 {
+	to, host := rules.egress(segment, a.dst)
+	if to == nil {
 		return nil, dropEgress
 	}
 	if !a.begins() {
 		return nil, dropNoFlow
 	}
-	to := segment.gateways[i]
-	return fw.flows.insert(newFlow(a, to), outboundReplies(rules.bridges[to].gateway, to, &a.packet))
+	return fw.flows.insert(newFlow(a, to), outboundReplies(host, to, &a.packet))
 }
 
-// outboundReplies yields the tuples under which the gateway could answer a
-// segment. Two segments may use the same port at once.
-func outboundReplies(gateway addr, nic *port, p *packet) iter.Seq[tuple] {
-	return otherPorts(tuple{src: gateway, dst: nic.nic.address, sport: p.dport, dport: p.sport, proto: p.proto})
+// egress returns the NIC by which a segment may reach an address, and the host
+// that the address stands for there.
+func (r *ruleset) egress(s *segmentRules, dst addr) (nic *port, host addr) {
+	if s.egress == EgressOff || len(s.gateways) == 0 {
+		return nil, noAddr
+	}
+	if i := slices.Index(s.aliases.addrs[:len(s.gateways)], dst); i >= 0 {
+		return s.gateways[i], r.bridges[s.gateways[i]].gateway
+	}
+	first := s.gateways[0]
+	if s.egress == EgressAny && r.possibleSource(dst) || s.preserve && dst == r.bridges[first].gateway {
+		return first, dst
+	}
+	return nil, noAddr
+}
+
+// outboundReplies yields the tuples under which a host could answer a segment. Two
+// segments may use the same port at once.
+func outboundReplies(host addr, nic *port, p *packet) iter.Seq[tuple] {
+	return otherPorts(tuple{src: host, dst: nic.nic.address, sport: p.dport, dport: p.sport, proto: p.proto})
 }
 
 // otherPorts yields a reply tuple, and then the same with other ports of the

@@ -107,7 +107,8 @@ func (c *Config) gatewaysOf(segment string) (names []string) {
 // settingsOf are what the VNIC of a segment should be like.
 func (c *Config) settingsOf(segment string, bridges map[string]*bridge) vnicSettings {
 	settings := vnicSettings{mtu: c.mtuOf(segment, bridges), neighbours: c.aliasMACs(segment, bridges)}
-	if c.Segments[segment].ClientIP == Preserve && len(c.gatewaysOf(segment)) > 0 {
+	beyond := c.Segments[segment].ClientIP == Preserve || c.Segments[segment].egress() == EgressAny
+	if beyond && len(c.gatewaysOf(segment)) > 0 {
 		settings.via = c.Segments[segment].aliasPool()[0]
 	}
 	return settings

@@ -54,8 +54,9 @@ type Segment struct {
 	// policy but first and round_robin.
 	Weight int `json:"weight,omitempty"`
 
-	// Where the segment may open flows to: "off", or "gateway" (default; the
-	// bridge's gateway under its alias, as in the paper).
+	// Where the segment may open flows to: "off", "gateway" (default; the bridge's
+	// gateway under its alias, as in the paper), or "any" (whatever the gateway of
+	// its first bridge reaches).
 	Egress Egress `json:"egress,omitempty"`
 }
 
@@ -125,6 +126,7 @@ type Egress string
 const (
 	EgressOff     Egress = "off"     // nowhere
 	EgressGateway Egress = "gateway" // the gateway of its bridge, under the gateway's alias
+	EgressAny     Egress = "any"     // what the gateway reaches
 )
 
 // OnNoSegment says what a flow gets for which there is no segment.

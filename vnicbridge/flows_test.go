@@ -525,6 +525,31 @@ func TestEgress(t *testing.T) {
 	}
 }
 
+// Row F12: egress any reaches what the gateway reaches, and still no segment, host
+// address or group.
+func TestEgressAny(t *testing.T) {
+	cfg := paperConfig()
+	cfg.Segments["a"].Egress = EgressAny
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		if via := r.machine.devices["vnic-A"].settings.via; via.String() != routerOnA {
+			t.Errorf("the way out is by %s, want the gateway's alias", via)
+		}
+		r.put("vnic-A", fromA(farHost, 4000, 53).udp("question"))
+		d := decode(r.one("nic0"))
+		if d.src != pseudo || d.dst != farHost || d.sport != 4000 || d.dstMAC != routerMAC || !d.valid {
+			t.Errorf("out: %+v", d)
+		}
+		r.put("nic0", fromRouter(farHost, 53, 4000).udp("answer"))
+		if d := decode(r.one("vnic-A")); d.src != farHost || d.dst != serverA || d.dport != 4000 || !d.valid {
+			t.Errorf("back: %+v", d)
+		}
+		for _, dst := range []string{serverB, routerOnB, pseudo, "127.0.0.1", "224.0.0.5", "255.255.255.255", "192.168.50.3"} {
+			r.put("vnic-A", fromA(dst, 4000, 53).udp("no"))
+		}
+		r.silent("nic0", "vnic-A", "vnic-B")
+	})
+}
+
 // Row F12: two segments use the same port to the gateway at once; the bridge maps
 // one of them, and nothing collides.
 func TestEgressPortsAreMapped(t *testing.T) {

@@ -133,8 +133,9 @@ func (s *packetSocket) receive(batch []frame) (int, error) {
 		switch {
 		case err != nil:
 			return 0, err
-		case errno == unix.EINTR:
-			continue
+		case errno == unix.EINTR, errno == unix.EINVAL:
+			// EINVAL is one frame's: segmented in a way that the offload header cannot
+			// tell. It is lost, the others are not.
 		case errno == unix.ENETDOWN:
 			// A NIC that goes down says so once, and its frames come again when it is
 			// up; one that goes away says the same.

@@ -134,7 +134,7 @@ type ruleset struct {
 	// All the ports, those of retired devices too.
 	nics, vnics []*port
 
-	// Sources that nobody outside can have (S1).
+	// Addresses that nobody outside can have (S1).
 	impossible []netip.Prefix
 }
 
@@ -170,6 +170,7 @@ var neverOutside = []netip.Prefix{
 	netip.MustParsePrefix("224.0.0.0/3"),
 }
 
+// possibleSource tells whether a host outside can have an address.
 func (r *ruleset) possibleSource(a addr) bool {
 	ip := a.netip()
 	for _, p := range r.impossible {

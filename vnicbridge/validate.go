@@ -75,10 +75,8 @@ func (c *Config) validateSegment(name string) error {
 	if !s.MAC.IsZero() && !s.MAC.IsUnicast() {
 		return fmt.Errorf("mac %s: a device needs a unicast address (the first byte even)", s.MAC)
 	}
-	switch s.Egress {
-	case "", EgressOff, EgressGateway:
-	default:
-		return fmt.Errorf("egress %q: want off or gateway", s.Egress)
+	if err := c.validateEgress(name); err != nil {
+		return err
 	}
 	if s.Weight < 0 || s.Weight > MaxWeight {
 		return fmt.Errorf("weight %d: want 1 to %d", s.Weight, MaxWeight)
@@ -100,6 +98,19 @@ func (c *Config) validateSegment(name string) error {
 		if s.subnet().Overlaps(o.subnet()) {
 			return fmt.Errorf("address %s overlaps segment %s's network %s", s.Addresses[0], other, o.subnet())
 		}
+	}
+	return nil
+}
+
+func (c *Config) validateEgress(name string) error {
+	switch egress := c.Segments[name].Egress; egress {
+	case "", EgressOff, EgressGateway:
+	case EgressAny:
+		if bridges := c.bridgesOf(name); len(bridges) > 0 && len(c.gatewaysOf(name)) == 0 {
+			return fmt.Errorf("egress any: bridge %s has no gateway to go by", bridges[0])
+		}
+	default:
+		return fmt.Errorf("egress %q: want off, gateway or any", egress)
 	}
 	return nil
 }
