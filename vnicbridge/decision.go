@@ -169,11 +169,11 @@ func (t *decisionTable) balance(flow tuple) *port {
 	}
 }
 
-// leastLoaded returns the segment with the fewest flows for its weight.
+// leastLoaded returns the segment with the fewest open flows for its weight.
 func (t *decisionTable) leastLoaded() *port {
 	best := 0
 	for i, p := range t.slots {
-		if p.flows.Load()*t.weights[best] < t.slots[best].flows.Load()*t.weights[i] {
+		if p.load.Load()*t.weights[best] < t.slots[best].load.Load()*t.weights[i] {
 			best = i
 		}
 	}

@@ -208,16 +208,16 @@ func TestLeastConnUnderChurn(t *testing.T) {
 	for range 50_000 {
 		if len(living) > 700 || len(living) > 100 && random.IntN(2) == 0 {
 			i := random.IntN(len(living))
-			living[i].flows.Add(-1)
+			living[i].load.Add(-1)
 			living[i] = living[len(living)-1]
 			living = living[:len(living)-1]
 			continue
 		}
 		segment, _ := table.decide(randomFlow(random))
-		segment.flows.Add(1)
+		segment.load.Add(1)
 		living = append(living, segment)
 		load := func(name string) float64 {
-			return float64(segments[name].port.flows.Load()-1) / float64(segments[name].weight)
+			return float64(segments[name].port.load.Load()-1) / float64(segments[name].weight)
 		}
 		for name := range segments {
 			if load(segment.name) > load(name)+1 {

@@ -60,6 +60,7 @@ type counters struct {
 	bytesIn, bytesOut     atomic.Uint64
 	newFlows              atomic.Uint64
 	flows                 atomic.Int64
+	load                  atomic.Int64 // flows that are not closing, for least_conn
 	drops                 [dropReasons]atomic.Uint64
 }
 

@@ -10,7 +10,7 @@ import (
 // came in.
 type flowKey struct {
 	tuple
-	port uint16
+	port uint32
 }
 
 // flow is one conversation between two ports, shared by both directions: packets

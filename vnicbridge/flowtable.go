@@ -50,7 +50,7 @@ func (t *flowTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropReas
 		reply := flowKey{f.reply, f.out.index}
 		if t.byKey[reply] == nil && !t.quarantine.holds(reply, f.orig.src, now) {
 			t.byKey[orig], t.byKey[reply] = f, f
-			t.rings[f.ring].push(f)
+			t.enter(f)
 			f.in.flows.Add(1)
 			f.out.flows.Add(1)
 			f.in.newFlows.Add(1)
@@ -111,7 +111,7 @@ func (t *flowTable) removeLocked(f *flow) {
 	orig, reply := f.keys()
 	delete(t.byKey, orig)
 	delete(t.byKey, reply)
-	t.rings[f.ring].remove(f)
+	t.leave(f)
 	f.in.flows.Add(-1)
 	f.out.flows.Add(-1)
 }
@@ -141,9 +141,28 @@ func (t *flowTable) reclassify(f *flow) {
 	if f.gone || f.ring == class {
 		return
 	}
-	t.rings[f.ring].remove(f)
+	t.leave(f)
 	f.ring = class
-	t.rings[class].push(f)
+	t.enter(f)
+}
+
+// enter puts a flow into the ring of its phase, and leave takes it out. A flow is
+// a load on its ports for as long as it is not closing.
+func (t *flowTable) enter(f *flow) {
+	t.rings[f.ring].push(f)
+	f.addLoad(1)
+}
+
+func (t *flowTable) leave(f *flow) {
+	t.rings[f.ring].remove(f)
+	f.addLoad(-1)
+}
+
+func (f *flow) addLoad(n int64) {
+	if f.ring != classClosing {
+		f.in.load.Add(n)
+		f.out.load.Add(n)
+	}
 }
 
 // sweep ends idle flows. It visits a part of each ring only, as large as the

@@ -20,7 +20,7 @@ type fragmentKey struct {
 	src, dst addr
 	proto    Protocol
 	id       uint16
-	port     uint16
+	port     uint32
 }
 
 // fragmentTable remembers where the first fragment of a datagram went, so that

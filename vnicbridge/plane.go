@@ -39,7 +39,7 @@ type Plane struct {
 	devices                  // of the configuration in force
 	retired devices          // of older ones that may yet come back
 	states  map[string]State // of segments, where it is not Active
-	ports   uint16           // the last index given
+	ports   uint32           // the last index given
 }
 
 // devices are the living devices of a configuration, by the names in it.

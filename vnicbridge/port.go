@@ -21,7 +21,7 @@ type device interface {
 // port is a device in its place: frames come in and go out by it, flows begin and
 // end at it. A port outlives reloads for as long as its device is wanted.
 type port struct {
-	index  uint16 // in flow keys; never used again by another port
+	index  uint32 // in flow keys; never used again by another port
 	name   string // of the device, or what the device stands for in the log
 	dev    atomic.Pointer[device]
 	hw     atomic.Pointer[MAC]

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/songgao/water"
 	"golang.org/x/sys/unix"
@@ -126,7 +127,23 @@ func (t *tap) control(f func(fd int) error) (err error) {
 
 // close removes the device, which does not outlive its last descriptor, and what
 // would outlive the device.
-func (t *tap) close() error { return errors.Join(t.file.Close(), t.removeRule()) }
+func (t *tap) close() error {
+	err := t.file.Close()
+	t.awaitRemoval()
+	return errors.Join(err, t.removeRule())
+}
+
+// awaitRemoval waits for the kernel to remove the device: a reader may hold the
+// descriptor for a moment still, and the name is free only then.
+func (t *tap) awaitRemoval() {
+	const pause = time.Millisecond
+	for waited := time.Duration(0); waited < time.Second; waited += pause {
+		if _, err := t.link(); err != nil {
+			return
+		}
+		time.Sleep(pause)
+	}
+}
 
 // receive takes the frames that are there, one system call each: a TAP has no
 // other way.
