@@ -148,7 +148,7 @@ const (
 	PolicyRoundRobin         PolicyName = "round_robin"          // each available segment in turn
 	PolicyWeightedRoundRobin PolicyName = "weighted_round_robin" // in turn, as often as its weight
 	PolicyRandom             PolicyName = "random"               // at random, by weight
-	PolicyLeastConn          PolicyName = "least_conn"           // the one with the fewest living flows for its weight
+	PolicyLeastConn          PolicyName = "least_conn"           // the one with the fewest open flows for its weight
 	PolicyIPHash             PolicyName = "ip_hash"              // by the client's address: a client keeps its segment
 	PolicyFlowHash           PolicyName = "flow_hash"            // by the flow's addresses and ports (Maglev)
 )
