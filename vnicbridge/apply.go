@@ -62,6 +62,12 @@ func (c *Config) vnicSpecOf(name string) vnicSpec {
 	return vnicSpec{name, iface, s.Addresses[0], s.hardwareAddr(iface)}
 }
 
+// excludes tells whether two VNICs cannot be there at once: one name, or networks
+// that overlap, so that the kernel would take the one's way for the other's.
+func (s vnicSpec) excludes(other vnicSpec) bool {
+	return s.iface == other.iface || s.address.Masked().Overlaps(other.address.Masked())
+}
+
 // nicSpecOf is what the NIC of a bridge must be.
 func (c *Config) nicSpecOf(name string) nicSpec {
 	return nicSpec{name, c.Bridges[name].NIC, c.Bridges[name].Addresses[0]}
@@ -78,7 +84,7 @@ func (t *transition) prepareSegment(name string) error {
 	}
 	for _, living := range []devices{t.p.devices, t.p.retired} {
 		for _, old := range living.segments {
-			if old.spec.iface == spec.iface && !old.port.closed.Load() {
+			if old.spec.excludes(spec) && !old.port.closed.Load() {
 				t.p.closePort(old.port)
 				t.replaced = append(t.replaced, old)
 			}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // A reload that changes the policy touches new flows only.
@@ -111,6 +112,94 @@ func TestAReaddressedSegment(t *testing.T) {
 		if d := decode(r.one("vnic-A")); d.dst != "192.168.51.1" || d.src != "192.168.51.2" {
 			t.Errorf("%+v", d)
 		}
+	})
+}
+
+// The same segment by another name and device takes the place of the old one,
+// even where the old configuration may come back; and comes back if it does.
+func TestARenamedSegment(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		old, next := paperConfig(), paperConfig()
+		next.Segments["c"] = next.Segments["a"]
+		next.Segments["c"].Interface = "vnic-C"
+		delete(next.Segments, "a")
+		next.Bridges["lan"].LBPolicy.Segments = []string{"c"}
+		if err := r.plane.Apply(next, old); err != nil {
+			t.Fatal(err)
+		}
+		if !r.machine.device("vnic-A").closed() {
+			t.Error("two VNICs have one address")
+		}
+		r.got("nic0")
+		r.put("nic0", fromRouter(router, 4000, 80).tcp("S", ""))
+		r.one("vnic-C")
+		if err := r.plane.Apply(old); err != nil {
+			t.Fatal(err)
+		}
+		r.put("nic0", fromRouter(router, 4001, 80).tcp("S", ""))
+		r.one("vnic-A")
+	})
+}
+
+// What only an older configuration has keeps its flows, gets no new ones, and goes
+// with that configuration.
+func TestRetainedSegment(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		r.open(router, 4000)
+		old, next := paperConfig(), paperConfig()
+		delete(next.Segments, "a")
+		next.Bridges["lan"].LBPolicy.Segments = []string{"b"}
+		if err := r.plane.Apply(next, old); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		r.got("nic0")
+		r.put("nic0", fromRouter(router, 4000, 80).tcp("A", "old"))
+		r.one("vnic-A")
+		r.put("vnic-A", fromA(routerOnA, 80, 4000).tcp("A", "old"))
+		r.one("nic0")
+		r.put("nic0", fromRouter(router, 4001, 80).tcp("S", ""))
+		r.one("vnic-B")
+		r.put("vnic-A", fromA(routerOnA, 9, 53).udp("new"))
+		r.silent("nic0", "vnic-A")
+		// The new one fails elsewhere: the old one comes back with its flows.
+		if err := r.plane.Apply(old); err != nil {
+			t.Fatal(err)
+		}
+		r.got("nic0")
+		r.put("nic0", fromRouter(router, 4000, 80).tcp("A", "still"))
+		r.one("vnic-A")
+		// Once it has ended for good, so does what only it had.
+		if err := r.plane.Apply(next, old); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.plane.Apply(next); err != nil {
+			t.Fatal(err)
+		}
+		if !r.machine.device("vnic-A").closed() {
+			t.Error("the VNIC outlives its configuration")
+		}
+	})
+}
+
+// A bridge moves to another NIC, whose probes the old one hears on the same link:
+// that is no conflict.
+func TestAnotherNIC(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		next := paperConfig()
+		next.Bridges["lan"].NIC = "nic1"
+		go func() {
+			time.Sleep(300 * time.Millisecond)
+			r.machine.device("nic1").in <- frame{data: append(make([]byte, vnetHeaderLen), arp(false, nicMAC, pseudo, nicMAC, "0.0.0.0")...)}
+		}()
+		if err := r.plane.Apply(next); err != nil {
+			t.Fatal(err)
+		}
+		if !r.machine.device("nic0").closed() {
+			t.Error("the old NIC is still open")
+		}
+		r.put("nic1", arp(false, routerMAC, router, nicMAC, pseudo), fromRouter(router, 4000, 80).tcp("S", ""))
+		r.one("vnic-A")
 	})
 }
 

@@ -23,8 +23,9 @@ const (
 // before use, announces, answers and defends (A1, A2; RFC 5227).
 type addressClaim struct {
 	address addr
-	mac     func() MAC    // of the NIC, as it is now
-	send    func([]frame) // on the NIC
+	mac     func() MAC     // of the NIC, as it is now
+	ours    func(MAC) bool // of one of our NICs: another may be on the same link
+	send    func([]frame)  // on the NIC
 	log     *slog.Logger
 
 	mu        sync.Mutex
@@ -35,9 +36,9 @@ type addressClaim struct {
 	defended  int64
 }
 
-func newAddressClaim(address addr, mac func() MAC, send func([]frame), log *slog.Logger) *addressClaim {
+func newAddressClaim(address addr, mac func() MAC, ours func(MAC) bool, send func([]frame), log *slog.Logger) *addressClaim {
 	return &addressClaim{
-		address: address, mac: mac, send: send, log: log,
+		address: address, mac: mac, ours: ours, send: send, log: log,
 		conflicts: make(chan MAC, 1), defended: -int64(defendInterval),
 	}
 }
@@ -92,8 +93,8 @@ func (c *addressClaim) request(sender, target addr, to MAC) frame {
 // handle answers an ARP message about the address. It tells whether the message
 // was a question for us, from a host that may be remembered.
 func (c *addressClaim) handle(m arpMessage, now int64) (asked bool) {
-	if m.senderMAC == c.mac() {
-		return false // our own, come back by a loop in the network
+	if m.senderMAC == c.mac() || c.ours(m.senderMAC) {
+		return false // come back by a loop in the network, or from the NIC before this one
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

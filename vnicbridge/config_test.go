@@ -52,6 +52,11 @@ func TestValidate(t *testing.T) {
 		{"steer without matcher", br(func(b *Bridge) { b.Steer = []Rule{{Segment: "a"}} }), "bridge", "no matcher"},
 		{"steer to nowhere", br(func(b *Bridge) { b.Steer = []Rule{{Segment: "q", Protocols: []Protocol{TCP}}} }), "bridge", `unknown segment "q"`},
 		{"on_no_segment", br(func(b *Bridge) { b.OnNoSegment = "panic" }), "bridge", "want reject or drop"},
+		{"address twice", func(c *Config) {
+			second := *c.Bridges["lan"]
+			second.NIC = "nic1"
+			c.Bridges["two"] = &second
+		}, "bridge", "192.168.1.2 is bridge lan's already"},
 		{"NIC twice", func(c *Config) {
 			second := *c.Bridges["lan"]
 			second.Addresses, second.Gateway = prefixes("192.168.1.3/24"), netip.Addr{}

@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -81,7 +82,7 @@ func (p *Plane) newPort(name string, dev device, mac MAC) *port {
 // attachNIC gives a port what a NIC needs to speak for the pseudo address.
 func (p *Plane) attachNIC(port *port, spec nicSpec) {
 	address := addrOf(spec.address.Addr())
-	claim := newAddressClaim(address, port.mac, port.transmit, p.log.With("bridge", spec.bridge, "nic", spec.nic))
+	claim := newAddressClaim(address, port.mac, p.isOurs, port.transmit, p.log.With("bridge", spec.bridge, "nic", spec.nic))
 	port.nic = &nicSide{
 		address: address,
 		claim:   claim,
@@ -96,6 +97,11 @@ func (p *Plane) attachNIC(port *port, spec nicSpec) {
 			},
 		},
 	}
+}
+
+// isOurs tells whether a MAC is that of a NIC in use.
+func (p *Plane) isOurs(mac MAC) bool {
+	return slices.ContainsFunc(p.path.currentRules().nics, func(nic *port) bool { return nic.mac() == mac })
 }
 
 // closePort ends a device and the flows by it, of which both sides are told.

@@ -214,8 +214,14 @@ func (c *Config) validateNeighbours(name string) error {
 		}
 	}
 	for _, other := range sortedKeys(c.Bridges) {
-		if other < name && c.Bridges[other].NIC == b.NIC {
+		if other >= name {
+			break
+		}
+		if c.Bridges[other].NIC == b.NIC {
 			return fmt.Errorf("nic %s is bridge %s's already", b.NIC, other)
+		}
+		if c.Bridges[other].Addresses[0].Addr() == b.Addresses[0].Addr() {
+			return fmt.Errorf("address %s is bridge %s's already", b.Addresses[0].Addr(), other)
 		}
 	}
 	return nil
