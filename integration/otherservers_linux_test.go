@@ -90,8 +90,10 @@ http {
 }
 
 // ask sends a datagram from PC1 and waits for its echo.
-func (s *scene) ask(address string) error {
-	conn, err := s.PC1.DialContext(s.t.Context(), "udp4", address)
+func (s *scene) ask(address string) error { return s.askFrom(s.PC1, address) }
+
+func (s *scene) askFrom(h *integration.Host, address string) error {
+	conn, err := h.DialContext(s.t.Context(), "udp4", address)
 	if err != nil {
 		return err
 	}
