@@ -74,6 +74,9 @@ func (fw *forwarder) admitOutbound(a *arrival) (*flow, dropReason) {
 	if segment == nil {
 		return nil, dropEgress // the VNIC is about to go
 	}
+	if peer, ok := segment.reach[a.dst]; ok {
+		return fw.admitToPeer(a, rules, peer)
+	}
 	to, host := rules.egress(segment, a.dst)
 	if to == nil {
 		return nil, dropEgress
@@ -82,6 +85,21 @@ func (fw *forwarder) admitOutbound(a *arrival) (*flow, dropReason) {
 		return nil, dropNoFlow
 	}
 	return fw.flows.insert(newFlow(a, to), outboundReplies(host, to, &a.packet))
+}
+
+// admitToPeer opens a flow from a segment to one that it may reach (S3). It is
+// translated on both sides, and enters by the ports that the other opens.
+func (fw *forwarder) admitToPeer(a *arrival, rules *ruleset, peer reachRule) (*flow, dropReason) {
+	if !a.begins() {
+		fw.answerRefusal(a)
+		return nil, dropNoFlow
+	}
+	if !fw.enters(rules.segments[peer.to], peer.to, &a.packet) {
+		fw.answerRefusal(a)
+		return nil, dropPort
+	}
+	t := tuple{src: peer.to.vnic.address, dst: peer.alias, sport: a.dport, dport: a.sport, proto: a.proto}
+	return fw.flows.insert(newFlow(a, peer.to), otherPorts(t))
 }
 
 // egress returns the NIC by which a segment may reach an address, and the host

@@ -73,7 +73,35 @@ func (m *linuxMachine) check(cfg *Config, own map[string]bool) error {
 			return &ConfigError{"bridge", name, err}
 		}
 	}
+	if err := m.checkDefaultRoute(cfg, own); err != nil {
+		return err
+	}
 	return m.checkAddresses(cfg, own)
+}
+
+// checkDefaultRoute keeps a segment's default_route from standing beside one that
+// the host has.
+func (m *linuxMachine) checkDefaultRoute(cfg *Config, own map[string]bool) error {
+	for _, name := range sortedKeys(cfg.Segments) {
+		if !cfg.Segments[name].DefaultRoute {
+			continue
+		}
+		filter := &netlink.Route{Table: unix.RT_TABLE_MAIN, Dst: anywhere}
+		routes, err := retryDump(func() ([]netlink.Route, error) {
+			return m.ns.netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+		})
+		if err != nil {
+			return fmt.Errorf("listing the default routes: %w", err)
+		}
+		for _, r := range routes {
+			link, err := m.ns.netlink.LinkByIndex(r.LinkIndex)
+			if err == nil && own[link.Attrs().Name] {
+				continue
+			}
+			return &ConfigError{"segment", name, fmt.Errorf("default_route: the host has a default route already (%s), which is never replaced: take default_route away, or the route", r)}
+		}
+	}
+	return nil
 }
 
 // checkNIC tells whether a device can be a bridge's NIC.

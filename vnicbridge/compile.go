@@ -14,7 +14,7 @@ func (p *Plane) compile(cfg *Config, d, retired devices) (*ruleset, error) {
 		if p.states[name] == Active {
 			available[name] = candidate{name, s.port, cfg.Segments[name].weight()}
 		}
-		rules.segments[s.port] = p.compileSegment(cfg, name, d.bridges)
+		rules.segments[s.port] = p.compileSegment(cfg, name, d)
 	}
 	for name, b := range d.bridges {
 		rules.bridges[b.port] = &bridgeRules{
@@ -35,16 +35,22 @@ func (p *Plane) compile(cfg *Config, d, retired devices) (*ruleset, error) {
 	return rules, err
 }
 
-func (p *Plane) compileSegment(cfg *Config, name string, bridges map[string]*bridge) *segmentRules {
+func (p *Plane) compileSegment(cfg *Config, name string, d devices) *segmentRules {
 	s := cfg.Segments[name]
 	rules := &segmentRules{
-		aliases:  newAliasPool(s.aliasPool(), p.key),
+		aliases:  newAliasPool(cfg.sharedAliases(name), p.key),
+		reach:    make(map[addr]reachRule),
 		preserve: s.ClientIP == Preserve,
 		ports:    s.Ports,
 		egress:   s.egress(),
 	}
 	for _, bridge := range cfg.gatewaysOf(name) {
-		rules.gateways = append(rules.gateways, bridges[bridge].port)
+		rules.gateways = append(rules.gateways, d.bridges[bridge].port)
+	}
+	for _, peer := range s.Reach {
+		here, _ := cfg.PeerAlias(name, peer)
+		there, _ := cfg.PeerAlias(peer, name)
+		rules.reach[addrOf(here)] = reachRule{to: d.segments[peer].port, alias: addrOf(there)}
 	}
 	return rules
 }
@@ -101,7 +107,7 @@ func (c *Config) gatewaysOf(segment string) (names []string) {
 			names = append(names, name)
 		}
 	}
-	return names[:min(len(names), len(c.Segments[segment].aliasPool()))]
+	return names
 }
 
 // settingsOf are what the VNIC of a segment should be like.
@@ -110,6 +116,7 @@ func (c *Config) settingsOf(segment string, bridges map[string]*bridge) vnicSett
 	beyond := c.Segments[segment].ClientIP == Preserve || c.Segments[segment].egress() == EgressAny
 	if beyond && len(c.gatewaysOf(segment)) > 0 {
 		settings.via = c.Segments[segment].aliasPool()[0]
+		settings.hostRoute = c.Segments[segment].DefaultRoute
 	}
 	return settings
 }
@@ -133,10 +140,14 @@ func (c *Config) mtuOf(segment string, bridges map[string]*bridge) int {
 }
 
 // aliasMACs gives each alias of a segment the MAC of the host behind it (A3): a
-// gateway's alias its own; the shared ones the first gateway's. While that is not
-// resolved, and where there is none, the NIC's stands in.
+// gateway's alias its own, another segment's that of its VNIC; the shared ones the
+// first gateway's. While that is not resolved, and where there is none, the NIC's
+// stands in.
 func (c *Config) aliasMACs(segment string, bridges map[string]*bridge) map[netip.Addr]MAC {
 	macs := make(map[netip.Addr]MAC)
+	for peer, alias := range c.peerAliases(segment) {
+		macs[alias] = c.vnicSpecOf(peer).mac
+	}
 	served := c.bridgesOf(segment)
 	if len(served) == 0 {
 		return macs
@@ -146,7 +157,7 @@ func (c *Config) aliasMACs(segment string, bridges map[string]*bridge) map[netip
 	if len(gateways) > 0 {
 		shared = bridges[gateways[0]].gatewayMAC(c.Bridges[gateways[0]].Gateway)
 	}
-	for i, alias := range c.Segments[segment].aliasPool() {
+	for i, alias := range c.sharedAliases(segment) {
 		macs[alias] = shared
 		if i < len(gateways) {
 			macs[alias] = bridges[gateways[i]].gatewayMAC(c.Bridges[gateways[i]].Gateway)

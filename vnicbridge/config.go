@@ -58,6 +58,17 @@ type Segment struct {
 	// gateway under its alias, as in the paper), or "any" (whatever the gateway of
 	// its first bridge reaches).
 	Egress Egress `json:"egress,omitempty"`
+
+	// The segments that this one may open flows to, each under an alias of its
+	// own ([Config.PeerAlias]): the only traffic between segments that is ever let
+	// through.
+	Reach []string `json:"reach,omitempty"`
+
+	// Whether the host's own sockets that are bound to no address leave through
+	// this segment: a default route in the main table, for a host whose NIC is
+	// bare. At most one segment, with egress any; never in place of a default route
+	// that the host has.
+	DefaultRoute bool `json:"default_route,omitempty"`
 }
 
 // Bridge joins one NIC to segments, under one pseudo address.

@@ -41,6 +41,19 @@ func TestValidate(t *testing.T) {
 		{"only its own address as alias", seg(func(s *Segment) { s.Aliases = AddrRange{mustIP(serverB), mustIP(serverB)} }), "segment", "no address is left"},
 		{"egress", seg(func(s *Segment) { s.Egress = "everything" }), "segment", "want off, gateway or any"},
 		{"egress without gateway", func(c *Config) { c.Segments["b"].Egress = EgressAny; c.Bridges["lan"].Gateway = netip.Addr{} }, "segment", "no gateway"},
+		{"reach nowhere", seg(func(s *Segment) { s.Reach = []string{"z"} }), "segment", `unknown segment "z"`},
+		{"reach itself", seg(func(s *Segment) { s.Reach = []string{"b"} }), "segment", "itself"},
+		{"reach twice", seg(func(s *Segment) { s.Reach = []string{"a", "a"} }), "segment", "named twice"},
+		{"too few aliases to reach", func(c *Config) {
+			c.Segments["a"].Aliases = AddrRange{mustIP(routerOnA), mustIP(routerOnA)}
+			c.Segments["b"].Reach = []string{"a"}
+		}, "segment", "too few"},
+		{"default_route without egress", seg(func(s *Segment) { s.DefaultRoute = true }), "segment", "needs egress any"},
+		{"two default routes", func(c *Config) {
+			for _, s := range c.Segments {
+				s.DefaultRoute, s.Egress = true, EgressAny
+			}
+		}, "segment", "segment a has it already"},
 		{"no NIC", br(func(b *Bridge) { b.NIC = "" }), "bridge", "nic is missing"},
 		{"VNIC as NIC", br(func(b *Bridge) { b.NIC = "vnic-A" }), "bridge", "VNIC of segment a"},
 		{"gateway elsewhere", br(func(b *Bridge) { b.Gateway = mustIP("192.168.2.1") }), "bridge", "not in the network"},

@@ -46,6 +46,7 @@ type vnicSettings struct {
 	mtu        int
 	neighbours map[netip.Addr]MAC // of the aliases, for good (A3)
 	via        netip.Addr         // the alias by which all else is reached, if any (A6)
+	hostRoute  bool               // the host itself goes by it too
 }
 
 // vnicSpec is what makes one VNIC different from another: if any of it changes,

@@ -273,7 +273,7 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 	return SegmentStatus{
 		State: p.states[name], Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac,
 		Aliases: AddrRange{pool[0], pool[len(pool)-1]}, Ports: ports, Egress: cfg.egress(),
-		Counters: seg.port.snapshot(),
+		Peers: p.cfg.peerAliases(name), Counters: seg.port.snapshot(),
 	}
 }
 

@@ -149,7 +149,14 @@ type segmentRules struct {
 	preserve bool        // clients are seen under their own addresses
 	ports    []PortRange // nil: those that listeners opened
 	egress   Egress
-	gateways []*port // the NICs whose gateways the first aliases stand for, in order
+	gateways []*port            // the NICs whose gateways the first aliases stand for, in order
+	reach    map[addr]reachRule // the segments that it may open flows to, by their aliases
+}
+
+// reachRule is the way from a segment to another.
+type reachRule struct {
+	to    *port
+	alias addr // under which the other segment sees this one
 }
 
 // gatewayAlias is the index of the alias of a NIC's gateway, or -1.

@@ -20,6 +20,10 @@ type SegmentStatus struct {
 	Aliases   AddrRange      `json:"aliases"`
 	Ports     []PortRange    `json:"ports"` // what may enter now
 	Egress    Egress         `json:"egress"`
+
+	// The aliases under which it sees the segments that it may reach, or that may
+	// reach it.
+	Peers map[string]netip.Addr `json:"peers,omitempty"`
 	Counters
 }
 

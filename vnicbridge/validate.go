@@ -50,6 +50,23 @@ func (c *Config) Validate() error {
 			return &ConfigError{"bridge", name, err}
 		}
 	}
+	return c.validateDefaultRoute()
+}
+
+func (c *Config) validateDefaultRoute() error {
+	first := ""
+	for _, name := range sortedKeys(c.Segments) {
+		s := c.Segments[name]
+		switch {
+		case !s.DefaultRoute:
+		case first != "":
+			return &ConfigError{"segment", name, fmt.Errorf("default_route: segment %s has it already, and there can be one", first)}
+		case s.Egress != EgressAny:
+			return &ConfigError{"segment", name, errors.New("default_route: it needs egress any, or nothing would come of it")}
+		default:
+			first = name
+		}
+	}
 	return nil
 }
 
@@ -84,7 +101,10 @@ func (c *Config) validateSegment(name string) error {
 	if err := c.validateClientIP(name); err != nil {
 		return err
 	}
-	if err := s.validateAliases(); err != nil {
+	if err := c.validateAliases(name); err != nil {
+		return err
+	}
+	if err := c.validateReach(name); err != nil {
 		return err
 	}
 	for _, other := range sortedKeys(c.Segments) {
@@ -129,21 +149,41 @@ func (c *Config) validateClientIP(name string) error {
 	return nil
 }
 
-func (s *Segment) validateAliases() error {
-	pool := s.Aliases
-	if pool.IsZero() {
-		if len(s.aliasPool()) == 0 {
-			return fmt.Errorf("address %s: its network has no other address to use as an alias; the bridge needs at least one, for the gateway", s.Addresses[0])
-		}
-		return nil
-	}
-	for _, end := range []netip.Addr{pool.First, pool.Last} {
-		if !s.subnet().Contains(end) {
-			return fmt.Errorf("aliases %s: %s is not in the segment's network %s", pool, end, s.subnet())
+func (c *Config) validateAliases(name string) error {
+	s := c.Segments[name]
+	for _, end := range []netip.Addr{s.Aliases.First, s.Aliases.Last} {
+		if end.IsValid() && !s.subnet().Contains(end) {
+			return fmt.Errorf("aliases %s: %s is not in the segment's network %s", s.Aliases, end, s.subnet())
 		}
 	}
-	if len(s.aliasPool()) == 0 {
-		return fmt.Errorf("aliases %s: no address is left when the segment's own, the network's and the broadcast address are taken away", pool)
+	have := len(s.aliasPool())
+	if have == 0 && s.Aliases.IsZero() {
+		return fmt.Errorf("address %s: its network has no other address to use as an alias; the bridge needs at least one, for the gateway", s.Addresses[0])
+	}
+	if have == 0 {
+		return fmt.Errorf("aliases %s: no address is left when the segment's own, the network's and the broadcast address are taken away", s.Aliases)
+	}
+	if need := len(c.gatewaysOf(name)); need > have {
+		return fmt.Errorf("%d aliases are too few: each of its bridges' %d gateways needs one", have, need)
+	}
+	return nil
+}
+
+func (c *Config) validateReach(name string) error {
+	s := c.Segments[name]
+	for i, peer := range s.Reach {
+		if err := c.known(peer); err != nil {
+			return fmt.Errorf("reach: %w", err)
+		}
+		if peer == name {
+			return errors.New("reach: a segment need not reach itself")
+		}
+		if slices.Contains(s.Reach[:i], peer) {
+			return fmt.Errorf("reach: segment %s is named twice", peer)
+		}
+	}
+	if peers := c.peersOf(name); len(peers) > 0 && len(c.peerAliases(name)) == 0 {
+		return fmt.Errorf("%d aliases are too few: half of them may stand for other segments, and %d do", len(s.aliasPool()), len(peers))
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (v *vnicSetup) configure(want vnicSettings) (changed []string, err error) {
 	}{
 		{"name", v.ensureName}, {"MAC", v.ensureMAC}, {"MTU", v.ensureMTU}, {"sysctls", v.ensureSysctls},
 		{"state", v.ensureUp}, {"address", v.ensureAddress}, {"routes", v.ensureRoutes},
-		{"rule", v.ensureRule}, {"neighbours", v.ensureNeighbours},
+		{"rule", v.ensureRule}, {"default route", v.ensureHostRoute}, {"neighbours", v.ensureNeighbours},
 	}
 	for _, step := range steps {
 		differed, err := step.ensure(want)
@@ -141,6 +141,26 @@ func (v *vnicSetup) ensureRoutes(vnicSettings) (bool, error) {
 	}
 	return true, v.ns.netlink.RouteAddEcmp(&netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Gw: own})
 }
+
+// ensureHostRoute keeps the host's own default route by this VNIC, or its absence.
+// Sockets that are bound to nothing get the segment's address.
+func (v *vnicSetup) ensureHostRoute(want vnicSettings) (bool, error) {
+	filter := &netlink.Route{LinkIndex: v.ifindex, Table: unix.RT_TABLE_MAIN, Dst: anywhere}
+	routes, err := retryDump(func() ([]netlink.Route, error) {
+		return v.ns.netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+	})
+	if err != nil || want.hostRoute == (len(routes) > 0) {
+		return false, err
+	}
+	if !want.hostRoute {
+		return true, v.ns.netlink.RouteDel(&routes[0])
+	}
+	return true, v.ns.netlink.RouteAdd(&netlink.Route{
+		LinkIndex: v.ifindex, Gw: want.via.AsSlice(), Src: v.spec.address.Addr().AsSlice(), Protocol: unix.RTPROT_STATIC,
+	})
+}
+
+var anywhere = ipNet(netip.MustParsePrefix("0.0.0.0/0"))
 
 // ensureNeighbours makes each alias resolve to its MAC, for good. Aliases that are
 // no longer named keep theirs: flows may still use them.

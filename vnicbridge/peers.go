@@ -1,0 +1,65 @@
+package vnicbridge
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// maxPeerAliases is how many aliases at the end of a segment's pool may stand for
+// other segments: at most this many, and at most half of the pool.
+const maxPeerAliases = 64
+
+// peersOf names the segments that a segment knows: those that it may reach, and
+// those that may reach it.
+func (c *Config) peersOf(segment string) (peers []string) {
+	for _, name := range sortedKeys(c.Segments) {
+		if slices.Contains(c.Segments[segment].Reach, name) || slices.Contains(c.Segments[name].Reach, segment) {
+			peers = append(peers, name)
+		}
+	}
+	return peers
+}
+
+// PeerAlias is the address under which a segment sees another one, if either may
+// reach the other: where the one that may opens its connections to. It follows
+// from the names alone and stays while they do: a hash of the peer's name gives
+// its place at the end of the pool, and the next free one is taken only where two
+// names meet.
+func (c *Config) PeerAlias(segment, peer string) (alias netip.Addr, ok bool) {
+	alias, ok = c.peerAliases(segment)[peer]
+	return alias, ok
+}
+
+func (c *Config) peerAliases(segment string) map[string]netip.Addr {
+	peers := c.peersOf(segment)
+	aliases := make(map[string]netip.Addr)
+	pool := c.Segments[segment].aliasPool()
+	room := min(maxPeerAliases, len(pool)/2)
+	if len(peers) > room {
+		return aliases // Validate refuses it
+	}
+	taken := make([]bool, room)
+	for _, peer := range peers {
+		place := int(nameKey.hash([]byte(peer)) % uint64(room))
+		for taken[place] {
+			place = (place + 1) % room
+		}
+		taken[place] = true
+		aliases[peer] = pool[len(pool)-1-place]
+	}
+	return aliases
+}
+
+// sharedAliases are the aliases for hosts outside, the gateways' first: the pool
+// without those that stand for other segments.
+func (c *Config) sharedAliases(segment string) []netip.Addr {
+	peers := c.peerAliases(segment)
+	return slices.DeleteFunc(c.Segments[segment].aliasPool(), func(a netip.Addr) bool {
+		for _, alias := range peers {
+			if a == alias {
+				return true
+			}
+		}
+		return false
+	})
+}
