@@ -59,7 +59,7 @@ func (t *transition) prepare() error {
 func (c *Config) vnicSpecOf(name string) vnicSpec {
 	s := c.Segments[name]
 	iface := s.InterfaceName(name)
-	return vnicSpec{name, iface, s.Addresses[0], s.hardwareAddr(iface)}
+	return vnicSpec{name, iface, s.Addresses[0], s.hardwareAddr(iface), s.Netns}
 }
 
 // excludes tells whether two VNICs cannot be there at once: one name, or networks
@@ -249,7 +249,7 @@ func (p *Plane) guards(all ...devices) guardSpec {
 	for _, d := range all {
 		for _, name := range sortedKeys(d.segments) {
 			s := d.segments[name]
-			g.vnics = append(g.vnics, guardedVNIC{s.dev.index(), s.spec.address.Masked()})
+			g.vnics = append(g.vnics, guardedVNIC{s.dev.index(), s.spec.address.Masked(), s.spec.netns != ""})
 		}
 		for _, name := range sortedKeys(d.bridges) {
 			g.pseudo = append(g.pseudo, d.bridges[name].spec.address.Addr())

@@ -116,7 +116,7 @@ func (c *Config) settingsOf(segment string, bridges map[string]*bridge) vnicSett
 	beyond := c.Segments[segment].ClientIP == Preserve || c.Segments[segment].egress() == EgressAny
 	if beyond && len(c.gatewaysOf(segment)) > 0 {
 		settings.via = c.Segments[segment].aliasPool()[0]
-		settings.hostRoute = c.Segments[segment].DefaultRoute
+		settings.hostRoute = c.Segments[segment].DefaultRoute || c.Segments[segment].Netns != ""
 	}
 	return settings
 }

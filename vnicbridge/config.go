@@ -64,6 +64,11 @@ type Segment struct {
 	// through.
 	Reach []string `json:"reach,omitempty"`
 
+	// The name of a network namespace (as `ip netns` knows it) in which the segment
+	// lives: its VNIC, its listeners, its other programs. It is made if it is not
+	// there. Default: the host's own, where all segments are one trust domain.
+	Netns string `json:"netns,omitempty"`
+
 	// Whether the host's own sockets that are bound to no address leave through
 	// this segment: a default route in the main table, for a host whose NIC is
 	// bare. At most one segment, with egress any; never in place of a default route

@@ -111,6 +111,9 @@ func (g *guardTable) guardARP(spec guardSpec) {
 	const targetOffset = 24 // of the target address in ARP for IPv4 (RFC 826)
 	for _, v := range spec.vnics {
 		g.drop(chain, matchPrefix(targetOffset, v.subnet))
+		if v.away {
+			g.drop(chain, matchInput(expr.CmpOpEq, v.index))
+		}
 	}
 	for _, p := range spec.pseudo {
 		g.drop(chain, matchPrefix(targetOffset, netip.PrefixFrom(p, p.BitLen())))
@@ -120,7 +123,8 @@ func (g *guardTable) guardARP(spec guardSpec) {
 // guardIP lets packets for a segment's network in by its own VNIC and from the
 // host itself only, and packets for a pseudo address by no way but the bridge's
 // socket, which has seen them before this: by another interface the host would
-// forward them, or say that it cannot.
+// forward them, or say that it cannot. What comes out of a segment's own
+// namespace is the bridge's alone.
 func (g *guardTable) guardIP(spec guardSpec) {
 	chain := g.conn.AddChain(&nftables.Chain{
 		Name: "prerouting", Table: g.ip, Type: nftables.ChainTypeFilter,
@@ -129,6 +133,9 @@ func (g *guardTable) guardIP(spec guardSpec) {
 	const destinationOffset = 16 // RFC 791
 	for _, v := range spec.vnics {
 		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchInput(expr.CmpOpNeq, v.index), matchInput(expr.CmpOpNeq, loopbackIndex))
+		if v.away {
+			g.drop(chain, matchInput(expr.CmpOpEq, v.index))
+		}
 	}
 	for _, p := range spec.pseudo {
 		g.drop(chain, matchPrefix(destinationOffset, netip.PrefixFrom(p, p.BitLen())))

@@ -39,6 +39,9 @@ type vnicDevice interface {
 	// new device must be configured before use.
 	configure(want vnicSettings) (changed []string, err error)
 	index() int
+	// do runs a function where the segment's sockets are opened: on a thread in
+	// its namespace.
+	do(f func() error) error
 }
 
 // vnicSettings are what can change of a VNIC while it lives.
@@ -46,7 +49,7 @@ type vnicSettings struct {
 	mtu        int
 	neighbours map[netip.Addr]MAC // of the aliases, for good (A3)
 	via        netip.Addr         // the alias by which all else is reached, if any (A6)
-	hostRoute  bool               // the host itself goes by it too
+	hostRoute  bool               // unbound sockets of the VNIC's namespace go by it too
 }
 
 // vnicSpec is what makes one VNIC different from another: if any of it changes,
@@ -56,6 +59,7 @@ type vnicSpec struct {
 	iface   string
 	address netip.Prefix
 	mac     MAC
+	netns   string // the segment's own namespace; empty: the host's
 }
 
 // linkState is what matters of a NIC's state.
@@ -81,4 +85,5 @@ type guardSpec struct {
 type guardedVNIC struct {
 	index  int
 	subnet netip.Prefix
+	away   bool // the VNIC is in a namespace of its own: nothing that comes out of it is for the host
 }

@@ -29,7 +29,7 @@ func newMachine() (machine, error) {
 		return nil, err
 	}
 	m := &linuxMachine{ns: ns, hints: make(chan struct{}, 1), done: make(chan struct{})}
-	err = removeStaleRules(ns)
+	err = errors.Join(removeStaleRules(ns), removeStalePairs(ns))
 	if err == nil {
 		err = m.watch()
 	}

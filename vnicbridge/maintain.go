@@ -9,6 +9,10 @@ import (
 // maintainInterval is how often the plane looks at what time asks for.
 const maintainInterval = 250 * time.Millisecond
 
+// inspectInterval is how often the devices are looked at without a hint: not all
+// that can be changed is told of.
+const inspectInterval = 10 * time.Second
+
 // maintain does what time and the machine ask for: idle flows end, next hops are
 // kept resolved, the pseudo addresses announced, devices followed and kept as they
 // should be.
@@ -16,6 +20,7 @@ func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 	ticker := time.NewTicker(maintainInterval)
 	defer ticker.Stop()
 	last, changed := p.now(), false
+	inspected := last
 	for {
 		select {
 		case <-stop:
@@ -28,8 +33,9 @@ func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 			now := p.now()
 			p.tick(now, time.Duration(now-last))
 			last = now
-			if changed { // at most once a tick, however much the machine tells
-				changed = false
+			// At most once a tick, however much the machine tells.
+			if changed || now-inspected >= int64(inspectInterval) {
+				changed, inspected = false, now
 				p.followNICs()
 				p.refreshSources()
 				p.configureVNICs(true)

@@ -19,39 +19,47 @@ const maxFrameLen = 68 << 10
 // the default in no time.
 const socketBuffer = 16 << 20
 
-// packetSocket is a NIC as a raw AF_PACKET socket (packet(7)) that sees only the
-// frames that concern one pseudo address.
+// packetSocket is a device as a raw AF_PACKET socket (packet(7)) that sees only the
+// frames that its filter lets in.
 type packetSocket struct {
 	conn    *socket.Conn
 	raw     syscall.RawConn
 	ns      *namespace
-	nic     string
+	name    string // of the device when it was opened
 	ifindex int
 	input   *messages
 }
 
 func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error) {
-	link, err := m.ns.netlink.LinkByName(name)
+	filter, err := pseudoAddressFilter(pseudo)
 	if err != nil {
-		return nil, fmt.Errorf("nic %s: %w", name, err)
+		return nil, err
 	}
-	s := &packetSocket{ns: m.ns, nic: name, ifindex: link.Attrs().Index, input: newMessages()}
-	if err := s.open(pseudo); err != nil {
-		return nil, fmt.Errorf("nic %s: %w", name, err)
+	return openPacketSocket(m.ns, name, filter)
+}
+
+func openPacketSocket(ns *namespace, device string, filter []bpf.RawInstruction) (*packetSocket, error) {
+	link, err := ns.netlink.LinkByName(device)
+	if err != nil {
+		return nil, fmt.Errorf("device %s: %w", device, err)
+	}
+	s := &packetSocket{ns: ns, name: device, ifindex: link.Attrs().Index, input: newMessages()}
+	if err := s.open(filter); err != nil {
+		return nil, fmt.Errorf("device %s: %w", device, err)
 	}
 	return s, nil
 }
 
 // open makes the socket with protocol 0, which receives nothing, and binds it
 // when the filter is in place: no stray frame gets in.
-func (s *packetSocket) open(pseudo netip.Addr) error {
+func (s *packetSocket) open(filter []bpf.RawInstruction) error {
 	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", &socket.Config{NetNS: int(s.ns.handle)})
 	if err != nil {
 		return fmt.Errorf("opening a packet socket: %w", err)
 	}
 	s.conn = conn
 	if s.raw, err = conn.SyscallConn(); err == nil {
-		err = s.configure(pseudo)
+		err = s.configure(filter)
 	}
 	if err != nil {
 		_ = conn.Close()
@@ -59,7 +67,7 @@ func (s *packetSocket) open(pseudo netip.Addr) error {
 	return err
 }
 
-func (s *packetSocket) configure(pseudo netip.Addr) error {
+func (s *packetSocket) configure(filter []bpf.RawInstruction) error {
 	for _, option := range []struct {
 		name          string
 		number, value int
@@ -76,10 +84,6 @@ func (s *packetSocket) configure(pseudo netip.Addr) error {
 	// limit (net.core.rmem_max) holds.
 	_ = s.conn.SetReadBuffer(socketBuffer)
 	_ = s.conn.SetWriteBuffer(socketBuffer)
-	filter, err := pseudoAddressFilter(pseudo)
-	if err != nil {
-		return err
-	}
 	if err := s.conn.SetBPF(filter); err != nil {
 		return fmt.Errorf("attaching the socket filter: %w", err)
 	}
@@ -112,7 +116,7 @@ func pseudoAddressFilter(pseudo netip.Addr) ([]bpf.RawInstruction, error) {
 func (s *packetSocket) link() (linkState, error) {
 	link, err := s.ns.netlink.LinkByIndex(s.ifindex)
 	if err != nil {
-		return linkState{}, fmt.Errorf("nic %s: %w", s.nic, err)
+		return linkState{}, fmt.Errorf("device %s: %w", s.name, err)
 	}
 	return stateOf(link), nil
 }
@@ -140,10 +144,10 @@ func (s *packetSocket) receive(batch []frame) (int, error) {
 			// A NIC that goes down says so once, and its frames come again when it is
 			// up; one that goes away says the same.
 			if _, err := s.ns.netlink.LinkByIndex(s.ifindex); err != nil {
-				return 0, fmt.Errorf("nic %s: %w", s.nic, err)
+				return 0, fmt.Errorf("device %s: %w", s.name, err)
 			}
 		case errno != 0:
-			return 0, fmt.Errorf("nic %s: recvmmsg: %w", s.nic, errno)
+			return 0, fmt.Errorf("device %s: recvmmsg: %w", s.name, errno)
 		default:
 			return s.input.frames(batch[:n]), nil
 		}

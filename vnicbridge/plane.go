@@ -208,6 +208,20 @@ func (p *Plane) SegmentAddr(name string) (netip.Addr, bool) {
 	return s.spec.address.Addr(), true
 }
 
+// In runs a function where a segment's sockets are opened: in its namespace, if it
+// has one of its own. It holds for the calling thread, not for goroutines that the
+// function starts.
+func (p *Plane) In(segment string, f func() error) error {
+	p.mu.Lock()
+	s := p.segments[segment]
+	known := sortedKeys(p.segments)
+	p.mu.Unlock()
+	if s == nil {
+		return UnknownSegment(segment, known)
+	}
+	return s.dev.do(f)
+}
+
 // Client returns the real remote end of a connection that a server on a segment
 // sees as coming from an alias. local and remote are the server socket's own
 // view. ok is false when no flow is known, as for a connection from this host.

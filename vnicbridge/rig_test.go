@@ -285,6 +285,8 @@ func (d *memoryDevice) link() (linkState, error) {
 
 func (d *memoryDevice) index() int { return d.number }
 
+func (d *memoryDevice) do(f func() error) error { return f() }
+
 func (d *memoryDevice) configure(want vnicSettings) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -31,6 +31,9 @@ type tap struct {
 }
 
 func (m *linuxMachine) makeVNIC(spec vnicSpec) (vnicDevice, error) {
+	if spec.netns != "" {
+		return m.makeVeth(spec)
+	}
 	t := &tap{vnicSetup: vnicSetup{ns: m.ns, spec: spec}}
 	err := m.ns.do(t.open)
 	if err == nil {
@@ -39,7 +42,7 @@ func (m *linuxMachine) makeVNIC(spec vnicSpec) (vnicDevice, error) {
 	if err != nil {
 		return nil, fmt.Errorf("VNIC %s: %w", spec.iface, err)
 	}
-	m.own.Store(t.ifindex, nil)
+	m.own.Store(t.ifindex, t.ns)
 	for range batchSize {
 		t.frames = append(t.frames, make([]byte, maxFrameLen))
 	}

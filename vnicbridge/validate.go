@@ -61,6 +61,8 @@ func (c *Config) validateDefaultRoute() error {
 		case !s.DefaultRoute:
 		case first != "":
 			return &ConfigError{"segment", name, fmt.Errorf("default_route: segment %s has it already, and there can be one", first)}
+		case s.Netns != "":
+			return &ConfigError{"segment", name, errors.New("default_route: the host's own sockets are not in the segment's netns: give it to a segment without one")}
 		case s.Egress != EgressAny:
 			return &ConfigError{"segment", name, errors.New("default_route: it needs egress any, or nothing would come of it")}
 		default:
@@ -85,6 +87,9 @@ func (c *Config) validateSegment(name string) error {
 	}
 	if err := validInterface(s.InterfaceName(name)); err != nil {
 		return err
+	}
+	if s.Netns != "" && !nameForm.MatchString(s.Netns) {
+		return fmt.Errorf("netns %q: a name has letters, digits, _ and - only", s.Netns)
 	}
 	if err := oneIPv4(s.Addresses, "192.168.50.1/24"); err != nil {
 		return err
@@ -112,6 +117,9 @@ func (c *Config) validateSegment(name string) error {
 			break
 		}
 		o := c.Segments[other]
+		if s.Netns != "" && o.Netns == s.Netns {
+			return fmt.Errorf("netns %s is segment %s's already: what shares a namespace is not apart", s.Netns, other)
+		}
 		if o.InterfaceName(other) == s.InterfaceName(name) {
 			return fmt.Errorf("interface %s is segment %s's already", s.InterfaceName(name), other)
 		}

@@ -32,6 +32,8 @@ func (v *vnicSetup) find() error {
 
 func (v *vnicSetup) index() int { return v.ifindex }
 
+func (v *vnicSetup) do(f func() error) error { return v.ns.do(f) }
+
 // configure makes the device as it should be, and tells what differed.
 func (v *vnicSetup) configure(want vnicSettings) (changed []string, err error) {
 	// The MAC comes early: to change it flushes even permanent neighbours.
@@ -142,8 +144,8 @@ func (v *vnicSetup) ensureRoutes(vnicSettings) (bool, error) {
 	return true, v.ns.netlink.RouteAddEcmp(&netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Gw: own})
 }
 
-// ensureHostRoute keeps the host's own default route by this VNIC, or its absence.
-// Sockets that are bound to nothing get the segment's address.
+// ensureHostRoute keeps the default route of the namespace by this VNIC, or its
+// absence. Sockets that are bound to nothing get the segment's address.
 func (v *vnicSetup) ensureHostRoute(want vnicSettings) (bool, error) {
 	filter := &netlink.Route{LinkIndex: v.ifindex, Table: unix.RT_TABLE_MAIN, Dst: anywhere}
 	routes, err := retryDump(func() ([]netlink.Route, error) {

@@ -1,0 +1,95 @@
+package vnicbridge
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// madeAlias marks, on its lo, a namespace that this program made and may remove.
+const madeAlias = "made by caddy-vnic"
+
+// namedNamespace opens a network namespace by its name, as `ip netns` does, and
+// makes it if it is not there.
+func namedNamespace(name string) (*namespace, error) {
+	handle, err := netns.GetFromName(name)
+	made := errors.Is(err, fs.ErrNotExist)
+	if made {
+		handle, err = makeNamespace(name)
+	}
+	if errors.Is(err, unix.EPERM) {
+		return nil, fmt.Errorf("opening netns %s: %w (it takes CAP_SYS_ADMIN: run as root, or add it to the binary's or the unit's capabilities)", name, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening netns %s: %w", name, err)
+	}
+	nl, err := netlink.NewHandleAt(handle)
+	if errors.Is(err, unix.EINVAL) {
+		_ = handle.Close()
+		return nil, fmt.Errorf("netns %s: its file is there, but is no network namespace any more: remove it (ip netns del %s)", name, name)
+	}
+	if err != nil {
+		_ = handle.Close()
+		return nil, fmt.Errorf("opening netlink in netns %s: %w", name, err)
+	}
+	ns := &namespace{handle, nl}
+	if err := ns.prepare(made); err != nil {
+		ns.close()
+		return nil, fmt.Errorf("preparing netns %s: %w", name, err)
+	}
+	return ns, nil
+}
+
+// makeNamespace makes a namespace and comes back to the one before.
+func makeNamespace(name string) (handle netns.NsHandle, err error) {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		before, err := netns.Get()
+		if err != nil {
+			result <- err
+			return
+		}
+		defer func() { _ = before.Close() }()
+		handle, err = netns.NewNamed(name)
+		// A thread that cannot go back stays locked, and ends with its goroutine.
+		if netns.Set(before) == nil {
+			runtime.UnlockOSThread()
+		}
+		result <- err
+	}()
+	return handle, <-result
+}
+
+// prepare sets lo up, as every host has it.
+func (ns *namespace) prepare(made bool) error {
+	lo, err := ns.netlink.LinkByIndex(loopbackIndex)
+	if err != nil {
+		return err
+	}
+	if made {
+		if err := ns.netlink.LinkSetAlias(lo, madeAlias); err != nil {
+			return err
+		}
+	}
+	return ns.netlink.LinkSetUp(lo)
+}
+
+// releaseNamed closes a namespace, and removes its name if this program made it.
+// Processes that are still in it keep it alive, without a VNIC.
+func (ns *namespace) releaseNamed(name string) error {
+	defer ns.close()
+	lo, err := ns.netlink.LinkByIndex(loopbackIndex)
+	if err != nil || lo.Attrs().Alias != madeAlias {
+		return err
+	}
+	if err := netns.DeleteNamed(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing netns %s: %w", name, err)
+	}
+	return nil
+}

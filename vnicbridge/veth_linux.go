@@ -1,0 +1,137 @@
+package vnicbridge
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
+)
+
+// veth is the VNIC of a segment with a namespace of its own: the inner end of a
+// veth pair, whose outer end, by the same name, is the bridge's port. A TAP has no
+// other end that could be elsewhere.
+type veth struct {
+	*packetSocket           // the outer end
+	inner         vnicSetup // in the segment's namespace
+	outer         vnicSetup // in the host's
+}
+
+// ownerAlias is the link alias that says whose a device is: a veth pair outlives
+// the process that made it.
+const ownerAlias = "caddy-vnic "
+
+func (m *linuxMachine) makeVeth(spec vnicSpec) (vnicDevice, error) {
+	v := &veth{outer: vnicSetup{ns: m.ns, spec: spec}}
+	if err := v.make(m.ns, spec); err != nil {
+		return nil, errors.Join(fmt.Errorf("VNIC %s in netns %s: %w", spec.iface, spec.netns, err), v.close())
+	}
+	m.own.Store(v.outer.ifindex, nil)
+	return v, nil
+}
+
+func (v *veth) make(host *namespace, spec vnicSpec) error {
+	segment, err := namedNamespace(spec.netns)
+	if err != nil {
+		return err
+	}
+	v.inner = vnicSetup{ns: segment, spec: spec}
+	// Until it is over there, the inner end must not meet the outer one's name.
+	pair := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: spec.iface},
+		PeerName:  spec.iface, PeerNamespace: netlink.NsFd(segment.handle),
+		PeerHardwareAddr: spec.mac[:],
+	}
+	if err := host.netlink.LinkAdd(pair); err != nil {
+		return fmt.Errorf("making the veth pair: %w", err)
+	}
+	if err := errors.Join(v.outer.find(), v.inner.find()); err != nil {
+		return err
+	}
+	if err := v.setUpOuter(); err != nil {
+		return err
+	}
+	everything, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: maxFrameLen}})
+	if err != nil {
+		return err
+	}
+	v.packetSocket, err = openPacketSocket(host, spec.iface, everything)
+	return err
+}
+
+// setUpOuter makes the outer end carry frames, and be nothing else to the host.
+func (v *veth) setUpOuter() error {
+	link, err := v.outer.link()
+	if err != nil {
+		return err
+	}
+	if err := v.outer.ns.netlink.LinkSetAlias(link, ownerAlias+strconv.Itoa(os.Getpid())); err != nil {
+		return fmt.Errorf("marking the outer end as ours: %w", err)
+	}
+	if _, err := v.outer.ensureSysctls(vnicSettings{}); err != nil {
+		return err
+	}
+	if err := v.outer.ns.netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("setting the outer end up: %w", err)
+	}
+	return nil
+}
+
+func (v *veth) index() int { return v.outer.ifindex }
+
+func (v *veth) do(f func() error) error { return v.inner.do(f) }
+
+func (v *veth) configure(want vnicSettings) (changed []string, err error) {
+	for _, ensure := range []func(vnicSettings) (bool, error){v.outer.ensureMTU, v.outer.ensureUp} {
+		differed, err := ensure(want)
+		if err != nil {
+			return nil, fmt.Errorf("the outer end of VNIC %s: %w", v.outer.spec.iface, err)
+		}
+		if differed {
+			changed = append(changed, "outer end")
+		}
+	}
+	inner, err := v.inner.configure(want)
+	return append(changed, inner...), err
+}
+
+// close removes the pair, and the namespace if it was made for it.
+func (v *veth) close() error {
+	var errs []error
+	if v.packetSocket != nil {
+		errs = append(errs, v.packetSocket.close())
+	}
+	if v.inner.ns == nil {
+		return errors.Join(errs...)
+	}
+	if v.inner.ifindex != 0 {
+		errs = append(errs, v.inner.removeRule())
+	}
+	if link, err := v.outer.link(); v.outer.ifindex != 0 && err == nil {
+		errs = append(errs, ignoreMissing(v.outer.ns.netlink.LinkDel(link)))
+	}
+	errs = append(errs, v.inner.ns.releaseNamed(v.inner.spec.netns))
+	return errors.Join(errs...)
+}
+
+// removeStalePairs removes the veth pairs of processes that were killed.
+func removeStalePairs(ns *namespace) error {
+	links, err := retryDump(ns.netlink.LinkList)
+	if err != nil {
+		return fmt.Errorf("listing the devices: %w", err)
+	}
+	for _, l := range links {
+		owner, ours := strings.CutPrefix(l.Attrs().Alias, ownerAlias)
+		pid, err := strconv.Atoi(owner)
+		if !ours || err != nil || l.Type() != "veth" || processExists(pid) {
+			continue
+		}
+		if err := ignoreMissing(ns.netlink.LinkDel(l)); err != nil {
+			return fmt.Errorf("removing the veth pair %s of an earlier run: %w", l.Attrs().Name, err)
+		}
+	}
+	return nil
+}
