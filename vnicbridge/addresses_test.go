@@ -35,7 +35,7 @@ func TestARPIsAnsweredOnceForThePseudoAddressOnly(t *testing.T) {
 
 // Row A2.
 func TestAnAddressInUseFailsTheStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		for _, answer := range [][]byte{
 			arp(false, hostMAC, pseudo, nicMAC, "0.0.0.0"),   // it has the address
 			arp(true, hostMAC, pseudo, MAC{}, pseudo),        // it announces the address
@@ -60,7 +60,7 @@ func TestAnAddressInUseFailsTheStart(t *testing.T) {
 
 // Row A2: probes first, then announcements.
 func TestTheAddressIsProbedAndAnnounced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		r := newEmptyRig(t)
 		if err := r.plane.Apply(paperConfig()); err != nil {
 			t.Fatal(err)

@@ -68,12 +68,14 @@ func prefixes(texts ...string) (ps []netip.Prefix) {
 	return ps
 }
 
-// onEachDataPath runs a conformance test on each data path, in a bubble where
-// time passes as fast as it can.
+// onEachDataPath runs a conformance test on each data path.
 func onEachDataPath(t *testing.T, cfg *Config, test func(t *testing.T, r *rig)) {
-	t.Run("userspace", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(t, newRig(t, cfg)) })
-	})
+	bubble(t, func(t *testing.T) { test(t, newRig(t, cfg)) })
+}
+
+// bubble runs a test on each data path where time passes as fast as it can.
+func bubble(t *testing.T, test func(t *testing.T)) {
+	t.Run("userspace", func(t *testing.T) { synctest.Test(t, test) })
 }
 
 // rig is a whole data plane on a machine whose devices are in memory: the frames
