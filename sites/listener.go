@@ -2,7 +2,6 @@ package sites
 
 import (
 	"net"
-	"net/netip"
 	"sync"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
@@ -12,26 +11,28 @@ import (
 type listener struct {
 	sockets   *Sockets
 	stream    *stream
-	local     netip.AddrPort
+	at        Address
 	keepAlive net.KeepAliveConfig
-	release   func()
+	port      func() // lets the port go; of Sockets' lock
+	accepting bool   // Accept has been called; of the stream's lock
 
 	handed    chan accepted
 	closed    chan struct{}
 	closeOnce sync.Once
 }
 
-// Accept waits for a connection. Its RemoteAddr is the real client's.
+// Accept waits for a connection, and for the segment to start if it is stopped.
+// The connection's RemoteAddr is the real client's.
 func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case <-l.closed: // a closed listener takes nothing, even if it could
 		return nil, l.closedError()
 	default:
 	}
+	l.stream.accepts(l)
 	var a accepted
 	select {
 	case a = <-l.handed:
-	case a = <-l.stream.common:
 	case <-l.closed:
 		return nil, l.closedError()
 	}
@@ -58,14 +59,14 @@ func (l *listener) conn(c *net.TCPConn) net.Conn {
 func (l *listener) Close() error {
 	err := l.closedError()
 	l.closeOnce.Do(func() {
-		l.release()
 		close(l.closed)
 		err = l.sockets.drop(l)
 	})
 	return err
 }
 
-func (l *listener) Addr() net.Addr { return l.stream.socket.Addr() }
+// Addr is the segment's address, also while the segment is stopped.
+func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at.Local) }
 
 func (l *listener) closedError() error {
 	return &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}

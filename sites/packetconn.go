@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,35 +18,33 @@ import (
 // is not a *net.UDPConn by embedding: quic-go would read and write past it.
 type packetConn struct {
 	sockets *Sockets
-	segment string
 	cfg     net.ListenConfig
-	release func()
+	sent    atomic.Int64 // when a datagram was sent last, in ns since 1970
 
-	mu       sync.RWMutex
-	socket   *net.UDPConn
-	settings settings
-	closed   bool
-}
-
-// settings are what a new socket takes over from the old one.
-type settings struct {
+	mu                          sync.RWMutex
+	at                          Address
+	socket                      *net.UDPConn // unbound while the segment is stopped
 	readDeadline, writeDeadline time.Time
-	readBuffer, writeBuffer     int // 0 is the system's default
+	port                        func() // lets the port go
+	stopped, closed             bool
 }
 
-// bind opens the socket on an address, in place of the one there is.
-func (c *packetConn) bind(ctx context.Context, local netip.AddrPort) error {
-	pc, err := c.cfg.ListenPacket(ctx, "udp", local.String())
-	if err != nil {
-		return err
-	}
-	socket := pc.(*net.UDPConn)
+// bind opens the socket that is wanted now, in place of the one there is.
+func (c *packetConn) bind(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return socket.Close()
+		return nil
 	}
-	if err := c.settings.apply(socket); err != nil {
+	socket, err := c.wanted(ctx)
+	if err != nil {
+		return err
+	}
+	errs := []error{socket.SetReadDeadline(c.readDeadline), socket.SetWriteDeadline(c.writeDeadline)}
+	if c.socket != nil {
+		errs = append(errs, inherit(socket, c.socket))
+	}
+	if err := errors.Join(errs...); err != nil {
 		socket.Close()
 		return err
 	}
@@ -56,38 +55,85 @@ func (c *packetConn) bind(ctx context.Context, local netip.AddrPort) error {
 	return nil
 }
 
+func (c *packetConn) wanted(ctx context.Context) (*net.UDPConn, error) {
+	if c.stopped {
+		return unboundUDP()
+	}
+	pc, err := c.cfg.ListenPacket(ctx, "udp", c.at.Local.String())
+	if err != nil {
+		return nil, err
+	}
+	return pc.(*net.UDPConn), nil
+}
+
 // move binds the socket to the address that its segment has now.
 func (c *packetConn) move(ctx context.Context, addr netip.Addr) error {
-	local := addrPort(c.LocalAddr())
-	if local.Addr() == addr {
+	c.mu.Lock()
+	moved := c.at.Local.Addr() != addr
+	c.at.Local = netip.AddrPortFrom(addr, c.at.Local.Port())
+	c.mu.Unlock()
+	if !moved {
 		return nil
 	}
-	return c.bind(ctx, netip.AddrPortFrom(addr, local.Port()))
+	return c.bind(ctx)
 }
 
-func (s settings) apply(socket *net.UDPConn) error {
-	errs := []error{socket.SetReadDeadline(s.readDeadline), socket.SetWriteDeadline(s.writeDeadline)}
-	if s.readBuffer > 0 {
-		errs = append(errs, socket.SetReadBuffer(s.readBuffer))
-	}
-	if s.writeBuffer > 0 {
-		errs = append(errs, socket.SetWriteBuffer(s.writeBuffer))
-	}
-	return errors.Join(errs...)
+// A datagram does not show whether its server is done with the peer. So a socket
+// that is stopped is closed when its server has been silent for quiet, and at the
+// latest after maxDrain.
+const (
+	quiet    = time.Second
+	maxDrain = time.Minute
+)
+
+// stop lets the port go, so that no new peer comes in, and the socket when it is
+// quiet.
+func (c *packetConn) stop() {
+	c.mu.Lock()
+	c.stopped = true
+	c.port()
+	c.mu.Unlock()
+	c.drain(time.Now().Add(maxDrain))
 }
 
-// ReadFrom reads a datagram and its sender, who is the real client.
+func (c *packetConn) drain(end time.Time) {
+	silent := time.Since(time.Unix(0, c.sent.Load()))
+	if silent < quiet && time.Now().Before(end) {
+		time.AfterFunc(quiet-silent, func() { c.drain(end) })
+		return
+	}
+	c.mu.RLock()
+	stopped := c.stopped
+	c.mu.RUnlock()
+	if stopped { // and not started again meanwhile
+		_ = c.bind(context.Background()) // short of descriptors, the port is let go at least
+	}
+}
+
+// start binds the socket again.
+func (c *packetConn) start(ctx context.Context) error {
+	c.mu.Lock()
+	c.stopped = false
+	c.port = c.sockets.openPort(vnicbridge.UDP, c.at)
+	c.mu.Unlock()
+	return c.bind(ctx)
+}
+
+// ReadFrom reads a datagram and its sender, who is the real client. While the
+// segment is stopped there is none.
 func (c *packetConn) ReadFrom(p []byte) (int, net.Addr, error) {
 	for {
-		socket := c.current()
+		socket, local := c.current()
 		n, from, err := socket.ReadFromUDPAddrPort(p)
-		if errors.Is(err, net.ErrClosed) && socket != c.current() {
-			continue // moved
+		if errors.Is(err, net.ErrClosed) {
+			if now, _ := c.current(); socket != now {
+				continue // moved
+			}
 		}
 		if err != nil {
 			return n, nil, err
 		}
-		if client, ok := c.sockets.plane.Client(vnicbridge.UDP, addrPort(socket.LocalAddr()), from); ok {
+		if client, ok := c.sockets.plane.Client(vnicbridge.UDP, local, from); ok {
 			from = client
 		}
 		return n, net.UDPAddrFromAddrPort(from), nil
@@ -96,40 +142,47 @@ func (c *packetConn) ReadFrom(p []byte) (int, net.Addr, error) {
 
 // WriteTo sends a datagram to a real client.
 func (c *packetConn) WriteTo(p []byte, to net.Addr) (int, error) {
-	socket := c.current()
-	local, client := addrPort(socket.LocalAddr()), addrPort(to)
-	alias, ok := c.sockets.plane.Alias(vnicbridge.UDP, local, client)
-	if ok {
-		return socket.WriteToUDPAddrPort(p, alias)
+	socket, local := c.current()
+	client := addrPort(to)
+	peer, ok := c.sockets.plane.Alias(vnicbridge.UDP, local, client)
+	if !ok {
+		peer, ok = client, client.Addr() == local.Addr() || client.Addr().IsLoopback() // this host itself
 	}
-	if client.Addr() == local.Addr() || client.Addr().IsLoopback() {
-		return socket.WriteToUDPAddrPort(p, client) // this host itself
+	if !ok || addrPort(socket.LocalAddr()) != local {
+		// A client without a flow must not be sent to past the bridge, by the
+		// host's own routes, nor anyone from a stopped segment.
+		return 0, &net.OpError{Op: "write", Net: "udp", Source: c.LocalAddr(), Addr: to,
+			Err: os.NewSyscallError("sendto", syscall.EHOSTUNREACH)}
 	}
-	// A client without a flow must not be sent to past the bridge, by the host's
-	// own routes.
-	return 0, &net.OpError{Op: "write", Net: "udp", Source: socket.LocalAddr(), Addr: to,
-		Err: os.NewSyscallError("sendto", syscall.EHOSTUNREACH)}
+	c.sent.Store(time.Now().UnixNano())
+	return socket.WriteToUDPAddrPort(p, peer)
 }
 
 // Close closes the socket and lets the port go.
 func (c *packetConn) Close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed {
-		c.closed = true
-		c.release()
+	first := !c.closed
+	c.closed = true
+	c.port()
+	err := c.socket.Close()
+	c.mu.Unlock()
+	if first {
 		c.sockets.forget(c)
 	}
-	return c.socket.Close()
+	return err
 }
 
-func (c *packetConn) current() *net.UDPConn {
+func (c *packetConn) current() (socket *net.UDPConn, local netip.AddrPort) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.socket
+	return c.socket, c.at.Local
 }
 
-func (c *packetConn) LocalAddr() net.Addr { return c.current().LocalAddr() }
+// LocalAddr is the segment's address, also while the segment is stopped.
+func (c *packetConn) LocalAddr() net.Addr {
+	_, local := c.current()
+	return net.UDPAddrFromAddrPort(local)
+}
 
 func (c *packetConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
@@ -138,31 +191,30 @@ func (c *packetConn) SetDeadline(t time.Time) error {
 func (c *packetConn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.settings.readDeadline = t
+	c.readDeadline = t
 	return c.socket.SetReadDeadline(t)
 }
 
 func (c *packetConn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.settings.writeDeadline = t
+	c.writeDeadline = t
 	return c.socket.SetWriteDeadline(t)
 }
 
 // SetReadBuffer, SetWriteBuffer and SyscallConn are what quic-go tunes a socket
-// with.
+// with; the next socket inherits it.
 func (c *packetConn) SetReadBuffer(bytes int) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.settings.readBuffer = bytes
-	return c.socket.SetReadBuffer(bytes)
+	socket, _ := c.current()
+	return socket.SetReadBuffer(bytes)
 }
 
 func (c *packetConn) SetWriteBuffer(bytes int) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.settings.writeBuffer = bytes
-	return c.socket.SetWriteBuffer(bytes)
+	socket, _ := c.current()
+	return socket.SetWriteBuffer(bytes)
 }
 
-func (c *packetConn) SyscallConn() (syscall.RawConn, error) { return c.current().SyscallConn() }
+func (c *packetConn) SyscallConn() (syscall.RawConn, error) {
+	socket, _ := c.current()
+	return socket.SyscallConn()
+}

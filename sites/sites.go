@@ -38,10 +38,14 @@ type Address struct {
 // over from the other.
 type Sockets struct {
 	plane Plane
+	idle  idleConns
+
+	operating sync.Mutex // one Stop or Start at a time
 
 	mu      sync.Mutex
 	streams map[netip.AddrPort]*stream
 	packets map[*packetConn]struct{}
+	stopped map[string]bool // segments
 }
 
 // NewSockets returns an empty set of sockets on the segments of a data plane.
@@ -50,11 +54,13 @@ func NewSockets(plane Plane) *Sockets {
 		plane:   plane,
 		streams: make(map[netip.AddrPort]*stream),
 		packets: make(map[*packetConn]struct{}),
+		stopped: make(map[string]bool),
 	}
 }
 
 // Listen opens a TCP listener. Listeners on one address may overlap: they share
-// one socket, and a connection goes to the newest one that is accepting.
+// one socket, and connections go to the newest one whose server accepts. On a
+// stopped segment the socket opens with [Sockets.Start].
 //
 // The listener goes on working when the VNIC is deleted and made again: a bound
 // socket outlives its address. Of cfg, Control acts when the socket is made, and
@@ -64,21 +70,24 @@ func (s *Sockets) Listen(ctx context.Context, at Address, cfg net.ListenConfig) 
 	defer s.mu.Unlock()
 	shared, ok := s.streams[at.Local]
 	if !ok {
-		var err error
-		if shared, err = listenStream(ctx, at.Local, cfg); err != nil {
-			return nil, err
-		}
-		s.streams[at.Local] = shared
+		shared = newStream(at.Local, cfg)
 	}
 	l := &listener{
 		sockets:   s,
 		stream:    shared,
-		local:     at.Local,
+		at:        at,
 		keepAlive: keepAliveOf(cfg),
-		release:   s.plane.OpenPort(at.Segment, onePort(vnicbridge.TCP, at.Local.Port())),
+		port:      func() {},
 		handed:    make(chan accepted),
 		closed:    make(chan struct{}),
 	}
+	if !s.stopped[at.Segment] {
+		if err := shared.open(ctx); err != nil {
+			return nil, err
+		}
+		l.port = s.openPort(vnicbridge.TCP, at)
+	}
+	s.streams[at.Local] = shared
 	shared.add(l)
 	return l, nil
 }
@@ -87,24 +96,29 @@ func (s *Sockets) Listen(ctx context.Context, at Address, cfg net.ListenConfig) 
 func (s *Sockets) drop(l *listener) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l.port()
 	if !l.stream.remove(l) {
 		return nil
 	}
-	delete(s.streams, l.local)
-	return l.stream.close()
+	delete(s.streams, l.at.Local)
+	s.idle.start(l.at.Local) // the next one there may be another segment's
+	return l.stream.close(0)
 }
 
 // ListenPacket opens a UDP socket whose peers are the real clients. Sockets on
-// one address may overlap (SO_REUSEPORT). It does not give access to the socket
-// beneath for reading and writing, where the clients are aliases.
+// one address may overlap (SO_REUSEPORT). On a stopped segment nothing is read
+// before [Sockets.Start]. It does not give access to the socket beneath for
+// reading and writing, where the clients are aliases.
 func (s *Sockets) ListenPacket(ctx context.Context, at Address, cfg net.ListenConfig) (net.PacketConn, error) {
-	c := &packetConn{sockets: s, segment: at.Segment, cfg: reusable(cfg)}
-	if err := c.bind(ctx, at.Local); err != nil {
-		return nil, err
-	}
-	c.release = s.plane.OpenPort(at.Segment, onePort(vnicbridge.UDP, at.Local.Port()))
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	c := &packetConn{sockets: s, at: at, cfg: reusable(cfg), port: func() {}, stopped: s.stopped[at.Segment]}
+	if err := c.bind(ctx); err != nil {
+		return nil, err
+	}
+	if !c.stopped {
+		c.port = s.openPort(vnicbridge.UDP, at)
+	}
 	s.packets[c] = struct{}{}
 	return c, nil
 }
@@ -124,7 +138,7 @@ func (s *Sockets) Readdress(ctx context.Context, addrOf func(segment string) (ne
 	open := slices.Collect(maps.Keys(s.packets))
 	s.mu.Unlock()
 	for _, c := range open {
-		addr, ok := addrOf(c.segment)
+		addr, ok := addrOf(c.at.Segment)
 		if !ok {
 			continue // its server is about to close it
 		}
@@ -135,8 +149,10 @@ func (s *Sockets) Readdress(ctx context.Context, addrOf func(segment string) (ne
 	return nil
 }
 
-func onePort(proto vnicbridge.Protocol, port uint16) vnicbridge.PortRange {
-	return vnicbridge.PortRange{Protocol: proto, First: port, Last: port}
+// openPort opens a socket's port, until release is called for the first time.
+func (s *Sockets) openPort(proto vnicbridge.Protocol, at Address) (release func()) {
+	port := at.Local.Port()
+	return sync.OnceFunc(s.plane.OpenPort(at.Segment, vnicbridge.PortRange{Protocol: proto, First: port, Last: port}))
 }
 
 // addrPort is a socket's address as the data plane writes it.

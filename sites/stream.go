@@ -7,18 +7,28 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 )
 
-// stream is one listening TCP socket, shared by the listeners of all the living
-// configurations. With a socket for each (SO_REUSEPORT) the connections in the
-// accept queue of the one that closes would be reset.
+// stream is a TCP address that is listened on, shared by the listeners of all the
+// living configurations. It has one socket: with a socket for each listener
+// (SO_REUSEPORT) the connections in the accept queue of the one that closes would
+// be reset. While the segment is stopped it has none.
 type stream struct {
-	socket net.Listener
-	common chan accepted // for whichever listener accepts first
-	done   chan struct{}
+	local netip.AddrPort
+	cfg   net.ListenConfig
 
 	mu        sync.Mutex
-	listeners []*listener // the newest first
+	socket    *socket
+	listeners []*listener   // the newest first
+	changed   chan struct{} // closed when the listeners do
+}
+
+// socket is one listening socket.
+type socket struct {
+	net.Listener
+	done  chan struct{} // closed when nothing more is to be handed out
+	ended chan struct{} // closed when nothing more is accepted
 }
 
 // accepted is what the socket's Accept returned.
@@ -27,30 +37,65 @@ type accepted struct {
 	err  error
 }
 
-func listenStream(ctx context.Context, local netip.AddrPort, cfg net.ListenConfig) (*stream, error) {
+func newStream(local netip.AddrPort, cfg net.ListenConfig) *stream {
 	// Each listener sets its own connections' keep-alive.
 	cfg.KeepAlive, cfg.KeepAliveConfig = -1, net.KeepAliveConfig{}
 	// Another subflow is another flow to the bridge, which may give it to
 	// another segment.
 	cfg.SetMultipathTCP(false)
-	socket, err := cfg.Listen(ctx, "tcp", local.String())
-	if err != nil {
-		return nil, err
+	return &stream{local: local, cfg: cfg, changed: make(chan struct{})}
+}
+
+// open opens the socket, if it is not.
+func (s *stream) open(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.socket != nil {
+		return nil
 	}
-	s := &stream{socket: socket, common: make(chan accepted), done: make(chan struct{})}
-	go s.accept()
-	return s, nil
+	l, err := s.cfg.Listen(ctx, "tcp", s.local.String())
+	if err != nil {
+		return err
+	}
+	s.socket = &socket{l, make(chan struct{}), make(chan struct{})}
+	go s.accept(s.socket)
+	return nil
+}
+
+// linger is how long a socket goes on accepting what is in its queue before it is
+// closed, which resets the rest.
+const linger = 100 * time.Millisecond
+
+// close closes the socket, if it is open. What waits in its queue is served, as
+// far as lingering is long enough and some server accepts it.
+func (s *stream) close(lingering time.Duration) error {
+	s.mu.Lock()
+	socket := s.socket
+	s.socket = nil
+	s.mu.Unlock()
+	if socket == nil {
+		return nil
+	}
+	if d, ok := socket.Listener.(*net.TCPListener); ok && d.SetDeadline(time.Now().Add(lingering)) == nil {
+		select {
+		case <-socket.ended:
+		case <-time.After(2 * lingering):
+		}
+	}
+	close(socket.done)
+	return socket.Close()
 }
 
 // accept hands out what the socket accepts until it is closed. It takes no more
 // than one connection in advance: the others wait in the kernel's queue.
-func (s *stream) accept() {
+func (s *stream) accept(from *socket) {
+	defer close(from.ended)
 	for {
-		conn, err := s.socket.Accept()
-		if errors.Is(err, net.ErrClosed) {
+		conn, err := from.Accept()
+		if errors.Is(err, net.ErrClosed) || isTimeout(err) {
 			return
 		}
-		if !s.hand(accepted{conn, err}) {
+		if !s.hand(accepted{conn, err}, from.done) {
 			if conn != nil {
 				conn.Close()
 			}
@@ -59,46 +104,66 @@ func (s *stream) accept() {
 	}
 }
 
-// hand gives to the newest listener that is accepting, or waits for one. It
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// hand waits for the newest listener whose server has come to accept: an older
+// one, which may be about to shut down, gets nothing once it has a successor. It
 // tells whether somebody took.
-func (s *stream) hand(a accepted) bool {
-	for _, l := range s.newestFirst() {
+func (s *stream) hand(a accepted, done <-chan struct{}) bool {
+	for {
+		to, changed := s.newest()
 		select {
-		case l.handed <- a:
+		case to <- a:
 			return true
-		default:
+		case <-changed:
+		case <-done:
+			return false
 		}
 	}
-	select {
-	case s.common <- a:
-		return true
-	case <-s.done:
-		return false
+}
+
+// newest is where the newest listener that accepts takes connections; nil if none
+// does.
+func (s *stream) newest() (to chan<- accepted, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listeners {
+		if l.accepting {
+			return l.handed, s.changed
+		}
+	}
+	return nil, s.changed
+}
+
+// accepts notes that a listener's server has come to accept.
+func (s *stream) accepts(l *listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !l.accepting {
+		l.accepting = true
+		s.change()
 	}
 }
 
-func (s *stream) newestFirst() []*listener {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.listeners
-}
-
-// add and remove make new slices, because hand reads the old ones unlocked.
 func (s *stream) add(l *listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.listeners = append([]*listener{l}, s.listeners...)
+	s.listeners = slices.Insert(s.listeners, 0, l)
 }
 
 // remove tells whether the listener was the last.
 func (s *stream) remove(l *listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.listeners = slices.DeleteFunc(slices.Clone(s.listeners), func(o *listener) bool { return o == l })
+	s.listeners = slices.DeleteFunc(s.listeners, func(o *listener) bool { return o == l })
+	s.change()
 	return len(s.listeners) == 0
 }
 
-func (s *stream) close() error {
-	close(s.done)
-	return s.socket.Close()
+func (s *stream) change() {
+	close(s.changed)
+	s.changed = make(chan struct{})
 }

@@ -1,0 +1,339 @@
+package sites_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/sites"
+)
+
+// A stopped segment refuses; its servers' Accept waits and never fails, also that
+// of a configuration that comes meanwhile.
+func TestStopClosesTheListeners(t *testing.T) {
+	plane := new(planeStub)
+	sockets, at := sites.NewSockets(plane), freePort(t)
+	older := listen(t, sockets, at)
+	sockets.Stop("a")
+	newer := listen(t, sockets, at)
+	accepted := make(chan net.Conn, 2)
+	for _, l := range []net.Listener{older, newer} {
+		go func() {
+			c, err := l.Accept()
+			if err != nil && !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Accept failed: %v", err)
+			}
+			accepted <- c
+		}()
+	}
+	expectRefused(t, at)
+	older.Close() // the reload ends
+	if c := <-accepted; c != nil {
+		t.Error("a stopped listener accepted")
+	}
+	expectRefused(t, at)
+	if plane.opened("a tcp/"+port(at)) != 0 {
+		t.Error("the port of a stopped segment is open")
+	}
+	if newer.Addr().String() != at.Local.String() {
+		t.Errorf("the address of a stopped listener is %s", newer.Addr())
+	}
+
+	if err := sockets.Start(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if n := plane.opened("a tcp/" + port(at)); n != 1 {
+		t.Errorf("the port is open %d times after the start", n)
+	}
+	dialFrom(t, alias, newer)
+	c := <-accepted
+	if c == nil {
+		t.Fatal("the listener does not accept after the start")
+	}
+	c.Close()
+}
+
+func TestStopLeavesOtherSegments(t *testing.T) {
+	sockets, a, b := sites.NewSockets(new(planeStub)), freePort(t), freePort(t)
+	b.Segment = "b"
+	listen(t, sockets, a)
+	other := listen(t, sockets, b)
+	sockets.Stop("a")
+	expectRefused(t, a)
+	dialFrom(t, alias, other)
+	accept(t, other)
+}
+
+// What has connected before the stop is served.
+func TestStopServesTheQueue(t *testing.T) {
+	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
+	l := listen(t, sockets, at)
+	const waiting = 20
+	for range waiting {
+		dialFrom(t, alias, l)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		for range waiting {
+			c, err := l.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+		}
+	}()
+	sockets.Stop("a")
+	select {
+	case <-served:
+	case <-time.After(5 * time.Second):
+		t.Error("connections of before the stop were not handed out")
+	}
+	expectRefused(t, at)
+}
+
+func TestStopWithoutAServerThatAccepts(t *testing.T) {
+	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
+	l := listen(t, sockets, at)
+	c := dialFrom(t, alias, l)
+	sockets.Stop("a")
+	expectRefused(t, at)
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection that nobody accepted reads %v, want its end", err)
+	}
+}
+
+func TestStartThatFailsLeavesItStopped(t *testing.T) {
+	plane := new(planeStub)
+	sockets, at := sites.NewSockets(plane), freePort(t)
+	l := listen(t, sockets, at)
+	sockets.Stop("a")
+	sockets.Stop("a")
+	taken, err := net.Listen("tcp", at.Local.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sockets.Start(t.Context(), "a"); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("Start returned %v, want address in use", err)
+	}
+	if plane.opened("a tcp/"+port(at)) != 0 || len(sockets.Stopped()) != 1 {
+		t.Error("the segment is half started")
+	}
+	taken.Close()
+	if err := sockets.Start(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	dialFrom(t, alias, l)
+	accept(t, l)
+}
+
+// Of an HTTP server's connections the idle one is closed at once, and the active
+// one when its response is complete.
+func TestStopEndsHTTPConnectionsInOrder(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		start func(*httptest.Server)
+	}{{"h1", (*httptest.Server).Start}, {"h2", (*httptest.Server).StartTLS}} {
+		t.Run(test.name, func(t *testing.T) {
+			sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
+			finish, begun := make(chan struct{}), make(chan struct{})
+			s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/slow" {
+					w.(http.Flusher).Flush()
+					close(begun)
+					<-finish
+				}
+				io.WriteString(w, "done")
+			}))
+			s.Listener.Close()
+			s.Listener = listen(t, sockets, at)
+			s.EnableHTTP2 = true
+			s.Config.ConnState = sockets.ConnState
+			test.start(s)
+			defer s.Close()
+
+			idle, active := clientOf(s), clientOf(s)
+			fetch(t, idle.Client, s.URL)
+			answer := make(chan string)
+			go func() {
+				resp, err := active.Get(s.URL + "/slow")
+				if err != nil {
+					answer <- err.Error()
+					return
+				}
+				defer resp.Body.Close()
+				body, err := io.ReadAll(resp.Body)
+				if err != nil {
+					body = []byte(err.Error())
+				}
+				answer <- string(body)
+			}()
+			<-begun
+
+			sockets.Stop("a")
+			idle.expectClosed(t)
+			close(finish)
+			if got := <-answer; got != "done" {
+				t.Errorf("the request of before the stop got %q", got)
+			}
+			active.expectClosed(t)
+
+			if err := sockets.Start(t.Context(), "a"); err != nil {
+				t.Fatal(err)
+			}
+			fetch(t, clientOf(s).Client, s.URL)
+		})
+	}
+}
+
+// httpClient is a client with one connection, of which the end can be seen.
+type httpClient struct {
+	*http.Client
+	closed chan struct{}
+}
+
+func clientOf(s *httptest.Server) httpClient {
+	closed := make(chan struct{})
+	transport := s.Client().Transport.(*http.Transport).Clone()
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: alias.AsSlice()}}
+		c, err := d.DialContext(ctx, network, s.Listener.Addr().String())
+		return &watchedConn{Conn: c, closed: closed}, err
+	}
+	return httpClient{&http.Client{Transport: transport}, closed}
+}
+
+func (c httpClient) expectClosed(t *testing.T) {
+	t.Helper()
+	select {
+	case <-c.closed:
+	case <-time.After(5 * time.Second):
+		t.Error("the server keeps the connection")
+	}
+}
+
+type watchedConn struct {
+	net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (c *watchedConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+func fetch(t *testing.T, client *http.Client, url string) {
+	t.Helper()
+	resp, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "done" {
+		t.Fatalf("the answer is %q, %v", body, err)
+	}
+}
+
+// A stopped UDP socket is closed to others, and its reader waits.
+func TestStopClosesPacketConns(t *testing.T) {
+	plane := new(planeStub)
+	sockets, at := sites.NewSockets(plane), freePort(t)
+	pc := listenPacket(t, sockets, at)
+	sockets.Stop("a")
+	expectUnreachable(t, at)
+	if plane.opened("a udp/"+port(at)) != 0 {
+		t.Error("the port of a stopped segment is open")
+	}
+	later := listenPacket(t, sockets, at)
+	expectUnreachable(t, at)
+	pc.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	if _, _, err := pc.ReadFrom(make([]byte, 16)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("ReadFrom returned %v, want the deadline", err)
+	}
+	if _, err := pc.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(client, 9))); !errors.Is(err, syscall.EHOSTUNREACH) {
+		t.Errorf("WriteTo returned %v, want host unreachable", err)
+	}
+	if got := pc.LocalAddr().String(); got != at.Local.String() {
+		t.Errorf("the address of a stopped socket is %s", got)
+	}
+	pc.Close()
+
+	got := make(chan string)
+	go func() {
+		buf := make([]byte, 16)
+		n, _, err := later.ReadFrom(buf)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- string(buf[:n])
+	}()
+	if err := sockets.Start(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := udpFrom(t, alias).WriteTo([]byte("ping"), later.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	if s := <-got; s != "ping" {
+		t.Errorf("the reader got %q after the start", s)
+	}
+}
+
+// A UDP server that is sending goes on until it falls silent.
+func TestStopLetsDatagramsFinish(t *testing.T) {
+	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
+	pc, peer := listenPacket(t, sockets, at), udpFrom(t, alias)
+	exchange(t, peer, pc)
+	sockets.Stop("a")
+	exchange(t, peer, pc)
+	for deadline := time.Now().Add(10 * time.Second); !unreachable(t, at); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the silent socket is still open")
+		}
+	}
+}
+
+func port(at sites.Address) string { return at.Local.String()[len("127.0.0.1:"):] }
+
+func expectRefused(t *testing.T, at sites.Address) {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", at.Local.String(), 5*time.Second)
+	if err == nil {
+		c.Close()
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("connecting to a stopped segment: %v, want connection refused", err)
+	}
+}
+
+func expectUnreachable(t *testing.T, at sites.Address) {
+	t.Helper()
+	if !unreachable(t, at) {
+		t.Errorf("%s takes datagrams of a stopped segment", at.Local)
+	}
+}
+
+// unreachable tells whether a datagram is answered by port unreachable.
+func unreachable(t *testing.T, at sites.Address) bool {
+	t.Helper()
+	c, err := net.Dial("udp", at.Local.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Millisecond))
+	c.Write([]byte("x"))
+	_, err = c.Read(make([]byte, 1))
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
