@@ -33,11 +33,12 @@ var (
 )
 
 // vnicAMAC is vnic-A's address in Fig-13, and gatewayAlias the address under
-// which vnic-A sees the router.
+// which vnic-A sees the router. gatewayAliasB is vnic-B's for its own, in Fig-19.
 var (
-	vnicAMAC     = net.HardwareAddr{0x50, 0x01, 0x02, 0x03, 0x04, 0x05}
-	gatewayAlias = netip.MustParseAddr("192.168.50.2")
-	vnicANetwork = netip.MustParsePrefix("192.168.50.0/24")
+	vnicAMAC      = net.HardwareAddr{0x50, 0x01, 0x02, 0x03, 0x04, 0x05}
+	gatewayAlias  = netip.MustParseAddr("192.168.50.2")
+	gatewayAliasB = netip.MustParseAddr("192.168.60.2")
+	vnicANetwork  = netip.MustParsePrefix("192.168.50.0/24")
 )
 
 // paperRoutes is the table of Fig-4.

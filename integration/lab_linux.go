@@ -12,8 +12,8 @@ import (
 // labName begins the names of the lab's namespaces, as in vniclab-pc1.
 const labName = "vniclab"
 
-// RunLab builds the paper's network, plays section IV of the paper in it with
-// this program as Caddy, and reports each result beside the paper's. It returns
+// RunLab builds the paper's network, plays section IV and Fig-19 of the paper in
+// it with this program as Caddy, and reports each result beside the paper's. It returns
 // ErrDiffers when one is another. Nothing is left of the network afterwards.
 //
 // Without the privileges for it, it runs this program once more, with the same
@@ -55,10 +55,11 @@ type lab struct {
 	caddy   *Caddy
 	server  *Capture // nic0, vnic-A, vnic-B, as the paper numbers them
 	router  *Capture // the router's side of the link to the server
+	fig19   *Capture // each NIC and its VNIC, from when there are two
 }
 
 func (l *lab) run(ctx context.Context) error {
-	l.report.Text("caddy vnic lab: section IV of the paper, played in network namespaces")
+	l.report.Text("caddy vnic lab: section IV and Fig-19 of the paper, played in network namespaces")
 	l.report.Text(picture)
 	l.report.Text("\nThe server's Caddyfile:\n\n" + indent(caddyfile))
 	if err := l.start(ctx); err != nil {
@@ -78,6 +79,9 @@ func (l *lab) run(ctx context.Context) error {
 	if err := l.play(ctx, PC1Addr); err != nil {
 		return err
 	}
+	if err := l.playFig19(ctx); err != nil {
+		return err
+	}
 	return l.finish(ctx)
 }
 
@@ -86,7 +90,7 @@ func (l *lab) start(ctx context.Context) (err error) {
 	if l.state, err = os.MkdirTemp("", "caddy-vnic-lab"); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	if err := l.writeCaddyfile(answerA); err != nil {
+	if err := l.writeCaddyfile(caddyfile); err != nil {
 		return err
 	}
 	l.report.Progress("starting Caddy")
@@ -145,6 +149,9 @@ func (l *lab) finish(ctx context.Context) error {
 	if err := l.router.Save(l.path("router.pcapng")); err != nil {
 		return err
 	}
+	if err := l.fig19.Save(l.path("fig19.pcapng")); err != nil {
+		return err
+	}
 	checked, differing := l.report.Summary()
 	verdict := fmt.Sprintf("\nAll %d checks agree with the paper.", checked)
 	if differing > 0 {
@@ -166,18 +173,23 @@ const kept = `
 Kept in %s:
   server.pcapng  the frames on nic0 (interface 0), vnic-A (1) and vnic-B (2), for Wireshark
   router.pcapng  the same link seen from the router
+  fig19.pcapng   nic0 (0), vnic-A (1), nic1 (2) and vnic-B (3) with two networks
   Caddyfile, caddy.log`
 
 func (l *lab) reload(ctx context.Context, policy string) error {
 	l.report.Progress("reloading with %s", policy)
-	if err := l.writeCaddyfile(policy); err != nil {
+	return l.reloadWith(ctx, withPolicy(policy))
+}
+
+func (l *lab) reloadWith(ctx context.Context, config string) error {
+	if err := l.writeCaddyfile(config); err != nil {
 		return err
 	}
 	return l.caddy.Reload(ctx)
 }
 
-func (l *lab) writeCaddyfile(policy string) error {
-	if err := os.WriteFile(l.path("Caddyfile"), []byte(withPolicy(policy)), 0o644); err != nil {
+func (l *lab) writeCaddyfile(config string) error {
+	if err := os.WriteFile(l.path("Caddyfile"), []byte(config), 0o644); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
 	return nil
@@ -187,7 +199,7 @@ func (l *lab) path(name string) string { return filepath.Join(l.opts.Captures, n
 
 func (l *lab) close() error {
 	var errs []error
-	for _, c := range []*Capture{l.server, l.router} {
+	for _, c := range []*Capture{l.server, l.router, l.fig19} {
 		if c != nil {
 			errs = append(errs, c.Close())
 		}

@@ -25,7 +25,7 @@ func TestLab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, figure := range []string{"Fig-4 ", "Fig-10", "Fig-11", "Fig-12", "Fig-13", "Fig-14", "Fig-15", "Fig-16", "Fig-17"} {
+	for _, figure := range []string{"Fig-4 ", "Fig-10", "Fig-11", "Fig-12", "Fig-13", "Fig-14", "Fig-15", "Fig-16", "Fig-17", "Fig-19"} {
 		if !strings.Contains(report.String(), "\n"+figure) {
 			t.Errorf("the report lacks %s", figure)
 		}
@@ -37,6 +37,7 @@ func TestLab(t *testing.T) {
 	}
 	checkCapture(t, filepath.Join(dir, "server.pcapng"), "nic0", "vnic-A", "vnic-B")
 	checkCapture(t, filepath.Join(dir, "router.pcapng"), "wan")
+	checkCapture(t, filepath.Join(dir, "fig19.pcapng"), "nic0", "vnic-A", "nic1", "vnic-B")
 	if left, _ := filepath.Glob("/run/netns/vniclab-*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}

@@ -49,7 +49,7 @@ func TestLabKeep(t *testing.T) {
 			}
 			look := exec.CommandContext(t.Context(), "sh", "-c", curl)
 			look.SysProcAttr = &syscall.SysProcAttr{Credential: user}
-			if page, err := look.CombinedOutput(); err != nil || !bytes.Contains(page, []byte("This is server-B")) {
+			if page, err := look.CombinedOutput(); err != nil || !bytes.Contains(page, []byte("This is server-A")) {
 				t.Errorf("%s: %v: %s", curl, err, page)
 			}
 			if err := lab.Process.Signal(unix.SIGINT); err != nil {

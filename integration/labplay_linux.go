@@ -75,9 +75,9 @@ func (l *lab) playFrames(client netip.Addr) error {
 func (l *lab) playPage(ctx context.Context, segment segmentFigures, client netip.Addr) error {
 	l.report.Progress("getting the page at http://%s/", PseudoAddr)
 	since := time.Now()
-	page, err := l.getPage(ctx)
+	page, err := getPage(ctx, l.network.PC1, PseudoAddr)
 	if err != nil {
-		return err
+		return l.explain("the web page", err)
 	}
 	carriers, err := l.carriers(since, opensTCP)
 	if err != nil {
@@ -87,21 +87,18 @@ func (l *lab) playPage(ctx context.Context, segment segmentFigures, client netip
 	return nil
 }
 
-func (l *lab) getPage(ctx context.Context) (page, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+PseudoAddr.String()+"/", nil)
+func getPage(ctx context.Context, from *Host, address netip.Addr) (page, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address.String()+"/", nil)
 	if err != nil {
 		return page{}, err
 	}
-	resp, err := l.network.PC1.HTTPClient().Do(request)
+	resp, err := from.HTTPClient().Do(request)
 	if err != nil {
-		return page{}, l.explain("the web page", err)
+		return page{}, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return page{}, fmt.Errorf("lab: the web page: %w", err)
-	}
-	return parsePage(string(body)), nil
+	return parsePage(string(body)), err
 }
 
 // playReload switches from segment A to B by a reload in the midst of an upload,

@@ -31,8 +31,15 @@ func TestReport(t *testing.T) {
 		r.Section(s)
 	}
 	r.Section(pageSection(segmentA, parsePage("<title>server-A</title><p>You are 192.168.1.1.</p>"), RouterAddr, segmentA.device))
+	r.Part("Two NICs: two networks that do not reach each other")
+	r.Text(pictureFig19)
+	r.Section(ownSection([]attempt{{"PC1: http://192.168.1.2/", "server-A", "server-A"}}))
+	r.Section(otherSection("PC1 and server-A reach nothing of the other network", []attempt{
+		{"PC1: http://192.168.2.2/", noAnswer, "server-B"},
+		{"PC1: ping 192.168.2.2", noAnswer, noAnswer},
+	}, 6))
 	checked, differing := r.Summary()
-	if checked != 5+7+10+9+10+3 || differing != 2 {
+	if checked != 5+7+10+9+10+3+1+3 || differing != 2+2 {
 		t.Errorf("%d of %d checks differ", differing, checked)
 	}
 
