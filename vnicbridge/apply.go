@@ -227,8 +227,14 @@ func (t *transition) commit() {
 		}
 	}
 	p.cfg, p.devices, p.retired = t.cfg, t.devices, t.retired
-	maps.DeleteFunc(p.states, func(name string, _ State) bool { return p.segments[name] == nil })
+	maps.DeleteFunc(p.states, func(name string, _ State) bool { return !t.knows(name) })
 	p.begin()
+}
+
+// knows tells whether a configuration that lives, or may come back, has a segment.
+func (t *transition) knows(segment string) bool {
+	has := func(c *Config) bool { return c.Segments[segment] != nil }
+	return has(t.cfg) || slices.ContainsFunc(t.retained, has)
 }
 
 // begin does at once what would be due at the next tick.

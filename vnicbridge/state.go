@@ -3,7 +3,8 @@ package vnicbridge
 import "fmt"
 
 // State says whether a segment gets new flows. It is set by hand, survives a
-// reload, and is forgotten when the plane is closed or the segment is removed.
+// reload, and is forgotten when the plane is closed or no living configuration has
+// the segment.
 type State uint8
 
 // The states of a segment.
@@ -30,6 +31,13 @@ func (s *State) UnmarshalText(text []byte) error {
 		}
 	}
 	return fmt.Errorf("unknown state %q", text)
+}
+
+// State returns the state of a segment; of an unknown one it is Active.
+func (p *Plane) State(segment string) State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.states[segment]
 }
 
 // SetState changes whether a segment gets new flows, from the next packet on.
