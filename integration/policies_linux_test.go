@@ -150,7 +150,7 @@ func (s *crowd) answers(client string) string {
 func (s *crowd) byHTTP(client string) string {
 	s.t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true, Dial: func(_, address string) (net.Conn, error) {
-		return s.dialFrom(client+":0", "tcp4", address)
+		return s.dialFrom(s.Neighbours[0], client+":0", "tcp4", address)
 	}}
 	body, err := fetch(&http.Client{Transport: transport, Timeout: 5 * time.Second}, "http://192.168.1.2/")
 	if err != nil {
@@ -172,7 +172,7 @@ func (s *crowd) byTCP(client string) string {
 
 func (s *crowd) byUDP(client string) string {
 	s.t.Helper()
-	conn, err := s.dialFrom(client, "udp4", "192.168.1.2:5000")
+	conn, err := s.dialFrom(s.Neighbours[0], client, "udp4", "192.168.1.2:5000")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -207,14 +207,14 @@ func (s *crowd) byPing(client string) string {
 	return by
 }
 
-// dialFrom connects from an address and port of the neighbour.
-func (s *crowd) dialFrom(local, network, remote string) (conn net.Conn, err error) {
+// dialFrom connects from an address and port of a host.
+func (s *scene) dialFrom(h *integration.Host, local, network, remote string) (conn net.Conn, err error) {
 	dialer := net.Dialer{FallbackDelay: -1, Timeout: 5 * time.Second}
 	from := netip.MustParseAddrPort(local)
 	if dialer.LocalAddr = net.Addr(net.TCPAddrFromAddrPort(from)); network == "udp4" {
 		dialer.LocalAddr = net.UDPAddrFromAddrPort(from)
 	}
-	err = s.Neighbours[0].Do(func() error {
+	err = h.Do(func() error {
 		conn, err = dialer.DialContext(s.t.Context(), network, remote)
 		return err
 	})
@@ -224,7 +224,7 @@ func (s *crowd) dialFrom(local, network, remote string) (conn net.Conn, err erro
 // connect is dialFrom for a TCP connection that must come about.
 func (s *crowd) connect(local, remote string) net.Conn {
 	s.t.Helper()
-	conn, err := s.dialFrom(local, "tcp4", remote)
+	conn, err := s.dialFrom(s.Neighbours[0], local, "tcp4", remote)
 	if err == nil {
 		err = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	}
