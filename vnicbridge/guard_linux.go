@@ -33,7 +33,7 @@ type guardTable struct {
 
 func newGuardTable(ns *namespace) (*guardTable, error) {
 	var raw *netlink.Conn
-	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(ns.handle)),
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(ns.fd()),
 		nftables.WithSockOptions(func(c *netlink.Conn) error { raw = c; return nil }))
 	if err != nil {
 		return nil, fmt.Errorf("opening nftables: %w", err)

@@ -37,7 +37,7 @@ func namedNamespace(name string) (*namespace, error) {
 		_ = handle.Close()
 		return nil, fmt.Errorf("opening netlink in netns %s: %w", name, err)
 	}
-	ns := &namespace{handle, nl}
+	ns := &namespace{handle: handle, netlink: nl}
 	if err := ns.prepare(made); err != nil {
 		ns.close()
 		return nil, fmt.Errorf("preparing netns %s: %w", name, err)

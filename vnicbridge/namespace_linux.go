@@ -2,6 +2,7 @@ package vnicbridge
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 
 	"github.com/vishvananda/netlink"
@@ -13,6 +14,7 @@ import (
 type namespace struct {
 	handle  netns.NsHandle
 	netlink *netlink.Handle
+	own     bool // the process's own: to enter it would take CAP_SYS_ADMIN in vain
 }
 
 // currentNamespace is the namespace of the calling thread.
@@ -23,12 +25,37 @@ func currentNamespace() (*namespace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the network namespace: %w", err)
 	}
-	nl, err := netlink.NewHandleAt(handle)
+	ns := &namespace{handle: handle}
+	if process, err := netns.GetFromPid(os.Getpid()); err == nil {
+		ns.own = handle.Equal(process)
+		_ = process.Close()
+	}
+	if ns.own {
+		ns.netlink, err = netlink.NewHandle()
+	} else {
+		ns.netlink, err = netlink.NewHandleAt(handle)
+	}
 	if err != nil {
 		_ = handle.Close()
 		return nil, fmt.Errorf("opening netlink: %w", err)
 	}
-	return &namespace{handle, nl}, nil
+	return ns, nil
+}
+
+// fd is the namespace as libraries take it that open sockets, 0 for the own one.
+func (ns *namespace) fd() int {
+	if ns.own {
+		return 0
+	}
+	return int(ns.handle)
+}
+
+// ref is the same for those that take a handle, nil for the own one.
+func (ns *namespace) ref() *netns.NsHandle {
+	if ns.own {
+		return nil
+	}
+	return &ns.handle
 }
 
 func (ns *namespace) close() {

@@ -53,7 +53,7 @@ func openPacketSocket(ns *namespace, device string, filter []bpf.RawInstruction)
 // open makes the socket with protocol 0, which receives nothing, and binds it
 // when the filter is in place: no stray frame gets in.
 func (s *packetSocket) open(filter []bpf.RawInstruction) error {
-	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", &socket.Config{NetNS: int(s.ns.handle)})
+	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", &socket.Config{NetNS: s.ns.fd()})
 	if err != nil {
 		return fmt.Errorf("opening a packet socket: %w", err)
 	}

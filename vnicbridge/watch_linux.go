@@ -58,7 +58,7 @@ func (m *linuxMachine) subscribe() (ended <-chan struct{}, err error) {
 	stop, over := make(chan struct{}), make(chan struct{})
 	links, addrs := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate)
 	routes, neighbours := make(chan netlink.RouteUpdate), make(chan netlink.NeighUpdate)
-	ns := &m.ns.handle
+	ns := m.ns.ref()
 	err = netlink.LinkSubscribeWithOptions(links, stop, netlink.LinkSubscribeOptions{Namespace: ns, ReceiveBufferSize: watchBuffer})
 	if err == nil {
 		err = netlink.AddrSubscribeWithOptions(addrs, stop, netlink.AddrSubscribeOptions{Namespace: ns, ReceiveBufferSize: watchBuffer})
