@@ -10,9 +10,15 @@ import (
 
 func init() { caddy.RegisterModule(adminAPI{}) }
 
+const (
+	statusPath   = "/vnic/status"
+	segmentsPath = "/vnic/segments/"
+)
+
 // adminAPI adds the data plane to Caddy's admin API:
 //
 //	GET /vnic/status    a vnicbridge.Status
+//	POST /vnic/segments/<segment>/drain|activate|stop|start
 //
 // It looks at what all configurations share only: Caddy makes admin routes before apps, and
 // keeps those of a configuration that failed to load.
@@ -25,19 +31,30 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 
 // Routes returns the routes.
 func (adminAPI) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{{Pattern: "/vnic/status", Handler: caddy.AdminHandlerFunc(serveStatus)}}
+	return []caddy.AdminRoute{
+		{Pattern: statusPath, Handler: caddy.AdminHandlerFunc(serveStatus)},
+		{Pattern: segmentsPath, Handler: caddy.AdminHandlerFunc(serveOperation)},
+	}
 }
 
 func serveStatus(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet {
-		w.Header().Set("Allow", http.MethodGet)
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed: use GET")}
+	if err := require(w, r, http.MethodGet); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(plane.Status())
+}
+
+// require refuses another method, and any before there are segments.
+func require(w http.ResponseWriter, r *http.Request, method string) error {
+	if r.Method != method {
+		w.Header().Set("Allow", method)
+		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed: use " + method)}
 	}
 	if !living.any() {
 		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the running configuration has no vnic app")}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(plane.Status())
+	return nil
 }
 
 var _ caddy.AdminRouter = adminAPI{}

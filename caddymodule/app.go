@@ -42,7 +42,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	for _, name := range a.unreachable() {
 		ctx.Logger().Warn("no bridge steers to this segment: nothing from outside reaches it", zap.String("segment", name))
 	}
-	return nil
+	return trackIdle(ctx)
 }
 
 // Start puts the configuration in force, unless a listener has done it already.

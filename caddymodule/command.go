@@ -1,6 +1,9 @@
 package caddymodule
 
 import (
+	"fmt"
+	"io"
+
 	"github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 )
@@ -9,9 +12,10 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "vnic",
 		Usage: "<command>",
-		Short: "Shows the network segments behind this server",
+		Short: "Shows and operates the network segments behind this server",
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(statusCommand(), labCommand())
+			cmd.AddCommand(operationCommands()...)
 		},
 	})
 }
@@ -27,6 +31,16 @@ func (f *adminFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.adapter, "adapter", "a", "", "The adapter of that configuration file")
 }
 
-func (f *adminFlags) determine() (string, error) {
-	return caddycmd.DetermineAdminAPIAddress(f.address, nil, f.config, f.adapter)
+// request asks the admin API of the running instance, and returns its answer.
+func (f *adminFlags) request(method, uri string) ([]byte, error) {
+	address, err := caddycmd.DetermineAdminAPIAddress(f.address, nil, f.config, f.adapter)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't determine admin API address: %w", err)
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, method, uri, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
 }

@@ -3,10 +3,8 @@ package caddymodule
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 
-	"github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
@@ -29,7 +27,7 @@ from the servers for a segment's VNIC.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// What goes wrong now is not a matter of usage.
 			cmd.SilenceUsage = true
-			raw, err := admin.get("/vnic/status")
+			raw, err := admin.request(http.MethodGet, statusPath)
 			if err != nil {
 				return err
 			}
@@ -47,18 +45,4 @@ from the servers for a segment's VNIC.`,
 	admin.register(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the JSON of GET /vnic/status")
 	return cmd
-}
-
-// get asks the admin API.
-func (f *adminFlags) get(uri string) ([]byte, error) {
-	address, err := f.determine()
-	if err != nil {
-		return nil, fmt.Errorf("couldn't determine admin API address: %w", err)
-	}
-	resp, err := caddycmd.AdminAPIRequest(address, http.MethodGet, uri, nil, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	return io.ReadAll(resp.Body)
 }

@@ -20,7 +20,7 @@ type applier interface {
 // failed reload brings back the one before it.
 type generations struct {
 	plane   applier
-	applied func(*vnicbridge.Config) // is told what came into force
+	applied func(*vnicbridge.Config) // is told what came into force; an empty one is nothing
 
 	mu     sync.Mutex
 	living []*vnicbridge.Config // the oldest first
@@ -47,19 +47,18 @@ func (g *generations) remove(cfg *vnicbridge.Config) error {
 	if i < 0 {
 		return nil
 	}
-	wasNewest := i == len(g.living)-1
 	g.living = slices.Delete(g.living, i, i+1)
 	if len(g.living) == 0 {
-		return g.plane.Close()
+		err := g.plane.Close()
+		g.applied(new(vnicbridge.Config))
+		return err
 	}
 	// Also if it was not in force: what only it had is let go.
 	older, newest := g.living[:len(g.living)-1], g.living[len(g.living)-1]
 	if err := g.plane.Apply(newest, older...); err != nil {
 		return fmt.Errorf("letting go of a configuration: %w", err)
 	}
-	if wasNewest {
-		g.applied(newest)
-	}
+	g.applied(newest)
 	return nil
 }
 

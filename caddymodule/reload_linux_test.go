@@ -40,6 +40,7 @@ func TestRunningCaddy(t *testing.T) {
 		{"new address", newAddress},
 		{"status command", statusOutput},
 		{"HTTPS", overTLS},
+		{"one segment", oneSegment},
 		{"app removed", appRemoved},
 		{"any start order", anyStartOrder},
 		{"stop", stop},
@@ -82,8 +83,9 @@ http:// {
 
 func noAppYet(t *testing.T) {
 	mustLoad(t, "{\n\tadmin localhost:2019\n\tpersist_config off\n}\n")
-	expectAPI(t, http.MethodGet, http.StatusServiceUnavailable, "the running configuration has no vnic app")
-	expectAPI(t, http.MethodPost, http.StatusMethodNotAllowed, "use GET")
+	expectAPI(t, http.MethodGet, statusURL, http.StatusServiceUnavailable, "the running configuration has no vnic app")
+	expectAPI(t, http.MethodPost, statusURL, http.StatusMethodNotAllowed, "use GET")
+	expectAPI(t, http.MethodPost, segmentsURL+"a/stop", http.StatusServiceUnavailable, "the running configuration has no vnic app")
 }
 
 func start(t *testing.T) {
@@ -170,21 +172,29 @@ func statusOutput(t *testing.T) {
 // HTTP/2 and HTTP/3 on a segment. Caddy keeps one QUIC listener over the reload,
 // which follows its segment to the new address.
 func overTLS(t *testing.T) {
-	site := "https://site.test {\n\tbind vnic/a\n\ttls internal\n\trespond \"{http.request.proto} {remote_host}\"\n}\n"
-	secure := strings.Replace(running, "persist_config off", "persist_config off\n\tskip_install_trust", 1) + site
 	for _, addr := range []string{"192.168.50.1", "192.168.51.1"} {
 		mustLoad(t, strings.Replace(secure, "192.168.50.1/24", addr+"/24", 1))
-		tlsConfig := &tls.Config{InsecureSkipVerify: true, ServerName: "site.test"} // its CA is made anew each time
-		h3 := &http3.Transport{TLSClientConfig: tlsConfig}
-		for want, transport := range map[string]http.RoundTripper{
-			"HTTP/2.0 " + addr: &http.Transport{TLSClientConfig: tlsConfig.Clone(), ForceAttemptHTTP2: true},
-			"HTTP/3.0 " + addr: h3,
-		} {
-			expectAnswer(t, transport, addr, want)
-		}
-		h3.Close()
+		expectAnswers(t, addr)
 	}
 	mustLoad(t, running)
+}
+
+// secure is running with a site under TLS.
+var secure = strings.Replace(running, "persist_config off", "persist_config off\n\tskip_install_trust", 1) +
+	"https://site.test {\n\tbind vnic/a\n\ttls internal\n\trespond \"{http.request.proto} {remote_host}\"\n}\n"
+
+// expectAnswers asks site.test over HTTP/2 and HTTP/3.
+func expectAnswers(t *testing.T, addr string) {
+	t.Helper()
+	tlsConfig := &tls.Config{InsecureSkipVerify: true, ServerName: "site.test"} // its CA is made anew each time
+	h3 := &http3.Transport{TLSClientConfig: tlsConfig}
+	for want, transport := range map[string]http.RoundTripper{
+		"HTTP/2.0 " + addr: &http.Transport{TLSClientConfig: tlsConfig.Clone(), ForceAttemptHTTP2: true},
+		"HTTP/3.0 " + addr: h3,
+	} {
+		expectAnswer(t, transport, addr, want)
+	}
+	h3.Close()
 }
 
 // expectAnswer asks site.test at an address, until it has its certificate.
@@ -283,13 +293,16 @@ func expectBody(t *testing.T, url, want string) {
 	}
 }
 
-const statusURL = "http://localhost:2019/vnic/status"
+const (
+	statusURL   = "http://localhost:2019/vnic/status"
+	segmentsURL = "http://localhost:2019/vnic/segments/"
+)
 
-func expectAPI(t *testing.T, method string, code int, message string) {
+func expectAPI(t *testing.T, method, url string, code int, message string) {
 	t.Helper()
-	gotCode, body := fetch(t, method, statusURL)
+	gotCode, body := fetch(t, method, url)
 	if gotCode != code || !strings.Contains(body, message) {
-		t.Errorf("%s answers %d %q, want %d and %q", method, gotCode, body, code, message)
+		t.Errorf("%s %s answers %d %q, want %d and %q", method, url, gotCode, body, code, message)
 	}
 }
 

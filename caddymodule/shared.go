@@ -16,13 +16,14 @@ import (
 // it, and the sockets on its segments.
 var (
 	plane   = vnicbridge.New(vnicbridge.Options{Log: slog.New(logHandler{})})
-	living  = &generations{plane: plane, applied: readdress}
+	living  = &generations{plane: plane, applied: follow}
 	sockets = sites.NewSockets(plane)
 )
 
-// readdress lets the sockets that outlive a reload follow their segments.
-func readdress(cfg *vnicbridge.Config) {
-	err := sockets.Readdress(context.Background(), func(segment string) (netip.Addr, bool) {
+// follow lets the sockets that outlive a reload follow their segments.
+func follow(cfg *vnicbridge.Config) {
+	ctx, log := context.Background(), caddy.Log().Named("vnic")
+	err := sockets.Readdress(ctx, func(segment string) (netip.Addr, bool) {
 		s, ok := cfg.Segments[segment]
 		if !ok {
 			return netip.Addr{}, false
@@ -30,6 +31,15 @@ func readdress(cfg *vnicbridge.Config) {
 		return s.Addresses[0].Addr(), true
 	})
 	if err != nil {
-		caddy.Log().Named("vnic").Error("moving UDP listeners to their segments' new addresses", zap.Error(err))
+		log.Error("moving UDP listeners to their segments' new addresses", zap.Error(err))
+	}
+	for _, segment := range sockets.Stopped() {
+		if plane.State(segment) == vnicbridge.Stopped {
+			continue
+		}
+		// The segment is gone for good; one of the same name begins anew.
+		if err := sockets.Start(ctx, segment); err != nil {
+			log.Error("opening the listeners of a segment that is no longer stopped", zap.String("segment", segment), zap.Error(err))
+		}
 	}
 }

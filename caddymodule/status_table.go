@@ -22,10 +22,10 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 		b := s.Bridges[name]
 		row(t, name, b.NIC, link(b.Up), b.MAC, list(b.Addresses), gatewayOf(b), policy(b.Policy))
 	}
-	row(t, "\nSEGMENT", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS")
+	row(t, "\nSEGMENT", "STATE", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS")
 	for _, name := range slices.Sorted(maps.Keys(s.Segments)) {
 		seg := s.Segments[name]
-		row(t, name, seg.Interface, seg.MAC, list(seg.Addresses), seg.Aliases, list(seg.Ports), seg.Egress)
+		row(t, name, seg.State, seg.Interface, seg.MAC, list(seg.Addresses), seg.Aliases, list(seg.Ports), seg.Egress)
 	}
 	devices := counted(s)
 	row(t, "\nDEVICE", "FLOWS", "NEW FLOWS", "PACKETS IN", "PACKETS OUT", "BYTES IN", "BYTES OUT")

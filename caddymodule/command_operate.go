@@ -1,0 +1,46 @@
+package caddymodule
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+)
+
+func operationCommands() []*cobra.Command {
+	return []*cobra.Command{
+		operationCommand("drain", "Gives a segment no new flows", `
+Gives a segment no new flows: the policy chooses among the others, and a flow that
+a steer rule would give to it is refused. The flows that it has go on. activate
+ends it. It holds over reloads, until the segment or Caddy itself is gone.`),
+		operationCommand("activate", "Gives a segment new flows again", `
+Gives a segment new flows again, after drain or stop. It is the same as start.`),
+		operationCommand("stop", "Stops the servers of one segment", `
+Stops the servers of one segment while the others go on: the segment gets no new
+flows, its listeners close, requests that are being answered are finished, idle
+connections are closed. A client that would get the segment gets another one, or
+is refused at once. It holds over reloads, until start, or until the segment or
+Caddy itself is gone. Of a server that is not Caddy's own it stops the new flows
+only.`),
+		operationCommand("start", "Starts the servers of one segment again", `
+Starts the servers of one segment again, after stop, and gives it new flows.`),
+	}
+}
+
+func operationCommand(name, short, long string) *cobra.Command {
+	var admin adminFlags
+	cmd := &cobra.Command{
+		Use:   name + " <segment> [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: short,
+		Long:  long,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			// What goes wrong now is not a matter of usage.
+			cmd.SilenceUsage = true
+			_, err := admin.request(http.MethodPost, segmentsPath+url.PathEscape(args[0])+"/"+name)
+			return err
+		},
+	}
+	admin.register(cmd)
+	return cmd
+}

@@ -1,0 +1,198 @@
+package caddymodule
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// oneSegment operates segment a while b serves; it is a step of TestRunningCaddy.
+func oneSegment(t *testing.T) {
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"what cannot be", refusedOperations},
+		{"drain", drainAndActivate},
+		{"stop", stopAndStart},
+		{"stopped over reloads", stoppedOverReloads},
+		{"stopped and removed", stoppedAndRemoved},
+		{"stop under TLS", stopUnderTLS},
+	} {
+		t.Run(step.name, step.run)
+	}
+	mustLoad(t, running)
+}
+
+func refusedOperations(t *testing.T) {
+	expectAPI(t, http.MethodPost, segmentsURL+"z/stop", http.StatusNotFound, `unknown segment \"z\": the configuration has a, b`)
+	expectAPI(t, http.MethodPost, segmentsURL+"a/paint", http.StatusNotFound, `unknown operation \"paint\"`)
+	expectAPI(t, http.MethodPost, segmentsURL+"a/", http.StatusNotFound, "one of activate, drain, start, stop")
+	expectAPI(t, http.MethodGet, segmentsURL+"a/stop", http.StatusMethodNotAllowed, "use POST")
+	err := execute("stop", "z")
+	if err == nil || !strings.Contains(err.Error(), "the configuration has a, b") {
+		t.Errorf("the command says %v", err)
+	}
+	expectState(t, vnicbridge.Active)
+	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
+}
+
+// execute runs a command on segment of the running instance.
+func execute(operation, segment string) error {
+	cmd := operationCommand(operation, "", "")
+	cmd.SilenceErrors = true
+	cmd.SetArgs([]string{segment, "--address", "localhost:2019"})
+	return cmd.Execute()
+}
+
+func mustExecute(t *testing.T, operation string) {
+	t.Helper()
+	if err := execute(operation, "a"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func expectState(t *testing.T, want vnicbridge.State) {
+	t.Helper()
+	if got := status(t).Segments["a"].State; got != want {
+		t.Errorf("a is %s, want %s", got, want)
+	}
+}
+
+// A drained segment's servers go on: what the host itself asks for does not pass
+// the bridge.
+func drainAndActivate(t *testing.T) {
+	mustExecute(t, "drain")
+	expectState(t, vnicbridge.Draining)
+	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
+	mustLoad(t, running)
+	expectState(t, vnicbridge.Draining)
+	mustExecute(t, "activate")
+	expectState(t, vnicbridge.Active)
+}
+
+func stopAndStart(t *testing.T) {
+	idle := keepAlive(t)
+	mustExecute(t, "stop")
+	expectState(t, vnicbridge.Stopped)
+	expectRefused(t, "192.168.50.1:80")
+	expectBody(t, "http://192.168.60.1/", "b saw 192.168.60.1")
+	if ports := status(t).Segments["a"].Ports; len(ports) > 0 {
+		t.Errorf("ports of the stopped segment are open: %s", list(ports))
+	}
+	if _, err := idle.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("the idle connection reads %v, want its end", err)
+	}
+	expectAPI(t, http.MethodPost, segmentsURL+"a/drain", http.StatusConflict, "segment a is stopped")
+	mustExecute(t, "start")
+	expectState(t, vnicbridge.Active)
+	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
+}
+
+// keepAlive is a connection on which a request was answered.
+func keepAlive(t *testing.T) *bufio.Reader {
+	t.Helper()
+	c, err := net.Dial("tcp", "192.168.50.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	from := bufio.NewReader(c)
+	resp, err := http.ReadResponse(from, nil)
+	if err == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return from
+}
+
+// Reloads that stand and one that fails leave a stopped segment stopped, at its
+// new address, too.
+func stoppedOverReloads(t *testing.T) {
+	mustExecute(t, "stop")
+	mustLoad(t, running)
+	expectRefused(t, "192.168.50.1:80")
+	bad := strings.Replace(running, "lb_policy first a b", "lb_policy first b", 1)
+	bad = strings.Replace(bad, "nic nic0", "nic nic9", 1)
+	if reload(t, bad) == nil {
+		t.Error("the bad configuration loads")
+	}
+	expectRefused(t, "192.168.50.1:80")
+	moved := strings.Replace(running, "192.168.50.1/24", "192.168.51.1/24", 1)
+	mustLoad(t, moved)
+	expectState(t, vnicbridge.Stopped)
+	expectRefused(t, "192.168.51.1:80")
+	mustExecute(t, "start")
+	expectBody(t, "http://192.168.51.1/", "a saw 192.168.51.1")
+	mustLoad(t, running)
+	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
+}
+
+// A segment that comes again after its removal is a new one.
+func stoppedAndRemoved(t *testing.T) {
+	mustExecute(t, "stop")
+	without := strings.NewReplacer("lb_policy first a b", "lb_policy first c b", "segment a", "segment c",
+		"bind vnic/a", "bind vnic/c", "192.168.50.1/24", "192.168.70.1/24").Replace(running)
+	mustLoad(t, without)
+	expectBody(t, "http://192.168.70.1/", "a saw 192.168.70.1")
+	mustLoad(t, running)
+	expectState(t, vnicbridge.Active)
+	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
+}
+
+// HTTP/2 and HTTP/3 stop and start again, also when a reload comes in between:
+// Caddy keeps its one QUIC listener over all of it.
+func stopUnderTLS(t *testing.T) {
+	mustLoad(t, secure)
+	expectAnswers(t, "192.168.50.1")
+	mustExecute(t, "stop")
+	expectRefused(t, "192.168.50.1:443")
+	expectSilence(t, "192.168.50.1:443")
+	mustLoad(t, secure)
+	expectSilence(t, "192.168.50.1:443")
+	mustExecute(t, "start")
+	expectAnswers(t, "192.168.50.1")
+}
+
+func expectRefused(t *testing.T, addr string) {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err == nil {
+		c.Close()
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("connecting to %s: %v, want connection refused", addr, err)
+	}
+}
+
+// expectSilence waits until nothing listens at a UDP port.
+func expectSilence(t *testing.T, addr string) {
+	t.Helper()
+	c, err := net.Dial("udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		c.Write([]byte("x"))
+		c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if _, err := c.Read(make([]byte, 1)); errors.Is(err, syscall.ECONNREFUSED) {
+			return
+		}
+	}
+	t.Errorf("UDP port %s stays open", addr)
+}
