@@ -81,6 +81,17 @@ func word[T ~string](target *T) func(*caddyfile.Dispenser) error {
 	return value(target, func(text string) (T, error) { return T(text), nil })
 }
 
+// flag parses an option that takes no argument: its being there is what it says.
+func flag(target *bool) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if d.NextArg() {
+			return d.ArgErr()
+		}
+		*target = true
+		return nil
+	}
+}
+
 // values parses an option with one or more arguments.
 func values[T any](target *[]T, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {

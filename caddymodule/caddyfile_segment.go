@@ -20,7 +20,10 @@ import (
 //	    ports any|tcp/<port>|udp/<from>-<to>…
 //	    client_ip translate|preserve
 //	    weight <share>
-//	    egress off|gateway
+//	    egress off|gateway|any
+//	    reach <segments…>
+//	    netns <name>
+//	    default_route
 //	}
 func (p *parser) segment(d *caddyfile.Dispenser) error {
 	name, err := p.segments.define(d)
@@ -30,15 +33,29 @@ func (p *parser) segment(d *caddyfile.Dispenser) error {
 	s := new(vnicbridge.Segment)
 	p.config.Segments[name] = s
 	return parseBlock(d, "segment", options{
-		"interface": {parse: word(&s.Interface)},
-		"address":   {parse: value(&s.Addresses, onePrefix)},
-		"mac":       {parse: value(&s.MAC, vnicbridge.ParseMAC)},
-		"aliases":   {parse: value(&s.Aliases, vnicbridge.ParseAddrRange)},
-		"ports":     {parse: values(&s.Ports, vnicbridge.ParsePortRange)},
-		"client_ip": {parse: word(&s.ClientIP)},
-		"weight":    {parse: number(&s.Weight, "a share of new flows, 1 to "+strconv.Itoa(vnicbridge.MaxWeight))},
-		"egress":    {parse: word(&s.Egress)},
+		"interface":     {parse: word(&s.Interface)},
+		"address":       {parse: value(&s.Addresses, onePrefix)},
+		"mac":           {parse: value(&s.MAC, vnicbridge.ParseMAC)},
+		"aliases":       {parse: value(&s.Aliases, vnicbridge.ParseAddrRange)},
+		"ports":         {parse: values(&s.Ports, vnicbridge.ParsePortRange)},
+		"client_ip":     {parse: word(&s.ClientIP)},
+		"weight":        {parse: number(&s.Weight, "a share of new flows, 1 to "+strconv.Itoa(vnicbridge.MaxWeight))},
+		"egress":        {parse: word(&s.Egress)},
+		"reach":         {parse: func(d *caddyfile.Dispenser) error { return p.reach(d, s) }},
+		"netns":         {parse: word(&s.Netns)},
+		"default_route": {parse: flag(&s.DefaultRoute)},
 	})
+}
+
+// reach reads the segments that a segment may open flows to.
+func (p *parser) reach(d *caddyfile.Dispenser, s *vnicbridge.Segment) error {
+	for d.NextArg() {
+		s.Reach = append(s.Reach, p.refer(d))
+	}
+	if len(s.Reach) == 0 {
+		return d.ArgErr()
+	}
+	return nil
 }
 
 // onePrefix parses an address with the prefix length of its network.
