@@ -64,7 +64,7 @@ func (fw *forwarder) carryFragment(a *arrival) dropReason {
 	if d == nil {
 		return dropFragment
 	}
-	verdict = a.leaveAs(d)
+	first := a.leaveAs(d)
 	for i := range waiting {
 		rest := arrival{in: a.in, frame: &waiting[i], now: a.now, out: a.out}
 		if rest.packet, verdict = parseIPv4(rest.frame); verdict == keep {
@@ -74,7 +74,7 @@ func (fw *forwarder) carryFragment(a *arrival) dropReason {
 			a.in.drops[verdict].Add(1)
 		}
 	}
-	return keep
+	return first
 }
 
 // leaveAs sends a fragment on with its datagram.
