@@ -10,7 +10,13 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # clients, hostile senders and witnesses.
 TEST_TOOLS := gcc libc-dev nginx tcpdump tshark ip route ping curl nft wrk hping3 ethtool nmap setpriv
 
-.PHONY: help lab test build check fmt clean
+# What the benchmark compares with, and measures with.
+BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3
+
+# How the benchmark runs: BENCH=-quick tries it, and leaves the page alone.
+BENCH := -docs docs
+
+.PHONY: help lab test bench build check fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +32,10 @@ test: ## check the code and run every test: unit, fuzz seeds, end to end (as roo
 	@scripts/need 'the tests' go ca-certificates $(TEST_TOOLS)
 	@$(MAKE) --no-print-directory check
 	CGO_ENABLED=1 go test -race -vet=off -count=1 -json ./... | go run ./cmd/conformance docs/conformance.md
+
+bench: build ## measure the bridge beside its alternatives and write docs/benchmarks.md (as root)
+	@scripts/need 'the benchmark' go ca-certificates $(BENCH_TOOLS)
+	CGO_ENABLED=0 go run ./integration/bench -caddy bin/caddy $(BENCH)
 
 build: ## build bin/caddy: Caddy, its standard modules and caddy-vnic
 	@scripts/need 'the build' go ca-certificates

@@ -17,20 +17,21 @@ const caddyStart = 30 * time.Second
 
 // CaddyOptions say how [Host.StartCaddy] runs Caddy.
 type CaddyOptions struct {
-	Config string   // the Caddyfile
-	Log    string   // the file that gets what Caddy writes
-	State  string   // the directory of Caddy's own files
-	Env    []string // in addition to this process's environment
+	Program string   // a Caddy binary with caddy-vnic; default: this program
+	Config  string   // the Caddyfile
+	Log     string   // the file that gets what Caddy writes
+	State   string   // the directory of Caddy's own files
+	Env     []string // in addition to this process's environment
 }
 
-// Caddy is this program, running as `caddy run` on a host.
+// Caddy is Caddy, running as `caddy run` on a host.
 type Caddy struct {
 	host    *Host
 	opts    CaddyOptions
 	process *Process
 }
 
-// StartCaddy runs this program as Caddy on the host and waits until its
+// StartCaddy runs Caddy on the host and waits until its
 // configuration is in force.
 func (h *Host) StartCaddy(ctx context.Context, opts CaddyOptions) (*Caddy, error) {
 	c := &Caddy{host: h, opts: opts}
@@ -86,14 +87,17 @@ func (c *Caddy) Log(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// command is this program as a Caddy command on the Caddyfile. Its storage and
-// the copy of its configuration that it saves go to the state directory.
+// command is a Caddy command on the Caddyfile. Its storage and the copy of its
+// configuration that it saves go to the state directory.
 func (c *Caddy) command(ctx context.Context, name string) (*exec.Cmd, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+	program := c.opts.Program
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			return nil, err
+		}
 	}
-	cmd := exec.CommandContext(ctx, self, name, "--config", c.opts.Config, "--adapter", "caddyfile")
+	cmd := exec.CommandContext(ctx, program, name, "--config", c.opts.Config, "--adapter", "caddyfile")
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+c.opts.State, "XDG_DATA_HOME="+c.opts.State)
 	cmd.Env = append(cmd.Env, c.opts.Env...)
 	return cmd, nil

@@ -67,6 +67,9 @@ func (h *Host) Run(ctx context.Context, name string, args ...string) ([]byte, er
 	return output, nil
 }
 
+// PID is the program's process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Done is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

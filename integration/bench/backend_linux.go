@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// files are what the HTTP server serves, by name, with their sizes.
+var files = map[string]int{"1k": 1 << 10, "1m": 1 << 20}
+
+// writeFiles writes them.
+func writeFiles(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, size := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, size), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// backendConfig is the HTTP server's: as little as possible beside the
+// network's work, one worker, and connections that last as long as the client
+// wants.
+const backendConfig = `
+user root;
+pid %[1]s/backend.pid;
+error_log %[1]s/backend.log;
+worker_rlimit_nofile 16384;
+events { worker_connections 8192; }
+http {
+	access_log off;
+	sendfile on;
+	tcp_nopush on;
+	open_file_cache max=16;
+	keepalive_requests 1000000000;
+	client_body_temp_path %[1]s/body;
+	proxy_temp_path %[1]s/proxy;
+	fastcgi_temp_path %[1]s/fastcgi;
+	uwsgi_temp_path %[1]s/uwsgi;
+	scgi_temp_path %[1]s/scgi;
+	server {
+		listen %[2]s:80 backlog=4096;
+		root %[3]s;
+	}
+}
+`
+
+func (s *site) startBackend() error {
+	config, err := s.write("backend.conf", fmt.Sprintf(backendConfig, s.dir, s.inner, s.bench.files))
+	if err != nil {
+		return err
+	}
+	nginx := exec.Command("nginx", "-c", config, "-e", filepath.Join(s.dir, "backend.log"), "-g", "daemon off; master_process off;")
+	_, err = s.server.Start(nginx)
+	return err
+}
+
+func (s *site) checkFile(ctx context.Context, name string, size int) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url(name), nil)
+	if err != nil {
+		return err
+	}
+	answer, err := s.client.HTTPClient().Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	n, err := io.Copy(io.Discard, answer.Body)
+	if err == nil && (answer.StatusCode != http.StatusOK || n != int64(size)) {
+		err = fmt.Errorf("%s with %d bytes, want 200 OK with %d", answer.Status, n, size)
+	}
+	return err
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// clientTools are the programs that every run needs.
+var clientTools = []string{"nginx", "wrk", "iperf3"}
+
+// require checks for everything that a run needs before it starts.
+func (b *bench) require(chosen []variant) error {
+	if os.Geteuid() != 0 {
+		return errors.New("network namespaces and raw sockets need root: sudo env \"PATH=$PATH\" make bench")
+	}
+	if b.rounds < 1 {
+		return fmt.Errorf("-rounds %d: at least one is needed", b.rounds)
+	}
+	path, err := filepath.Abs(b.caddy)
+	if err != nil {
+		return err
+	}
+	if _, err := exec.LookPath(path); err != nil {
+		return fmt.Errorf("the custom Caddy binary: %w: run make build, or name it with -caddy", err)
+	}
+	b.caddy = path
+	tools := slices.Clone(clientTools)
+	for _, v := range chosen {
+		tools = append(tools, v.tools...)
+	}
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fmt.Errorf("%w: `make bench` installs what is missing on Debian", err)
+		}
+	}
+	return raiseOpenFiles()
+}
+
+// openFiles is how many files a program here may have open: the proxies have two
+// for each connection.
+const openFiles = 20000
+
+func raiseOpenFiles() error {
+	var have unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &have); err != nil {
+		return err
+	}
+	want := unix.Rlimit{Cur: openFiles, Max: max(have.Max, openFiles)}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &want); err != nil {
+		return fmt.Errorf("allow %d open files: %w", openFiles, err)
+	}
+	return nil
+}
+
+// describe writes down what the run runs on.
+func (b *bench) describe(ctx context.Context, chosen []variant) error {
+	for _, v := range chosen {
+		b.result.Variants = append(b.result.Variants, v.VariantInfo)
+	}
+	var err error
+	if b.result.Machine, err = machine(); err != nil {
+		return err
+	}
+	build, err := buildinfo.ReadFile(b.caddy)
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.caddy, err)
+	}
+	b.result.Versions = append(ourVersions(build), Version{"Linux", b.result.Machine.Kernel})
+	for _, tool := range []struct {
+		program string
+		args    []string
+	}{{"nginx", []string{"-v"}}, {"haproxy", []string{"-v"}}, {"nft", []string{"--version"}}, {"wrk", []string{"-v"}}, {"iperf3", []string{"--version"}}} {
+		if _, err := exec.LookPath(tool.program); err != nil {
+			continue // no chosen variant needs it
+		}
+		// wrk ends with an error after it has told its version.
+		output, _ := exec.CommandContext(ctx, tool.program, tool.args...).CombinedOutput()
+		line, _, _ := strings.Cut(string(output), "\n")
+		b.result.Versions = append(b.result.Versions, Version{tool.program, strings.TrimSpace(line)})
+	}
+	return nil
+}
+
+// ourVersions are those of the Caddy binary.
+func ourVersions(build *buildinfo.BuildInfo) []Version {
+	versions := []Version{{"Go", build.GoVersion}}
+	for _, setting := range build.Settings {
+		if setting.Key == "vcs.revision" {
+			versions = append(versions, Version{"caddy-vnic", setting.Value})
+		}
+	}
+	for _, module := range build.Deps {
+		if module.Path == "github.com/caddyserver/caddy/v2" {
+			versions = append(versions, Version{"Caddy", module.Version})
+		}
+	}
+	return versions
+}
+
+func machine() (m Machine, err error) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return m, err
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return m, err
+	}
+	m = Machine{
+		CPU: runtime.GOARCH, Cores: runtime.NumCPU(),
+		MemoryMiB: int(uint64(info.Totalram) * uint64(info.Unit) >> 20),
+		Kernel:    unix.ByteSliceToString(name.Release[:]),
+	}
+	cpuinfo, err := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(cpuinfo)) {
+		if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
+			m.CPU = strings.TrimSpace(value)
+			break
+		}
+	}
+	return m, err
+}

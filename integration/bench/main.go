@@ -1,0 +1,101 @@
+// Command bench measures what the bridge costs, beside other ways to give
+// several servers one address:
+//
+//	make bench
+//	go run ./integration/bench -quick -caddy bin/caddy
+//
+// It builds the same small network, client – cable – server, once for each
+// [variant], runs every probe on all of them in turn, round by round, and
+// compares only what was measured in the same round. It needs root, works in
+// network namespaces, and leaves nothing behind but its files.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// limit bounds a run: what takes longer hangs.
+const limit = 15 * time.Minute
+
+// settings are the command's flags.
+type settings struct {
+	caddy    string
+	quick    bool
+	rounds   int
+	variants string
+	json     string
+	docs     string
+	from     string
+	profile  string
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == plainBridgeCommand {
+		fail(runPlainBridge(os.Args[2:]))
+		return
+	}
+	var s settings
+	flag.StringVar(&s.caddy, "caddy", "bin/caddy", "the custom Caddy `binary` (make build)")
+	flag.BoolVar(&s.quick, "quick", false, "one short round, to try the benchmark: its figures mean little")
+	flag.IntVar(&s.rounds, "rounds", 5, "how many rounds; 1 with -quick")
+	flag.StringVar(&s.variants, "variants", "", "comma-separated `names` of variants to compare with direct; default all")
+	flag.StringVar(&s.json, "json", "build/bench.json", "the `file` that gets all figures of all rounds")
+	flag.StringVar(&s.docs, "docs", "", "the `directory` whose benchmarks.md and charts get the results; default none")
+	flag.StringVar(&s.from, "from", "", "measure nothing, report on this JSON `file` of an earlier run")
+	flag.StringVar(&s.profile, "profile", "", "write CPU profiles of Caddy, one for each probe, to this `directory`")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fail(fmt.Errorf("unexpected argument %q: see -help", flag.Arg(0)))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	fail(run(ctx, s, os.Stdout))
+}
+
+func fail(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run measures, or reads an earlier run, and reports.
+func run(ctx context.Context, s settings, w io.Writer) error {
+	var result *Result
+	var err error
+	if s.from != "" {
+		result, err = readResult(s.from)
+	} else if result, err = measure(ctx, s); err == nil {
+		err = result.write(s.json)
+	}
+	if err != nil {
+		return err
+	}
+	if err := printResult(w, result); err != nil {
+		return err
+	}
+	if s.docs != "" {
+		return writeDocs(s.docs, result)
+	}
+	return nil
+}
+
+// progress says on standard error what is being measured.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
+}
+
+// chosen splits the names of -variants.
+func chosen(names string) []string {
+	return strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' })
+}

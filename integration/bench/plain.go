@@ -1,0 +1,72 @@
+package main
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// hop is what the plain bridge makes of a frame in one direction.
+type hop struct {
+	macs [12]byte // destination, source
+	ips  [8]byte  // source, destination
+}
+
+func newHop(dstMAC, srcMAC []byte, src, dst netip.Addr) (h hop) {
+	copy(h.macs[:6], dstMAC)
+	copy(h.macs[6:], srcMAC)
+	copy(h.ips[:4], src.AsSlice())
+	copy(h.ips[4:], dst.AsSlice())
+	return h
+}
+
+// Offsets in an Ethernet frame with IPv4.
+const (
+	typeOffset     = 12
+	ipOffset       = 14
+	protocolOffset = ipOffset + 9
+	headerChecksum = ipOffset + 10
+	addressOffset  = ipOffset + 12
+)
+
+// rewrite puts the hop's addresses into a frame and adjusts the checksums that
+// cover them. It leaves frames alone that are not TCP or UDP over IPv4, and
+// says so; fragments it takes for whole packets, having none to expect.
+func (h *hop) rewrite(frame []byte) bool {
+	if len(frame) < ipOffset+20 || binary.BigEndian.Uint16(frame[typeOffset:]) != 0x0800 {
+		return false
+	}
+	transport := ipOffset + int(frame[ipOffset]&0xf)*4
+	var checksum int
+	switch frame[protocolOffset] {
+	case 6:
+		checksum = transport + 16
+	case 17:
+		checksum = transport + 6
+	default:
+		return false
+	}
+	if len(frame) < checksum+2 {
+		return false
+	}
+	addresses := frame[addressOffset : addressOffset+8]
+	adjust(frame[headerChecksum:], addresses, h.ips[:])
+	if frame[protocolOffset] == 6 || frame[checksum]|frame[checksum+1] != 0 { // UDP's 0: none
+		adjust(frame[checksum:], addresses, h.ips[:])
+	}
+	copy(addresses, h.ips[:])
+	copy(frame, h.macs[:])
+	return true
+}
+
+// adjust replaces old by new, of the same even length, in what a checksum
+// covers: HC' = ~(~HC + ~m + m') (RFC 1624, equation 3).
+func adjust(checksum, old, new []byte) {
+	sum := uint32(^binary.BigEndian.Uint16(checksum))
+	for i := 0; i < len(old); i += 2 {
+		sum += uint32(^binary.BigEndian.Uint16(old[i:])) + uint32(binary.BigEndian.Uint16(new[i:]))
+	}
+	for sum>>16 != 0 {
+		sum = sum&0xffff + sum>>16
+	}
+	binary.BigEndian.PutUint16(checksum, ^uint16(sum))
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// sink is a server's discard service: it counts the datagrams that arrive, and
+// remembers which of a sequence did.
+type sink struct {
+	received atomic.Int64
+
+	mu   sync.Mutex
+	seen []bool // by sequence number; nil: nobody asks
+}
+
+func newSink(h *integration.Host, on netip.AddrPort) (*sink, error) {
+	fd, err := openSocket(h, unix.SOCK_DGRAM, 0, on)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer); err != nil {
+		return nil, err
+	}
+	s := new(sink)
+	go s.run(fd)
+	return s, nil
+}
+
+func (s *sink) run(fd int) {
+	buffer := make([]byte, 2048)
+	for {
+		n, err := readSocket(fd, buffer)
+		if err != nil {
+			return
+		}
+		s.received.Add(1)
+		if n >= 8 {
+			s.see(binary.BigEndian.Uint64(buffer))
+		}
+	}
+}
+
+func (s *sink) see(number uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if number < uint64(len(s.seen)) {
+		s.seen[number] = true
+	}
+}
+
+// expect begins a sequence of at most n datagrams.
+func (s *sink) expect(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = make([]bool, n)
+}
+
+// missing counts those of the first n datagrams that have not arrived, and ends
+// the sequence.
+func (s *sink) missing(n int) (missing int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seen := range s.seen[:n] {
+		if !seen {
+			missing++
+		}
+	}
+	s.seen = nil
+	return missing
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// The addresses of every network: the client is the bridge's gateway, so that
+// nothing but the cable and the variant is between it and the server.
+var (
+	clientAddr = integration.RouterAddr
+	publicAddr = integration.PseudoAddr
+	innerAddr  = netip.MustParseAddr("192.168.50.1") // of the server behind a variant
+	aliasAddr  = netip.MustParseAddr("192.168.50.2") // under which it sees the client
+	innerNet   = netip.MustParsePrefix("192.168.50.0/24")
+)
+
+// Ports of the server.
+const (
+	httpPort    = 80
+	iperfPort   = 5201
+	echoPort    = 7 // TCP and UDP
+	discardPort = 9
+	// flowsPort echoes UDP like echoPort, for exchanges of one datagram each:
+	// proxies must be told when such an exchange ends.
+	flowsPort = 1007
+)
+
+const clientDevice = "eth0"
+
+// site is a variant at work: a client, a server, and what is between them.
+type site struct {
+	variant
+	bench          *bench
+	dir            string // of configurations and logs
+	client, server *integration.Host
+	public, inner  netip.Addr // where clients reach the server, and where it listens
+
+	pid    int                         // of the data plane's process; 0: it has none
+	reload func(context.Context) error // gives the data plane another configuration; nil: it has none
+	caddy  *integration.Caddy          // of ours
+	sink   *sink                       // the server's discard service
+}
+
+// newSite builds a network and starts the variant and the servers behind it.
+func (b *bench) newSite(ctx context.Context, v variant) (*site, error) {
+	s := &site{variant: v, bench: b, dir: filepath.Join(b.dir, v.Name), public: publicAddr, inner: innerAddr}
+	if err := s.build(ctx); err != nil {
+		return nil, fmt.Errorf("%s: %w", v.Name, err)
+	}
+	return s, nil
+}
+
+func (s *site) build(ctx context.Context) (err error) {
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return err
+	}
+	if s.client, err = s.bench.network.NewHost(s.Name + "-client"); err != nil {
+		return err
+	}
+	if s.server, err = s.bench.network.NewHost(s.Name + "-server"); err != nil {
+		return err
+	}
+	client := integration.Port{Host: s.client, Device: clientDevice, MAC: integration.RouterMAC, Address: netip.PrefixFrom(clientAddr, 24)}
+	server := integration.Port{Host: s.server, Device: integration.NICDevice, MAC: integration.NICMAC}
+	if !s.bareNIC {
+		server.Address = netip.PrefixFrom(publicAddr, 24)
+	}
+	if err := s.bench.network.Link(client, server); err != nil {
+		return err
+	}
+	if err := s.addClientAddresses(); err != nil {
+		return err
+	}
+	for _, h := range []*integration.Host{s.client, s.server} {
+		if err := h.Sysctl("net/ipv4/ip_local_port_range", "10000 65535"); err != nil {
+			return err
+		}
+	}
+	if err := s.start(ctx, s); err != nil {
+		return err
+	}
+	if err := s.startServers(ctx); err != nil {
+		return err
+	}
+	return s.check(ctx)
+}
+
+// addInner gives the server the address behind the variant, on lo: where no
+// device leads to it, none has to be crossed.
+func (s *site) addInner() error {
+	lo, err := s.server.Netlink().LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	address := &netlink.Addr{IPNet: &net.IPNet{IP: innerAddr.AsSlice(), Mask: net.CIDRMask(32, 32)}}
+	return s.server.Netlink().AddrAdd(lo, address)
+}
+
+// startServers starts the same servers behind every variant: nginx with one
+// worker for HTTP, iperf3, and echo and discard services of our own.
+func (s *site) startServers(ctx context.Context) error {
+	if err := s.startBackend(); err != nil {
+		return err
+	}
+	iperf := exec.Command("iperf3", "--server", "--bind", s.inner.String(), "--port", fmt.Sprint(iperfPort))
+	if _, err := s.server.Start(iperf); err != nil {
+		return err
+	}
+	if err := serveEcho(s.server, s.inner); err != nil {
+		return fmt.Errorf("echo service: %w", err)
+	}
+	var err error
+	if s.sink, err = newSink(s.server, netip.AddrPortFrom(s.inner, discardPort)); err != nil {
+		return fmt.Errorf("discard service: %w", err)
+	}
+	for _, port := range []uint16{httpPort, iperfPort} {
+		if err := waitTCP(ctx, s.server, netip.AddrPortFrom(s.inner, port)); err != nil {
+			return fmt.Errorf("the server does not come up: %w", err)
+		}
+	}
+	return nil
+}
+
+// waitTCP waits until a port answers a host.
+func waitTCP(ctx context.Context, from *integration.Host, to netip.AddrPort) error {
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		conn, err := from.DialContext(ctx, "tcp4", to.String())
+		if err == nil {
+			return conn.Close()
+		}
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// check makes sure that the client gets the right files before anything is
+// measured.
+func (s *site) check(ctx context.Context) error {
+	if err := waitTCP(ctx, s.client, s.publicPort(httpPort)); err != nil {
+		return fmt.Errorf("the client does not reach the server: %w", err)
+	}
+	for name, size := range files {
+		if err := s.checkFile(ctx, name, size); err != nil {
+			return fmt.Errorf("the client does not get %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// publicPort is a port of the server as the client sees it.
+func (s *site) publicPort(port uint16) netip.AddrPort { return netip.AddrPortFrom(s.public, port) }
+
+// url is a file of the server as the client sees it.
+func (s *site) url(file string) string { return "http://" + s.public.String() + "/" + file }
+
+// startPlane starts a program as the variant's data plane.
+func (s *site) startPlane(cmd *exec.Cmd) (*integration.Process, error) {
+	log, err := os.Create(filepath.Join(s.dir, "plane.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() // the program has its own descriptor
+	cmd.Stdout, cmd.Stderr = log, log
+	process, err := s.server.Start(cmd)
+	if err == nil {
+		s.pid = cmd.Process.Pid
+	}
+	return process, err
+}
+
+// write writes a file of the site.
+func (s *site) write(name, content string) (string, error) {
+	path := filepath.Join(s.dir, name)
+	return path, os.WriteFile(path, []byte(content), 0o644)
+}
+
+// clientAddrs is how many addresses the client has besides its own, for flows:
+// each gives as many as it has ports.
+const clientAddrs = 20
+
+// moreClient is one of them.
+func moreClient(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 1, byte(101 + n)}) }
+
+func (s *site) addClientAddresses() error {
+	device, err := s.client.Netlink().LinkByName(clientDevice)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for n := range clientAddrs {
+		address := &netlink.Addr{IPNet: &net.IPNet{IP: moreClient(n).AsSlice(), Mask: net.CIDRMask(24, 32)}}
+		errs = append(errs, s.client.Netlink().AddrAdd(device, address))
+	}
+	return errors.Join(errs...)
+}
+
+// signalPlane is a reload by a signal, as nginx does it.
+func signalPlane(process *integration.Process, sig unix.Signal) func(context.Context) error {
+	return func(context.Context) error { return process.Signal(sig) }
+}

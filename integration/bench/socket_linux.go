@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// The clients and servers of the round trips use system calls that block: Go's
+// poller would be measured with the network.
+
+// socketBuffer holds bursts.
+const socketBuffer = 16 << 20
+
+// patience is how long an answer may take.
+const patience = 2 * time.Second
+
+// openSocket opens an IPv4 socket on a host, bound to the address if that is
+// valid.
+func openSocket(h *integration.Host, kind, protocol int, bind netip.AddrPort) (fd int, err error) {
+	err = h.Do(func() (err error) {
+		fd, err = unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, protocol)
+		return err
+	})
+	if err == nil && bind.IsValid() {
+		if err = unix.Bind(fd, sockaddr(bind)); err != nil {
+			err = errors.Join(err, unix.Close(fd))
+		}
+	}
+	return fd, err
+}
+
+func sockaddr(a netip.AddrPort) *unix.SockaddrInet4 {
+	return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
+}
+
+// connect connects a socket and bounds how long it waits for data.
+func connect(fd int, to netip.AddrPort) error {
+	timeout := unix.NsecToTimeval(int64(patience))
+	return errors.Join(
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout), // connect(2) keeps to it too
+		again(func() error { return unix.Connect(fd, sockaddr(to)) }),
+	)
+}
+
+// again repeats a system call that a signal interrupts.
+func again(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func readSocket(fd int, p []byte) (n int, err error) {
+	err = again(func() (err error) {
+		n, err = unix.Read(fd, p)
+		return err
+	})
+	return n, err
+}
+
+func writeSocket(fd int, p []byte) error {
+	return again(func() error {
+		_, err := unix.Write(fd, p)
+		return err
+	})
+}

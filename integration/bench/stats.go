@@ -1,0 +1,38 @@
+package main
+
+import (
+	"slices"
+	"time"
+)
+
+// Spread sums up the values of several rounds.
+type Spread struct{ Median, Min, Max float64 }
+
+// spreadOf sums up values; ok is false when there are none.
+func spreadOf(values []float64) (s Spread, ok bool) {
+	if len(values) == 0 {
+		return Spread{}, false
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	s = Spread{Median: sorted[middle], Min: sorted[0], Max: sorted[len(sorted)-1]}
+	if len(sorted)%2 == 0 {
+		s.Median = (sorted[middle-1] + sorted[middle]) / 2
+	}
+	return s, true
+}
+
+// percentile returns the smallest time that at least p per cent of the times do
+// not exceed (nearest rank). There must be one.
+func percentile(times []time.Duration, p int) time.Duration {
+	sorted := slices.Sorted(slices.Values(times))
+	rank := (len(sorted)*p + 99) / 100
+	return sorted[max(rank, 1)-1]
+}
+
+func total(values []float64) (sum float64) {
+	for _, v := range values {
+		sum += v
+	}
+	return sum
+}

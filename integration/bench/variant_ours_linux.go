@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path/filepath"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// oursConfig is Caddy as nothing but the data plane: the servers on the segment
+// are those of every variant.
+const oursConfig = `{
+	vnic {
+		segment a {
+			interface vnic-A
+			address 192.168.50.1/24
+			ports tcp/80 tcp/5201 tcp/7 udp/7 udp/9 udp/1007
+		}
+		bridge lan {
+			nic nic0
+			address 192.168.1.2/24
+			gateway 192.168.1.1
+			lb_policy first a
+			on_no_segment %[2]s
+		}
+		datapath %[1]s
+	}
+}
+`
+
+func startUserspace(ctx context.Context, s *site) error { return s.startCaddy(ctx, "userspace") }
+
+func (s *site) startCaddy(ctx context.Context, datapath string) error {
+	path, err := s.write("Caddyfile", fmt.Sprintf(oursConfig, datapath, "reject"))
+	if err != nil {
+		return err
+	}
+	s.caddy, err = s.server.StartCaddy(ctx, integration.CaddyOptions{
+		Program: s.bench.caddy, Config: path, Log: filepath.Join(s.dir, "caddy.log"), State: s.dir,
+	})
+	if err != nil {
+		return err
+	}
+	s.pid = s.caddy.Process().PID()
+	policies := [2]string{"drop", "reject"} // in turn, so that no reload is a no-op
+	s.reload = func(ctx context.Context) error {
+		if _, err := s.write("Caddyfile", fmt.Sprintf(oursConfig, datapath, policies[0])); err != nil {
+			return err
+		}
+		policies[0], policies[1] = policies[1], policies[0]
+		return s.caddy.Reload(ctx)
+	}
+	return nil
+}
+
+// status asks Caddy what the data plane is at.
+func (s *site) status(ctx context.Context) (status vnicbridge.Status, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost:2019/vnic/status", nil)
+	if err != nil {
+		return status, err
+	}
+	answer, err := s.server.HTTPClient().Do(request)
+	if err != nil {
+		return status, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return status, fmt.Errorf("GET /vnic/status: %s", answer.Status)
+	}
+	return status, json.NewDecoder(answer.Body).Decode(&status)
+}
