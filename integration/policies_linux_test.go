@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -149,7 +150,7 @@ func (s *crowd) answers(client string) string {
 
 func (s *crowd) byHTTP(client string) string {
 	s.t.Helper()
-	transport := &http.Transport{DisableKeepAlives: true, Dial: func(_, address string) (net.Conn, error) {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
 		return s.dialFrom(s.Neighbours[0], client+":0", "tcp4", address)
 	}}
 	body, err := fetch(&http.Client{Transport: transport, Timeout: 5 * time.Second}, "http://192.168.1.2/")
