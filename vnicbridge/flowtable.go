@@ -61,22 +61,45 @@ func (t *flowTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropReas
 	return nil, dropNoTuple
 }
 
-// evictionOrder says whose oldest flow goes first when the table is full.
-// Established flows are never evicted (L1).
-var evictionOrder = [...]flowClass{classHalfOpen, classClosing, classICMP, classUDP}
-
+// makeRoom ends a flow if the table is full, and tells whether there is room now.
 func (t *flowTable) makeRoom(now int64) bool {
 	if t.size() < t.max {
 		return true
 	}
+	victim := t.victim(now)
+	if victim == nil {
+		return false
+	}
+	t.quarantine.add(victim, now)
+	t.removeLocked(victim)
+	return true
+}
+
+// evictionOrder is the classes of flows that may have to go when the table is
+// full, those first that are worth the least. Established flows are never evicted
+// (L1).
+var evictionOrder = [...]flowClass{classHalfOpen, classClosing, classICMP, classUDP}
+
+// spareTime is how long a flow is spared after its last packet, for a flood that
+// fills the table with flows of another class: a lost SYN is repeated within it,
+// twice (RFC 6298).
+const spareTime = 5 * time.Second
+
+// victim chooses the flow to end: an idle one or, in a flood, when all are fresh,
+// one of the class that there are most of. What is of another class than the flood
+// does not suffer from it (L2).
+func (t *flowTable) victim(now int64) *flow {
+	most := &t.rings[evictionOrder[0]]
 	for _, class := range evictionOrder {
-		if victim := t.rings[class].idlest(); victim != nil {
-			t.quarantine.add(victim, now)
-			t.removeLocked(victim)
-			return true
+		ring := &t.rings[class]
+		if f := ring.idlest(); f != nil && now-f.lastSeen.Load() >= int64(spareTime) {
+			return f
+		}
+		if ring.size > most.size {
+			most = ring
 		}
 	}
-	return false
+	return most.idlest()
 }
 
 func (t *flowTable) size() int { return len(t.byKey) / 2 }

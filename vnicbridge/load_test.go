@@ -106,6 +106,54 @@ func TestIdleFlowsMakeRoom(t *testing.T) {
 	})
 }
 
+// Row L2: while a flood of any kind fills the table over and over, a client that is
+// slower than the flood can still connect, and one that closes its connection is
+// heard to the end.
+func TestFloodsSpareClients(t *testing.T) {
+	cfg := paperConfig()
+	cfg.MaxFlows = 100
+	floods := map[string]func(source string, port uint16) [][]byte{
+		"SYNs":      func(s string, p uint16) [][]byte { return [][]byte{fromRouter(s, p, 80).tcp("S", "")} },
+		"datagrams": func(s string, p uint16) [][]byte { return [][]byte{fromRouter(s, p, 53).udp("x")} },
+		"pings":     func(s string, p uint16) [][]byte { return [][]byte{fromRouter(s, p, 0).echo("x")} },
+		"SYNs and RSTs": func(s string, p uint16) [][]byte {
+			return [][]byte{fromRouter(s, p, 80).tcp("S", ""), fromRouter(s, p, 80).tcp("R", "")}
+		},
+	}
+	for name, flood := range floods {
+		t.Run(name, func(t *testing.T) {
+			onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+				port := uint16(2000)
+				flood := func(flows int) {
+					for range flows {
+						port++
+						r.put("nic0", flood(fmt.Sprintf("203.0.113.%d", 1+port%250), port)...)
+					}
+					r.got("vnic-A")
+					r.got("nic0")
+				}
+				flood(300)
+				for i := range uint16(10) {
+					client := fromRouter(router, 1000+i, 80)
+					r.put("nic0", client.tcp("S", ""))
+					flood(40)
+					r.put("vnic-A", fromA(routerOnA, 80, 1000+i).tcp("SA", ""))
+					r.one("nic0")
+					r.put("nic0", client.tcp("A", "request"))
+					if d := decode(r.one("vnic-A")); d.payload != "request" {
+						t.Fatalf("the request comes as %+v", d)
+					}
+					r.put("vnic-A", fromA(routerOnA, 80, 1000+i).tcp("FA", "answer"))
+					r.one("nic0")
+					flood(40)
+					r.put("nic0", client.tcp("FA", ""))
+					r.one("vnic-A")
+				}
+			})
+		})
+	}
+}
+
 // Row L1: what the documentation says that a flow costs is not less than what it
 // does.
 func TestFlowBytes(t *testing.T) {
