@@ -23,12 +23,12 @@ var (
 // follow lets the sockets that outlive a reload follow their segments.
 func follow(cfg *vnicbridge.Config) {
 	ctx, log := context.Background(), caddy.Log().Named("vnic")
-	err := sockets.Readdress(ctx, func(segment string) (netip.Addr, bool) {
+	err := sockets.Readdress(ctx, func(segment string) (addr netip.Addr, netns string, ok bool) {
 		s, ok := cfg.Segments[segment]
 		if !ok {
-			return netip.Addr{}, false
+			return addr, netns, false
 		}
-		return s.Addresses[0].Addr(), true
+		return s.Addresses[0].Addr(), s.Netns, true
 	})
 	if err != nil {
 		log.Error("moving UDP listeners to their segments' new addresses", zap.Error(err))

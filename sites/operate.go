@@ -66,7 +66,7 @@ func (s *Sockets) start(ctx context.Context, segment string) (err error) {
 	streams, packets := s.of(segment)
 	for _, t := range streams {
 		s.idle.start(t.local)
-		err = errors.Join(err, t.open(ctx))
+		err = errors.Join(err, t.open(ctx, s.plane, segment))
 		for _, l := range t.listeners {
 			l.port = s.openPort(vnicbridge.TCP, l.at)
 		}

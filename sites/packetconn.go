@@ -59,18 +59,23 @@ func (c *packetConn) wanted(ctx context.Context) (*net.UDPConn, error) {
 	if c.stopped {
 		return unboundUDP()
 	}
-	pc, err := c.cfg.ListenPacket(ctx, "udp", c.at.Local.String())
+	var pc net.PacketConn
+	err := c.sockets.plane.In(c.at.Segment, func() (err error) {
+		pc, err = c.cfg.ListenPacket(ctx, "udp", c.at.Local.String())
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	return pc.(*net.UDPConn), nil
 }
 
-// move binds the socket to the address that its segment has now.
-func (c *packetConn) move(ctx context.Context, addr netip.Addr) error {
+// move binds the socket where its segment is now.
+func (c *packetConn) move(ctx context.Context, addr netip.Addr, netns string) error {
 	c.mu.Lock()
-	moved := c.at.Local.Addr() != addr
-	c.at.Local = netip.AddrPortFrom(addr, c.at.Local.Port())
+	before := c.at
+	c.at.Local, c.at.Netns = netip.AddrPortFrom(addr, c.at.Local.Port()), netns
+	moved := c.at != before
 	c.mu.Unlock()
 	if !moved {
 		return nil

@@ -91,7 +91,7 @@ func TestReadFromFollowsTheSegmentsAddress(t *testing.T) {
 	}()
 	time.Sleep(10 * time.Millisecond) // lets it block on the first socket
 	moved := netip.MustParseAddr("127.0.0.3")
-	err := sockets.Readdress(context.Background(), func(string) (netip.Addr, bool) { return moved, true })
+	err := sockets.Readdress(context.Background(), func(string) (netip.Addr, string, bool) { return moved, "", true })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestDeadlineMovesAlong(t *testing.T) {
 	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
 	pc := listenPacket(t, sockets, at)
 	pc.SetReadDeadline(time.Now().Add(-time.Second))
-	err := sockets.Readdress(context.Background(), func(string) (netip.Addr, bool) { return netip.MustParseAddr("127.0.0.3"), true })
+	err := sockets.Readdress(context.Background(), func(string) (netip.Addr, string, bool) { return netip.MustParseAddr("127.0.0.3"), "", true })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,6 +56,8 @@ func (p *planeStub) Alias(_ vnicbridge.Protocol, _, to netip.AddrPort) (netip.Ad
 	return netip.AddrPortFrom(alias, to.Port()), to.Addr() == client
 }
 
+func (p *planeStub) In(_ string, f func() error) error { return f() }
+
 // freePort is a port that nothing listens on at the server's address.
 func freePort(t *testing.T) sites.Address {
 	t.Helper()

@@ -25,13 +25,24 @@ type Plane interface {
 	Client(proto vnicbridge.Protocol, local, remote netip.AddrPort) (client netip.AddrPort, ok bool)
 	// Alias is the alias under which a segment reaches a client.
 	Alias(proto vnicbridge.Protocol, local, client netip.AddrPort) (alias netip.AddrPort, ok bool)
+	// In runs a function where a segment's sockets are opened.
+	In(segment string, f func() error) error
 }
 
 // Address is where a server listens.
 type Address struct {
 	Segment string         // the segment's name
+	Netns   string         // the network namespace in which it lives; "" is the host's
 	Local   netip.AddrPort // the segment's own address, and a port other than 0
 }
+
+// place is what one socket can be bound to.
+type place struct {
+	netns string
+	local netip.AddrPort
+}
+
+func (a Address) place() place { return place{a.Netns, a.Local} }
 
 // Sockets are the sockets that this process has on its segments. There is one
 // for the whole process, because configurations share sockets while one takes
@@ -43,7 +54,7 @@ type Sockets struct {
 	operating sync.Mutex // one Stop or Start at a time
 
 	mu      sync.Mutex
-	streams map[netip.AddrPort]*stream
+	streams map[place]*stream
 	packets map[*packetConn]struct{}
 	stopped map[string]bool // segments
 }
@@ -52,7 +63,7 @@ type Sockets struct {
 func NewSockets(plane Plane) *Sockets {
 	return &Sockets{
 		plane:   plane,
-		streams: make(map[netip.AddrPort]*stream),
+		streams: make(map[place]*stream),
 		packets: make(map[*packetConn]struct{}),
 		stopped: make(map[string]bool),
 	}
@@ -68,7 +79,7 @@ func NewSockets(plane Plane) *Sockets {
 func (s *Sockets) Listen(ctx context.Context, at Address, cfg net.ListenConfig) (net.Listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	shared, ok := s.streams[at.Local]
+	shared, ok := s.streams[at.place()]
 	if !ok {
 		shared = newStream(at.Local, cfg)
 	}
@@ -82,12 +93,12 @@ func (s *Sockets) Listen(ctx context.Context, at Address, cfg net.ListenConfig) 
 		closed:    make(chan struct{}),
 	}
 	if !s.stopped[at.Segment] {
-		if err := shared.open(ctx); err != nil {
+		if err := shared.open(ctx, s.plane, at.Segment); err != nil {
 			return nil, err
 		}
 		l.port = s.openPort(vnicbridge.TCP, at)
 	}
-	s.streams[at.Local] = shared
+	s.streams[at.place()] = shared
 	shared.add(l)
 	return l, nil
 }
@@ -100,7 +111,7 @@ func (s *Sockets) drop(l *listener) error {
 	if !l.stream.remove(l) {
 		return nil
 	}
-	delete(s.streams, l.at.Local)
+	delete(s.streams, l.at.place())
 	s.idle.start(l.at.Local) // the next one there may be another segment's
 	return l.stream.close(0)
 }
@@ -129,20 +140,20 @@ func (s *Sockets) forget(c *packetConn) {
 	delete(s.packets, c)
 }
 
-// Readdress moves the open UDP sockets to the addresses that their segments have
-// now; addrOf gives them. TCP needs no such thing, as each configuration opens
+// Readdress moves the open UDP sockets to where their segments are now; at gives
+// the address and the namespace. TCP needs no such thing, as each configuration opens
 // its own listeners, but Caddy keeps one QUIC listener, known by the segment's
 // name, over all reloads.
-func (s *Sockets) Readdress(ctx context.Context, addrOf func(segment string) (netip.Addr, bool)) error {
+func (s *Sockets) Readdress(ctx context.Context, at func(segment string) (addr netip.Addr, netns string, ok bool)) error {
 	s.mu.Lock()
 	open := slices.Collect(maps.Keys(s.packets))
 	s.mu.Unlock()
 	for _, c := range open {
-		addr, ok := addrOf(c.at.Segment)
+		addr, netns, ok := at(c.at.Segment)
 		if !ok {
 			continue // its server is about to close it
 		}
-		if err := c.move(ctx, addr); err != nil {
+		if err := c.move(ctx, addr, netns); err != nil {
 			return err
 		}
 	}

@@ -43,17 +43,22 @@ func newStream(local netip.AddrPort, cfg net.ListenConfig) *stream {
 	// Another subflow is another flow to the bridge, which may give it to
 	// another segment.
 	cfg.SetMultipathTCP(false)
-	return &stream{local: local, cfg: cfg, changed: make(chan struct{})}
+	// So that a site of the same Caddy may have the port on all addresses.
+	return &stream{local: local, cfg: reusable(cfg), changed: make(chan struct{})}
 }
 
-// open opens the socket, if it is not.
-func (s *stream) open(ctx context.Context) error {
+// open opens the socket for a segment, if it is not.
+func (s *stream) open(ctx context.Context, plane Plane, segment string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.socket != nil {
 		return nil
 	}
-	l, err := s.cfg.Listen(ctx, "tcp", s.local.String())
+	var l net.Listener
+	err := plane.In(segment, func() (err error) {
+		l, err = s.cfg.Listen(ctx, "tcp", s.local.String())
+		return err
+	})
 	if err != nil {
 		return err
 	}
