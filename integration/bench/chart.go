@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"html"
-	"math"
 )
 
 // The files of the charts, beside the page.
@@ -23,6 +22,7 @@ type chart struct {
 type panel struct {
 	title string
 	mark  float64 // a value that a line is drawn at; 0: none
+	full  float64 // the value that fills the room for bars
 	bars  []bar
 }
 
@@ -35,7 +35,7 @@ type bar struct {
 
 // charts draws a result, by file name.
 func charts(r *Result) map[string]chart {
-	throughput := chart{title: "Throughput as a ratio to direct", note: "longer is better · thin line: lowest to highest round"}
+	throughput := chart{title: "Throughput as a ratio to direct", note: "longer is better · dashed: direct · thin line: lowest to highest round"}
 	latency := chart{title: "Round trip in microseconds", note: "shorter is better · thin line: lowest to highest round"}
 	for _, m := range metrics {
 		switch {
@@ -50,6 +50,7 @@ func charts(r *Result) map[string]chart {
 			latency.add(m, 0, r, func(v VariantInfo) []float64 { return r.figures(v.Name, m.Name) })
 		}
 	}
+	throughput.shareScale()
 	return map[string]chart{throughputChart: throughput, latencyChart: latency}
 }
 
@@ -61,8 +62,24 @@ func (c *chart) add(m Metric, mark float64, r *Result, values func(VariantInfo) 
 			p.bars = append(p.bars, bar{label: v.Name, value: number(spread.Median), Spread: spread, ours: v.Ours})
 		}
 	}
-	if len(p.bars) > 0 {
-		c.panels = append(c.panels, p)
+	if len(p.bars) == 0 {
+		return
+	}
+	p.full = mark
+	for _, b := range p.bars {
+		p.full = max(p.full, b.Max)
+	}
+	c.panels = append(c.panels, p)
+}
+
+// shareScale draws all panels to one scale.
+func (c *chart) shareScale() {
+	full := 0.0
+	for _, p := range c.panels {
+		full = max(full, p.full)
+	}
+	for i := range c.panels {
+		c.panels[i].full = full
 	}
 }
 
@@ -117,18 +134,9 @@ func (c chart) svg() []byte {
 
 func (p panel) height() int { return panelHead + len(p.bars)*rowHeight }
 
-// longest is the value that fills the room for bars.
-func (p panel) longest() float64 {
-	longest := p.mark
-	for _, b := range p.bars {
-		longest = math.Max(longest, b.Max)
-	}
-	return longest
-}
-
 func (p panel) draw(b *bytes.Buffer, x, y int) {
 	origin := float64(x + labelWidth)
-	scale := barRoom / p.longest()
+	scale := barRoom / p.full
 	fmt.Fprintf(b, "  <text class=\"title\" x=\"%d\" y=\"%d\">%s</text>\n", x, y+14, html.EscapeString(p.title))
 	for i, bar := range p.bars {
 		top := y + panelHead + i*rowHeight - 8
@@ -142,7 +150,7 @@ func (p panel) draw(b *bytes.Buffer, x, y int) {
 		if bar.Min < bar.Max {
 			fmt.Fprintf(b, "  <line class=\"spread\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n", origin+bar.Min*scale, origin+bar.Max*scale, middle, middle)
 		}
-		fmt.Fprintf(b, "  <text class=\"dim\" x=\"%.1f\" y=\"%.1f\" font-size=\"12\">%s</text>\n", origin+math.Max(bar.Max, p.mark)*scale+8, middle+4, bar.value)
+		fmt.Fprintf(b, "  <text class=\"dim\" x=\"%.1f\" y=\"%.1f\" font-size=\"12\">%s</text>\n", origin+max(bar.Max, p.mark)*scale+8, middle+4, bar.value)
 	}
 	if p.mark > 0 {
 		at := origin + p.mark*scale

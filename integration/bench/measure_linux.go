@@ -41,6 +41,11 @@ func measure(ctx context.Context, s settings) (result *Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if b.profile != "" {
+		if err := os.MkdirAll(b.profile, 0o755); err != nil {
+			return nil, err
+		}
+	}
 	b.files = filepath.Join(b.dir, "files")
 	if err := writeFiles(b.files); err != nil {
 		return nil, err
@@ -170,5 +175,16 @@ func (b *bench) loadOf(ctx context.Context, v variant) (loads []Load, err error)
 	if loads, err = s.measureLoads(ctx, b.pace); err != nil {
 		return nil, s.failed("full flow table", err)
 	}
-	return loads, nil
+	if b.profile != "" {
+		err = s.profiled(ctx, "full flow table", b.pace.flood, func(ctx context.Context, d time.Duration) error {
+			sender, err := newSpoofer(s)
+			if err != nil {
+				return err
+			}
+			defer sender.close()
+			_, err = s.flood(ctx, sender, loads[len(loads)-1].Flows, d)
+			return err
+		})
+	}
+	return loads, err
 }

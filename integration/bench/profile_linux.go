@@ -16,26 +16,32 @@ import (
 // profiles runs each probe once more on our variants, under Caddy's CPU profiler,
 // whose cost would be in the figures otherwise.
 func (b *bench) profiles(ctx context.Context) error {
-	if err := os.MkdirAll(b.profile, 0o755); err != nil {
-		return err
-	}
 	for _, s := range b.sites {
 		if s.caddy == nil {
 			continue
 		}
 		for _, p := range probes {
-			progress("profile of %s: %s", s.Name, p.name)
-			length := max(p.length(b.pace), time.Second)
-			work, ctx := errgroup.WithContext(ctx)
-			work.Go(func() error {
-				_, err := p.run(ctx, s, length)
+			err := s.profiled(ctx, p.name, p.length(b.pace), func(ctx context.Context, d time.Duration) error {
+				_, err := p.run(ctx, s, d)
 				return err
 			})
-			work.Go(func() error { return s.cpuProfile(ctx, p.name, length) })
-			if err := work.Wait(); err != nil {
-				return s.failed(p.name, err)
+			if err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// profiled does some work for at least a second under Caddy's profiler.
+func (s *site) profiled(ctx context.Context, name string, d time.Duration, work func(context.Context, time.Duration) error) error {
+	progress("profile of %s: %s", s.Name, name)
+	d = max(d, time.Second)
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return work(ctx, d) })
+	both.Go(func() error { return s.cpuProfile(ctx, name, d) })
+	if err := both.Wait(); err != nil {
+		return s.failed(name, err)
 	}
 	return nil
 }
