@@ -82,7 +82,8 @@ func (p *Plane) newPort(name string, dev device, mac MAC) *port {
 // attachNIC gives a port what a NIC needs to speak for the pseudo address.
 func (p *Plane) attachNIC(port *port, spec nicSpec) {
 	address := addrOf(spec.address.Addr())
-	claim := newAddressClaim(address, port.mac, p.isOurs, port.transmit, p.log.With("bridge", spec.bridge, "nic", spec.nic))
+	log := p.log.With("bridge", spec.bridge, "nic", spec.nic)
+	claim := newAddressClaim(address, port.mac, p.isOurs, port.transmit, log)
 	port.nic = &nicSide{
 		address: address,
 		claim:   claim,
@@ -90,7 +91,7 @@ func (p *Plane) attachNIC(port *port, spec nicSpec) {
 			link:    spec.address.Masked(),
 			entries: make(map[addr]*neighbour),
 			send:    port.transmit,
-			learned: p.neighbourLearned,
+			learned: func(c macChange) { p.neighbourLearned(log, c) },
 			gaveUp:  func(n int) { port.drops[dropUnresolved].Add(uint64(n)) },
 			ask: func(target addr, to MAC) {
 				port.transmit([]frame{claim.request(address, target, to)})

@@ -1,7 +1,7 @@
 package vnicbridge
 
 import (
-	"net/netip"
+	"log/slog"
 	"strings"
 	"time"
 )
@@ -98,8 +98,12 @@ func upOrDown(up bool) string {
 
 // neighbourLearned is called when a next hop's MAC is new: the segments' aliases
 // follow the gateway's.
-func (p *Plane) neighbourLearned(ip netip.Addr, mac MAC) {
-	p.log.Debug("resolved", "address", ip, "mac", mac)
+func (p *Plane) neighbourLearned(log *slog.Logger, c macChange) {
+	if c.gateway && !c.from.IsZero() {
+		log.Info("the gateway has another MAC", "gateway", c.host, "from", c.from, "mac", c.to)
+	} else {
+		log.Debug("resolved", "address", c.host, "mac", c.to)
+	}
 	p.remind()
 }
 

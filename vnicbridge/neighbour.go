@@ -28,11 +28,18 @@ type neighbours struct {
 	ask     func(target addr, to MAC) // sends an ARP request, to a host or to all
 	send    func([]frame)             // sends frames that have waited
 	gaveUp  func(frames int)          // counts frames that nobody will get
-	learned func(netip.Addr, MAC)     // called, unlocked, when a MAC is new or has changed
+	learned func(macChange)           // called, unlocked, when a MAC is new or has changed
 
 	mu      sync.RWMutex
 	gateway netip.Addr // not valid: there is none
 	entries map[addr]*neighbour
+}
+
+// macChange is a host's new MAC.
+type macChange struct {
+	host     netip.Addr
+	from, to MAC // from is zero when the host was unknown
+	gateway  bool
 }
 
 type neighbour struct {
@@ -138,14 +145,14 @@ func (n *neighbours) hear(host addr, mac MAC, turnedToUs bool, now int64) {
 		e = &neighbour{}
 		n.entries[host] = e
 	}
-	changed := e.mac != mac
+	change := macChange{ip, e.mac, mac, ip == n.gateway}
 	e.mac, e.confirmed, e.asks = mac, now, 0
 	waiting := e.waiting
 	e.waiting = nil
 	n.mu.Unlock()
 
-	if changed {
-		n.learned(ip, mac)
+	if change.from != change.to {
+		n.learned(change)
 	}
 	for _, f := range waiting {
 		copy(f.eth(), mac[:])
