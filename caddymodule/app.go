@@ -42,6 +42,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	for _, name := range a.unreachable() {
 		ctx.Logger().Warn("no bridge steers to this segment: nothing from outside reaches it", zap.String("segment", name))
 	}
+	if err := a.provisionChallenges(ctx); err != nil {
+		return err
+	}
 	return trackIdle(ctx)
 }
 

@@ -94,14 +94,30 @@ func (m *linuxMachine) checkDefaultRoute(cfg *Config, own map[string]bool) error
 			return fmt.Errorf("listing the default routes: %w", err)
 		}
 		for _, r := range routes {
-			link, err := m.ns.netlink.LinkByIndex(r.LinkIndex)
-			if err == nil && own[link.Attrs().Name] {
+			device := fmt.Sprintf("device %d", r.LinkIndex)
+			if link, err := m.ns.netlink.LinkByIndex(r.LinkIndex); err == nil {
+				device = link.Attrs().Name
+			}
+			if own[device] {
 				continue
 			}
-			return &ConfigError{"segment", name, fmt.Errorf("default_route: the host has a default route already (%s), which is never replaced: take default_route away, or the route", r)}
+			return &ConfigError{"segment", name, fmt.Errorf("default_route: the host has a default route already (%s), which is never replaced: take default_route away, or the route", describeRoute(r, device))}
 		}
 	}
 	return nil
+}
+
+// describeRoute writes a default route as the ip command does.
+func describeRoute(r netlink.Route, device string) string {
+	text := "default"
+	if r.Gw != nil {
+		text += " via " + r.Gw.String()
+	}
+	text += " dev " + device
+	if r.Priority != 0 {
+		text += fmt.Sprintf(" metric %d", r.Priority)
+	}
+	return text
 }
 
 // checkNIC tells whether a device can be a bridge's NIC.

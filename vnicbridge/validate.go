@@ -134,7 +134,11 @@ func (c *Config) validateEgress(name string) error {
 	switch egress := c.Segments[name].Egress; egress {
 	case "", EgressOff, EgressGateway:
 	case EgressAny:
-		if bridges := c.bridgesOf(name); len(bridges) > 0 && len(c.gatewaysOf(name)) == 0 {
+		bridges := c.bridgesOf(name)
+		if len(bridges) == 0 {
+			return errors.New("egress any: no bridge names the segment in steer or lb_policy, so it has no gateway to go by")
+		}
+		if len(c.gatewaysOf(name)) == 0 {
 			return fmt.Errorf("egress any: bridge %s has no gateway to go by", bridges[0])
 		}
 	default:
