@@ -81,7 +81,7 @@ func facts(r *Result) (facts []string) {
 }
 
 func (l Load) fact(variant string) string {
-	fact := fmt.Sprintf("%s with %s flows in the table delivered %s datagrams a second, spread over all of them; memory %d MiB",
+	fact := fmt.Sprintf("%s, flow table of %s: %s datagrams a second delivered, spread over all flows; memory %d MiB",
 		variant, grouped(int64(l.Flows)), number(l.PacketRate), l.RSS>>20)
 	if l.Flows >= 1e5 {
 		fact += fmt.Sprintf(", %d bytes more for each flow than with none (%d are stated)", (l.RSS-l.RSSBefore)/int64(l.Flows), l.Stated)

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// message is what a round trip carries.
+// messageLen is how much a round trip carries.
 const messageLen = 64
 
 func tcpRoundTrip(ctx context.Context, s *site, d time.Duration) (Figures, error) {
