@@ -105,9 +105,11 @@ func (s *scene) load(config caddyfile) {
 	}
 }
 
-func (s *scene) post(config caddyfile) (string, error) {
+func (s *scene) post(config caddyfile) (string, error) { return s.postText(config.String()) }
+
+func (s *scene) postText(config string) (string, error) {
 	s.t.Helper()
-	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://localhost:2019/load", strings.NewReader(config.String()))
+	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://localhost:2019/load", strings.NewReader(config))
 	if err != nil {
 		return "", err
 	}

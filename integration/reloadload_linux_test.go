@@ -1,0 +1,273 @@
+package integration_test
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// Row L4: 200 reloads beside 10,000 datagrams a second and a stream of one
+// connection, none of which loses anything or its order. The configurations
+// differ in policy, weights and segments; some are the same again, and some fail
+// because another app does. Nothing is left over of any.
+func TestReloadUnderLoad(t *testing.T) {
+	const reloads = 200
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, integration.PaperOptions{})
+		s.listen(s.Server, "0.0.0.0:8099", say("a port that is taken"))
+		configs := reloadConfigs(datapath)
+		s.start(configs[len(configs)-1])
+		for _, segment := range []string{"192.168.50.1", "192.168.60.1"} {
+			s.listen(s.Server, segment+":9000", func(conn net.Conn) { io.Copy(conn, conn) })
+		}
+		onB := s.openSession("192.168.1.2:9000") // the last configuration prefers b
+		s.load(configs[0])
+		datagrams := s.sendNumbered(10000)
+		stream := s.startStream()
+
+		cycle := func() {
+			for _, config := range configs {
+				s.load(config)
+				if got := s.get("http://192.168.1.2/"); got != "a" && got != "b" {
+					t.Fatalf("PC1 got %q", got)
+				}
+			}
+			s.failingApp(configs[0])
+			onB.want("a failing reload that would remove its segment")
+		}
+		cycle()
+		before, leaks := s.snapshot(), s.countLeaks()
+		for range reloads / (len(configs) + 1) {
+			cycle()
+		}
+		s.wantSame("after the reloads", before)
+		s.waitFor("descriptors and goroutines are as few as before: "+leaks.String(), func() bool {
+			return s.countLeaks().within(leaks)
+		})
+		datagrams.finish()
+		stream.finish()
+		if drops := s.status().Segments["a"].Drops; len(drops) > 0 {
+			t.Errorf("dropped on vnic-A: %v", drops)
+		}
+	})
+}
+
+// reloadConfigs are configurations that all have the segments a and b. The first
+// prefers a, the last b.
+func reloadConfigs(datapath string) []caddyfile {
+	const c = "\n}\nsegment c {\ninterface vnic-C\naddress 192.168.70.1/24"
+	config := func(a, b, policy string) caddyfile {
+		return caddyfile{datapath: datapath, a: "ports any\n" + a, b: "ports any\n" + b, policy: policy}
+	}
+	return []caddyfile{
+		config("", "", "lb_policy first a b"),
+		config("", "", "lb_policy first a b"),
+		config("weight 3", "", "lb_policy weighted_round_robin a b"),
+		config("weight 1", "weight 5"+c, "steer c client 10.0.0.0/8\nlb_policy random b a"),
+		config("", c, "steer a port udp/5000\nlb_policy ip_hash a b"),
+		config("", "", "steer b protocol tcp udp\nlb_policy round_robin a b"),
+		config("egress off", "", "lb_policy least_conn a b"),
+		config("", "", "lb_policy first b a"),
+	}
+}
+
+// failingApp loads a configuration without segment b, which fails because its HTTP
+// server finds its port taken.
+func (s *scene) failingApp(config caddyfile) {
+	s.t.Helper()
+	text := config.String()
+	from, to := strings.Index(text, "segment b {"), strings.Index(text, "bridge lan {")
+	text = text[:from] + text[to:strings.LastIndex(text, "http:// {")] + ":8099 {\nrespond never\n}\n"
+	text = strings.Replace(text, "first a b", "first a", 1)
+	if answer, err := s.postText(text); err != nil || !strings.Contains(answer, "address already in use") {
+		s.t.Fatalf("POST /load says %q (%v), want that the address is in use", answer, err)
+	}
+}
+
+// numbered is a flow of datagrams that count up, from PC1 to segment a.
+type numbered struct {
+	s        *scene
+	stop     chan struct{}
+	sent     chan uint64
+	received atomic.Uint64
+	disorder atomic.Pointer[string]
+}
+
+// sendNumbered sends datagrams at a rate until it is told to finish.
+func (s *scene) sendNumbered(perSecond int) *numbered {
+	s.t.Helper()
+	n := &numbered{s: s, stop: make(chan struct{}), sent: make(chan uint64, 1)}
+	server := s.packetConn(s.Server, "192.168.50.1:5000").(*net.UDPConn)
+	deepen(s.t, server)
+	go n.receive(server)
+	client, err := s.PC1.DialContext(s.t.Context(), "udp4", "192.168.1.2:5000")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { client.Close() })
+	go n.send(client, perSecond)
+	s.waitFor("the first datagrams", func() bool { return n.received.Load() > 100 })
+	return n
+}
+
+// deepen gives a socket a buffer for seconds, lest a pause of this process looks
+// like a loss.
+func deepen(t *testing.T, conn *net.UDPConn) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64*mib) })
+	if err != nil || set != nil {
+		t.Fatal(err, set)
+	}
+}
+
+func (n *numbered) send(conn net.Conn, perSecond int) {
+	var sent uint64
+	start := time.Now()
+	for tick := time.NewTicker(time.Millisecond); ; {
+		select {
+		case <-n.stop:
+			tick.Stop()
+			n.sent <- sent
+			return
+		case <-tick.C:
+		}
+		// At most 20 at once: what a pause has delayed is not made up for.
+		due := uint64(time.Since(start).Seconds() * float64(perSecond))
+		if due > sent+20 {
+			start = start.Add(time.Duration(due-sent-20) * time.Second / time.Duration(perSecond))
+		}
+		for range min(due-min(due, sent), 20) {
+			sent++
+			if _, err := conn.Write(binary.BigEndian.AppendUint64(nil, sent)); err != nil {
+				n.complain(err.Error())
+			}
+		}
+	}
+}
+
+func (n *numbered) receive(conn net.PacketConn) {
+	buffer := make([]byte, 100)
+	for {
+		size, _, err := conn.ReadFrom(buffer)
+		if err != nil {
+			return
+		}
+		last := n.received.Load()
+		if number := binary.BigEndian.Uint64(buffer[:size]); number != last+1 {
+			n.complain(fmt.Sprintf("%d came after %d", number, last))
+			last = number - 1
+		}
+		n.received.Store(last + 1)
+	}
+}
+
+func (n *numbered) complain(what string) { n.disorder.CompareAndSwap(nil, &what) }
+
+// finish checks that all came, in order.
+func (n *numbered) finish() {
+	n.s.t.Helper()
+	close(n.stop)
+	sent := <-n.sent
+	n.s.waitFor("the last datagram", func() bool { return n.received.Load() == sent })
+	if what := n.disorder.Load(); what != nil {
+		n.s.t.Errorf("of %d datagrams, %s", sent, *what)
+	}
+	n.s.t.Logf("%d datagrams", sent)
+}
+
+// stream is a connection on which random bytes are echoed by segment a.
+type stream struct {
+	s    *scene
+	stop chan struct{}
+	done chan error
+}
+
+func (s *scene) startStream() *stream {
+	s.t.Helper()
+	conn, err := s.PC1.DialContext(s.t.Context(), "tcp4", "192.168.1.2:9000")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	st := &stream{s: s, stop: make(chan struct{}), done: make(chan error, 1)}
+	go func() { st.done <- st.run(conn) }()
+	return st
+}
+
+// run sends a piece, and checks its echo, each millisecond.
+func (st *stream) run(conn net.Conn) error {
+	source := rand.NewChaCha8([32]byte{6})
+	echo := bufio.NewReader(conn)
+	sent, got := make([]byte, 3000), make([]byte, 3000)
+	for {
+		select {
+		case <-st.stop:
+			return nil
+		case <-time.After(time.Millisecond):
+		}
+		source.Read(sent)
+		if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			return err
+		}
+		if _, err := conn.Write(sent); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(echo, got); err != nil {
+			return err
+		}
+		if string(got) != string(sent) {
+			return fmt.Errorf("the echo is not what was sent")
+		}
+	}
+}
+
+func (st *stream) finish() {
+	st.s.t.Helper()
+	close(st.stop)
+	if err := <-st.done; err != nil {
+		st.s.t.Errorf("the stream: %v", err)
+	}
+}
+
+// leaks is what a process may have too much of.
+type leaks struct{ descriptors, goroutines int }
+
+func (l leaks) String() string {
+	return fmt.Sprintf("%d descriptors, %d goroutines", l.descriptors, l.goroutines)
+}
+
+// within allows for a few connections and timers that come and go.
+func (l leaks) within(before leaks) bool {
+	return l.descriptors <= before.descriptors+3 && l.goroutines <= before.goroutines+10
+}
+
+func (s *scene) countLeaks() (l leaks) {
+	s.t.Helper()
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.caddy.Process().PID()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	l.descriptors = len(files)
+	profile := s.getFrom(s.Server, "http://localhost:2019/debug/pprof/goroutine?debug=1")
+	if _, err := fmt.Sscanf(profile, "goroutine profile: total %d", &l.goroutines); err != nil {
+		s.t.Fatal(err)
+	}
+	return l
+}
