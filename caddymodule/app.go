@@ -28,6 +28,8 @@ type App struct {
 	// up puts the configuration in force, once; what it returned, it returns
 	// again.
 	up func() error
+
+	fronts fronts
 }
 
 // CaddyModule returns the Caddy module information.
@@ -36,13 +38,19 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision prepares the app. It touches nothing of the machine, so that `caddy
-// validate` does not either. The promoted Config.Validate follows it.
+// validate` does not either.
 func (a *App) Provision(ctx caddy.Context) error {
+	if err := a.Validate(); err != nil { // other apps' modules look at it before Caddy asks
+		return err
+	}
 	a.up = sync.OnceValue(func() error { return living.push(&a.Config) })
 	for _, name := range a.unreachable() {
-		ctx.Logger().Warn("no bridge steers to this segment: nothing from outside reaches it", zap.String("segment", name))
+		ctx.Logger().Warn("no bridge steers to this segment, and no segment may reach it: nothing from outside reaches it", zap.String("segment", name))
 	}
 	if err := a.provisionChallenges(ctx); err != nil {
+		return err
+	}
+	if err := a.fronts.provision(ctx); err != nil {
 		return err
 	}
 	return trackIdle(ctx)
@@ -67,7 +75,7 @@ func (a *App) segment(name string) (*vnicbridge.Segment, error) {
 	return nil, vnicbridge.UnknownSegment(name, slices.Sorted(maps.Keys(a.Segments)))
 }
 
-// unreachable lists the segments that no bridge names.
+// unreachable lists the segments that neither a bridge nor a segment names.
 func (a *App) unreachable() []string {
 	named := make(map[string]bool)
 	for _, b := range a.Bridges {
@@ -81,6 +89,14 @@ func (a *App) unreachable() []string {
 			for _, name := range b.LBPolicy.Segments {
 				named[name] = true
 			}
+		}
+	}
+	for _, s := range a.Segments {
+		if s == nil {
+			continue
+		}
+		for _, name := range s.Reach {
+			named[name] = true
 		}
 	}
 	names := slices.Sorted(maps.Keys(a.Segments))

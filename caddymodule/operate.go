@@ -77,8 +77,8 @@ func hasKey[V any](m map[string]V, key string) bool {
 }
 
 // trackIdle lets a segment's stop close the idle connections of the configuration's
-// HTTP servers. It brings up the http app: no module of that may ask for the vnic
-// app before it starts.
+// HTTP servers. It may have the http app provisioned, whose modules may ask for
+// this app, which must be complete by then.
 func trackIdle(ctx caddy.Context) error {
 	app, err := ctx.AppIfConfigured("http")
 	if errors.Is(err, caddy.ErrNotConfigured) {

@@ -1,0 +1,182 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+func init() {
+	caddy.RegisterModule(new(Proxy))
+	httpcaddyfile.RegisterHandlerDirective("vnic_proxy", parseProxy)
+	httpcaddyfile.RegisterDirectiveOrder("vnic_proxy", httpcaddyfile.After, "reverse_proxy")
+}
+
+// Proxy hands requests on to the servers of other segments. It is the
+// reverse_proxy handler, and has its fields; but its upstreams are named by their
+// segments, as in "a:80" (port 80 if none is given), and requests leave through
+// the VNIC of the segment that its own server listens on, whose `reach` must name
+// them. Each upstream becomes the alias under which the one segment sees the
+// other, which follows from the configuration alone.
+//
+// Its server listens on one segment. Upstreams cannot be dynamic.
+type Proxy struct {
+	reverseproxy.Handler
+
+	segments map[string]string // names by the addresses that are dialed
+	begun    bool              // the embedded handler's Provision
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Proxy) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.vnic_proxy", New: func() caddy.Module { return new(Proxy) }}
+}
+
+// parseProxy reads the directive:
+//
+//	vnic_proxy [<matcher>] <segment>[:<port>]… {
+//	    # the subdirectives of reverse_proxy
+//	}
+func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	p := new(Proxy)
+	if err := p.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	if err := p.FinalizeUnmarshalCaddyfile(h); err != nil {
+		return nil, err
+	}
+	if err := p.checkUpstreams(); err != nil {
+		return nil, h.WrapErr(err)
+	}
+	return p, nil
+}
+
+func (p *Proxy) checkUpstreams() error {
+	if p.DynamicUpstreamsRaw != nil {
+		return errors.New("upstreams are segments by their names, and cannot be dynamic")
+	}
+	if len(p.Upstreams) == 0 {
+		return errors.New("want the segments to hand requests on to, as in vnic_proxy a")
+	}
+	return nil
+}
+
+// Provision turns the segments' names into addresses and sets the reverse proxy
+// up.
+func (p *Proxy) Provision(ctx caddy.Context) error {
+	if err := p.checkUpstreams(); err != nil {
+		return err
+	}
+	app, err := appOf(ctx)
+	if err != nil {
+		return err
+	}
+	own, err := ownSegment(ctx)
+	if err != nil {
+		return err
+	}
+	p.segments = make(map[string]string)
+	for _, upstream := range p.Upstreams {
+		if err := p.resolve(app, own, upstream); err != nil {
+			return err
+		}
+	}
+	if err := p.setTransport(ctx, app, own); err != nil {
+		return err
+	}
+	p.begun = true
+	return p.Handler.Provision(ctx)
+}
+
+// Cleanup undoes what Provision began.
+func (p *Proxy) Cleanup() error {
+	if !p.begun {
+		return nil
+	}
+	return p.Handler.Cleanup()
+}
+
+// ownSegment is the segment that the handler's server listens on.
+func ownSegment(ctx caddy.Context) (string, error) {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return "", errors.New("only a site of an HTTP server can hand requests on")
+	}
+	segments := segmentsOf(server)
+	if len(segments) == 1 {
+		return segments[0], nil
+	}
+	if len(segments) > 1 {
+		return "", fmt.Errorf("the site is bound to the segments %s: requests leave by one: make a site for each", strings.Join(segments, " and "))
+	}
+	return "", fmt.Errorf("the site listens on %s, not on a segment: add `bind vnic/<segment>` to it", strings.Join(server.Listen, " "))
+}
+
+// resolve replaces an upstream's segment by the alias under which the site's own
+// segment sees it.
+func (p *Proxy) resolve(app *App, own string, upstream *reverseproxy.Upstream) error {
+	at, err := caddy.ParseNetworkAddressWithDefaults(upstream.Dial, "tcp", 80)
+	if err != nil || at.Network != "tcp" || at.PortRangeSize() != 1 {
+		return fmt.Errorf("upstream %q: want <segment> or <segment>:<port>", upstream.Dial)
+	}
+	segment, err := app.segment(at.Host)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(app.Segments[own].Reach, at.Host) {
+		return fmt.Errorf("segment %s, to which the site is bound, may not reach segment %s: add `reach %s` to it", own, at.Host, at.Host)
+	}
+	port := uint16(at.StartPort)
+	lets := func(r vnicbridge.PortRange) bool { return r.Contains(vnicbridge.TCP, port) }
+	if segment.Ports != nil && !slices.ContainsFunc(segment.Ports, lets) {
+		return fmt.Errorf("the ports of segment %s do not let tcp/%d in: add it to them", at.Host, port)
+	}
+	alias, _ := app.PeerAlias(own, at.Host) // there is one, as own may reach it
+	upstream.Dial = net.JoinHostPort(alias.String(), strconv.Itoa(int(port)))
+	p.segments[upstream.Dial] = at.Host
+	app.fronts.proxied[at.Host] = true
+	return nil
+}
+
+// ServeHTTP hands a request on. Where that fails, the error names the segment.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	err := p.Handler.ServeHTTP(w, r, next)
+	failed, ok := errors.AsType[caddyhttp.HandlerError](err)
+	if !ok || failed.Err == nil || failed.StatusCode < http.StatusBadGateway {
+		return err
+	}
+	failed.Err = fmt.Errorf("segment %s: %w", p.chosen(r), failed.Err)
+	return failed
+}
+
+// chosen names the segment that a request was handed on to last, or all that it
+// might have been.
+func (p *Proxy) chosen(r *http.Request) string {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	dialed, _ := repl.GetString("http.reverse_proxy.upstream.hostport")
+	if name, ok := p.segments[dialed]; ok {
+		return name
+	}
+	var all []string
+	for _, upstream := range p.Upstreams {
+		all = append(all, p.segments[upstream.Dial])
+	}
+	return strings.Join(all, ", ")
+}
+
+var (
+	_ caddy.Provisioner           = (*Proxy)(nil)
+	_ caddy.CleanerUpper          = (*Proxy)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Proxy)(nil)
+)

@@ -1,0 +1,90 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// dialFunc is the DialContext of an http.Transport.
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// setTransport gives the reverse proxy the stock HTTP transport, with connections
+// opened where the segment's sockets are. A transport that is not HTTP dials by
+// itself, which does where the segment lives in the host's namespace.
+func (p *Proxy) setTransport(ctx caddy.Context, app *App, own string) error {
+	raw, isHTTP, err := httpTransport(p.TransportRaw)
+	if err != nil {
+		return err
+	}
+	netns := app.Segments[own].Netns
+	if !isHTTP {
+		if netns != "" {
+			return fmt.Errorf("the transport must be http, because segment %s lives in netns %s", own, netns)
+		}
+		return nil
+	}
+	p.TransportRaw = raw
+	module, err := ctx.LoadModule(&p.Handler, "TransportRaw")
+	if err != nil {
+		return fmt.Errorf("loading the transport: %w", err)
+	}
+	transport := module.(*reverseproxy.HTTPTransport)
+	if netns != "" && slices.Contains(transport.Versions, "3") {
+		return fmt.Errorf("HTTP/3 to a segment is not supported where the site's own, %s, lives in a netns", own)
+	}
+	rt := transport.Transport
+	rt.DialContext = dialFrom(ctx, app, own, rt.DialContext)
+	if rt.DialTLSContext != nil {
+		rt.DialTLSContext = dialFrom(ctx, app, own, rt.DialTLSContext)
+	}
+	p.Transport = transport
+	return nil
+}
+
+// httpTransport completes the JSON of a transport, if it is the HTTP one: with no
+// forward proxy, unless one is configured. The environment's (HTTP_PROXY) is for
+// what is outside.
+func httpTransport(raw json.RawMessage) (completed json.RawMessage, isHTTP bool, err error) {
+	fields := map[string]json.RawMessage{"protocol": json.RawMessage(`"http"`)}
+	if raw != nil {
+		if err := json.Unmarshal(raw, &fields); err != nil {
+			return nil, false, fmt.Errorf("transport: %w", err)
+		}
+	}
+	if string(fields["protocol"]) != `"http"` {
+		return nil, false, nil
+	}
+	if fields["network_proxy"] == nil && fields["forward_proxy_url"] == nil {
+		fields["network_proxy"] = json.RawMessage(`{"from": "none"}`)
+	}
+	completed, err = json.Marshal(fields)
+	return completed, true, err
+}
+
+// dialFrom dials from a segment, once the configuration runs: health checks begin
+// before there are segments, and would find every upstream down.
+//
+// It goes through the transport's own dial, whose errors tell the reverse proxy
+// that nothing has been sent yet and a POST may be tried again.
+func dialFrom(config caddy.Context, app *App, segment string, dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		select {
+		case <-app.fronts.started:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-config.Done():
+			return nil, context.Cause(config)
+		}
+		err = plane.In(segment, func() (err error) {
+			conn, err = dial(ctx, network, address)
+			return err
+		})
+		return conn, err
+	}
+}

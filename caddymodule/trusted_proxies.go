@@ -1,0 +1,73 @@
+package caddymodule
+
+import (
+	"net/http"
+	"net/netip"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() { caddy.RegisterModule(new(FrontIPRange)) }
+
+// FrontIPRange is a source of IP ranges for a server's trusted proxies: the
+// segments that may reach the one on which the request arrived, each by its own
+// address. On a segment that none may reach, as on a front, nothing is trusted.
+//
+// An address in it cannot be feigned: the bridge drops it where it comes from
+// outside, or from another segment.
+type FrontIPRange struct {
+	fronts map[netip.Addr][]netip.Prefix // by the address of the segment that is reached
+}
+
+// CaddyModule returns the Caddy module information.
+func (*FrontIPRange) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.ip_sources.vnic", New: func() caddy.Module { return new(FrontIPRange) }}
+}
+
+// Provision looks up who may reach whom.
+func (s *FrontIPRange) Provision(ctx caddy.Context) error {
+	app, err := appOf(ctx)
+	if err != nil {
+		return err
+	}
+	s.fronts = make(map[netip.Addr][]netip.Prefix)
+	for front, segment := range app.Segments {
+		address := app.address(front)
+		for _, reached := range segment.Reach {
+			to := app.address(reached)
+			s.fronts[to] = append(s.fronts[to], netip.PrefixFrom(address, address.BitLen()))
+		}
+	}
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		app.fronts.trusting[server] = true
+	}
+	return nil
+}
+
+// GetIPRanges returns the fronts of the segment on which a request arrived.
+func (s *FrontIPRange) GetIPRanges(r *http.Request) []netip.Prefix {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(interface{ AddrPort() netip.AddrPort })
+	if !ok {
+		return nil
+	}
+	return s.fronts[local.AddrPort().Addr().Unmap()]
+}
+
+// UnmarshalCaddyfile reads the source's name, which has no arguments:
+//
+//	trusted_proxies vnic
+func (s *FrontIPRange) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume the source's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+var (
+	_ caddy.Provisioner       = (*FrontIPRange)(nil)
+	_ caddyfile.Unmarshaler   = (*FrontIPRange)(nil)
+	_ caddyhttp.IPRangeSource = (*FrontIPRange)(nil)
+)
