@@ -14,7 +14,7 @@ func init() {
 		Usage: "<command>",
 		Short: "Shows and operates the network segments behind this server",
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(statusCommand(), labCommand())
+			cmd.AddCommand(statusCommand(), checkCommand(), labCommand())
 			cmd.AddCommand(operationCommands()...)
 		},
 	})

@@ -17,10 +17,9 @@ import (
 
 // checkCapabilities tells which capability the process lacks, and how to get it.
 func checkCapabilities() error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return fmt.Errorf("reading the capabilities of the process: %w", err)
+	effective, err := capabilities()
+	if err != nil {
+		return err
 	}
 	for _, c := range []struct {
 		number    int
@@ -29,11 +28,21 @@ func checkCapabilities() error {
 		{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "to make VNICs, routes and the packet filter"},
 		{unix.CAP_NET_RAW, "CAP_NET_RAW", "to read and write frames on the NIC"},
 	} {
-		if data[0].Effective&(1<<c.number) == 0 {
+		if effective&(1<<c.number) == 0 {
 			return fmt.Errorf("%s is missing, %s: run as root, or give the binary its capabilities (setcap cap_net_admin,cap_net_raw,cap_net_bind_service+ep <caddy>), or the systemd unit (AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE)", c.name, c.why)
 		}
 	}
 	return nil
+}
+
+// capabilities are those of this process that are in effect, the first 32 as bits.
+func capabilities() (uint32, error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return 0, fmt.Errorf("reading the capabilities of the process: %w", err)
+	}
+	return data[0].Effective, nil
 }
 
 // tunError says what is wrong with /dev/net/tun and how to mend it.
@@ -49,34 +58,59 @@ func tunError(err error) error {
 }
 
 func (m *linuxMachine) check(cfg *Config, own map[string]bool) error {
+	if problems := m.problems(cfg, own); len(problems) > 0 {
+		return problems[0]
+	}
+	return nil
+}
+
+// problems are all that keeps a configuration from being put in force here.
+func (m *linuxMachine) problems(cfg *Config, own map[string]bool) (problems []error) {
+	found := func(err error) {
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	found(checkTUN())
+	devices, err := m.devices()
+	if err != nil {
+		return append(problems, err)
+	}
+	for _, name := range sortedKeys(cfg.Segments) {
+		iface := cfg.Segments[name].InterfaceName(name)
+		if devices[iface] != nil && !own[iface] {
+			found(&ConfigError{"segment", name, existsError(iface)})
+		}
+	}
+	for _, name := range sortedKeys(cfg.Bridges) {
+		if err := checkNIC(cfg.Bridges[name].NIC, devices); err != nil {
+			found(&ConfigError{"bridge", name, err})
+		}
+	}
+	found(m.checkDefaultRoute(cfg, own))
+	found(m.checkAddresses(cfg, own))
+	return problems
+}
+
+func checkTUN() error {
 	tun, err := os.OpenFile(tunPath, os.O_RDWR, 0)
 	if err != nil {
 		return tunError(err)
 	}
-	_ = tun.Close()
+	return tun.Close()
+}
+
+// devices lists the devices by their names.
+func (m *linuxMachine) devices() (map[string]netlink.Link, error) {
 	links, err := retryDump(m.ns.netlink.LinkList)
 	if err != nil {
-		return fmt.Errorf("listing the devices: %w", err)
+		return nil, fmt.Errorf("listing the devices: %w", err)
 	}
 	devices := make(map[string]netlink.Link)
 	for _, l := range links {
 		devices[l.Attrs().Name] = l
 	}
-	for _, name := range sortedKeys(cfg.Segments) {
-		iface := cfg.Segments[name].InterfaceName(name)
-		if devices[iface] != nil && !own[iface] {
-			return &ConfigError{"segment", name, existsError(iface)}
-		}
-	}
-	for _, name := range sortedKeys(cfg.Bridges) {
-		if err := checkNIC(cfg.Bridges[name].NIC, devices); err != nil {
-			return &ConfigError{"bridge", name, err}
-		}
-	}
-	if err := m.checkDefaultRoute(cfg, own); err != nil {
-		return err
-	}
-	return m.checkAddresses(cfg, own)
+	return devices, nil
 }
 
 // checkDefaultRoute keeps a segment's default_route from standing beside one that

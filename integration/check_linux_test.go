@@ -1,0 +1,177 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// `caddy vnic check` finds what keeps Caddy from starting, and what would
+// surprise, on a real machine in every such state.
+func TestCheck(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	tests := []struct {
+		name          string
+		config        caddyfile
+		prepare, undo []string // commands on the server
+		wrapper       []string // runs the check
+		fails         bool
+		wants         []string
+	}{
+		{
+			name:    "nothing amiss",
+			prepare: []string{"ip route add default via 10.9.9.1 dev other"},
+			undo:    []string{"ip route del default"},
+			wrapper: hidden("/run", ""),
+			wants:   []string{"ok: nothing is missing"},
+		}, {
+			name:   "several errors at once",
+			config: caddyfile{nic: "nic9"},
+			prepare: []string{
+				"ip tuntap add vnic-A mode tap", "ip address add 192.168.60.9/24 dev other",
+			},
+			undo:  []string{"ip tuntap del vnic-A mode tap", "ip address del 192.168.60.9/24 dev other"},
+			fails: true,
+			wants: []string{"error: bridge lan: nic nic9: no such device", "error: segment a: a device vnic-A exists already", "error: segment b: address 192.168.60.1/24 overlaps"},
+		}, {
+			name:    "missing capabilities",
+			config:  caddyfile{a: "netns a"},
+			wrapper: []string{"setpriv", "--bounding-set=-all", "--inh-caps=-all"},
+			fails:   true,
+			wants:   []string{"error: CAP_NET_ADMIN is missing", "error: segment a: CAP_SYS_ADMIN is missing, to open netns a", "warning: CAP_NET_BIND_SERVICE is missing", "note: the packet filter was not looked at"},
+		}, {
+			name:    "without /dev/net/tun",
+			wrapper: hidden("/dev/net", ""),
+			fails:   true,
+			wants:   []string{"error: /dev/net/tun is missing", "modprobe tun"},
+		}, {
+			name:    "network managers",
+			wrapper: hidden("/run", "mkdir -p /run/NetworkManager /run/systemd/netif &&"),
+			wants:   []string{"note: NetworkManager runs", "unmanaged-devices=interface-name:vnic-*", "note: systemd-networkd runs"},
+		}, {
+			name:    "NIC down, no default route",
+			prepare: []string{"ip link set nic0 down"},
+			undo:    []string{"ip link set nic0 up"},
+			wants:   []string{"warning: bridge lan: nic nic0 is down", "ip link set nic0 up", "warning: the host has no default route", "`default_route`"},
+		}, {
+			name:    "NIC with the host's address and session",
+			prepare: []string{"ip address add 192.168.1.3/24 dev nic0", "ip address add 192.168.1.4/24 dev nic0", "ip route add default via 192.168.1.1"},
+			undo:    []string{"ip route del default", "ip address del 192.168.1.4/24 dev nic0", "ip address del 192.168.1.3/24 dev nic0"},
+			wrapper: []string{"env", "SSH_CONNECTION=203.0.113.5 50000 192.168.1.3 22"},
+			wants: []string{
+				"warning: bridge lan: your own session came in by nic nic0, to 192.168.1.3", "locked out",
+				"note: bridge lan: nic nic0 keeps the host's address 192.168.1.4", "note: bridge lan: the host's default route leaves by nic nic0",
+			},
+		}, {
+			name:    "forwarding",
+			prepare: []string{"sysctl -q net.ipv4.ip_forward=1"},
+			undo:    []string{"sysctl -q net.ipv4.ip_forward=0"},
+			wants:   []string{"note: ip_forward is 1: harmless"},
+		}, {
+			name: "packet filter",
+			prepare: []string{
+				"nft add table inet strict", "nft add chain inet strict in { type filter hook input priority 0 ; policy drop ; }",
+				"nft add table ip nat", "nft add chain ip nat pre { type nat hook prerouting priority -100 ; }", "nft add rule ip nat pre tcp dport 80 dnat to 10.9.9.9",
+			},
+			undo: []string{"nft delete table inet strict", "nft delete table ip nat"},
+			wants: []string{
+				"warning: the packet filter's chain inet strict in drops by default", "nft insert rule inet strict in iifname",
+				"warning: the packet filter's chain ip nat pre rewrites destinations",
+			},
+		},
+	}
+	s.all([]string{
+		"ip link add other type veth peer name elsewhere", "ip address add 10.9.9.2/24 dev other",
+		"ip link set other up", "ip link set elsewhere up",
+	})
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s.all(tt.prepare)
+			output, err := s.check(tt.config, tt.wrapper, false)
+			if tt.fails != (err != nil) {
+				t.Errorf("the check ends with %v", err)
+			}
+			for _, want := range tt.wants {
+				if !strings.Contains(output, want) {
+					t.Errorf("the output lacks %q:\n%s", want, output)
+				}
+			}
+			if !tt.fails && strings.Contains(output, "error: ") {
+				t.Errorf("it succeeds, and prints an error:\n%s", output)
+			}
+			s.all(tt.undo)
+		})
+	}
+}
+
+// Programs on all addresses take a port from a segment's server, or are let in to.
+func TestCheckWildcardListeners(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	s.listen(s.Server, "0.0.0.0:22", say("ssh"))
+	output, err := s.check(caddyfile{a: "ports any"}, nil, false)
+	if err != nil || !strings.Contains(output, "warning: segment a: its ports let clients in to programs that listen on all addresses (tcp/22)") {
+		t.Errorf("%v:\n%s", err, output)
+	}
+	s.listen(s.Server, "0.0.0.0:80", say("nginx"))
+	output, err = s.check(caddyfile{}, nil, false)
+	if err == nil || !strings.Contains(output, "error: port tcp/80: a program listens on it on all addresses") {
+		t.Errorf("%v:\n%s", err, output)
+	}
+}
+
+// Beside the instance that runs, its own devices are no conflict; they are left as
+// they are.
+func TestCheckBesideARunningCaddy(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	s.start(caddyfile{})
+	before := s.snapshot()
+	output, err := s.check(caddyfile{}, nil, true)
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, output)
+	}
+	var findings []vnicbridge.Finding
+	if err := json.Unmarshal([]byte(output[strings.LastIndex(strings.TrimSpace(output), "\n")+1:]), &findings); err != nil {
+		t.Fatalf("%v:\n%s", err, output)
+	}
+	for _, f := range findings {
+		if f.Severity == vnicbridge.SeverityError {
+			t.Error(f.Message)
+		}
+	}
+	s.wantSame("after the check", before)
+}
+
+// hidden is a command that runs another with a directory of its own, in which it
+// may make something first.
+func hidden(directory, first string) []string {
+	return []string{"unshare", "--mount", "sh", "-c", "mount -t tmpfs none " + directory + " && " + first + ` exec "$@"`, "sh"}
+}
+
+// all runs commands on the server, each of which must succeed.
+func (s *scene) all(commands []string) {
+	s.t.Helper()
+	for _, command := range commands {
+		args := strings.Fields(command)
+		s.run(s.Server, args[0], args[1:]...)
+	}
+}
+
+// check runs `caddy vnic check` on the server.
+func (s *scene) check(config caddyfile, wrapper []string, asJSON bool) (string, error) {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	args := append([]string{"--unset=SSH_CONNECTION", asCaddy, "XDG_CONFIG_HOME=" + s.dir, "XDG_DATA_HOME=" + s.dir}, wrapper...)
+	args = append(args, self, "vnic", "check", "--config", s.write("Caddyfile", config.String()), "--adapter", "caddyfile")
+	if asJSON {
+		args = append(args, "--json")
+	}
+	output, err := s.Server.Run(s.t.Context(), "env", args...)
+	return string(output), err
+}

@@ -1,0 +1,65 @@
+package vnicbridge
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Severity says how much a [Finding] matters.
+type Severity string
+
+// The severities.
+const (
+	SeverityError   Severity = "error"   // the configuration cannot be put in force
+	SeverityWarning Severity = "warning" // something will not work as expected
+	SeverityNote    Severity = "note"    // as it should be, but worth knowing
+)
+
+// Finding is something about this machine that its administrator should know.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	Message  string   `json:"message"` // what it is about, what is wrong, and the fix
+}
+
+// CheckOptions are what [Check] cannot find out by itself.
+type CheckOptions struct {
+	// Own are the VNICs of an instance that runs already.
+	Own []string
+	// Listen are the ports that servers of this program will open on segments.
+	Listen []PortRange
+	// Session is the address of this host that the administrator is connected
+	// to, if any.
+	Session netip.Addr
+}
+
+// Check looks at what this machine lacks for a configuration, and what about it
+// may surprise. It changes nothing and needs no privileges, though without them it
+// sees less. The configuration must be valid; an empty one is.
+func Check(cfg *Config, opts CheckOptions) []Finding {
+	c := &checkup{cfg: cfg, opts: opts, own: make(map[string]bool)}
+	for _, device := range opts.Own {
+		c.own[device] = true
+	}
+	c.run()
+	return c.findings
+}
+
+// checkup is one run of Check.
+type checkup struct {
+	cfg      *Config
+	opts     CheckOptions
+	own      map[string]bool
+	findings []Finding
+}
+
+func (c *checkup) error(err error) {
+	c.findings = append(c.findings, Finding{SeverityError, err.Error()})
+}
+
+func (c *checkup) warn(format string, args ...any) {
+	c.findings = append(c.findings, Finding{SeverityWarning, fmt.Sprintf(format, args...)})
+}
+
+func (c *checkup) note(format string, args ...any) {
+	c.findings = append(c.findings, Finding{SeverityNote, fmt.Sprintf(format, args...)})
+}

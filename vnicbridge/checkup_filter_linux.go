@@ -1,0 +1,91 @@
+package vnicbridge
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// packetFilter looks for rules of the host that packets meet between a VNIC and
+// the server behind it. iptables' own are among them, where it is iptables-nft.
+func (c *checkup) packetFilter(ns *namespace) {
+	conn, err := nftables.New(nftables.WithNetNSFd(ns.fd()))
+	if err != nil {
+		c.warn("the packet filter could not be looked at: %v", err)
+		return
+	}
+	chains, err := conn.ListChains()
+	switch {
+	case errors.Is(err, unix.EPERM):
+		c.note("the packet filter was not looked at, for want of CAP_NET_ADMIN: run the check as root to see it")
+	case err != nil:
+		c.error(errors.New("nf_tables is not there (" + err.Error() + "): modprobe nf_tables"))
+	}
+	for _, chain := range chains {
+		c.chain(conn, chain)
+	}
+	if names, err := os.ReadFile("/proc/net/ip_tables_names"); err == nil && len(names) > 0 {
+		c.note("iptables-legacy has tables (%s), which are not looked at: iptables-legacy-save shows them", strings.Join(strings.Fields(string(names)), ", "))
+	}
+}
+
+// chain looks at a chain of the host's.
+func (c *checkup) chain(conn *nftables.Conn, chain *nftables.Chain) {
+	ipv4 := chain.Table.Family == nftables.TableFamilyIPv4 || chain.Table.Family == nftables.TableFamilyINet
+	if !ipv4 || strings.HasPrefix(chain.Table.Name, guardPrefix) {
+		return
+	}
+	at := func(hook *nftables.ChainHook) bool { return chain.Hooknum != nil && *chain.Hooknum == *hook }
+	if at(nftables.ChainHookInput) && chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop {
+		c.warn("the packet filter's chain %s drops by default, and what comes in by a VNIC passes it: unless a rule accepts that, add one (nft insert rule %s iifname %q accept)",
+			pathOf(chain), pathOf(chain), c.vnicPattern())
+	}
+	// Docker's published ports, for one.
+	if rewritesDestinations(conn, chain) {
+		c.warn("the packet filter's chain %s rewrites destinations, and what comes in by a VNIC passes it: if a rule of it matches a segment's port, the server does not see the packet (nft list chain %s)", pathOf(chain), pathOf(chain))
+	}
+}
+
+func pathOf(chain *nftables.Chain) string {
+	family := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyINet: "inet"}[chain.Table.Family]
+	return family + " " + chain.Table.Name + " " + chain.Name
+}
+
+func rewritesDestinations(conn *nftables.Conn, chain *nftables.Chain) bool {
+	rules, err := conn.GetRules(chain.Table, chain)
+	if err != nil {
+		return false // it went while we looked
+	}
+	for _, rule := range rules {
+		for _, e := range rule.Exprs {
+			switch e := e.(type) {
+			case *expr.Redir:
+				return true
+			case *expr.NAT:
+				if e.Type == expr.NATTypeDestNAT {
+					return true
+				}
+			case *expr.Target: // of iptables-nft
+				if e.Name == "DNAT" || e.Name == "REDIRECT" {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// vnicPattern matches the VNICs' names in an nftables rule, where they have a
+// prefix in common.
+func (c *checkup) vnicPattern() string {
+	for _, name := range sortedKeys(c.cfg.Segments) {
+		if !strings.HasPrefix(c.cfg.Segments[name].InterfaceName(name), "vnic-") {
+			return "<VNIC>"
+		}
+	}
+	return "vnic-*"
+}

@@ -1,0 +1,74 @@
+package vnicbridge
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// wildcardListeners finds programs that listen on all addresses, and so on the
+// segments': it takes the port from a server there, and a segment's own `ports`
+// may let clients in to it.
+func (c *checkup) wildcardListeners() {
+	open := wildcardPorts()
+	for _, p := range open {
+		wanted := slices.ContainsFunc(c.opts.Listen, func(r PortRange) bool { return r.Contains(p.Protocol, p.First) })
+		if wanted && len(c.opts.Own) == 0 { // else it may be the instance that runs
+			c.error(fmt.Errorf("port %s: a program listens on it on all addresses, so that no other can on a segment: bind that one to an address (ss -lnp 'sport = :%d' shows it)", p, p.First))
+		}
+	}
+	for _, name := range sortedKeys(c.cfg.Segments) {
+		s := c.cfg.Segments[name]
+		if s.Netns != "" {
+			continue // nothing of the host's listens there
+		}
+		var reached []string
+		for _, p := range open {
+			if slices.ContainsFunc(s.Ports, func(r PortRange) bool { return r.Contains(p.Protocol, p.First) }) {
+				reached = append(reached, p.String())
+			}
+		}
+		if len(reached) > 0 {
+			c.warn("segment %s: its ports let clients in to programs that listen on all addresses (%s): if that is not meant, name the ports in `ports`, or bind the programs to an address",
+				name, strings.Join(reached, ", "))
+		}
+	}
+}
+
+// wildcardPorts lists the ports that are open on all addresses, in order.
+func wildcardPorts() (ports []PortRange) {
+	for _, table := range []struct {
+		path  string
+		proto Protocol
+		state string // of a socket that takes what comes (include/net/tcp_states.h)
+	}{
+		{"/proc/thread-self/net/tcp", TCP, "0A"}, {"/proc/thread-self/net/tcp6", TCP, "0A"},
+		{"/proc/thread-self/net/udp", UDP, "07"}, {"/proc/thread-self/net/udp6", UDP, "07"},
+	} {
+		file, err := os.Open(table.path)
+		if err != nil {
+			continue // a kernel without IPv6
+		}
+		for lines := bufio.NewScanner(file); lines.Scan(); {
+			// sl local_address rem_address st …, addresses and ports in hex
+			fields := strings.Fields(lines.Text())
+			if len(fields) < 4 || fields[3] != table.state {
+				continue
+			}
+			addr, port, _ := strings.Cut(fields[1], ":")
+			n, err := strconv.ParseUint(port, 16, 16)
+			if err == nil && strings.Trim(addr, "0") == "" {
+				ports = append(ports, PortRange{table.proto, uint16(n), uint16(n)})
+			}
+		}
+		_ = file.Close()
+	}
+	slices.SortFunc(ports, func(a, b PortRange) int {
+		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.First, b.First))
+	})
+	return slices.Compact(ports)
+}

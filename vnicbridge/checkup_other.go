@@ -1,0 +1,8 @@
+//go:build !linux
+
+package vnicbridge
+
+func (c *checkup) run() {
+	_, err := newMachine()
+	c.error(err)
+}
