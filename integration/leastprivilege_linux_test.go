@@ -1,0 +1,104 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+const dropIn = "../packaging/systemd/caddy.service.d/vnic.conf"
+
+// As an ordinary user with the capabilities of the systemd drop-in, and no other,
+// Caddy starts, serves, reloads by force as the stock unit's ExecReload does, and
+// leaves nothing behind.
+func TestLeastPrivilege(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, integration.PaperOptions{NAT: true})
+		before := s.snapshot()
+		first := caddyfile{datapath: datapath, a: "client_ip preserve"}
+		s.startAs(unprivileged(t), first)
+		s.wantNobody()
+		if got := s.get("http://192.168.1.2/"); got != "a" {
+			t.Errorf("PC1 got %q", got)
+		}
+		up := s.snapshot()
+		s.load(first)
+		s.wantSame("after a forced reload of the same", up)
+		second := first
+		second.policy = "lb_policy first b"
+		s.load(second)
+		if got := s.get("http://192.168.1.2/"); got != "b" {
+			t.Errorf("after the reload PC1 got %q", got)
+		}
+		s.stop()
+		s.wantSame("after stop", before)
+	})
+}
+
+// unprivileged is a command that runs another as an ordinary user with the drop-in's
+// capabilities, where /dev/net/tun has its usual mode.
+func unprivileged(t *testing.T) string {
+	t.Helper()
+	unit, err := os.ReadFile(dropIn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sets := regexp.MustCompile(`(?m)^(?:AmbientCapabilities|CapabilityBoundingSet)=(.*)$`).FindAllSubmatch(unit, -1)
+	if len(sets) != 2 || string(sets[0][1]) != string(sets[1][1]) {
+		t.Fatalf("%s has the capabilities %s, want two equal sets", dropIn, sets)
+	}
+	caps := "-all"
+	for _, name := range strings.Fields(string(sets[0][1])) {
+		caps += ",+" + strings.ToLower(strings.TrimPrefix(name, "CAP_"))
+	}
+	return fmt.Sprintf("unshare --mount sh -c 'mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && exec \"$@\"' sh "+
+		"setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=%[1]s --ambient-caps=%[1]s --bounding-set=%[1]s", caps)
+}
+
+// startAs starts Caddy by way of a command.
+func (s *scene) startAs(wrapper string, config caddyfile) {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	// Neither the test's binary nor its directory is open to others.
+	s.run(s.Server, "cp", self, filepath.Join(s.dir, "caddy"))
+	s.run(s.Server, "chmod", "a+rx", filepath.Dir(s.dir), s.dir)
+	s.run(s.Server, "chown", "-R", "65534:65534", s.dir)
+	program := s.write("caddy.sh", "#!/bin/sh\nexec "+wrapper+" "+filepath.Join(s.dir, "caddy")+" \"$@\"\n")
+	if err := os.Chmod(program, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	s.starts++
+	s.caddy, err = s.Server.StartCaddy(s.t.Context(), integration.CaddyOptions{
+		Program: program, Config: s.write("Caddyfile", config.String()), Log: s.log(s.starts), State: s.dir, Env: []string{asCaddy},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// wantNobody makes sure that Caddy has none of root's privileges.
+func (s *scene) wantNobody() {
+	s.t.Helper()
+	pids := strings.Fields(s.run(s.Server, "ip", "netns", "pids", s.Server.Namespace()))
+	for _, pid := range pids {
+		status, err := os.ReadFile("/proc/" + pid + "/status")
+		if err != nil || !strings.Contains(string(status), "Name:\tcaddy\n") {
+			continue
+		}
+		for _, want := range []string{"Uid:\t65534\t65534\t65534\t65534", "CapEff:\t0000000000003400", "CapBnd:\t0000000000003400"} {
+			if !strings.Contains(string(status), want) {
+				s.t.Errorf("Caddy's process has not %q:\n%s", want, status)
+			}
+		}
+		return
+	}
+	s.t.Errorf("no Caddy among the server's processes %s", pids)
+}
