@@ -1,0 +1,395 @@
+package caddymodule
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	_ "github.com/caddyserver/caddy/v2/modules/logging"
+	"github.com/vishvananda/netns"
+)
+
+// TestGroups plays the paper's URL-path groups with a real Caddy on the real data
+// plane: a client outside asks the pseudo address, the front hands its requests on
+// to the segments a and b. Once with all segments in the host's namespace, and
+// once with each in one of its own.
+func TestGroups(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	// What is between segments is no business of the environment's proxy.
+	t.Setenv("HTTP_PROXY", "http://192.0.2.1:3128")
+	outside := makeOutside(t)
+	t.Cleanup(func() { caddy.Stop() })
+	for _, name := range []string{"one namespace", "namespaces of their own"} {
+		g := &groups{outside: outside, log: t.TempDir() + "/log", apart: name != "one namespace"}
+		if !t.Run(name, g.run) {
+			return
+		}
+	}
+}
+
+// groups is one play.
+type groups struct {
+	outside netns.NsHandle
+	log     string // Caddy's log file
+	apart   bool   // a netns for each segment
+}
+
+func (g *groups) run(t *testing.T) {
+	mustLoad(t, g.caddyfile())
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"groups by path", g.byPath},
+		{"one connection", g.oneConnection},
+		{"HTTP/2", g.http2},
+		{"HTTP/3", g.http3},
+		{"forged headers", g.forgedHeaders},
+		{"POST and retry", g.postAndRetry},
+		{"upgrade", g.upgrade},
+		{"no listener", g.noListener},
+		{"health checks", g.healthChecks},
+		{"not between groups", g.notBetweenGroups},
+		{"reload", g.reload},
+		{"warnings", g.warnings},
+	} {
+		if !t.Run(step.name, step.run) && testing.Verbose() {
+			text, err := os.ReadFile(g.log)
+			t.Logf("%s %v", text, err)
+		}
+	}
+}
+
+// caddyfile is the paper's system with path groups. 8080 on b is a server of the
+// test's own, and nothing listens on 8081 of a, nor on c.
+func (g *groups) caddyfile() string {
+	text := `{
+	admin localhost:2019
+	persist_config off
+	skip_install_trust
+	log {
+		output file ` + g.log + `
+	}
+	vnic {
+		segment a {
+			address 192.168.50.1/24
+			ports tcp/80 tcp/8081
+			#netns vt-a-PID
+		}
+		segment b {
+			address 192.168.60.1/24
+			ports tcp/80 tcp/8080
+			#netns vt-b-PID
+		}
+		segment c {
+			address 192.168.70.1/24
+			#netns vt-c-PID
+		}
+		segment front {
+			address 192.168.40.1/24
+			client_ip preserve
+			reach a b c
+			#netns vt-front-PID
+		}
+		bridge lan {
+			nic nic0
+			address 192.168.1.2/24
+			gateway 192.168.1.1
+			steer front port tcp/80 tcp/443 udp/443
+			lb_policy first a
+		}
+	}
+	servers {
+		trusted_proxies vnic
+	}
+}
+(paths) {
+	handle /test1/* {
+		vnic_proxy a
+	}
+	handle /test2/* {
+		vnic_proxy b
+	}
+	handle /echo/* {
+		vnic_proxy b:8080
+	}
+	handle /retry/* {
+		vnic_proxy a:8081 b:8080 {
+			lb_policy first
+			lb_try_duration 3s
+			lb_try_interval 10ms
+			fail_duration 10s
+		}
+	}
+	handle /healthy/* {
+		vnic_proxy a:8081 b {
+			lb_policy first
+			health_uri /
+			health_interval 1h
+		}
+	}
+	handle /none/* {
+		vnic_proxy c
+	}
+}
+http:// {
+	bind vnic/front
+	import paths
+}
+https://site.test {
+	bind vnic/front
+	tls internal
+	import paths
+}
+http:// {
+	bind vnic/a
+	respond "a {remote_host} {client_ip} {path} {header.X-Forwarded-For}"
+}
+http:// {
+	bind vnic/b
+	respond "b {remote_host} {client_ip} {path} {header.X-Forwarded-For}"
+}
+`
+	if g.apart {
+		text = strings.ReplaceAll(text, "#netns", "netns")
+	}
+	return strings.ReplaceAll(text, "PID", fmt.Sprint(os.Getpid()))
+}
+
+// The client's address, which is not the gateway's; the pseudo address; the
+// front's.
+const (
+	clientAddr = "192.168.1.9"
+	pseudo     = "192.168.1.2"
+	frontAddr  = "192.168.40.1"
+)
+
+// saw is what a site answers to a request that came through the front.
+func saw(segment, path string) string {
+	return fmt.Sprintf("%s %s %s %s %s", segment, frontAddr, clientAddr, path, clientAddr)
+}
+
+func (g *groups) byPath(t *testing.T) {
+	for path, segment := range map[string]string{"/test1/": "a", "/test2/x": "b"} {
+		if code, body := g.get(t, path, nil); code != http.StatusOK || body != saw(segment, path) {
+			t.Errorf("%s: %d %q, want %q", path, code, body, saw(segment, path))
+		}
+	}
+	if code, body := g.get(t, "/", nil); code != http.StatusPermanentRedirect {
+		t.Errorf("/ is no group's: want the redirection to HTTPS, not %d %q", code, body)
+	}
+	// Not to the front, but past it.
+	if _, err := g.dial(t.Context(), "tcp", "192.168.50.1:80"); err == nil {
+		t.Error("a's own address is reached from outside")
+	}
+}
+
+// Each request goes to its own group, on one connection.
+func (g *groups) oneConnection(t *testing.T) {
+	client, dialed := g.client()
+	alternate(t, client, "http://"+pseudo)
+	if n := dialed.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func (g *groups) http2(t *testing.T) {
+	client, dialed := g.client()
+	if !eventually(func() bool {
+		resp, err := client.Get("https://site.test/test1/")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.ProtoMajor == 2
+	}) {
+		t.Fatal("no HTTP/2")
+	}
+	dialed.Store(0)
+	alternate(t, client, "https://site.test")
+	if n := dialed.Load(); n != 0 {
+		t.Errorf("%d more connections", n)
+	}
+}
+
+func (g *groups) http3(t *testing.T) {
+	client := g.http3Client(t)
+	if !eventually(func() bool {
+		resp, err := client.Get("https://site.test/test1/")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil
+	}) {
+		t.Fatal("no HTTP/3")
+	}
+	alternate(t, client, "https://site.test")
+}
+
+func alternate(t *testing.T, client *http.Client, site string) {
+	t.Helper()
+	for range 10 {
+		for path, segment := range map[string]string{"/test1/": "a", "/test2/": "b"} {
+			if code, body := ask(t, client, request(t, http.MethodGet, site+path, nil)); code != http.StatusOK || body != saw(segment, path) {
+				t.Fatalf("%s%s: %d %q, want %q", site, path, code, body, saw(segment, path))
+			}
+		}
+	}
+}
+
+// A client cannot say that it is another: neither to the front, nor to a segment
+// that trusts the front.
+func (g *groups) forgedHeaders(t *testing.T) {
+	g.echoServer(t)
+	forged := http.Header{"X-Forwarded-For": {"203.0.113.66"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"bank.test"}}
+	if _, body := g.get(t, "/test1/", forged); body != saw("a", "/test1/") {
+		t.Errorf("through the front: %q", body)
+	}
+	_, body := g.get(t, "/echo/", forged)
+	for _, line := range []string{"X-Forwarded-Proto: http\r\n", "X-Forwarded-Host: " + pseudo + "\r\n"} {
+		if !strings.Contains(body, line) {
+			t.Errorf("b got %q, want %q", body, line)
+		}
+	}
+	if g.apart {
+		return // the host does not reach a
+	}
+	req := request(t, http.MethodGet, "http://192.168.50.1/", nil)
+	req.Header = forged
+	if _, body := ask(t, &http.Client{Transport: new(http.Transport)}, req); !strings.HasPrefix(body, "a 192.168.50.1 192.168.50.1 ") {
+		t.Errorf("from the host itself: %q", body)
+	}
+}
+
+// A POST whose first upstream refuses the connection is tried on the next.
+func (g *groups) postAndRetry(t *testing.T) {
+	g.echoServer(t)
+	text := strings.Repeat("body ", 10000)
+	req := request(t, http.MethodPost, "http://"+pseudo+"/retry/", strings.NewReader(text))
+	client, _ := g.client()
+	if code, body := ask(t, client, req); code != http.StatusOK || !strings.HasSuffix(body, "\r\n\r\n"+text) {
+		t.Errorf("%d %.200q", code, body)
+	}
+}
+
+// After an upgrade, as of a websocket, bytes go through in both directions.
+func (g *groups) upgrade(t *testing.T) {
+	g.echoServer(t)
+	conn, err := g.dial(t.Context(), "tcp", pseudo+":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	deadline(t, conn)
+	fmt.Fprintf(conn, "GET /echo/ HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", pseudo)
+	r := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(resp, err)
+	}
+	for _, want := range []string{"one\n", "two\n"} {
+		fmt.Fprint(conn, want)
+		if got, err := r.ReadString('\n'); got != want {
+			t.Errorf("%q comes back as %q: %v", want, got, err)
+		}
+	}
+}
+
+func (g *groups) noListener(t *testing.T) {
+	begin := time.Now()
+	if code, body := g.get(t, "/none/", nil); code != http.StatusBadGateway {
+		t.Errorf("%d %q", code, body)
+	}
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("it took %s", took)
+	}
+	g.expectLog(t, `"msg":"segment c: dial tcp 192.168.40.`)
+}
+
+// The first health check, which Caddy makes before the segments are there, counts:
+// the next one would be in an hour.
+func (g *groups) healthChecks(t *testing.T) {
+	if !eventually(func() bool {
+		code, body := g.get(t, "/healthy/", nil)
+		return code == http.StatusOK && body == saw("b", "/healthy/")
+	}) {
+		_, upstreams := fetch(t, http.MethodGet, "http://localhost:2019/reverse_proxy/upstreams")
+		t.Error("b is not found healthy, or a is: ", upstreams)
+	}
+	alias := status(t).Segments["front"].Peers["b"]
+	if _, upstreams := fetch(t, http.MethodGet, "http://localhost:2019/reverse_proxy/upstreams"); !strings.Contains(upstreams, alias.String()+":80") {
+		t.Errorf("the admin API lacks %s: %s", alias, upstreams)
+	}
+}
+
+// A segment with a namespace reaches nothing but what its reach names.
+func (g *groups) notBetweenGroups(t *testing.T) {
+	peers := status(t).Segments["a"].Peers
+	if len(peers) != 1 {
+		t.Errorf("a knows %v", peers)
+	}
+	if !g.apart {
+		return // the processes of one namespace are one trust domain
+	}
+	for _, to := range []string{"192.168.60.1", frontAddr, pseudo, clientAddr, peers["front"].String()} {
+		err := plane.In("a", func() error { return try(to + ":80") })
+		if err == nil {
+			t.Errorf("a reaches %s", to)
+		}
+	}
+	alias := status(t).Segments["front"].Peers["a"]
+	if err := plane.In("front", func() error { return try(alias.String() + ":80") }); err != nil {
+		t.Errorf("the front does not reach a: %v", err)
+	}
+}
+
+// A reload keeps the aliases, and loses no request of a kept-alive connection.
+func (g *groups) reload(t *testing.T) {
+	client, _ := g.client()
+	before := status(t).Segments["front"].Peers
+	for range 3 {
+		alternate(t, client, "http://"+pseudo)
+		mustLoad(t, g.caddyfile())
+	}
+	mustLoad(t, strings.Replace(g.caddyfile(), "reach a b c", "reach b a c", 1))
+	alternate(t, client, "http://"+pseudo)
+	for name, alias := range status(t).Segments["front"].Peers {
+		if alias != before[name] {
+			t.Errorf("%s was %s and is %s", name, before[name], alias)
+		}
+	}
+}
+
+// Without trusted_proxies vnic the segments' sites take the front for the client,
+// and the log says so. It says nothing with it.
+func (g *groups) warnings(t *testing.T) {
+	const warning = "does not trust the front"
+	if text, err := os.ReadFile(g.log); err != nil || strings.Contains(string(text), warning) {
+		t.Error("warned without a reason", err)
+	}
+	mustLoad(t, strings.Replace(g.caddyfile(), "trusted_proxies vnic", "strict_sni_host on", 1))
+	g.expectLog(t, warning)
+	if _, body := g.get(t, "/test1/", nil); !strings.HasPrefix(body, "a "+frontAddr+" "+frontAddr+" ") {
+		t.Errorf("it is trusted all the same: %q", body)
+	}
+}
+
+func (g *groups) expectLog(t *testing.T, want string) {
+	t.Helper()
+	var text []byte
+	if !eventually(func() bool {
+		var err error
+		text, err = os.ReadFile(g.log)
+		return err == nil && strings.Contains(string(text), want)
+	}) {
+		t.Errorf("the log lacks %q:\n%s", want, text)
+	}
+}
