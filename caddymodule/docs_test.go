@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -9,15 +10,27 @@ import (
 
 const reference = "../docs/caddyfile.md"
 
-// TestReferenceExamples adapts every Caddyfile of the reference.
-func TestReferenceExamples(t *testing.T) {
-	examples := regexp.MustCompile("(?ms)^```caddyfile\n(.*?)^```$").FindAllStringSubmatch(read(t, reference), -1)
-	if len(examples) == 0 {
-		t.Fatal("no examples found")
+// TestExamples adapts every Caddyfile of the documentation.
+func TestExamples(t *testing.T) {
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, example := range examples {
-		if _, err := adapt(example[1]); err != nil {
-			t.Errorf("%v\n%s", err, example[1])
+	for _, page := range pages {
+		text := read(t, page)
+		examples := regexp.MustCompile("(?ms)^```caddyfile\n(.*?)^```$").FindAllStringSubmatch(text, -1)
+		if len(examples) != strings.Count(text, "```caddyfile") {
+			t.Errorf("%s: an example is not seen: it begins and ends at the left margin", page)
+		}
+		for _, example := range examples {
+			if _, err := adapt(example[1]); err != nil {
+				t.Errorf("%s: %v\n%s", page, err, example[1])
+			}
+		}
+	}
+	for _, page := range []string{reference, "../docs/installing.md"} {
+		if !strings.Contains(read(t, page), "```caddyfile") {
+			t.Errorf("%s has no example", page)
 		}
 	}
 }

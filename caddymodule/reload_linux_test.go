@@ -39,6 +39,7 @@ func TestRunningCaddy(t *testing.T) {
 		{"failed reload", failedReload},
 		{"new address", newAddress},
 		{"status command", statusOutput},
+		{"a site on all addresses", siteOnAllAddresses},
 		{"HTTPS", overTLS},
 		{"one segment", oneSegment},
 		{"app removed", appRemoved},
@@ -166,6 +167,17 @@ func statusOutput(t *testing.T) {
 	var s vnicbridge.Status
 	if err := json.Unmarshal([]byte(out.String()), &s); err != nil || len(s.Segments) != 2 {
 		t.Errorf("--json prints %q: %v", out.String(), err)
+	}
+}
+
+// A site that is bound to no segment has the same port on all addresses, whatever
+// opens first.
+func siteOnAllAddresses(t *testing.T) {
+	for range 4 {
+		mustLoad(t, running+"http:// {\n\trespond \"no segment\"\n}\n")
+		expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
+		expectBody(t, "http://127.0.0.1/", "no segment")
+		mustLoad(t, running)
 	}
 }
 

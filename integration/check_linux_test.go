@@ -67,11 +67,6 @@ func TestCheck(t *testing.T) {
 				"note: bridge lan: nic nic0 keeps the host's address 192.168.1.4", "note: bridge lan: the host's default route leaves by nic nic0",
 			},
 		}, {
-			name:    "forwarding",
-			prepare: []string{"sysctl -q net.ipv4.ip_forward=1"},
-			undo:    []string{"sysctl -q net.ipv4.ip_forward=0"},
-			wants:   []string{"note: ip_forward is 1: harmless"},
-		}, {
 			name: "packet filter",
 			prepare: []string{
 				"nft add table inet strict", "nft add chain inet strict in { type filter hook input priority 0 ; policy drop ; }",
@@ -105,6 +100,19 @@ func TestCheck(t *testing.T) {
 			}
 			s.all(tt.undo)
 		})
+	}
+}
+
+func TestCheckForwarding(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	for value, want := range map[string]bool{"0": false, "1": true} {
+		if err := s.Server.Sysctl("net/ipv4/ip_forward", value); err != nil {
+			t.Fatal(err)
+		}
+		output, err := s.check(caddyfile{}, nil, false)
+		if err != nil || strings.Contains(output, "note: ip_forward is 1: harmless") != want {
+			t.Errorf("ip_forward is %s: %v:\n%s", value, err, output)
+		}
 	}
 }
 
