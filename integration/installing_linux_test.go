@@ -21,7 +21,9 @@ func TestInstallingGuide(t *testing.T) {
 	if len(examples) != 2 {
 		t.Fatalf("the page has %d Caddyfiles, want a shared NIC's and a bare one's", len(examples))
 	}
-	onNIC := func(i int) string { return strings.ReplaceAll(examples[i][1], "nic eth1", "nic "+integration.NICDevice) }
+	onNIC := func(i int) string {
+		return strings.ReplaceAll(examples[i][1], "nic eth1", "nic "+integration.NICDevice)
+	}
 
 	t.Run("shared", func(t *testing.T) {
 		s := newScene(t, integration.PaperOptions{NAT: true})
