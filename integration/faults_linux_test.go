@@ -54,11 +54,11 @@ func TestFaults(t *testing.T) {
 				defer s.in(t)()
 				from := len(s.caddy.Log(everything))
 				fault.do()
+				s.wantService()
+				session.want(fault.name)
 				for _, text := range fault.log {
 					from = s.wantLogFrom(from, text)
 				}
-				s.wantService()
-				session.want(fault.name)
 			})
 		}
 	})
