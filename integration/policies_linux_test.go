@@ -47,12 +47,12 @@ func TestPolicies(t *testing.T) {
 // matches decides; a matcher's values are alternatives, and its rule needs all of
 // its matchers.
 func TestSteer(t *testing.T) {
-	const other, neighbour = "192.168.1.31", "192.168.1.11"
+	const pc1, neighbour = "192.168.10.2", "192.168.1.11"
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newCrowd(t, datapath)
 		for _, test := range []struct {
 			name, rules string
-			want        string // from the neighbour and the other address: TCP 80, TCP 8001, UDP 5000, ping
+			want        string // from the neighbour and PC1: TCP 80, TCP 8001, UDP 5000, ping
 		}{
 			{"client", "steer b client 192.168.1.11 10.0.0.0/8", "bbbb aaaa"},
 			{"network of clients", "steer b client 192.168.1.0/28", "bbbb aaaa"},
@@ -67,21 +67,21 @@ func TestSteer(t *testing.T) {
 			t.Run(test.name, func(t *testing.T) {
 				defer s.in(t)()
 				s.policy(test.rules + "\nlb_policy first a")
-				got := s.answers(neighbour) + " " + s.answers(other)
+				got := s.answers(neighbour) + " " + s.answers(pc1)
 				if got != test.want {
-					t.Errorf("%s are answered by %s, want %s", strings.Join([]string{neighbour, other}, " and "), got, test.want)
+					t.Errorf("%s and %s are answered by %s, want %s", neighbour, pc1, got, test.want)
 				}
 			})
 		}
 	})
 }
 
-// crowd is a scene with servers that say which segment they are of, and a
-// neighbour that has many addresses.
+// crowd is a scene with servers that say which segment they are of, and, beside
+// PC1, a neighbour that has many addresses.
 type crowd struct {
 	*scene
 	config  caddyfile
-	clients []string // addresses of the neighbour
+	clients []string // addresses of PC1 and of the neighbour
 	vnics   *integration.Capture
 }
 
@@ -91,7 +91,7 @@ func newCrowd(t *testing.T, datapath string) *crowd {
 		scene:  newScene(t, integration.PaperOptions{Neighbours: 1}),
 		config: caddyfile{datapath: datapath, a: "ports any\nweight 3", b: "ports any"},
 	}
-	s.clients = []string{"192.168.1.11"}
+	s.clients = []string{"192.168.10.2", "192.168.1.11"}
 	for i := range 24 {
 		address := fmt.Sprintf("192.168.1.%d", 31+i)
 		s.ip(s.Neighbours[0], "address add "+address+"/24 dev eth0")
@@ -141,8 +141,16 @@ func (s *scene) answerUDP(address, name string) {
 	}()
 }
 
-// answers names the segments that answer an address of the neighbour: by HTTP, on
-// another TCP port, by UDP, and to a ping.
+// hostOf is the host that has an address, which a port may follow.
+func (s *crowd) hostOf(client string) *integration.Host {
+	if strings.HasPrefix(client, integration.PC1Addr.String()) {
+		return s.PC1
+	}
+	return s.Neighbours[0]
+}
+
+// answers names the segments that answer a client: by HTTP, on another TCP port,
+// by UDP, and to a ping.
 func (s *crowd) answers(client string) string {
 	s.t.Helper()
 	return s.byHTTP(client) + s.byTCP(client) + s.byUDP(client+":0") + s.byPing(client)
@@ -151,7 +159,7 @@ func (s *crowd) answers(client string) string {
 func (s *crowd) byHTTP(client string) string {
 	s.t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
-		return s.dialFrom(s.Neighbours[0], client+":0", "tcp4", address)
+		return s.dialFrom(s.hostOf(client), client+":0", "tcp4", address)
 	}}
 	body, err := fetch(&http.Client{Transport: transport, Timeout: 5 * time.Second}, "http://192.168.1.2/")
 	if err != nil {
@@ -173,7 +181,7 @@ func (s *crowd) byTCP(client string) string {
 
 func (s *crowd) byUDP(client string) string {
 	s.t.Helper()
-	conn, err := s.dialFrom(s.Neighbours[0], client, "udp4", "192.168.1.2:5000")
+	conn, err := s.dialFrom(s.hostOf(client), client, "udp4", "192.168.1.2:5000")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -195,7 +203,7 @@ func (s *crowd) byUDP(client string) string {
 
 func (s *crowd) byPing(client string) string {
 	s.t.Helper()
-	ping, err := s.Neighbours[0].Ping(s.t.Context(), integration.PseudoAddr, integration.PingOptions{Source: netip.MustParseAddr(client)})
+	ping, err := s.hostOf(client).Ping(s.t.Context(), integration.PseudoAddr, integration.PingOptions{Source: netip.MustParseAddr(client)})
 	if err != nil || ping.Lost() > 0 {
 		s.t.Fatalf("ping from %s: %+v (%v)", client, ping, err)
 	}
@@ -225,7 +233,7 @@ func (s *scene) dialFrom(h *integration.Host, local, network, remote string) (co
 // connect is dialFrom for a TCP connection that must come about.
 func (s *crowd) connect(local, remote string) net.Conn {
 	s.t.Helper()
-	conn, err := s.dialFrom(s.Neighbours[0], local, "tcp4", remote)
+	conn, err := s.dialFrom(s.hostOf(local), local, "tcp4", remote)
 	if err == nil {
 		err = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	}

@@ -49,7 +49,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		}
 		cycle()
 		before, leaks := s.snapshot(), s.countLeaks()
-		for range reloads / (len(configs) + 1) {
+		for range reloads / (len(configs) + 2) {
 			cycle()
 		}
 		s.wantSame("after the reloads", before)
@@ -67,7 +67,7 @@ func TestReloadUnderLoad(t *testing.T) {
 // reloadConfigs are configurations that all have the segments a and b. The first
 // prefers a, the last b.
 func reloadConfigs(datapath string) []caddyfile {
-	const c = "\n}\nsegment c {\ninterface vnic-C\naddress 192.168.70.1/24"
+	const c = "\n}\nsegment c {\ninterface vnic-C\naddress 192.168.70.1/24\nclient_ip preserve"
 	config := func(a, b, policy string) caddyfile {
 		return caddyfile{datapath: datapath, a: "ports any\n" + a, b: "ports any\n" + b, policy: policy}
 	}
@@ -83,16 +83,22 @@ func reloadConfigs(datapath string) []caddyfile {
 	}
 }
 
-// failingApp loads a configuration without segment b, which fails because its HTTP
-// server finds its port taken.
+// failingApp loads a configuration without segment b, which fails because another
+// app does: while it is prepared, for a certificate that is not there, or when it
+// starts, for a port that is taken.
 func (s *scene) failingApp(config caddyfile) {
 	s.t.Helper()
 	text := config.String()
 	from, to := strings.Index(text, "segment b {"), strings.Index(text, "bridge lan {")
-	text = text[:from] + text[to:strings.LastIndex(text, "http:// {")] + ":8099 {\nrespond never\n}\n"
+	text = text[:from] + text[to:strings.LastIndex(text, "http:// {")]
 	text = strings.Replace(text, "first a b", "first a", 1)
-	if answer, err := s.postText(text); err != nil || !strings.Contains(answer, "address already in use") {
-		s.t.Fatalf("POST /load says %q (%v), want that the address is in use", answer, err)
+	for site, want := range map[string]string{
+		":8099 {\nrespond never\n}\n":                         "address already in use",
+		"https://example.com {\ntls /none.pem /none.key\n}\n": "/none.pem: no such file",
+	} {
+		if answer, err := s.postText(text + site); err != nil || !strings.Contains(answer, want) {
+			s.t.Fatalf("POST /load says %q (%v), want %q", answer, err, want)
+		}
 	}
 }
 
