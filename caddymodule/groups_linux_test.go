@@ -51,6 +51,8 @@ func (g *groups) run(t *testing.T) {
 		{"one connection", g.oneConnection},
 		{"HTTP/2", g.http2},
 		{"HTTP/3", g.http3},
+		{"odd paths", g.oddPaths},
+		{"groups by more", g.byMore},
 		{"forged headers", g.forgedHeaders},
 		{"POST and retry", g.postAndRetry},
 		{"upgrade", g.upgrade},
@@ -134,6 +136,20 @@ func (g *groups) caddyfile() string {
 			health_uri /
 			health_interval 1h
 		}
+	}
+	handle /more/* {
+		@cookie vars {cookie.group} canary
+		@host host b.test
+		@office client_ip 10.20.0.0/16
+		@client client_ip ` + clientAddr + `
+		@header header X-Group b
+		@method method PUT
+		vnic_proxy @cookie b
+		vnic_proxy @host b
+		vnic_proxy @header b
+		vnic_proxy @method b
+		vnic_proxy @office c
+		vnic_proxy @client a
 	}
 	handle /none/* {
 		vnic_proxy c
@@ -231,17 +247,6 @@ func (g *groups) http3(t *testing.T) {
 		t.Fatal("no HTTP/3")
 	}
 	alternate(t, client, "https://site.test")
-}
-
-func alternate(t *testing.T, client *http.Client, site string) {
-	t.Helper()
-	for range 10 {
-		for path, segment := range map[string]string{"/test1/": "a", "/test2/": "b"} {
-			if code, body := ask(t, client, request(t, http.MethodGet, site+path, nil)); code != http.StatusOK || body != saw(segment, path) {
-				t.Fatalf("%s%s: %d %q, want %q", site, path, code, body, saw(segment, path))
-			}
-		}
-	}
 }
 
 // A client cannot say that it is another: neither to the front, nor to a segment
