@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the tests run beside Go. nginx is a server on a VNIC; the rest are
 # clients, hostile senders and witnesses.
-TEST_TOOLS := gcc libc-dev nginx tcpdump tshark ip route ping curl nft wrk hping3 ethtool nmap setpriv
+TEST_TOOLS := gcc libc-dev nginx tcpdump tshark ip route ping curl nft wrk hping3 ethtool nmap setpriv h2load chromium
 
 # What the benchmark compares with, and measures with.
 BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3

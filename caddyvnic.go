@@ -5,12 +5,15 @@ package caddyvnic
 import (
 	_ "embed"
 
-	_ "github.com/caddy-vnic/caddy-vnic/caddymodule"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule"
 )
 
 // CaddyfileExample is the repository's Caddyfile.example: the paper's system
-// with a web site in each segment. It takes the NIC and the sites' roots from
-// the environment (VNIC_NIC, VNIC_ROOT_A, VNIC_ROOT_B).
+// with the path groups of its Fig-18. It takes the NIC, the sites' roots and the
+// issuer of certificates from the environment (VNIC_NIC, VNIC_ROOT_A,
+// VNIC_ROOT_B, VNIC_ISSUER).
 //
 //go:embed Caddyfile.example
 var CaddyfileExample string
+
+func init() { caddymodule.CaddyfileExample = CaddyfileExample }

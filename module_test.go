@@ -26,7 +26,7 @@ func TestCustomBuild(t *testing.T) {
 	command(t, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-buildvcs=false", "-o", binary, ".")
 
 	modules := strings.Fields(command(t, dir, nil, binary, "list-modules"))
-	for _, want := range []string{"vnic", "admin.api.vnic", "http.handlers.file_server"} {
+	for _, want := range []string{"vnic", "admin.api.vnic", "http.handlers.vnic_proxy", "http.handlers.file_server"} {
 		if !slices.Contains(modules, want) {
 			t.Errorf("list-modules does not show %s", want)
 		}
@@ -75,8 +75,8 @@ func TestCaddyfileExample(t *testing.T) {
 	if err := json.Unmarshal(adapted, &config); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(config.Apps.VNIC.Segments); n != 2 {
-		t.Errorf("%d segments, want 2", n)
+	if n := len(config.Apps.VNIC.Segments); n != 3 {
+		t.Errorf("%d segments, want 3", n)
 	}
 	if nic := config.Apps.VNIC.Bridges["lan"].NIC; nic != "eth1" {
 		t.Errorf("NIC %q, want the default eth1", nic)
@@ -86,7 +86,7 @@ func TestCaddyfileExample(t *testing.T) {
 		listen = append(listen, server.Listen...)
 	}
 	slices.Sort(listen)
-	if want := []string{"vnic/a:80", "vnic/b:80"}; !slices.Equal(listen, want) {
+	if want := []string{"vnic/a:80", "vnic/b:80", "vnic/front:443"}; !slices.Equal(listen, want) {
 		t.Errorf("servers listen on %q, want %q", listen, want)
 	}
 }

@@ -11,6 +11,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration"
 )
 
+// CaddyfileExample is what the lab plays Fig-18 from. The root package, which
+// embeds the file, sets it.
+var CaddyfileExample string
+
 func labCommand() *cobra.Command {
 	var opts integration.LabOptions
 	cmd := &cobra.Command{
@@ -19,8 +23,8 @@ func labCommand() *cobra.Command {
 		Long: `
 Builds the network of the paper that this plugin follows (a PC, a router and a
 server) in network namespaces, runs this Caddy as the server, and prints each
-result of the paper's section IV and Fig-19 beside its own. Exits non-zero if
-one differs.
+result of the paper's section IV, Fig-19 and Fig-18 beside its own. Exits non-zero
+if one differs.
 
 The machine's own network is not touched, and nothing is left behind. It needs
 Linux and /dev/net/tun. An ordinary user gets a user namespace for it.`,
@@ -28,7 +32,7 @@ Linux and /dev/net/tun. An ordinary user gets a user namespace for it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			opts.Output = os.Stdout
+			opts.Output, opts.Example = os.Stdout, CaddyfileExample
 			err := integration.RunLab(ctx, opts)
 			cmd.SilenceUsage = true
 			cmd.SilenceErrors = errors.Is(err, integration.ErrReported)

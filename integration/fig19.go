@@ -31,18 +31,18 @@ func (a attempt) check() Check { return same(a.what, a.want, a.got) }
 
 // ownSection shows that each network reaches its own segment.
 func ownSection(attempts []attempt) Section {
-	return attemptsSection("Each network reaches its own segment", "its own segment answers", attempts)
+	return attemptsSection("Fig-19", "Each network reaches its own segment", "its own segment answers", attempts)
 }
 
 // otherSection shows that a network reaches nothing of the other. leaked counts
 // the packets that came out on the other side all the same.
 func otherSection(title string, attempts []attempt, leaked int) Section {
 	attempts = append(attempts, attempt{"packets that came through", "0", fmt.Sprint(leaked)})
-	return attemptsSection(title, "nothing of the other answers", attempts)
+	return attemptsSection("Fig-19", title, "nothing of the other answers", attempts)
 }
 
-func attemptsSection(title, gist string, attempts []attempt) Section {
-	s := Section{Figure: "Fig-19", Title: title, Expected: "expected"}
+func attemptsSection(figure, title, gist string, attempts []attempt) Section {
+	s := Section{Figure: figure, Title: title, Expected: "expected"}
 	for _, a := range attempts {
 		s.Checks = append(s.Checks, a.check())
 	}

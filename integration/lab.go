@@ -15,6 +15,7 @@ type LabOptions struct {
 	Interval time.Duration // between them; default 100 ms
 	Captures string        // the directory for captures, the Caddyfile and Caddy's log; default lab-captures
 	Keep     bool          // leave the network up after the report, until the context ends
+	Example  string        // the Caddyfile of Fig-18: the repository's Caddyfile.example
 	CaddyEnv []string      // further environment of the Caddy processes
 }
 

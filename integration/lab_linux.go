@@ -12,9 +12,9 @@ import (
 // labName begins the names of the lab's namespaces, as in vniclab-pc1.
 const labName = "vniclab"
 
-// RunLab builds the paper's network, plays section IV and Fig-19 of the paper in
-// it with this program as Caddy, and reports each result beside the paper's. It returns
-// ErrDiffers when one is another. Nothing is left of the network afterwards.
+// RunLab builds the paper's network, plays section IV, Fig-19 and Fig-18 of the
+// paper in it with this program as Caddy, and reports each result beside the
+// paper's. It returns ErrDiffers when one is another. Nothing is left of the network afterwards.
 //
 // Without the privileges for it, it runs this program once more, with the same
 // arguments, in a user namespace.
@@ -56,10 +56,11 @@ type lab struct {
 	server  *Capture // nic0, vnic-A, vnic-B, as the paper numbers them
 	router  *Capture // the router's side of the link to the server
 	fig19   *Capture // each NIC and its VNIC, from when there are two
+	fig18   *Capture // nic0, vnic-A, vnic-B, and vnic-F from when there is a front
 }
 
 func (l *lab) run(ctx context.Context) error {
-	l.report.Text("caddy vnic lab: section IV and Fig-19 of the paper, played in network namespaces")
+	l.report.Text("caddy vnic lab: section IV, Fig-19 and Fig-18 of the paper, played in network namespaces")
 	l.report.Text(picture)
 	l.report.Text("\nThe server's Caddyfile:\n\n" + indent(caddyfile))
 	if err := l.start(ctx); err != nil {
@@ -82,6 +83,9 @@ func (l *lab) run(ctx context.Context) error {
 	if err := l.playFig19(ctx); err != nil {
 		return err
 	}
+	if err := l.playFig18(ctx); err != nil {
+		return err
+	}
 	return l.finish(ctx)
 }
 
@@ -90,12 +94,12 @@ func (l *lab) start(ctx context.Context) (err error) {
 	if l.state, err = os.MkdirTemp("", "caddy-vnic-lab"); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	if err := l.writeCaddyfile(caddyfile); err != nil {
+	if err := errors.Join(l.writeCaddyfile(caddyfile), l.writePages()); err != nil {
 		return err
 	}
 	l.report.Progress("starting Caddy")
 	l.caddy, err = l.network.Server.StartCaddy(ctx, CaddyOptions{
-		Config: l.path("Caddyfile"), Log: l.path("caddy.log"), State: l.state, Env: l.opts.CaddyEnv,
+		Config: l.path("Caddyfile"), Log: l.path("caddy.log"), State: l.state, Env: append(l.exampleEnv(), l.opts.CaddyEnv...),
 	})
 	if err != nil {
 		return err
@@ -152,6 +156,9 @@ func (l *lab) finish(ctx context.Context) error {
 	if err := l.fig19.Save(l.path("fig19.pcapng")); err != nil {
 		return err
 	}
+	if err := l.fig18.Save(l.path("fig18.pcapng")); err != nil {
+		return err
+	}
 	checked, differing := l.report.Summary()
 	verdict := fmt.Sprintf("\nAll %d checks agree with the paper.", checked)
 	if differing > 0 {
@@ -174,6 +181,7 @@ Kept in %s:
   server.pcapng  the frames on nic0 (interface 0), vnic-A (1) and vnic-B (2), for Wireshark
   router.pcapng  the same link seen from the router
   fig19.pcapng   nic0 (0), vnic-A (1), nic1 (2) and vnic-B (3) with two networks
+  fig18.pcapng   nic0 (0), vnic-A (1), vnic-B (2) and vnic-F (3) with a front
   Caddyfile, caddy.log`
 
 func (l *lab) reload(ctx context.Context, policy string) error {
@@ -199,7 +207,7 @@ func (l *lab) path(name string) string { return filepath.Join(l.opts.Captures, n
 
 func (l *lab) close() error {
 	var errs []error
-	for _, c := range []*Capture{l.server, l.router, l.fig19} {
+	for _, c := range []*Capture{l.server, l.router, l.fig19, l.fig18} {
 		if c != nil {
 			errs = append(errs, c.Close())
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/gopacket/pcapgo"
 
+	caddyvnic "github.com/caddy-vnic/caddy-vnic"
 	"github.com/caddy-vnic/caddy-vnic/integration"
 )
 
@@ -19,13 +20,13 @@ func TestLab(t *testing.T) {
 	var report bytes.Buffer
 	dir := t.TempDir()
 	err := integration.RunLab(t.Context(), integration.LabOptions{
-		Output: &report, Pings: 3, Captures: dir, CaddyEnv: []string{asCaddy},
+		Output: &report, Pings: 3, Captures: dir, Example: caddyvnic.CaddyfileExample, CaddyEnv: []string{asCaddy},
 	})
 	t.Logf("%s", report.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, figure := range []string{"Fig-4 ", "Fig-10", "Fig-11", "Fig-12", "Fig-13", "Fig-14", "Fig-15", "Fig-16", "Fig-17", "Fig-19"} {
+	for _, figure := range []string{"Fig-4 ", "Fig-10", "Fig-11", "Fig-12", "Fig-13", "Fig-14", "Fig-15", "Fig-16", "Fig-17", "Fig-18", "Fig-19"} {
 		if !strings.Contains(report.String(), "\n"+figure) {
 			t.Errorf("the report lacks %s", figure)
 		}
@@ -38,6 +39,7 @@ func TestLab(t *testing.T) {
 	checkCapture(t, filepath.Join(dir, "server.pcapng"), "nic0", "vnic-A", "vnic-B")
 	checkCapture(t, filepath.Join(dir, "router.pcapng"), "wan")
 	checkCapture(t, filepath.Join(dir, "fig19.pcapng"), "nic0", "vnic-A", "nic1", "vnic-B")
+	checkCapture(t, filepath.Join(dir, "fig18.pcapng"), "nic0", "vnic-A", "vnic-B", "vnic-F")
 	if left, _ := filepath.Glob("/run/netns/vniclab-*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}

@@ -42,7 +42,7 @@ func TestLabKeep(t *testing.T) {
 			if err := start(); err != nil {
 				t.Fatal(err)
 			}
-			report, curl := readUntil(t, output, " curl http://")
+			report, curl := readUntil(t, output, " curl -k ")
 			t.Log(report)
 			if !strings.Contains(report, "checks agree with the paper") {
 				t.Error("the lab's results differ from the paper's")

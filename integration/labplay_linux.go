@@ -244,7 +244,7 @@ func (l *lab) explore() string {
 		return "\n  " + enter + h.Namespace() + " " + command
 	}
 	return "\nThe network is up until Ctrl-C. To look around:\n" +
-		on(l.network.PC1, "curl http://"+PseudoAddr.String()) +
+		on(l.network.PC1, "curl -k --connect-to ::"+PseudoAddr.String()+": "+siteURL+test1) +
 		on(l.network.PC1, "ping "+PseudoAddr.String()) +
 		on(l.network.Router, "ip neighbour") +
 		on(l.network.Server, "tcpdump -ni "+segmentB.device) +

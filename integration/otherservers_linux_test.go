@@ -93,12 +93,16 @@ http {
 func (s *scene) ask(address string) error { return s.askFrom(s.PC1, address) }
 
 func (s *scene) askFrom(h *integration.Host, address string) error {
+	return s.askWithin(h, address, 2*time.Second)
+}
+
+func (s *scene) askWithin(h *integration.Host, address string, patience time.Duration) error {
 	conn, err := h.DialContext(s.t.Context(), "udp4", address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
 	if _, err := conn.Write([]byte("hello")); err != nil {

@@ -38,8 +38,16 @@ func TestReport(t *testing.T) {
 		{"PC1: http://192.168.2.2/", noAnswer, "server-B"},
 		{"PC1: ping 192.168.2.2", noAnswer, noAnswer},
 	}, 6))
+	r.Part("A front: one name, and each URL path from a segment of its own")
+	r.Text(pictureFig18)
+	r.Section(pathsSection([]attempt{
+		{test1 + ", " + HTTP2, "server-A by vnic-A", "server-A by vnic-A"},
+		{test2 + ", " + HTTP2, "server-B by vnic-B", "server-A by vnic-A"},
+	}))
+	r.Section(alternatingSection([]attempt{{"test1, test2, test1, test2, " + HTTP3, "A B A B, connections: 1", "A B A B, connections: 1"}}))
+	r.Section(passedSection([]string{test1, test2}, nil, []string{"192.168.10.2", "192.168.40.1"}))
 	checked, differing := r.Summary()
-	if checked != 5+7+10+9+10+3+1+3 || differing != 2+2 {
+	if checked != 5+7+10+9+10+3+1+3+2+1+3 || differing != 2+2+1+3 {
 		t.Errorf("%d of %d checks differ", differing, checked)
 	}
 

@@ -1,0 +1,216 @@
+package integration_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// Rows S2, S3 and S4: the paper's Fig-18 with each segment in a network namespace
+// of its own. From within segment a nothing is reached but by its VNIC: no other
+// segment, nothing of the host, nothing of the LAN but the gateway, by its alias.
+func TestNetns(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0") // the host's own
+		elsewhere := s.addNetwork()
+		names := segmentNamespaces()
+		config := exampleInNamespaces(t, datapath, names)
+		s.startExample(config)
+		s.wantCurl("--http1.1", "1.1")
+		s.wantCurl("--http2", "2")
+		s.wantHTTP3()
+
+		a, b, front := s.enter(names["a"]), s.enter(names["b"]), s.enter(names["front"])
+		for _, h := range []*integration.Host{b, front, s.Server, elsewhere, s.Router, s.Neighbours[0], s.PC1} {
+			s.serveAll(h)
+		}
+		s.wantShutIn(a)
+
+		// An intruder who is root in the namespace makes himself routes.
+		s.ip(a, "route replace default via 192.168.50.2")
+		s.wantShutIn(a)
+		s.ip(a, "route replace default dev vnic-A scope link")
+		s.wantShutIn(a)
+
+		s.write("Caddyfile", strings.Replace(config, "error 404", "error 410", 1))
+		if err := s.caddy.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.wantCurl("--http2", "2")
+		s.wantHTTP3()
+		s.wantShutIn(a)
+
+		s.stop()
+		for _, name := range names {
+			if _, err := os.Stat(filepath.Join("/run/netns", name)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("after the stop the namespace %s is there (%v)", name, err)
+			}
+		}
+	})
+}
+
+// A segment moves into a namespace, and out of it, by a reload.
+func TestNetnsByReload(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newFront(t, datapath)
+		for _, config := range []string{exampleInNamespaces(t, datapath, segmentNamespaces()), exampleWith(t, datapath)} {
+			s.write("Caddyfile", config)
+			if err := s.caddy.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.wantCurl("--http1.1", "1.1")
+			s.wantCurl("--http2", "2")
+			s.wantHTTP3()
+		}
+	})
+}
+
+// Row S4: where the trust domain of segments without `netns` begins,
+// as docs/security.md says: a process of the host reaches any segment's address,
+// over lo. No packet does, on any VNIC.
+func TestTrustDomain(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newFront(t, datapath)
+		s.serveAll(s.Server)
+		vnics := s.capture(s.Server, "vnic-A", "vnic-B")
+		if got, err := s.curl("192.168.50.1", "http://192.168.60.1/test2/index.html"); err != nil || got != "b" {
+			t.Errorf("a process of the host, from a's address, gets %q of b (%v)", got, err)
+		}
+		if frames := s.frames(vnics); len(frames) > 0 {
+			t.Errorf("%d frames on VNICs, want none: between local addresses Linux delivers over lo", len(frames))
+		}
+		alias := s.status().Segments["front"].Peers["b"].String()
+		if got, err := s.curl("192.168.40.1", "http://"+alias+"/test2/index.html"); err != nil || got != "b" {
+			t.Errorf("the front gets %q of b (%v)", got, err)
+		}
+		for from, to := range map[string]string{
+			"vnic-A":       "192.168.60.1", // by the device, so not over lo
+			"192.168.50.1": alias,          // b as the front knows it
+		} {
+			if got, err := s.curl(from, "http://"+to+"/test2/index.html"); err == nil {
+				t.Errorf("from %s, %s answers %q", from, to, got)
+			}
+		}
+	})
+}
+
+// segmentNamespaces are the names of namespaces for the example's segments.
+func segmentNamespaces() map[string]string {
+	names := make(map[string]string)
+	for _, segment := range []string{"a", "b", "front"} {
+		names[segment] = fmt.Sprintf("e2e-%d-%s", os.Getpid(), segment)
+	}
+	return names
+}
+
+// exampleInNamespaces is the example with `netns` in each segment, all ports open,
+// and a bridge that knows a, which may so reach the gateway. In a namespace of its
+// own the front is no way out for the host.
+func exampleInNamespaces(t *testing.T, datapath string, names map[string]string) string {
+	t.Helper()
+	return exampleWith(t, datapath,
+		"\t\t\tinterface vnic-A", "\t\t\tports any\n\t\t\tnetns "+names["a"]+"\n\t\t\tinterface vnic-A",
+		"\t\t\tinterface vnic-B", "\t\t\tports any\n\t\t\tnetns "+names["b"]+"\n\t\t\tinterface vnic-B",
+		"\t\t\tinterface vnic-F", "\t\t\tports any\n\t\t\tnetns "+names["front"]+"\n\t\t\tinterface vnic-F",
+		"\t\t\tdefault_route", "\t\t\t",
+		"steer front protocol icmp", "lb_policy first a")
+}
+
+// addNetwork gives the server another network, with a host on it.
+func (s *scene) addNetwork() *integration.Host {
+	s.t.Helper()
+	host, err := s.NewHost("elsewhere")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	err = s.Link(
+		integration.Port{Host: s.Server, Device: "other", Address: netip.MustParsePrefix("10.9.9.1/24")},
+		integration.Port{Host: host, Device: "eth0", Address: netip.MustParsePrefix("10.9.9.2/24")})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return host
+}
+
+// enter makes a namespace usable as a host until the test ends.
+func (s *scene) enter(namespace string) *integration.Host {
+	s.t.Helper()
+	h, err := integration.Enter(namespace)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { h.Leave() })
+	return h
+}
+
+// serveAll serves TCP and UDP on all addresses of a host.
+func (s *scene) serveAll(h *integration.Host) {
+	s.t.Helper()
+	s.listen(h, ":7000", say(h.Namespace()))
+	s.echoUDP(h, ":7000")
+}
+
+// wantShutIn checks that from within segment a only the gateway's alias answers.
+func (s *scene) wantShutIn(a *integration.Host) {
+	s.t.Helper()
+	const gateway = "192.168.50.2"
+	if said, err := hear(a, gateway+":7000", time.Second); err != nil || said != s.Router.Namespace() {
+		s.t.Errorf("the gateway's alias says %q (%v)", said, err)
+	}
+	if err := s.askFrom(a, gateway+":7000"); err != nil {
+		s.t.Errorf("the gateway's alias by UDP: %v", err)
+	}
+	s.wantPing(a, netip.MustParseAddr(gateway))
+
+	var tries sync.WaitGroup
+	defer tries.Wait()
+	status := s.status()
+	for what, address := range map[string]string{
+		"b":                         "192.168.60.1",
+		"b as the front knows it":   status.Segments["front"].Peers["b"].String(),
+		"the front":                 "192.168.40.1",
+		"the front as a knows it":   status.Segments["a"].Peers["front"].String(),
+		"a as the front knows it":   status.Segments["front"].Peers["a"].String(),
+		"another alias":             "192.168.50.3",
+		"another alias of b":        "192.168.60.2",
+		"the pseudo address":        "192.168.1.2",
+		"the host on the NIC":       "192.168.1.3",
+		"the host's other network":  "10.9.9.1",
+		"a host on that":            "10.9.9.2",
+		"the router by its address": "192.168.1.1",
+		"a host of the LAN":         "192.168.1.11",
+		"PC1":                       "192.168.10.2",
+	} {
+		tries.Go(func() {
+			s.wantNothing(a, what, address)
+			ping, err := a.Ping(s.t.Context(), netip.MustParseAddr(address), integration.PingOptions{Timeout: 300 * time.Millisecond})
+			if err == nil && len(ping.Replies) > 0 {
+				s.t.Errorf("%s: %s answers a ping from a", what, address)
+			}
+		})
+	}
+	s.wantNothing(a, "the host's loopback", "127.0.0.1") // its own answers pings
+	if said, err := hear(a, "127.0.0.1:2019", 200*time.Millisecond); err == nil {
+		s.t.Errorf("Caddy's admin endpoint is open to a: %q", said)
+	}
+}
+
+// wantNothing checks that an address answers neither over TCP nor over UDP.
+func (s *scene) wantNothing(from *integration.Host, what, address string) {
+	s.t.Helper()
+	if said, err := hear(from, address+":7000", 200*time.Millisecond); err == nil {
+		s.t.Errorf("%s: %s says %q to a", what, address, said)
+	}
+	if err := s.askWithin(from, address+":7000", 200*time.Millisecond); err == nil {
+		s.t.Errorf("%s: %s answers a over UDP", what, address)
+	}
+}
