@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
@@ -27,6 +28,7 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 		seg := s.Segments[name]
 		row(t, name, seg.State, seg.Interface, seg.MAC, list(seg.Addresses), seg.Aliases, list(seg.Ports), seg.Egress)
 	}
+	writePeers(t, s)
 	devices := counted(s)
 	row(t, "\nDEVICE", "FLOWS", "NEW FLOWS", "PACKETS IN", "PACKETS OUT", "BYTES IN", "BYTES OUT")
 	for _, d := range devices {
@@ -39,6 +41,18 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 		}
 	}
 	return t.Flush()
+}
+
+// writePeers writes under which alias segments see each other, if any do.
+func writePeers(w io.Writer, s vnicbridge.Status) {
+	heading := sync.OnceFunc(func() { row(w, "\nSEGMENT", "SEES", "AS") })
+	for _, name := range slices.Sorted(maps.Keys(s.Segments)) {
+		peers := s.Segments[name].Peers
+		for _, peer := range slices.Sorted(maps.Keys(peers)) {
+			heading()
+			row(w, name, peer, peers[peer])
+		}
+	}
 }
 
 // device is one that counts.
