@@ -82,13 +82,13 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	own, err := ownSegment(ctx)
+	own, err := app.ownSegment(ctx)
 	if err != nil {
 		return err
 	}
 	p.segments = make(map[string]string)
-	for _, upstream := range p.Upstreams {
-		if err := p.resolve(app, own, upstream); err != nil {
+	for _, dial := range p.dials() {
+		if err := p.resolve(app, own, dial); err != nil {
 			return err
 		}
 	}
@@ -107,15 +107,16 @@ func (p *Proxy) Cleanup() error {
 	return p.Handler.Cleanup()
 }
 
-// ownSegment is the segment that the handler's server listens on.
-func ownSegment(ctx caddy.Context) (string, error) {
+// ownSegment is the segment that the server of a handler listens on.
+func (a *App) ownSegment(ctx caddy.Context) (string, error) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok {
 		return "", errors.New("only a site of an HTTP server can hand requests on")
 	}
 	segments := segmentsOf(server)
 	if len(segments) == 1 {
-		return segments[0], nil
+		_, err := a.segment(segments[0])
+		return segments[0], err
 	}
 	if len(segments) > 1 {
 		return "", fmt.Errorf("the site is bound to the segments %s: requests leave by one: make a site for each", strings.Join(segments, " and "))
@@ -123,12 +124,23 @@ func ownSegment(ctx caddy.Context) (string, error) {
 	return "", fmt.Errorf("the site listens on %s, not on a segment: add `bind vnic/<segment>` to it", strings.Join(server.Listen, " "))
 }
 
-// resolve replaces an upstream's segment by the alias under which the site's own
-// segment sees it.
-func (p *Proxy) resolve(app *App, own string, upstream *reverseproxy.Upstream) error {
-	at, err := caddy.ParseNetworkAddressWithDefaults(upstream.Dial, "tcp", 80)
+// dials are the fields that name a segment.
+func (p *Proxy) dials() (fields []*string) {
+	for _, upstream := range p.Upstreams {
+		fields = append(fields, &upstream.Dial)
+	}
+	if h := p.HealthChecks; h != nil && h.Active != nil && h.Active.Upstream != "" {
+		fields = append(fields, &h.Active.Upstream)
+	}
+	return fields
+}
+
+// resolve replaces a segment by the alias under which the site's own segment sees
+// it.
+func (p *Proxy) resolve(app *App, own string, dial *string) error {
+	at, err := caddy.ParseNetworkAddressWithDefaults(*dial, "tcp", 80)
 	if err != nil || at.Network != "tcp" || at.PortRangeSize() != 1 {
-		return fmt.Errorf("upstream %q: want <segment> or <segment>:<port>", upstream.Dial)
+		return fmt.Errorf("upstream %q: want <segment> or <segment>:<port>", *dial)
 	}
 	segment, err := app.segment(at.Host)
 	if err != nil {
@@ -143,8 +155,8 @@ func (p *Proxy) resolve(app *App, own string, upstream *reverseproxy.Upstream) e
 		return fmt.Errorf("the ports of segment %s do not let tcp/%d in: add it to them", at.Host, port)
 	}
 	alias, _ := app.PeerAlias(own, at.Host) // there is one, as own may reach it
-	upstream.Dial = net.JoinHostPort(alias.String(), strconv.Itoa(int(port)))
-	p.segments[upstream.Dial] = at.Host
+	*dial = net.JoinHostPort(alias.String(), strconv.Itoa(int(port)))
+	p.segments[*dial] = at.Host
 	app.fronts.proxied[at.Host] = true
 	return nil
 }

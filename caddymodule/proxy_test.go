@@ -20,10 +20,12 @@ const proxySegments = `{"segments": {
 func TestProxyErrors(t *testing.T) {
 	for _, test := range []struct{ name, listen, fields, want string }{
 		{"unknown segment", `"vnic/front:80"`, `"upstreams": [{"dial": "d:80"}]`, `unknown segment "d": the configuration has a, b, c, front, inner`},
+		{"unknown segment's site", `"vnic/d:80"`, `"upstreams": [{"dial": "a:80"}]`, `unknown segment "d"`},
 		{"placeholder", `"vnic/front:80"`, `"upstreams": [{"dial": "{http.vars.group}:80"}]`, `unknown segment "{http.vars.group}"`},
 		{"not in reach", `"vnic/front:80"`, `"upstreams": [{"dial": "c:80"}]`, "segment front, to which the site is bound, may not reach segment c: add `reach c` to it"},
 		{"backwards", `"vnic/a:80"`, `"upstreams": [{"dial": "front:80"}]`, "may not reach segment front"},
 		{"itself", `"vnic/front:80"`, `"upstreams": [{"dial": "front:80"}]`, "may not reach segment front"},
+		{"health check elsewhere", `"vnic/front:80"`, `"upstreams": [{"dial": "a:80"}], "health_checks": {"active": {"uri": "/", "upstream": "c:80"}}`, "may not reach segment c"},
 		{"closed port", `"vnic/front:80"`, `"upstreams": [{"dial": "a:8080"}]`, "the ports of segment a do not let tcp/8080 in"},
 		{"no segment's site", `":8080"`, `"upstreams": [{"dial": "a:80"}]`, "the site listens on :8080, not on a segment: add `bind vnic/<segment>` to it"},
 		{"two segments' site", `"vnic/front:80", "vnic/inner:80"`, `"upstreams": [{"dial": "a:80"}]`, "the site is bound to the segments front and inner"},
