@@ -1,0 +1,62 @@
+package caddymodule
+
+import (
+	"net/http"
+	"testing"
+	"time"
+)
+
+// A segment without a server is an error that comes at once, and names it.
+func (g *groups) noListener(t *testing.T) {
+	begin := time.Now()
+	if code, body := g.get(t, "/none/", nil); code != http.StatusBadGateway {
+		t.Errorf("%d %q", code, body)
+	}
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("it took %s", took)
+	}
+	g.expectLog(t, `"msg":"segment c: dial tcp 192.168.40.`)
+}
+
+// A stopped segment gets no requests, and those of the other go on.
+func (g *groups) stopped(t *testing.T) {
+	operate(t, "stop")
+	if code, body := g.get(t, "/test1/", nil); code != http.StatusBadGateway {
+		t.Errorf("stopped, a answers %d %q", code, body)
+	}
+	if _, body := g.get(t, "/test2/", nil); body != saw("b", "/test2/") {
+		t.Errorf("b answers %q", body)
+	}
+	operate(t, "start")
+	if code, body := g.get(t, "/test1/", nil); body != saw("a", "/test1/") {
+		t.Errorf("started again, a answers %d %q", code, body)
+	}
+}
+
+func operate(t *testing.T, operation string) {
+	t.Helper()
+	if code, body := fetch(t, http.MethodPost, "http://localhost:2019/vnic/segments/a/"+operation); code != http.StatusOK {
+		t.Fatalf("%s: %d %q", operation, code, body)
+	}
+}
+
+// A segment with a namespace reaches nothing but what its reach names.
+func (g *groups) notBetweenGroups(t *testing.T) {
+	peers := status(t).Segments["a"].Peers
+	if len(peers) != 1 {
+		t.Errorf("a knows %v", peers)
+	}
+	if len(g.apart) == 0 {
+		return // the processes of one namespace are one trust domain
+	}
+	for _, to := range []string{"192.168.60.1", frontAddr, pseudo, clientAddr, peers["front"].String()} {
+		err := plane.In("a", func() error { return try(to + ":80") })
+		if err == nil {
+			t.Errorf("a reaches %s", to)
+		}
+	}
+	alias := status(t).Segments["front"].Peers["a"]
+	if err := plane.In("front", func() error { return try(alias.String() + ":80") }); err != nil {
+		t.Errorf("the front does not reach a: %v", err)
+	}
+}
