@@ -83,6 +83,7 @@ type crowd struct {
 	config  caddyfile
 	clients []string // addresses of PC1 and of the neighbour
 	vnics   *integration.Capture
+	port    int // of the last datagram: no flow is met twice
 }
 
 func newCrowd(t *testing.T, datapath string) *crowd {
@@ -153,7 +154,7 @@ func (s *crowd) hostOf(client string) *integration.Host {
 // by UDP, and to a ping.
 func (s *crowd) answers(client string) string {
 	s.t.Helper()
-	return s.byHTTP(client) + s.byTCP(client) + s.byUDP(client+":0") + s.byPing(client)
+	return s.byHTTP(client) + s.byTCP(client) + s.byUDP(client) + s.byPing(client)
 }
 
 func (s *crowd) byHTTP(client string) string {
@@ -180,6 +181,12 @@ func (s *crowd) byTCP(client string) string {
 }
 
 func (s *crowd) byUDP(client string) string {
+	s.t.Helper()
+	s.port++
+	return s.byUDPFrom(fmt.Sprintf("%s:%d", client, 30000+s.port))
+}
+
+func (s *crowd) byUDPFrom(client string) string {
 	s.t.Helper()
 	conn, err := s.dialFrom(s.hostOf(client), client, "udp4", "192.168.1.2:5000")
 	if err != nil {
@@ -253,7 +260,7 @@ func (s *crowd) wantShare(n int, want string) {
 		pages += s.byHTTP(s.clients[i%len(s.clients)])
 	}
 	for i := range n {
-		datagrams += s.byUDP(s.clients[i%len(s.clients)] + ":0")
+		datagrams += s.byUDP(s.clients[i%len(s.clients)])
 	}
 	if pages != want || datagrams != want {
 		s.t.Errorf("requests are answered by %s and datagrams by %s, want %s", pages, datagrams, want)
@@ -266,7 +273,7 @@ func (s *crowd) wantRandom() {
 	s.t.Helper()
 	var got string
 	for range 200 {
-		got += s.byUDP(s.clients[0] + ":0")
+		got += s.byUDP(s.clients[0])
 	}
 	if n := strings.Count(got, "a"); n < 119 || n > 181 {
 		s.t.Errorf("a got %d of 200 flows, want about 150", n)
@@ -330,7 +337,7 @@ func (s *crowd) wantFlowHash() {
 	s.t.Helper()
 	spread := func() (all string) {
 		for i := range 40 {
-			all += s.byUDP(fmt.Sprintf("%s:%d", s.clients[0], 20000+i))
+			all += s.byUDPFrom(fmt.Sprintf("%s:%d", s.clients[0], 20000+i))
 		}
 		return all
 	}
