@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -54,7 +55,7 @@ func (s *scene) browse(url string) string {
 	key := sha256.Sum256(conn.ConnectionState().PeerCertificates[0].RawSubjectPublicKeyInfo)
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
-	dom, err := s.PC1.Run(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+	dom, err := s.PC1.Run(ctx, chromium(s.t), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync",
 		"--user-data-dir="+filepath.Join(s.dir, "chromium"),
 		"--host-resolver-rules=MAP www.example.com 192.168.1.2",
@@ -64,4 +65,17 @@ func (s *scene) browse(url string) string {
 		s.t.Fatal(err)
 	}
 	return string(dom)
+}
+
+// chromium is the browser, by the name that it has here.
+func chromium(t *testing.T) string {
+	t.Helper()
+	names := []string{"chromium", "chromium-browser", "google-chrome"}
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Fatalf("no browser: install one of %q", names)
+	return ""
 }

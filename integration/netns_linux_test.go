@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
 	"github.com/caddy-vnic/caddy-vnic/integration"
 )
 
@@ -33,6 +36,10 @@ func TestNetns(t *testing.T) {
 		for _, h := range []*integration.Host{b, front, s.Server, elsewhere, s.Router, s.Neighbours[0], s.PC1} {
 			s.serveAll(h)
 		}
+		alias := s.status().Segments["front"].Peers["b"].String()
+		s.wantHeard(front, alias, b) // as nothing else is, below
+		s.wantHeard(s.Neighbours[0], "192.168.1.3", s.Server)
+		s.wantHeard(s.Server, "10.9.9.2", elsewhere)
 		s.wantShutIn(a)
 
 		// An intruder who is root in the namespace makes himself routes.
@@ -70,6 +77,34 @@ func TestNetnsByReload(t *testing.T) {
 			s.wantCurl("--http1.1", "1.1")
 			s.wantCurl("--http2", "2")
 			s.wantHTTP3()
+		}
+	})
+}
+
+// A segment in a namespace sees its clients as one without: a server that is not
+// Caddy under an alias, or as they are with `client_ip preserve`; Caddy as they are.
+func TestNetnsClientIP(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		name := segmentNamespaces()["a"]
+		config := preserving(datapath)
+		config.a += "\nnetns " + name
+		s.start(config)
+		s.listen(s.enter(name), ":7001", sayPeer)
+		seen := func() string {
+			said, err := hear(s.PC1, "192.168.1.2:7001", time.Second)
+			if err != nil {
+				t.Error(err)
+			}
+			return said
+		}
+		if got, caddys := seen(), s.get("http://192.168.1.2/"); got != "192.168.10.2" || caddys != "192.168.10.2" {
+			t.Errorf("with preserve PC1 is %s, and %s to Caddy", got, caddys)
+		}
+		config.a = "ports any\nnetns " + name
+		s.reload(config)
+		if got, caddys := seen(), s.get("http://192.168.1.2/"); !strings.HasPrefix(got, "192.168.50.") || caddys != "192.168.10.2" {
+			t.Errorf("with translate PC1 is %s, and %s to Caddy", got, caddys)
 		}
 	})
 }
@@ -159,20 +194,26 @@ func (s *scene) serveAll(h *integration.Host) {
 	s.echoUDP(h, ":7000")
 }
 
+// wantHeard checks that a server of serveAll answers.
+func (s *scene) wantHeard(from *integration.Host, address string, server *integration.Host) {
+	s.t.Helper()
+	if said, err := hear(from, address+":7000", time.Second); err != nil || said != server.Namespace() {
+		s.t.Errorf("%s says %q to %s (%v), want %s", address, said, from.Namespace(), err, server.Namespace())
+	}
+	if err := s.askFrom(from, address+":7000"); err != nil {
+		s.t.Errorf("%s to %s by UDP: %v", address, from.Namespace(), err)
+	}
+}
+
 // wantShutIn checks that from within segment a only the gateway's alias answers.
 func (s *scene) wantShutIn(a *integration.Host) {
 	s.t.Helper()
 	const gateway = "192.168.50.2"
-	if said, err := hear(a, gateway+":7000", time.Second); err != nil || said != s.Router.Namespace() {
-		s.t.Errorf("the gateway's alias says %q (%v)", said, err)
-	}
-	if err := s.askFrom(a, gateway+":7000"); err != nil {
-		s.t.Errorf("the gateway's alias by UDP: %v", err)
-	}
+	s.wantHeard(a, gateway, s.Router)
 	s.wantPing(a, netip.MustParseAddr(gateway))
 
+	outside := s.capture(s.Server, "nic0", "other", "vnic-B", "vnic-F")
 	var tries sync.WaitGroup
-	defer tries.Wait()
 	status := s.status()
 	for what, address := range map[string]string{
 		"b":                         "192.168.60.1",
@@ -202,6 +243,21 @@ func (s *scene) wantShutIn(a *integration.Host) {
 	if said, err := hear(a, "127.0.0.1:2019", 200*time.Millisecond); err == nil {
 		s.t.Errorf("Caddy's admin endpoint is open to a: %q", said)
 	}
+	tries.Wait()
+	for _, f := range s.frames(outside) {
+		if p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy); beginsFlow(p) {
+			s.t.Errorf("a packet came out of a's namespace: %v", p)
+		}
+	}
+}
+
+// beginsFlow tells whether a packet is one that a try sends first.
+func beginsFlow(p gopacket.Packet) bool {
+	tcp, _ := p.Layer(layers.LayerTypeTCP).(*layers.TCP)
+	udp, _ := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
+	icmp, _ := p.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4)
+	return tcp != nil && tcp.SYN && !tcp.ACK || udp != nil && udp.DstPort == 7000 ||
+		icmp != nil && icmp.TypeCode.Type() == layers.ICMPv4TypeEchoRequest
 }
 
 // wantNothing checks that an address answers neither over TCP nor over UDP.
