@@ -23,10 +23,10 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 		b := s.Bridges[name]
 		row(t, name, b.NIC, link(b.Up), b.MAC, list(b.Addresses), gatewayOf(b), policy(b.Policy))
 	}
-	row(t, "\nSEGMENT", "STATE", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS")
+	row(t, "\nSEGMENT", "STATE", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS", "NETNS")
 	for _, name := range slices.Sorted(maps.Keys(s.Segments)) {
 		seg := s.Segments[name]
-		row(t, name, seg.State, seg.Interface, seg.MAC, list(seg.Addresses), seg.Aliases, list(seg.Ports), seg.Egress)
+		row(t, name, seg.State, seg.Interface, seg.MAC, list(seg.Addresses), seg.Aliases, list(seg.Ports), seg.Egress, orHost(seg.Netns))
 	}
 	writePeers(t, s)
 	devices := counted(s)
@@ -41,6 +41,15 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 		}
 	}
 	return t.Flush()
+}
+
+// orHost names a segment's namespace: in the host's all segments are one trust
+// domain.
+func orHost(netns string) string {
+	if netns == "" {
+		return "host's"
+	}
+	return netns
 }
 
 // writePeers writes under which alias segments see each other, if any do.

@@ -285,7 +285,7 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 		ports = p.open.list(name)
 	}
 	return SegmentStatus{
-		State: p.states[name], Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac,
+		State: p.states[name], Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac, Netns: seg.spec.netns,
 		Aliases: AddrRange{pool[0], pool[len(pool)-1]}, Ports: ports, Egress: cfg.egress(),
 		Peers: p.cfg.peerAliases(name), Counters: seg.port.snapshot(),
 	}

@@ -17,6 +17,7 @@ type SegmentStatus struct {
 	Interface string         `json:"interface"`
 	Addresses []netip.Prefix `json:"addresses"`
 	MAC       MAC            `json:"mac"`
+	Netns     string         `json:"netns,omitempty"` // its own; empty: the host's, with its trust domain
 	Aliases   AddrRange      `json:"aliases"`
 	Ports     []PortRange    `json:"ports"` // what may enter now
 	Egress    Egress         `json:"egress"`
