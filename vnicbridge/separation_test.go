@@ -2,6 +2,8 @@ package vnicbridge
 
 import (
 	"net/netip"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,16 +162,28 @@ func TestBridgesAreApart(t *testing.T) {
 	})
 }
 
-// Row S5: every drop reason has a name of its own, and every frame that comes in
-// is either carried, answered or counted.
-func TestEveryDropIsCounted(t *testing.T) {
+// Row S5: every drop reason has a name of its own, and is explained where an
+// administrator looks.
+func TestDropReasonsAreExplained(t *testing.T) {
+	page, err := os.ReadFile("../docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	names := make(map[string]bool)
 	for reason := keep + 1; reason < dropReasons; reason++ {
 		if reason.String() == "" || names[reason.String()] {
 			t.Errorf("reason %d has no name of its own: %q", reason, reason)
 		}
 		names[reason.String()] = true
+		if !strings.Contains(string(page), "| `"+reason.String()+"` |") {
+			t.Errorf("docs/troubleshooting.md does not explain %s", reason)
+		}
 	}
+}
+
+// Row S5: every frame that comes in
+// is either carried, answered or counted.
+func TestEveryDropIsCounted(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		before := r.plane.Status()
 		frames := hostileFrames(500)
