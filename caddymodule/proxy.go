@@ -163,7 +163,7 @@ func (p *Proxy) resolve(app *App, own string, dial *string) error {
 
 // ServeHTTP hands a request on. Where that fails, the error names the segment.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	err := p.Handler.ServeHTTP(w, r, next)
+	err := p.Handler.ServeHTTP(w, withoutHearsay(r), next)
 	failed, ok := errors.AsType[caddyhttp.HandlerError](err)
 	if !ok || failed.Err == nil || failed.StatusCode < http.StatusBadGateway {
 		return err

@@ -77,8 +77,8 @@ func TestFrontObtainsACertificate(t *testing.T) {
 	}{
 		{name: "HTTP-01", front: wayOut, issuer: "disable_tlsalpn_challenge", asker: "192.168.1.2"},
 		{name: "TLS-ALPN-01", front: wayOut, issuer: "disable_http_challenge", asker: "192.168.1.2"},
-		{name: "HTTP-01 in a netns", prepare: ownWayOut, front: "egress any\nnetns e2e-front", issuer: "disable_tlsalpn_challenge", asker: "192.168.1.3"},
-		{name: "TLS-ALPN-01 in a netns", prepare: ownWayOut, front: "egress any\nnetns e2e-front", issuer: "disable_http_challenge", asker: "192.168.1.3"},
+		{name: "HTTP-01 in a netns", prepare: ownWayOut, front: "egress any\nnetns " + segmentNamespaces()["front"], issuer: "disable_tlsalpn_challenge", asker: "192.168.1.3"},
+		{name: "TLS-ALPN-01 in a netns", prepare: ownWayOut, front: "egress any\nnetns " + segmentNamespaces()["front"], issuer: "disable_http_challenge", asker: "192.168.1.3"},
 	}
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		for _, tt := range tests {
