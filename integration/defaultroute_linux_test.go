@@ -111,7 +111,7 @@ func TestTwoSegmentsResolveAtOnce(t *testing.T) {
 			wantAnswer(t, b, id, "203.0.113.2")
 		}
 		ports := map[netip.AddrPort]int{}
-		for _, asker := range dns.askers {
+		for _, asker := range dns.asked() {
 			ports[asker]++
 		}
 		if len(ports) != 2 || ports[netip.MustParseAddrPort("192.168.1.2:5353")] != 20 {

@@ -71,11 +71,16 @@ func (ns *nameserver) answer(query []byte) ([]byte, error) {
 	return m.Pack()
 }
 
-// askedBy tells whether a host has asked.
-func (ns *nameserver) askedBy(address netip.Addr) bool {
+// asked lists who has asked, once for each question.
+func (ns *nameserver) asked() []netip.AddrPort {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	return slices.ContainsFunc(ns.askers, func(a netip.AddrPort) bool { return a.Addr() == address })
+	return slices.Clone(ns.askers)
+}
+
+// askedBy tells whether a host has asked.
+func (ns *nameserver) askedBy(address netip.Addr) bool {
+	return slices.ContainsFunc(ns.asked(), func(a netip.AddrPort) bool { return a.Addr() == address })
 }
 
 // query is a DNS query for the IPv4 address of a name.

@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -78,9 +79,24 @@ func (s *scene) snapshot() map[string]string {
 		"ip -o link", "ip -o address", "ip rule", "ip route show table all", "ip neighbour", "nft -s list ruleset", "sysctl -a --pattern ^net[.]",
 	} {
 		words := strings.Fields(command)
-		shots[command] = s.run(s.Server, words[0], words[1:]...)
+		shots[command] = s.stdout(s.Server, words[0], words[1:]...)
 	}
 	return shots
+}
+
+// stdout is what a command writes to its standard output. What ip writes beside it
+// may be about namespaces that others are making just now.
+func (s *scene) stdout(h *integration.Host, name string, args ...string) (output string) {
+	s.t.Helper()
+	err := h.Do(func() error {
+		out, err := exec.CommandContext(s.t.Context(), name, args...).Output()
+		output = string(out)
+		return err
+	})
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", name, strings.Join(args, " "), err)
+	}
+	return output
 }
 
 // wantSame checks that nothing is left of a run: what goes a moment after the
