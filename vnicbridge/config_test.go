@@ -41,6 +41,10 @@ func TestValidate(t *testing.T) {
 		{"only its own address as alias", seg(func(s *Segment) { s.Aliases = AddrRange{mustIP(serverB), mustIP(serverB)} }), "segment", "no address is left"},
 		{"egress", seg(func(s *Segment) { s.Egress = "everything" }), "segment", "want off, gateway or any"},
 		{"egress without gateway", func(c *Config) { c.Segments["b"].Egress = EgressAny; c.Bridges["lan"].Gateway = netip.Addr{} }, "segment", "no gateway"},
+		{"egress any without a bridge", func(c *Config) {
+			c.Segments["b"].Egress = EgressAny
+			c.Bridges["lan"].LBPolicy.Segments = []string{"a"}
+		}, "segment", "no bridge names"},
 		{"reach nowhere", seg(func(s *Segment) { s.Reach = []string{"z"} }), "segment", `unknown segment "z"`},
 		{"reach itself", seg(func(s *Segment) { s.Reach = []string{"b"} }), "segment", "itself"},
 		{"reach twice", seg(func(s *Segment) { s.Reach = []string{"a", "a"} }), "segment", "named twice"},
