@@ -156,7 +156,7 @@ func (g *grouping) try(t *testing.T, a attempt, scheme string, dial func() (net.
 	if _, err := io.WriteString(conn, a.sent); err != nil {
 		t.Errorf("%s: %v", a.name, err)
 	}
-	answers := statuses(t, conn)
+	answers := statuses(conn, a.most())
 	before := t.Failed()
 	result := strings.Join(append(answers, g.arrived(t, scheme)...), ", ")
 	if t.Failed() && !before {
@@ -165,15 +165,20 @@ func (g *grouping) try(t *testing.T, a attempt, scheme string, dial func() (net.
 	return result
 }
 
+// most is how many responses there can be: one to each request that a front could
+// see in what is sent, and one that asks for more.
+func (a attempt) most() int {
+	return max(1, strings.Count(a.sent, " HTTP/1.")) + strings.Count(a.sent, "100-continue\r\n")
+}
+
 // statuses are those of the responses on a connection, until no more come.
-func statuses(t *testing.T, conn net.Conn) (codes []string) {
-	t.Helper()
+func statuses(conn net.Conn, most int) (codes []string) {
 	reader := bufio.NewReader(conn)
-	for patience := 5 * time.Second; ; patience = 100 * time.Millisecond {
+	for patience := 5 * time.Second; len(codes) < most; patience = time.Second {
 		conn.SetReadDeadline(time.Now().Add(patience))
 		resp, err := http.ReadResponse(reader, nil)
 		if err != nil && len(codes) == 0 {
-			codes = append(codes, "no answer")
+			return []string{"no answer"}
 		}
 		if err != nil {
 			return codes
@@ -181,4 +186,5 @@ func statuses(t *testing.T, conn net.Conn) (codes []string) {
 		codes = append(codes, strconv.Itoa(resp.StatusCode))
 		io.Copy(io.Discard, resp.Body)
 	}
+	return codes
 }
