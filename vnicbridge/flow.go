@@ -85,9 +85,10 @@ func initialClass(proto Protocol) flowClass {
 	}
 }
 
-// FlowBytes is about what one flow costs in memory: the record, and a key and a
-// pointer for each direction in the table's map at its usual load. Stated so
-// that `max_flows` can be chosen; a test holds it to the truth.
+// FlowBytes is about what one flow takes of the heap: the record, and a key and a
+// pointer for each direction in the table's map at its usual load. A test holds it
+// to the truth. With the headroom that Go's collector keeps, the process needs up
+// to twice as much: max_flows × 800 bytes at the most.
 const FlowBytes = 400
 
 // sweepsPerIdleTime is how often the hand goes round a ring within its idle
