@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	_ "github.com/caddyserver/caddy/v2/modules/logging"
+	_ "github.com/caddyserver/caddy/v2/modules/metrics"
 	"github.com/vishvananda/netns"
 )
 
@@ -68,6 +69,8 @@ func (g *groups) run(t *testing.T) {
 		{"forged headers", g.forgedHeaders},
 		{"POST and retry", g.postAndRetry},
 		{"upgrade", g.upgrade},
+		{"streaming", g.streaming},
+		{"metrics", g.metrics},
 		{"no listener", g.noListener},
 		{"stopped", g.stopped},
 		{"health checks", g.healthChecks},
@@ -265,7 +268,7 @@ func (g *groups) http3(t *testing.T) {
 // A client cannot say that it is another: neither to the front, nor to a segment
 // that trusts the front.
 func (g *groups) forgedHeaders(t *testing.T) {
-	g.echoServer(t)
+	g.serveOnB(t, echo)
 	forged := http.Header{"X-Forwarded-For": {"203.0.113.66"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"bank.test"}}
 	if _, body := g.get(t, "/test1/", forged); body != saw("a", "/test1/") {
 		t.Errorf("through the front: %q", body)
@@ -288,7 +291,7 @@ func (g *groups) forgedHeaders(t *testing.T) {
 
 // A POST whose first upstream refuses the connection is tried on the next.
 func (g *groups) postAndRetry(t *testing.T) {
-	g.echoServer(t)
+	g.serveOnB(t, echo)
 	text := strings.Repeat("body ", 10000)
 	req := request(t, http.MethodPost, "http://"+pseudo+"/retry/", strings.NewReader(text))
 	client, _ := g.client()
@@ -299,7 +302,7 @@ func (g *groups) postAndRetry(t *testing.T) {
 
 // After an upgrade, as of a websocket, bytes go through in both directions.
 func (g *groups) upgrade(t *testing.T) {
-	g.echoServer(t)
+	g.serveOnB(t, echo)
 	conn, err := g.dial(t.Context(), "tcp", pseudo+":80")
 	if err != nil {
 		t.Fatal(err)
@@ -318,6 +321,43 @@ func (g *groups) upgrade(t *testing.T) {
 		if got, err := r.ReadString('\n'); got != want {
 			t.Errorf("%q comes back as %q: %v", want, got, err)
 		}
+	}
+}
+
+// A response that is written little by little, as events are, arrives so.
+func (g *groups) streaming(t *testing.T) {
+	arrived := make(chan struct{})
+	g.serveOnB(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprintln(w, "data: first")
+		http.NewResponseController(w).Flush()
+		select {
+		case <-arrived:
+			fmt.Fprintln(w, "data: second")
+		case <-r.Context().Done():
+		}
+	})
+	client, _ := g.client()
+	resp, err := client.Get("http://" + pseudo + "/echo/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	r := bufio.NewReader(resp.Body)
+	if first, err := r.ReadString('\n'); first != "data: first\n" {
+		t.Errorf("the first event is %q: %v", first, err)
+	}
+	close(arrived)
+	if second, err := r.ReadString('\n'); second != "data: second\n" {
+		t.Errorf("the second event is %q: %v", second, err)
+	}
+}
+
+// Caddy's metrics of proxies have the segments, by the addresses of their aliases.
+func (g *groups) metrics(t *testing.T) {
+	const want = `caddy_reverse_proxy_upstreams_healthy{upstream="192.168.40.`
+	if _, metrics := fetch(t, http.MethodGet, "http://localhost:2019/metrics"); !strings.Contains(metrics, want) {
+		t.Errorf("the metrics lack %s: %s", want, metrics)
 	}
 }
 

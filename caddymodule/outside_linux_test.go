@@ -18,9 +18,8 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// echoServer is a server of b that is not Caddy: it answers with the request, and
-// echoes what comes after an upgrade.
-func (g *groups) echoServer(t *testing.T) {
+// serveOnB runs a server of b that is not Caddy until the test ends.
+func (g *groups) serveOnB(t *testing.T, handler http.HandlerFunc) {
 	t.Helper()
 	var listener net.Listener
 	if err := plane.In("b", func() (err error) {
@@ -29,11 +28,12 @@ func (g *groups) echoServer(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(echo)}
+	server := &http.Server{Handler: handler}
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
 }
 
+// echo answers with the request, and echoes what comes after an upgrade.
 func echo(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Upgrade") == "" {
 		body, err := io.ReadAll(r.Body)
