@@ -16,7 +16,7 @@ func TestExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range pages {
+	for _, page := range append(pages, "../README.md") {
 		text := read(t, page)
 		examples := regexp.MustCompile("(?ms)^```caddyfile\n(.*?)^```$").FindAllStringSubmatch(text, -1)
 		if len(examples) != strings.Count(text, "```caddyfile") {
@@ -28,7 +28,7 @@ func TestExamples(t *testing.T) {
 			}
 		}
 	}
-	for _, page := range []string{reference, "../docs/installing.md"} {
+	for _, page := range []string{reference, "../docs/installing.md", "../README.md"} {
 		if !strings.Contains(read(t, page), "```caddyfile") {
 			t.Errorf("%s has no example", page)
 		}
