@@ -18,6 +18,7 @@ type veth struct {
 	*packetSocket           // the outer end
 	inner         vnicSetup // in the segment's namespace
 	outer         vnicSetup // in the host's
+	closed        bool
 }
 
 // ownerAlias is the link alias that says whose a device is: a veth pair outlives
@@ -99,7 +100,14 @@ func (v *veth) configure(want vnicSettings) (changed []string, err error) {
 }
 
 // close removes the pair, and the namespace if it was made for it.
+//
+// A second time it does nothing: without the namespace, its clean-up would meet
+// the host's own rules.
 func (v *veth) close() error {
+	if v.closed {
+		return nil
+	}
+	v.closed = true
 	var errs []error
 	if v.packetSocket != nil {
 		errs = append(errs, v.packetSocket.close())
