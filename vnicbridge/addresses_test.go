@@ -14,7 +14,7 @@ func TestARPIsAnsweredOnceForThePseudoAddressOnly(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		for _, sender := range []string{otherHost, router, "0.0.0.0"} {
 			r.put("nic0", arp(true, hostMAC, sender, MAC{}, pseudo))
-			answer := frame{data: append(make([]byte, vnetHeaderLen), r.one("nic0")...)}
+			answer := asFrame(r.one("nic0"))
 			m, err := parseARP(&answer)
 			if err != nil || m.request || m.senderMAC != nicMAC || m.sender.netip().String() != pseudo {
 				t.Errorf("from %s: answer %+v, %v", sender, m, err)
@@ -45,7 +45,7 @@ func TestAnAddressInUseFailsTheStart(t *testing.T) {
 			r := newEmptyRig(t)
 			go func() {
 				time.Sleep(300 * time.Millisecond)
-				r.machine.device("nic0").in <- frame{data: append(make([]byte, vnetHeaderLen), answer...)}
+				r.machine.device("nic0").in <- asFrame(answer)
 			}()
 			err := r.plane.Apply(paperConfig())
 			if err == nil || !strings.Contains(err.Error(), hostMAC.String()) || !strings.Contains(err.Error(), "lan") {
@@ -68,7 +68,7 @@ func TestTheAddressIsProbedAndAnnounced(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		var kinds []string
 		for _, raw := range r.got("nic0") {
-			f := frame{data: append(make([]byte, vnetHeaderLen), raw...)}
+			f := asFrame(raw)
 			m, err := parseARP(&f)
 			if err != nil {
 				t.Fatal(err)
@@ -94,7 +94,7 @@ func TestTheAddressIsProbedAndAnnounced(t *testing.T) {
 		}
 		synctest.Wait()
 		for _, raw := range r.got("nic0") {
-			f := frame{data: append(make([]byte, vnetHeaderLen), raw...)}
+			f := asFrame(raw)
 			if m, _ := parseARP(&f); m.sender == noAddr {
 				t.Error("probed again by a reload")
 			}
@@ -160,7 +160,7 @@ func TestTheAddressIsAnnouncedWhenTheNICChanges(t *testing.T) {
 
 func announcements(r *rig) (found []arpMessage) {
 	for _, raw := range r.got("nic0") {
-		f := frame{data: append(make([]byte, vnetHeaderLen), raw...)}
+		f := asFrame(raw)
 		if m, err := parseARP(&f); err == nil && m.sender == m.target {
 			found = append(found, m)
 		}
@@ -280,7 +280,7 @@ func TestNextHopsAreResolved(t *testing.T) {
 		r.put("nic0", ends{hostMAC, nicMAC, otherHost, pseudo, 4000, 80}.tcp("S", ""))
 		alias = decode(r.one("vnic-A")).src
 		r.put("vnic-A", fromA(alias, 80, 4000).tcp("SA", "waits"))
-		question := frame{data: append(make([]byte, vnetHeaderLen), r.one("nic0")...)}
+		question := asFrame(r.one("nic0"))
 		if m, err := parseARP(&question); err != nil || !m.request || m.sender.netip().String() != pseudo || m.target.netip().String() != otherHost {
 			t.Fatalf("asked %+v, %v", m, err)
 		}
@@ -299,7 +299,7 @@ func TestNextHopsAreRefreshed(t *testing.T) {
 		time.Sleep(reachableTime)
 		asked := false
 		for _, raw := range r.got("nic0") {
-			f := frame{data: append(make([]byte, vnetHeaderLen), raw...)}
+			f := asFrame(raw)
 			m, err := parseARP(&f)
 			asked = asked || err == nil && m.target.netip().String() == router
 		}

@@ -76,13 +76,13 @@ func (c *Config) nicSpecOf(name string) nicSpec {
 // prepareSegment finds the VNIC of a segment among the living, or makes it.
 func (t *transition) prepareSegment(name string) error {
 	spec := t.cfg.vnicSpecOf(name)
-	for _, living := range []devices{t.p.devices, t.p.retired} {
+	for _, living := range t.p.living() {
 		if old := living.segments[name]; old != nil && old.spec == spec {
 			t.segments[name] = old
 			return nil
 		}
 	}
-	for _, living := range []devices{t.p.devices, t.p.retired} {
+	for _, living := range t.p.living() {
 		for _, old := range living.segments {
 			if old.spec.excludes(spec) && !old.port.closed.Load() {
 				t.p.closePort(old.port)
@@ -102,7 +102,7 @@ func (t *transition) prepareSegment(name string) error {
 // prepareBridge finds the NIC of a bridge among the open ones, or opens it.
 func (t *transition) prepareBridge(name string) error {
 	spec := t.cfg.nicSpecOf(name)
-	for _, living := range []devices{t.p.devices, t.p.retired} {
+	for _, living := range t.p.living() {
 		if old := living.bridges[name]; old != nil && old.spec == spec {
 			t.bridges[name] = old
 			return nil
@@ -121,7 +121,7 @@ func (t *transition) prepareBridge(name string) error {
 func (t *transition) retire() {
 	wanted := t.devices.ports()
 	for _, cfg := range t.retained {
-		for _, living := range []devices{t.p.devices, t.p.retired} {
+		for _, living := range t.p.living() {
 			for name, s := range living.segments {
 				if cfg.Segments[name] != nil && cfg.vnicSpecOf(name) == s.spec && !s.port.closed.Load() && !slices.Contains(wanted, s.port) {
 					t.retired.segments[name] = s

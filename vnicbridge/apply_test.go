@@ -190,7 +190,7 @@ func TestAnotherNIC(t *testing.T) {
 		next.Bridges["lan"].NIC = "nic1"
 		go func() {
 			time.Sleep(300 * time.Millisecond)
-			r.machine.device("nic1").in <- frame{data: append(make([]byte, vnetHeaderLen), arp(false, nicMAC, pseudo, nicMAC, "0.0.0.0")...)}
+			r.machine.device("nic1").in <- asFrame(arp(false, nicMAC, pseudo, nicMAC, "0.0.0.0"))
 		}()
 		if err := r.plane.Apply(next); err != nil {
 			t.Fatal(err)

@@ -22,8 +22,6 @@ type flow struct {
 	orig, reply tuple
 
 	lastSeen atomic.Int64 // of the plane's clock, nanoseconds
-	packets  [2]atomic.Uint64
-	bytes    [2]atomic.Uint64
 
 	class atomic.Uint32 // a flowClass; the ring that the flow is in follows it
 
@@ -42,10 +40,8 @@ func (f *flow) keys() (orig, reply flowKey) {
 
 // observe takes a packet into account. It tells whether the flow's phase
 // changed.
-func (f *flow) observe(p *packet, dir direction, size int, now int64) (changed bool) {
+func (f *flow) observe(p *packet, dir direction, now int64) (changed bool) {
 	f.lastSeen.Store(now)
-	f.packets[dir].Add(1)
-	f.bytes[dir].Add(uint64(size))
 	if p.proto != TCP {
 		return false
 	}

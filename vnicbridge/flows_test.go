@@ -229,7 +229,7 @@ func TestRewriteAgreesWithComputedChecksums(t *testing.T) {
 				}
 			}
 			raw := build(from)
-			f := frame{data: append(make([]byte, vnetHeaderLen), raw...)}
+			f := asFrame(raw)
 			p, verdict := parseIPv4(&f)
 			if verdict != keep {
 				t.Fatal(verdict)
@@ -250,7 +250,7 @@ func TestUnfinishedChecksums(t *testing.T) {
 		raw := fromRouter(router, 4000, 80).tcp("S", "payload")
 		const at = ethHeaderLen + ipv4MinLen + 16
 		binary.BigEndian.PutUint16(raw[at:], pseudoHeaderSum(raw))
-		f := frame{data: append(make([]byte, vnetHeaderLen), raw...)}
+		f := asFrame(raw)
 		f.data[0] = vnetNeedsCsum
 		r.machine.devices["nic0"].in <- f
 		synctest.Wait()

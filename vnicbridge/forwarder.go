@@ -161,7 +161,7 @@ func (fw *forwarder) flowOf(a *arrival) (fl *flow, dir direction, verdict dropRe
 		}
 		dir = forward
 	}
-	if fl.observe(&a.packet, dir, len(a.frame.eth()), a.now) {
+	if fl.observe(&a.packet, dir, a.now) {
 		fw.flows.moved(fl)
 	}
 	return fl, dir, keep

@@ -97,7 +97,7 @@ func FuzzRewrite(f *testing.F) {
 		if kind%2 == 1 {
 			raw = from.udp(payload)
 		}
-		fr := frame{data: append(make([]byte, vnetHeaderLen), raw...)}
+		fr := asFrame(raw)
 		p, verdict := parseIPv4(&fr)
 		if verdict != keep {
 			t.Fatal(verdict)

@@ -144,7 +144,7 @@ func TestFragmentationNeeded(t *testing.T) {
 		if mtu := r.machine.devices["vnic-A"].settings.mtu; mtu != 600 {
 			t.Errorf("the VNIC's MTU is %d, want that of the NIC", mtu)
 		}
-		super := frame{data: append(make([]byte, vnetHeaderLen), big...)}
+		super := asFrame(big)
 		super.data[1] = 1 // VIRTIO_NET_HDR_GSO_TCPV4
 		r.machine.devices["vnic-A"].in <- super
 		r.put("vnic-A")

@@ -31,6 +31,9 @@ type nicSpec struct {
 	address     netip.Prefix
 }
 
+// living are the devices of the configuration in force, and the retired ones.
+func (p *Plane) living() []devices { return []devices{p.devices, p.retired} }
+
 func (d devices) ports() (ports []*port) {
 	for _, b := range d.bridges {
 		ports = append(ports, b.port)
@@ -54,13 +57,8 @@ func (p *Plane) makeSegment(spec vnicSpec) (*segment, error) {
 
 // openBridge opens a NIC and makes its port.
 func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
-	dev, err := p.session.machine.openNIC(spec.nic, spec.address.Addr())
+	dev, state, err := p.openNIC(spec)
 	if err != nil {
-		return nil, err
-	}
-	state, err := dev.link()
-	if err != nil {
-		_ = dev.close()
 		return nil, err
 	}
 	port := p.newPort(spec.nic, dev, state.mac)
@@ -68,6 +66,20 @@ func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
 	p.attachNIC(port, spec)
 	port.nic.neighbours.setGateway(gateway)
 	return &bridge{spec: spec, dev: dev, port: port, name: spec.nic, up: state.up}, nil
+}
+
+// openNIC opens a NIC and reads its state.
+func (p *Plane) openNIC(spec nicSpec) (nicDevice, linkState, error) {
+	dev, err := p.session.machine.openNIC(spec.nic, spec.address.Addr())
+	if err != nil {
+		return nil, linkState{}, err
+	}
+	state, err := dev.link()
+	if err != nil {
+		_ = dev.close()
+		return nil, linkState{}, err
+	}
+	return dev, state, nil
 }
 
 // newPort gives a device its place.
@@ -166,18 +178,13 @@ func (p *Plane) recover(port *port) error {
 }
 
 func (p *Plane) reopenNIC(port *port) error {
-	for _, d := range []devices{p.devices, p.retired} {
+	for _, d := range p.living() {
 		for _, b := range d.bridges {
 			if b.port != port {
 				continue
 			}
-			dev, err := p.session.machine.openNIC(b.spec.nic, b.spec.address.Addr())
+			dev, state, err := p.openNIC(b.spec)
 			if err != nil {
-				return err
-			}
-			state, err := dev.link()
-			if err != nil {
-				_ = dev.close()
 				return err
 			}
 			b.dev, b.name, b.up = dev, b.spec.nic, state.up

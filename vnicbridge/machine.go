@@ -29,7 +29,6 @@ type nicDevice interface {
 	device
 	// link is the state of the NIC now.
 	link() (linkState, error)
-	index() int
 }
 
 // vnicDevice is a VNIC that we made.

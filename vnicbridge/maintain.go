@@ -57,7 +57,7 @@ func (p *Plane) tick(now int64, passed time.Duration) {
 func (p *Plane) followNICs() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, d := range []devices{p.devices, p.retired} {
+	for _, d := range p.living() {
 		for name, b := range d.bridges {
 			if state, err := b.dev.link(); err == nil {
 				p.followNIC(name, b, state)

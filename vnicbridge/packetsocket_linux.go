@@ -121,8 +121,6 @@ func (s *packetSocket) link() (linkState, error) {
 	return stateOf(link), nil
 }
 
-func (s *packetSocket) index() int { return s.ifindex }
-
 func (s *packetSocket) close() error { return s.conn.Close() }
 
 // receive takes as many frames as there are, with one system call.

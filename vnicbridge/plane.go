@@ -81,8 +81,7 @@ func (p *Plane) now() int64 { return int64(time.Since(p.started)) }
 
 // machineKey is a secret of the machine, so that the spreading of clients over
 // aliases and segments cannot be foreseen from outside, and is the same at every
-// start (A5).
-// Without a machine id (a bare container) the host's name stands in.
+// start (A5). Without a machine id (a bare container) the host's name stands in.
 func machineKey() hashKey {
 	id, err := os.ReadFile("/etc/machine-id")
 	if err != nil {
@@ -141,7 +140,7 @@ func (p *Plane) apply(cfg *Config, retained []*Config) error {
 // ownVNICs are the devices that exist because we made them.
 func (p *Plane) ownVNICs() map[string]bool {
 	own := make(map[string]bool)
-	for _, d := range []devices{p.devices, p.retired} {
+	for _, d := range p.living() {
 		for _, s := range d.segments {
 			own[s.spec.iface] = true
 		}

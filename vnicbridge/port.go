@@ -2,6 +2,7 @@ package vnicbridge
 
 import (
 	"net/netip"
+	"slices"
 	"sync/atomic"
 )
 
@@ -161,12 +162,7 @@ type reachRule struct {
 
 // gatewayAlias is the index of the alias of a NIC's gateway, or -1.
 func (s *segmentRules) gatewayAlias(nic *port) int {
-	for i, p := range s.gateways {
-		if p == nic {
-			return i
-		}
-	}
-	return -1
+	return slices.Index(s.gateways, nic)
 }
 
 // neverOutside are the sources that no host on a network can have: this network

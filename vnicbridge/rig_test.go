@@ -128,7 +128,7 @@ func (r *rig) put(device string, frames ...[]byte) {
 		r.t.Fatalf("no device %s", device)
 	}
 	for _, f := range frames {
-		d.in <- frame{data: append(make([]byte, vnetHeaderLen), f...)}
+		d.in <- asFrame(f)
 	}
 	synctest.Wait()
 }
@@ -295,6 +295,9 @@ func (d *memoryDevice) configure(want vnicSettings) ([]string, error) {
 	d.settings = want
 	return nil, nil
 }
+
+// asFrame is a frame as a device reads it, without offloads.
+func asFrame(raw []byte) frame { return frame{data: append(make([]byte, vnetHeaderLen), raw...)} }
 
 // ends are the two ends of a packet, as a test writes them.
 type ends struct {

@@ -42,7 +42,7 @@ func (m *linuxMachine) makeVNIC(spec vnicSpec) (vnicDevice, error) {
 	if err != nil {
 		return nil, fmt.Errorf("VNIC %s: %w", spec.iface, err)
 	}
-	m.own.Store(t.ifindex, t.ns)
+	m.own.Store(t.ifindex, nil)
 	for range batchSize {
 		t.frames = append(t.frames, make([]byte, maxFrameLen))
 	}
