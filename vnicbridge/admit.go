@@ -138,15 +138,6 @@ func otherPorts(t tuple) iter.Seq[tuple] {
 	}
 }
 
-func newFlow(a *arrival, out *port) *flow {
-	class := initialClass(a.proto)
-	fl := &flow{in: a.in, out: out, orig: a.tuple, ring: class}
-	fl.class.Store(uint32(class))
-	fl.lastSeen.Store(a.now)
-	fl.tcp.pickedUp = !a.begins()
-	return fl
-}
-
 // refuseFlow turns a new flow away as the bridge is configured to (F11).
 func (fw *forwarder) refuseFlow(bridge *bridgeRules, a *arrival, verdict dropReason) dropReason {
 	if bridge.refuse != Drop {

@@ -18,7 +18,7 @@ func (p *Plane) compile(cfg *Config, d, retired devices) (*ruleset, error) {
 	}
 	for name, b := range d.bridges {
 		rules.bridges[b.port] = &bridgeRules{
-			decisions: compileDecisions(cfg.Bridges[name], available, &b.turn, p.key),
+			decisions: compileDecisions(cfg.Bridges[name], available, b.port, p.key),
 			gateway:   cfg.Bridges[name].gatewayAddr(),
 			refuse:    cfg.Bridges[name].OnNoSegment,
 		}

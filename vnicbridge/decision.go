@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 
 	"github.com/dchest/siphash"
 )
@@ -16,9 +15,9 @@ import (
 type decisionTable struct {
 	rules   []steerRule
 	index   slotIndex
-	slots   []*port        // what the policy chooses from
-	weights []int64        // of the slots, for slotLeastFlows
-	turn    *atomic.Uint32 // of slotInTurn; it goes on when the table is compiled again
+	slots   []*port // what the policy chooses from
+	weights []int64 // of the slots, for slotLeastFlows
+	nic     *port   // whose turn slotInTurn takes; it goes on when the table is compiled again
 	key     hashKey
 }
 
@@ -58,9 +57,9 @@ type candidate struct {
 }
 
 // compileDecisions makes the table of a bridge. The candidates are the segments
-// that are available now; turn is where a policy that goes in turn goes on.
-func compileDecisions(b *Bridge, available map[string]candidate, turn *atomic.Uint32, key hashKey) *decisionTable {
-	t := &decisionTable{turn: turn, key: key}
+// that are available now.
+func compileDecisions(b *Bridge, available map[string]candidate, nic *port, key hashKey) *decisionTable {
+	t := &decisionTable{nic: nic, key: key}
 	for _, r := range b.Steer {
 		t.rules = append(t.rules, steerRule{r.Clients, r.Ports, r.Protocols, available[r.Segment].port})
 	}
@@ -155,7 +154,7 @@ func (t *decisionTable) balance(flow tuple) *port {
 	}
 	switch t.index {
 	case slotInTurn:
-		return t.slots[uint64(t.turn.Add(1)-1)%n]
+		return t.slots[uint64(t.nic.gauges().turn.Add(1)-1)%n]
 	case slotRandom:
 		return t.slots[rand.Uint64N(n)]
 	case slotClientHash:
@@ -173,7 +172,7 @@ func (t *decisionTable) balance(flow tuple) *port {
 func (t *decisionTable) leastLoaded() *port {
 	best := 0
 	for i, p := range t.slots {
-		if p.load.Load()*t.weights[best] < t.slots[best].load.Load()*t.weights[i] {
+		if p.gauges().load.Load()*t.weights[best] < t.slots[best].gauges().load.Load()*t.weights[i] {
 			best = i
 		}
 	}

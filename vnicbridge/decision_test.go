@@ -5,7 +5,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 )
@@ -16,14 +15,14 @@ func testSegments(weights ...int) map[string]candidate {
 	segments := make(map[string]candidate)
 	for i, w := range weights {
 		name := string(rune('a' + i))
-		segments[name] = candidate{name, &port{name: name}, w}
+		segments[name] = candidate{name, newPort(0, name), w}
 	}
 	return segments
 }
 
 func policyTable(policy PolicyName, segments map[string]candidate) *decisionTable {
 	names := sortedKeys(segments)
-	return compileDecisions(&Bridge{LBPolicy: &Policy{policy, names}}, segments, new(atomic.Uint32), hashKey{1, 2})
+	return compileDecisions(&Bridge{LBPolicy: &Policy{policy, names}}, segments, newPort(0, "nic0"), hashKey{1, 2})
 }
 
 func name(p *port) string {
@@ -52,7 +51,7 @@ func TestSteerRules(t *testing.T) {
 			{Segment: "b", Ports: []PortRange{{TCP, 8000, 8099}}, Clients: prefixes("0.0.0.0/0")},
 		},
 	}
-	table := compileDecisions(bridge, segments, new(atomic.Uint32), hashKey{})
+	table := compileDecisions(bridge, segments, newPort(0, "nic0"), hashKey{})
 	for _, tc := range []struct {
 		client string
 		proto  Protocol
@@ -76,7 +75,7 @@ func TestSteerRules(t *testing.T) {
 	}
 	// A rule whose segment is not available does not fall through.
 	delete(segments, "a")
-	table = compileDecisions(bridge, segments, new(atomic.Uint32), hashKey{})
+	table = compileDecisions(bridge, segments, newPort(0, "nic0"), hashKey{})
 	if got, _ := table.decide(tuple{src: mustAddr("10.20.1.1"), dport: 80, proto: TCP}); got != nil {
 		t.Errorf("fell through to %s", got.name)
 	}
@@ -103,7 +102,7 @@ func TestPoliciesThatGoInOrder(t *testing.T) {
 				delete(segments, gone)
 			}
 			bridge := &Bridge{LBPolicy: &Policy{tc.policy, []string{"a", "b", "c"}}}
-			table := compileDecisions(bridge, segments, new(atomic.Uint32), hashKey{})
+			table := compileDecisions(bridge, segments, newPort(0, "nic0"), hashKey{})
 			var got []string
 			for range strings.Fields(tc.want) {
 				segment, _ := table.decide(tuple{proto: TCP})
@@ -208,16 +207,16 @@ func TestLeastConnUnderChurn(t *testing.T) {
 	for range 50_000 {
 		if len(living) > 700 || len(living) > 100 && random.IntN(2) == 0 {
 			i := random.IntN(len(living))
-			living[i].load.Add(-1)
+			living[i].gauges().load.Add(-1)
 			living[i] = living[len(living)-1]
 			living = living[:len(living)-1]
 			continue
 		}
 		segment, _ := table.decide(randomFlow(random))
-		segment.load.Add(1)
+		segment.gauges().load.Add(1)
 		living = append(living, segment)
 		load := func(name string) float64 {
-			return float64(segments[name].port.load.Load()-1) / float64(segments[name].weight)
+			return float64(segments[name].port.gauges().load.Load()-1) / float64(segments[name].weight)
 		}
 		for name := range segments {
 			if load(segment.name) > load(name)+1 {
@@ -248,12 +247,12 @@ func TestPickUp(t *testing.T) {
 				if d := decode(r.one("vnic-A")); d.src != routerOnA || d.payload != "middle" {
 					t.Errorf("%+v", d)
 				}
-				if class := r.onlyFlow().class.Load(); flowClass(class) != classHalfOpen {
+				if class := r.onlyFlow().class(); class != classHalfOpen {
 					t.Errorf("before the answer the flow is of class %d", class)
 				}
 				r.put("vnic-A", fromA(routerOnA, 80, 4000).tcp("A", "answer"))
 				r.one("nic0")
-				if class := r.onlyFlow().class.Load(); flowClass(class) != classEstablished {
+				if class := r.onlyFlow().class(); class != classEstablished {
 					t.Errorf("after the answer the flow is of class %d", class)
 				}
 				// Neither a RST nor the second half of a handshake is picked up.
@@ -264,15 +263,13 @@ func TestPickUp(t *testing.T) {
 	}
 }
 
-func (r *rig) onlyFlow() *flow {
-	table := r.plane.path.(*forwarder).flows
-	table.mu.RLock()
-	defer table.mu.RUnlock()
-	for _, f := range table.byKey {
-		return f
+func (r *rig) onlyFlow() (only *flow) {
+	r.t.Helper()
+	r.plane.path.flows.each(func(f *flow) { only = f })
+	if only == nil {
+		r.t.Fatal("there is no flow")
 	}
-	r.t.Fatal("there is no flow")
-	return nil
+	return only
 }
 
 // Row F10: a change of state touches new flows only, and activate brings a segment

@@ -59,9 +59,15 @@ type counters struct {
 	packetsIn, packetsOut atomic.Uint64
 	bytesIn, bytesOut     atomic.Uint64
 	newFlows              atomic.Uint64
-	flows                 atomic.Int64
-	load                  atomic.Int64 // flows that are not closing, for least_conn
 	drops                 [dropReasons]atomic.Uint64
+}
+
+// gauges are what is true of a device now: struct gauges of bpf/types.h.
+type gauges struct {
+	flows atomic.Int64
+	load  atomic.Int64  // flows that are not closing, for least_conn
+	turn  atomic.Uint32 // of a NIC's policy, if that goes in turn
+	_     uint32
 }
 
 func (c *counters) snapshot() Counters {
@@ -72,7 +78,6 @@ func (c *counters) snapshot() Counters {
 		}
 	}
 	return Counters{
-		Flows:    int(c.flows.Load()),
 		NewFlows: c.newFlows.Load(),
 		Packets:  Traffic{In: c.packetsIn.Load(), Out: c.packetsOut.Load()},
 		Bytes:    Traffic{In: c.bytesIn.Load(), Out: c.bytesOut.Load()},

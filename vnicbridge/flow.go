@@ -1,7 +1,6 @@
 package vnicbridge
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -21,45 +20,73 @@ type flow struct {
 	in, out     *port
 	orig, reply tuple
 
-	lastSeen atomic.Int64 // of the plane's clock, nanoseconds
+	// What changes while it lives: a part of the kernel's memory, if the kernel
+	// carries the flow's packets too.
+	*flowState
 
-	class atomic.Uint32 // a flowClass; the ring that the flow is in follows it
+	place flowPlace // in a flowTable
+}
 
-	mu  sync.Mutex // guards tcp
-	tcp tcpState
+// flowState is struct flow_state of bpf/types.h: both data paths keep it.
+type flowState struct {
+	lastSeen atomic.Uint32    // of the plane's clock, in units of clockUnit
+	flags    atomic.Uint32    // of flowFlag
+	acks     [2]atomic.Uint32 // what each side last acknowledged, by direction
+	packets  [2]atomic.Uint32 // of each direction, modulo 2³²
+	bytes    [2]atomic.Uint64
+}
 
-	// Guarded by the table's lock.
-	ring       flowClass
-	prev, next *flow
-	gone       bool
+// clockUnit is the resolution of a flow's times: 67 ms, so that 32 bits last for
+// nine years.
+const clockUnit = 1 << clockShift
+
+const clockShift = 26
+
+// coarse is a time of the plane's clock in units of clockUnit.
+func coarse(now int64) uint32 { return uint32(now >> clockShift) }
+
+// idle is how long no packet has come.
+func (s *flowState) idle(now int64) time.Duration {
+	return time.Duration(int32(coarse(now)-s.lastSeen.Load())) << clockShift
+}
+
+// newFlow is a flow that begins, or is picked up, with a packet.
+func newFlow(a *arrival, out *port) *flow {
+	f := &flow{in: a.in, out: out, orig: a.tuple, flowState: new(flowState)}
+	f.lastSeen.Store(coarse(a.now))
+	if !a.begins() {
+		f.flags.Store(flowPickedUp)
+	}
+	return f
 }
 
 func (f *flow) keys() (orig, reply flowKey) {
 	return flowKey{f.orig, f.in.index}, flowKey{f.reply, f.out.index}
 }
 
-// observe takes a packet into account. It tells whether the flow's phase
-// changed.
-func (f *flow) observe(p *packet, dir direction, now int64) (changed bool) {
-	f.lastSeen.Store(now)
-	if p.proto != TCP {
-		return false
+// class is the phase of life that the flow is in.
+func (f *flow) class() flowClass { return classOf(f.orig.proto, f.flags.Load()) }
+
+// observe takes a packet into account, and returns the flow's phases before and
+// after it.
+func (f *flow) observe(a *arrival, dir direction) (before, after flowClass) {
+	f.lastSeen.Store(coarse(a.now))
+	f.packets[dir].Add(1)
+	f.bytes[dir].Add(uint64(len(a.frame.eth())))
+	if a.proto != TCP {
+		class := f.class()
+		return class, class
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	class := uint32(f.tcp.observe(dir, p))
-	return f.class.Swap(class) != class
+	return f.observeTCP(&a.packet, dir)
 }
 
 // reopens tells whether a packet is the first of a new connection that reuses
 // the tuple of one that is closing (F4).
 func (f *flow) reopens(p *packet) bool {
-	return p.proto == TCP && flowClass(f.class.Load()) == classClosing && p.begins()
+	return p.proto == TCP && f.class() == classClosing && p.begins()
 }
 
-func (f *flow) expired(now int64) bool {
-	return now-f.lastSeen.Load() >= int64(idleTimes[flowClass(f.class.Load())])
-}
+func (f *flow) expired(now int64) bool { return f.idle(now) >= idleTimes[f.class()] }
 
 // otherEnd returns where a packet of a direction leaves, and with which tuple.
 func (f *flow) otherEnd(dir direction) (*port, tuple) {
@@ -69,31 +96,24 @@ func (f *flow) otherEnd(dir direction) (*port, tuple) {
 	return f.in, f.orig.reversed()
 }
 
-// initialClass is the phase in which the flow of a first packet begins.
-func initialClass(proto Protocol) flowClass {
-	switch proto {
-	case TCP:
-		return classHalfOpen
-	case UDP:
-		return classUDP
-	default:
-		return classICMP
+// loadOf is what a flow of a class adds to the load of its ports, for least_conn: a
+// closing one does nothing any more.
+func loadOf(class flowClass) int64 {
+	if class == classClosing {
+		return 0
 	}
+	return 1
 }
 
-// FlowBytes is about what one flow takes of the heap: the record, and a key and a
-// pointer for each direction in the table's map at its usual load. A test holds it
-// to the truth. With the headroom that Go's collector keeps, the process needs up
-// to twice as much: max_flows × 800 bytes at the most.
-const FlowBytes = 400
+// addLoad changes how many open flows the ports have.
+func (f *flow) addLoad(n int64) {
+	f.in.gauges().load.Add(n)
+	f.out.gauges().load.Add(n)
+}
 
-// sweepsPerIdleTime is how often the hand goes round a ring within its idle
-// time: a flow ends at most an eighth of it late.
-const sweepsPerIdleTime = 8
-
-// sweepPace returns how many flows of a ring the hand must visit for a time that
-// has passed.
-func sweepPace(class flowClass, size int, passed time.Duration) int {
-	round := idleTimes[class] / sweepsPerIdleTime
-	return min(size, int(int64(size)*int64(passed)/int64(round))+1)
+// count changes how many flows of a class the ports have.
+func (f *flow) count(n int64, class flowClass) {
+	f.in.gauges().flows.Add(n)
+	f.out.gauges().flows.Add(n)
+	f.addLoad(n * loadOf(class))
 }

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// flowTable holds the living flows, bounded. Each is found by two keys; both are
-// claimed together, so that no two flows ever share a reply tuple.
+// flowTable is the flow store of the userspace data path.
 type flowTable struct {
 	mu    sync.RWMutex
 	byKey map[flowKey]*flow
@@ -17,11 +16,23 @@ type flowTable struct {
 	quarantine quarantine
 }
 
+// FlowBytes is about what one flow takes of the heap on the userspace data path:
+// the record, and a key and a pointer for each direction in the table's map at its
+// usual load. A test holds it to the truth. With the headroom that Go's collector
+// keeps, the process needs up to twice as much.
+const FlowBytes = 416
+
+// flowPlace is where a flow is in a flowTable, whose lock guards it.
+type flowPlace struct {
+	ring       flowClass
+	prev, next *flow
+	gone       bool
+}
+
 func newFlowTable(max int) *flowTable {
 	return &flowTable{byKey: make(map[flowKey]*flow), max: max}
 }
 
-// lookup finds the flow of a key and the direction that the key is of.
 func (t *flowTable) lookup(key flowKey) (*flow, direction) {
 	t.mu.RLock()
 	f := t.byKey[key]
@@ -32,9 +43,6 @@ func (t *flowTable) lookup(key flowKey) (*flow, direction) {
 	return f, forward
 }
 
-// insert adds a flow under the first of the candidate reply tuples that is free.
-// Another flow that was inserted for the same original tuple meanwhile is
-// returned instead.
 func (t *flowTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropReason) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -42,23 +50,38 @@ func (t *flowTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropReas
 	if other := t.byKey[orig]; other != nil {
 		return other, keep
 	}
-	now := f.lastSeen.Load()
+	now := int64(f.lastSeen.Load()) << clockShift
 	if !t.makeRoom(now) {
 		return nil, dropTableFull
 	}
 	for f.reply = range candidates {
 		reply := flowKey{f.reply, f.out.index}
 		if t.byKey[reply] == nil && !t.quarantine.holds(reply, f.orig.src, now) {
-			t.byKey[orig], t.byKey[reply] = f, f
-			t.enter(f)
-			f.in.flows.Add(1)
-			f.out.flows.Add(1)
+			t.add(f)
 			f.in.newFlows.Add(1)
 			f.out.newFlows.Add(1)
 			return f, keep
 		}
 	}
 	return nil, dropNoTuple
+}
+
+func (t *flowTable) adopt(f *flow) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.size() >= t.max {
+		return false
+	}
+	t.add(f)
+	return true
+}
+
+func (t *flowTable) add(f *flow) {
+	orig, reply := f.keys()
+	t.byKey[orig], t.byKey[reply] = f, f
+	f.place = flowPlace{ring: f.class()}
+	t.rings[f.place.ring].push(f)
+	f.count(1, f.place.ring)
 }
 
 // makeRoom ends a flow if the table is full, and tells whether there is room now.
@@ -75,31 +98,19 @@ func (t *flowTable) makeRoom(now int64) bool {
 	return true
 }
 
-// evictionOrder is the classes of flows that may have to go when the table is
-// full, those first that are worth the least. Established flows are never evicted
-// (L1).
-var evictionOrder = [...]flowClass{classHalfOpen, classClosing, classICMP, classUDP}
-
-// spareTime is how long a flow is spared after its last packet, for a flood that
-// fills the table with flows of another class: a lost SYN is repeated within it,
-// twice (RFC 6298).
-const spareTime = 5 * time.Second
-
-// victim chooses the flow to end: an idle one or, in a flood, when all are fresh,
-// one of the class that there are most of. What is of another class than the flood
-// does not suffer from it (L2).
+// victim chooses the flow to end: see evictionOrder.
 func (t *flowTable) victim(now int64) *flow {
 	most := &t.rings[evictionOrder[0]]
 	for _, class := range evictionOrder {
 		ring := &t.rings[class]
-		if f := ring.idlest(); f != nil && now-f.lastSeen.Load() >= int64(spareTime) {
+		if f := ring.idlest(now); f != nil && f.idle(now) >= spareTime {
 			return f
 		}
 		if ring.size > most.size {
 			most = ring
 		}
 	}
-	return most.idlest()
+	return most.idlest(now)
 }
 
 func (t *flowTable) size() int { return len(t.byKey) / 2 }
@@ -110,15 +121,12 @@ func (t *flowTable) len() int {
 	return t.size()
 }
 
-// setLimit changes the bound. Flows beyond a lower one end as others begin.
 func (t *flowTable) setLimit(max int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.max = max
 }
 
-// remove ends a flow whose ends may go on to remember it. Ending one twice is
-// harmless.
 func (t *flowTable) remove(f *flow, now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,24 +135,22 @@ func (t *flowTable) remove(f *flow, now int64) {
 }
 
 func (t *flowTable) removeLocked(f *flow) {
-	if f.gone {
+	if f.place.gone {
 		return
 	}
-	f.gone = true
+	f.place.gone = true
 	orig, reply := f.keys()
 	delete(t.byKey, orig)
 	delete(t.byKey, reply)
-	t.leave(f)
-	f.in.flows.Add(-1)
-	f.out.flows.Add(-1)
+	t.rings[f.place.ring].remove(f)
+	f.count(-1, f.place.ring)
 }
 
-// removeIf ends all flows that a condition holds for, and returns them.
 func (t *flowTable) removeIf(condition func(*flow) bool) (removed []*flow) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, f := range t.byKey {
-		if !f.gone && condition(f) {
+		if !f.place.gone && condition(f) {
 			t.removeLocked(f)
 			removed = append(removed, f)
 		}
@@ -152,56 +158,45 @@ func (t *flowTable) removeIf(condition func(*flow) bool) (removed []*flow) {
 	return removed
 }
 
-// moved puts a flow whose phase changed into the ring of its new phase.
-func (t *flowTable) moved(f *flow) {
+func (t *flowTable) each(visit func(*flow)) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for key, f := range t.byKey {
+		if orig, _ := f.keys(); key == orig {
+			visit(f)
+		}
+	}
+}
+
+// moved puts a flow whose phase changed into the ring of its new phase, unless
+// somebody did meanwhile.
+func (t *flowTable) moved(f *flow, _, _ flowClass) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.reclassify(f)
-}
-
-func (t *flowTable) reclassify(f *flow) {
-	class := flowClass(f.class.Load())
-	if f.gone || f.ring == class {
+	from, to := f.place.ring, f.class()
+	if f.place.gone || from == to {
 		return
 	}
-	t.leave(f)
-	f.ring = class
-	t.enter(f)
+	t.rings[from].remove(f)
+	f.place.ring = to
+	t.rings[to].push(f)
+	f.addLoad(loadOf(to) - loadOf(from))
 }
 
-// enter puts a flow into the ring of its phase, and leave takes it out. A flow is
-// a load on its ports for as long as it is not closing.
-func (t *flowTable) enter(f *flow) {
-	t.rings[f.ring].push(f)
-	f.addLoad(1)
-}
-
-func (t *flowTable) leave(f *flow) {
-	t.rings[f.ring].remove(f)
-	f.addLoad(-1)
-}
-
-func (f *flow) addLoad(n int64) {
-	if f.ring != classClosing {
-		f.in.load.Add(n)
-		f.out.load.Add(n)
-	}
-}
-
-// sweep ends idle flows. It visits a part of each ring only, as large as the
-// time that has passed asks for, so that a full table costs little at a time.
+// sweep visits a part of each ring only, so that a full table costs little at a
+// time.
 func (t *flowTable) sweep(now int64, passed time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.quarantine.sweep(now)
 	for class := range t.rings {
 		ring := &t.rings[class]
-		for n := sweepPace(flowClass(class), ring.size, passed); n > 0 && ring.hand != nil; n-- {
+		for n := sweepPace(idleTimes[class], ring.size, passed); n > 0 && ring.hand != nil; n-- {
 			f := ring.hand
 			if f.expired(now) {
 				t.removeLocked(f)
 			} else {
-				ring.hand = f.next
+				ring.hand = f.place.next
 			}
 		}
 	}
@@ -217,12 +212,13 @@ type flowRing struct {
 func (r *flowRing) push(f *flow) {
 	r.size++
 	if r.hand == nil {
-		f.prev, f.next = f, f
+		f.place.prev, f.place.next = f, f
 		r.hand = f
 		return
 	}
-	f.prev, f.next = r.hand.prev, r.hand
-	f.prev.next, f.next.prev = f, f
+	next, prev := r.hand, r.hand.place.prev
+	f.place.prev, f.place.next = prev, next
+	prev.place.next, next.place.prev = f, f
 }
 
 // evictionSample is how many flows from the hand on are compared to find an idle
@@ -230,13 +226,13 @@ func (r *flowRing) push(f *flow) {
 const evictionSample = 8
 
 // idlest returns the flow that was idle for the longest, among a few.
-func (r *flowRing) idlest() *flow {
+func (r *flowRing) idlest(now int64) *flow {
 	victim, f := r.hand, r.hand
 	for n := min(r.size, evictionSample); n > 0; n-- {
-		if f.lastSeen.Load() < victim.lastSeen.Load() {
+		if f.idle(now) > victim.idle(now) {
 			victim = f
 		}
-		f = f.next
+		f = f.place.next
 	}
 	return victim
 }
@@ -246,10 +242,11 @@ func (r *flowRing) remove(f *flow) {
 	if r.size == 0 {
 		r.hand = nil
 	} else {
-		f.prev.next, f.next.prev = f.next, f.prev
+		prev, next := f.place.prev, f.place.next
+		prev.place.next, next.place.prev = next, prev
 		if r.hand == f {
-			r.hand = f.next
+			r.hand = next
 		}
 	}
-	f.prev, f.next = nil, nil
+	f.place.prev, f.place.next = nil, nil
 }

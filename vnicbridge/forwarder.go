@@ -8,7 +8,7 @@ import (
 // forwarder is the userspace data path: it takes the frames that come in at the
 // ports, finds or opens their flows, rewrites them and sends them on.
 type forwarder struct {
-	flows     *flowTable
+	flows     flowStore
 	fragments *fragmentTable
 	rules     atomic.Pointer[ruleset]
 	open      *openPorts
@@ -161,8 +161,8 @@ func (fw *forwarder) flowOf(a *arrival) (fl *flow, dir direction, verdict dropRe
 		}
 		dir = forward
 	}
-	if fl.observe(&a.packet, dir, a.now) {
-		fw.flows.moved(fl)
+	if before, after := fl.observe(a, dir); before != after {
+		fw.flows.moved(fl, before, after)
 	}
 	return fl, dir, keep
 }

@@ -127,7 +127,7 @@ func TestFragmentsAreBounded(t *testing.T) {
 			r.put("nic0", fragments[1]) // never the first
 		}
 		r.silent("vnic-A")
-		table := r.plane.path.(*forwarder).fragments
+		table := r.plane.path.fragments
 		table.mu.Lock()
 		if len(table.datagrams) > maxDatagrams || table.held > maxHeldBytes {
 			t.Errorf("%d datagrams, %d bytes are held", len(table.datagrams), table.held)

@@ -30,7 +30,7 @@ func FuzzFrame(f *testing.F) {
 		data := append(make([]byte, vnetHeaderLen), raw...)
 		data[0] = flags
 		var out outbox
-		r.plane.path.(*forwarder).receive(&arrival{in: in, frame: &frame{data: data}, now: r.plane.now(), out: &out})
+		r.plane.path.receive(&arrival{in: in, frame: &frame{data: data}, now: r.plane.now(), out: &out})
 		out.flush()
 		r.checkSent(t, raw, flags)
 	})

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 	"time"
 )
 
@@ -22,7 +21,6 @@ type bridge struct {
 	port *port
 	name string // of the NIC now: it can be renamed
 	up   bool
-	turn atomic.Uint32 // of its policy, if that goes in turn
 }
 
 // nicSpec is what makes one open NIC different from another.
@@ -85,7 +83,7 @@ func (p *Plane) openNIC(spec nicSpec) (nicDevice, linkState, error) {
 // newPort gives a device its place.
 func (p *Plane) newPort(name string, dev device, mac MAC) *port {
 	p.ports++
-	port := &port{index: p.ports, name: name}
+	port := newPort(p.ports, name)
 	port.setDevice(dev)
 	port.setMAC(mac)
 	return port

@@ -159,7 +159,7 @@ func TestFloodsSpareClients(t *testing.T) {
 func TestFlowBytes(t *testing.T) {
 	t.Run("userspace", func(t *testing.T) {
 		table := newFlowTable(1 << 20)
-		in, out := &port{index: 1}, &port{index: 2}
+		in, out := newPort(1, "in"), newPort(2, "out")
 		const flows = 100_000
 		var before, after runtime.MemStats
 		runtime.GC()

@@ -25,7 +25,7 @@ type Options struct {
 // is in force. Its methods may be called from several goroutines at once.
 type Plane struct {
 	log     *slog.Logger
-	path    dataPath
+	path    *forwarder
 	open    openPorts
 	started time.Time
 	key     hashKey // of the hashes that spread clients over aliases and segments

@@ -29,6 +29,7 @@ type port struct {
 	mtu    atomic.Int32
 	closed atomic.Bool
 	counters
+	gauge atomic.Pointer[gauges]
 
 	nic  *nicSide  // of a NIC's port
 	vnic *vnicSide // of a VNIC's port
@@ -66,6 +67,14 @@ type vnicSide struct {
 func (p *port) device() device { return *p.dev.Load() }
 
 func (p *port) setDevice(d device) { p.dev.Store(&d) }
+
+func newPort(index uint32, name string) *port {
+	p := &port{index: index, name: name}
+	p.gauge.Store(new(gauges))
+	return p
+}
+
+func (p *port) gauges() *gauges { return p.gauge.Load() }
 
 func (p *port) mac() MAC { return *p.hw.Load() }
 

@@ -25,13 +25,10 @@ type quarantined struct {
 
 // add puts a flow's reply tuple in quarantine, if a server may remember it: the
 // flow has been answered, and not long ago.
-func (q *quarantine) add(f *flow, now int64) {
-	f.mu.Lock()
-	answered := f.orig.proto == TCP && f.tcp.accepted
-	f.mu.Unlock()
-	until := f.lastSeen.Load() + int64(timeWait)
-	if !answered || until <= now {
-		return
+func (q *quarantine) add(f *flow, now int64) bool {
+	until := now + int64(timeWait-f.idle(now))
+	if f.orig.proto != TCP || f.flags.Load()&flowAccepted == 0 || until <= now {
+		return false
 	}
 	if q.tuples == nil {
 		q.tuples = make(map[flowKey]quarantined)
@@ -42,6 +39,7 @@ func (q *quarantine) add(f *flow, now int64) {
 	_, key := f.keys()
 	q.tuples[key] = quarantined{f.orig.src, until}
 	q.queue = append(q.queue, key)
+	return true
 }
 
 // holds tells whether a tuple is kept from a client.

@@ -8,7 +8,7 @@ func (fw *forwarder) end(condition func(*flow) bool) {
 	var out outbox
 	now := fw.clock()
 	for _, f := range fw.flows.removeIf(condition) {
-		if f.orig.proto == TCP && flowClass(f.class.Load()) != classClosing {
+		if f.orig.proto == TCP && f.class() != classClosing {
 			f.reset(forward, now, &out)
 			f.reset(reverse, now, &out)
 		}
@@ -20,10 +20,7 @@ func (fw *forwarder) end(condition func(*flow) bool) {
 // whose packets are of the direction dir. A side that has acknowledged nothing
 // yet will send its SYN again, and be answered.
 func (f *flow) reset(dir direction, now int64, out *outbox) {
-	f.mu.Lock()
-	ack, acked := f.tcp.acks[dir], f.tcp.acked[dir]
-	f.mu.Unlock()
-	if !acked {
+	if f.flags.Load()&(flowAcked<<dir) == 0 {
 		return
 	}
 	to, tuple := f.otherEnd(1 - dir)
@@ -31,7 +28,7 @@ func (f *flow) reset(dir direction, now int64, out *outbox) {
 		Version: 4, TTL: 64, Flags: layers.IPv4DontFragment, Protocol: layers.IPProtocolTCP,
 		SrcIP: tuple.src.v4(), DstIP: tuple.dst.v4(),
 	}
-	tcp := &layers.TCP{SrcPort: layers.TCPPort(tuple.sport), DstPort: layers.TCPPort(tuple.dport), Seq: ack, RST: true}
+	tcp := &layers.TCP{SrcPort: layers.TCPPort(tuple.sport), DstPort: layers.TCPPort(tuple.dport), Seq: f.acks[dir].Load(), RST: true}
 	// It fails for another network layer than IP only.
 	_ = tcp.SetNetworkLayerForChecksum(ip)
 	fr := buildFrame(to.mac(), MAC{}, layers.EthernetTypeIPv4, ip, tcp)

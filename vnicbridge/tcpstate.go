@@ -35,51 +35,80 @@ const (
 	reverse
 )
 
-// tcpState follows a TCP connection as a middlebox sees it: no sequence numbers,
-// because a flow that wrongly counts as closing still carries its packets.
-type tcpState struct {
-	pickedUp    bool    // it was there before we knew of it
-	accepted    bool    // the other side answered with SYN and ACK
-	established bool    // the opener acknowledged
-	fin         [2]bool // by direction
-	reset       bool    // a RST was the last that mattered
+// What is known of a TCP connection, as a middlebox sees it: no sequence numbers,
+// because a flow that wrongly counts as closing still carries its packets. It is
+// enum flow_flag of bpf/types.h.
+const (
+	flowPickedUp    = 1 << 0 // it was there before we knew of it
+	flowAccepted    = 1 << 1 // the other side answered with SYN and ACK
+	flowEstablished = 1 << 2 // the opener acknowledged
+	flowFIN         = 1 << 3 // and 1 << 4: of either direction
+	flowReset       = 1 << 5 // a RST was the last that mattered
+	flowAcked       = 1 << 6 // and 1 << 7: acks holds a number
+	flowSuperseded  = 1 << 8 // a newer flow has its original tuple
 
-	// What each side last acknowledged: the sequence number with which the other
-	// could end the connection (RFC 5961 §3.2). By direction.
-	acks  [2]uint32
-	acked [2]bool
-}
+	flowFINs = flowFIN | flowFIN<<1
+)
 
-// observe takes one packet into account and returns the phase it leaves the
-// connection in.
-func (s *tcpState) observe(dir direction, p *packet) flowClass {
-	flags := p.tcpFlags
-	if flags&tcpACK != 0 && flags&tcpRST == 0 {
-		s.acks[dir], s.acked[dir] = binary.BigEndian.Uint32(p.l4[8:]), true
-	}
+// classOf is the phase that a flow of a protocol is in.
+func classOf(proto Protocol, flags uint32) flowClass {
 	switch {
-	case flags&tcpRST != 0:
-		s.reset = true
-	case flags&tcpSYN != 0:
-		s.accepted = s.accepted || dir == reverse && flags&tcpACK != 0
-	default:
-		// RFC 7857 §2.2: a RST can be forged; traffic after it shows that the
-		// connection lives.
-		s.reset = false
-		s.accepted = s.accepted || s.pickedUp && dir == reverse
-		s.established = s.established || s.accepted && flags&tcpACK != 0 && (dir == forward || s.pickedUp)
-		s.fin[dir] = s.fin[dir] || flags&tcpFIN != 0
-	}
-	return s.class()
-}
-
-func (s *tcpState) class() flowClass {
-	switch {
-	case s.reset || s.fin[forward] && s.fin[reverse]:
+	case proto == UDP:
+		return classUDP
+	case proto == ICMP:
+		return classICMP
+	case flags&flowReset != 0 || flags&flowFINs == flowFINs:
 		return classClosing
-	case s.established:
+	case flags&flowEstablished != 0:
 		return classEstablished
 	default:
 		return classHalfOpen
 	}
+}
+
+// observeTCP takes one segment into account, and returns the phases before and
+// after it. Both directions may do so at once.
+func (s *flowState) observeTCP(p *packet, dir direction) (before, after flowClass) {
+	if p.tcpFlags&(tcpACK|tcpRST) == tcpACK {
+		// With this sequence number the other side could end the connection (RFC 5961
+		// §3.2).
+		s.acks[dir].Store(binary.BigEndian.Uint32(p.l4[8:]))
+	}
+	for {
+		was := s.flags.Load()
+		is := nextFlags(was, p.tcpFlags, dir)
+		if was == is || s.flags.CompareAndSwap(was, is) {
+			return classOf(TCP, was), classOf(TCP, is)
+		}
+	}
+}
+
+// nextFlags is what is known after a segment.
+func nextFlags(flags uint32, segment uint8, dir direction) uint32 {
+	if segment&(tcpACK|tcpRST) == tcpACK {
+		flags |= flowAcked << dir
+	}
+	switch {
+	case segment&tcpRST != 0:
+		return flags | flowReset
+	case segment&tcpSYN != 0:
+		if dir == reverse && segment&tcpACK != 0 {
+			flags |= flowAccepted
+		}
+		return flags
+	}
+	// RFC 7857 §2.2: a RST can be forged; traffic after it shows that the
+	// connection lives.
+	flags &^= flowReset
+	pickedUp := flags&flowPickedUp != 0
+	if pickedUp && dir == reverse {
+		flags |= flowAccepted
+	}
+	if flags&flowAccepted != 0 && segment&tcpACK != 0 && (dir == forward || pickedUp) {
+		flags |= flowEstablished
+	}
+	if segment&tcpFIN != 0 {
+		flags |= flowFIN << dir
+	}
+	return flags
 }

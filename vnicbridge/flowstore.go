@@ -1,0 +1,59 @@
+package vnicbridge
+
+import (
+	"iter"
+	"time"
+)
+
+// flowStore holds the living flows, bounded. Each is found by two keys; both are
+// claimed together, so that no two flows ever share a reply tuple.
+type flowStore interface {
+	// lookup finds the flow of a key and the direction that the key is of.
+	lookup(flowKey) (*flow, direction)
+	// insert adds a flow under the first of the candidate reply tuples that is
+	// free. Another flow that was inserted for the same original tuple meanwhile is
+	// returned instead.
+	insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropReason)
+	// adopt adds a flow of another store as it is. False: there is no room.
+	adopt(*flow) bool
+	// remove ends a flow whose ends may go on to remember it. Ending one twice is
+	// harmless.
+	remove(f *flow, now int64)
+	// removeIf ends all flows that a condition holds for, and returns them.
+	removeIf(condition func(*flow) bool) []*flow
+	// each calls a function with every flow. It must not call the store.
+	each(func(*flow))
+	// moved tells that a flow came into another phase.
+	moved(f *flow, before, after flowClass)
+	// sweep ends idle flows: as many are looked at as the time that has passed asks
+	// for.
+	sweep(now int64, passed time.Duration)
+	// setLimit bounds the number of flows. Those beyond a lower bound end as others
+	// begin.
+	setLimit(flows int)
+	len() int
+}
+
+// evictionOrder is the classes of flows that may have to go when the table is
+// full, those first that are worth the least. Established flows are never evicted
+// (L1).
+//
+// An idle one goes first or, in a flood, when all are fresh, one of the class that
+// there are most of: what is of another class than the flood does not suffer from
+// it (L2).
+var evictionOrder = [...]flowClass{classHalfOpen, classClosing, classICMP, classUDP}
+
+// spareTime is how long a flow is spared after its last packet, for a flood that
+// fills the table with flows of another class: a lost SYN is repeated within it,
+// twice (RFC 6298).
+const spareTime = 5 * time.Second
+
+// sweepsPerIdleTime is how often a sweep goes round within an idle time: a flow
+// ends at most an eighth of it late.
+const sweepsPerIdleTime = 8
+
+// sweepPace returns how many of a number of flows must be visited for a time that
+// has passed, if each is to be visited often enough for its idle time.
+func sweepPace(idleTime time.Duration, size int, passed time.Duration) int {
+	return min(size, int(int64(size)*int64(passed)/int64(idleTime/sweepsPerIdleTime))+1)
+}
