@@ -11,9 +11,10 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 TEST_TOOLS := gcc libc-dev nginx tcpdump tshark ip route ping curl nft wrk hping3 ethtool nmap setpriv h2load chromium
 
 # What the benchmark compares with, and measures with.
-BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3
+BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3 h2load
 
-# How the benchmark runs: BENCH=-quick tries it, and leaves the page alone.
+# How the benchmark runs: BENCH=-quick or BENCH='-only bulk,groups' tries it, and
+# leaves the page alone.
 BENCH := -docs docs
 
 .PHONY: help lab test bench build check fmt clean

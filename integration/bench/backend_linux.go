@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,8 +15,12 @@ import (
 // files are what the HTTP server serves, by name, with their sizes.
 var files = map[string]int{"1k": 1 << 10, "1m": 1 << 20}
 
+// groupPath is where the files are: the path of the group that is measured.
+const groupPath = "/test1/"
+
 // writeFiles writes them.
 func writeFiles(dir string) error {
+	dir = filepath.Join(dir, groupPath)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -48,13 +54,30 @@ http {
 	scgi_temp_path %[1]s/scgi;
 	server {
 		listen %[2]s:80 backlog=4096;
+		%[4]s
 		root %[3]s;
 	}
 }
 `
 
-func (s *site) startBackend() error {
-	config, err := s.write("backend.conf", fmt.Sprintf(backendConfig, s.dir, s.inner, s.bench.files))
+// nginxHTTPS is a server's HTTPS beside its HTTP, with the cipher suite that Caddy
+// chooses. HTTP/2 connections last as long as the client wants, too.
+const nginxHTTPS = `listen %[1]s:443 ssl http2 backlog=4096;
+		ssl_certificate %[2]s;
+		ssl_certificate_key %[3]s;
+		ssl_protocols TLSv1.3;
+		ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;`
+
+func (s *site) nginxHTTPS(on netip.Addr) string {
+	return fmt.Sprintf(nginxHTTPS, on, s.bench.path(certificateFile), s.bench.path(keyFile))
+}
+
+func (s *site) startBackend(https bool) error {
+	more := ""
+	if https {
+		more = s.nginxHTTPS(s.inner)
+	}
+	config, err := s.write("backend.conf", fmt.Sprintf(backendConfig, s.dir, s.inner, s.bench.files, more))
 	if err != nil {
 		return err
 	}
@@ -63,12 +86,15 @@ func (s *site) startBackend() error {
 	return err
 }
 
-func (s *site) checkFile(ctx context.Context, name string, size int) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url(name), nil)
+func (s *site) checkFile(ctx context.Context, url string, size int) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	answer, err := s.client.HTTPClient().Do(request)
+	client := s.client.HTTPClient()
+	// The certificate is nobody's: it is for this run.
+	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	answer, err := client.Do(request)
 	if err != nil {
 		return err
 	}

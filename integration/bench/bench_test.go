@@ -1,13 +1,9 @@
 package main
 
 import (
-	"encoding/xml"
-	"errors"
-	"io"
+	"bytes"
 	"math"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,175 +90,57 @@ func TestParseProc(t *testing.T) {
 	}
 }
 
-func TestSpread(t *testing.T) {
-	for _, c := range []struct {
-		values []float64
-		want   Spread
-	}{
-		{[]float64{3}, Spread{3, 3, 3}},
-		{[]float64{9, 1, 5}, Spread{5, 1, 9}},
-		{[]float64{4, 1, 3, 2}, Spread{2.5, 1, 4}},
-	} {
-		before := slices.Clone(c.values)
-		if got, ok := spreadOf(c.values); !ok || got != c.want {
-			t.Errorf("spread of %v: %v, want %v", c.values, got, c.want)
-		}
-		if !slices.Equal(c.values, before) {
-			t.Errorf("%v became %v", before, c.values)
-		}
-	}
-	if _, ok := spreadOf(nil); ok {
-		t.Error("nothing has a spread")
-	}
-}
-
-func TestPercentile(t *testing.T) {
-	var times []time.Duration
-	for i := range 200 {
-		times = append(times, time.Duration(200-i))
-	}
-	for p, want := range map[int]time.Duration{50: 100, 99: 198, 100: 200} {
-		if got := percentile(times, p); got != want {
-			t.Errorf("p%d of 1 to 200: %d, want %d", p, got, want)
-		}
-	}
-	if got := percentile([]time.Duration{7}, 99); got != 7 {
-		t.Errorf("p99 of one: %d, want 7", got)
-	}
-}
-
-// Ratios are those of the same round, and only of rounds that have both.
-func TestRatios(t *testing.T) {
-	r := &Result{Rounds: []map[string]Figures{
-		{baseline: {"bulk": 100}, "a": {"bulk": 50}},
-		{baseline: {"bulk": 10}, "a": {"bulk": 9}},
-		{baseline: {}, "a": {"bulk": 1}},
-		{baseline: {"bulk": 10}, "a": {}},
-	}}
-	if got, want := r.ratios("a", baseline, "bulk"), []float64{0.5, 0.9}; !slices.Equal(got, want) {
-		t.Errorf("ratios %v, want %v", got, want)
-	}
-	if got, want := r.figures("a", "bulk"), []float64{50, 9, 1}; !slices.Equal(got, want) {
-		t.Errorf("figures %v, want %v", got, want)
-	}
-}
-
-func TestNumber(t *testing.T) {
-	for value, want := range map[float64]string{
-		0.456: "0.46", 9.999: "10.00", 12.34: "12.3", 123.4: "123", 1234.5: "1,235", 123456: "123,456", 1234567: "1,234,567",
-	} {
-		if got := number(value); got != want {
-			t.Errorf("%v: %s, want %s", value, got, want)
-		}
-	}
-}
-
-// A result survives its file, and the report made of it says what was measured.
-func TestReport(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "build", "bench.json")
-	if err := testResult().write(path); err != nil {
-		t.Fatal(err)
-	}
-	r, err := readResult(path)
+func TestParseH2load(t *testing.T) {
+	output, err := os.ReadFile("testdata/h2load.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out strings.Builder
-	if err := printResult(&out, r); err != nil {
+	totals, err := parseH2load(output)
+	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{
-		"2 cores (Test CPU)",
-		"direct         10,000\n",
-		"userspace       4,000   0.40 (0.30–0.50)\n",
-		"userspace carries 1 MiB files 8.00 (6.00–10.00) times as fast as the plain bridge.",
-		"userspace lost 3 of 10,000 datagrams of one flow, sent at 10,000 a second over 20 reloads.",
-		"memory 100 MiB, 419 bytes more for each flow than with none (400 are stated).",
-		"userspace: 7.00 requests of all rounds",
+	if want := (h2loadTotals{Took: time.Second, Done: 70503, Bytes: 72195072}); totals != want {
+		t.Errorf("totals %+v, want %+v", totals, want)
+	}
+	if rate := totals.requestRate(); rate != 70503 {
+		t.Errorf("%f requests/s, h2load says 70503", rate)
+	}
+	if rate := totals.megabytes(); math.Abs(rate-72.195) > 0.001 {
+		t.Errorf("%f MB/s of bodies, want 72.195", rate)
+	}
+	replaced := func(old, with string) []byte {
+		if !bytes.Contains(output, []byte(old)) {
+			t.Fatalf("no %q in the sample", old)
+		}
+		return bytes.ReplaceAll(output, []byte(old), []byte(with))
+	}
+	totals, err = parseH2load(replaced("70503 succeeded, 0 failed, 0 errored, 0 timeout", "70498 succeeded, 5 failed, 3 errored, 2 timeout"))
+	if err != nil || totals.Broken != 5 {
+		t.Errorf("%d broken requests (%v), want 5", totals.Broken, err)
+	}
+	for name, output := range map[string][]byte{
+		"nothing":      nil,
+		"cut off":      output[:bytes.Index(output, []byte("traffic:"))],
+		"no answer":    replaced("codes: 70503 2xx", "codes: 0 2xx"),
+		"wrong answer": replaced("2xx, 0 3xx, 0 4xx", "2xx, 0 3xx, 1 4xx"),
+		"no time":      replaced("in 1.00s", "in 0.00s"),
 	} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("the report lacks %q:\n%s", want, out.String())
+		if totals, err := parseH2load(output); err == nil {
+			t.Errorf("%s: %+v, want an error", name, totals)
 		}
 	}
 }
 
-func TestWriteDocs(t *testing.T) {
-	dir := t.TempDir()
-	page := filepath.Join(dir, pageName)
-	if err := os.WriteFile(page, []byte("# Title\n"), 0o644); err != nil {
-		t.Fatal(err)
+func TestParseMap(t *testing.T) {
+	const hash = "pos:\t0\nflags:\t02000002\nmap_type:\t1\nkey_size:\t16\nmax_entries:\t1048576\nmemlock:\t218104832\nmap_id:\t42\nfrozen:\t0\n"
+	id, size, ok, err := parseMap([]byte(hash))
+	if err != nil || !ok || id != 42 || size != 218104832 {
+		t.Errorf("map %d of %d bytes, %v (%v), want map 42 of 218104832", id, size, ok, err)
 	}
-	if err := writeDocs(dir, testResult()); err == nil || !strings.Contains(err.Error(), pageName) {
-		t.Errorf("a page without the lines: %v, want an error that names it", err)
+	if _, _, ok, err := parseMap([]byte("pos:\t0\nflags:\t02\nprog_type:\t3\nprog_id:\t7\nmemlock:\t4096\n")); ok || err != nil {
+		t.Errorf("a program is a map: %v (%v)", ok, err)
 	}
-	if err := os.WriteFile(page, []byte("# Title\n"+pageBegin+"old\n"+pageEnd+"The end.\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 { // what was written can be replaced
-		if err := writeDocs(dir, testResult()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	content, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(content)
-	if !strings.HasPrefix(text, "# Title\n"+pageBegin) || !strings.HasSuffix(text, pageEnd+"The end.\n") || strings.Contains(text, "old") {
-		t.Errorf("the page is\n%s", text)
-	}
-	for _, want := range []string{"| 1 MiB files, MB/s | 10,000 | 4,000 | 500 |", "| 1 MiB files, MB/s | 1.00 | 0.40 (0.30–0.50) | 0.05 |"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("the page lacks %q:\n%s", want, text)
-		}
-	}
-	for _, name := range []string{throughputChart, latencyChart} {
-		if !strings.Contains(text, "("+name+")") {
-			t.Errorf("the page does not show %s", name)
-		}
-		checkSVG(t, filepath.Join(dir, name))
-	}
-}
-
-// checkSVG checks that a chart is well-formed, has both colour schemes, and
-// draws nothing outside its page.
-func checkSVG(t *testing.T, path string) {
-	t.Helper()
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(content), "prefers-color-scheme: dark") {
-		t.Errorf("%s has no dark colours", path)
-	}
-	bars := 0
-	for decoder := xml.NewDecoder(strings.NewReader(string(content))); ; {
-		token, err := decoder.Token()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		if element, ok := token.(xml.StartElement); ok && element.Name.Local == "rect" {
-			bars++
-		}
-	}
-	if bars < 3 { // the page, and two variants
-		t.Errorf("%s has %d rectangles", path, bars)
-	}
-}
-
-func testResult() *Result {
-	return &Result{
-		Machine:  Machine{CPU: "Test CPU", Cores: 2, MemoryMiB: 1024, Kernel: "6.1"},
-		Versions: []Version{{"Go", "go1.26"}},
-		Variants: []VariantInfo{{Name: baseline}, {Name: "userspace", Ours: true}, {Name: "plain"}},
-		Rounds: []map[string]Figures{
-			{baseline: {"bulk": 10000, "tcp_p50": 10}, "userspace": {"bulk": 3000, "tcp_p50": 20, brokenRequests: 7}, "plain": {"bulk": 500}},
-			{baseline: {"bulk": 10000, "tcp_p50": 10}, "userspace": {"bulk": 5000, "tcp_p50": 30}, "plain": {"bulk": 500}},
-		},
-		Reloads: map[string]Loss{"userspace": {Reloads: 20, Sent: 10000, Lost: 3}},
-		Loads:   map[string][]Load{"userspace": {{Flows: 1e5, PacketRate: 2e5, RSS: 100 << 20, RSSBefore: 60 << 20, Stated: 400}}},
+	if _, _, _, err := parseMap([]byte(strings.Replace(hash, "218104832", "many", 1))); err == nil {
+		t.Error("a size that is no number is no error")
 	}
 }

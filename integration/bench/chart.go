@@ -6,14 +6,9 @@ import (
 	"html"
 )
 
-// The files of the charts, beside the page.
-const (
-	throughputChart = "benchmarks-throughput.svg"
-	latencyChart    = "benchmarks-latency.svg"
-)
-
 // chart is a grid of bar charts, two in a row.
 type chart struct {
+	file        string // beside the page
 	title, note string
 	panels      []panel
 }
@@ -31,56 +26,6 @@ type bar struct {
 	label, value string
 	Spread
 	ours bool
-}
-
-// charts draws a result, by file name.
-func charts(r *Result) map[string]chart {
-	throughput := chart{title: "Throughput as a ratio to direct", note: "longer is better · dashed: direct · thin line: lowest to highest round"}
-	latency := chart{title: "Round trip in microseconds", note: "shorter is better · thin line: lowest to highest round"}
-	for _, m := range metrics {
-		switch {
-		case !m.Lower:
-			throughput.add(m, 1, r, func(v VariantInfo) []float64 {
-				if v.Name == baseline {
-					return nil
-				}
-				return r.ratios(v.Name, baseline, m.Name)
-			})
-		case m.Unit == "µs":
-			latency.add(m, 0, r, func(v VariantInfo) []float64 { return r.figures(v.Name, m.Name) })
-		}
-	}
-	throughput.shareScale()
-	return map[string]chart{throughputChart: throughput, latencyChart: latency}
-}
-
-// add adds a panel, unless no variant has the metric.
-func (c *chart) add(m Metric, mark float64, r *Result, values func(VariantInfo) []float64) {
-	p := panel{title: m.Title, mark: mark}
-	for _, v := range r.Variants {
-		if spread, ok := spreadOf(values(v)); ok {
-			p.bars = append(p.bars, bar{label: v.Name, value: number(spread.Median), Spread: spread, ours: v.Ours})
-		}
-	}
-	if len(p.bars) == 0 {
-		return
-	}
-	p.full = mark
-	for _, b := range p.bars {
-		p.full = max(p.full, b.Max)
-	}
-	c.panels = append(c.panels, p)
-}
-
-// shareScale draws all panels to one scale.
-func (c *chart) shareScale() {
-	full := 0.0
-	for _, p := range c.panels {
-		full = max(full, p.full)
-	}
-	for i := range c.panels {
-		c.panels[i].full = full
-	}
 }
 
 // Measures of a chart, in its own units.

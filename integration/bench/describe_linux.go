@@ -9,17 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// clientTools are the programs that every run needs.
-var clientTools = []string{"nginx", "wrk", "iperf3"}
-
 // require checks for everything that a run needs before it starts.
-func (b *bench) require(chosen []variant) error {
+func (b *bench) require(chosen []suite) error {
 	if os.Geteuid() != 0 {
 		return errors.New("network namespaces and raw sockets need root: sudo env \"PATH=$PATH\" make bench")
 	}
@@ -34,9 +30,12 @@ func (b *bench) require(chosen []variant) error {
 		return fmt.Errorf("the custom Caddy binary: %w: run make build, or name it with -caddy", err)
 	}
 	b.caddy = path
-	tools := slices.Clone(clientTools)
-	for _, v := range chosen {
-		tools = append(tools, v.tools...)
+	var tools []string
+	for _, s := range chosen {
+		tools = append(tools, s.tools...)
+		for _, v := range s.variants {
+			tools = append(tools, v.tools...)
+		}
 	}
 	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -63,11 +62,7 @@ func raiseOpenFiles() error {
 }
 
 // describe writes down what the run runs on.
-func (b *bench) describe(ctx context.Context, chosen []variant) error {
-	for _, v := range chosen {
-		b.result.Variants = append(b.result.Variants, v.VariantInfo)
-	}
-	var err error
+func (b *bench) describe(ctx context.Context) (err error) {
 	if b.result.Machine, err = machine(); err != nil {
 		return err
 	}
@@ -79,9 +74,9 @@ func (b *bench) describe(ctx context.Context, chosen []variant) error {
 	for _, tool := range []struct {
 		program string
 		args    []string
-	}{{"nginx", []string{"-v"}}, {"haproxy", []string{"-v"}}, {"nft", []string{"--version"}}, {"wrk", []string{"-v"}}, {"iperf3", []string{"--version"}}} {
+	}{{"nginx", []string{"-v"}}, {"haproxy", []string{"-v"}}, {"nft", []string{"--version"}}, {"wrk", []string{"-v"}}, {"iperf3", []string{"--version"}}, {"h2load", []string{"--version"}}} {
 		if _, err := exec.LookPath(tool.program); err != nil {
-			continue // no chosen variant needs it
+			continue // nothing that was chosen needs it
 		}
 		// wrk ends with an error after it has told its version.
 		output, _ := exec.CommandContext(ctx, tool.program, tool.args...).CombinedOutput()

@@ -2,24 +2,21 @@ package main
 
 import (
 	"net/netip"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
 )
 
-// serveEcho answers on the echo ports until this process ends.
+// serveEcho answers on the echo port until this process ends. Each message says
+// in its first byte on which [core] it is to be answered.
 func serveEcho(h *integration.Host, on netip.Addr) error {
-	for _, port := range []uint16{echoPort, flowsPort} {
-		fd, err := openSocket(h, unix.SOCK_DGRAM, 0, netip.AddrPortFrom(on, port))
-		if err != nil {
-			return err
-		}
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer); err != nil {
-			return err
-		}
-		go echoDatagrams(fd)
+	datagrams, err := openSocket(h, unix.SOCK_DGRAM, 0, netip.AddrPortFrom(on, echoPort))
+	if err != nil {
+		return err
 	}
+	go echoDatagrams(datagrams)
 	fd, err := openSocket(h, unix.SOCK_STREAM, 0, netip.AddrPortFrom(on, echoPort))
 	if err != nil {
 		return err
@@ -41,14 +38,15 @@ func serveEcho(h *integration.Host, on netip.Addr) error {
 }
 
 func echoDatagrams(fd int) {
+	at := lockThread()
 	buffer := make([]byte, 2048)
 	for {
 		n, from, err := unix.Recvfrom(fd, buffer, 0)
-		switch err {
-		case nil:
+		switch {
+		case err == nil && n > 0:
+			at.move(buffer[0])
 			_ = unix.Sendto(fd, buffer[:n], 0, from) // a client that has gone needs no answer
-		case unix.EINTR:
-		default:
+		case err != nil && err != unix.EINTR:
 			return
 		}
 	}
@@ -56,11 +54,31 @@ func echoDatagrams(fd int) {
 
 func echoStream(fd int) {
 	defer unix.Close(fd)
+	at := lockThread()
 	buffer := make([]byte, 2048)
 	for {
 		n, err := readSocket(fd, buffer)
-		if err != nil || n == 0 || writeSocket(fd, buffer[:n]) != nil {
+		if err != nil || n == 0 {
 			return
 		}
+		at.move(buffer[0])
+		if writeSocket(fd, buffer[:n]) != nil {
+			return
+		}
+	}
+}
+
+// lockedThread is a goroutine's own thread. It ends with the goroutine.
+type lockedThread struct{ at core }
+
+func lockThread() *lockedThread {
+	runtime.LockOSThread()
+	return new(lockedThread)
+}
+
+// move has the thread run on a core. A client can only ask for one that there is.
+func (t *lockedThread) move(to byte) {
+	if c := core(to); c != t.at && moveTo(c) == nil {
+		t.at = c
 	}
 }

@@ -35,9 +35,22 @@ func grouped(n int64) string {
 }
 
 // ratio formats a median and its spread; one round has no spread.
-func (s Spread) ratio() string {
+func (s Spread) ratio() string { return s.format(number) }
+
+// count is the same for what is counted.
+func (s Spread) count() string { return s.format(compact) }
+
+func (s Spread) format(number func(float64) string) string {
 	if s.Min == s.Max {
-		return fmt.Sprintf("%.2f", s.Median)
+		return number(s.Median)
 	}
-	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Min, s.Max)
+	return fmt.Sprintf("%s (%s–%s)", number(s.Median), number(s.Min), number(s.Max))
+}
+
+// compact formats a number with no digits behind the point where it has none.
+func compact(v float64) string {
+	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
+		return grouped(int64(v))
+	}
+	return number(v)
 }

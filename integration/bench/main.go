@@ -4,14 +4,16 @@
 //	make bench
 //	go run ./integration/bench -quick -caddy bin/caddy
 //
-// It builds the same small network, client – cable – server, once for each
-// [variant], runs every probe on all of them in turn, round by round, and
-// compares only what was measured in the same round. It needs root, works in
-// network namespaces, and leaves nothing behind but its files.
+// Each [suite] is variants that do the same work. The bench builds the same small
+// network, client – cable – server, once for each variant, runs every probe on all
+// of them in turn, round by round, and compares only what was measured in the same
+// round. It needs root, works in network namespaces, and leaves nothing behind but
+// its files.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -23,7 +25,7 @@ import (
 )
 
 // limit bounds a run: what takes longer hangs.
-const limit = 15 * time.Minute
+const limit = 45 * time.Minute
 
 // settings are the command's flags.
 type settings struct {
@@ -31,10 +33,24 @@ type settings struct {
 	quick    bool
 	rounds   int
 	variants string
+	only     string
 	json     string
 	docs     string
 	from     string
 	profile  string
+}
+
+// register declares the flags.
+func (s *settings) register(flags *flag.FlagSet) {
+	flags.StringVar(&s.caddy, "caddy", "bin/caddy", "the custom Caddy `binary` (make build)")
+	flags.BoolVar(&s.quick, "quick", false, "one short round, to try the benchmark: its figures mean little")
+	flags.IntVar(&s.rounds, "rounds", 5, "how many rounds; 1 with -quick")
+	flags.StringVar(&s.variants, "variants", "", "comma-separated `names` of variants to compare with direct; default all")
+	flags.StringVar(&s.only, "only", "", "comma-separated `parts` to run: requests, bulk, iperf3, roundtrip, flows, reloads, table, groups, https; default all")
+	flags.StringVar(&s.json, "json", "build/bench.json", "the `file` that gets all figures of all rounds")
+	flags.StringVar(&s.docs, "docs", "", "the `directory` whose benchmarks.md and charts get the results; default none")
+	flags.StringVar(&s.from, "from", "", "measure nothing, report on this JSON `file` of an earlier run")
+	flags.StringVar(&s.profile, "profile", "", "write CPU profiles of Caddy, one for each probe, to this `directory`")
 }
 
 func main() {
@@ -43,17 +59,13 @@ func main() {
 		return
 	}
 	var s settings
-	flag.StringVar(&s.caddy, "caddy", "bin/caddy", "the custom Caddy `binary` (make build)")
-	flag.BoolVar(&s.quick, "quick", false, "one short round, to try the benchmark: its figures mean little")
-	flag.IntVar(&s.rounds, "rounds", 5, "how many rounds; 1 with -quick")
-	flag.StringVar(&s.variants, "variants", "", "comma-separated `names` of variants to compare with direct; default all")
-	flag.StringVar(&s.json, "json", "build/bench.json", "the `file` that gets all figures of all rounds")
-	flag.StringVar(&s.docs, "docs", "", "the `directory` whose benchmarks.md and charts get the results; default none")
-	flag.StringVar(&s.from, "from", "", "measure nothing, report on this JSON `file` of an earlier run")
-	flag.StringVar(&s.profile, "profile", "", "write CPU profiles of Caddy, one for each probe, to this `directory`")
+	s.register(flag.CommandLine)
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fail(fmt.Errorf("unexpected argument %q: see -help", flag.Arg(0)))
+	}
+	if s.docs != "" && s.from == "" && (s.quick || s.only != "" || s.variants != "") {
+		fail(errors.New("-docs wants a whole run, without -quick, -only and -variants"))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -95,7 +107,7 @@ func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
 }
 
-// chosen splits the names of -variants.
-func chosen(names string) []string {
+// list splits the names that a flag has.
+func list(names string) []string {
 	return strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' })
 }

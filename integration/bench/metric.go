@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 // Metric is one figure that is measured for each variant in each round.
 type Metric struct {
 	Name  string // its key in the JSON
@@ -8,29 +10,110 @@ type Metric struct {
 	Lower bool // less is better
 }
 
-// metrics are all metrics, in the order of the report.
-var metrics = []Metric{
-	{Name: "keepalive", Title: "Requests/s, keep-alive", Unit: "requests/s"},
-	{Name: "perrequest", Title: "Requests/s, connection each", Unit: "requests/s"},
-	{Name: "bulk", Title: "1 MiB files", Unit: "MB/s"},
-	{Name: "iperf_up", Title: "iperf3, client to server", Unit: "Gbit/s"},
-	{Name: "iperf_down", Title: "iperf3, server to client", Unit: "Gbit/s"},
-	{Name: "flows", Title: "New UDP flows/s", Unit: "flows/s"},
-	{Name: "tcp_p50", Title: "TCP round trip, p50", Unit: "µs", Lower: true},
-	{Name: "tcp_p99", Title: "TCP round trip, p99", Unit: "µs", Lower: true},
-	{Name: "udp_p50", Title: "UDP round trip, p50", Unit: "µs", Lower: true},
-	{Name: "udp_p99", Title: "UDP round trip, p99", Unit: "µs", Lower: true},
-	{Name: "plane_cpu", Title: "CPU of the data plane's process", Unit: "ms per 1000 requests", Lower: true},
-	{Name: "machine_cpu", Title: "CPU of the whole machine", Unit: "ms per 1000 requests", Lower: true},
+// suiteInfo says what a suite measures: variants that do the same work, the
+// baseline among them.
+type suiteInfo struct {
+	name, title string
+	metrics     []Metric // in the order of the report
 }
 
-// brokenRequests is a figure beside the metrics: requests that wrk could not
-// complete, of all probes of a round.
-const brokenRequests = "broken_requests"
+// The suites' names.
+const (
+	bridgeSuite = "bridge"
+	tableSuite  = "table"
+	groupsSuite = "groups"
+)
 
-// Figures are the metrics of one variant in one round, by name. One that the
-// variant cannot have, as haproxy has no UDP, is absent.
-type Figures map[string]float64
+// suiteInfos are all suites, in the order of the report.
+var suiteInfos = []suiteInfo{
+	{bridgeSuite, "One segment behind the bridge", []Metric{
+		{Name: "keepalive", Title: "Requests/s, keep-alive", Unit: "requests/s"},
+		{Name: "perrequest", Title: "Requests/s, connection each", Unit: "requests/s"},
+		{Name: "bulk", Title: "1 MiB files", Unit: "MB/s"},
+		{Name: "iperf_up", Title: "iperf3, client to server", Unit: "Gbit/s"},
+		{Name: "iperf_down", Title: "iperf3, server to client", Unit: "Gbit/s"},
+		{Name: "flows", Title: "New UDP flows/s", Unit: "flows/s"},
+		{Name: "tcp_p50", Title: "TCP round trip, p50", Unit: "µs", Lower: true},
+		{Name: "tcp_p99", Title: "TCP round trip, p99", Unit: "µs", Lower: true},
+		{Name: "udp_p50", Title: "UDP round trip, p50", Unit: "µs", Lower: true},
+		{Name: "udp_p99", Title: "UDP round trip, p99", Unit: "µs", Lower: true},
+		{Name: "apart_tcp_p50", Title: "TCP round trip on two cores, p50", Unit: "µs", Lower: true},
+		{Name: "apart_tcp_p99", Title: "TCP round trip on two cores, p99", Unit: "µs", Lower: true},
+		{Name: "apart_udp_p50", Title: "UDP round trip on two cores, p50", Unit: "µs", Lower: true},
+		{Name: "apart_udp_p99", Title: "UDP round trip on two cores, p99", Unit: "µs", Lower: true},
+		{Name: "busy_tcp_p50", Title: "TCP round trip under load, p50", Unit: "µs", Lower: true},
+		{Name: "busy_tcp_p99", Title: "TCP round trip under load, p99", Unit: "µs", Lower: true},
+		{Name: "busy_udp_p50", Title: "UDP round trip under load, p50", Unit: "µs", Lower: true},
+		{Name: "busy_udp_p99", Title: "UDP round trip under load, p99", Unit: "µs", Lower: true},
+		{Name: "plane_cpu", Title: "CPU of the data plane's process", Unit: "ms per 1000 requests", Lower: true},
+		{Name: "machine_cpu", Title: "CPU of the whole machine", Unit: "ms per 1000 requests", Lower: true},
+	}},
+	{tableSuite, "A full flow table", tableMetrics()},
+	{groupsSuite, "Groups by URL path", []Metric{
+		{Name: "keepalive", Title: "Requests/s, keep-alive", Unit: "requests/s"},
+		{Name: "perrequest", Title: "Requests/s, connection each", Unit: "requests/s"},
+		{Name: "bulk", Title: "1 MiB files", Unit: "MB/s"},
+		{Name: "https_keepalive", Title: "HTTPS requests/s, HTTP/1.1", Unit: "requests/s"},
+		{Name: "https_perrequest", Title: "HTTPS requests/s, connection each", Unit: "requests/s"},
+		{Name: "https_bulk", Title: "HTTPS, 1 MiB files, HTTP/1.1", Unit: "MB/s"},
+		{Name: "h2_keepalive", Title: "HTTPS requests/s, HTTP/2", Unit: "requests/s"},
+		{Name: "h2_bulk", Title: "HTTPS, 1 MiB files, HTTP/2", Unit: "MB/s"},
+		{Name: "plane_cpu", Title: "CPU of the proxy's process", Unit: "ms per 1000 requests", Lower: true},
+		{Name: "machine_cpu", Title: "CPU of the whole machine", Unit: "ms per 1000 requests", Lower: true},
+	}},
+}
+
+// tableLevels are the numbers of flows that a flow table is measured with.
+var tableLevels = []int{1, 1e3, 1e5, 1e6}
+
+func tableMetrics() (metrics []Metric) {
+	for _, n := range tableLevels {
+		metrics = append(metrics, Metric{Name: packetsMetric(n), Title: "Datagrams/s, " + flowsOf(n), Unit: "datagrams/s"})
+	}
+	for _, n := range tableLevels {
+		metrics = append(metrics, Metric{Name: costMetric(n), Title: "CPU of the whole machine, " + flowsOf(n), Unit: "ns per datagram", Lower: true})
+	}
+	for _, n := range tableLevels[2:] { // below, what else there is in memory counts more
+		metrics = append(metrics, Metric{Name: memoryMetric(n), Title: "Memory, " + flowsOf(n), Unit: "bytes per flow", Lower: true})
+	}
+	return metrics
+}
+
+func flowsOf(n int) string {
+	if n == 1 {
+		return "one flow"
+	}
+	return grouped(int64(n)) + " flows"
+}
+
+const packetsPrefix = "packets_"
+
+// The metrics of a flow table with n flows.
+func packetsMetric(n int) string { return fmt.Sprintf(packetsPrefix+"%d", n) }
+func costMetric(n int) string    { return fmt.Sprintf("cost_%d", n) }
+func memoryMetric(n int) string  { return fmt.Sprintf("memory_%d", n) }
+
+// Figures beside the metrics.
+const (
+	// brokenRequests are those that a client program could not complete, of all
+	// probes of a round.
+	brokenRequests = "broken_requests"
+
+	// What reloads cost an established UDP flow.
+	reloadsDone   = "reloads"
+	reloadSent    = "reload_sent"
+	reloadMissing = "reload_missing"
+)
 
 // reloadRate is how many datagrams per second are sent while reloads go on.
 const reloadRate = 10000
+
+// info returns what is known of a suite.
+func (s *Suite) info() suiteInfo {
+	for _, info := range suiteInfos {
+		if info.name == s.Name {
+			return info
+		}
+	}
+	return suiteInfo{name: s.Name, title: s.Name}
+}

@@ -26,9 +26,11 @@ func writeDocs(dir string, r *Result) error {
 	if page, err = replaceFigures(page, pageFigures(r)); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	for name, chart := range charts(r) {
-		if err := os.WriteFile(filepath.Join(dir, name), chart.svg(), 0o644); err != nil {
-			return err
+	for _, s := range r.Suites {
+		for _, chart := range s.charts() {
+			if err := os.WriteFile(filepath.Join(dir, chart.file), chart.svg(), 0o644); err != nil {
+				return err
+			}
 		}
 	}
 	return os.WriteFile(path, page, 0o644)
@@ -47,29 +49,11 @@ func replaceFigures(page []byte, figures string) ([]byte, error) {
 // pageFigures are the figures as Markdown.
 func pageFigures(r *Result) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s.\n\n", machineLine(r))
-	fmt.Fprintf(&b, "![Throughput of each variant as a ratio to direct](%s)\n\n", throughputChart)
-	fmt.Fprintf(&b, "![Round trips of each variant in microseconds](%s)\n\n", latencyChart)
-	b.WriteString("Medians:\n\n")
-	writeTable(&b, r, func(v VariantInfo, m Metric) string {
-		s, ok := spreadOf(r.figures(v.Name, m.Name))
-		if !ok {
-			return "–"
-		}
-		return number(s.Median)
-	})
-	b.WriteString("\nRatios to direct of the same round, as median (lowest–highest):\n\n")
-	writeTable(&b, r, func(v VariantInfo, m Metric) string {
-		s, ok := spreadOf(r.ratios(v.Name, baseline, m.Name))
-		if !ok {
-			return "–"
-		}
-		return s.ratio()
-	})
-	b.WriteByte('\n')
-	for _, fact := range facts(r) {
-		fmt.Fprintf(&b, "- %s\n", fact)
+	fmt.Fprintf(&b, "\n%s.\n", machineLine(r))
+	for _, s := range r.Suites {
+		writeSuite(&b, s)
 	}
+	writeFloors(&b, r)
 	b.WriteString("\nVersions: ")
 	for i, v := range r.Versions {
 		if i > 0 {
@@ -81,18 +65,57 @@ func pageFigures(r *Result) string {
 	return b.String()
 }
 
+func writeSuite(b *strings.Builder, s *Suite) {
+	fmt.Fprintf(b, "\n## %s\n\n", s.info().title)
+	for _, chart := range s.charts() {
+		fmt.Fprintf(b, "![%s](%s)\n\n", chart.title, chart.file)
+	}
+	b.WriteString("Medians:\n\n")
+	writeTable(b, s, func(v VariantInfo, m Metric) string {
+		median, ok := spreadOf(s.figures(v.Name, m.Name))
+		if !ok {
+			return "–"
+		}
+		return number(median.Median)
+	})
+	b.WriteString("\nRatios to direct of the same round, as median (lowest–highest):\n\n")
+	writeTable(b, s, func(v VariantInfo, m Metric) string {
+		ratio, ok := spreadOf(s.ratios(v.Name, baseline, m.Name))
+		if !ok {
+			return "–"
+		}
+		return ratio.ratio()
+	})
+	b.WriteByte('\n')
+	for _, fact := range s.facts() {
+		fmt.Fprintf(b, "- %s\n", fact)
+	}
+}
+
 // writeTable writes a row for each metric, a column for each variant.
-func writeTable(b *strings.Builder, r *Result, cell func(VariantInfo, Metric) string) {
+func writeTable(b *strings.Builder, s *Suite, cell func(VariantInfo, Metric) string) {
 	b.WriteString("| |")
-	for _, v := range r.Variants {
+	for _, v := range s.Variants {
 		fmt.Fprintf(b, " %s |", v.Name)
 	}
-	b.WriteString("\n|---|" + strings.Repeat("---:|", len(r.Variants)) + "\n")
-	for _, m := range metrics {
+	b.WriteString("\n|---|" + strings.Repeat("---:|", len(s.Variants)) + "\n")
+	for _, m := range s.info().metrics {
+		if !s.have(m) {
+			continue
+		}
 		fmt.Fprintf(b, "| %s |", m.heading())
-		for _, v := range r.Variants {
+		for _, v := range s.Variants {
 			fmt.Fprintf(b, " %s |", cell(v, m))
 		}
 		b.WriteByte('\n')
+	}
+}
+
+// writeFloors writes what the project holds itself to, and whether it does.
+func writeFloors(b *strings.Builder, r *Result) {
+	fmt.Fprintf(b, "\n## Floors\n\nWhat the project holds itself to, for the data path `%s`: a bound for the median of the rounds.\n\n", ours)
+	b.WriteString("| floor | required | measured | goal | |\n|---|---:|---:|---:|---|\n")
+	for _, v := range verdicts(r) {
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", v.floor, v.required, v.got, v.goalRequired, v)
 	}
 }

@@ -3,128 +3,89 @@ package main
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // probe measures one or several metrics of a variant.
 type probe struct {
-	name    string
-	length  func(pace) time.Duration
-	lacking func(variant) bool // nil: every variant can
-	run     func(context.Context, *site, time.Duration) (Figures, error)
+	name   string
+	part   string // of the run, as -only names it
+	length func(pace) time.Duration
+	once   bool             // in the last round only
+	can    func(*site) bool // nil: every variant can
+	run    func(context.Context, *site, time.Duration) (Figures, error)
 }
 
-// probes are all there are, in the order in which a round runs them.
-var probes = []probe{
-	{name: "keep-alive", length: func(p pace) time.Duration { return p.http }, run: keepAlive},
-	{name: "connection each", length: func(p pace) time.Duration { return p.http }, run: perRequest},
-	{name: "1 MiB files", length: func(p pace) time.Duration { return p.http }, run: bulk},
-	{name: "iperf3 up", length: func(p pace) time.Duration { return p.iperf }, run: iperfUp},
-	{name: "iperf3 down", length: func(p pace) time.Duration { return p.iperf }, run: iperfDown},
-	{name: "TCP round trip", length: func(p pace) time.Duration { return p.latency }, run: tcpRoundTrip},
-	{name: "UDP round trip", length: func(p pace) time.Duration { return p.latency }, run: udpRoundTrip,
-		lacking: func(v variant) bool { return v.noUDP }},
-	{name: "new flows", length: func(p pace) time.Duration { return p.latency }, run: newFlows,
-		lacking: func(v variant) bool { return v.noUDP || v.noFlows }},
+// bridgeProbes measure one segment behind the bridge.
+var bridgeProbes = []probe{
+	{name: "keep-alive", part: "requests", length: httpLength, run: keepAlive},
+	{name: "connection each", part: "requests", length: httpLength, run: perRequest},
+	{name: "1 MiB files", part: "bulk", length: httpLength, run: bulk},
+	{name: "iperf3 up", part: "iperf3", length: iperfLength, run: iperfUp},
+	{name: "iperf3 down", part: "iperf3", length: iperfLength, run: iperfDown},
+	{name: "TCP round trip", part: "roundtrip", length: latencyLength, run: roundTrip("tcp", unix.SOCK_STREAM, together)},
+	{name: "UDP round trip", part: "roundtrip", length: latencyLength, run: roundTrip("udp", unix.SOCK_DGRAM, together), can: hasUDP},
+	{name: "TCP round trip on two cores", part: "roundtrip", length: latencyLength, run: roundTrip("apart_tcp", unix.SOCK_STREAM, apart), can: canPart},
+	{name: "UDP round trip on two cores", part: "roundtrip", length: latencyLength, run: roundTrip("apart_udp", unix.SOCK_DGRAM, apart),
+		can: func(s *site) bool { return canPart(s) && hasUDP(s) }},
+	{name: "TCP round trip under load", part: "roundtrip", length: busyLength, run: busy(roundTrip("busy_tcp", unix.SOCK_STREAM, anywhere))},
+	{name: "UDP round trip under load", part: "roundtrip", length: busyLength, run: busy(roundTrip("busy_udp", unix.SOCK_DGRAM, anywhere)), can: hasUDP},
+	{name: "new flows", part: "flows", length: latencyLength, run: newFlows, can: keepsFlows},
+	{name: "reloads", part: "reloads", length: busyLength, run: reloads, once: true, can: canReload},
 }
+
+// tableProbes measure what a full flow table costs.
+var tableProbes = []probe{
+	{name: "datagrams over all flows", part: "table", length: func(p pace) time.Duration { return p.flood }, run: crowd},
+}
+
+// groupProbes measure groups by URL path.
+var groupProbes = []probe{
+	{name: "keep-alive", part: "groups", length: httpLength, run: keepAlive},
+	{name: "connection each", part: "groups", length: httpLength, run: perRequest},
+	{name: "1 MiB files", part: "groups", length: httpLength, run: bulk},
+	{name: "HTTPS, HTTP/1.1", part: "https", length: httpsLength, run: httpsKeepAlive},
+	{name: "HTTPS, connection each", part: "https", length: httpsLength, run: httpsPerRequest},
+	{name: "HTTPS, HTTP/1.1, 1 MiB files", part: "https", length: httpsLength, run: httpsBulk},
+	{name: "HTTPS, HTTP/2", part: "https", length: httpsLength, run: h2KeepAlive},
+	{name: "HTTPS, HTTP/2, 1 MiB files", part: "https", length: httpsLength, run: h2Bulk},
+}
+
+func hasUDP(s *site) bool     { return !s.noUDP }
+func canPart(*site) bool      { return runtime.NumCPU() > 1 }
+func keepsFlows(s *site) bool { return !s.noUDP && !s.noFlows }
+func canReload(s *site) bool  { return !s.noUDP && s.reload != nil }
 
 // pace says how long everything takes.
 type pace struct {
-	http, iperf time.Duration // whole seconds
-	latency     time.Duration
-	reloads     int
-	loads       []int // of the flow table, ascending
-	flood       time.Duration
+	http, https, iperf, busy time.Duration // whole seconds
+	latency, flood           time.Duration
+	reloads                  int
+	levels                   []int // of the flow table
 }
+
+func httpLength(p pace) time.Duration    { return p.http }
+func httpsLength(p pace) time.Duration   { return p.https }
+func iperfLength(p pace) time.Duration   { return p.iperf }
+func busyLength(p pace) time.Duration    { return p.busy }
+func latencyLength(p pace) time.Duration { return p.latency }
 
 var (
 	fullPace = pace{
-		http: 3 * time.Second, iperf: 2 * time.Second, latency: time.Second,
-		reloads: 20, loads: []int{1, 1e3, 1e5, 1e6}, flood: 2 * time.Second,
+		http: 3 * time.Second, https: 2 * time.Second, iperf: 2 * time.Second, busy: time.Second,
+		latency: 700 * time.Millisecond, flood: 2 * time.Second, reloads: 100, levels: tableLevels,
 	}
 	quickPace = pace{
-		http: time.Second, iperf: time.Second, latency: 300 * time.Millisecond,
-		reloads: 3, loads: []int{1, 1e3, 1e5}, flood: 300 * time.Millisecond,
+		http: time.Second, https: time.Second, iperf: time.Second, busy: time.Second,
+		latency: 300 * time.Millisecond, flood: 300 * time.Millisecond, reloads: 3, levels: tableLevels[:3],
 	}
 )
 
 // grace is how long a client program may take beyond the time it is given.
 const grace = 15 * time.Second
 
-func keepAlive(ctx context.Context, s *site, d time.Duration) (Figures, error) {
-	before, err := s.cpuTimes()
-	if err != nil {
-		return nil, err
-	}
-	totals, err := s.wrk(ctx, d, s.url("1k"), 64)
-	if err != nil {
-		return nil, err
-	}
-	after, err := s.cpuTimes()
-	if err != nil {
-		return nil, err
-	}
-	figures := Figures{
-		"keepalive":    totals.requestRate(),
-		brokenRequests: float64(totals.broken()),
-		"machine_cpu":  millisecondsPerThousand(after.machine-before.machine, totals.Requests),
-	}
-	if s.pid != 0 {
-		figures["plane_cpu"] = millisecondsPerThousand(after.plane-before.plane, totals.Requests)
-	}
-	return figures, nil
-}
-
-func millisecondsPerThousand(t time.Duration, requests int64) float64 {
-	return t.Seconds() * 1000 / (float64(requests) / 1000)
-}
-
-func perRequest(ctx context.Context, s *site, d time.Duration) (Figures, error) {
-	totals, err := s.wrk(ctx, d, s.url("1k"), 64, "--header", "Connection: close")
-	return Figures{"perrequest": totals.requestRate(), brokenRequests: float64(totals.broken())}, err
-}
-
-func bulk(ctx context.Context, s *site, d time.Duration) (Figures, error) {
-	totals, err := s.wrk(ctx, d, s.url("1m"), 16)
-	return Figures{"bulk": totals.megabytes(), brokenRequests: float64(totals.broken())}, err
-}
-
-// wrk runs wrk with one thread.
-func (s *site) wrk(ctx context.Context, d time.Duration, url string, connections int, more ...string) (t wrkTotals, err error) {
-	script, err := s.write("report.lua", wrkReport)
-	if err != nil {
-		return t, err
-	}
-	args := []string{"--threads", "1", "--connections", fmt.Sprint(connections), "--duration", seconds(d), "--script", script}
-	ctx, cancel := context.WithTimeout(ctx, d+grace)
-	defer cancel()
-	output, err := s.client.Run(ctx, "wrk", append(append(args, more...), url)...)
-	if err != nil {
-		return t, err
-	}
-	return parseWrk(output)
-}
-
-func iperfUp(ctx context.Context, s *site, d time.Duration) (Figures, error) {
-	rate, err := s.iperf3(ctx, d)
-	return Figures{"iperf_up": rate}, err
-}
-
-func iperfDown(ctx context.Context, s *site, d time.Duration) (Figures, error) {
-	rate, err := s.iperf3(ctx, d, "--reverse")
-	return Figures{"iperf_down": rate}, err
-}
-
-func (s *site) iperf3(ctx context.Context, d time.Duration, more ...string) (float64, error) {
-	args := []string{"--client", s.public.String(), "--port", fmt.Sprint(iperfPort), "--time", seconds(d), "--json"}
-	ctx, cancel := context.WithTimeout(ctx, d+grace)
-	defer cancel()
-	output, err := s.client.Run(ctx, "iperf3", append(args, more...)...)
-	if err != nil {
-		return 0, err
-	}
-	return parseIperf3(output)
-}
-
-// seconds is a time as wrk and iperf3 take it.
+// seconds is a time as client programs take it.
 func seconds(d time.Duration) string { return fmt.Sprint(int(d.Seconds())) }

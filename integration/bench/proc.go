@@ -67,3 +67,23 @@ func parseMemory(status []byte) (int64, error) {
 	}
 	return 0, fmt.Errorf("no VmRSS in %q", status)
 }
+
+// parseMap returns the identifier of a BPF map and the memory that it takes in
+// bytes, from /proc/PID/fdinfo/FD; ok is false for any other file. Before Linux
+// 6.4 the kernel tells an estimate.
+func parseMap(fdinfo []byte) (id, size int64, ok bool, err error) {
+	for line := range strings.Lines(string(fdinfo)) {
+		key, value, _ := strings.Cut(line, ":")
+		switch key {
+		case "memlock":
+			size, err = strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+		case "map_id":
+			ok = true
+			id, err = strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+		}
+		if err != nil {
+			return 0, 0, false, fmt.Errorf("BPF map %q: %w", line, err)
+		}
+	}
+	return id, size, ok, nil
+}

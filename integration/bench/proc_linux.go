@@ -52,11 +52,47 @@ func processCPU(pid int) (sum time.Duration, err error) {
 	return sum, nil
 }
 
-// memory is the resident memory of a process in bytes.
-func memory(pid int) (int64, error) {
+// memoryUse is a process's memory in bytes.
+type memoryUse struct {
+	resident int64
+	maps     int64 // BPF maps, which are in the kernel
+}
+
+func memory(pid int) (m memoryUse, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return m, err
+	}
+	if m.resident, err = parseMemory(status); err != nil {
+		return m, err
+	}
+	m.maps, err = mapMemory(pid)
+	return m, err
+}
+
+// mapMemory is what the BPF maps take that a process has open.
+func mapMemory(pid int) (sum int64, err error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
 	if err != nil {
 		return 0, err
 	}
-	return parseMemory(status)
+	seen := make(map[int64]bool)
+	for _, file := range files {
+		info, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has been closed
+		}
+		if err != nil {
+			return 0, err
+		}
+		id, size, ok, err := parseMap(info)
+		if err != nil {
+			return 0, err
+		}
+		if ok && !seen[id] {
+			seen[id] = true
+			sum += size
+		}
+	}
+	return sum, nil
 }

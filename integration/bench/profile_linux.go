@@ -15,12 +15,12 @@ import (
 
 // profiles runs each probe once more on our variants, under Caddy's CPU profiler,
 // whose cost would be in the figures otherwise.
-func (b *bench) profiles(ctx context.Context) error {
-	for _, s := range b.sites {
-		if s.caddy == nil {
-			continue
-		}
-		for _, p := range probes {
+func (b *bench) profiles(ctx context.Context, of suite, sites []*site) error {
+	for _, s := range sites {
+		for _, p := range of.probes {
+			if s.caddy == nil || p.once || p.can != nil && !p.can(s) {
+				continue
+			}
 			err := s.profiled(ctx, p.name, p.length(b.pace), func(ctx context.Context, d time.Duration) error {
 				_, err := p.run(ctx, s, d)
 				return err
@@ -35,7 +35,7 @@ func (b *bench) profiles(ctx context.Context) error {
 
 // profiled does some work for at least a second under Caddy's profiler.
 func (s *site) profiled(ctx context.Context, name string, d time.Duration, work func(context.Context, time.Duration) error) error {
-	progress("profile of %s: %s", s.Name, name)
+	progress("profile of %s: %s", s.label, name)
 	d = max(d, time.Second)
 	both, ctx := errgroup.WithContext(ctx)
 	both.Go(func() error { return work(ctx, d) })
@@ -61,7 +61,7 @@ func (s *site) cpuProfile(ctx context.Context, probe string, length time.Duratio
 	if answer.StatusCode != http.StatusOK {
 		return fmt.Errorf("GET %s: %s", url, answer.Status)
 	}
-	name := s.Name + "-" + strings.ReplaceAll(probe, " ", "-") + ".pprof"
+	name := strings.NewReplacer(" ", "-", "/", "").Replace(s.suite+"-"+s.label+"-"+probe) + ".pprof"
 	profile, err := os.Create(filepath.Join(s.bench.profile, name))
 	if err != nil {
 		return err

@@ -10,12 +10,12 @@ import (
 // reloadPause is the time between reloads.
 const reloadPause = 200 * time.Millisecond
 
-// measureReloads sends numbered datagrams of one UDP flow at a steady rate, has
-// the data plane reload meanwhile, and counts those that never arrive.
-func (s *site) measureReloads(ctx context.Context, reloads int) (Loss, error) {
+// reloads sends numbered datagrams of one UDP flow at a steady rate, has the data
+// plane reload meanwhile, and counts those that never arrive.
+func reloads(ctx context.Context, s *site, _ time.Duration) (Figures, error) {
 	conn, err := s.client.DialContext(ctx, "udp4", s.publicPort(discardPort).String())
 	if err != nil {
-		return Loss{}, err
+		return nil, err
 	}
 	defer conn.Close()
 	s.sink.expect(reloadRate * int(limit/time.Second))
@@ -23,7 +23,7 @@ func (s *site) measureReloads(ctx context.Context, reloads int) (Loss, error) {
 	defer cancel()
 	sent := make(chan int)
 	go func() { sent <- sendNumbered(ctx, conn) }()
-	for range reloads {
+	for range s.bench.pace.reloads {
 		time.Sleep(reloadPause)
 		if err = s.reload(ctx); err != nil {
 			break
@@ -32,8 +32,11 @@ func (s *site) measureReloads(ctx context.Context, reloads int) (Loss, error) {
 	time.Sleep(reloadPause)
 	cancel()
 	n := <-sent
-	time.Sleep(reloadPause) // the last ones arrive
-	return Loss{Reloads: reloads, Sent: n, Lost: s.sink.missing(n)}, err
+	s.sink.quiet()
+	return Figures{
+		reloadsDone: float64(s.bench.pace.reloads),
+		reloadSent:  float64(n), reloadMissing: float64(s.sink.missing(n)),
+	}, err
 }
 
 // sendNumbered sends until the context ends and returns how many it sent.

@@ -6,31 +6,47 @@ import (
 	"strings"
 )
 
-// printResult writes the report for a terminal: for each metric the variants,
-// with their medians and their ratios to the baseline.
+// printResult writes the report for a terminal: for each metric of each suite the
+// variants, with their medians and their ratios to the baseline; and what became
+// of the floors.
 func printResult(w io.Writer, r *Result) error {
 	var b strings.Builder
 	fmt.Fprintln(&b, machineLine(r)+".")
-	for _, m := range metrics {
-		fmt.Fprintf(&b, "\n%s\n", m.heading())
-		for _, v := range r.Variants {
-			median, ok := spreadOf(r.figures(v.Name, m.Name))
+	for _, s := range r.Suites {
+		printSuite(&b, s)
+	}
+	fmt.Fprintf(&b, "\nFloors, for %s\n", ours)
+	for _, v := range verdicts(r) {
+		fmt.Fprintf(&b, "  %-18s  %s %s: %s\n", v, v.floor, v.required, v.got)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func printSuite(b *strings.Builder, s *Suite) {
+	info := s.info()
+	fmt.Fprintf(b, "\n== %s\n", info.title)
+	for _, m := range info.metrics {
+		if !s.have(m) {
+			continue
+		}
+		fmt.Fprintf(b, "\n%s\n", m.heading())
+		for _, v := range s.Variants {
+			median, ok := spreadOf(s.figures(v.Name, m.Name))
 			if !ok {
 				continue
 			}
 			line := fmt.Sprintf("  %-10s %10s", v.Name, number(median.Median))
-			if ratio, ok := spreadOf(r.ratios(v.Name, baseline, m.Name)); ok && v.Name != baseline {
+			if ratio, ok := spreadOf(s.ratios(v.Name, baseline, m.Name)); ok && v.Name != baseline {
 				line += "   " + ratio.ratio()
 			}
-			fmt.Fprintln(&b, line)
+			fmt.Fprintln(b, line)
 		}
 	}
-	fmt.Fprintln(&b)
-	for _, fact := range facts(r) {
-		fmt.Fprintln(&b, fact)
+	fmt.Fprintln(b)
+	for _, fact := range s.facts() {
+		fmt.Fprintln(b, fact)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
 // heading is the metric's title with its unit, unless the title says it.
@@ -47,44 +63,32 @@ func (m Metric) heading() string {
 
 func machineLine(r *Result) string {
 	line := fmt.Sprintf("Rounds: %d, on %d cores (%s), %d MiB, Linux %s, %s",
-		len(r.Rounds), r.Machine.Cores, r.Machine.CPU, r.Machine.MemoryMiB, r.Machine.Kernel, r.Began.UTC().Format("2006-01-02"))
+		r.rounds(), r.Machine.Cores, r.Machine.CPU, r.Machine.MemoryMiB, r.Machine.Kernel, r.Began.UTC().Format("2006-01-02"))
 	if r.Quick {
 		line += ". A quick run: its figures mean little"
 	}
 	return line
 }
 
-// facts are what does not fit the table, a sentence each.
-func facts(r *Result) (facts []string) {
-	for _, v := range r.Variants {
-		if ratios, ok := spreadOf(r.ratios(v.Name, "plain", "bulk")); ok && v.Ours {
-			facts = append(facts, fmt.Sprintf("%s carries 1 MiB files %s times as fast as the plain bridge.", v.Name, ratios.ratio()))
+// facts are what does not fit the suite's table, a sentence each.
+func (s *Suite) facts() (facts []string) {
+	for _, v := range s.Variants {
+		if broken := total(s.figures(v.Name, brokenRequests)); broken > 0 {
+			facts = append(facts, fmt.Sprintf("%s: %s requests of all rounds had their connection refused or broken, or timed out.", v.Name, grouped(int64(broken))))
 		}
 	}
-	for _, v := range r.Variants {
-		if broken := total(r.figures(v.Name, brokenRequests)); broken > 0 {
-			facts = append(facts, fmt.Sprintf("%s: %s requests of all rounds had their connection refused or broken, or timed out.", v.Name, number(broken)))
+	for _, v := range s.Variants {
+		if reloads := total(s.figures(v.Name, reloadsDone)); reloads > 0 {
+			facts = append(facts, fmt.Sprintf("%s lost %s of %s datagrams of one flow, sent at %s a second over %s reloads.", v.Name,
+				grouped(int64(total(s.figures(v.Name, reloadMissing)))), grouped(int64(total(s.figures(v.Name, reloadSent)))),
+				grouped(reloadRate), grouped(int64(reloads))))
 		}
 	}
-	for _, v := range r.Variants {
-		if loss, ok := r.Reloads[v.Name]; ok {
-			facts = append(facts, fmt.Sprintf("%s lost %d of %s datagrams of one flow, sent at %s a second over %d reloads.",
-				v.Name, loss.Lost, grouped(int64(loss.Sent)), grouped(reloadRate), loss.Reloads))
-		}
-	}
-	for _, v := range r.Variants {
-		for _, load := range r.Loads[v.Name] {
-			facts = append(facts, load.fact(v.Name))
+	most := tableLevels[len(tableLevels)-1]
+	for _, v := range s.Variants {
+		if ratio, ok := spreadOf(s.quotients(v.Name, packetsMetric(most), v.Name, packetsMetric(1))); ok {
+			facts = append(facts, fmt.Sprintf("%s delivers %s times as many datagrams a second over %s flows as over one.", v.Name, ratio.ratio(), grouped(int64(most))))
 		}
 	}
 	return facts
-}
-
-func (l Load) fact(variant string) string {
-	fact := fmt.Sprintf("%s, flow table of %s: %s datagrams a second delivered, spread over all flows; memory %d MiB",
-		variant, grouped(int64(l.Flows)), number(l.PacketRate), l.RSS>>20)
-	if l.Flows >= 1e5 {
-		fact += fmt.Sprintf(", %d bytes more for each flow than with none (%d are stated)", (l.RSS-l.RSSBefore)/int64(l.Flows), l.Stated)
-	}
-	return fact + "."
 }

@@ -13,14 +13,11 @@ const baseline = "direct"
 
 // Result is a whole run: what it ran on, and all figures of all rounds.
 type Result struct {
-	Began    time.Time            `json:"began"`
-	Quick    bool                 `json:"quick"`
-	Machine  Machine              `json:"machine"`
-	Versions []Version            `json:"versions"`
-	Variants []VariantInfo        `json:"variants"`
-	Rounds   []map[string]Figures `json:"rounds"`            // by variant
-	Reloads  map[string]Loss      `json:"reloads,omitempty"` // by variant
-	Loads    map[string][]Load    `json:"loads,omitempty"`   // by variant
+	Began    time.Time `json:"began"`
+	Quick    bool      `json:"quick"`
+	Machine  Machine   `json:"machine"`
+	Versions []Version `json:"versions"`
+	Suites   []*Suite  `json:"suites"`
 }
 
 // Machine is what a run ran on.
@@ -37,28 +34,22 @@ type Version struct {
 	Version string `json:"version"`
 }
 
+// Suite is what was measured of the variants of one suite.
+type Suite struct {
+	Name     string               `json:"name"`
+	Variants []VariantInfo        `json:"variants"`
+	Rounds   []map[string]Figures `json:"rounds"` // by variant
+}
+
 // VariantInfo describes a variant to readers.
 type VariantInfo struct {
-	Name  string `json:"name"`
-	Title string `json:"title"`
-	Ours  bool   `json:"ours,omitempty"` // caddy-vnic
+	Name string `json:"name"`
+	Ours bool   `json:"ours,omitempty"` // caddy-vnic
 }
 
-// Loss is what reloads cost an established UDP flow.
-type Loss struct {
-	Reloads int `json:"reloads"`
-	Sent    int `json:"sent"`
-	Lost    int `json:"lost"`
-}
-
-// Load is a number of flows in the flow table, and what the bridge does with it.
-type Load struct {
-	Flows      int     `json:"flows"`
-	PacketRate float64 `json:"packet_rate"` // datagrams delivered per second, spread over the flows
-	RSS        int64   `json:"rss"`         // memory of Caddy's process, bytes
-	RSSBefore  int64   `json:"rss_before"`  // the same without flows
-	Stated     int64   `json:"stated"`      // vnicbridge.FlowBytes
-}
+// Figures are the metrics of one variant in one round, by name. One that the
+// variant cannot have, as haproxy has no UDP, is absent.
+type Figures map[string]float64
 
 func readResult(path string) (*Result, error) {
 	data, err := os.ReadFile(path)
@@ -83,9 +74,27 @@ func (r *Result) write(path string) error {
 	return os.WriteFile(path, append(data, '\n'), 0o644)
 }
 
+// suite returns what was measured of a suite; nothing of one that did not run.
+func (r *Result) suite(name string) *Suite {
+	for _, s := range r.Suites {
+		if s.Name == name {
+			return s
+		}
+	}
+	return &Suite{Name: name}
+}
+
+// rounds is how many the suites have had.
+func (r *Result) rounds() (n int) {
+	for _, s := range r.Suites {
+		n = max(n, len(s.Rounds))
+	}
+	return n
+}
+
 // figures returns a metric of a variant in each round that has it.
-func (r *Result) figures(variant, metric string) (values []float64) {
-	for _, round := range r.Rounds {
+func (s *Suite) figures(variant, metric string) (values []float64) {
+	for _, round := range s.Rounds {
 		if v, ok := round[variant][metric]; ok {
 			values = append(values, v)
 		}
@@ -94,12 +103,28 @@ func (r *Result) figures(variant, metric string) (values []float64) {
 }
 
 // ratios returns a metric of a variant over that of another, round by round.
-func (r *Result) ratios(variant, to, metric string) (values []float64) {
-	for _, round := range r.Rounds {
+func (s *Suite) ratios(variant, to, metric string) (values []float64) {
+	return s.quotients(variant, metric, to, metric)
+}
+
+// quotients returns a metric of a variant over a metric of another one, or
+// another of its own, round by round.
+func (s *Suite) quotients(variant, metric, to, toMetric string) (values []float64) {
+	for _, round := range s.Rounds {
 		v, ok := round[variant][metric]
-		if base := round[to][metric]; ok && base > 0 {
+		if base := round[to][toMetric]; ok && base > 0 {
 			values = append(values, v/base)
 		}
 	}
 	return values
+}
+
+// have tells whether any variant has a metric.
+func (s *Suite) have(m Metric) bool {
+	for _, v := range s.Variants {
+		if len(s.figures(v.Name, m.Name)) > 0 {
+			return true
+		}
+	}
+	return false
 }

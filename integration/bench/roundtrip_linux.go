@@ -5,28 +5,48 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
 // messageLen is how much a round trip carries.
 const messageLen = 64
 
-func tcpRoundTrip(ctx context.Context, s *site, d time.Duration) (Figures, error) {
-	times, err := s.roundTrips(ctx, unix.SOCK_STREAM, d)
-	if err != nil {
-		return nil, err
+// roundTrip is a probe of round trips: its metrics' names begin with the prefix.
+func roundTrip(prefix string, kind int, at placement) func(context.Context, *site, time.Duration) (Figures, error) {
+	return func(ctx context.Context, s *site, d time.Duration) (Figures, error) {
+		times, err := s.roundTrips(ctx, kind, at, d)
+		if err != nil {
+			return nil, err
+		}
+		return Figures{prefix + "_p50": microseconds(times, 50), prefix + "_p99": microseconds(times, 99)}, nil
 	}
-	return Figures{"tcp_p50": microseconds(times, 50), "tcp_p99": microseconds(times, 99)}, nil
 }
 
-func udpRoundTrip(ctx context.Context, s *site, d time.Duration) (Figures, error) {
-	times, err := s.roundTrips(ctx, unix.SOCK_DGRAM, d)
-	if err != nil {
-		return nil, err
+// busy is a probe that goes on while HTTP requests keep both ends busy.
+func busy(probe func(context.Context, *site, time.Duration) (Figures, error)) func(context.Context, *site, time.Duration) (Figures, error) {
+	return func(ctx context.Context, s *site, d time.Duration) (figures Figures, err error) {
+		const margin = 100 * time.Millisecond // before and after, so that there is load all the time
+		both, ctx := errgroup.WithContext(ctx)
+		var totals wrkTotals
+		both.Go(func() (err error) {
+			totals, err = s.wrk(ctx, d, s.url("http", "1k"), 8)
+			return err
+		})
+		both.Go(func() (err error) {
+			time.Sleep(margin)
+			figures, err = probe(ctx, s, d-2*margin)
+			return err
+		})
+		if err := both.Wait(); err != nil {
+			return nil, err
+		}
+		figures[brokenRequests] = float64(totals.broken())
+		return figures, nil
 	}
-	return Figures{"udp_p50": microseconds(times, 50), "udp_p99": microseconds(times, 99)}, nil
 }
 
 func microseconds(times []time.Duration, p int) float64 {
@@ -35,7 +55,7 @@ func microseconds(times []time.Duration, p int) float64 {
 
 // roundTrips sends messages one after the other, each when the echo of the last
 // has come, and returns the time that each took.
-func (s *site) roundTrips(ctx context.Context, kind int, d time.Duration) (times []time.Duration, err error) {
+func (s *site) roundTrips(ctx context.Context, kind int, at placement, d time.Duration) (times []time.Duration, err error) {
 	fd, err := openSocket(s.client, kind, 0, netip.AddrPort{})
 	if err != nil {
 		return nil, err
@@ -44,7 +64,23 @@ func (s *site) roundTrips(ctx context.Context, kind int, d time.Duration) (times
 	if err := connect(fd, s.publicPort(echoPort)); err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
+	runtime.LockOSThread()
+	if err := moveTo(at.client); err != nil {
+		return nil, err
+	}
+	defer func() {
+		// A thread that cannot go back stays locked and ends with its goroutine.
+		if back := moveTo(anywhere.client); back != nil {
+			err = errors.Join(err, back)
+			return
+		}
+		runtime.UnlockOSThread()
+	}()
 	message := make([]byte, messageLen)
+	message[0] = byte(at.server)
+	if err := exchange(fd, message); err != nil { // the server moves
+		return nil, err
+	}
 	for began := time.Now(); len(times) == 0 || time.Since(began) < d; {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

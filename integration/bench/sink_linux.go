@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +44,21 @@ func (s *sink) run(fd int) {
 		s.received.Add(1)
 		if n >= 8 {
 			s.see(binary.BigEndian.Uint64(buffer))
+		}
+	}
+}
+
+// quiet waits until nothing has arrived for a while, and returns how many
+// datagrams have arrived so far, and when the last one did, to a millisecond or two.
+func (s *sink) quiet() (received int64, last time.Time) {
+	const silence, step = 20 * time.Millisecond, time.Millisecond
+	last = time.Now()
+	for {
+		time.Sleep(step)
+		if now := s.received.Load(); now != received {
+			received, last = now, time.Now()
+		} else if time.Since(last) > silence {
+			return received, last
 		}
 	}
 }

@@ -25,6 +25,7 @@ var (
 	innerAddr  = netip.MustParseAddr("192.168.50.1") // of the server behind a variant
 	aliasAddr  = netip.MustParseAddr("192.168.50.2") // under which it sees the client
 	innerNet   = netip.MustParsePrefix("192.168.50.0/24")
+	otherAddr  = netip.MustParseAddr("192.168.60.1") // of another group, which nobody asks for
 )
 
 // Ports of the server.
@@ -33,9 +34,6 @@ const (
 	iperfPort   = 5201
 	echoPort    = 7 // TCP and UDP
 	discardPort = 9
-	// flowsPort echoes UDP like echoPort, for exchanges of one datagram each:
-	// proxies must be told when such an exchange ends.
-	flowsPort = 1007
 )
 
 const clientDevice = "eth0"
@@ -44,33 +42,49 @@ const clientDevice = "eth0"
 type site struct {
 	variant
 	bench          *bench
+	suite, label   string // the suite's name, and the site's own in it
 	dir            string // of configurations and logs
 	client, server *integration.Host
 	public, inner  netip.Addr // where clients reach the server, and where it listens
 
 	pid    int                         // of the data plane's process; 0: it has none
 	reload func(context.Context) error // gives the data plane another configuration; nil: it has none
-	caddy  *integration.Caddy          // of ours
-	sink   *sink                       // the server's discard service
+	caddy  *integration.Caddy          // of ours and of stock Caddy
+
+	sink        *sink     // the server's discard service
+	sources     int       // how many addresses and ports of the client have opened flows
+	emptyMemory memoryUse // of the data plane's process, with an empty flow table
 }
 
-// newSite builds a network and starts the variant and the servers behind it.
-func (b *bench) newSite(ctx context.Context, v variant) (*site, error) {
-	s := &site{variant: v, bench: b, dir: filepath.Join(b.dir, v.Name), public: publicAddr, inner: innerAddr}
-	if err := s.build(ctx); err != nil {
-		return nil, fmt.Errorf("%s: %w", v.Name, err)
+// newSite builds a client and a server and starts the variant and the servers
+// behind it.
+func (b *bench) newSite(ctx context.Context, network *integration.Network, of suite, v variant) (*site, error) {
+	s := &site{variant: v, bench: b, suite: of.name, label: v.Name, public: publicAddr, inner: innerAddr}
+	if v.level > 0 {
+		s.label += fmt.Sprintf("-%d", v.level)
+	}
+	s.dir = filepath.Join(b.dir, of.name, s.label)
+	progress("%s: starting %s", of.name, s.label)
+	if err := s.build(network); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.label, err)
+	}
+	if err := v.start(ctx, s); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.label, err)
+	}
+	if err := of.serve(ctx, s); err != nil {
+		return nil, s.failed("start", err)
 	}
 	return s, nil
 }
 
-func (s *site) build(ctx context.Context) (err error) {
+func (s *site) build(network *integration.Network) (err error) {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
 	}
-	if s.client, err = s.bench.network.NewHost(s.Name + "-client"); err != nil {
+	if s.client, err = network.NewHost(s.label + "-client"); err != nil {
 		return err
 	}
-	if s.server, err = s.bench.network.NewHost(s.Name + "-server"); err != nil {
+	if s.server, err = network.NewHost(s.label + "-server"); err != nil {
 		return err
 	}
 	client := integration.Port{Host: s.client, Device: clientDevice, MAC: integration.RouterMAC, Address: netip.PrefixFrom(clientAddr, 24)}
@@ -78,7 +92,7 @@ func (s *site) build(ctx context.Context) (err error) {
 	if !s.bareNIC {
 		server.Address = netip.PrefixFrom(publicAddr, 24)
 	}
-	if err := s.bench.network.Link(client, server); err != nil {
+	if err := network.Link(client, server); err != nil {
 		return err
 	}
 	if err := s.addClientAddresses(); err != nil {
@@ -89,13 +103,7 @@ func (s *site) build(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := s.start(ctx, s); err != nil {
-		return err
-	}
-	if err := s.startServers(ctx); err != nil {
-		return err
-	}
-	return s.check(ctx)
+	return nil
 }
 
 // addInner gives the server the address behind the variant, on lo: where no
@@ -109,10 +117,10 @@ func (s *site) addInner() error {
 	return s.server.Netlink().AddrAdd(lo, address)
 }
 
-// startServers starts the same servers behind every variant: nginx with one
-// worker for HTTP, iperf3, and echo and discard services of our own.
-func (s *site) startServers(ctx context.Context) error {
-	if err := s.startBackend(); err != nil {
+// serveBridge starts the same servers behind every variant: nginx with one worker
+// for HTTP, iperf3, and echo and discard services of our own.
+func serveBridge(ctx context.Context, s *site) error {
+	if err := s.startBackend(false); err != nil {
 		return err
 	}
 	iperf := exec.Command("iperf3", "--server", "--bind", s.inner.String(), "--port", fmt.Sprint(iperfPort))
@@ -122,14 +130,20 @@ func (s *site) startServers(ctx context.Context) error {
 	if err := serveEcho(s.server, s.inner); err != nil {
 		return fmt.Errorf("echo service: %w", err)
 	}
-	var err error
-	if s.sink, err = newSink(s.server, netip.AddrPortFrom(s.inner, discardPort)); err != nil {
-		return fmt.Errorf("discard service: %w", err)
+	if err := s.startSink(); err != nil {
+		return err
 	}
 	for _, port := range []uint16{httpPort, iperfPort} {
 		if err := waitTCP(ctx, s.server, netip.AddrPortFrom(s.inner, port)); err != nil {
 			return fmt.Errorf("the server does not come up: %w", err)
 		}
+	}
+	return s.check(ctx, "http")
+}
+
+func (s *site) startSink() (err error) {
+	if s.sink, err = newSink(s.server, netip.AddrPortFrom(s.inner, discardPort)); err != nil {
+		return fmt.Errorf("discard service: %w", err)
 	}
 	return nil
 }
@@ -149,13 +163,15 @@ func waitTCP(ctx context.Context, from *integration.Host, to netip.AddrPort) err
 
 // check makes sure that the client gets the right files before anything is
 // measured.
-func (s *site) check(ctx context.Context) error {
+func (s *site) check(ctx context.Context, schemes ...string) error {
 	if err := waitTCP(ctx, s.client, s.publicPort(httpPort)); err != nil {
 		return fmt.Errorf("the client does not reach the server: %w", err)
 	}
-	for name, size := range files {
-		if err := s.checkFile(ctx, name, size); err != nil {
-			return fmt.Errorf("the client does not get %s: %w", name, err)
+	for _, scheme := range schemes {
+		for name, size := range files {
+			if err := s.checkFile(ctx, s.url(scheme, name), size); err != nil {
+				return fmt.Errorf("the client does not get %s: %w", s.url(scheme, name), err)
+			}
 		}
 	}
 	return nil
@@ -165,7 +181,9 @@ func (s *site) check(ctx context.Context) error {
 func (s *site) publicPort(port uint16) netip.AddrPort { return netip.AddrPortFrom(s.public, port) }
 
 // url is a file of the server as the client sees it.
-func (s *site) url(file string) string { return "http://" + s.public.String() + "/" + file }
+func (s *site) url(scheme, file string) string {
+	return scheme + "://" + s.public.String() + groupPath + file
+}
 
 // startPlane starts a program as the variant's data plane.
 func (s *site) startPlane(cmd *exec.Cmd) (*integration.Process, error) {

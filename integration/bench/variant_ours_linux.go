@@ -18,7 +18,7 @@ const oursConfig = `{
 		segment a {
 			interface vnic-A
 			address 192.168.50.1/24
-			ports tcp/80 tcp/5201 tcp/7 udp/7 udp/9 udp/1007
+			ports tcp/80 tcp/5201 tcp/7 udp/7 udp/9
 		}
 		bridge lan {
 			nic nic0
@@ -32,10 +32,28 @@ const oursConfig = `{
 }
 `
 
-func startUserspace(ctx context.Context, s *site) error { return s.startCaddy(ctx, "userspace") }
+func startBridge(datapath string) func(context.Context, *site) error {
+	return func(ctx context.Context, s *site) error { return s.startBridge(ctx, datapath) }
+}
 
-func (s *site) startCaddy(ctx context.Context, datapath string) error {
-	path, err := s.write("Caddyfile", fmt.Sprintf(oursConfig, datapath, "reject"))
+func (s *site) startBridge(ctx context.Context, datapath string) error {
+	if err := s.startCaddy(ctx, fmt.Sprintf(oursConfig, datapath, "reject")); err != nil {
+		return err
+	}
+	policies := [2]string{"drop", "reject"} // in turn, so that no reload is a no-op
+	s.reload = func(ctx context.Context) error {
+		if _, err := s.write("Caddyfile", fmt.Sprintf(oursConfig, datapath, policies[0])); err != nil {
+			return err
+		}
+		policies[0], policies[1] = policies[1], policies[0]
+		return s.caddy.Reload(ctx)
+	}
+	return s.checkDatapath(ctx, datapath)
+}
+
+// startCaddy starts Caddy, ours or stock, as the variant's data plane.
+func (s *site) startCaddy(ctx context.Context, config string) error {
+	path, err := s.write("Caddyfile", config)
 	if err != nil {
 		return err
 	}
@@ -46,13 +64,17 @@ func (s *site) startCaddy(ctx context.Context, datapath string) error {
 		return err
 	}
 	s.pid = s.caddy.Process().PID()
-	policies := [2]string{"drop", "reject"} // in turn, so that no reload is a no-op
-	s.reload = func(ctx context.Context) error {
-		if _, err := s.write("Caddyfile", fmt.Sprintf(oursConfig, datapath, policies[0])); err != nil {
-			return err
-		}
-		policies[0], policies[1] = policies[1], policies[0]
-		return s.caddy.Reload(ctx)
+	return nil
+}
+
+// checkDatapath makes sure that what is measured is what was asked for.
+func (s *site) checkDatapath(ctx context.Context, want string) error {
+	status, err := s.status(ctx)
+	if err != nil {
+		return err
+	}
+	if string(status.Datapath) != want {
+		return fmt.Errorf("the data path in use is %s, want %s", status.Datapath, want)
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
 )
 
 // haproxyConfig leaves the number of threads to haproxy: one for each core.
@@ -38,19 +40,17 @@ func startHAProxy(_ context.Context, s *site) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.startPlane(exec.Command("haproxy", "-db", "-f", config)); err != nil {
-		return err
-	}
-	return nil
+	_, err = s.startPlane(exec.Command("haproxy", "-db", "-f", config))
+	return err
 }
 
-// nginxConfig has a worker for each core, as nginx's packages have it. An
-// exchange of one datagram each ends with its answer.
+// nginxConfig has a worker for each core, as nginx's packages have it. What goes
+// to the discard service has no answers to wait for.
 const nginxConfig = `
 %[2]s
 user root;
-pid %[1]s/stream.pid;
-error_log %[1]s/stream.log;
+pid %[1]s/nginx.pid;
+error_log %[1]s/nginx.log;
 worker_processes auto;
 worker_rlimit_nofile 16384;
 events { worker_connections 8192; }
@@ -60,7 +60,6 @@ stream {
 	server { listen 192.168.1.2:7; proxy_pass 192.168.50.1:7; }
 	server { listen 192.168.1.2:7 udp reuseport; proxy_pass 192.168.50.1:7; proxy_timeout 10s; }
 	server { listen 192.168.1.2:9 udp reuseport; proxy_pass 192.168.50.1:9; proxy_timeout 10s; proxy_responses 0; }
-	server { listen 192.168.1.2:1007 udp reuseport; proxy_pass 192.168.50.1:1007; proxy_responses 1; }
 }
 `
 
@@ -68,20 +67,25 @@ func startNginxStream(_ context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err
 	}
-	config, err := s.write("stream.conf", fmt.Sprintf(nginxConfig, s.dir, loadStream()))
-	if err != nil {
-		return err
-	}
-	nginx := exec.Command("nginx", "-c", config, "-e", filepath.Join(s.dir, "stream.log"), "-g", "daemon off;")
-	// In a PID namespace of its own the workers end with the master, whatever
-	// ends it.
-	nginx.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
-	process, err := s.startPlane(nginx)
+	process, err := s.startNginx(fmt.Sprintf(nginxConfig, s.dir, loadStream()))
 	if err != nil {
 		return err
 	}
 	s.reload = signalPlane(process, unix.SIGHUP)
 	return nil
+}
+
+// startNginx starts nginx as the variant's data plane.
+func (s *site) startNginx(config string) (*integration.Process, error) {
+	path, err := s.write("nginx.conf", config)
+	if err != nil {
+		return nil, err
+	}
+	nginx := exec.Command("nginx", "-c", path, "-e", filepath.Join(s.dir, "nginx.log"), "-g", "daemon off;")
+	// In a PID namespace of its own the workers end with the master, whatever
+	// ends it.
+	nginx.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	return s.startPlane(nginx)
 }
 
 // streamModule is where Debian's libnginx-mod-stream puts the stream proxy. An

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strings"
+)
+
+// floor is something that the project holds itself to: a bound for a median.
+type floor struct {
+	what  string
+	op    string // of the measured figure to the bound: one of ≥, >, ≤
+	bound float64
+	goal  float64 // what is striven for; 0: the floor is all
+	count bool    // the figure is a count, not a ratio
+	// measured returns the figure in each round, and a remark; none if it was not
+	// measured.
+	measured func(*Result) (values []float64, remark string)
+}
+
+// ours is the variant that the floors are about.
+const ours = "kernel"
+
+// floors are all there are.
+var floors = []floor{
+	ratioFloor("keep-alive requests/s, to direct", bridgeSuite, "keepalive", baseline, 0.97, 0.99),
+	ratioFloor("connection per request, to direct", bridgeSuite, "perrequest", baseline, 0.93, 0.97),
+	ratioFloor("1 MiB files, to direct", bridgeSuite, "bulk", baseline, 0.95, 0.99),
+	ratioFloor("iperf3, client to server, to direct", bridgeSuite, "iperf_up", baseline, 0.95, 0.99),
+	ratioFloor("iperf3, server to client, to direct", bridgeSuite, "iperf_down", baseline, 0.95, 0.99),
+	{what: "TCP round trip p50, to direct", op: "≤", bound: 1.05, measured: ratio(bridgeSuite, ours, "tcp_p50", baseline)},
+	{what: "TCP round trip p50 on two cores, to direct", op: "≤", bound: 1.05, measured: ratio(bridgeSuite, ours, "apart_tcp_p50", baseline)},
+	aheadFloor("nftables"), aheadFloor("haproxy"), aheadFloor("nginx"),
+	{what: "datagrams/s with 1,000,000 flows in the table, to those with one", op: "≥", bound: 0.90,
+		measured: func(r *Result) ([]float64, string) {
+			return r.suite(tableSuite).quotients(ours, packetsMetric(1e6), ours, packetsMetric(1)), ""
+		}},
+	{what: "bytes of memory per flow, of 1,000,000", op: "≤", bound: 256, count: true,
+		measured: func(r *Result) ([]float64, string) {
+			return r.suite(tableSuite).figures(ours, memoryMetric(1e6)), ""
+		}},
+	{what: "datagrams of an established flow lost in 100 reloads under load", op: "≤", bound: 0, count: true, measured: lost},
+
+	groupFloor("stock reverse_proxy through the VNICs, keep-alive, to stock Caddy", "stock-vnic", "keepalive", "caddy", 0.95),
+	groupFloor("stock reverse_proxy through the VNICs, connection per request, to stock Caddy", "stock-vnic", "perrequest", "caddy", 0.95),
+	groupFloor("stock reverse_proxy through the VNICs, 1 MiB files, to stock Caddy", "stock-vnic", "bulk", "caddy", 0.95),
+	groupFloor("vnic_proxy, keep-alive, to stock Caddy", ours, "keepalive", "caddy", 1.8),
+	groupFloor("vnic_proxy, keep-alive, to nginx", ours, "keepalive", "nginx", 0.40),
+	groupFloor("vnic_proxy, connection per request, to stock Caddy", ours, "perrequest", "caddy", 1.6),
+	groupFloor("vnic_proxy, 1 MiB files, to stock Caddy", ours, "bulk", "caddy", 2),
+	groupFloor("vnic_proxy, 1 MiB files, to nginx", ours, "bulk", "nginx", 2),
+	aheadOfCaddy("HTTPS, HTTP/1.1, keep-alive", "https_keepalive"),
+	aheadOfCaddy("HTTPS, connection per request", "https_perrequest"),
+	aheadOfCaddy("HTTPS, HTTP/1.1, 1 MiB files", "https_bulk"),
+	aheadOfCaddy("HTTPS, HTTP/2, requests/s", "h2_keepalive"),
+	aheadOfCaddy("HTTPS, HTTP/2, 1 MiB files", "h2_bulk"),
+}
+
+func ratioFloor(what, suite, metric, to string, bound, goal float64) floor {
+	return floor{what: what, op: "≥", bound: bound, goal: goal, measured: ratio(suite, ours, metric, to)}
+}
+
+func groupFloor(what, variant, metric, to string, bound float64) floor {
+	return floor{what: what, op: "≥", bound: bound, measured: ratio(groupsSuite, variant, metric, to)}
+}
+
+func aheadOfCaddy(what, metric string) floor {
+	return floor{what: "vnic_proxy, " + what + ", to stock Caddy", op: ">", bound: 1, measured: ratio(groupsSuite, ours, metric, "caddy")}
+}
+
+func ratio(suite, variant, metric, to string) func(*Result) ([]float64, string) {
+	return func(r *Result) ([]float64, string) { return r.suite(suite).ratios(variant, to, metric), "" }
+}
+
+// aheadFloor is to be better than another variant in every metric that both
+// have: the measured figure is the one of the worst. The remark tells where it is
+// not better.
+func aheadFloor(other string) floor {
+	return floor{what: "on every row ahead of " + other, op: ">", bound: 1,
+		measured: func(r *Result) (worst []float64, remark string) {
+			least, rows := math.Inf(1), 0
+			var behind []string
+			s := r.suite(bridgeSuite)
+			for _, m := range s.info().metrics {
+				advantage := s.ratios(ours, other, m.Name)
+				if m.Lower {
+					advantage = s.ratios(other, ours, m.Name)
+				}
+				spread, ok := spreadOf(advantage)
+				if !ok {
+					continue
+				}
+				rows++
+				if spread.Median <= 1 {
+					behind = append(behind, m.Title)
+				}
+				if spread.Median < least {
+					least, worst = spread.Median, advantage
+				}
+			}
+			remark = fmt.Sprintf("the worst of %d rows", rows)
+			if len(behind) > 0 {
+				remark += "; not ahead: " + strings.Join(behind, "; ")
+			}
+			return worst, remark
+		}}
+}
+
+// lost is what reloads lost of an established flow, if there were enough.
+func lost(r *Result) (values []float64, remark string) {
+	s := r.suite(bridgeSuite)
+	for i, reloads := range s.figures(ours, reloadsDone) {
+		if reloads >= 100 {
+			values = append(values, s.figures(ours, reloadMissing)[i])
+			remark = fmt.Sprintf("of %s", grouped(int64(s.figures(ours, reloadSent)[i])))
+		}
+	}
+	return values, remark
+}
+
+// verdict is a floor beside what was measured.
+type verdict struct {
+	floor             string
+	required, got     string
+	measured, held    bool
+	goalRequired, met string // empty: there is no goal
+}
+
+// verdicts judge a result by all floors.
+func verdicts(r *Result) (all []verdict) {
+	for _, f := range floors {
+		all = append(all, f.judge(r))
+	}
+	return all
+}
+
+func (f floor) judge(r *Result) verdict {
+	v := verdict{floor: f.what, required: f.op + " " + compact(f.bound), got: "–"}
+	values, remark := f.measured(r)
+	spread, ok := spreadOf(values)
+	if f.goal != 0 {
+		v.goalRequired = f.op + " " + compact(f.goal)
+	}
+	if !ok {
+		return v
+	}
+	v.measured, v.held = true, f.holds(spread.Median, f.bound)
+	v.got = spread.ratio()
+	if f.count {
+		v.got = spread.count()
+	}
+	if remark != "" {
+		v.got += ", " + remark
+	}
+	if f.goal != 0 && f.holds(spread.Median, f.goal) {
+		v.met = "reached"
+	}
+	return v
+}
+
+func (f floor) holds(figure, bound float64) bool {
+	switch f.op {
+	case "≤":
+		return figure <= bound
+	case ">":
+		return figure > bound
+	default:
+		return figure >= bound
+	}
+}
+
+// String is the verdict in a word or two.
+func (v verdict) String() string {
+	switch {
+	case !v.measured:
+		return "not measured"
+	case v.held && v.met != "":
+		return "held, goal reached"
+	case v.held:
+		return "held"
+	default:
+		return "not reached"
+	}
+}

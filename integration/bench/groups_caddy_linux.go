@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// groupsConfig is Caddy with two groups by path. It is to keep as many idle
+// connections to a group's server as there may be clients, and to listen to
+// nothing but TCP.
+const groupsConfig = `{
+	auto_https disable_redirects
+	default_sni %[1]s
+	skip_install_trust
+	servers {
+		protocols h1 h2
+	}
+%[2]s}
+
+(idle) {
+	transport http {
+		keepalive_idle_conns_per_host 256
+	}
+}
+
+(groups) {
+	bind %[3]s
+	handle /test1/* {
+		%[4]s {
+			import idle
+		}
+	}
+	handle /test2/* {
+		%[5]s {
+			import idle
+		}
+	}
+}
+
+http:// {
+	import groups
+}
+
+https:// {
+	import groups
+	tls %[6]s %[7]s
+}
+`
+
+// vnicConfig is the groups' segments and the front.
+const vnicConfig = `	vnic {
+		segment a {
+			interface vnic-A
+			address 192.168.50.1/24
+			ports tcp/80
+		}
+		segment b {
+			interface vnic-B
+			address 192.168.60.1/24
+			ports tcp/80
+		}
+		segment front {
+			interface vnic-F
+			address 192.168.40.1/24
+			client_ip preserve
+			reach a b
+		}
+		bridge lan {
+			nic nic0
+			address 192.168.1.2/24
+			gateway 192.168.1.1
+			steer front port tcp/80 tcp/443
+		}
+		datapath %s
+	}
+`
+
+// groupUpstreams are the directives that hand requests on to segments a and b.
+type groupUpstreams func() (a, b string)
+
+// viaVNICProxy is how our users do it.
+func viaVNICProxy() (a, b string) { return "vnic_proxy a", "vnic_proxy b" }
+
+// viaReverseProxy has Caddy's own proxy dial the segments' aliases: stock Caddy
+// with nothing but the VNICs in its way.
+func viaReverseProxy() (a, b string) {
+	config := vnicbridge.Config{Segments: map[string]*vnicbridge.Segment{
+		"a": {}, "b": {},
+		"front": {Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.40.1/24")}, Reach: []string{"a", "b"}},
+	}}
+	toA, _ := config.PeerAlias("front", "a")
+	toB, _ := config.PeerAlias("front", "b")
+	return stockUpstream(toA), stockUpstream(toB)
+}
+
+func stockUpstream(at netip.Addr) string {
+	return "reverse_proxy " + netip.AddrPortFrom(at, httpPort).String()
+}
+
+// startGroups starts the front and the groups' segments.
+func startGroups(datapath string, upstreams groupUpstreams) func(context.Context, *site) error {
+	return func(ctx context.Context, s *site) error {
+		a, b := upstreams()
+		if err := s.startCaddy(ctx, s.groupsConfig(fmt.Sprintf(vnicConfig, datapath), "vnic/front", a, b)); err != nil {
+			return err
+		}
+		return s.checkDatapath(ctx, datapath)
+	}
+}
+
+// startStockCaddy starts Caddy without VNICs: the servers are at hand on lo.
+func startStockCaddy(ctx context.Context, s *site) error {
+	if err := s.addInner(); err != nil {
+		return err
+	}
+	return s.startCaddy(ctx, s.groupsConfig("", publicAddr.String(), stockUpstream(innerAddr), stockUpstream(otherAddr)))
+}
+
+func (s *site) groupsConfig(global, bind, a, b string) string {
+	return fmt.Sprintf(groupsConfig, siteName, global, bind, a, b, s.bench.path(certificateFile), s.bench.path(keyFile))
+}

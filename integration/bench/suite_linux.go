@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// suite is variants that do the same work, and what is measured of them.
+type suite struct {
+	name     string
+	tools    []string  // programs that it needs, beside those of the variants
+	variants []variant // the baseline comes first
+	probes   []probe   // in the order in which a round runs them
+	// serve starts the servers behind a variant that has been started, and makes
+	// sure that they can be reached.
+	serve func(context.Context, *site) error
+}
+
+// suites are all there are, in the order in which they run.
+func suites(p pace) []suite {
+	return []suite{
+		{bridgeSuite, []string{"nginx", "wrk", "iperf3"}, bridgeVariants, bridgeProbes, serveBridge},
+		{tableSuite, nil, tableVariants(p.levels), tableProbes, serveTable},
+		{groupsSuite, []string{"nginx", "wrk", "h2load"}, groupVariants, groupProbes, serveGroups},
+	}
+}
+
+// choose keeps the variants and the parts that are named, all of them for none,
+// with the baseline of each suite.
+func choose(all []suite, variants, parts []string) (chosen []suite, err error) {
+	for _, s := range all {
+		s.variants = slices.DeleteFunc(slices.Clone(s.variants), func(v variant) bool {
+			return v.Name != baseline && len(variants) > 0 && !slices.Contains(variants, v.Name)
+		})
+		s.probes = slices.DeleteFunc(slices.Clone(s.probes), func(p probe) bool {
+			return len(parts) > 0 && !slices.Contains(parts, p.part)
+		})
+		if len(s.probes) > 0 {
+			chosen = append(chosen, s)
+		}
+	}
+	if err := known("variant", variants, variantNames(all)); err != nil {
+		return nil, err
+	}
+	return chosen, known("part", parts, partNames(all))
+}
+
+func known(kind string, names, all []string) error {
+	for _, name := range names {
+		if !slices.Contains(all, name) {
+			return fmt.Errorf("no %s %q: there are %s", kind, name, strings.Join(all, ", "))
+		}
+	}
+	return nil
+}
+
+func variantNames(suites []suite) (names []string) {
+	for _, s := range suites {
+		for _, v := range s.variants {
+			names = appendNew(names, v.Name)
+		}
+	}
+	return names
+}
+
+func partNames(suites []suite) (names []string) {
+	for _, s := range suites {
+		for _, p := range s.probes {
+			names = appendNew(names, p.part)
+		}
+	}
+	return names
+}
+
+func appendNew(names []string, name string) []string {
+	if slices.Contains(names, name) {
+		return names
+	}
+	return append(names, name)
+}
+
+// run starts all variants of a suite and measures them, round by round.
+func (b *bench) run(ctx context.Context, of suite) (err error) {
+	network, err := integration.NewNetwork(fmt.Sprintf("bench-%s-%d", of.name, os.Getpid()))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, network.Close()) }()
+	result := &Suite{Name: of.name}
+	b.result.Suites = append(b.result.Suites, result)
+	var sites []*site
+	for _, v := range of.variants {
+		s, err := b.newSite(ctx, network, of, v)
+		if err != nil {
+			return err
+		}
+		sites = append(sites, s)
+		if !slices.Contains(result.Variants, v.VariantInfo) {
+			result.Variants = append(result.Variants, v.VariantInfo)
+		}
+	}
+	for n := range b.rounds {
+		figures, err := b.round(ctx, of, sites, n)
+		if err != nil {
+			return err
+		}
+		result.Rounds = append(result.Rounds, figures)
+	}
+	if b.profile == "" {
+		return nil
+	}
+	return b.profiles(ctx, of, sites)
+}
+
+// round runs each probe on all variants before the next one, so that what is
+// compared was measured within seconds. Each round begins with another variant,
+// so that none always has the same one's heat to bear.
+func (b *bench) round(ctx context.Context, of suite, sites []*site, n int) (map[string]Figures, error) {
+	figures := make(map[string]Figures)
+	for _, s := range sites {
+		figures[s.Name] = make(Figures)
+	}
+	for _, p := range of.probes {
+		if p.once && n < b.rounds-1 {
+			continue
+		}
+		progress("%s, round %d of %d: %s", of.name, n+1, b.rounds, p.name)
+		for i := range sites {
+			s := sites[(i+n)%len(sites)]
+			if p.can != nil && !p.can(s) {
+				continue
+			}
+			got, err := p.run(ctx, s, p.length(b.pace))
+			if err != nil {
+				return nil, s.failed(p.name, err)
+			}
+			for name, value := range got {
+				figures[s.Name][name] += value // only broken requests come from several probes
+			}
+		}
+	}
+	return figures, nil
+}
+
+// failed says of which variant and probe an error is, with the end of Caddy's
+// log if it was ours.
+func (s *site) failed(probe string, err error) error {
+	err = fmt.Errorf("%s, %s: %w", s.label, probe, err)
+	if s.caddy != nil {
+		err = fmt.Errorf("%w\nCaddy's log ends so:\n%s", err, s.caddy.Log(10))
+	}
+	return err
+}

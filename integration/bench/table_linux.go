@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// tableVariants are our data paths, once for each number of flows in the table,
+// and the baseline, which has no table and shows what the clients' number alone
+// costs.
+func tableVariants(levels []int) (all []variant) {
+	for _, v := range bridgeVariants {
+		if v.Name != baseline && !v.Ours {
+			continue
+		}
+		for _, n := range levels {
+			v.level = n
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// serveTable starts the discard service and opens the flows.
+func serveTable(ctx context.Context, s *site) (err error) {
+	if err := s.startSink(); err != nil || s.caddy == nil {
+		return err
+	}
+	if s.emptyMemory, err = memory(s.pid); err != nil {
+		return err
+	}
+	return s.fill(ctx, s.level)
+}
+
+// crowd sends datagrams over all flows of the table in turn.
+func crowd(ctx context.Context, s *site, d time.Duration) (Figures, error) {
+	sender, err := newSpoofer(s)
+	if err != nil {
+		return nil, err
+	}
+	defer sender.close()
+	next := func() netip.AddrPort {
+		s.sources += 7919 // a prime: the flows are not visited in the order of their making
+		return source(s.sources % s.level)
+	}
+	const most = 1 << 30 // the time is the bound
+	sent, err := s.blast(ctx, sender, d, most, next)
+	if err != nil {
+		return nil, err
+	}
+	figures := Figures{
+		packetsMetric(s.level): sent.rate(),
+		costMetric(s.level):    float64(sent.cpu.Nanoseconds()) / float64(sent.arrived),
+	}
+	if s.caddy != nil {
+		now, err := memory(s.pid)
+		if err != nil {
+			return nil, err
+		}
+		figures[memoryMetric(s.level)] = float64(now.maps+now.resident-s.emptyMemory.resident) / float64(s.level)
+	}
+	return figures, nil
+}
+
+// fill opens the first n flows, in bursts that the bridge can follow, and again
+// until none is lost.
+func (s *site) fill(ctx context.Context, n int) error {
+	sender, err := newSpoofer(s)
+	if err != nil {
+		return err
+	}
+	defer sender.close()
+	const burst, passes = 256, 10
+	open := 0
+	for range passes {
+		for i := range n {
+			if i%burst == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			if err := sender.send(source(i)); err != nil {
+				return err
+			}
+		}
+		s.sink.quiet()
+		status, err := s.status(ctx)
+		if err != nil {
+			return err
+		}
+		if open = status.Flows; open >= n {
+			return nil
+		}
+	}
+	return fmt.Errorf("only %d of %d flows could be opened", open, n)
+}
