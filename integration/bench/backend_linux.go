@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,57 +31,34 @@ func writeFiles(dir string) error {
 	return nil
 }
 
-// backendConfig is the HTTP server's: as little as possible beside the
-// network's work, one worker, and connections that last as long as the client
-// wants.
-const backendConfig = `
-user root;
-pid %[1]s/backend.pid;
-error_log %[1]s/backend.log;
-worker_rlimit_nofile 16384;
-events { worker_connections 8192; }
-http {
-	access_log off;
-	sendfile on;
-	tcp_nopush on;
-	open_file_cache max=16;
-	keepalive_requests 1000000000;
-	client_body_temp_path %[1]s/body;
-	proxy_temp_path %[1]s/proxy;
-	fastcgi_temp_path %[1]s/fastcgi;
-	uwsgi_temp_path %[1]s/uwsgi;
-	scgi_temp_path %[1]s/scgi;
-	server {
-		listen %[2]s:80 backlog=4096;
-		%[4]s
-		root %[3]s;
-	}
-}
-`
+// fileServer is the HTTP server's part of nginx's configuration: as little as
+// possible beside the network's work.
+const fileServer = `server {
+		listen %s;
+		root %s;
+		sendfile on;
+		tcp_nopush on;
+		open_file_cache max=16;
+	}`
 
-// nginxHTTPS is a server's HTTPS beside its HTTP, with the cipher suite that Caddy
-// chooses. HTTP/2 connections last as long as the client wants, too.
-const nginxHTTPS = `listen %[1]s:443 ssl http2 backlog=4096;
-		ssl_certificate %[2]s;
-		ssl_certificate_key %[3]s;
-		ssl_protocols TLSv1.3;
-		ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;`
-
-func (s *site) nginxHTTPS(on netip.Addr) string {
-	return fmt.Sprintf(nginxHTTPS, on, s.bench.path(certificateFile), s.bench.path(keyFile))
-}
-
-func (s *site) startBackend(https bool) error {
-	more := ""
-	if https {
-		more = s.nginxHTTPS(s.inner)
-	}
-	config, err := s.write("backend.conf", fmt.Sprintf(backendConfig, s.dir, s.inner, s.bench.files, more))
+// startBackend starts the HTTP server, with one worker.
+func (s *site) startBackend() error {
+	config, err := s.writeNginx("backend", fmt.Sprintf(fileServer, s.inner.String()+":80 backlog=4096", s.bench.files))
 	if err != nil {
 		return err
 	}
-	nginx := exec.Command("nginx", "-c", config, "-e", filepath.Join(s.dir, "backend.log"), "-g", "daemon off; master_process off;")
-	_, err = s.server.Start(nginx)
+	_, err = s.server.Start(exec.Command("nginx", "-c", config, "-e", s.path("backend.log"), "-g", "daemon off; master_process off;"))
+	return err
+}
+
+// startHTTPSBackend starts another HTTP server for HTTPS. It has a worker for each
+// core, as those have that do it elsewhere.
+func (s *site) startHTTPSBackend() error {
+	config, err := s.writeNginx("https", fmt.Sprintf(fileServer, s.nginxHTTPS(s.inner), s.bench.files))
+	if err != nil {
+		return err
+	}
+	_, err = s.server.Start(s.nginxWithWorkers("https", config))
 	return err
 }
 

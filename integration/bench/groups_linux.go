@@ -44,10 +44,18 @@ var groupVariants = []variant{
 }
 
 // serveGroups starts the server of the group that is measured: nginx with one
-// worker. Where nothing is in between it does the HTTPS as well.
+// worker. Where nothing is in between another one does the HTTPS.
 func serveGroups(ctx context.Context, s *site) error {
-	if err := s.startBackend(s.Name == baseline); err != nil {
+	if err := s.startBackend(); err != nil {
 		return err
+	}
+	if s.Name == baseline {
+		if err := s.startHTTPSBackend(); err != nil {
+			return err
+		}
+		if err := waitTCP(ctx, s.server, netip.AddrPortFrom(s.inner, httpsPort)); err != nil {
+			return fmt.Errorf("the HTTPS server does not come up: %w", err)
+		}
 	}
 	if err := waitTCP(ctx, s.server, netip.AddrPortFrom(s.inner, httpPort)); err != nil {
 		return fmt.Errorf("the server does not come up: %w", err)

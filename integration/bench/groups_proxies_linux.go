@@ -40,40 +40,26 @@ func startHAProxyGroups(_ context.Context, s *site) error {
 	return err
 }
 
-// nginxGroupsConfig has a worker for each core, as nginx's packages have it, and
-// nginx's own way of buffering.
-const nginxGroupsConfig = `
-user root;
-pid %[1]s/nginx.pid;
-error_log %[1]s/nginx.log;
-worker_processes auto;
-worker_rlimit_nofile 16384;
-events { worker_connections 8192; }
-http {
-	access_log off;
-	keepalive_requests 1000000000;
-	client_body_temp_path %[1]s/body;
-	proxy_temp_path %[1]s/proxy;
-	fastcgi_temp_path %[1]s/fastcgi;
-	uwsgi_temp_path %[1]s/uwsgi;
-	scgi_temp_path %[1]s/scgi;
-	proxy_http_version 1.1;
+// nginxGroups leave it to nginx how responses are buffered.
+const nginxGroups = `proxy_http_version 1.1;
 	proxy_set_header Connection "";
 	upstream a { server 192.168.50.1:80; keepalive 256; keepalive_requests 1000000000; }
 	upstream b { server 192.168.60.1:80; keepalive 256; keepalive_requests 1000000000; }
 	server {
 		listen 192.168.1.2:80 backlog=4096;
-		%[2]s
+		listen %s;
 		location /test1/ { proxy_pass http://a; }
 		location /test2/ { proxy_pass http://b; }
-	}
-}
-`
+	}`
 
 func startNginxGroups(_ context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err
 	}
-	_, err := s.startNginx(fmt.Sprintf(nginxGroupsConfig, s.dir, s.nginxHTTPS(s.public)))
+	config, err := s.writeNginx("groups", fmt.Sprintf(nginxGroups, s.nginxHTTPS(s.public)))
+	if err != nil {
+		return err
+	}
+	_, err = s.startPlane(s.nginxWithWorkers("groups", config))
 	return err
 }

@@ -31,6 +31,7 @@ var (
 // Ports of the server.
 const (
 	httpPort    = 80
+	httpsPort   = 443
 	iperfPort   = 5201
 	echoPort    = 7 // TCP and UDP
 	discardPort = 9
@@ -120,7 +121,7 @@ func (s *site) addInner() error {
 // serveBridge starts the same servers behind every variant: nginx with one worker
 // for HTTP, iperf3, and echo and discard services of our own.
 func serveBridge(ctx context.Context, s *site) error {
-	if err := s.startBackend(false); err != nil {
+	if err := s.startBackend(); err != nil {
 		return err
 	}
 	iperf := exec.Command("iperf3", "--server", "--bind", s.inner.String(), "--port", fmt.Sprint(iperfPort))
@@ -187,7 +188,7 @@ func (s *site) url(scheme, file string) string {
 
 // startPlane starts a program as the variant's data plane.
 func (s *site) startPlane(cmd *exec.Cmd) (*integration.Process, error) {
-	log, err := os.Create(filepath.Join(s.dir, "plane.log"))
+	log, err := os.Create(s.path("plane.log"))
 	if err != nil {
 		return nil, err
 	}
@@ -200,9 +201,12 @@ func (s *site) startPlane(cmd *exec.Cmd) (*integration.Process, error) {
 	return process, err
 }
 
+// path is one of the site's files.
+func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
+
 // write writes a file of the site.
 func (s *site) write(name, content string) (string, error) {
-	path := filepath.Join(s.dir, name)
+	path := s.path(name)
 	return path, os.WriteFile(path, []byte(content), 0o644)
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"path/filepath"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
@@ -58,7 +57,7 @@ func (s *site) startCaddy(ctx context.Context, config string) error {
 		return err
 	}
 	s.caddy, err = s.server.StartCaddy(ctx, integration.CaddyOptions{
-		Program: s.bench.caddy, Config: path, Log: filepath.Join(s.dir, "caddy.log"), State: s.dir,
+		Program: s.bench.caddy, Config: path, Log: s.path("caddy.log"), State: s.dir,
 	})
 	if err != nil {
 		return err
