@@ -73,9 +73,10 @@ func tableMetrics() (metrics []Metric) {
 	for _, n := range tableLevels {
 		metrics = append(metrics, Metric{Name: costMetric(n), Title: "CPU of the whole machine, " + flowsOf(n), Unit: "ns per datagram", Lower: true})
 	}
-	for _, n := range tableLevels[2:] { // below, what else there is in memory counts more
-		metrics = append(metrics, Metric{Name: memoryMetric(n), Title: "Memory, " + flowsOf(n), Unit: "bytes per flow", Lower: true})
-	}
+	// BPF maps take their memory at once, for as many flows as there may ever be:
+	// with fewer, the memory of each would be that of nothing.
+	full := tableLevels[len(tableLevels)-1]
+	metrics = append(metrics, Metric{Name: memoryMetric(full), Title: "Memory, " + flowsOf(full), Unit: "bytes per flow", Lower: true})
 	return metrics
 }
 
