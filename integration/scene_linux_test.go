@@ -20,7 +20,7 @@ import (
 
 // onEachDataPath runs a conformance test on each data path that there is.
 func onEachDataPath(t *testing.T, test func(t *testing.T, datapath string)) {
-	for _, datapath := range []string{"userspace"} {
+	for _, datapath := range []string{"userspace", "kernel"} {
 		t.Run(datapath, func(t *testing.T) { test(t, datapath) })
 	}
 }

@@ -197,7 +197,7 @@ func (p *Plane) reinstate() error {
 	if err != nil {
 		return err
 	}
-	p.path.setRules(rules)
+	p.setRules(rules)
 	for name, s := range p.segments {
 		if _, err := s.dev.configure(p.cfg.settingsOf(name, p.bridges)); err != nil {
 			return err
@@ -214,7 +214,7 @@ func (t *transition) commit() {
 		b.port.nic.neighbours.setGateway(t.cfg.Bridges[name].Gateway)
 	}
 	p.path.setLimit(t.cfg.maxFlows())
-	p.path.setRules(t.rules)
+	p.setRules(t.rules)
 	for _, s := range t.segments {
 		if slices.Contains(t.made, s.port) {
 			p.carry(s.port)

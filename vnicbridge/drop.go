@@ -70,17 +70,42 @@ type gauges struct {
 	_     uint32
 }
 
-func (c *counters) snapshot() Counters {
+// counterValues are counters at one moment.
+type counterValues struct {
+	packetsIn, packetsOut, bytesIn, bytesOut, newFlows uint64
+	drops                                              [dropReasons]uint64
+}
+
+// values adds what was counted here to what was counted elsewhere.
+func (c *counters) values(v counterValues) counterValues {
+	v.packetsIn += c.packetsIn.Load()
+	v.packetsOut += c.packetsOut.Load()
+	v.bytesIn += c.bytesIn.Load()
+	v.bytesOut += c.bytesOut.Load()
+	v.newFlows += c.newFlows.Load()
+	for reason := range v.drops {
+		v.drops[reason] += c.drops[reason].Load()
+	}
+	return v
+}
+
+// count is what a port did, on whatever data path.
+func (p *Plane) count(port *port) Counters {
+	var v counterValues
+	if f := p.fastPath(); f != nil {
+		v = f.counters(port)
+	}
+	v = port.counters.values(v)
 	drops := make(map[string]uint64)
-	for reason := range c.drops {
-		if n := c.drops[reason].Load(); n > 0 {
+	for reason, n := range v.drops {
+		if n > 0 {
 			drops[dropReason(reason).String()] = n
 		}
 	}
 	return Counters{
-		NewFlows: c.newFlows.Load(),
-		Packets:  Traffic{In: c.packetsIn.Load(), Out: c.packetsOut.Load()},
-		Bytes:    Traffic{In: c.bytesIn.Load(), Out: c.bytesOut.Load()},
-		Drops:    drops,
+		Flows: int(port.gauges().flows.Load()), NewFlows: v.newFlows,
+		Packets: Traffic{In: v.packetsIn, Out: v.packetsOut},
+		Bytes:   Traffic{In: v.bytesIn, Out: v.bytesOut},
+		Drops:   drops,
 	}
 }

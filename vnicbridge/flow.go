@@ -24,7 +24,8 @@ type flow struct {
 	// carries the flow's packets too.
 	*flowState
 
-	place flowPlace // in a flowTable
+	place  flowPlace // in a flowTable
+	number uint32    // of its record in a kernelTable
 }
 
 // flowState is struct flow_state of bpf/types.h: both data paths keep it.
@@ -48,6 +49,22 @@ func coarse(now int64) uint32 { return uint32(now >> clockShift) }
 // idle is how long no packet has come.
 func (s *flowState) idle(now int64) time.Duration {
 	return time.Duration(int32(coarse(now)-s.lastSeen.Load())) << clockShift
+}
+
+func (s *flowState) copyFrom(other *flowState) {
+	s.lastSeen.Store(other.lastSeen.Load())
+	s.flags.Store(other.flags.Load())
+	for dir := range 2 {
+		s.acks[dir].Store(other.acks[dir].Load())
+		s.packets[dir].Store(other.packets[dir].Load())
+		s.bytes[dir].Store(other.bytes[dir].Load())
+	}
+}
+
+func (s *flowState) clone() *flowState {
+	c := new(flowState)
+	c.copyFrom(s)
+	return c
 }
 
 // newFlow is a flow that begins, or is picked up, with a packet.

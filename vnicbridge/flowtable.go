@@ -72,7 +72,9 @@ func (t *flowTable) adopt(f *flow) bool {
 	if t.size() >= t.max {
 		return false
 	}
-	t.add(f)
+	own := *f
+	own.flowState = f.clone()
+	t.add(&own)
 	return true
 }
 

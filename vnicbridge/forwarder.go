@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -8,6 +9,7 @@ import (
 // forwarder is the userspace data path: it takes the frames that come in at the
 // ports, finds or opens their flows, rewrites them and sends them on.
 type forwarder struct {
+	moving    sync.RWMutex // held while the flows go to another store
 	flows     flowStore
 	fragments *fragmentTable
 	rules     atomic.Pointer[ruleset]
@@ -29,11 +31,48 @@ func (fw *forwarder) setRules(r *ruleset) { fw.rules.Store(r) }
 
 func (fw *forwarder) currentRules() *ruleset { return fw.rules.Load() }
 
-func (fw *forwarder) setLimit(flows int) { fw.flows.setLimit(flows) }
+func (fw *forwarder) setLimit(flows int) {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
+	fw.flows.setLimit(flows)
+}
 
-func (fw *forwarder) lookup(key flowKey) (*flow, direction) { return fw.flows.lookup(key) }
+func (fw *forwarder) lookup(key flowKey) (*flow, direction) {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
+	return fw.flows.lookup(key)
+}
 
-func (fw *forwarder) flowCount() int { return fw.flows.len() }
+func (fw *forwarder) flowCount() int {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
+	return fw.flows.len()
+}
+
+// move takes the living flows to another store, while no packet is carried.
+// before and after are called around that. It returns how many had no room;
+// established ones go first.
+func (fw *forwarder) move(to flowStore, before, after func()) (lost int) {
+	fw.moving.Lock()
+	defer fw.moving.Unlock()
+	var established, others []*flow
+	fw.flows.each(func(f *flow) {
+		if f.class() == classEstablished {
+			established = append(established, f)
+		} else {
+			others = append(others, f)
+		}
+	})
+	before()
+	for _, f := range append(established, others...) {
+		if !to.adopt(f) {
+			lost++
+		}
+	}
+	fw.flows = to
+	after()
+	return lost
+}
 
 // arrival is one frame on its way through the forwarder.
 type arrival struct {
@@ -47,22 +86,28 @@ type arrival struct {
 // batchSize is how many frames are taken from a device at once.
 const batchSize = 64
 
-// run carries what comes in at a port until its device is closed.
-func (fw *forwarder) run(in *port) error {
+// run carries what a device gives as having come in at a port, until it is closed.
+func (fw *forwarder) run(in *port, from device) error {
 	batch := make([]frame, batchSize)
 	a := arrival{in: in, out: new(outbox)}
 	for {
-		n, err := in.device().receive(batch)
+		n, err := from.receive(batch)
 		if err != nil {
 			return err
 		}
-		a.now = fw.clock()
-		for i := range batch[:n] {
-			a.frame = &batch[i]
-			fw.receive(&a)
-		}
-		a.out.flush()
+		fw.receiveBatch(&a, batch[:n])
 	}
+}
+
+func (fw *forwarder) receiveBatch(a *arrival, batch []frame) {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
+	a.now = fw.clock()
+	for i := range batch {
+		a.frame = &batch[i]
+		fw.receive(a)
+	}
+	a.out.flush()
 }
 
 // receive handles one frame and counts it.
@@ -201,6 +246,8 @@ func (a *arrival) sendBack(f frame) {
 
 // tick does what time asks for: idle flows and unfinished fragments end.
 func (fw *forwarder) tick(now int64, passed time.Duration) {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
 	fw.flows.sweep(now, passed)
 	fw.fragments.sweep(now)
 }

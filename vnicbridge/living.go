@@ -2,6 +2,7 @@ package vnicbridge
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -48,8 +49,14 @@ func (p *Plane) makeSegment(spec vnicSpec) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	port := p.newPort(spec.iface, dev, spec.mac)
-	port.vnic = &vnicSide{segment: spec.segment, address: addrOf(spec.address.Addr())}
+	port, err := p.newPort(spec.iface, dev, spec.mac)
+	if err == nil {
+		port.vnic = &vnicSide{segment: spec.segment, address: addrOf(spec.address.Addr())}
+		err = p.attach(port)
+	}
+	if err != nil {
+		return nil, errors.Join(err, dev.close())
+	}
 	return &segment{spec, dev, port}, nil
 }
 
@@ -59,10 +66,16 @@ func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	port := p.newPort(spec.nic, dev, state.mac)
-	port.mtu.Store(int32(state.mtu))
-	p.attachNIC(port, spec)
-	port.nic.neighbours.setGateway(gateway)
+	port, err := p.newPort(spec.nic, dev, state.mac)
+	if err == nil {
+		port.mtu.Store(int32(state.mtu))
+		p.attachNIC(port, spec)
+		port.nic.neighbours.setGateway(gateway)
+		err = p.attach(port)
+	}
+	if err != nil {
+		return nil, errors.Join(err, dev.close())
+	}
 	return &bridge{spec: spec, dev: dev, port: port, name: spec.nic, up: state.up}, nil
 }
 
@@ -80,13 +93,22 @@ func (p *Plane) openNIC(spec nicSpec) (nicDevice, linkState, error) {
 	return dev, state, nil
 }
 
-// newPort gives a device its place.
-func (p *Plane) newPort(name string, dev device, mac MAC) *port {
-	p.ports++
-	port := newPort(p.ports, name)
-	port.setDevice(dev)
-	port.setMAC(mac)
-	return port
+// newPort gives a device its place. An index is given again as late as can be.
+func (p *Plane) newPort(name string, dev device, mac MAC) (*port, error) {
+	for range maxPorts {
+		if p.index++; p.index >= maxPorts {
+			p.index = 1
+		}
+		if p.indexes[p.index] {
+			continue
+		}
+		p.indexes[p.index] = true
+		port := newPort(p.index, name)
+		port.setDevice(dev)
+		port.setMAC(mac)
+		return port, nil
+	}
+	return nil, fmt.Errorf("device %s: there are %d devices already, which is the most", name, maxPorts-1)
 }
 
 // attachNIC gives a port what a NIC needs to speak for the pseudo address.
@@ -102,6 +124,15 @@ func (p *Plane) attachNIC(port *port, spec nicSpec) {
 			entries: make(map[addr]*neighbour),
 			send:    port.transmit,
 			learned: func(c macChange) { p.neighbourLearned(log, c) },
+			publish: func(host addr, mac MAC) {
+				if f := p.fastPath(); f != nil {
+					f.setNeighbour(port, host, mac)
+				}
+			},
+			inUse: func(host addr) bool {
+				f := p.fastPath()
+				return f != nil && f.uses(port, host)
+			},
 			gaveUp:  func(n int) { port.drops[dropUnresolved].Add(uint64(n)) },
 			ask: func(target addr, to MAC) {
 				port.transmit([]frame{claim.request(address, target, to)})
@@ -119,6 +150,8 @@ func (p *Plane) isOurs(mac MAC) bool {
 func (p *Plane) closePort(gone *port) {
 	gone.closed.Store(true)
 	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone })
+	p.detach(gone)
+	p.indexes[gone.index] = false
 	if err := gone.device().close(); err != nil {
 		p.log.Error("closing a device", "device", gone.name, "error", err)
 	}
@@ -134,7 +167,7 @@ func (p *Plane) carry(port *port) {
 	stop := p.session.stop
 	p.session.running.Go(func() {
 		for {
-			err := p.path.run(port)
+			err := p.path.run(port, port.device())
 			if port.closed.Load() {
 				return
 			}
@@ -162,12 +195,16 @@ func (p *Plane) recover(port *port) error {
 	if port.closed.Load() {
 		return nil
 	}
+	p.detach(port)
 	_ = port.device().close() // what is left of it
 	var err error
 	if port.nic != nil {
 		err = p.reopenNIC(port)
 	} else {
 		err = p.remakeVNIC(port)
+	}
+	if err == nil {
+		err = p.attach(port)
 	}
 	if err != nil {
 		return err

@@ -1,6 +1,9 @@
 package vnicbridge
 
-import "net/netip"
+import (
+	"log/slog"
+	"net/netip"
+)
 
 // machine is what the data plane needs of the computer that it runs on: it makes
 // devices, guards them, and tells what changes. Linux has the one
@@ -13,6 +16,9 @@ type machine interface {
 	openNIC(name string, pseudo netip.Addr) (nicDevice, error)
 	// makeVNIC makes a VNIC and sets it up.
 	makeVNIC(spec vnicSpec) (vnicDevice, error)
+	// newFastPath makes a kernel data path beside the forwarder, if there can be one
+	// here.
+	newFastPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) (fastPath, error)
 	// guard keeps the host's kernel from acting on what is the bridges' and the
 	// segments' business. It replaces the guard that stands.
 	guard(g guardSpec) error

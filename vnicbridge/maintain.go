@@ -45,6 +45,9 @@ func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 }
 
 func (p *Plane) tick(now int64, passed time.Duration) {
+	if f := p.fastPath(); f != nil {
+		f.tick(now)
+	}
 	p.path.tick(now, passed)
 	for _, nic := range p.path.currentRules().nics {
 		nic.nic.claim.tick(now)
@@ -145,5 +148,5 @@ func (p *Plane) refreshSources() {
 	}
 	rules := *p.path.currentRules()
 	rules.impossible = impossible
-	p.path.setRules(&rules)
+	p.setRules(&rules)
 }

@@ -29,6 +29,8 @@ type neighbours struct {
 	send    func([]frame)             // sends frames that have waited
 	gaveUp  func(frames int)          // counts frames that nobody will get
 	learned func(macChange)           // called, unlocked, when a MAC is new or has changed
+	publish func(host addr, mac MAC)  // called, unlocked, to tell the kernel data path of a MAC, or that it is forgotten
+	inUse   func(host addr) bool      // asks the kernel data path whether it sends there
 
 	mu      sync.RWMutex
 	gateway netip.Addr // not valid: there is none
@@ -152,6 +154,7 @@ func (n *neighbours) hear(host addr, mac MAC, turnedToUs bool, now int64) {
 	n.mu.Unlock()
 
 	if change.from != change.to {
+		n.publish(host, mac)
 		n.learned(change)
 	}
 	for _, f := range waiting {
@@ -165,6 +168,12 @@ func (n *neighbours) hear(host addr, mac MAC, turnedToUs bool, now int64) {
 // tick keeps the gateway resolved, asks again for hosts that frames wait for, and
 // forgets those that do not answer.
 func (n *neighbours) tick(now int64) {
+	for _, host := range n.refresh(now) {
+		n.publish(host, MAC{})
+	}
+}
+
+func (n *neighbours) refresh(now int64) (forgotten []addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.gateway.IsValid() {
@@ -188,8 +197,12 @@ func (n *neighbours) tick(now int64) {
 			n.askAgain(key, e, now)
 		case now-e.confirmed >= int64(forgetNeighbour):
 			delete(n.entries, key)
+			forgotten = append(forgotten, key)
+		case now-e.confirmed >= int64(reachableTime) && n.inUse(key):
+			n.askAgain(key, e, now)
 		}
 	}
+	return forgotten
 }
 
 // awaitGateway asks for the gateway and waits a little for the answer. It tells
@@ -210,6 +223,31 @@ func (n *neighbours) awaitGateway(now func() int64) bool {
 		time.Sleep(pause)
 	}
 	return false
+}
+
+// each calls a function with every host whose MAC is known.
+func (n *neighbours) each(visit func(host addr, mac MAC)) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for host, e := range n.entries {
+		if !e.mac.IsZero() {
+			visit(host, e.mac)
+		}
+	}
+}
+
+// router returns the gateway and its MAC, as far as they are known.
+func (n *neighbours) router() (gateway addr, mac MAC) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if !n.gateway.IsValid() {
+		return noAddr, mac
+	}
+	gateway = addrOf(n.gateway)
+	if e := n.entries[gateway]; e != nil {
+		mac = e.mac
+	}
+	return gateway, mac
 }
 
 // lookup returns a host's MAC, if it is known.

@@ -5,11 +5,14 @@ import "sync"
 // openPorts are the ports that listeners opened on segments, counted: the same
 // one may be opened by an old and a new configuration at once.
 type openPorts struct {
+	changed func() // called, unlocked, when a port was opened or closed
+
 	mu    sync.RWMutex
 	count map[string]map[PortRange]int
 }
 
 func (o *openPorts) open(segment string, r PortRange) (release func()) {
+	defer o.changed()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.count == nil {
@@ -23,6 +26,7 @@ func (o *openPorts) open(segment string, r PortRange) (release func()) {
 }
 
 func (o *openPorts) close(segment string, r PortRange) {
+	defer o.changed()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.count[segment][r]--; o.count[segment][r] == 0 {

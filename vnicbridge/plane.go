@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,6 +31,9 @@ type Plane struct {
 	started time.Time
 	key     hashKey // of the hashes that spread clients over aliases and segments
 
+	fast       atomic.Pointer[fastPath] // nil: userspace carries
+	slowReason string                   // why, if nobody asked for it
+
 	kick       chan struct{} // the aliases' MACs are out of date
 	newMachine func() (machine, error)
 
@@ -39,7 +43,8 @@ type Plane struct {
 	devices                  // of the configuration in force
 	retired devices          // of older ones that may yet come back
 	states  map[string]State // of segments, where it is not Active
-	ports   uint32           // the last index given
+	indexes [maxPorts]bool   // of ports, that are in use
+	index   uint32           // the last one given
 }
 
 // devices are the living devices of a configuration, by the names in it.
@@ -68,6 +73,11 @@ func New(options Options) *Plane {
 	p := &Plane{log: options.Log, started: time.Now(), key: machineKey(), kick: make(chan struct{}, 1), states: make(map[string]State)}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
+	}
+	p.open.changed = func() {
+		if f := p.fastPath(); f != nil {
+			f.refreshPorts()
+		}
 	}
 	if p.newMachine = options.machine; p.newMachine == nil {
 		p.newMachine = newMachine
@@ -105,14 +115,11 @@ func (p *Plane) Apply(cfg *Config, retained ...*Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	if cfg.Datapath == DatapathKernel {
-		return &ConfigError{Err: errors.New("datapath kernel: this version carries packets in userspace only: use auto or userspace")}
-	}
 	p.mu.Lock()
 	err := p.apply(cfg, retained)
 	var idle *session
 	if p.cfg == nil {
-		idle = p.detach()
+		idle = p.vacate()
 	}
 	p.mu.Unlock()
 	if idle != nil {
@@ -126,6 +133,9 @@ func (p *Plane) apply(cfg *Config, retained []*Config) error {
 		return err
 	}
 	if err := p.session.machine.check(cfg, p.ownVNICs()); err != nil {
+		return err
+	}
+	if err := p.selectDatapath(cfg); err != nil {
 		return err
 	}
 	t := p.plan(cfg, retained)
@@ -171,7 +181,7 @@ func (p *Plane) Close() error {
 	for _, port := range append(p.devices.ports(), p.retired.ports()...) {
 		p.closePort(port)
 	}
-	idle := p.detach()
+	idle := p.vacate()
 	p.mu.Unlock()
 	if idle == nil {
 		return nil
@@ -179,13 +189,16 @@ func (p *Plane) Close() error {
 	return idle.end()
 }
 
-// detach leaves the plane empty and returns what is to be ended without the lock,
+// vacate leaves the plane empty and returns what is to be ended without the lock,
 // for which its goroutines may be waiting.
-func (p *Plane) detach() *session {
+func (p *Plane) vacate() *session {
 	s := p.session
+	if err := p.switchTo(nil, DefaultMaxFlows); err != nil {
+		p.log.Error("ending the kernel data path", "error", err)
+	}
 	p.session, p.cfg, p.devices, p.retired = nil, nil, devices{}, devices{}
 	clear(p.states)
-	p.path.setRules(&ruleset{})
+	p.setRules(&ruleset{})
 	return s
 }
 
@@ -263,9 +276,12 @@ func (p *Plane) Status() Status {
 		return Status{}
 	}
 	s := Status{
-		Datapath: DatapathUserspace,
-		Flows:    p.path.flowCount(), MaxFlows: p.cfg.maxFlows(),
+		Datapath: DatapathUserspace, DatapathReason: p.slowReason,
+		Flows: p.path.flowCount(), MaxFlows: p.cfg.maxFlows(),
 		Segments: make(map[string]SegmentStatus), Bridges: make(map[string]BridgeStatus),
+	}
+	if p.fastPath() != nil {
+		s.Datapath = DatapathKernel
 	}
 	for name, seg := range p.segments {
 		s.Segments[name] = p.segmentStatus(name, seg)
@@ -286,7 +302,7 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 	return SegmentStatus{
 		State: p.states[name], Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac, Netns: seg.spec.netns,
 		Aliases: AddrRange{pool[0], pool[len(pool)-1]}, Ports: ports, Egress: cfg.egress(),
-		Peers: p.cfg.peerAliases(name), Counters: seg.port.snapshot(),
+		Peers: p.cfg.peerAliases(name), Counters: p.count(seg.port),
 	}
 }
 
@@ -296,7 +312,7 @@ func (p *Plane) bridgeStatus(name string, b *bridge) BridgeStatus {
 	return BridgeStatus{
 		NIC: b.spec.nic, Up: b.up, MAC: b.port.mac(), Addresses: cfg.Addresses,
 		Gateway: cfg.Gateway, GatewayMAC: gatewayMAC, Policy: cfg.LBPolicy,
-		Counters: b.port.snapshot(),
+		Counters: p.count(b.port),
 	}
 }
 

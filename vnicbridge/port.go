@@ -22,7 +22,7 @@ type device interface {
 // port is a device in its place: frames come in and go out by it, flows begin and
 // end at it. A port outlives reloads for as long as its device is wanted.
 type port struct {
-	index  uint32 // in flow keys; never used again by another port
+	index  uint32 // in flow keys; above 0 and below maxPorts
 	name   string // of the device, or what the device stands for in the log
 	dev    atomic.Pointer[device]
 	hw     atomic.Pointer[MAC]
@@ -67,6 +67,9 @@ type vnicSide struct {
 func (p *port) device() device { return *p.dev.Load() }
 
 func (p *port) setDevice(d device) { p.dev.Store(&d) }
+
+// maxPorts is how many devices there can be at once, and one more.
+const maxPorts = 1024
 
 func newPort(index uint32, name string) *port {
 	p := &port{index: index, name: name}

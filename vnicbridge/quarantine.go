@@ -48,14 +48,20 @@ func (q *quarantine) holds(key flowKey, client addr, now int64) bool {
 	return ok && t.client != client && now < t.until
 }
 
-// sweep lets go of what no server remembers any more.
-func (q *quarantine) sweep(now int64) {
+// sweep lets go of what no server remembers any more, and returns it.
+func (q *quarantine) sweep(now int64) (free []flowKey) {
 	for len(q.queue) > 0 && q.tuples[q.queue[0]].until <= now {
-		q.pop()
+		free = append(free, q.pop())
 	}
+	return free
 }
 
-func (q *quarantine) pop() {
-	delete(q.tuples, q.queue[0])
+// pop lets go of the oldest.
+func (q *quarantine) pop() flowKey {
+	key := q.queue[0]
+	delete(q.tuples, key)
 	q.queue = q.queue[1:]
+	return key
 }
+
+func (q *quarantine) len() int { return len(q.queue) }

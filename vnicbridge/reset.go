@@ -5,6 +5,8 @@ import "github.com/google/gopacket/layers"
 // end ends flows at once, and tells both sides of those that are TCP
 // connections (F10).
 func (fw *forwarder) end(condition func(*flow) bool) {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
 	var out outbox
 	now := fw.clock()
 	for _, f := range fw.flows.removeIf(condition) {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -75,8 +76,17 @@ func onEachDataPath(t *testing.T, cfg *Config, test func(t *testing.T, r *rig)) 
 
 // bubble runs a test on each data path where time passes as fast as it can.
 func bubble(t *testing.T, test func(t *testing.T)) {
-	t.Run("userspace", func(t *testing.T) { synctest.Test(t, test) })
+	for _, path := range dataPaths {
+		t.Run(path, func(t *testing.T) { synctest.Test(t, test) })
+	}
 }
+
+// dataPaths are those that can be tested here: BPF programs take Linux and root.
+var dataPaths = []string{"userspace"}
+
+// inKernel lets the programs of the kernel data path carry a frame that arrives at
+// a device. False: there is none, or it leaves the frame to userspace.
+var inKernel = func(*rig, *memoryDevice, []byte) bool { return false }
 
 // rig is a whole data plane on a machine whose devices are in memory: the frames
 // that a test puts in are those that a kernel would give, offload header and all.
@@ -84,6 +94,10 @@ type rig struct {
 	t       *testing.T
 	plane   *Plane
 	machine *memoryMachine
+
+	// Frames from a NIC that a BPF program found to be none of ours: a packet socket's
+	// filter does not let them in either.
+	leftToHost uint64
 }
 
 func newRig(t *testing.T, cfg *Config) *rig {
@@ -92,12 +106,15 @@ func newRig(t *testing.T, cfg *Config) *rig {
 	if err := r.plane.Apply(cfg); err != nil {
 		t.Fatal(err)
 	}
+	if got, want := r.plane.Status().Datapath == DatapathKernel, r.machine.kernel; got != want {
+		t.Fatalf("the kernel data path is in use: %v, want %v (%s)", got, want, r.plane.Status().DatapathReason)
+	}
 	r.settle()
 	return r
 }
 
 func newEmptyRig(t *testing.T) *rig {
-	m := &memoryMachine{devices: make(map[string]*memoryDevice), hints: make(chan struct{}, 1)}
+	m := &memoryMachine{kernel: strings.HasSuffix(t.Name(), "/kernel"), devices: make(map[string]*memoryDevice), hints: make(chan struct{}, 1)}
 	r := &rig{t: t, machine: m}
 	r.plane = New(Options{
 		Log:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
@@ -128,7 +145,10 @@ func (r *rig) put(device string, frames ...[]byte) {
 		r.t.Fatalf("no device %s", device)
 	}
 	for _, f := range frames {
-		d.in <- asFrame(f)
+		if !inKernel(r, d, f) {
+			d.in <- asFrame(f)
+			synctest.Wait() // frames that leave by another way must not overtake it
+		}
 	}
 	synctest.Wait()
 }
@@ -190,9 +210,20 @@ type memoryMachine struct {
 	hints    chan struct{}
 	prefixes []hostPrefix
 	fail     string // the device that cannot be made
+	kernel   bool   // it can have a kernel data path
 }
 
 var errInjected = errors.New("injected failure")
+
+func (m *memoryMachine) newFastPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) (fastPath, error) {
+	if !m.kernel {
+		return nil, errInjected
+	}
+	return newMemoryFastPath(slow, maxFlows, key, log)
+}
+
+// newMemoryFastPath makes a kernel data path for devices in memory.
+var newMemoryFastPath func(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) (fastPath, error)
 
 func (m *memoryMachine) check(*Config, map[string]bool) error { return nil }
 
@@ -244,6 +275,7 @@ type memoryDevice struct {
 	out      [][]byte
 	number   int
 	settings vnicSettings
+	program  func(frame []byte) (out []byte, code uint32, err error)
 }
 
 func (d *memoryDevice) receive(batch []frame) (int, error) {

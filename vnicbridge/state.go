@@ -56,7 +56,7 @@ func (p *Plane) SetState(segment string, state State) error {
 		p.states[segment] = before
 		return err
 	}
-	p.path.setRules(rules)
+	p.setRules(rules)
 	if before != state {
 		p.log.Info("the segment's state changed", "segment", segment, "from", before, "to", state)
 	}

@@ -22,9 +22,16 @@ const (
 	tapOffloadsUDP = tapOffloads | unix.TUN_F_USO4 | unix.TUN_F_USO6
 )
 
-// tap is a VNIC: a TAP device that lives as long as this process holds it.
+// tap is a VNIC: a TAP device.
 type tap struct {
 	vnicSetup
+	*tapQueue
+}
+
+// tapQueue is the one queue of a TAP device, which lives as long as this process
+// holds it.
+type tapQueue struct {
+	name   string
 	file   *os.File
 	raw    syscall.RawConn
 	frames [][]byte
@@ -35,27 +42,35 @@ func (m *linuxMachine) makeVNIC(spec vnicSpec) (vnicDevice, error) {
 		return m.makeVeth(spec)
 	}
 	t := &tap{vnicSetup: vnicSetup{ns: m.ns, spec: spec}}
-	err := m.ns.do(t.open)
-	if err == nil {
-		err = t.find()
-	}
+	err := t.open()
 	if err != nil {
 		return nil, fmt.Errorf("VNIC %s: %w", spec.iface, err)
 	}
 	m.own.Store(t.ifindex, nil)
-	for range batchSize {
-		t.frames = append(t.frames, make([]byte, maxFrameLen))
-	}
 	return t, nil
 }
 
-// open makes the device. The water package can neither insist that the device is
-// new nor ask for offload headers; so the device is first made by a queue that
-// does both, water's is the second queue, and the first one is then closed.
-func (t *tap) open() error {
-	first, err := makeTAP(t.spec.iface)
+func (t *tap) open() (err error) {
+	err = t.ns.do(func() (err error) {
+		t.tapQueue, err = openTAP(t.spec.iface)
+		return err
+	})
 	if err != nil {
 		return err
+	}
+	if err := t.find(); err != nil {
+		return errors.Join(err, t.file.Close())
+	}
+	return nil
+}
+
+// openTAP makes a TAP device in the namespace of the calling thread. The water package can neither insist that the device is
+// new nor ask for offload headers; so the device is first made by a queue that
+// does both, water's is the second queue, and the first one is then closed.
+func openTAP(name string) (*tapQueue, error) {
+	first, err := makeTAP(name)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { _ = unix.Close(first) }()
 
@@ -63,25 +78,29 @@ func (t *tap) open() error {
 	syscall.ForkLock.RLock()
 	dev, err := water.New(water.Config{
 		DeviceType:             water.TAP,
-		PlatformSpecificParams: water.PlatformSpecificParams{Name: t.spec.iface, MultiQueue: true},
+		PlatformSpecificParams: water.PlatformSpecificParams{Name: name, MultiQueue: true},
 	})
 	if err != nil {
 		syscall.ForkLock.RUnlock()
-		return fmt.Errorf("opening the TAP device: %w", err)
+		return nil, fmt.Errorf("opening the TAP device: %w", err)
 	}
-	t.file = dev.ReadWriteCloser.(*os.File)
-	t.raw, err = t.file.SyscallConn()
+	q := &tapQueue{name: name, file: dev.ReadWriteCloser.(*os.File)}
+	q.raw, err = q.file.SyscallConn()
 	if err == nil {
-		err = t.control(func(fd int) error { unix.CloseOnExec(fd); return nil })
+		err = q.control(func(fd int) error { unix.CloseOnExec(fd); return nil })
 	}
 	syscall.ForkLock.RUnlock()
 	if err == nil {
-		err = t.control(setOffloads)
+		err = q.control(setOffloads)
 	}
 	if err != nil {
-		_ = t.file.Close()
+		_ = q.file.Close()
+		return nil, err
 	}
-	return err
+	for range batchSize {
+		q.frames = append(q.frames, make([]byte, maxFrameLen))
+	}
+	return q, nil
 }
 
 // makeTAP makes a TAP device with a name that no device has.
@@ -121,7 +140,7 @@ func setOffloads(fd int) error {
 }
 
 // control runs a function on the descriptor.
-func (t *tap) control(f func(fd int) error) (err error) {
+func (t *tapQueue) control(f func(fd int) error) (err error) {
 	if e := t.raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
 		return e
 	}
@@ -150,7 +169,7 @@ func (t *tap) awaitRemoval() {
 
 // receive takes the frames that are there, one system call each: a TAP has no
 // other way.
-func (t *tap) receive(batch []frame) (int, error) {
+func (t *tapQueue) receive(batch []frame) (int, error) {
 	n := 0
 	var errno error
 	err := t.raw.Read(func(fd uintptr) bool {
@@ -173,13 +192,13 @@ func (t *tap) receive(batch []frame) (int, error) {
 		return true
 	})
 	if err == nil && n == 0 && errno != nil {
-		err = fmt.Errorf("VNIC %s: read: %w", t.spec.iface, errno)
+		err = fmt.Errorf("device %s: read: %w", t.name, errno)
 	}
 	return n, err
 }
 
 // send puts frames into the segment's stack, as if they had come by a wire.
-func (t *tap) send(frames []frame) (sent int) {
+func (t *tapQueue) send(frames []frame) (sent int) {
 	_ = t.raw.Write(func(fd uintptr) bool {
 		for _, f := range frames {
 			if _, err := unix.Write(int(fd), f.data); err == nil {

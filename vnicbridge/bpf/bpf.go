@@ -1,0 +1,43 @@
+// Package bpf holds the programs of the kernel data path, and the types of what
+// they share with userspace, which are written once, in types.h.
+//
+// bridge.c is where to begin: it says what happens to a packet. flow.h finds and
+// follows its flow, admit.h opens one, decide.h chooses the segment, packet.h reads
+// and rewrites it.
+package bpf
+
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" -type flow_key -type flow_record -type flow_state -type port -type port_range -type steer -type peer -type counters -type gauges -type neighbour_key -type neighbour -type decision_table -type bridge_rules -type segment_rules -type prefix_key Bridge bridge.c
+
+// The records in the maps, by the names that they have in types.h.
+type (
+	FlowKey       = BridgeFlowKey
+	FlowState     = BridgeFlowState
+	FlowRecord    = BridgeFlowRecord
+	Port          = BridgePort
+	PortRange     = BridgePortRange
+	Counters      = BridgeCounters
+	Gauges        = BridgeGauges
+	Neighbour     = BridgeNeighbour
+	NeighbourKey  = BridgeNeighbourKey
+	Steer         = BridgeSteer
+	DecisionTable = BridgeDecisionTable
+	BridgeRules   = BridgeBridgeRules
+	SegmentRules  = BridgeSegmentRules
+	Peer          = BridgePeer
+	PrefixKey     = BridgePrefixKey
+	Plane         = BridgePlaneState
+)
+
+// Limits of types.h.
+const (
+	MaxPorts = 1024 // maxPorts of the other package
+	Reverse  = 1 << 31    // in the value of a flow's key: it is the reply's
+	NotFree  = 0xffffffff // the value of a key that is of no flow, but must not be used yet
+)
+
+// The modes of a plane (enum mode).
+const (
+	Asleep = iota // everything is left to the host
+	Slow          // everything that is ours goes to userspace
+	Fast
+)

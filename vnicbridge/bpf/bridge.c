@@ -1,0 +1,204 @@
+//go:build ignore
+
+// The kernel data path: what forwarder.go does, for the packets that are common.
+// One program runs on what comes in at a NIC, the other on what a segment sends;
+// each is loaded once for a port. What needs thought goes to userspace as it came.
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "admit.h"
+
+// Userspace's heartbeat is older than this: it is gone, and nobody may be left
+// without a network by what it left behind.
+#define HEARTBEAT_NS 3000000000ULL
+
+static __always_inline bool awake(void)
+{
+	if (needs_heartbeat && bpf_ktime_get_ns() - plane.heartbeat > HEARTBEAT_NS)
+		return false;
+	return plane.mode != MODE_ASLEEP;
+}
+
+static __always_inline void count_in(__u32 len, int drop)
+{
+	__u32 port = self;
+	struct counters *c = bpf_map_lookup_elem(&counts, &port);
+
+	if (!c)
+		return;
+	c->packets_in++;
+	c->bytes_in += len;
+	if (drop > KEEP && drop < DROP_REASONS)
+		c->drops[drop]++;
+}
+
+static __always_inline void count_out(__u32 port, __u32 len)
+{
+	struct counters *c = bpf_map_lookup_elem(&counts, &port);
+
+	if (!c)
+		return;
+	c->packets_out++;
+	c->bytes_out += len;
+}
+
+static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
+{
+	const __u16 *x = (const void *)a, *y = (const void *)b;
+
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
+}
+
+static __always_inline bool is_zero(const __u8 *mac)
+{
+	const __u16 *x = (const void *)mac;
+
+	return !(x[0] | x[1] | x[2]);
+}
+
+// The MAC of the next hop to a host on a NIC's side (A7). SLOW: it is to be asked
+// for.
+static __always_inline int next_hop(const struct flow_key *answer, const struct port *nic, __u8 *mac)
+{
+	struct neighbour_key key = { .address = answer->src, .port = answer->port };
+	struct neighbour *n;
+
+	if (answer->src == nic->gateway || (answer->src & nic->mask) != nic->network) {
+		__builtin_memcpy(mac, nic->gateway_mac, 6);
+		return is_zero(mac) ? SLOW : KEEP;
+	}
+	n = bpf_map_lookup_elem(&neighbours, &key);
+	if (!n)
+		return SLOW;
+	if (n->used != plane.clock)
+		n->used = plane.clock;
+	__builtin_memcpy(mac, n->mac, 6);
+	return KEEP;
+}
+
+// Sends a packet to the other end of its flow.
+static __always_inline int forward(struct __sk_buff *skb, struct packet *p, const struct found *f, struct flow_record *r)
+{
+	__u32 to = f->answer.port;
+	struct port *out = bpf_map_lookup_elem(&ports, &to);
+	__u8 mac[6];
+
+	if (!out || !out->ifindex)
+		return SLOW;
+	if (out->mtu && p->size > out->mtu && !skb->gso_size)
+		return SLOW;
+	if (!out->nic)
+		__builtin_memcpy(mac, out->mac, 6);
+	else if (next_hop(&f->answer, out, mac) != KEEP)
+		return SLOW;
+	observe(p, f, &r->state);
+	if (rewrite(skb, p, &f->answer, out, mac) != KEEP)
+		return SLOW;
+	count_in(p->len, KEEP);
+	count_out(to, p->len);
+	return bpf_redirect(out->ifindex, out->redirect);
+}
+
+// Gives a packet to userspace, which counts it.
+static __always_inline int give_up(const struct port *own)
+{
+	return own->slow ? bpf_redirect(own->slow, 0) : TC_ACT_UNSPEC;
+}
+
+// Moves a packet that was read to the other end of its flow, which it may open.
+static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const struct port *own)
+{
+	struct found f = {};
+	struct flow_record *r = find(&p->key, &f);
+	int verdict = SLOW;
+
+	if (plane.mode != MODE_FAST)
+		return give_up(own);
+	if (!r || reopens(p, r)) {
+		__u32 old = r ? f.number : NO_RECORD;
+
+		verdict = own->nic ? admit_inbound(p, old, &f) : admit_outbound(p, old, &f);
+		if (verdict != KEEP && verdict != SLOW) {
+			count_in(p->len, verdict);
+			return TC_ACT_SHOT;
+		}
+		r = verdict == KEEP ? record_of(f.number) : NULL;
+	}
+	if (r)
+		verdict = forward(skb, p, &f, r);
+	return r && verdict != SLOW ? verdict : give_up(own);
+}
+
+// What comes in at a NIC. Only what is for the pseudo address is ours (S1); ARP is
+// everybody's.
+SEC("tc")
+int from_nic(struct __sk_buff *skb)
+{
+	__u32 port = self;
+	struct port *own = bpf_map_lookup_elem(&ports, &port);
+	struct packet p = {};
+	struct ethhdr *eth;
+	struct iphdr *ip;
+
+	if (!own || !awake() || !pull_headers(skb))
+		return TC_ACT_UNSPEC;
+	eth = (void *)(long)skb->data;
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return TC_ACT_UNSPEC;
+	if (eth->h_proto == ETH_ARP && !skb->vlan_present) {
+		bpf_clone_redirect(skb, own->slow, 0);
+		return TC_ACT_UNSPEC;
+	}
+	ip = (void *)(eth + 1);
+	if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)
+		return TC_ACT_UNSPEC;
+	if (skb->vlan_present) {
+		count_in(skb->len, DROP_VLAN);
+		return TC_ACT_UNSPEC;
+	}
+	if (eth->h_dest[0] & 1) {
+		count_in(skb->len, DROP_GROUP);
+		return TC_ACT_SHOT;
+	}
+	if (!same_mac(eth->h_dest, own->mac)) {
+		count_in(skb->len, DROP_NOT_FOR_US);
+		return TC_ACT_SHOT;
+	}
+	if (read_packet(skb, &p) != KEEP)
+		return give_up(own);
+	return carry(skb, &p, own);
+}
+
+// What a segment sends. All of it is ours; only packets of its own address leave
+// (S2).
+SEC("tc")
+int from_vnic(struct __sk_buff *skb)
+{
+	__u32 port = self;
+	struct port *own = bpf_map_lookup_elem(&ports, &port);
+	struct packet p = {};
+	struct ethhdr *eth;
+
+	if (!own || !awake())
+		return TC_ACT_UNSPEC;
+	if (!pull_headers(skb))
+		return give_up(own);
+	eth = (void *)(long)skb->data;
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end || eth->h_proto != ETH_IPV4 ||
+	    skb->vlan_present || eth->h_dest[0] & 1)
+		return give_up(own);
+	if (read_packet(skb, &p) != KEEP || p.key.src != own->address)
+		return give_up(own);
+	return carry(skb, &p, own);
+}
+
+char _license[] SEC("license") = "GPL";

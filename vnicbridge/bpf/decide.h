@@ -1,0 +1,111 @@
+// The decision for a new flow: the first steer rule that matches, else the policy
+// (decision.go).
+#pragma once
+
+#include "packet.h"
+#include "siphash.h"
+
+static __always_inline bool in_set(__u32 set, __be32 address)
+{
+	struct prefix_key key = { .length = 64, .set = set, .address = address };
+
+	return bpf_map_lookup_elem(&prefixes, &key);
+}
+
+// A source that nobody outside can have (S1).
+static __always_inline bool impossible(__be32 address)
+{
+	return in_set(plane.impossible, address);
+}
+
+static __always_inline bool in_range(const struct port_range *r, const struct packet *p)
+{
+	__u16 port = bpf_ntohs(p->key.dport);
+
+	return p->key.proto != IPPROTO_ICMP && (!r->proto || r->proto == p->key.proto) &&
+	       r->first <= port && port <= r->last;
+}
+
+static __always_inline bool steers(const struct steer *s, const struct packet *p)
+{
+	return (!s->proto || s->proto == p->key.proto) &&
+	       (!s->by_port || in_range(&s->ports, p)) &&
+	       (!s->clients || in_set(s->clients, p->key.src));
+}
+
+// The segment with the fewest open flows for its weight.
+static __always_inline __u32 least_loaded(const struct decision_table *t, __u32 n)
+{
+	__u32 best = 0, best_weight = 1;
+	__s64 best_load = 0;
+
+	for (__u32 i = 0; i < MAX_WEIGHED && i < n; i++) {
+		__u32 port = t->slots[i], weight = t->weights[i];
+		struct gauges *g = bpf_map_lookup_elem(&meters, &port);
+
+		if (!g)
+			continue;
+		if (!best || g->load * best_weight < best_load * weight) {
+			best = port;
+			best_weight = weight;
+			best_load = g->load;
+		}
+	}
+	return best;
+}
+
+static __always_inline __u32 take_turn(__u32 port, __s32 n)
+{
+	struct gauges *g = bpf_map_lookup_elem(&meters, &port);
+
+	return g ? __sync_fetch_and_add(&g->turn, n) : 0;
+}
+
+static __always_inline __u32 balance(const struct bridge_rules *b, const struct decision_table *t, const struct packet *p)
+{
+	__u64 slot = 0;
+	__u32 n = b->slots;
+
+	if (!n)
+		return 0;
+	switch (b->index) {
+	case SLOT_IN_TURN:
+		slot = take_turn(self, 1) % n;
+		break;
+	case SLOT_RANDOM:
+		slot = bpf_get_prandom_u32() % n;
+		break;
+	case SLOT_CLIENT_HASH:
+		slot = hash_address(p->key.src) % n;
+		break;
+	case SLOT_FLOW_HASH:
+		slot = hash_tuple(&p->key) % n;
+		break;
+	case SLOT_LEAST_FLOWS:
+		return least_loaded(t, n);
+	}
+	return slot < MAX_SLOTS ? t->slots[slot] : 0;
+}
+
+// The same flow gets the same segment whenever it is asked for, so that one that
+// is unknown can be picked up again (F5).
+#define LASTING (1U << 31)
+
+// The port of the segment for a new flow, or 0, and LASTING.
+__noinline __u32 decide(const struct bridge_rules *b, const struct packet *p)
+{
+	struct decision_table *t;
+	__u32 n;
+
+	if (!b || !p)
+		return 0;
+	t = bpf_map_lookup_elem(&tables, &b->table);
+	if (!t)
+		return 0;
+	n = b->steers;
+	for (__u32 i = 0; i < MAX_STEER && i < n; i++)
+		if (steers(&t->steer[i], p))
+			return t->steer[i].segment | LASTING;
+	n = balance(b, t, p);
+	return b->index == SLOT_CLIENT_HASH || b->index == SLOT_FLOW_HASH ? n | LASTING : n;
+}

@@ -1,0 +1,142 @@
+// Finding a packet's flow and following it.
+#pragma once
+
+#include "packet.h"
+
+enum direction { FORWARD, BACKWARD };
+
+// A flow as a packet found it. The tuple is copied: Go may give the record to
+// another flow at any time.
+struct found {
+	struct flow_key answer;	// the key of the other direction
+	__u32 number;		// of the record
+	__u32 dir;
+};
+
+static __always_inline struct flow_record *record_of(__u32 number)
+{
+	return bpf_map_lookup_elem(&records, &number);
+}
+
+static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
+{
+	const __u64 *x = (const void *)a, *y = (const void *)b;
+
+	return x[0] == y[0] && x[1] == y[1];
+}
+
+static __always_inline void copy_key(struct flow_key *to, const struct flow_key *from)
+{
+	const volatile __u64 *x = (const void *)from;
+	__u64 *y = (void *)to;
+
+	y[0] = x[0];
+	y[1] = x[1];
+}
+
+// Go gives a record to another flow in the order: both keys cleared, the original
+// one first, then both written, in the same order. Whoever reads the other key
+// first, finds it whole, and then still finds its own, has read both of one flow.
+static __always_inline struct flow_record *find(const struct flow_key *key, struct found *f)
+{
+	__u32 *value = bpf_map_lookup_elem(&flows, key);
+	struct flow_record *r;
+	struct flow_key own;
+
+	if (!value || *value == QUARANTINED)
+		return NULL;
+	f->dir = *value & REVERSE ? BACKWARD : FORWARD;
+	f->number = *value & ~REVERSE;
+	r = record_of(f->number);
+	if (!r)
+		return NULL;
+	if (f->dir == FORWARD) {
+		copy_key(&f->answer, &r->reply);
+		copy_key(&own, &r->orig);
+	} else {
+		copy_key(&f->answer, &r->orig);
+		copy_key(&own, &r->reply);
+	}
+	return f->answer.port && same_key(&own, key) ? r : NULL;
+}
+
+static __always_inline bool closing(__u32 flags)
+{
+	__u32 fins = FLOW_FIN | FLOW_FIN << 1;
+
+	return flags & FLOW_RESET || (flags & fins) == fins;
+}
+
+static __always_inline void add_load(__u32 port, __s64 n)
+{
+	struct gauges *g = bpf_map_lookup_elem(&meters, &port);
+
+	if (g)
+		__sync_fetch_and_add(&g->load, n);
+}
+
+// A flow is a load on its ports for as long as it is not closing.
+static __always_inline void settle(const struct packet *p, const struct found *f, __u32 before, __u32 after)
+{
+	__s64 n = (__s64)closing(before) - closing(after);
+
+	if (n) {
+		add_load(p->key.port, n);
+		add_load(f->answer.port, n);
+	}
+}
+
+// Follows a TCP connection as a middlebox sees it: tcpState in tcpstate.go.
+static __always_inline void observe_tcp(const struct packet *p, const struct found *f, struct flow_state *s)
+{
+	__u32 flags = s->flags, add = 0, drop = 0, before;
+
+	if ((p->tcp_flags & (TCP_ACK | TCP_RST)) == TCP_ACK) {
+		s->acks[f->dir & 1] = p->ack;
+		add |= FLOW_ACKED << f->dir;
+	}
+	if (p->tcp_flags & TCP_RST) {
+		add |= FLOW_RESET;
+	} else if (p->tcp_flags & TCP_SYN) {
+		if (f->dir == BACKWARD && p->tcp_flags & TCP_ACK)
+			add |= FLOW_ACCEPTED;
+	} else {
+		// RFC 7857 §2.2: a RST can be forged; traffic after it shows that the
+		// connection lives.
+		drop = flags & FLOW_RESET;
+		if (flags & FLOW_PICKED_UP && f->dir == BACKWARD)
+			add |= FLOW_ACCEPTED;
+		if ((flags | add) & FLOW_ACCEPTED && p->tcp_flags & TCP_ACK &&
+		    (f->dir == FORWARD || flags & FLOW_PICKED_UP))
+			add |= FLOW_ESTABLISHED;
+		if (p->tcp_flags & TCP_FIN)
+			add |= FLOW_FIN << f->dir;
+	}
+	// Both directions do this at once: what an atomic operation found before is
+	// what it changed.
+	if ((flags & add) != add) {
+		before = __sync_fetch_and_or(&s->flags, add);
+		settle(p, f, before, before | add);
+	}
+	if (drop) {
+		before = __sync_fetch_and_and(&s->flags, ~drop);
+		settle(p, f, before, before & ~drop);
+	}
+}
+
+static __always_inline void observe(const struct packet *p, const struct found *f, struct flow_state *s)
+{
+	if (s->last_seen != plane.clock)
+		s->last_seen = plane.clock;
+	s->packets[f->dir & 1]++;
+	s->bytes[f->dir & 1] += p->len;
+	if (p->key.proto == IPPROTO_TCP)
+		observe_tcp(p, f, s);
+}
+
+// Whether the packet is the first of a new connection that uses the tuple of one
+// that is closing again (F4).
+static __always_inline bool reopens(const struct packet *p, const struct flow_record *r)
+{
+	return p->key.proto == IPPROTO_TCP && closing(r->state.flags) && begins(p);
+}

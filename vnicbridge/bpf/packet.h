@@ -1,0 +1,197 @@
+// Reading and rewriting a packet. What is not read here is no common traffic: it
+// goes to userspace.
+#pragma once
+
+#include "maps.h"
+
+#define ETH_IPV4 bpf_htons(0x0800)
+#define ETH_ARP bpf_htons(0x0806)
+#define IP_FRAGMENT bpf_htons(0xbfff)	// all but "don't fragment"
+
+#define TCP_FIN (1 << 0)
+#define TCP_SYN (1 << 1)
+#define TCP_RST (1 << 2)
+#define TCP_ACK (1 << 4)
+
+#define ICMP_ECHO_REPLY 0
+#define ICMP_ECHO_REQUEST 8
+
+#define IP_OFFSET sizeof(struct ethhdr)
+#define L4_OFFSET (IP_OFFSET + sizeof(struct iphdr))
+#define HEADERS (L4_OFFSET + sizeof(struct tcphdr))	// the most that is read
+
+// The header of an ICMP echo (RFC 792).
+struct echo {
+	__u8 type, code;
+	__be16 check, id, sequence;
+};
+
+struct packet {
+	struct flow_key key;
+	__u32 len;		// of the frame
+	__u32 size;		// of the IP packet
+	__u32 ack;		// in host order
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	__u16 zero;
+};
+
+// Makes the headers readable in place. False: there are too few bytes for the
+// smallest of packets.
+static __always_inline bool pull_headers(struct __sk_buff *skb)
+{
+	__u32 want = skb->len < HEADERS ? skb->len : HEADERS;
+
+	if ((void *)(long)skb->data + want > (void *)(long)skb->data_end)
+		bpf_skb_pull_data(skb, want);
+	return (void *)(long)skb->data + IP_OFFSET <= (void *)(long)skb->data_end;
+}
+
+static __always_inline int read_tcp(void *l4, void *end, __u32 l4_len, struct packet *p)
+{
+	struct tcphdr *tcp = l4;
+
+	if ((void *)(tcp + 1) > end || tcp->doff < 5 || tcp->doff * 4 > l4_len)
+		return SLOW;
+	p->key.sport = tcp->source;
+	p->key.dport = tcp->dest;
+	p->tcp_flags = ((__u8 *)tcp)[13];
+	p->ack = bpf_ntohl(tcp->ack_seq);
+	return KEEP;
+}
+
+static __always_inline int read_udp(void *l4, void *end, __u32 l4_len, struct packet *p)
+{
+	struct udphdr *udp = l4;
+
+	if ((void *)(udp + 1) > end || bpf_ntohs(udp->len) > l4_len)
+		return SLOW;
+	p->key.sport = udp->source;
+	p->key.dport = udp->dest;
+	return KEEP;
+}
+
+static __always_inline int read_echo(void *l4, void *end, struct packet *p)
+{
+	struct echo *icmp = l4;
+
+	if ((void *)(icmp + 1) > end)
+		return SLOW;
+	p->icmp_type = icmp->type;
+	if (icmp->type == ICMP_ECHO_REQUEST)
+		p->key.sport = icmp->id;
+	else if (icmp->type == ICMP_ECHO_REPLY)
+		p->key.dport = icmp->id;
+	else
+		return SLOW;
+	return KEEP;
+}
+
+// Reads the packet of a frame whose Ethernet type is IPv4.
+static __always_inline int read_packet(struct __sk_buff *skb, struct packet *p)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct iphdr *ip = data + IP_OFFSET;
+	void *l4 = ip + 1;
+	__u32 size;
+
+	if (l4 > end)
+		return SLOW;
+	size = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || ip->ihl != 5 || ip->frag_off & IP_FRAGMENT ||
+	    size < sizeof(*ip) || size > skb->len - IP_OFFSET)
+		return SLOW;
+	p->len = skb->len;
+	p->size = size;
+	p->key.src = ip->saddr;
+	p->key.dst = ip->daddr;
+	p->key.proto = ip->protocol;
+	p->key.port = self;
+	if (size < sizeof(*ip) + 8)
+		return SLOW;
+	switch (ip->protocol) {
+	case IPPROTO_TCP:
+		return size < sizeof(*ip) + sizeof(struct tcphdr) ? SLOW : read_tcp(l4, end, size - sizeof(*ip), p);
+	case IPPROTO_UDP:
+		return read_udp(l4, end, size - sizeof(*ip), p);
+	case IPPROTO_ICMP:
+		return read_echo(l4, end, p);
+	}
+	return SLOW;
+}
+
+// Whether the packet can begin a flow (F1).
+static __always_inline bool begins(const struct packet *p)
+{
+	switch (p->key.proto) {
+	case IPPROTO_TCP:
+		return (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+	case IPPROTO_ICMP:
+		return p->icmp_type == ICMP_ECHO_REQUEST;
+	}
+	return true;
+}
+
+// Whether the packet is from the middle of a TCP connection.
+static __always_inline bool continues(const struct packet *p)
+{
+	return p->key.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
+}
+
+static __always_inline __u32 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return (__u32)sum + (sum >> 32);
+}
+
+static __always_inline __u16 fold16(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum + (sum >> 16);
+}
+
+// Gives the packet the addresses of another tuple, which is that of its answer:
+// what comes from us goes to its source. RFC 1624, equation 3; the transport's
+// checksum may be unfinished, which only the helper knows.
+static __always_inline int rewrite(struct __sk_buff *skb, struct packet *p, const struct flow_key *answer,
+				   const struct port *out, const __u8 *dst_mac)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ethhdr *eth = data;
+	struct iphdr *ip = data + IP_OFFSET;
+	__be16 *ports = data + L4_OFFSET, old_id;
+	__u32 diff;
+
+	if ((void *)(ports + 4) > end)
+		return SLOW;
+	__builtin_memcpy(eth->h_dest, dst_mac, 6);
+	if (out->nic)
+		__builtin_memcpy(eth->h_source, out->mac, 6);
+	diff = fold((__u64)(__u32)~ip->saddr + answer->dst + (__u32)~ip->daddr + answer->src);
+	ip->saddr = answer->dst;
+	ip->daddr = answer->src;
+	ip->check = ~fold16(fold((__u64)diff + (__u16)~ip->check));
+
+	if (p->key.proto == IPPROTO_ICMP) {
+		__be16 id = answer->sport + answer->dport;	// one of them is 0
+
+		old_id = p->key.sport + p->key.dport;
+		if (id != old_id) {
+			ports[2] = id;
+			bpf_l4_csum_replace(skb, L4_OFFSET + 2, old_id, id, 2);
+		}
+		return KEEP;
+	}
+
+	__u32 check = L4_OFFSET + (p->key.proto == IPPROTO_TCP ? 16 : 6);
+	__u64 mangled = p->key.proto == IPPROTO_TCP ? 0 : BPF_F_MARK_MANGLED_0;
+
+	ports[0] = answer->dport;
+	ports[1] = answer->sport;
+	bpf_l4_csum_replace(skb, check, 0, diff, BPF_F_PSEUDO_HDR | mangled);
+	if (p->key.sport != answer->dport)
+		bpf_l4_csum_replace(skb, check, p->key.sport, answer->dport, 2 | mangled);
+	if (p->key.dport != answer->sport)
+		bpf_l4_csum_replace(skb, check, p->key.dport, answer->sport, 2 | mangled);
+	return KEEP;
+}

@@ -1,0 +1,404 @@
+package vnicbridge
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
+)
+
+// kernelPath is the kernel data path: the maps, the programs on the ports'
+// devices, and the forwarder for what they leave to userspace.
+type kernelPath struct {
+	slow *forwarder
+	log  *slog.Logger
+	hook hooker
+
+	spec    *ebpf.CollectionSpec
+	maps    map[string]*ebpf.Map
+	memory  [][]byte // of maps, in this process
+	plane   *planeState
+	meters  []gauges
+	table   *kernelTable
+	ports   atomic.Pointer[[bpf.MaxPorts]*attachment]
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	rules  kernelRules
+	clsact bool // there is no tcx
+	woken  bool
+}
+
+// hooker puts a program on a port's device: where tcx is, or as a filter of the
+// older clsact, which outlives this process and so needs a program that does not.
+// Without tcx the first gives ebpf.ErrNotSupported.
+type hooker func(p *port, program *ebpf.Program, clsact bool) (hook, error)
+
+// hook is a program in its place.
+type hook interface {
+	// target is where bpf_redirect sends what leaves by the port, and with which
+	// flags.
+	target() (ifindex int, flags uint32)
+	// slow is the device by which frames come that the program leaves to userspace,
+	// and its index; nil, if they come by the port's own.
+	slow() (device, int)
+	// listen lets userspace see all that comes in, as without a program, or not.
+	listen(bool) error
+	close() error
+}
+
+// attachment is a port with its program.
+type attachment struct {
+	port *port
+	hook
+	entry bpf.Port
+}
+
+// newKernelPath loads the maps. hook puts a program on a port's device.
+func newKernelPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger, hook hooker) (*kernelPath, error) {
+	spec, err := bpf.LoadBridge()
+	if err != nil {
+		return nil, fmt.Errorf("reading the BPF objects: %w", err)
+	}
+	k := &kernelPath{slow: slow, log: log, hook: hook, spec: spec, maps: make(map[string]*ebpf.Map)}
+	k.ports.Store(new([bpf.MaxPorts]*attachment))
+	if err := k.makeMaps(maxFlows); err != nil {
+		k.close()
+		return nil, err
+	}
+	k.plane.capacity.Store(uint32(maxFlows))
+	k.plane.limit.Store(int64(maxFlows))
+	k.plane.hashKey = [2]uint64{key.k0, key.k1}
+	k.table = &kernelTable{keys: k.maps[bpf.BridgeMapFlows], spare: k.maps[bpf.BridgeMapSpare], plane: k.plane, portOf: k.portOf}
+	k.table.records = unsafe.Slice((*bpf.FlowRecord)(unsafe.Pointer(&k.memory[1][0])), maxFlows)
+	k.meters = unsafe.Slice((*gauges)(unsafe.Pointer(&k.memory[2][0])), bpf.MaxPorts)
+	k.table.meters = k.meters
+	k.rules = kernelRules{maps: k.maps, plane: k.plane, open: slow.open}
+	k.tick(slow.clock())
+	return k, nil
+}
+
+// makeMaps makes the maps, of which three have the size of the flow table, and
+// maps three into this process: the variables, the records and the gauges.
+func (k *kernelPath) makeMaps(maxFlows int) error {
+	for name, size := range map[string]int{bpf.BridgeMapFlows: 2 * maxFlows, bpf.BridgeMapRecords: maxFlows, bpf.BridgeMapSpare: maxFlows} {
+		k.spec.Maps[name].MaxEntries = uint32(size)
+	}
+	k.spec.Maps[".bss"].Flags |= unix.BPF_F_MMAPABLE
+	for name, spec := range k.spec.Maps {
+		if name == ".rodata" {
+			continue // each program has its own
+		}
+		m, err := ebpf.NewMap(spec)
+		if err != nil {
+			return fmt.Errorf("making the BPF map %s for %d flows: %w", name, maxFlows, explainBPF(err))
+		}
+		k.maps[name] = m
+	}
+	for _, name := range []string{".bss", bpf.BridgeMapRecords, bpf.BridgeMapMeters} {
+		m := k.maps[name]
+		mapped, err := memory(m, int(m.ValueSize()*m.MaxEntries()))
+		if err != nil {
+			return err
+		}
+		k.memory = append(k.memory, mapped)
+	}
+	k.plane = (*planeState)(unsafe.Pointer(&k.memory[0][0]))
+	return nil
+}
+
+// explainBPF says what to do about an error of bpf(2).
+func explainBPF(err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: it takes CAP_BPF, in the first user namespace, and a kernel that allows bpf(2)", err)
+	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.E2BIG):
+		return fmt.Errorf("%w: lower max_flows", err)
+	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL), errors.Is(err, ebpf.ErrNotSupported):
+		return fmt.Errorf("%w: it takes Linux 5.15 or later", err)
+	}
+	return err
+}
+
+func (k *kernelPath) store() flowStore { return k.table }
+
+func (k *kernelPath) fits(maxFlows int) bool { return maxFlows <= len(k.table.records) }
+
+func (k *kernelPath) gauges(p *port) *gauges { return &k.meters[p.index] }
+
+func (k *kernelPath) portOf(index uint32) *port {
+	if a := k.attached(index); a != nil {
+		return a.port
+	}
+	return nil
+}
+
+func (k *kernelPath) attached(index uint32) *attachment { return k.ports.Load()[index] }
+
+func (k *kernelPath) attach(p *port) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a := &attachment{port: p}
+	var err error
+	if a.hook, err = k.hookUp(p); errors.Is(err, ebpf.ErrNotSupported) && !k.clsact {
+		k.clsact = true
+		a.hook, err = k.hookUp(p)
+	}
+	if err != nil {
+		return fmt.Errorf("device %s: %w", p.name, err)
+	}
+	if err = k.refresh(a); err == nil && k.woken {
+		err = a.listen(false)
+	}
+	if err != nil {
+		return errors.Join(err, a.hook.close())
+	}
+	k.place(p.index, a)
+	if slow, _ := a.slow(); slow != nil {
+		k.running.Go(func() { k.carry(a, slow) })
+	}
+	return nil
+}
+
+func (k *kernelPath) hookUp(p *port) (hook, error) {
+	program, err := k.load(p)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = program.Close() }()
+	return k.hook(p, program, k.clsact)
+}
+
+// load loads the program of a port: it is the same for all, but for the port's
+// index, which it then need not look up.
+func (k *kernelPath) load(p *port) (*ebpf.Program, error) {
+	name := bpf.BridgeProgFromVnic
+	if p.nic != nil {
+		name = bpf.BridgeProgFromNic
+	}
+	spec := k.spec.Copy()
+	if err := spec.Variables[bpf.BridgeVarSelf].Set(p.index); err != nil {
+		return nil, err
+	}
+	if k.clsact {
+		if err := spec.Variables[bpf.BridgeVarNeedsHeartbeat].Set(uint32(1)); err != nil {
+			return nil, err
+		}
+	}
+	for other := range spec.Programs {
+		if other != name {
+			delete(spec.Programs, other)
+		}
+	}
+	shared := make(map[string]*ebpf.Map)
+	for name, m := range k.maps {
+		shared[name] = m
+	}
+	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
+	if err != nil {
+		var verifier *ebpf.VerifierError
+		if errors.As(err, &verifier) {
+			k.log.Debug("the kernel refuses a BPF program", "log", fmt.Sprintf("%+v", verifier))
+		}
+		return nil, fmt.Errorf("loading the BPF program %s: %w", name, explainBPF(err))
+	}
+	defer collection.Close()
+	return collection.DetachProgram(name), nil
+}
+
+// place puts an attachment where packets and records find it by its index.
+func (k *kernelPath) place(index uint32, a *attachment) {
+	ports := *k.ports.Load()
+	ports[index] = a
+	k.ports.Store(&ports)
+}
+
+// carry takes what a program leaves to userspace to the forwarder.
+func (k *kernelPath) carry(a *attachment, slow device) {
+	err := k.slow.run(a.port, slow)
+	if k.attached(a.port.index) == a {
+		k.log.Error("what the kernel leaves to userspace no longer arrives: reload, or restart", "device", a.port.name, "error", err)
+	}
+}
+
+func (k *kernelPath) detach(p *port) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a := k.attached(p.index)
+	if a == nil {
+		return
+	}
+	if err := k.maps[bpf.BridgeMapPorts].Put(p.index, bpf.Port{}); err != nil {
+		k.log.Error("detaching a BPF program", "device", p.name, "error", err)
+	}
+	if err := a.hook.close(); err != nil {
+		k.log.Error("detaching a BPF program", "device", p.name, "error", err)
+	}
+	k.place(p.index, nil)
+}
+
+// each calls a function with every attachment.
+func (k *kernelPath) each(do func(*attachment)) {
+	for _, a := range k.ports.Load() {
+		if a != nil {
+			do(a)
+		}
+	}
+}
+
+func (k *kernelPath) awake() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.woken = true
+	k.plane.mode.Store(bpf.Fast)
+	var errs []error
+	k.each(func(a *attachment) { errs = append(errs, a.listen(false)) })
+	return errors.Join(errs...)
+}
+
+func (k *kernelPath) drain() { k.plane.mode.Store(bpf.Slow) }
+
+func (k *kernelPath) asleep() {
+	k.each(func(a *attachment) {
+		if err := a.listen(true); err != nil {
+			k.log.Error("listening again", "device", a.port.name, "error", err)
+		}
+	})
+	k.plane.mode.Store(bpf.Asleep)
+}
+
+// refresh tells the programs what they need to know of a port, where it changed.
+func (k *kernelPath) refresh(a *attachment) error {
+	entry := k.describe(a)
+	if entry == a.entry {
+		return nil
+	}
+	a.entry = entry
+	if err := k.maps[bpf.BridgeMapPorts].Put(a.port.index, entry); err != nil {
+		return fmt.Errorf("device %s: telling the BPF programs of it: %w", a.port.name, err)
+	}
+	return nil
+}
+
+func (k *kernelPath) describe(a *attachment) bpf.Port {
+	p := a.port
+	ifindex, flags := a.target()
+	_, slow := a.slow()
+	entry := bpf.Port{Ifindex: uint32(ifindex), Redirect: flags, Slow: uint32(slow), Mtu: uint32(p.linkMTU()), Mac: p.mac()}
+	if p.vnic != nil {
+		entry.Address = be32(p.vnic.address)
+		return entry
+	}
+	gateway, mac := p.nic.neighbours.router()
+	entry.Nic = 1
+	entry.Address = be32(p.nic.address)
+	entry.Network = be32(addrOf(p.nic.neighbours.link.Addr()))
+	entry.Mask = be32(addrFrom4(net.CIDRMask(p.nic.neighbours.link.Bits(), 32)))
+	entry.Gateway, entry.GatewayMac = be32(gateway), mac
+	return entry
+}
+
+func (k *kernelPath) refreshAll() {
+	k.each(func(a *attachment) {
+		if err := k.refresh(a); err != nil {
+			k.log.Error("the kernel data path", "error", err)
+		}
+	})
+}
+
+func (k *kernelPath) setRules(r *ruleset) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refreshAll()
+	if err := k.rules.set(r); err != nil {
+		k.log.Error("the kernel data path takes no new flows: userspace does", "error", err)
+	}
+}
+
+// refreshPorts takes in that listeners opened or closed ports.
+func (k *kernelPath) refreshPorts() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.rules.set(k.rules.current); err != nil {
+		k.log.Error("the kernel data path takes no new flows: userspace does", "error", err)
+	}
+}
+
+func (k *kernelPath) setNeighbour(nic *port, host addr, mac MAC) {
+	key := bpf.NeighbourKey{Address: be32(host), Port: nic.index}
+	m := k.maps[bpf.BridgeMapNeighbours]
+	var err error
+	if mac.IsZero() {
+		if err = m.Delete(key); errors.Is(err, ebpf.ErrKeyNotExist) {
+			err = nil
+		}
+	} else {
+		err = m.Put(key, bpf.Neighbour{Mac: mac})
+	}
+	if err != nil {
+		k.log.Error("telling the BPF programs of a neighbour", "address", host.netip(), "error", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refreshAll() // it may be the gateway
+}
+
+// usedLately is within the last second.
+const usedLately = 1e9 >> clockShift
+
+func (k *kernelPath) uses(nic *port, host addr) bool {
+	var n bpf.Neighbour
+	key := bpf.NeighbourKey{Address: be32(host), Port: nic.index}
+	return k.maps[bpf.BridgeMapNeighbours].Lookup(key, &n) == nil && n.Used != 0 && k.plane.clock.Load()-n.Used <= usedLately
+}
+
+// tick sets the programs' clock, says that we live, and bounds what they may leave
+// to userspace only to be refused.
+func (k *kernelPath) tick(now int64) {
+	k.plane.clock.Store(coarse(now))
+	k.plane.refusals.Store(refusalBurst)
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
+	k.plane.heartbeat.Store(uint64(t.Nano()))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refreshAll()
+	k.rules.tidy()
+}
+
+func (k *kernelPath) counters(p *port) (sum counterValues) {
+	var perCPU []bpf.Counters
+	if err := k.maps[bpf.BridgeMapCounts].Lookup(p.index, &perCPU); err != nil {
+		return sum
+	}
+	for _, c := range perCPU {
+		sum.packetsIn += c.PacketsIn
+		sum.packetsOut += c.PacketsOut
+		sum.bytesIn += c.BytesIn
+		sum.bytesOut += c.BytesOut
+		sum.newFlows += c.NewFlows
+		for reason := range sum.drops {
+			sum.drops[reason] += c.Drops[reason]
+		}
+	}
+	return sum
+}
+
+func (k *kernelPath) close() {
+	k.each(func(a *attachment) { k.detach(a.port) })
+	k.running.Wait()
+	for _, m := range k.memory {
+		_ = unix.Munmap(m)
+	}
+	for _, m := range k.maps {
+		_ = m.Close()
+	}
+}

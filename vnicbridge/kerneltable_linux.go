@@ -1,0 +1,496 @@
+package vnicbridge
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
+)
+
+// KernelFlowBytes is what one flow takes of the kernel's memory on the kernel data
+// path, all of it set aside at the start for max_flows flows: the record, two
+// entries of a hash table with their share of its buckets, and a place among the
+// free numbers. A test holds it to the truth.
+const KernelFlowBytes = 256
+
+// kernelTable is the flow store of the kernel data path: the programs' maps. The
+// records are a part of this process's memory, so that to sweep them costs no
+// system call.
+type kernelTable struct {
+	keys    *ebpf.Map // the number of a record, by either key
+	spare   *ebpf.Map // the numbers of records that are free again
+	records []bpf.FlowRecord
+	meters  []gauges // by port
+	plane   *planeState
+	portOf  func(index uint32) *port
+
+	mu         sync.Mutex
+	hand       int      // where the sweep goes on
+	evicted    uint32   // the last record that was given to another flow
+	resting    []uint32 // free numbers that a program may still be looking at
+	victims    []victim // the next that must go when the table is full
+	quarantine quarantine
+}
+
+// planeState is bpf.Plane, with those fields atomic that both sides change.
+type planeState struct {
+	mode, half, impossible, clock atomic.Uint32
+	refusals                      atomic.Int32
+	_                             uint32
+	flows, limit                  atomic.Int64
+	capacity, fresh               atomic.Uint32
+	heartbeat                     atomic.Uint64
+	hashKey                       [2]uint64
+}
+
+func (t *kernelTable) keyOf(k flowKey) bpf.FlowKey {
+	return bpf.FlowKey{
+		Src: be32(k.src), Dst: be32(k.dst), Sport: be16(k.sport), Dport: be16(k.dport),
+		Port: uint16(k.port), Proto: uint8(k.proto),
+	}
+}
+
+func tupleFrom(k *bpf.FlowKey) tuple {
+	return tuple{
+		src: addrFromBE32(k.Src), dst: addrFromBE32(k.Dst), sport: be16(k.Sport), dport: be16(k.Dport),
+		proto: Protocol(k.Proto),
+	}
+}
+
+// Numbers in the order of the network, as the programs keep them.
+
+func be32(a addr) uint32 { return binary.NativeEndian.Uint32(a.v4()) }
+
+func be16(v uint16) uint16 { return binary.NativeEndian.Uint16([]byte{byte(v >> 8), byte(v)}) }
+
+func addrFromBE32(v uint32) addr {
+	return addrOf(netip.AddrFrom4([4]byte(binary.NativeEndian.AppendUint32(nil, v))))
+}
+
+// load copies a key that the programs, or another goroutine, may be writing.
+func load(k *bpf.FlowKey) (copied bpf.FlowKey) {
+	from := (*[2]atomic.Uint64)(unsafe.Pointer(k))
+	to := (*[2]uint64)(unsafe.Pointer(&copied))
+	to[0], to[1] = from[0].Load(), from[1].Load()
+	return copied
+}
+
+func store(k *bpf.FlowKey, v bpf.FlowKey) {
+	to := (*[2]atomic.Uint64)(unsafe.Pointer(k))
+	from := (*[2]uint64)(unsafe.Pointer(&v))
+	to[0].Store(from[0])
+	to[1].Store(from[1])
+}
+
+// at is the flow of a record, or nil if it has none.
+func (t *kernelTable) at(number uint32) *flow {
+	r := &t.records[number]
+	orig, reply := load(&r.Orig), load(&r.Reply)
+	in, out := t.portOf(uint32(orig.Port)), t.portOf(uint32(reply.Port))
+	if in == nil || out == nil {
+		return nil
+	}
+	return &flow{
+		in: in, out: out, orig: tupleFrom(&orig), reply: tupleFrom(&reply), number: number,
+		flowState: stateOfRecord(r),
+	}
+}
+
+// value is what a key leads to, or NotFree if it leads to no flow. ok is false
+// for a key that is free.
+func (t *kernelTable) value(key *bpf.FlowKey) (v uint32, ok bool) {
+	return v, t.keys.Lookup(key, &v) == nil
+}
+
+func (t *kernelTable) lookup(key flowKey) (*flow, direction) {
+	k := t.keyOf(key)
+	v, ok := t.value(&k)
+	number := v &^ bpf.Reverse
+	if !ok || v == bpf.NotFree || int(number) >= len(t.records) {
+		return nil, forward
+	}
+	f := t.at(number)
+	if f == nil {
+		return nil, forward
+	}
+	orig, reply := f.keys()
+	switch {
+	case v&bpf.Reverse == 0 && orig == key:
+		return f, forward
+	case v&bpf.Reverse != 0 && reply == key:
+		return f, reverse
+	}
+	return nil, forward
+}
+
+func (t *kernelTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropReason) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	orig, _ := f.keys()
+	if other, dir := t.lookup(orig); other != nil && dir == forward {
+		return other, keep
+	}
+	now := int64(f.lastSeen.Load()) << clockShift
+	number, ok := t.take(now)
+	if !ok {
+		return nil, dropTableFull
+	}
+	for f.reply = range candidates {
+		_, reply := f.keys()
+		if !t.free(reply, f.orig.src, now) {
+			continue
+		}
+		if !t.claim(f, number) {
+			break // a program has opened the same flow
+		}
+		f.in.newFlows.Add(1)
+		f.out.newFlows.Add(1)
+		return t.at(number), keep
+	}
+	t.giveBack(number)
+	if other, _ := t.lookup(orig); other != nil {
+		return other, keep
+	}
+	return nil, dropNoTuple
+}
+
+// free tells whether a reply key can be claimed for a client.
+func (t *kernelTable) free(reply flowKey, client addr, now int64) bool {
+	k := t.keyOf(reply)
+	v, taken := t.value(&k)
+	switch {
+	case !taken:
+		return true
+	case v == bpf.NotFree:
+		return !t.quarantine.holds(reply, client, now) && t.keys.Delete(&k) == nil
+	case v&bpf.Reverse != 0 && expired(&t.records[v&^bpf.Reverse], now):
+		t.unlink(v&^bpf.Reverse, false)
+		t.giveBack(v &^ bpf.Reverse)
+		return true
+	}
+	return false
+}
+
+// claim writes a flow into a record and makes both keys lead to it, the reply key
+// first: only it can be another client's.
+func (t *kernelTable) claim(f *flow, number uint32) bool {
+	origKey, replyKey := f.keys()
+	orig, reply := t.keyOf(origKey), t.keyOf(replyKey)
+	t.write(number, orig, reply, f.flowState)
+	if !t.point(&reply, number|bpf.Reverse) {
+		return false
+	}
+	if !t.point(&orig, number) {
+		_ = t.keys.Delete(&reply)
+		return false
+	}
+	t.count(&orig, &reply, 1, f.class())
+	return true
+}
+
+// point makes a free key lead to a record. Keys in quarantine give way when the
+// map is full.
+func (t *kernelTable) point(key *bpf.FlowKey, v uint32) bool {
+	err := t.keys.Update(key, v, ebpf.UpdateNoExist)
+	for errors.Is(err, unix.E2BIG) && t.quarantine.len() > 0 {
+		t.release(t.quarantine.pop())
+		err = t.keys.Update(key, v, ebpf.UpdateNoExist)
+	}
+	return err == nil
+}
+
+// write gives a record to a flow, in the order that find in bpf/flow.h relies on.
+func (t *kernelTable) write(number uint32, orig, reply bpf.FlowKey, s *flowState) {
+	r := &t.records[number]
+	t.clear(number)
+	stateOfRecord(r).copyFrom(s)
+	store(&r.Orig, orig)
+	store(&r.Reply, reply)
+}
+
+func (t *kernelTable) clear(number uint32) {
+	r := &t.records[number]
+	store(&r.Orig, bpf.FlowKey{})
+	store(&r.Reply, bpf.FlowKey{})
+}
+
+// take takes the number of a free record, making room if there is none.
+func (t *kernelTable) take(now int64) (number uint32, ok bool) {
+	if t.plane.flows.Load() >= t.plane.limit.Load() {
+		return t.evict(now)
+	}
+	if t.spare.LookupAndDelete(nil, &number) == nil {
+		return number, true
+	}
+	if t.plane.fresh.Load() < uint32(len(t.records)) {
+		if number = t.plane.fresh.Add(1) - 1; int(number) < len(t.records) {
+			return number, true
+		}
+	}
+	if n := len(t.resting); n > 0 {
+		number, t.resting = t.resting[n-1], t.resting[:n-1]
+		return number, true
+	}
+	return t.evict(now)
+}
+
+// giveBack frees the number of a record that no key leads to. A program may still
+// be looking at it: it rests until the next sweep.
+func (t *kernelTable) giveBack(number uint32) {
+	t.clear(number)
+	t.resting = append(t.resting, number)
+}
+
+func (t *kernelTable) adopt(f *flow) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.plane.flows.Load() >= int64(len(t.records)) {
+		return false
+	}
+	number, ok := t.take(0)
+	if ok && !t.claim(f, number) {
+		t.giveBack(number)
+		ok = false
+	}
+	return ok
+}
+
+func (t *kernelTable) remove(f *flow, now int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.forget(f, t.quarantined(f, now)) {
+		t.giveBack(f.number)
+	}
+}
+
+// quarantined keeps a flow's reply key from other clients, if a server may
+// remember the flow.
+func (t *kernelTable) quarantined(f *flow, now int64) bool {
+	if t.quarantine.len() >= maxQuarantined {
+		t.release(t.quarantine.pop())
+	}
+	return t.quarantine.add(f, now)
+}
+
+// forget takes a flow out of the table. The number is then to be given back, or
+// used again. False: the flow is not there any more.
+func (t *kernelTable) forget(f *flow, quarantined bool) bool {
+	orig, reply := f.keys()
+	r := &t.records[f.number]
+	if load(&r.Orig) != t.keyOf(orig) || load(&r.Reply) != t.keyOf(reply) {
+		return false
+	}
+	t.unlink(f.number, quarantined)
+	return true
+}
+
+// unlink takes the flow of a record out of the table.
+func (t *kernelTable) unlink(number uint32, quarantined bool) {
+	r := &t.records[number]
+	orig, reply := load(&r.Orig), load(&r.Reply)
+	// A newer flow may have the original key.
+	if v, ok := t.value(&orig); ok && v == number {
+		_ = t.keys.Delete(&orig)
+	}
+	if quarantined {
+		_ = t.keys.Update(&reply, uint32(bpf.NotFree), ebpf.UpdateExist)
+	} else {
+		_ = t.keys.Delete(&reply)
+	}
+	if flags := stateOfRecord(r).flags.Load(); flags&flowSuperseded == 0 {
+		t.count(&orig, &reply, -1, classOf(Protocol(orig.Proto), flags))
+	}
+}
+
+// count changes how many flows of a class there are.
+func (t *kernelTable) count(orig, reply *bpf.FlowKey, n int64, class flowClass) {
+	t.plane.flows.Add(n)
+	for _, index := range []uint16{orig.Port, reply.Port} {
+		t.meters[index].flows.Add(n)
+		t.meters[index].load.Add(n * loadOf(class))
+	}
+}
+
+// release lets go of a key in quarantine.
+func (t *kernelTable) release(key flowKey) {
+	k := t.keyOf(key)
+	if v, ok := t.value(&k); ok && v == bpf.NotFree {
+		_ = t.keys.Delete(&k)
+	}
+}
+
+func (t *kernelTable) removeIf(condition func(*flow) bool) (removed []*flow) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for number := range t.used() {
+		f := t.at(number)
+		if f == nil || !condition(f) {
+			continue
+		}
+		if gone := *f; t.forget(f, false) {
+			gone.flowState = f.clone()
+			removed = append(removed, &gone)
+			t.giveBack(number)
+		}
+	}
+	return removed
+}
+
+func (t *kernelTable) each(visit func(*flow)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for number := range t.used() {
+		if f := t.at(number); f != nil {
+			visit(f)
+		}
+	}
+}
+
+// used yields the numbers of the records that may have a flow.
+func (t *kernelTable) used() iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for number := range uint32(t.highest()) {
+			if t.records[number].Orig.Port != 0 && !yield(number) {
+				return
+			}
+		}
+	}
+}
+
+// highest is how many records, from the first on, have ever been used.
+func (t *kernelTable) highest() int { return min(int(t.plane.fresh.Load()), len(t.records)) }
+
+func (t *kernelTable) moved(f *flow, before, after flowClass) {
+	if n := loadOf(after) - loadOf(before); n != 0 {
+		f.addLoad(n)
+	}
+}
+
+func (t *kernelTable) sweep(now int64, passed time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, number := range t.resting {
+		_ = t.spare.Update(nil, number, ebpf.UpdateAny)
+	}
+	t.resting = t.resting[:0]
+	for _, key := range t.quarantine.sweep(now) {
+		t.release(key)
+	}
+	// One hand for all: it is as fast as the shortest idle time asks for.
+	highest := t.highest()
+	for range sweepPace(idleTimes[classICMP], highest, passed) {
+		if t.hand++; t.hand >= highest {
+			t.hand = 0
+		}
+		t.sweepRecord(uint32(t.hand), now)
+	}
+}
+
+func (t *kernelTable) sweepRecord(number uint32, now int64) {
+	r := &t.records[number]
+	if r.Reply.Port == 0 || !expired(r, now) {
+		return
+	}
+	t.unlink(number, false)
+	t.giveBack(number)
+}
+
+// expired tells whether a record's flow has been idle for too long. One that was
+// superseded only keeps other clients from its reply key, for as long as a server
+// may remember it (A5).
+func expired(r *bpf.FlowRecord, now int64) bool {
+	s := stateOfRecord(r)
+	flags := s.flags.Load()
+	if flags&flowSuperseded != 0 {
+		return s.idle(now) >= timeWait
+	}
+	return s.idle(now) >= idleTimes[classOf(Protocol(r.Orig.Proto), flags)]
+}
+
+func stateOfRecord(r *bpf.FlowRecord) *flowState { return (*flowState)(unsafe.Pointer(&r.State)) }
+
+func (t *kernelTable) setLimit(flows int) { t.plane.limit.Store(int64(flows)) }
+
+func (t *kernelTable) len() int { return int(t.plane.flows.Load()) }
+
+// victim is a flow that may have to go.
+type victim struct {
+	number   uint32
+	lastSeen uint32
+}
+
+// evict ends a flow for another one, and returns the number of its record. It
+// does not rest: a program that is looking at it now sees that it has changed
+// (find in bpf/flow.h).
+func (t *kernelTable) evict(now int64) (number uint32, ok bool) {
+	for {
+		if len(t.victims) == 0 {
+			if t.victims = t.chooseVictims(now); len(t.victims) == 0 {
+				return 0, false
+			}
+		}
+		v := t.victims[0]
+		t.victims = t.victims[1:]
+		f := t.at(v.number)
+		if f == nil || f.lastSeen.Load() != v.lastSeen || f.class() == classEstablished {
+			continue // it has lived on
+		}
+		if t.forget(f, t.quarantined(f, now)) {
+			t.evicted = v.number
+			return v.number, true
+		}
+	}
+}
+
+// chooseVictims finds the flows that are to go, the first one first, by the rule
+// of evictionOrder. It looks at all: so it chooses for the next ones too. Of flows
+// as old as each other, those go first that come after the last that went: records
+// are given to new flows in that order.
+func (t *kernelTable) chooseVictims(now int64) []victim {
+	var all [flowClasses][]victim
+	highest := uint32(t.highest())
+	for i := range highest {
+		number := (t.evicted + 1 + i) % highest
+		r := &t.records[number]
+		s := stateOfRecord(r)
+		class := classOf(Protocol(r.Orig.Proto), s.flags.Load())
+		if class != classEstablished && r.Reply.Port != 0 {
+			all[class] = append(all[class], victim{number, s.lastSeen.Load()})
+		}
+	}
+	chosen := all[evictionOrder[0]]
+	for _, class := range evictionOrder {
+		isIdle := func(v victim) bool { return int32(coarse(now)-v.lastSeen) >= int32(spareTime>>clockShift) }
+		if idle := slices.DeleteFunc(slices.Clone(all[class]), func(v victim) bool { return !isIdle(v) }); len(idle) > 0 {
+			chosen = idle
+			break
+		}
+		if len(all[class]) > len(chosen) {
+			chosen = all[class]
+		}
+	}
+	slices.SortStableFunc(chosen, func(a, b victim) int { return cmp.Compare(int32(a.lastSeen-b.lastSeen), 0) })
+	return chosen[:min(len(chosen), 1+len(t.records)/64)]
+}
+
+// memory maps a map into this process.
+func memory(m *ebpf.Map, size int) ([]byte, error) {
+	page := unix.Getpagesize()
+	mapped, err := unix.Mmap(m.FD(), 0, (size+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("mapping the map %s: %w", m, err)
+	}
+	return mapped, nil
+}

@@ -1,0 +1,134 @@
+package vnicbridge
+
+import (
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	if os.Geteuid() == 0 {
+		dataPaths = append(dataPaths, "kernel")
+	}
+	newMemoryFastPath = func(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) (fastPath, error) {
+		k, err := newKernelPath(slow, min(maxFlows, smallTable), key, log, hookMemory)
+		if err != nil {
+			return nil, err
+		}
+		return memoryFastPath{k}, nil
+	}
+	inKernel = runProgram
+}
+
+// smallTable is the size of the flow table where a test does not ask for another:
+// the kernel sets aside the memory for all of it.
+const smallTable = 1 << 15
+
+type memoryFastPath struct{ *kernelPath }
+
+func (m memoryFastPath) fits(maxFlows int) bool {
+	return maxFlows == DefaultMaxFlows || m.kernelPath.fits(maxFlows)
+}
+
+// memoryHook is a program on a device in memory: frames are given to it with
+// BPF_PROG_TEST_RUN.
+type memoryHook struct{ device *memoryDevice }
+
+// noIndex is added to a device's number: no device of the machine's has such an
+// index, in case a program sends to it.
+const noIndex = 1 << 20
+
+func hookMemory(p *port, program *ebpf.Program, _ bool) (hook, error) {
+	clone, err := program.Clone()
+	if err != nil {
+		return nil, err
+	}
+	d := p.device().(*memoryDevice)
+	d.program = func(frame []byte) ([]byte, uint32, error) {
+		run := &ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+256)}
+		code, err := clone.Run(run)
+		return run.DataOut, code, err
+	}
+	return memoryHook{d}, nil
+}
+
+func (h memoryHook) target() (int, uint32) { return noIndex + h.device.number, 0 }
+
+func (h memoryHook) slow() (device, int) { return nil, 2 * noIndex }
+
+func (h memoryHook) listen(bool) error { return nil }
+
+func (h memoryHook) close() error {
+	h.device.program = nil
+	return nil
+}
+
+// Codes of a tc program (include/uapi/linux/pkt_cls.h).
+const (
+	tcUnspec   = 0xffffffff
+	tcShot     = 2
+	tcRedirect = 7
+)
+
+// runProgram gives a frame to the program of a device and does what it says.
+func runProgram(r *rig, d *memoryDevice, raw []byte) bool {
+	r.t.Helper()
+	fast, ok := r.plane.fastPath().(memoryFastPath)
+	if !ok || d.program == nil {
+		return false
+	}
+	fast.plane.clock.Store(coarse(r.plane.now()))
+	before := fast.sent()
+	out, code, err := d.program(raw)
+	if errors.Is(err, unix.EINVAL) {
+		return false // the kernel does not run programs on so short a frame
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	switch code {
+	case tcShot:
+		return true
+	case tcUnspec:
+		// Out of a segment, it reaches the reader of the TAP. From the NIC it goes to
+		// the host, and a copy of ARP to userspace.
+		isARP := binary.BigEndian.Uint16(raw[12:]) == etherARP
+		if !r.isNIC(d) || isARP {
+			return false
+		}
+		r.leftToHost++
+		return true
+	case tcRedirect:
+	default:
+		r.t.Fatalf("the program says %d", code)
+	}
+	for index, n := range fast.sent() {
+		if n > before[index] {
+			to := fast.portOf(uint32(index)).device().(*memoryDevice)
+			to.mu.Lock()
+			to.out = append(to.out, out)
+			to.mu.Unlock()
+			return true
+		}
+	}
+	return false // to the slow path
+}
+
+func (r *rig) isNIC(d *memoryDevice) bool {
+	for _, nic := range r.plane.path.currentRules().nics {
+		if nic.device() == device(d) {
+			return true
+		}
+	}
+	return false
+}
+
+// sent is how many packets the programs have sent, by port.
+func (m memoryFastPath) sent() (sent [maxPorts]uint64) {
+	m.each(func(a *attachment) { sent[a.port.index] = m.counters(a.port).packetsOut })
+	return sent
+}

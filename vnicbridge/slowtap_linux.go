@@ -1,0 +1,64 @@
+package vnicbridge
+
+import (
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+)
+
+// slowTAP is how packets come to userspace that a BPF program leaves to it: a TAP
+// device into which the program redirects them. Unlike a copy of their bytes, they
+// arrive as they were, segmentation and unfinished checksums included.
+type slowTAP struct {
+	*tapQueue
+	ifindex int
+}
+
+// slowQueue is how many packets may wait. More than the default 500: they come in
+// bursts when a busy NIC's gateway is not resolved yet.
+const slowQueue = 4096
+
+// makeSlowTAP makes the one for a device. It has no address, and nothing is ever
+// sent by it.
+func (m *linuxMachine) makeSlowTAP(device int) (t *slowTAP, err error) {
+	name := fmt.Sprintf("vnic-slow%d", device)
+	t = new(slowTAP)
+	err = m.ns.do(func() error {
+		if t.tapQueue, err = openTAP(name); err != nil {
+			return err
+		}
+		_, err = setSysctls(name)
+		return err
+	})
+	if err == nil {
+		err = t.setUp(m.ns)
+	}
+	if err != nil {
+		if t.tapQueue != nil {
+			_ = t.close()
+		}
+		return nil, fmt.Errorf("making the device %s: %w", name, err)
+	}
+	m.own.Store(t.ifindex, nil)
+	return t, nil
+}
+
+func (t *slowTAP) setUp(ns *namespace) error {
+	link, err := ns.netlink.LinkByName(t.name)
+	if err != nil {
+		return err
+	}
+	t.ifindex = link.Attrs().Index
+	for _, set := range []func(netlink.Link) error{
+		ns.netlink.LinkSetARPOff,
+		func(l netlink.Link) error { return ns.netlink.LinkSetTxQLen(l, slowQueue) },
+		ns.netlink.LinkSetUp,
+	} {
+		if err := set(link); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *slowTAP) close() error { return t.file.Close() }
