@@ -94,9 +94,13 @@ func store(k *bpf.FlowKey, v bpf.FlowKey) {
 	to[1].Store(from[1])
 }
 
-// at is the flow of a record, or nil if it has none.
+// at is the flow of a record, or nil if it has none: one that was superseded is
+// over.
 func (t *kernelTable) at(number uint32) *flow {
 	r := &t.records[number]
+	if stateOfRecord(r).flags.Load()&flowSuperseded != 0 {
+		return nil
+	}
 	orig, reply := load(&r.Orig), load(&r.Reply)
 	in, out := t.portOf(uint32(orig.Port)), t.portOf(uint32(reply.Port))
 	if in == nil || out == nil {
@@ -175,12 +179,19 @@ func (t *kernelTable) free(reply flowKey, client addr, now int64) bool {
 		return true
 	case v == bpf.NotFree:
 		return !t.quarantine.holds(reply, client, now) && t.keys.Delete(&k) == nil
-	case v&bpf.Reverse != 0 && expired(&t.records[v&^bpf.Reverse], now):
-		t.unlink(v&^bpf.Reverse, false)
-		t.giveBack(v &^ bpf.Reverse)
-		return true
+	case v&bpf.Reverse == 0 || !t.remembered(v&^bpf.Reverse, client, now):
+		return false
 	}
-	return false
+	t.unlink(v&^bpf.Reverse, false)
+	t.giveBack(v &^ bpf.Reverse)
+	return true
+}
+
+// remembered tells whether a record's flow is over, and only keeps its reply key
+// from other clients than this one, if at all.
+func (t *kernelTable) remembered(number uint32, client addr, now int64) bool {
+	r := &t.records[number]
+	return stateOfRecord(r).flags.Load()&flowSuperseded != 0 && (r.Orig.Src == be32(client) || expired(r, now))
 }
 
 // claim writes a flow into a record and makes both keys lead to it, the reply key
@@ -270,9 +281,13 @@ func (t *kernelTable) adopt(f *flow) bool {
 func (t *kernelTable) remove(f *flow, now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.forget(f, t.quarantined(f, now)) {
-		t.giveBack(f.number)
+	orig, reply := f.keys()
+	r := &t.records[f.number]
+	if load(&r.Orig) != t.keyOf(orig) || load(&r.Reply) != t.keyOf(reply) {
+		return // it has ended already
 	}
+	t.unlink(f.number, t.quarantined(f, now))
+	t.giveBack(f.number)
 }
 
 // quarantined keeps a flow's reply key from other clients, if a server may
@@ -284,19 +299,8 @@ func (t *kernelTable) quarantined(f *flow, now int64) bool {
 	return t.quarantine.add(f, now)
 }
 
-// forget takes a flow out of the table. The number is then to be given back, or
-// used again. False: the flow is not there any more.
-func (t *kernelTable) forget(f *flow, quarantined bool) bool {
-	orig, reply := f.keys()
-	r := &t.records[f.number]
-	if load(&r.Orig) != t.keyOf(orig) || load(&r.Reply) != t.keyOf(reply) {
-		return false
-	}
-	t.unlink(f.number, quarantined)
-	return true
-}
-
-// unlink takes the flow of a record out of the table.
+// unlink takes the flow of a record out of the table. The record is then to be
+// given back, or used again.
 func (t *kernelTable) unlink(number uint32, quarantined bool) {
 	r := &t.records[number]
 	orig, reply := load(&r.Orig), load(&r.Reply)
@@ -339,11 +343,10 @@ func (t *kernelTable) removeIf(condition func(*flow) bool) (removed []*flow) {
 		if f == nil || !condition(f) {
 			continue
 		}
-		if gone := *f; t.forget(f, false) {
-			gone.flowState = f.clone()
-			removed = append(removed, &gone)
-			t.giveBack(number)
-		}
+		f.flowState = f.clone()
+		t.unlink(number, false)
+		t.giveBack(number)
+		removed = append(removed, f)
 	}
 	return removed
 }
@@ -443,14 +446,14 @@ func (t *kernelTable) evict(now int64) (number uint32, ok bool) {
 		}
 		v := t.victims[0]
 		t.victims = t.victims[1:]
+		r := &t.records[v.number]
+		if r.Reply.Port == 0 || stateOfRecord(r).lastSeen.Load() != v.lastSeen {
+			continue // it has lived on, or ended
+		}
 		f := t.at(v.number)
-		if f == nil || f.lastSeen.Load() != v.lastSeen || f.class() == classEstablished {
-			continue // it has lived on
-		}
-		if t.forget(f, t.quarantined(f, now)) {
-			t.evicted = v.number
-			return v.number, true
-		}
+		t.unlink(v.number, f != nil && t.quarantined(f, now))
+		t.evicted = v.number
+		return v.number, true
 	}
 }
 

@@ -108,7 +108,7 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 		return SLOW;
 	if (!(value & REVERSE) || !same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer))
 		return forgotten(r) ? SLOW : DROP_NO_TUPLE;
-	if (!closing(r->state.flags))
+	if (!(r->state.flags & FLOW_SUPERSEDED) && !closing(r->state.flags))
 		return SLOW;
 	// Of the flows that this tuple had, it may be an older one than the last.
 	if (f->number != old && claim_original(&p->key, f->number, old) != KEEP)

@@ -57,7 +57,9 @@ static __always_inline struct flow_record *find(const struct flow_key *key, stru
 		copy_key(&f->answer, &r->orig);
 		copy_key(&own, &r->reply);
 	}
-	return f->answer.port && same_key(&own, key) ? r : NULL;
+	if (!f->answer.port || !same_key(&own, key) || r->state.flags & FLOW_SUPERSEDED)
+		return NULL;
+	return r;
 }
 
 static __always_inline bool closing(__u32 flags)
