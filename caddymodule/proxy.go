@@ -12,8 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/fastproxy"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -30,9 +30,12 @@ func init() {
 // them. Each upstream becomes the alias under which the one segment sees the
 // other, which follows from the configuration alone.
 //
+// Plain requests go by a fast path, where the options of the handler are plain,
+// too; the placeholder `{http.vnic_proxy.path}` tells which way a request went.
+//
 // Its server listens on one segment. Upstreams cannot be dynamic.
 type Proxy struct {
-	reverseproxy.Handler
+	fastproxy.Handler
 
 	segments map[string]string // names by the addresses that are dialed
 	begun    bool              // the embedded handler's Provision
@@ -163,7 +166,7 @@ func (p *Proxy) resolve(app *App, own string, dial *string) error {
 
 // ServeHTTP hands a request on. Where that fails, the error names the segment.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	err := p.Handler.ServeHTTP(w, withoutHearsay(r), next)
+	err := p.Handler.ServeHTTP(w, r, next)
 	failed, ok := errors.AsType[caddyhttp.HandlerError](err)
 	if !ok || failed.Err == nil || failed.StatusCode < http.StatusBadGateway {
 		return err

@@ -18,7 +18,7 @@ type dialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 // opened where the segment's sockets are. A transport that is not HTTP dials by
 // itself, which does where the segment lives in the host's namespace.
 func (p *Proxy) setTransport(ctx caddy.Context, app *App, own string) error {
-	raw, isHTTP, err := httpTransport(p.TransportRaw)
+	completed, isHTTP, err := httpTransport(p.TransportRaw)
 	if err != nil {
 		return err
 	}
@@ -29,8 +29,8 @@ func (p *Proxy) setTransport(ctx caddy.Context, app *App, own string) error {
 		}
 		return nil
 	}
-	p.TransportRaw = raw
-	module, err := ctx.LoadModule(&p.Handler, "TransportRaw")
+	p.TransportRaw = completed
+	module, err := ctx.LoadModule(&p.Handler.Handler, "TransportRaw")
 	if err != nil {
 		return fmt.Errorf("loading the transport: %w", err)
 	}
@@ -39,6 +39,9 @@ func (p *Proxy) setTransport(ctx caddy.Context, app *App, own string) error {
 		return fmt.Errorf("HTTP/3 to a segment is not supported where the site's own, %s, lives in a netns", own)
 	}
 	rt := transport.Transport
+	if !byForwardProxy(completed) {
+		rt.Proxy = nil // the environment's (HTTP_PROXY) is for what is outside
+	}
 	rt.DialContext = dialFrom(ctx, app, own, rt.DialContext)
 	if rt.DialTLSContext != nil {
 		rt.DialTLSContext = dialFrom(ctx, app, own, rt.DialTLSContext)
@@ -47,11 +50,17 @@ func (p *Proxy) setTransport(ctx caddy.Context, app *App, own string) error {
 	return nil
 }
 
-// httpTransport completes the JSON of a transport, if it is the HTTP one: with no
-// forward proxy, unless one is configured. The environment's (HTTP_PROXY) is for
-// what is outside.
+// httpTransport completes the JSON of a transport, if it is the HTTP one, with what
+// suits segments of one machine:
+//
+//   - no compression that the client has not asked for: the other end is near;
+//   - as many idle connections as a busy front uses at once: fewer would be opened
+//     and closed all the time.
 func httpTransport(raw json.RawMessage) (completed json.RawMessage, isHTTP bool, err error) {
-	fields := map[string]json.RawMessage{"protocol": json.RawMessage(`"http"`)}
+	fields := map[string]json.RawMessage{
+		"protocol":    json.RawMessage(`"http"`),
+		"compression": json.RawMessage(`false`),
+	}
 	if raw != nil {
 		if err := json.Unmarshal(raw, &fields); err != nil {
 			return nil, false, fmt.Errorf("transport: %w", err)
@@ -60,11 +69,26 @@ func httpTransport(raw json.RawMessage) (completed json.RawMessage, isHTTP bool,
 	if string(fields["protocol"]) != `"http"` {
 		return nil, false, nil
 	}
-	if fields["network_proxy"] == nil && fields["forward_proxy_url"] == nil {
-		fields["network_proxy"] = json.RawMessage(`{"from": "none"}`)
+	keepAlive := map[string]json.RawMessage{"max_idle_conns_per_host": json.RawMessage(`256`)}
+	if set := fields["keep_alive"]; set != nil {
+		if err := json.Unmarshal(set, &keepAlive); err != nil {
+			return nil, false, fmt.Errorf("transport: keep_alive: %w", err)
+		}
+	}
+	if fields["keep_alive"], err = json.Marshal(keepAlive); err != nil {
+		return nil, false, err
 	}
 	completed, err = json.Marshal(fields)
 	return completed, true, err
+}
+
+// byForwardProxy tells whether the JSON of an HTTP transport names a forward proxy.
+func byForwardProxy(transport json.RawMessage) bool {
+	var named struct {
+		NetworkProxy    json.RawMessage `json:"network_proxy"`
+		ForwardProxyURL string          `json:"forward_proxy_url"`
+	}
+	return json.Unmarshal(transport, &named) == nil && (named.NetworkProxy != nil || named.ForwardProxyURL != "")
 }
 
 // dialFrom dials from a segment, once the configuration runs: health checks begin

@@ -50,7 +50,7 @@ func (l *listener) conn(c *net.TCPConn) net.Conn {
 	}
 	client, ok := l.sockets.plane.Client(vnicbridge.TCP, addrPort(c.LocalAddr()), addrPort(c.RemoteAddr()))
 	if !ok {
-		return c // from this host itself
+		return &conn{TCPConn: c, client: c.RemoteAddr()} // from this host itself
 	}
 	return &conn{TCPConn: c, client: net.TCPAddrFromAddrPort(client)}
 }
@@ -71,16 +71,6 @@ func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at.Local) 
 func (l *listener) closedError() error {
 	return &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
 }
-
-// conn is a connection whose client is known. All else is the TCP connection's,
-// so that sendfile and splice go on working.
-type conn struct {
-	*net.TCPConn
-	client net.Addr
-}
-
-// RemoteAddr is the real client's address, not the alias.
-func (c *conn) RemoteAddr() net.Addr { return c.client }
 
 // keepAliveOf is the keep-alive that package net makes of a ListenConfig: on by
 // default.

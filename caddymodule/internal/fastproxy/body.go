@@ -1,0 +1,158 @@
+package fastproxy
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/textproto"
+	"sync"
+
+	"go.uber.org/zap"
+)
+
+// copyBody copies the body of the response to the client. It tells whether nothing
+// has come after it.
+func (x *exchange) copyBody(length int64) (whole bool, err error) {
+	switch length {
+	case chunked:
+		return x.copyChunked()
+	case untilClose:
+		return false, x.stream(x)
+	}
+	return x.copyLength(length)
+}
+
+func (x *exchange) copyLength(length int64) (whole bool, err error) {
+	first := x.rest[:min(int64(len(x.rest)), length)]
+	whole = len(first) == len(x.rest)
+	if len(first) > 0 {
+		if _, err := x.w.Write(first); err != nil {
+			return false, err
+		}
+	}
+	remaining := length - int64(len(first))
+	if remaining == 0 {
+		return whole, nil
+	}
+	n, err := x.copyRemaining(remaining)
+	if err == nil && n < remaining {
+		err = io.ErrUnexpectedEOF
+	}
+	return err == nil, err
+}
+
+// worthSplicing is how much must be left to go by way of the kernel alone.
+const worthSplicing = 16 << 10
+
+// copyRemaining copies what is still to come on the connection. Between plain TCP
+// connections it is spliced, as far as the writers between let it: without a copy
+// in this process.
+func (x *exchange) copyRemaining(n int64) (copied int64, err error) {
+	if err := x.conn.watch(x.r.Context()); err != nil {
+		return 0, err
+	}
+	from := io.LimitedReader{R: x.conn.TCPConn, N: n}
+	to, ok := x.w.(io.ReaderFrom)
+	if ok && x.r.ProtoMajor == 1 && x.r.TLS == nil && n >= worthSplicing {
+		return to.ReadFrom(&from)
+	}
+	buf := copyBuffers.Get().(*[copyBufferSize]byte)
+	defer copyBuffers.Put(buf)
+	return io.CopyBuffer(onlyWriter{x.w}, &from, buf[:])
+}
+
+// onlyWriter hides other methods, by which io.CopyBuffer would not use its buffer.
+type onlyWriter struct{ io.Writer }
+
+const copyBufferSize = 32 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
+
+// Read reads the rest of the response: what has come with the head, then from the
+// connection.
+func (x *exchange) Read(p []byte) (int, error) {
+	if len(x.rest) == 0 {
+		if err := x.conn.watch(x.r.Context()); err != nil {
+			return 0, err
+		}
+		return x.conn.Read(p)
+	}
+	n := copy(p, x.rest)
+	x.rest = x.rest[n:]
+	return n, nil
+}
+
+var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+
+func (x *exchange) copyChunked() (whole bool, err error) {
+	from := readers.Get().(*bufio.Reader)
+	from.Reset(x)
+	defer func() {
+		from.Reset(nil)
+		readers.Put(from)
+	}()
+	if err := x.stream(httputil.NewChunkedReader(from)); err != nil {
+		return false, err
+	}
+	if err := x.copyTrailer(from); err != nil {
+		return false, err
+	}
+	return from.Buffered() == 0 && len(x.rest) == 0, nil
+}
+
+// copyTrailer reads the end of a chunked body: an empty line, or fields that have
+// not been announced and go on as such.
+func (x *exchange) copyTrailer(from *bufio.Reader) error {
+	trailer, err := textproto.NewReader(from).ReadMIMEHeader()
+	if err != nil {
+		return unexpected(err)
+	}
+	for name, values := range trailer {
+		for _, value := range values {
+			x.w.Header().Add(http.TrailerPrefix+name, value)
+		}
+	}
+	return nil
+}
+
+// stream copies a body of unknown length, and lets the client have each piece as it
+// comes.
+func (x *exchange) stream(from io.Reader) error {
+	buf := copyBuffers.Get().(*[copyBufferSize]byte)
+	defer copyBuffers.Put(buf)
+	flusher := http.NewResponseController(x.w)
+	for {
+		n, err := from.Read(buf[:])
+		if n > 0 {
+			if _, err := x.w.Write(buf[:n]); err != nil {
+				return err
+			}
+			if err := flusher.Flush(); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// abort ends a response that cannot be completed, in the way of reverse_proxy.
+func (p *path) abort(w http.ResponseWriter, err error) {
+	p.logger.Warn("aborting with incomplete response", zap.Error(fmt.Errorf("copying: %w", err)))
+	_ = http.NewResponseController(w).Flush() // what there is of it
+	panic(http.ErrAbortHandler)
+}

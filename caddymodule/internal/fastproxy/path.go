@@ -1,0 +1,74 @@
+package fastproxy
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+)
+
+// path is the fast path of one block.
+type path struct {
+	policy    reverseproxy.Selector
+	pool      reverseproxy.UpstreamPool
+	upstreams map[*reverseproxy.Upstream]*upstream
+	unhealthy []int // statuses that count against an upstream
+	logger    *zap.Logger
+}
+
+func newPath(h *Handler, t *reverseproxy.HTTPTransport, logger *zap.Logger) *path {
+	p := &path{
+		policy:    h.LoadBalancing.SelectionPolicy,
+		pool:      h.Upstreams,
+		upstreams: make(map[*reverseproxy.Upstream]*upstream),
+		logger:    logger,
+	}
+	for _, of := range h.Upstreams {
+		p.upstreams[of] = newUpstream(of, t)
+	}
+	if h.HealthChecks != nil && h.HealthChecks.Passive != nil {
+		p.unhealthy = h.HealthChecks.Passive.UnhealthyStatus
+	}
+	return p
+}
+
+func (p *path) close() {
+	for _, u := range p.upstreams {
+		u.close()
+	}
+}
+
+// buffers are what an exchange needs as long as it lasts.
+type buffers struct {
+	request  requestHead
+	response responseHead
+	read     [4096]byte
+}
+
+var buffersPool = sync.Pool{New: func() any { return new(buffers) }}
+
+// serve serves a request, if it is plain and the upstream's response is. Else
+// nothing has gone to the client, and reverse_proxy is to go on: with what has
+// begun, if anything has.
+func (p *path) serve(w http.ResponseWriter, r *http.Request) (served bool, begun *attempt) {
+	b := buffersPool.Get().(*buffers)
+	defer buffersPool.Put(b)
+	if !b.request.write(r) {
+		return false, nil
+	}
+	of := p.policy.Select(p.pool, r, w)
+	if of == nil {
+		return false, nil
+	}
+	u := p.upstreams[of]
+	x := &exchange{path: p, upstream: u, r: r, w: w, begun: time.Now(), requests: of.NumRequests(), fails: of.Fails()}
+	u.inFlight.Add(1)
+	defer u.inFlight.Add(-1)
+	if begun := x.roundTrip(b); begun != nil {
+		return false, begun
+	}
+	x.deliver(&b.response)
+	return true, nil
+}

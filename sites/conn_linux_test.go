@@ -1,0 +1,102 @@
+package sites
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+)
+
+const size, part = 1 << 20, 1000
+
+// A file or a connection behind several limits goes by sendfile or splice: nothing
+// is copied through this process, which would need a buffer for that.
+func TestReadFromBehindLimits(t *testing.T) {
+	content := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	for name, open := range map[string]func() io.Reader{
+		"file": func() io.Reader {
+			path := filepath.Join(t.TempDir(), "file")
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			file, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { file.Close() })
+			return file
+		},
+		"connection": func() io.Reader {
+			from, to := tcpPair(t)
+			go func() {
+				_, _ = to.Write(content) // the test finds what is missing
+			}()
+			return from
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, limits := range [][]int64{{size}, {part, size}, {size, part}, {size + 1, 2 * size, size}} {
+				readFromBehind(t, open(), content, limits)
+			}
+		})
+	}
+}
+
+// readFromBehind reads from a source behind limits, the outermost first.
+func readFromBehind(t *testing.T, source io.Reader, content []byte, limits []int64) {
+	t.Helper()
+	client, server := tcpPair(t)
+	want := slices.Min(limits)
+	got, received := make([]byte, want), make(chan error)
+	go func() {
+		_, err := io.ReadFull(client, got)
+		received <- err
+	}()
+	chain := make([]*io.LimitedReader, len(limits))
+	for i, limit := range slices.Backward(limits) {
+		chain[i] = &io.LimitedReader{R: source, N: limit}
+		source = chain[i]
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n, err := (&conn{TCPConn: server}).ReadFrom(source)
+	runtime.ReadMemStats(&after)
+	if n != want || err != nil {
+		t.Fatalf("limits %v: %d bytes: %v", limits, n, err)
+	}
+	if err := <-received; err != nil || !bytes.Equal(got, content[:want]) {
+		t.Errorf("limits %v: something else was received: %v", limits, err)
+	}
+	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 16<<10 && want > part {
+		t.Errorf("limits %v: %d bytes were allocated, as for a buffer", limits, allocated)
+	}
+	for i, limited := range chain {
+		if limited.N != limits[i]-want {
+			t.Errorf("limits %v: %d is left of the one at %d", limits, limited.N, i)
+		}
+	}
+}
+
+// tcpPair is a connection's two ends.
+func tcpPair(t *testing.T) (dialed, accepted *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close(); b.Close() })
+	return a.(*net.TCPConn), b.(*net.TCPConn)
+}
