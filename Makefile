@@ -6,9 +6,13 @@ SHELL       := bash
 # Run by its version, verified by the checksum database, and so kept out of go.mod.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
+# What makes the BPF objects. Another version of clang makes others.
+BPF_TOOLS := clang-14 llvm-strip-14 libbpf-dev
+
 # What the tests run beside Go. nginx is a server on a VNIC; the rest are
-# clients, hostile senders and witnesses.
-TEST_TOOLS := gcc libc-dev nginx tcpdump tshark ip route ping curl nft wrk hping3 ethtool nmap setpriv h2load chromium
+# clients, hostile senders and witnesses. The BPF objects are made again, to see
+# that they are current.
+TEST_TOOLS := $(BPF_TOOLS) gcc libc-dev nginx tcpdump tshark ip route ping curl nft wrk hping3 ethtool nmap setpriv h2load chromium
 
 # What the benchmark compares with, and measures with.
 BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3 h2load
@@ -17,10 +21,10 @@ BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3 h2load
 # leaves the page alone.
 BENCH := -docs docs
 
-.PHONY: help lab test bench build check fmt clean
+.PHONY: help lab test bench build generate check fmt clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: build ## build, then play the paper's network in network namespaces and report
 	bin/caddy vnic lab
@@ -41,6 +45,10 @@ bench: build ## measure the bridge beside its alternatives and write docs/benchm
 build: ## build bin/caddy: Caddy, its standard modules and caddy-vnic
 	@scripts/need 'the build' go ca-certificates
 	CGO_ENABLED=0 go build -o bin/caddy ./cmd/caddy
+
+generate: ## make the BPF objects, which are committed, from vnicbridge/bpf/*.c and *.h
+	@scripts/need 'the BPF objects' go ca-certificates $(BPF_TOOLS)
+	CGO_ENABLED=0 go generate ./vnicbridge/bpf
 
 check: ## gofmt, go vet and staticcheck
 	@scripts/need 'the checks' go ca-certificates

@@ -156,7 +156,7 @@ static __always_inline int create(const struct packet *p, __u32 old, struct foun
 // key is another flow's. SLOW: userspace must see to it.
 //
 // This and its like are global functions: the kernel checks each once, by itself.
-__noinline int open_flow(const struct packet *p, __u32 old, struct found *f)
+__noinline enum drop_reason open_flow(const struct packet *p, __u32 old, struct found *f)
 {
 	__u32 *taken;
 	int verdict;
@@ -280,7 +280,7 @@ static __always_inline bool enters(const struct segment_rules *s, const struct p
 
 // Opens a flow from the network to a segment: the policy chooses the segment,
 // once (F1).
-__noinline int admit_inbound(const struct packet *p, __u32 old, struct found *f)
+__noinline enum drop_reason admit_inbound(const struct packet *p, __u32 old, struct found *f)
 {
 	struct bridge_rules *b = RULES(bridges, self);
 	struct segment_rules *s;
@@ -349,7 +349,7 @@ static __always_inline int admit_to_peer(const struct packet *p, const struct pe
 
 // Opens a flow from a segment, as its egress and its reach allow (F12). If another
 // segment has the port, userspace maps it.
-__noinline int admit_outbound(const struct packet *p, __u32 old, struct found *f)
+__noinline enum drop_reason admit_outbound(const struct packet *p, __u32 old, struct found *f)
 {
 	struct segment_rules *s = RULES(segments, self);
 	struct port *nic;

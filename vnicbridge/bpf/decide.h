@@ -69,6 +69,8 @@ static __always_inline __u32 balance(const struct bridge_rules *b, const struct 
 	if (!n)
 		return 0;
 	switch (b->index) {
+	case SLOT_FIRST:
+		break;
 	case SLOT_IN_TURN:
 		slot = take_turn(self, 1) % n;
 		break;

@@ -36,7 +36,7 @@ enum flow_flag {
 // What changes of a flow while it lives.
 struct flow_state {
 	__u32 last_seen;	// of the plane's clock
-	__u32 flags;
+	enum flow_flag flags;
 	// What each side last acknowledged, in host order, by direction.
 	__u32 acks[2];
 	__u32 packets[2];	// of each direction, modulo 2^32
@@ -97,8 +97,6 @@ enum drop_reason {
 
 	// Not a drop: userspace decides.
 	SLOW = 64,
-	// Not ours at all: the host's own traffic.
-	NOT_OURS,
 };
 
 // What one device did, on one CPU.
@@ -167,7 +165,7 @@ struct bridge_rules {
 	__u32 live;		// 0: userspace decides
 	__u32 table;		// the index of its decision table
 	__u16 steers, slots;	// how many the table has
-	__u32 index;		// enum slot_index
+	enum slot_index index;
 	__u32 silent;		// refused without an answer
 	__be32 gateway;
 };
@@ -185,7 +183,7 @@ struct segment_rules {
 	__u32 live;
 	__be32 address;		// the server's
 	__u32 preserve;		// clients are seen under their own addresses
-	__u32 egress;		// enum egress
+	enum egress egress;
 	// The aliases: from the first on, in host order, without the gaps.
 	__u32 first_alias, aliases;
 	__u32 gaps, gap[MAX_GAPS];
@@ -211,7 +209,7 @@ enum mode {
 
 // What there is once.
 struct plane_state {
-	__u32 mode;
+	enum mode mode;
 	__u32 half;		// which half of the rules is in force
 	__u32 impossible;	// the set of sources that cannot be (S1)
 	__u32 clock;		// coarse; in units of 2^26 ns
