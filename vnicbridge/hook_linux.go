@@ -8,7 +8,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 )
 
 // newFastPath makes the kernel data path of this machine.
@@ -93,17 +92,4 @@ func (t *tap) listen(bool) error { return nil }
 
 func (s *packetSocket) place() (int, ebpf.AttachType, uint32) {
 	return s.ifindex, ebpf.AttachTCXIngress, 0
-}
-
-// listen binds the socket to the device's frames, or to none: it sends all the
-// same.
-func (s *packetSocket) listen(on bool) error {
-	var protocol uint16
-	if on {
-		protocol = bigEndian(unix.ETH_P_ALL)
-	}
-	if err := s.conn.Bind(&unix.SockaddrLinklayer{Protocol: protocol, Ifindex: s.ifindex}); err != nil {
-		return fmt.Errorf("device %s: binding the packet socket: %w", s.name, err)
-	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"syscall"
@@ -19,15 +20,20 @@ const maxFrameLen = 68 << 10
 // the default in no time.
 const socketBuffer = 16 << 20
 
-// packetSocket is a device as a raw AF_PACKET socket (packet(7)) that sees only the
-// frames that its filter lets in.
+// packetSocket is a device as raw AF_PACKET sockets (packet(7)): one that sees only
+// the frames that its filter lets in, and one to send by, which never sees any, so
+// that it can go on when the first does not listen.
 type packetSocket struct {
-	conn    *socket.Conn
-	raw     syscall.RawConn
+	in, out *rawSocket
 	ns      *namespace
 	name    string // of the device when it was opened
 	ifindex int
 	input   *messages
+}
+
+type rawSocket struct {
+	*socket.Conn
+	raw syscall.RawConn
 }
 
 func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error) {
@@ -50,24 +56,44 @@ func openPacketSocket(ns *namespace, device string, filter []bpf.RawInstruction)
 	return s, nil
 }
 
-// open makes the socket with protocol 0, which receives nothing, and binds it
-// when the filter is in place: no stray frame gets in.
-func (s *packetSocket) open(filter []bpf.RawInstruction) error {
-	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", &socket.Config{NetNS: s.ns.fd()})
-	if err != nil {
-		return fmt.Errorf("opening a packet socket: %w", err)
+// open makes the sockets with protocol 0, which receives nothing, and binds the
+// first when its filter is in place: no stray frame gets in.
+func (s *packetSocket) open(filter []bpf.RawInstruction) (err error) {
+	if s.in, err = s.openRaw(); err != nil {
+		return err
 	}
-	s.conn = conn
-	if s.raw, err = conn.SyscallConn(); err == nil {
-		err = s.configure(filter)
+	if s.out, err = s.openRaw(); err == nil {
+		err = s.bind(s.out, 0)
+	}
+	if err == nil {
+		err = s.in.SetBPF(filter)
+	}
+	if err == nil {
+		err = s.listen(true)
 	}
 	if err != nil {
-		_ = conn.Close()
+		_ = s.close()
 	}
 	return err
 }
 
-func (s *packetSocket) configure(filter []bpf.RawInstruction) error {
+func (s *packetSocket) openRaw() (*rawSocket, error) {
+	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", &socket.Config{NetNS: s.ns.fd()})
+	if err != nil {
+		return nil, fmt.Errorf("opening a packet socket: %w", err)
+	}
+	r := &rawSocket{Conn: conn}
+	if r.raw, err = conn.SyscallConn(); err == nil {
+		err = r.configure()
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *rawSocket) configure() error {
 	for _, option := range []struct {
 		name          string
 		number, value int
@@ -76,21 +102,35 @@ func (s *packetSocket) configure(filter []bpf.RawInstruction) error {
 		{"PACKET_AUXDATA", unix.PACKET_AUXDATA, 1},
 		{"PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, 1},
 	} {
-		if err := s.conn.SetsockoptInt(unix.SOL_PACKET, option.number, option.value); err != nil {
+		if err := r.SetsockoptInt(unix.SOL_PACKET, option.number, option.value); err != nil {
 			return fmt.Errorf("setting %s: %w", option.name, err)
 		}
 	}
 	// Best effort: without CAP_NET_ADMIN in the first user namespace the system's
 	// limit (net.core.rmem_max) holds.
-	_ = s.conn.SetReadBuffer(socketBuffer)
-	_ = s.conn.SetWriteBuffer(socketBuffer)
-	if err := s.conn.SetBPF(filter); err != nil {
-		return fmt.Errorf("attaching the socket filter: %w", err)
-	}
-	if err := s.conn.Bind(&unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL), Ifindex: s.ifindex}); err != nil {
-		return fmt.Errorf("binding the packet socket: %w", err)
+	_ = r.SetReadBuffer(socketBuffer)
+	_ = r.SetWriteBuffer(socketBuffer)
+	return nil
+}
+
+func (s *packetSocket) bind(r *rawSocket, protocol uint16) error {
+	err := r.Bind(&unix.SockaddrLinklayer{Protocol: bigEndian(protocol), Ifindex: s.ifindex})
+	if err != nil {
+		return fmt.Errorf("device %s: binding a packet socket: %w", s.name, err)
 	}
 	return nil
+}
+
+// noProtocol is a reserved Ethernet type. Once a socket was bound to another, it
+// cannot be bound to none.
+const noProtocol = 0xffff
+
+// listen lets the device's frames in, or not.
+func (s *packetSocket) listen(on bool) error {
+	if on {
+		return s.bind(s.in, unix.ETH_P_ALL)
+	}
+	return s.bind(s.in, noProtocol)
 }
 
 func bigEndian(v uint16) uint16 { return v<<8 | v>>8 }
@@ -121,14 +161,20 @@ func (s *packetSocket) link() (linkState, error) {
 	return stateOf(link), nil
 }
 
-func (s *packetSocket) close() error { return s.conn.Close() }
+func (s *packetSocket) close() error {
+	err := s.in.Close()
+	if s.out != nil {
+		err = errors.Join(err, s.out.Close())
+	}
+	return err
+}
 
 // receive takes as many frames as there are, with one system call.
 func (s *packetSocket) receive(batch []frame) (int, error) {
 	for {
 		var n int
 		var errno syscall.Errno
-		err := s.raw.Read(func(fd uintptr) bool {
+		err := s.in.raw.Read(func(fd uintptr) bool {
 			n, errno = s.input.recvmmsg(fd, len(batch))
 			return errno != unix.EAGAIN
 		})
@@ -159,7 +205,7 @@ func (s *packetSocket) send(frames []frame) (sent int) {
 	for len(out) > 0 {
 		var n int
 		var errno syscall.Errno
-		err := s.raw.Write(func(fd uintptr) bool {
+		err := s.out.raw.Write(func(fd uintptr) bool {
 			n, errno = sendmmsg(fd, out)
 			return errno != unix.EAGAIN
 		})
