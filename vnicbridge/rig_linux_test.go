@@ -81,7 +81,7 @@ func runProgram(r *rig, d *memoryDevice, raw []byte) bool {
 	if !ok || d.program == nil {
 		return false
 	}
-	fast.plane.clock.Store(coarse(r.plane.now()))
+	fast.plane.clock.Store(coarse(r.plane.path.clock()))
 	before := fast.sent()
 	out, code, err := d.program(raw)
 	if errors.Is(err, unix.EINVAL) {

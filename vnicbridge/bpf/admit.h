@@ -278,22 +278,12 @@ static __always_inline bool enters(const struct segment_rules *s, const struct p
 	return false;
 }
 
-// Opens a flow from the network to a segment: the policy chooses the segment,
-// once (F1).
-__noinline enum drop_reason admit_inbound(const struct packet *p, __u32 old, struct found *f)
+// Opens a flow from the network to the segment that was decided on, or refuses it.
+static __always_inline int admit_to(const struct packet *p, const struct bridge_rules *b, __u32 to, bool lasting,
+				    __u32 old, struct found *f)
 {
-	struct bridge_rules *b = RULES(bridges, self);
 	struct segment_rules *s;
-	__u32 to, lasting;
-	int verdict;
 
-	if (!p || !f || !b || !b->live)
-		return SLOW;
-	if (impossible(p->key.src))
-		return DROP_SOURCE;
-	to = decide(b, p);
-	lasting = to & LASTING;
-	to &= ~LASTING;
 	if (!begins(p) && !(lasting && continues(p)))
 		return refuse(p, DROP_NO_FLOW);
 	if (!to)
@@ -303,8 +293,25 @@ __noinline enum drop_reason admit_inbound(const struct packet *p, __u32 old, str
 		return SLOW;
 	if (!enters(s, p))
 		return refuse_flow(b, p, DROP_PORT);
-	verdict = open_inbound(p, b, s, to, old, f);
-	if (verdict == SLOW && b->index == SLOT_IN_TURN && !lasting)
+	return open_inbound(p, b, s, to, old, f);
+}
+
+// Opens a flow from the network to a segment: the policy chooses the segment,
+// once (F1).
+__noinline enum drop_reason admit_inbound(const struct packet *p, __u32 old, struct found *f)
+{
+	struct bridge_rules *b = RULES(bridges, self);
+	__u32 to, lasting;
+	int verdict;
+
+	if (!p || !f || !b || !b->live)
+		return SLOW;
+	if (impossible(p->key.src))
+		return DROP_SOURCE;
+	to = decide(b, p);
+	lasting = to & LASTING;
+	verdict = admit_to(p, b, to & ~LASTING, lasting, old, f);
+	if (verdict == SLOW && b->index == SLOT_IN_TURN && b->slots && !lasting)
 		take_turn(self, -1);	// userspace takes it
 	return verdict;
 }

@@ -1,0 +1,54 @@
+package vnicbridge
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
+)
+
+func init() { flowBytes["kernel"] = testMapsOfFlows }
+
+// testMapsOfFlows asks the kernel what the maps take that are set aside for flows.
+func testMapsOfFlows(t *testing.T) {
+	const flows = DefaultMaxFlows
+	slow := newForwarder(&openPorts{}, func() int64 { return 0 })
+	k, err := newKernelPath(slow, flows, hashKey{}, slog.New(slog.DiscardHandler), hookMemory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	total := 0
+	for _, name := range []string{bpf.BridgeMapFlows, bpf.BridgeMapRecords, bpf.BridgeMapSpare} {
+		bytes := memoryOf(t, k.maps[name])
+		t.Logf("%s: %.1f bytes a flow", name, float64(bytes)/flows)
+		total += bytes
+	}
+	if each := float64(total) / flows; each > KernelFlowBytes {
+		t.Errorf("a flow costs %.1f bytes, more than the %d stated", each, KernelFlowBytes)
+	}
+}
+
+// memoryOf is what a map takes of the kernel's memory (bpftool-map(8), "memlock").
+func memoryOf(t *testing.T, m *ebpf.Map) int {
+	t.Helper()
+	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", m.FD()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^memlock:\s*(\d+)$`).FindSubmatch(info)
+	if found == nil {
+		t.Fatalf("the kernel tells nothing of a map's memory:\n%s", info)
+	}
+	bytes, err := strconv.Atoi(string(found[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes
+}

@@ -1,0 +1,310 @@
+package vnicbridge
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+)
+
+// FuzzDataPaths lets the same frames arrive at a bridge on the userspace data path
+// and at one on the kernel's. After each frame both have sent the same bytes by the
+// same devices, dropped the same for the same reasons, and have the same flows.
+//
+// An input is a configuration, by its number; a conversation, in steps of stepLen
+// bytes; and a frame that its steps may use.
+//
+// Not compared is what is random by design (the policy of that name; ports are drawn
+// alike), the choice of what must go when the table is full, and which clients are kept
+// from the tuple of a flow that was superseded before its server answered: the kernel
+// keeps all others from it, userspace none.
+func FuzzDataPaths(f *testing.F) {
+	for _, c := range conversations() {
+		for setup := range setups {
+			f.Add(byte(setup), c, []byte{})
+		}
+	}
+	for i, raw := range hostileFrames(100) {
+		f.Add(byte(i), steps(handshake(0), step{kind: doRaw}, step{kind: doRaw, who: 1}, step{kind: doRaw, who: 2}), raw)
+	}
+	random := rand.New(rand.NewPCG(5, 6))
+	for i := range 200 {
+		script := make([]byte, 40*stepLen)
+		for i := range script {
+			script[i] = byte(random.Uint32())
+		}
+		f.Add(byte(i), script, fromRouter(farHost, 4000, 80).udp("payload"))
+	}
+	configs := setupConfigs(f)
+	w := newTwins(f, configs[0])
+	f.Fuzz(func(t *testing.T, setup byte, script, raw []byte) {
+		w.begin(t, configs[int(setup)%len(configs)])
+		for s := range slices.Chunk(script[:min(len(script), 200*stepLen)], stepLen) {
+			if len(s) == stepLen {
+				w.play(readStep(s), raw)
+			}
+		}
+	})
+}
+
+// setups change the configuration of everything, twinConfig.
+var setups = [...]func(*Config){
+	func(*Config) {},
+	func(c *Config) { c.Bridges["lan"].LBPolicy.Policy = PolicyRoundRobin },
+	func(c *Config) {
+		c.Bridges["lan"].LBPolicy.Policy = PolicyWeightedRoundRobin
+		c.Segments["a"].Weight = 3
+	},
+	func(c *Config) {
+		c.Bridges["lan"].LBPolicy.Policy = PolicyLeastConn
+		c.Segments["b"].Weight = 2
+	},
+	func(c *Config) { c.Bridges["lan"].LBPolicy.Policy = PolicyIPHash },
+	func(c *Config) { c.Bridges["lan"].LBPolicy.Policy = PolicyFlowHash },
+	func(c *Config) {
+		c.Bridges["lan"].OnNoSegment = Drop
+		c.Bridges["lan"].LBPolicy = nil
+		c.Bridges["lan"].Steer = []Rule{
+			{Segment: "a", Ports: []PortRange{{TCP, 80, 80}, {UDP, 50, 60}}},
+			{Segment: "b", Clients: prefixes("203.0.113.0/28", "10.20.0.0/16"), Protocols: []Protocol{TCP, ICMP}},
+			{Segment: "front", Protocols: []Protocol{UDP}},
+		}
+		c.Segments["a"].Ports = []PortRange{{TCP, 80, 80}, {UDP, 53, 53}}
+		c.Segments["b"].Ports = []PortRange{{TCP, 400, 500}}
+	},
+	func(c *Config) {
+		c.Bridges["lan"].LBPolicy.Policy = PolicyRoundRobin
+		c.Segments["a"].Aliases = AddrRange{netip.MustParseAddr("192.168.50.2"), netip.MustParseAddr("192.168.50.5")}
+		c.Segments["a"].Egress = EgressAny
+		c.Segments["a"].Ports = []PortRange{{TCP, 80, 80}}
+	},
+}
+
+// twinConfig has two bridges, and segments of all kinds.
+func twinConfig() *Config {
+	cfg := frontConfig()
+	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a", "b", "front"}
+	cfg.Segments["b"].ClientIP = Preserve
+	cfg.Segments["front"].Egress = EgressAny
+	cfg.Bridges["wan"] = &Bridge{
+		NIC: "nic1", Addresses: prefixes("10.9.0.2/24"), Gateway: netip.MustParseAddr("10.9.0.1"),
+		LBPolicy: &Policy{Policy: PolicyRoundRobin, Segments: []string{"front", "a"}},
+	}
+	return cfg
+}
+
+func setupConfigs(t testing.TB) (configs []*Config) {
+	for _, change := range setups {
+		cfg := twinConfig()
+		change(cfg)
+		if err := cfg.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		configs = append(configs, cfg)
+	}
+	return configs
+}
+
+// step is one thing that happens in a conversation.
+type step struct {
+	kind, who byte // what, and at which device
+	host      byte // the other end
+	port      byte // both ports
+	flags     byte // of TCP, or the type of an ICMP message
+	size      byte // of the payload
+	at, flip  byte // a byte of the frame is changed, where flip is not zero
+}
+
+const stepLen = 8
+
+func readStep(b []byte) step { return step{b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]} }
+
+func steps(all ...any) (script []byte) {
+	for _, s := range all {
+		switch s := s.(type) {
+		case step:
+			script = append(script, s.kind, s.who, s.host, s.port, s.flags, s.size, s.at, s.flip)
+		case []byte:
+			script = append(script, s...)
+		}
+	}
+	return script
+}
+
+// Kinds of steps.
+const (
+	doTCP      = iota // a segment, from the network or a segment
+	doUDP             // a datagram
+	doEcho            // an echo request
+	doReply           // an echo reply out of nowhere
+	doAnswer          // the other end of what a device sent last answers it
+	doError           // an ICMP error about what a device sent last
+	doFragment        // a datagram in fragments
+	doARP             // a host asks for, or tells, its address
+	doPass            // time passes
+	doRaw             // the frame of the input
+	doOptions         // a segment with IP options
+	doPlain           // a datagram without a checksum
+	kinds
+)
+
+var (
+	twinHosts = []string{
+		router, otherHost, farHost, "10.20.3.4", "203.0.113.200", "10.9.0.1",
+		serverA, serverB, pseudo, "127.0.0.1", "224.0.0.5", "192.168.1.255", "0.1.2.3",
+		routerOnA, "192.168.50.3", "192.168.40.2", "192.168.40.254", "192.168.40.253", "192.168.60.2", "8.8.8.8",
+	}
+	twinPorts = []uint16{80, 53, 443, 22, 8080, 0, 65535, 500}
+	twinFlags = []string{"S", "A", "SA", "FA", "RA", "R", "F", "", "SF", "SR"}
+	twinSizes = []int{0, 1, 2, 7, 64, 535, 1400, 1472, 1473, 3000}
+	twinTimes = []time.Duration{time.Millisecond, time.Second, 31 * time.Second, timeWait + time.Second, 4*time.Minute + time.Second, 3 * time.Hour}
+)
+
+// twinDevices are where frames arrive, with the ends that they have there.
+var twinDevices = []struct {
+	name string
+	ends ends
+}{
+	{"nic0", ends{srcMAC: routerMAC, dstMAC: nicMAC, dst: pseudo}},
+	{"vnic-A", ends{srcMAC: vnicAMAC, dstMAC: routerMAC, src: serverA}},
+	{"vnic-B", ends{srcMAC: vnicBMAC, dstMAC: routerMAC, src: serverB}},
+	{"vnic-F", ends{srcMAC: mustMAC("50:01:02:03:04:0f"), dstMAC: routerMAC, src: "192.168.40.1"}},
+	{"nic1", ends{srcMAC: routerMAC, dstMAC: nicMAC, dst: "10.9.0.2"}},
+}
+
+func pick[T any](from []T, by byte) T { return from[int(by)%len(from)] }
+
+// play lets a step happen.
+func (w *twins) play(s step, raw []byte) {
+	d := pick(twinDevices, s.who)
+	if s.kind%kinds == doPass {
+		w.pass(pick(twinTimes, s.size))
+		return
+	}
+	for _, f := range w.frames(s, d.name, d.ends, raw) {
+		if s.flip != 0 && len(f) > 0 {
+			f = slices.Clone(f)
+			f[int(s.at)%len(f)] ^= s.flip
+		}
+		w.put(d.name, f)
+	}
+}
+
+// frames are those that a step lets arrive at a device.
+func (w *twins) frames(s step, device string, e ends, raw []byte) [][]byte {
+	if e.dst == "" {
+		e.dst = pick(twinHosts, s.host)
+	} else {
+		e.src = pick(twinHosts, s.host)
+	}
+	e.sport, e.dport = 4000+uint16(s.port>>5), pick(twinPorts, s.port&31)
+	payload := string(make([]byte, pick(twinSizes, s.size)))
+	last := w.last[device]
+	switch s.kind % kinds {
+	case doTCP:
+		return [][]byte{e.tcp(pick(twinFlags, s.flags), payload)}
+	case doUDP:
+		return [][]byte{e.udp(payload)}
+	case doEcho:
+		e.dport = 0
+		return [][]byte{e.echo(payload)}
+	case doReply:
+		e.sport, e.dport = 0, e.sport
+		return [][]byte{e.echo(payload)}
+	case doAnswer:
+		return answer(last, s, payload)
+	case doError:
+		if len(last) < ethHeaderLen+ipv4MinLen {
+			return nil
+		}
+		kinds := []uint8{icmpUnreachable, icmpTimeExceeded, icmpParameterProblem, 4, 5}
+		return [][]byte{e.icmpErrorAbout(pick(kinds, s.flags), last, ipv4MinLen+8+int(s.size))}
+	case doFragment:
+		fragments := cut(e.udp(string(make([]byte, 1000+int(s.size)))), uint16(s.flags), 504)
+		if s.flags&1 == 1 {
+			slices.Reverse(fragments)
+		}
+		return fragments[:1+int(s.flags>>1)%len(fragments)]
+	case doARP:
+		return [][]byte{arp(s.flags&1 == 1, pick([]MAC{routerMAC, hostMAC, vnicAMAC, broadcastMAC}, s.size), e.src, nicMAC, e.dst)}
+	case doRaw:
+		return [][]byte{raw}
+	case doOptions:
+		ip := e.ip(layers.IPProtocolTCP)
+		ip.Options = []layers.IPv4Option{{OptionType: 1}, {OptionType: 1}}
+		tcp := &layers.TCP{SrcPort: layers.TCPPort(e.sport), DstPort: layers.TCPPort(e.dport), SYN: true}
+		_ = tcp.SetNetworkLayerForChecksum(ip)
+		return [][]byte{e.build(ip, tcp, gopacket.Payload(payload))}
+	default: // doPlain
+		f := e.udp(payload)
+		binary.BigEndian.PutUint16(f[ethHeaderLen+ipv4MinLen+6:], 0)
+		return [][]byte{append(f, make([]byte, s.flags%20)...)} // and Ethernet's padding
+	}
+}
+
+// answer is what the other end of a frame sends back.
+func answer(last []byte, s step, payload string) [][]byte {
+	if len(last) < ethHeaderLen+ipv4MinLen || binary.BigEndian.Uint16(last[12:]) != etherIPv4 {
+		return nil
+	}
+	d := decode(last)
+	e := ends{d.dstMAC, d.srcMAC, d.dst, d.src, d.dport, d.sport}
+	switch d.proto {
+	case TCP:
+		return [][]byte{e.tcp(pick(twinFlags, s.flags), payload)}
+	case UDP:
+		return [][]byte{e.udp(payload)}
+	case ICMP:
+		return [][]byte{e.echo(payload)}
+	}
+	return nil
+}
+
+// handshake opens a connection to port 80 of a segment under a policy that takes
+// the first.
+func handshake(host byte) []byte {
+	return steps(step{host: host}, step{kind: doAnswer, who: 1, flags: 2}, step{host: host, flags: 1})
+}
+
+// conversations are the beginnings of the fuzzer's corpus.
+func conversations() (all [][]byte) {
+	add := func(steps []byte) { all = append(all, steps) }
+	for host := range twinHosts {
+		add(handshake(byte(host)))
+	}
+	closing := steps(handshake(2), step{host: 2, flags: 3}, step{kind: doAnswer, who: 1, flags: 3})
+	add(steps(closing, step{host: 2}, step{kind: doAnswer, who: 1, flags: 2}))
+	add(steps(closing, step{kind: doPass, size: 3}, step{host: 2}))
+	add(steps(closing, step{kind: doPass, size: 4}, step{host: 2}))
+	add(steps(handshake(2), step{host: 2, flags: 5}, step{host: 2, flags: 1, size: 3}, step{host: 2, flags: 5}, step{host: 2}))
+	add(steps(handshake(2), step{kind: doAnswer, who: 1, flags: 4}, step{host: 4}, step{host: 2}))
+	for _, kind := range []byte{doTCP, doUDP, doEcho, doReply, doFragment, doARP, doOptions, doPlain} {
+		var there, out []byte
+		for i := range byte(len(twinHosts)) {
+			there = append(there, steps(step{kind: kind, host: i, size: i, port: i, flags: i},
+				step{kind: doAnswer, who: 1, size: i}, step{kind: doAnswer, who: 2}, step{kind: doAnswer, who: 3},
+				step{kind: doError, who: 1, host: 13, size: i}, step{kind: doError, host: 1, size: i})...)
+			for vnic := range byte(3) {
+				out = append(out, steps(step{kind: kind, who: 1 + vnic, host: i, size: i, flags: i & 1},
+					step{kind: doAnswer}, step{kind: doAnswer, who: 1}, step{kind: doError, host: 1})...)
+			}
+		}
+		add(there)
+		add(out)
+	}
+	// Several clients with one port, more than there are aliases for.
+	var many []byte
+	for port := range byte(8) {
+		for _, host := range []byte{2, 3, 4, 5, 19, 1} {
+			many = append(many, steps(step{host: host, port: port % 2 << 5}, step{kind: doAnswer, who: 1, flags: 2})...)
+		}
+	}
+	add(many)
+	add(steps(handshake(2), step{kind: doPass, size: 5}, step{host: 2, flags: 1}))
+	return all
+}

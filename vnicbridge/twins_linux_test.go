@@ -1,0 +1,289 @@
+package vnicbridge
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/bpf"
+)
+
+// twins are two rigs of one configuration, the first on the userspace data path
+// and the second on the kernel's, which must not be told apart. Nothing of them
+// runs by itself: a frame is carried, and time passes, when a test says so, and they
+// begin anew at no cost.
+type twins struct {
+	rigs  [2]*rig
+	clock int64
+	draws uint64            // of random numbers, in the frame that is carried
+	last  map[string][]byte // what each device sent last
+}
+
+// newTwins makes rigs with the devices of a configuration. The other
+// configurations that are used with them must have the same.
+func newTwins(t testing.TB, cfg *Config) *twins {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("only root can load the programs of the kernel data path")
+	}
+	w := &twins{clock: int64(time.Hour)}
+	var making sync.WaitGroup
+	for i := range w.rigs {
+		making.Go(func() {
+			m := &memoryMachine{kernel: i == 1, devices: make(map[string]*memoryDevice), hints: make(chan struct{}, 1)}
+			w.rigs[i] = &rig{machine: m, plane: New(Options{machine: func() (machine, error) { return m, nil }})}
+			if err := w.rigs[i].plane.Apply(cfg); err != nil {
+				t.Error(err)
+			}
+			w.rigs[i].halt()
+			w.rigs[i].plane.path.clock = func() int64 { return w.clock }
+		})
+	}
+	making.Wait()
+	randomInt = func(n int) int { w.draws++; return rand.New(rand.NewPCG(w.draws, 0)).IntN(n) }
+	t.Cleanup(func() {
+		randomInt = rand.IntN
+		for _, r := range w.rigs {
+			_ = r.plane.Close()
+		}
+	})
+	return w
+}
+
+// lets tells whether the filter of a NIC's packet socket lets a frame in. Its first
+// two instructions are left out: they look at what is beside the frame.
+func (r *rig) lets(in *port, raw []byte) bool {
+	filter, err := pseudoAddressFilter(in.nic.address.netip())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	instructions, _ := bpf.Disassemble(filter)
+	vm, err := bpf.NewVM(instructions[2:])
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	n, err := vm.Run(raw)
+	return err == nil && n > 0
+}
+
+// halt ends all that a rig's plane does by itself.
+func (r *rig) halt() {
+	ports := r.plane.devices.ports()
+	for _, p := range ports {
+		p.closed.Store(true)
+		_ = p.device().close()
+	}
+	_ = r.plane.session.end()
+	for _, p := range ports {
+		p.closed.Store(false)
+	}
+	r.plane.session = &session{machine: r.machine, stop: make(chan struct{})}
+}
+
+// begin makes the rigs as if they had just started, with a configuration and the
+// neighbours that are known from the start.
+func (w *twins) begin(t *testing.T, cfg *Config) {
+	t.Helper()
+	w.last = make(map[string][]byte)
+	for _, r := range w.rigs {
+		r.t, r.leftToHost = t, 0
+		r.plane.path.flows.removeIf(func(*flow) bool { return true })
+	}
+	w.pass(2 * timeWait) // what was superseded, or is in quarantine
+	w.pass(0)            // a record rests until the next sweep
+	w.clock = int64(time.Hour)
+	for _, r := range w.rigs {
+		p := r.plane
+		p.path.fragments, p.path.refuse = newFragmentTable(), newRefuser()
+		for _, b := range p.bridges {
+			n := b.port.nic.neighbours
+			n.each(func(host addr, _ MAC) { n.publish(host, MAC{}) })
+			clear(n.entries)
+			n.hear(addrOf(n.gateway), routerMAC, true, w.clock)
+		}
+		for _, port := range p.devices.ports() {
+			port.gauges().turn.Store(0)
+			port.device().(*memoryDevice).take()
+		}
+		if p.cfg != cfg {
+			rules, err := p.compile(cfg, p.devices, devices{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.cfg = cfg
+			p.setRules(rules)
+		}
+		if f := p.fastPath(); f != nil {
+			f.tick(w.clock)
+		}
+	}
+}
+
+// pass lets time pass, after which every flow has been looked at, and every known
+// neighbour has been heard of.
+func (w *twins) pass(d time.Duration) {
+	w.clock += int64(d)
+	const long = 24 * time.Hour
+	for _, r := range w.rigs {
+		if f := r.plane.fastPath(); f != nil {
+			f.tick(w.clock)
+		}
+		r.plane.path.tick(w.clock, long)
+		for _, b := range r.plane.bridges {
+			n := b.port.nic.neighbours
+			known := make(map[addr]MAC)
+			n.each(func(host addr, mac MAC) { known[host] = mac })
+			for host, mac := range known {
+				n.hear(host, mac, true, w.clock)
+			}
+		}
+	}
+}
+
+// put lets a frame arrive at a device of both, and compares what comes of it.
+func (w *twins) put(device string, raw []byte) {
+	w.rigs[0].t.Helper()
+	if !runnable(raw) {
+		return
+	}
+	var before, after [2]footprint
+	draws := w.draws
+	for i, r := range w.rigs {
+		before[i] = r.footprint()
+		w.draws = draws
+		r.carry(device, raw)
+		after[i] = r.footprint()
+	}
+	var did [2]string
+	for i := range did {
+		did[i] = after[i].since(before[i])
+	}
+	w.rigs[0].compare(device, raw, "sent, dropped and counted", did)
+	w.rigs[0].compare(device, raw, "flows", [2]string{w.rigs[0].flowList(), w.rigs[1].flowList()})
+	for name, d := range w.rigs[0].machine.devices {
+		d.mu.Lock()
+		if n := len(d.out); n > 0 {
+			w.last[name] = d.out[n-1]
+		}
+		d.mu.Unlock()
+	}
+	for _, r := range w.rigs {
+		for _, d := range r.machine.devices {
+			d.take()
+		}
+	}
+}
+
+// runnable tells whether BPF_PROG_TEST_RUN takes a frame: it refuses those that are
+// shorter than their headers, and more than a page (net/bpf/test_run.c).
+func runnable(raw []byte) bool {
+	if len(raw) < ethHeaderLen || len(raw) > 3200 {
+		return false
+	}
+	shortest := map[uint16]int{etherIPv4: ipv4MinLen, etherIPv6: 40}
+	return len(raw) >= ethHeaderLen+shortest[binary.BigEndian.Uint16(raw[12:])]
+}
+
+func (r *rig) compare(device string, raw []byte, what string, got [2]string) {
+	r.t.Helper()
+	if got[0] != got[1] {
+		r.t.Fatalf("%x at %s: %s:\nuserspace:\n%s\nkernel:\n%s", raw, device, what, got[0], got[1])
+	}
+}
+
+// carry takes a frame through a rig, in the way of its data path.
+func (r *rig) carry(device string, raw []byte) {
+	r.t.Helper()
+	d := r.machine.devices[device]
+	in := r.portOf(d)
+	if inKernel(r, d, raw) {
+		return
+	}
+	// What the program leaves to the host, the filter of a packet socket leaves out.
+	if in.nic != nil && !r.machine.kernel && !r.lets(in, raw) {
+		r.leftToHost++
+		return
+	}
+	r.plane.path.receiveBatch(&arrival{in: in, out: new(outbox)}, []frame{asFrame(raw)})
+}
+
+func (r *rig) portOf(d *memoryDevice) *port {
+	for _, p := range r.plane.devices.ports() {
+		if p.device() == device(d) {
+			return p
+		}
+	}
+	r.t.Fatal("no such device")
+	return nil
+}
+
+// footprint is what can be seen from outside of what a rig has done.
+type footprint struct {
+	sent       map[string][][]byte
+	ports      map[string]counterValues
+	gauges     map[string][3]int64
+	leftToHost uint64
+}
+
+func (r *rig) footprint() footprint {
+	f := footprint{
+		sent: make(map[string][][]byte), ports: make(map[string]counterValues), gauges: make(map[string][3]int64),
+		leftToHost: r.leftToHost,
+	}
+	for name, d := range r.machine.devices {
+		d.mu.Lock()
+		f.sent[name] = slices.Clone(d.out)
+		d.mu.Unlock()
+	}
+	for _, p := range r.plane.devices.ports() {
+		var v counterValues
+		if fast := r.plane.fastPath(); fast != nil {
+			v = fast.counters(p)
+		}
+		f.ports[p.name] = p.counters.values(v)
+		g := p.gauges()
+		f.gauges[p.name] = [3]int64{g.flows.Load(), g.load.Load(), int64(g.turn.Load())}
+	}
+	return f
+}
+
+// since tells in words what happened between two footprints.
+func (f footprint) since(before footprint) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "left to the host: %d\n", f.leftToHost-before.leftToHost)
+	for _, name := range slices.Sorted(maps.Keys(f.ports)) {
+		now, then := f.ports[name], before.ports[name]
+		fmt.Fprintf(&text, "%s: %d packets %d bytes in, %d %d out, %d new flows; flows, load and turn %v", name,
+			now.packetsIn-then.packetsIn, now.bytesIn-then.bytesIn, now.packetsOut-then.packetsOut,
+			now.bytesOut-then.bytesOut, now.newFlows-then.newFlows, f.gauges[name])
+		for reason := range now.drops {
+			if n := now.drops[reason] - then.drops[reason]; n > 0 {
+				fmt.Fprintf(&text, ", dropped %d %s", n, dropReason(reason))
+			}
+		}
+		fmt.Fprintln(&text)
+		for _, frame := range f.sent[name] {
+			fmt.Fprintf(&text, "  sent %x\n", frame)
+		}
+	}
+	return text.String()
+}
+
+// flowList are the living flows in words.
+func (r *rig) flowList() string {
+	var list []string
+	r.plane.path.flows.each(func(f *flow) {
+		list = append(list, fmt.Sprintf("%s to %s: %v, answers %v: seen %d, flags %b, acks %d %d, %d %d packets, %d %d bytes",
+			f.in.name, f.out.name, f.orig, f.reply, f.lastSeen.Load(), f.flags.Load(), f.acks[0].Load(), f.acks[1].Load(),
+			f.packets[0].Load(), f.packets[1].Load(), f.bytes[0].Load(), f.bytes[1].Load()))
+	})
+	slices.Sort(list)
+	return fmt.Sprintf("%d flows\n%s", r.plane.path.flows.len(), strings.Join(list, "\n"))
+}
