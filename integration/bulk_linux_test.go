@@ -36,7 +36,7 @@ func TestBulkTraffic(t *testing.T) {
 			s := newBulkScene(t, datapath, false)
 			server := s.capture(s.Server, "nic0", "vnic-A")
 			s.transfer(mib)
-			wantWholeSuperFrames(t, s.frames(server))
+			wantWholeSuperFrames(t, datapath, s.frames(server))
 			server.Close()
 			s.transfer(20 * mib)
 			s.datagrams()
@@ -171,7 +171,10 @@ func (s *bulkScene) bigPings() {
 
 // wantWholeSuperFrames checks that the segments over the size of a frame are the
 // same on nic0 and vnic-A, and that there are some in both directions.
-func wantWholeSuperFrames(t *testing.T, frames []integration.Frame) {
+//
+// On the kernel path what a segment sends leaves its VNIC before a capture there
+// sees it: it is seen on the NIC, whole.
+func wantWholeSuperFrames(t *testing.T, datapath string, frames []integration.Frame) {
 	t.Helper()
 	var super [2][]string
 	directions := map[bool]int{}
@@ -180,8 +183,11 @@ func wantWholeSuperFrames(t *testing.T, frames []integration.Frame) {
 		if !ok || len(f.Data) <= maxFrame {
 			continue
 		}
-		super[f.Interface] = append(super[f.Interface], fmt.Sprintf("%s→%s seq %d, %d bytes", tcp.SrcPort, tcp.DstPort, tcp.Seq, len(f.Data)))
 		directions[tcp.SrcPort == 40000]++
+		if datapath == "kernel" && tcp.SrcPort == 40000 {
+			continue
+		}
+		super[f.Interface] = append(super[f.Interface], fmt.Sprintf("%s→%s seq %d, %d bytes", tcp.SrcPort, tcp.DstPort, tcp.Seq, len(f.Data)))
 	}
 	slices.Sort(super[0])
 	slices.Sort(super[1])

@@ -127,10 +127,12 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 		__u32 old = r ? f.number : NO_RECORD;
 
 		verdict = own->nic ? admit_inbound(p, old, &f) : admit_outbound(p, old, &f);
-		if (verdict != KEEP && verdict != SLOW) {
+		if (verdict != KEEP && verdict != SLOW && own->nic) {
 			count_in(p->len, verdict);
 			return TC_ACT_SHOT;
 		}
+		// What a segment's sender sees dropped is an error to it (ENOBUFS): userspace
+		// drops that, as a wire would.
 		r = verdict == KEEP ? record_of(f.number) : NULL;
 	}
 	if (r)
