@@ -53,6 +53,7 @@ func (a *attempt) end() {
 func (h *Handler) resume(w http.ResponseWriter, r *http.Request, a *attempt, next caddyhttp.Handler) error {
 	defer a.end()
 	setPath(r)
+	defer a.addTime(r)
 	stock := h.Handler
 	if lb := *h.LoadBalancing; lb.TryDuration > 0 {
 		// The attempt has taken some of that already.
@@ -60,6 +61,23 @@ func (h *Handler) resume(w http.ResponseWriter, r *http.Request, a *attempt, nex
 		stock.LoadBalancing = &lb
 	}
 	return stock.ServeHTTP(w, withoutHearsay(a.carriedBy(r)), next)
+}
+
+// addTime adds what the attempt took to the placeholders of durations, as far as they
+// are about it.
+func (a *attempt) addTime(r *http.Request) {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	names := []string{"duration"}
+	if retries, _ := repl.Get(placeholders + "retries"); retries == 0 {
+		names = append(names, "upstream.latency", "upstream.duration")
+	}
+	for _, name := range names {
+		if value, ok := repl.Get(placeholders + name); ok {
+			whole := value.(time.Duration) + a.latency
+			repl.Set(placeholders+name, whole)
+			repl.Set(placeholders+name+"_ms", milliseconds(whole))
+		}
+	}
 }
 
 // resumingPolicy chooses the upstream of an attempt, then leaves it to the policy.

@@ -86,6 +86,9 @@ func setBeside(options any, listed string) string {
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
 		if field.IsExported() && !v.Field(i).IsZero() && !slices.Contains(names, field.Name) {
+			if raw, ok := v.Type().FieldByName(field.Name + "Raw"); ok {
+				field = raw // of which this is the module
+			}
 			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			return name
 		}

@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"sync"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 )
 
@@ -67,7 +68,8 @@ func (x *exchange) copyRemaining(n int64) (copied int64, err error) {
 // onlyWriter hides other methods, by which io.CopyBuffer would not use its buffer.
 type onlyWriter struct{ io.Writer }
 
-const copyBufferSize = 32 << 10
+// copyBufferSize is what Caddy's server writes at once.
+const copyBufferSize = caddyhttp.DefaultMaxWriteChunk
 
 var copyBuffers = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
@@ -73,7 +74,8 @@ func TestStaleConnections(t *testing.T) {
 }
 
 // What an upstream says unasked is no answer to the next request, whether it comes
-// at the end of a response or later.
+// at the end of a response or later. (net/http finds out in the background, which
+// may be too late.)
 func TestUnasked(t *testing.T) {
 	const good, evil = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
 	later, said := make(chan struct{}), make(chan struct{})
@@ -89,20 +91,20 @@ func TestUnasked(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachSide(t, "", play, func(t *testing.T, s side, u *scripted) {
-				for range 3 {
-					if status, body := s.get(t, "/"); status != http.StatusOK || body != "ok" {
-						t.Errorf("%d %q", status, body)
-					}
-					if name == "later" {
-						later <- struct{}{}
-						<-said
-					}
+			u := newScripted(t, play)
+			rig := newRig(t, []string{u.address}, nil, "")
+			for range 3 {
+				if status, body := rig.fast.get(t, "/"); status != http.StatusOK || body != "ok" {
+					t.Errorf("%d %q", status, body)
 				}
-				if n := u.connections(); n != 3 {
-					t.Errorf("%d connections for 3 requests", n)
+				if name == "later" {
+					later <- struct{}{}
+					<-said
 				}
-			})
+			}
+			if n := u.connections(); n != 3 {
+				t.Errorf("%d connections for 3 requests", n)
+			}
 		})
 	}
 }
@@ -362,23 +364,54 @@ func TestIdleConnections(t *testing.T) {
 	}
 }
 
-// Placeholders of reverse_proxy have the same values by either path.
+// Placeholders of reverse_proxy have the same values by either path; those of an odd
+// response, which takes both, too.
 func TestPlaceholders(t *testing.T) {
-	u := newScripted(t, answer("HTTP/1.1 201 Made\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: 2\r\n\r\nok"))
-	rig := newRig(t, []string{u.address}, []string{u.address}, "")
-	for _, s := range []side{rig.fast, rig.slow} {
-		response, err := http.Get("http://" + s.address + "/")
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		host, port, _ := net.SplitHostPort(u.address)
-		want := strings.Join([]string{reverseproxy.DialInfo{Network: "tcp", Host: host, Port: port}.String(), u.address, host, port, "0", "0", "0", "201", "201 Made", "1,2"}, "|")
-		if got := response.Header.Get("X-Placeholders"); got != want {
-			t.Errorf("%s: %q, want %q", response.Header.Get("X-Path"), got, want)
-		}
-		if latency := response.Header.Get("X-Latency"); latency == "" || latency[0] == '0' && !strings.ContainsAny(latency, "123456789") {
-			t.Errorf("%s: latency %q", response.Header.Get("X-Path"), latency)
-		}
+	for name, version := range map[string]string{"plain": "HTTP/1.1", "odd": "HTTP/1.0"} {
+		t.Run(name, func(t *testing.T) {
+			u := newScripted(t, answer(version+" 201 Made\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: 2\r\n\r\nok"))
+			rig := newRig(t, []string{u.address}, []string{u.address}, "")
+			host, port, _ := net.SplitHostPort(u.address)
+			want := strings.Join([]string{reverseproxy.DialInfo{Network: "tcp", Host: host, Port: port}.String(), u.address, host, port, "0", "0", "0", "201", "201 Made", "1,2"}, "|")
+			for _, s := range []side{rig.fast, rig.slow} {
+				response, err := http.Get("http://" + s.address + "/")
+				if err != nil {
+					t.Fatal(err)
+				}
+				response.Body.Close()
+				if got := response.Header.Get("X-Shown"); got != want {
+					t.Errorf("%s: %q, want %q", response.Header.Get("X-Path"), got, want)
+				}
+			}
+		})
+	}
+}
+
+// The durations are those of the whole, whichever path has taken the time.
+func TestDurations(t *testing.T) {
+	const slow = 20 * time.Millisecond
+	for name, version := range map[string]string{"plain": "HTTP/1.1", "odd": "HTTP/1.0"} {
+		t.Run(name, func(t *testing.T) {
+			u := newScripted(t, func(c *peer) bool {
+				time.Sleep(slow) // what is measured
+				c.write(version + " 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+				return false
+			})
+			newRig(t, []string{u.address}, []string{u.address}, "")
+			loaded, _ := layers.Load(false)
+			request := newServedRequest()
+			prepared := request.prepare()
+			if err := loaded.(*layer).ServeHTTP(request, prepared, nil); err != nil {
+				t.Fatal(err)
+			}
+			repl := prepared.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+			for _, name := range []string{"upstream.latency", "upstream.duration", "duration"} {
+				value, _ := repl.Get(placeholders + name)
+				ms, _ := repl.Get(placeholders + name + "_ms")
+				if d, ok := value.(time.Duration); !ok || d < slow || ms != d.Seconds()*1e3 {
+					t.Errorf("%s is %v, %v ms, and took at least %v", name, value, ms, slow)
+				}
+			}
+		})
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // exchange is one request and its response.
@@ -92,6 +94,15 @@ func (x *exchange) failed(err error) *attempt {
 // deliver writes the response to the client.
 func (x *exchange) deliver(head *responseHead) {
 	x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(x.placeholder)
+	if c := x.path.logger.Check(zapcore.DebugLevel, "upstream roundtrip"); c != nil {
+		c.Write(
+			zap.String("path", "fast"),
+			zap.String("upstream", x.upstream.of.String()),
+			zap.Duration("duration", x.latency),
+			zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: x.r}),
+			zap.Int("status", head.status),
+		)
+	}
 	head.copyTo(x.w.Header())
 	x.w.WriteHeader(head.status)
 	whole, err := x.copyBody(head.length)

@@ -26,7 +26,8 @@ import (
 type Handler struct {
 	reverseproxy.Handler
 
-	fast *path // nil if the block is not plain
+	fast    *path  // nil if the block is not plain
+	unknown string // the option by which it is not
 }
 
 // Provision sets up reverse_proxy and, for a plain block, the fast path.
@@ -38,12 +39,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.Handler.Provision(ctx); err != nil {
 		return err
 	}
-	why := "transport"
+	h.unknown = "transport"
 	if isHTTP {
-		why = h.unplain(plain)
+		h.unknown = h.unplain(plain)
 	}
-	if why != "" {
-		ctx.Logger().Info("no fast path, because of an option that it does not know", zap.String("option", why))
+	if h.unknown != "" {
+		ctx.Logger().Info("no fast path, because of an option that it does not know", zap.String("option", h.unknown))
 		return nil
 	}
 	h.fast = newPath(h, plain, ctx.Logger())

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// placeholders begin so where they are reverse_proxy's.
+const placeholders = "http.reverse_proxy."
+
 // pathPlaceholder tells by which path a request went: fast or reverse_proxy.
 const pathPlaceholder = "http.vnic_proxy.path"
 
@@ -14,7 +17,7 @@ func (x *exchange) placeholder(name string) (value any, ok bool) {
 	if name == pathPlaceholder {
 		return "fast", true
 	}
-	name, ok = strings.CutPrefix(name, "http.reverse_proxy.")
+	name, ok = strings.CutPrefix(name, placeholders)
 	if !ok {
 		return nil, false
 	}

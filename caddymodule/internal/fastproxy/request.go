@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
@@ -191,7 +192,7 @@ func (h *requestHead) target(u *url.URL) (plain bool) {
 func (h *requestHead) field(name, value string) {
 	h.buf = append(h.buf, name...)
 	h.buf = append(h.buf, ": "...)
-	h.buf = append(h.buf, strings.Trim(value, " \t")...)
+	h.buf = append(h.buf, textproto.TrimString(value)...)
 	h.buf = append(h.buf, "\r\n"...)
 }
 

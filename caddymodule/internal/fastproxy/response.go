@@ -42,7 +42,7 @@ func (h *responseHead) parse(head, method string) (plain bool) {
 		if !ok || !isField || !validName(name) || len(h.fields) == maxResponseFields {
 			return false
 		}
-		value = strings.Trim(value, " \t")
+		value = textproto.TrimString(value)
 		name = textproto.CanonicalMIMEHeaderKey(name)
 		if !validValue(value) || !h.parseFraming(name, value, &seen) {
 			return false

@@ -131,13 +131,16 @@ func server(listen, more string, upstreams []string, options string) string {
 		pool = append(pool, map[string]string{"dial": upstream})
 	}
 	dials, _ := json.Marshal(pool)
+	if !strings.Contains(options, `"transport"`) {
+		options += `"transport": {"protocol": "http", "compression": false},`
+	}
 	return fmt.Sprintf(`{"listen": ["site/%s"], "protocols": ["h1", "h2"], "automatic_https": {"disable": true}, "write_idle_timeout": "2s", %s "routes": [{"handle": [
-		{"handler": "headers", "response": {"deferred": true, "set": {"X-Path": ["{http.vnic_proxy.path}"], "X-Placeholders": [%q], "X-Latency": ["{http.reverse_proxy.upstream.latency_ms}"]}}},
-		{"handler": "layer", %s "upstreams": %s, "transport": {"protocol": "http", "compression": false}}]}]}`, listen, more, placeholders, options, dials)
+		{"handler": "headers", "response": {"deferred": true, "set": {"X-Path": ["{http.vnic_proxy.path}"], "X-Shown": [%q]}}},
+		{"handler": "layer", %s "upstreams": %s}]}]}`, listen, more, shown, options, dials)
 }
 
-// placeholders are some that are to be the same by either path.
-var placeholders = strings.ReplaceAll("{upstream.address}|{upstream.hostport}|{upstream.host}|{upstream.port}|"+
+// shown are some placeholders that are to be the same by either path.
+var shown = strings.ReplaceAll("{upstream.address}|{upstream.hostport}|{upstream.host}|{upstream.port}|"+
 	"{upstream.requests}|{upstream.max_requests}|{upstream.fails}|{status_code}|{status_text}|{header.X-A}", "{", "{http.reverse_proxy.")
 
 func freeAddress(t testing.TB) string {
