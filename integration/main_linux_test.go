@@ -15,6 +15,9 @@ const asCaddy = "CADDY_VNIC_AS_CADDY=1"
 
 func TestMain(m *testing.M) {
 	if os.Getenv("CADDY_VNIC_AS_CADDY") != "" {
+		if err := meetKernel(); err != nil {
+			panic(err)
+		}
 		caddycmd.Main()
 		return
 	}

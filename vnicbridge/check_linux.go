@@ -15,36 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkCapabilities tells which capability the process lacks, and how to get it.
-func checkCapabilities() error {
-	effective, err := capabilities()
-	if err != nil {
-		return err
-	}
-	for _, c := range []struct {
-		number    int
-		name, why string
-	}{
-		{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "to make VNICs, routes and the packet filter"},
-		{unix.CAP_NET_RAW, "CAP_NET_RAW", "to read and write frames on the NIC"},
-	} {
-		if effective&(1<<c.number) == 0 {
-			return fmt.Errorf("%s is missing, %s: run as root, or give the binary its capabilities (setcap cap_net_admin,cap_net_raw,cap_net_bind_service+ep <caddy>), or the systemd unit (AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE)", c.name, c.why)
-		}
-	}
-	return nil
-}
-
-// capabilities are those of this process that are in effect, the first 32 as bits.
-func capabilities() (uint32, error) {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return 0, fmt.Errorf("reading the capabilities of the process: %w", err)
-	}
-	return data[0].Effective, nil
-}
-
 // tunError says what is wrong with /dev/net/tun and how to mend it.
 func tunError(err error) error {
 	switch {

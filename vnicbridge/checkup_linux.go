@@ -11,7 +11,7 @@ import (
 )
 
 func (c *checkup) run() {
-	if err := checkCapabilities(); err != nil {
+	if err := require(deviceCapabilities); err != nil {
 		c.error(err)
 	}
 	ns, err := currentNamespace()
@@ -24,6 +24,7 @@ func (c *checkup) run() {
 	for _, err := range m.problems(c.cfg, c.own) {
 		c.error(err)
 	}
+	c.datapath()
 	c.namespaces()
 	c.lowPorts()
 	c.nics(m)

@@ -67,7 +67,6 @@ func (p *Plane) selectDatapath(cfg *Config) error {
 		return p.withoutFastPath(cfg, err)
 	}
 	p.slowReason = ""
-	p.log.Info("packets are carried in the kernel", "datapath", DatapathKernel)
 	return nil
 }
 
@@ -76,12 +75,42 @@ func (p *Plane) withoutFastPath(cfg *Config, reason error) error {
 	if cfg.Datapath == DatapathKernel {
 		return &ConfigError{Err: fmt.Errorf("datapath kernel: %w (datapath auto goes on without it)", reason)}
 	}
-	if p.slowReason != reason.Error() {
-		p.slowReason = reason.Error()
-		p.log.Warn("packets are carried in userspace: the kernel data path cannot be used", "datapath", DatapathUserspace, "reason", reason)
-	}
+	p.slowReason = reason.Error()
 	return p.switchTo(nil, cfg.maxFlows())
 }
+
+// datapathState is which data path carries, and why it is userspace if nobody
+// asked for that.
+type datapathState struct {
+	datapath Datapath
+	reason   string
+}
+
+func (p *Plane) datapath() datapathState {
+	if p.fastPath() != nil {
+		return datapathState{datapath: DatapathKernel}
+	}
+	return datapathState{DatapathUserspace, p.slowReason}
+}
+
+// reportDatapath logs which data path carries, when that has changed.
+func (p *Plane) reportDatapath() {
+	now := p.datapath()
+	if now == p.reported {
+		return
+	}
+	p.reported = now
+	if now.reason != "" {
+		p.log.Warn("packets are carried in userspace: the kernel data path cannot be used", "datapath", now.datapath, "reason", now.reason)
+		return
+	}
+	p.log.Info("packets are carried", "datapath", now.datapath)
+}
+
+// attachError says why no program could be put on a device.
+type attachError struct{ error }
+
+func (e *attachError) Unwrap() error { return e.error }
 
 // switchTo moves the living flows to another data path, nil being userspace, and
 // lets that carry from now on.
@@ -152,7 +181,7 @@ func (p *Plane) attach(port *port) error {
 		return nil
 	}
 	if err := f.attach(port); err != nil {
-		return err
+		return &attachError{err}
 	}
 	port.gauge.Store(f.gauges(port))
 	return nil

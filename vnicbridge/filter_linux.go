@@ -1,12 +1,182 @@
 package vnicbridge
 
 import (
-	"io"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
-// attachFilter puts a program on a device as a filter of clsact.
-func (m *linuxMachine) attachFilter(ifindex int, attach ebpf.AttachType, program *ebpf.Program) (io.Closer, error) {
-	return nil, ebpf.ErrNotSupported
+// Filters of ours are found by their priority, which lets those that tc adds
+// without one come later, and their name, which also says who made the clsact.
+const (
+	filterPriority   = 7660
+	filterName       = "caddy-vnic"
+	filterNameClsact = filterName + " and its clsact"
+)
+
+// filter is a program on a device by clsact, for kernels without tcx: a filter that
+// says itself what becomes of a packet. It stays when this process is killed, and
+// then lets everything pass (awake in bridge.c).
+type filter struct {
+	ns *namespace
+	netlink.BpfFilter
+}
+
+// attachFilter puts a program on a device as a filter. clsact is added where it is
+// not: others may use it as well.
+func (m *linuxMachine) attachFilter(ifindex int, attach ebpf.AttachType, program *ebpf.Program) (*filter, error) {
+	info, err := program.Info()
+	if err != nil {
+		return nil, err
+	}
+	id, _ := info.ID()
+	f := &filter{m.ns, netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: ifindex, Parent: netlink.HANDLE_MIN_INGRESS, Handle: uint32(id), // which no other filter of ours has
+			Priority: filterPriority, Protocol: unix.ETH_P_ALL,
+		},
+		Fd: program.FD(), Name: filterName, DirectAction: true,
+	}}
+	if attach == ebpf.AttachTCXEgress {
+		f.Parent = netlink.HANDLE_MIN_EGRESS
+	}
+	ours, err := f.ensureClsact()
+	if err != nil {
+		return nil, err
+	}
+	if ours {
+		f.Name = filterNameClsact
+	}
+	if err := m.ns.netlink.FilterAdd(&f.BpfFilter); err != nil {
+		err = fmt.Errorf("adding the filter (is the module there? modprobe cls_bpf): %w", err)
+		return nil, errors.Join(err, f.tidy())
+	}
+	return f, nil
+}
+
+// heartbeatInterval is well below what the programs wait for (HEARTBEAT_NS in
+// bridge.c).
+const heartbeatInterval = 500 * time.Millisecond
+
+// beat tells the programs of filters that this process lives. Nothing else may hold
+// it up.
+func (k *kernelPath) beat() {
+	ticker := time.NewTicker(heartbeatInterval)
+	defer ticker.Stop()
+	for {
+		var now unix.Timespec
+		_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+		k.plane.heartbeat.Store(uint64(now.Nano()))
+		select {
+		case <-k.done:
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// ensureClsact sees to it that there is a clsact, and tells whether it is ours to
+// remove.
+func (f *filter) ensureClsact() (ours bool, err error) {
+	switch err = f.addClsact(); {
+	case err == nil:
+		return true, nil
+	case !errors.Is(err, unix.EEXIST):
+		return false, fmt.Errorf("adding the clsact qdisc (is the module there? modprobe sch_ingress): %w", err)
+	}
+	filters, err := filtersOn(f.ns, f.LinkIndex)
+	return slices.ContainsFunc(filters, func(other netlink.Filter) bool {
+		b := ourFilter(other)
+		return b != nil && b.Name == filterNameClsact
+	}), err
+}
+
+// addClsact leaves the device's queue as it is: to one that has none (a veth) the
+// kernel gives a length of 1000 with any qdisc.
+func (f *filter) addClsact() error {
+	link, err := f.ns.netlink.LinkByIndex(f.LinkIndex)
+	if err != nil {
+		return err
+	}
+	if err := f.ns.netlink.QdiscAdd(f.clsact()); err != nil {
+		return err
+	}
+	return f.ns.netlink.LinkSetTxQLen(link, link.Attrs().TxQLen)
+}
+
+func (f *filter) clsact() netlink.Qdisc {
+	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: f.LinkIndex, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}
+}
+
+// Close takes the filter away, and clsact, if that is ours and nobody uses it any
+// more. The device may be gone, and both with it.
+func (f *filter) Close() error {
+	if err := f.ns.netlink.FilterDel(&f.BpfFilter); err != nil && !isGone(err) {
+		return fmt.Errorf("removing the filter: %w", err)
+	}
+	return f.tidy()
+}
+
+func (f *filter) tidy() error {
+	if f.Name != filterNameClsact {
+		return nil
+	}
+	filters, err := filtersOn(f.ns, f.LinkIndex)
+	if err == nil && len(filters) == 0 {
+		err = f.ns.netlink.QdiscDel(f.clsact())
+	}
+	if err != nil && !isGone(err) {
+		return fmt.Errorf("removing the clsact qdisc: %w", err)
+	}
+	return nil
+}
+
+// removeStaleFilters removes what killed processes left on a device that is this
+// process's now.
+func removeStaleFilters(ns *namespace, ifindex int) error {
+	filters, err := filtersOn(ns, ifindex)
+	if err != nil {
+		return err
+	}
+	for _, other := range filters {
+		if b := ourFilter(other); b != nil {
+			if err := (&filter{ns, *b}).Close(); err != nil {
+				return fmt.Errorf("of an earlier run: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func ourFilter(f netlink.Filter) *netlink.BpfFilter {
+	b, ok := f.(*netlink.BpfFilter)
+	if !ok || b.Priority != filterPriority || b.Name != filterName && b.Name != filterNameClsact {
+		return nil
+	}
+	return b
+}
+
+// filtersOn lists all filters at a device's clsact.
+func filtersOn(ns *namespace, ifindex int) (all []netlink.Filter, err error) {
+	device := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}
+	for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+		filters, err := retryDump(func() ([]netlink.Filter, error) { return ns.netlink.FilterList(device, parent) })
+		if err != nil && !isGone(err) {
+			return nil, fmt.Errorf("listing the filters: %w", err)
+		}
+		all = append(all, filters...)
+	}
+	return all, nil
+}
+
+// isGone tells that a filter, a qdisc or a device was not there.
+func isGone(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL)
 }

@@ -12,6 +12,9 @@ import (
 
 // newFastPath makes the kernel data path of this machine.
 func (m *linuxMachine) newFastPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) (fastPath, error) {
+	if err := require(datapathCapabilities); err != nil {
+		return nil, err
+	}
 	return newKernelPath(slow, maxFlows, key, log, m.hook)
 }
 
@@ -37,7 +40,7 @@ func (m *linuxMachine) hook(p *port, program *ebpf.Program, clsact bool) (hook, 
 	h := &linuxHook{device: device}
 	var err error
 	if attach == ebpf.AttachTCXIngress {
-		if h.slowPath, err = m.makeSlowTAP(ifindex); err != nil {
+		if h.slowPath, err = m.makeSlowTAP(); err != nil {
 			return nil, err
 		}
 	}

@@ -30,6 +30,7 @@ type kernelPath struct {
 	table   *kernelTable
 	ports   atomic.Pointer[[bpf.MaxPorts]*attachment]
 	running sync.WaitGroup
+	done    chan struct{}
 
 	mu     sync.Mutex
 	rules  kernelRules
@@ -68,7 +69,7 @@ func newKernelPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger,
 	if err != nil {
 		return nil, fmt.Errorf("reading the BPF objects: %w", err)
 	}
-	k := &kernelPath{slow: slow, log: log, hook: hook, spec: spec, maps: make(map[string]*ebpf.Map)}
+	k := &kernelPath{slow: slow, log: log, hook: hook, spec: spec, maps: make(map[string]*ebpf.Map), done: make(chan struct{})}
 	k.ports.Store(new([bpf.MaxPorts]*attachment))
 	if err := k.makeMaps(maxFlows); err != nil {
 		k.close()
@@ -93,11 +94,11 @@ func (k *kernelPath) makeMaps(maxFlows int) error {
 		k.spec.Maps[name].MaxEntries = uint32(size)
 	}
 	k.spec.Maps[".bss"].Flags |= unix.BPF_F_MMAPABLE
-	for name, spec := range k.spec.Maps {
+	for _, name := range sortedKeys(k.spec.Maps) {
 		if name == ".rodata" {
 			continue // each program has its own
 		}
-		m, err := ebpf.NewMap(spec)
+		m, err := ebpf.NewMap(k.spec.Maps[name])
 		if err != nil {
 			return fmt.Errorf("making the BPF map %s for %d flows: %w", name, maxFlows, explainBPF(err))
 		}
@@ -113,19 +114,6 @@ func (k *kernelPath) makeMaps(maxFlows int) error {
 	}
 	k.plane = (*planeState)(unsafe.Pointer(&k.memory[0][0]))
 	return nil
-}
-
-// explainBPF says what to do about an error of bpf(2).
-func explainBPF(err error) error {
-	switch {
-	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w: it takes CAP_BPF, in the first user namespace, and a kernel that allows bpf(2)", err)
-	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.E2BIG):
-		return fmt.Errorf("%w: lower max_flows", err)
-	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL), errors.Is(err, ebpf.ErrNotSupported):
-		return fmt.Errorf("%w: it takes Linux 5.15 or later", err)
-	}
-	return err
 }
 
 func (k *kernelPath) store() flowStore { return k.table }
@@ -150,6 +138,7 @@ func (k *kernelPath) attach(p *port) error {
 	var err error
 	if a.hook, err = k.hookUp(p); errors.Is(err, ebpf.ErrNotSupported) && !k.clsact {
 		k.clsact = true
+		k.running.Go(k.beat)
 		a.hook, err = k.hookUp(p)
 	}
 	if err != nil {
@@ -239,10 +228,10 @@ func (k *kernelPath) detach(p *port) {
 	if err := k.maps[bpf.BridgeMapPorts].Put(p.index, bpf.Port{}); err != nil {
 		k.log.Error("detaching a BPF program", "device", p.name, "error", err)
 	}
+	k.place(p.index, nil)
 	if err := a.hook.close(); err != nil {
 		k.log.Error("detaching a BPF program", "device", p.name, "error", err)
 	}
-	k.place(p.index, nil)
 }
 
 // each calls a function with every attachment.
@@ -360,14 +349,11 @@ func (k *kernelPath) uses(nic *port, host addr) bool {
 	return k.maps[bpf.BridgeMapNeighbours].Lookup(key, &n) == nil && n.Used != 0 && k.plane.clock.Load()-n.Used <= usedLately
 }
 
-// tick sets the programs' clock, says that we live, and bounds what they may leave
-// to userspace only to be refused.
+// tick sets the programs' clock, and bounds what they may leave to userspace only to
+// be refused.
 func (k *kernelPath) tick(now int64) {
 	k.plane.clock.Store(coarse(now))
 	k.plane.refusals.Store(refusalBurst)
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
-	k.plane.heartbeat.Store(uint64(t.Nano()))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refreshAll()
@@ -394,6 +380,7 @@ func (k *kernelPath) counters(p *port) (sum counterValues) {
 
 func (k *kernelPath) close() {
 	k.each(func(a *attachment) { k.detach(a.port) })
+	close(k.done)
 	k.running.Wait()
 	for _, m := range k.memory {
 		_ = unix.Munmap(m)

@@ -16,19 +16,20 @@ type linuxMachine struct {
 	ns    *namespace
 	wall  *guardTable
 	own   sync.Map // the indexes of the VNICs that we made
+	nics  map[int]*nicOwnership
 	hints chan struct{}
 	done  chan struct{}
 }
 
 func newMachine() (machine, error) {
-	if err := checkCapabilities(); err != nil {
+	if err := require(deviceCapabilities); err != nil {
 		return nil, err
 	}
 	ns, err := currentNamespace()
 	if err != nil {
 		return nil, err
 	}
-	m := &linuxMachine{ns: ns, hints: make(chan struct{}, 1), done: make(chan struct{})}
+	m := &linuxMachine{ns: ns, nics: make(map[int]*nicOwnership), hints: make(chan struct{}, 1), done: make(chan struct{})}
 	err = errors.Join(removeStaleRules(ns), removeStalePairs(ns))
 	if err == nil {
 		err = m.watch()

@@ -36,14 +36,6 @@ type rawSocket struct {
 	raw syscall.RawConn
 }
 
-func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error) {
-	filter, err := pseudoAddressFilter(pseudo)
-	if err != nil {
-		return nil, err
-	}
-	return openPacketSocket(m.ns, name, filter)
-}
-
 func openPacketSocket(ns *namespace, device string, filter []bpf.RawInstruction) (*packetSocket, error) {
 	link, err := ns.netlink.LinkByName(device)
 	if err != nil {

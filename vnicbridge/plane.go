@@ -33,6 +33,7 @@ type Plane struct {
 
 	fast       atomic.Pointer[fastPath] // nil: userspace carries
 	slowReason string                   // why, if nobody asked for it
+	reported   datapathState            // in the log
 
 	kick       chan struct{} // the aliases' MACs are out of date
 	newMachine func() (machine, error)
@@ -138,6 +139,20 @@ func (p *Plane) apply(cfg *Config, retained []*Config) error {
 	if err := p.selectDatapath(cfg); err != nil {
 		return err
 	}
+	err := p.change(cfg, retained)
+	if refused := (*attachError)(nil); errors.As(err, &refused) {
+		if err = p.withoutFastPath(cfg, refused); err == nil {
+			err = p.change(cfg, retained)
+		}
+	}
+	if err == nil {
+		p.reportDatapath()
+	}
+	return err
+}
+
+// change goes from the configuration in force to another one, or stays with it.
+func (p *Plane) change(cfg *Config, retained []*Config) error {
 	t := p.plan(cfg, retained)
 	if err := t.prepare(); err != nil {
 		t.undo()
@@ -196,7 +211,7 @@ func (p *Plane) vacate() *session {
 	if err := p.switchTo(nil, DefaultMaxFlows); err != nil {
 		p.log.Error("ending the kernel data path", "error", err)
 	}
-	p.session, p.cfg, p.devices, p.retired = nil, nil, devices{}, devices{}
+	p.session, p.cfg, p.devices, p.retired, p.reported = nil, nil, devices{}, devices{}, datapathState{}
 	clear(p.states)
 	p.setRules(&ruleset{})
 	return s
@@ -275,13 +290,11 @@ func (p *Plane) Status() Status {
 	if p.cfg == nil {
 		return Status{}
 	}
+	carrier := p.datapath()
 	s := Status{
-		Datapath: DatapathUserspace, DatapathReason: p.slowReason,
+		Datapath: carrier.datapath, DatapathReason: carrier.reason,
 		Flows: p.path.flowCount(), MaxFlows: p.cfg.maxFlows(),
 		Segments: make(map[string]SegmentStatus), Bridges: make(map[string]BridgeStatus),
-	}
-	if p.fastPath() != nil {
-		s.Datapath = DatapathKernel
 	}
 	for name, seg := range p.segments {
 		s.Segments[name] = p.segmentStatus(name, seg)

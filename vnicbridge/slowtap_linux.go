@@ -18,16 +18,14 @@ type slowTAP struct {
 // bursts when a busy NIC's gateway is not resolved yet.
 const slowQueue = 4096
 
-// makeSlowTAP makes the one for a device. It has no address, and nothing is ever
-// sent by it.
-func (m *linuxMachine) makeSlowTAP(device int) (t *slowTAP, err error) {
-	name := fmt.Sprintf("vnic-slow%d", device)
+// makeSlowTAP makes one. It has no address, and nothing is ever sent by it.
+func (m *linuxMachine) makeSlowTAP() (t *slowTAP, err error) {
 	t = new(slowTAP)
 	err = m.ns.do(func() error {
-		if t.tapQueue, err = openTAP(name); err != nil {
+		if t.tapQueue, err = openTAP("vnic-slow%d"); err != nil {
 			return err
 		}
-		_, err = setSysctls(name)
+		_, err = setSysctls(t.name)
 		return err
 	})
 	if err == nil {
@@ -37,7 +35,7 @@ func (m *linuxMachine) makeSlowTAP(device int) (t *slowTAP, err error) {
 		if t.tapQueue != nil {
 			_ = t.close()
 		}
-		return nil, fmt.Errorf("making the device %s: %w", name, err)
+		return nil, fmt.Errorf("making the TAP device of the slow path: %w", err)
 	}
 	m.own.Store(t.ifindex, nil)
 	return t, nil

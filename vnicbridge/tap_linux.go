@@ -64,11 +64,13 @@ func (t *tap) open() (err error) {
 	return nil
 }
 
-// openTAP makes a TAP device in the namespace of the calling thread. The water package can neither insist that the device is
-// new nor ask for offload headers; so the device is first made by a queue that
-// does both, water's is the second queue, and the first one is then closed.
+// openTAP makes a TAP device in the namespace of the calling thread; in its name, a
+// %d stands for the first number that is free. The water package can neither insist
+// that the device is new nor ask for offload headers; so the device is first made by
+// a queue that does both, water's is the second queue, and the first one is then
+// closed.
 func openTAP(name string) (*tapQueue, error) {
-	first, err := makeTAP(name)
+	first, name, err := makeTAP(name)
 	if err != nil {
 		return nil, err
 	}
@@ -103,26 +105,26 @@ func openTAP(name string) (*tapQueue, error) {
 	return q, nil
 }
 
-// makeTAP makes a TAP device with a name that no device has.
-func makeTAP(name string) (fd int, err error) {
+// makeTAP makes a TAP device with a name that no device has, and tells the name.
+func makeTAP(name string) (fd int, given string, err error) {
 	fd, err = unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, tunError(err)
+		return -1, "", tunError(err)
 	}
 	request, err := unix.NewIfreq(name)
 	if err != nil {
 		_ = unix.Close(fd)
-		return -1, err
+		return -1, "", err
 	}
 	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE | unix.IFF_TUN_EXCL)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
 		_ = unix.Close(fd)
 		if errors.Is(err, unix.EBUSY) {
-			return -1, existsError(name)
+			return -1, "", existsError(name)
 		}
-		return -1, fmt.Errorf("making the TAP device: %w", err)
+		return -1, "", fmt.Errorf("making the TAP device: %w", err)
 	}
-	return fd, nil
+	return fd, request.Name(), nil
 }
 
 func existsError(name string) error {

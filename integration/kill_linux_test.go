@@ -1,0 +1,123 @@
+package integration_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// Row L5: Caddy is killed while clients are at it. What is the host's goes on at
+// once, the pseudo address is soon the NIC's to have, and the next start serves the
+// same clients.
+func TestKilledUnderLoad(t *testing.T) {
+	onEachAttachment(t, func(t *testing.T, datapath string) {
+		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0")
+		s.ip(s.Server, "route add 192.168.10.0/24 via 192.168.1.1")
+		s.listen(s.Server, "192.168.1.3:22", func(conn net.Conn) { io.Copy(conn, conn) })
+		session := s.openSession("192.168.1.3:22")
+		config := caddyfile{datapath: datapath}
+		s.start(config)
+		clients := s.keepAsking("http://192.168.1.2/")
+		clients.want("before the kill")
+		s.kill()
+		session.want("kill")
+		s.wantNICFree()
+		s.start(config)
+		clients.want("after the next start")
+	})
+}
+
+// What a killed Caddy left of a filter is there still, and goes with the next
+// start on that NIC, also if that is one in userspace. The clsact goes with it,
+// because it was made for it.
+func TestStaleFilterIsRemoved(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	before := s.run(s.Server, "tc", "qdisc", "show", "dev", "nic0")
+	onKernel(t, "without tcx")
+	s.start(caddyfile{datapath: "kernel"})
+	s.wantFilters(1)
+	s.kill()
+	s.wantFilters(1)
+	s.start(caddyfile{datapath: "userspace"})
+	s.wantFilters(0)
+	if got := s.get("http://192.168.1.2/"); got != "a" {
+		t.Errorf("PC1 got %q", got)
+	}
+	if got := s.run(s.Server, "tc", "qdisc", "show", "dev", "nic0"); got != before {
+		t.Errorf("the NIC has %q, want %q", got, before)
+	}
+}
+
+// A larger flow table takes another set of programs, and a bridge's other address
+// another opening of the same NIC: each stands beside what it replaces for a
+// moment, and what is left at the end is one program, or none.
+func TestFiltersAreReplaced(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	before := s.run(s.Server, "tc", "qdisc", "show", "dev", "nic0")
+	onKernel(t, "without tcx")
+	s.start(caddyfile{datapath: "kernel\nmax_flows 1024"})
+	session := s.keepAsking("http://192.168.1.2/")
+	session.want("before the reload")
+	s.reload(caddyfile{datapath: "kernel\nmax_flows 4096"})
+	s.wantFilters(1)
+	session.want("with a larger table")
+	s.reload(caddyfile{datapath: "userspace"})
+	s.wantFilters(0)
+	session.want("in userspace")
+	s.reload(caddyfile{datapath: "kernel"})
+	s.wantFilters(1)
+	session.want("in the kernel again")
+	s.stop()
+	if got := s.run(s.Server, "tc", "qdisc", "show", "dev", "nic0"); got != before {
+		t.Errorf("the NIC has %q after stop, want %q", got, before)
+	}
+}
+
+// wantFilters checks how many filters of ours the NIC has.
+func (s *scene) wantFilters(n int) {
+	s.t.Helper()
+	filters := s.run(s.Server, "tc", "filter", "show", "dev", "nic0", "ingress")
+	if got := strings.Count(filters, " caddy-vnic"); got != n {
+		s.t.Fatalf("the NIC has %d filters of ours, want %d:\n%s", got, n, filters)
+	}
+}
+
+// clients ask for a page over and over, each time by a new connection.
+type clients struct {
+	s       *scene
+	answers atomic.Int64
+}
+
+func (s *scene) keepAsking(url string) *clients {
+	c := &clients{s: s}
+	ctx, cancel := context.WithCancel(s.t.Context())
+	var running sync.WaitGroup
+	for range 4 {
+		running.Go(func() {
+			client := &http.Client{Transport: s.PC1.HTTPClient().Transport, Timeout: time.Second}
+			for ctx.Err() == nil {
+				if _, err := fetch(client, url); err == nil {
+					c.answers.Add(1)
+				}
+			}
+		})
+	}
+	s.t.Cleanup(func() { cancel(); running.Wait() })
+	return c
+}
+
+// want waits for ten more answers.
+func (c *clients) want(when string) {
+	c.s.t.Helper()
+	so := c.answers.Load()
+	c.s.waitFor("answers "+when, func() bool { return c.answers.Load() >= so+10 })
+}

@@ -1,0 +1,101 @@
+package vnicbridge
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownedNIC is an open NIC that no other process bridges meanwhile.
+type ownedNIC struct {
+	*packetSocket
+	machine *linuxMachine
+}
+
+func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error) {
+	filter, err := pseudoAddressFilter(pseudo)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openPacketSocket(m.ns, name, filter)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.ownNIC(s.ifindex); err != nil {
+		return nil, errors.Join(fmt.Errorf("nic %s: %w", name, err), s.close())
+	}
+	return &ownedNIC{s, m}, nil
+}
+
+func (n *ownedNIC) close() error {
+	return errors.Join(n.packetSocket.close(), n.machine.disownNIC(n.ifindex))
+}
+
+// nicOwnership keeps other processes off a NIC: a Unix socket whose abstract name
+// (unix(7)) says the NIC, and is taken for as long as this process lives. Such names
+// are the network namespace's own, as indexes of devices are.
+type nicOwnership struct {
+	socket net.Listener
+	users  int // a reload opens a NIC again before it closes it
+}
+
+// ownNIC makes the NIC this process's, and clean of what a killed one left on it.
+func (m *linuxMachine) ownNIC(ifindex int) error {
+	if own := m.nics[ifindex]; own != nil {
+		own.users++
+		return nil
+	}
+	name := fmt.Sprintf("@caddy-vnic/nic/%d", ifindex)
+	var socket net.Listener
+	err := m.ns.do(func() (err error) {
+		socket, err = net.Listen("unix", name)
+		return err
+	})
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%s bridges it already: stop that one first, or name another NIC", m.listenerOf(name))
+	case err != nil:
+		return fmt.Errorf("making it this process's own: %w", err)
+	}
+	if err := removeStaleFilters(m.ns, ifindex); err != nil {
+		return errors.Join(err, socket.Close())
+	}
+	m.nics[ifindex] = &nicOwnership{socket, 1}
+	return nil
+}
+
+func (m *linuxMachine) disownNIC(ifindex int) error {
+	own := m.nics[ifindex]
+	if own.users--; own.users > 0 {
+		return nil
+	}
+	delete(m.nics, ifindex)
+	return own.socket.Close()
+}
+
+// listenerOf names the process that listens on a Unix socket.
+func (m *linuxMachine) listenerOf(name string) string {
+	var peer *unix.Ucred
+	err := m.ns.do(func() error {
+		conn, err := net.Dial("unix", name)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		raw, err := conn.(syscall.Conn).SyscallConn()
+		if err != nil {
+			return err
+		}
+		return errors.Join(raw.Control(func(fd uintptr) {
+			peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		}), err)
+	})
+	if err != nil || peer.Pid == 0 { // it has ended just now, or cannot be seen from this container
+		return "another process"
+	}
+	return fmt.Sprintf("process %d", peer.Pid)
+}
