@@ -89,6 +89,18 @@ func (c *counters) values(v counterValues) counterValues {
 	return v
 }
 
+// add counts what was counted elsewhere, for good.
+func (c *counters) add(v counterValues) {
+	c.packetsIn.Add(v.packetsIn)
+	c.packetsOut.Add(v.packetsOut)
+	c.bytesIn.Add(v.bytesIn)
+	c.bytesOut.Add(v.bytesOut)
+	c.newFlows.Add(v.newFlows)
+	for reason, n := range v.drops {
+		c.drops[reason].Add(n)
+	}
+}
+
 // count is what a port did, on whatever data path.
 func (p *Plane) count(port *port) Counters {
 	var v counterValues

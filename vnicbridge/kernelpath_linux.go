@@ -232,6 +232,16 @@ func (k *kernelPath) detach(p *port) {
 	if err := a.hook.close(); err != nil {
 		k.log.Error("detaching a BPF program", "device", p.name, "error", err)
 	}
+	k.handOver(p)
+}
+
+// handOver gives a port what the programs counted at it: its entry is then free for
+// another port.
+func (k *kernelPath) handOver(p *port) {
+	p.counters.add(k.counters(p))
+	if err := k.maps[bpf.BridgeMapCounts].Put(p.index, make([]bpf.Counters, ebpf.MustPossibleCPU())); err != nil {
+		k.log.Error("clearing the counters of the BPF programs", "device", p.name, "error", err)
+	}
 }
 
 // each calls a function with every attachment.

@@ -203,6 +203,7 @@ func (t *kernelTable) claim(f *flow, number uint32) bool {
 	if !t.point(&reply, number|bpf.Reverse) {
 		return false
 	}
+	t.release(origKey) // quarantine keeps clients from a segment's tuple, not the segment itself
 	if !t.point(&orig, number) {
 		_ = t.keys.Delete(&reply)
 		return false
