@@ -70,6 +70,7 @@ func (g *groups) run(t *testing.T) {
 		{"POST and retry", g.postAndRetry},
 		{"upgrade", g.upgrade},
 		{"streaming", g.streaming},
+		{"fast path", g.fastPath},
 		{"metrics", g.metrics},
 		{"no listener", g.noListener},
 		{"stopped", g.stopped},
@@ -136,6 +137,7 @@ func (g *groups) caddyfile() string {
 		vnic_proxy b
 	}
 	handle /echo/* {
+		header >X-Path {http.vnic_proxy.path}
 		vnic_proxy b:8080
 	}
 	handle /retry/* {
@@ -321,35 +323,6 @@ func (g *groups) upgrade(t *testing.T) {
 		if got, err := r.ReadString('\n'); got != want {
 			t.Errorf("%q comes back as %q: %v", want, got, err)
 		}
-	}
-}
-
-// A response that is written little by little, as events are, arrives so.
-func (g *groups) streaming(t *testing.T) {
-	arrived := make(chan struct{})
-	g.serveOnB(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/event-stream")
-		fmt.Fprintln(w, "data: first")
-		http.NewResponseController(w).Flush()
-		select {
-		case <-arrived:
-			fmt.Fprintln(w, "data: second")
-		case <-r.Context().Done():
-		}
-	})
-	client, _ := g.client()
-	resp, err := client.Get("http://" + pseudo + "/echo/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	r := bufio.NewReader(resp.Body)
-	if first, err := r.ReadString('\n'); first != "data: first\n" {
-		t.Errorf("the first event is %q: %v", first, err)
-	}
-	close(arrived)
-	if second, err := r.ReadString('\n'); second != "data: second\n" {
-		t.Errorf("the second event is %q: %v", second, err)
 	}
 }
 
