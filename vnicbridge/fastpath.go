@@ -46,6 +46,17 @@ func (p *Plane) fastPath() fastPath {
 	return nil
 }
 
+// withFastPath calls a function with the one in use, if there is one, and keeps it
+// from being closed meanwhile. It is for what happens at any time; reloads take
+// turns anyway, and packets are not carried while the data path changes.
+func (p *Plane) withFastPath(do func(fastPath)) {
+	p.path.moving.RLock()
+	defer p.path.moving.RUnlock()
+	if f := p.fastPath(); f != nil {
+		do(f)
+	}
+}
+
 // selectDatapath makes the data path the one that a configuration asks for. Living
 // flows go along.
 func (p *Plane) selectDatapath(cfg *Config) error {

@@ -45,10 +45,10 @@ func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 }
 
 func (p *Plane) tick(now int64, passed time.Duration) {
-	if f := p.fastPath(); f != nil {
-		f.tick(now)
-	}
+	p.withFastPath(func(f fastPath) { f.tick(now) })
 	p.path.tick(now, passed)
+	p.path.moving.RLock() // next hops are told to the kernel data path
+	defer p.path.moving.RUnlock()
 	for _, nic := range p.path.currentRules().nics {
 		nic.nic.claim.tick(now)
 		nic.nic.neighbours.tick(now)

@@ -75,11 +75,7 @@ func New(options Options) *Plane {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	p.open.changed = func() {
-		if f := p.fastPath(); f != nil {
-			f.refreshPorts()
-		}
-	}
+	p.open.changed = func() { p.withFastPath(fastPath.refreshPorts) }
 	if p.newMachine = options.machine; p.newMachine == nil {
 		p.newMachine = newMachine
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,7 +72,6 @@ func (s *switched) apply(path Datapath, maxFlows int) {
 	if got := s.plane.Status().Datapath; (got == DatapathKernel) == (path == DatapathUserspace) {
 		s.t.Fatalf("datapath %s: the one in use is %s", path, got)
 	}
-	synctest.Wait()
 }
 
 // openAll opens flows of all kinds, in all phases.
@@ -165,3 +166,27 @@ func (s *switched) counters() map[string]Counters {
 	return all
 }
 
+// What goes on beside a change of the data path finds the old one or the new one,
+// never one that is gone.
+func TestSwitchingBesideEverythingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := switched{rig: newEmptyRig(t)}
+		s.machine.kernel = true
+		s.apply(DatapathUserspace, 100)
+		for _, path := range slices.Repeat([]Datapath{DatapathKernel, DatapathUserspace}, 5) {
+			var beside sync.WaitGroup
+			for _, do := range []func(){
+				func() { s.plane.OpenPort("a", PortRange{TCP, 80, 80})() },
+				func() { s.plane.tick(s.plane.now(), 0) },
+			} {
+				beside.Go(func() {
+					for range 20 {
+						do()
+					}
+				})
+			}
+			s.apply(path, 100)
+			beside.Wait()
+		}
+	})
+}
