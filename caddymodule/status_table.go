@@ -17,6 +17,9 @@ import (
 func writeStatus(w io.Writer, s vnicbridge.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "Data path %s, %d of %d flows.\n", s.Datapath, s.Flows, s.MaxFlows)
+	if s.DatapathReason != "" {
+		fmt.Fprintf(t, "The kernel data path cannot be used: %s.\n", s.DatapathReason)
+	}
 
 	row(t, "\nBRIDGE", "NIC", "LINK", "MAC", "ADDRESS", "GATEWAY", "LB POLICY")
 	for _, name := range slices.Sorted(maps.Keys(s.Bridges)) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,6 +24,9 @@ func TestLeastPrivilege(t *testing.T) {
 		first := caddyfile{datapath: datapath, a: "client_ip preserve"}
 		s.startAs(unprivileged(t), first)
 		s.wantNobody()
+		if status := s.status(); string(status.Datapath) != datapath {
+			t.Errorf("the data path is %s (%s)", status.Datapath, status.DatapathReason)
+		}
 		if got := s.get("http://192.168.1.2/"); got != "a" {
 			t.Errorf("PC1 got %q", got)
 		}
@@ -40,9 +44,16 @@ func TestLeastPrivilege(t *testing.T) {
 	})
 }
 
+// Whoever does not want to give Caddy what BPF takes leaves it out of the drop-in.
+func TestLeastPrivilegeInUserspace(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	s.startAs(unprivileged(t, "CAP_BPF", "CAP_PERFMON"), caddyfile{})
+	s.wantFallback([]string{"CAP_BPF is missing"})
+}
+
 // unprivileged is a command that runs another as an ordinary user with the drop-in's
-// capabilities, where /dev/net/tun has its usual mode.
-func unprivileged(t *testing.T) string {
+// capabilities, but for some, where /dev/net/tun has its usual mode.
+func unprivileged(t *testing.T, without ...string) string {
 	t.Helper()
 	unit, err := os.ReadFile(dropIn)
 	if err != nil {
@@ -54,6 +65,9 @@ func unprivileged(t *testing.T) string {
 	}
 	caps := "-all"
 	for _, name := range strings.Fields(string(sets[0][1])) {
+		if slices.Contains(without, name) {
+			continue
+		}
 		caps += ",+" + strings.ToLower(strings.TrimPrefix(name, "CAP_"))
 	}
 	return fmt.Sprintf("unshare --mount sh -c 'mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && exec \"$@\"' sh "+
@@ -93,7 +107,7 @@ func (s *scene) wantNobody() {
 		if err != nil || !strings.Contains(string(status), "Name:\tcaddy\n") {
 			continue
 		}
-		for _, want := range []string{"Uid:\t65534\t65534\t65534\t65534", "CapEff:\t0000000000003400", "CapBnd:\t0000000000003400"} {
+		for _, want := range []string{"Uid:\t65534\t65534\t65534\t65534", "CapEff:\t000000c000003400", "CapBnd:\t000000c000003400"} {
 			if !strings.Contains(string(status), want) {
 				s.t.Errorf("Caddy's process has not %q:\n%s", want, status)
 			}

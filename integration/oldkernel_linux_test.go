@@ -24,7 +24,6 @@ var kernels = map[string]struct {
 }{
 	"without tcx": {unix.BPF_LINK_CREATE, unix.EINVAL}, // before 6.6
 	"without BPF": {anyCommand, unix.EPERM},            // as in many containers
-	"too small":   {unix.BPF_MAP_CREATE, unix.ENOMEM},
 }
 
 // onKernel lets Caddy, where this test starts it, meet another kernel.

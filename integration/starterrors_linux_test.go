@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -101,7 +102,7 @@ func TestAdaptAndValidateTouchNothing(t *testing.T) {
 }
 
 // caddyCommand runs a Caddy command on the server to its end.
-func (s *scene) caddyCommand(command string, config caddyfile, wrapper ...string) (string, error) {
+func (s *scene) caddyCommand(command string, config fmt.Stringer, wrapper ...string) (string, error) {
 	s.t.Helper()
 	self, err := os.Executable()
 	if err != nil {

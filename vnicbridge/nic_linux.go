@@ -14,6 +14,7 @@ import (
 type ownedNIC struct {
 	*packetSocket
 	machine *linuxMachine
+	closed  bool
 }
 
 func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error) {
@@ -28,10 +29,16 @@ func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error
 	if err := m.ownNIC(s.ifindex); err != nil {
 		return nil, errors.Join(fmt.Errorf("nic %s: %w", name, err), s.close())
 	}
-	return &ownedNIC{s, m}, nil
+	return &ownedNIC{packetSocket: s, machine: m}, nil
 }
 
+// close gives the NIC up. A second time it does nothing: the NIC may have been
+// opened anew.
 func (n *ownedNIC) close() error {
+	if n.closed {
+		return nil
+	}
+	n.closed = true
 	return errors.Join(n.packetSocket.close(), n.machine.disownNIC(n.ifindex))
 }
 

@@ -4,8 +4,9 @@ import "net/netip"
 
 // Status is a snapshot of a [Plane], for people and programs to read.
 type Status struct {
-	Datapath Datapath                 `json:"datapath"`  // the one in use
-	// Why it is userspace, where the configuration leaves the choice.
+	Datapath Datapath `json:"datapath"` // the one in use
+	// Why it is userspace, where the configuration leaves the choice: what the kernel
+	// data path lacks here, and the fix.
 	DatapathReason string `json:"datapath_reason,omitempty"`
 
 	Flows    int                      `json:"flows"`     // in the table now

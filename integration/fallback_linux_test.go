@@ -1,0 +1,136 @@
+package integration_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf/link"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// Where the kernel data path cannot be used, `datapath auto` serves by the one in
+// userspace and says why; `datapath kernel` does not start, and says the same; and
+// `caddy vnic check` foretells it.
+func TestFallback(t *testing.T) {
+	tests := []struct {
+		name    string
+		wrapper []string // runs Caddy
+		kernel  string   // that Caddy meets
+		wants   []string // in the reason
+	}{
+		{
+			name:    "without CAP_BPF",
+			wrapper: without("bpf"),
+			wants:   []string{"CAP_BPF is missing", "setcap", "cap_bpf,cap_perfmon+ep", "AmbientCapabilities="},
+		}, {
+			name:    "without CAP_PERFMON",
+			wrapper: without("perfmon"),
+			wants:   []string{"CAP_PERFMON is missing", "setcap"},
+		}, {
+			name:   "BPF forbidden",
+			kernel: "without BPF",
+			wants:  []string{"operation not permitted", "something forbids bpf(2)"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newScene(t, integration.PaperOptions{})
+			if tt.kernel != "" {
+				onKernel(t, tt.kernel)
+			}
+			output, err := s.caddyCommand("run", caddyfile{datapath: "kernel"}, tt.wrapper...)
+			if err == nil {
+				t.Error("datapath kernel started")
+			}
+			wantAll(t, "the error", output, append(tt.wants, "datapath kernel: ", "datapath auto goes on without it"))
+			output, err = s.check(caddyfile{datapath: "kernel"}, tt.wrapper, false)
+			if err == nil {
+				t.Error("the check of datapath kernel finds no error")
+			}
+			wantAll(t, "the check", output, append(tt.wants, "error: datapath kernel: "))
+			output, err = s.check(caddyfile{}, tt.wrapper, false)
+			if err != nil {
+				t.Errorf("the check of datapath auto fails: %v", err)
+			}
+			wantAll(t, "the check", output, append(tt.wants, "warning: packets will be carried in userspace"))
+
+			s.startAs(strings.Join(tt.wrapper, " "), caddyfile{})
+			s.wantFallback(tt.wants)
+		})
+	}
+}
+
+// A NIC that takes no more programs is found out on the way; so it is when a reload
+// asks for the kernel data path.
+func TestFallbackWhenAttaching(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	const most = 63 // of tcx on one side of a device (include/linux/bpf_mprog.h)
+	for range most {
+		s.witness().attach(link.Tail())
+	}
+	before := s.snapshot()
+	output, err := s.caddyCommand("run", caddyfile{datapath: "kernel"})
+	if err == nil {
+		t.Error("datapath kernel started")
+	}
+	wants := []string{"device nic0: attaching the BPF program"}
+	wantAll(t, "the error", output, append(wants, "datapath kernel: "))
+	s.wantSame("after the start has failed", before)
+	s.start(caddyfile{})
+	s.wantFallback(wants)
+	s.reload(caddyfile{datapath: "userspace"})
+	if status := s.status(); status.DatapathReason != "" {
+		t.Errorf("userspace is asked for, and the reason is %q", status.DatapathReason)
+	}
+	s.reload(caddyfile{})
+	s.wantFallback(wants)
+}
+
+// In a user namespace the kernel takes no BPF programs, whatever the capabilities.
+func TestFallbackInUserNamespace(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	inside := []string{"unshare", "--user", "--map-root-user", "--net", "sh", "-c",
+		`ip link add nic0 type veth peer name peer0 && ip link set nic0 up && ip link set peer0 up && exec "$@"`, "sh"}
+	output, err := s.check(caddyfile{}, inside, false)
+	if err != nil {
+		t.Error(err)
+	}
+	wantAll(t, "the check", output, []string{"warning: packets will be carried in userspace", "operation not permitted", "in a user namespace"})
+}
+
+// without is a command that runs another without a capability.
+func without(capability string) []string {
+	return []string{"setpriv", "--bounding-set=-" + capability, "--inh-caps=-" + capability}
+}
+
+// wantFallback checks that packets are carried in userspace, and that log and
+// status say why.
+func (s *scene) wantFallback(reasons []string) {
+	s.t.Helper()
+	status := s.status()
+	if status.Datapath != vnicbridge.DatapathUserspace {
+		s.t.Errorf("the data path is %s", status.Datapath)
+	}
+	wantAll(s.t, "the reason", status.DatapathReason, reasons)
+	log, err := os.ReadFile(s.log(s.starts))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	wantAll(s.t, "the log", string(log), append(reasons, "packets are carried in userspace: the kernel data path cannot be used"))
+	if got := s.get("http://192.168.1.2/"); got != "a" {
+		s.t.Errorf("PC1 got %q", got)
+	}
+}
+
+// wantAll checks that a text has all of some others in it.
+func wantAll(t *testing.T, what, text string, wants []string) {
+	t.Helper()
+	for _, want := range wants {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s lacks %q:\n%s", what, want, text)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package integration_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// secondInstance is the configuration of a Caddy that has nothing in common with
+// the first one but the NIC.
+type secondInstance struct{ datapath string }
+
+func (c secondInstance) String() string {
+	return fmt.Sprintf(`{
+	admin off
+	vnic {
+		segment c {
+			interface vnic-C
+			address 192.168.70.1/24
+		}
+		bridge other {
+			nic nic0
+			address 192.168.1.9/24
+			lb_policy first c
+		}
+		datapath %s
+	}
+}
+`, c.datapath)
+}
+
+// One process bridges a NIC. Another is told which does, and gets it when that
+// one is gone, however it went.
+func TestSecondInstance(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, integration.PaperOptions{})
+		s.start(caddyfile{datapath: datapath})
+		up := s.snapshot()
+		output, err := s.caddyCommand("run", secondInstance{datapath})
+		if want := fmt.Sprintf("bridge other: nic nic0: process %d bridges it already", s.caddy.Process().PID()); err == nil || !strings.Contains(output, want) {
+			t.Errorf("the error lacks %q:\n%s", want, output)
+		}
+		s.wantSame("after the second has failed", up)
+		if got := s.get("http://192.168.1.2/"); got != "a" {
+			t.Errorf("PC1 got %q of the first", got)
+		}
+		s.reload(caddyfile{datapath: datapath, policy: "lb_policy first b"})
+		if got := s.get("http://192.168.1.2/"); got != "b" {
+			t.Errorf("after the reload PC1 got %q", got)
+		}
+		s.kill()
+		s.start(caddyfile{datapath: datapath})
+		if got := s.get("http://192.168.1.2/"); got != "a" {
+			t.Errorf("after the kill PC1 got %q", got)
+		}
+	})
+}
+
+// A NIC that was deleted and made again, and so has another index, is still this
+// process's alone.
+func TestSecondInstanceOnARemadeNIC(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	s.start(caddyfile{})
+	s.ip(s.Server, "link delete nic0")
+	s.wantLog("a device is lost")
+	s.linkAgain()
+	s.wantLog("the device is back")
+	output, err := s.caddyCommand("run", secondInstance{"auto"})
+	if want := "nic nic0: process"; err == nil || !strings.Contains(output, want) {
+		t.Errorf("the error lacks %q:\n%s", want, output)
+	}
+}
