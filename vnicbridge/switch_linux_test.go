@@ -14,7 +14,7 @@ import (
 // switched is a rig that goes through the data paths by reloads.
 type switched struct {
 	*rig
-	flows map[string][2]arriving // by what it is: a packet of either direction
+	talks map[string][2]arriving // by what it is: a packet of either direction
 }
 
 // arriving is a frame at a device.
@@ -77,9 +77,9 @@ func (s *switched) apply(path Datapath, maxFlows int) {
 // openAll opens flows of all kinds, in all phases.
 func (s *switched) openAll() {
 	s.t.Helper()
-	s.flows = make(map[string][2]arriving)
+	s.talks = make(map[string][2]arriving)
 	there := func(name string, frame, back []byte) {
-		s.flows[name] = [2]arriving{{"nic0", frame}, {"vnic-A", back}}
+		s.talks[name] = [2]arriving{{"nic0", frame}, {"vnic-A", back}}
 	}
 	inbound := func(port uint16) (ends, ends) { return fromRouter(router, port, 80), fromA(routerOnA, 80, port) }
 
@@ -113,7 +113,7 @@ func (s *switched) openAll() {
 		s.got("nic0")
 		s.put(out.device, out.frame)
 		mapped := decode(s.one("nic0")).sport
-		s.flows["egress of "+out.device] = [2]arriving{out, {"nic0", fromRouter(router, 53, mapped).udp("x")}}
+		s.talks["egress of "+out.device] = [2]arriving{out, {"nic0", fromRouter(router, 53, mapped).udp("x")}}
 	}
 
 	here, _ := switchConfig("", 0).PeerAlias("front", "a")
@@ -124,25 +124,25 @@ func (s *switched) openAll() {
 	back := ends{vnicAMAC, d.srcMAC, serverA, d.src, 80, 7000}
 	s.put("vnic-A", back.tcp("SA", ""))
 	s.put("vnic-F", front.tcp("A", ""))
-	s.flows["reach"] = [2]arriving{{"vnic-F", front.tcp("A", "data")}, {"vnic-A", back.tcp("A", "data")}}
+	s.talks["reach"] = [2]arriving{{"vnic-F", front.tcp("A", "data")}, {"vnic-A", back.tcp("A", "data")}}
 }
 
 // useAll sends a packet in each direction of each flow, and sees that it arrives.
 func (s *switched) useAll(when string) {
 	s.t.Helper()
 	n := s.plane.Status().Flows
-	for _, name := range sortedKeys(s.flows) {
-		for i, in := range s.flows[name] {
+	for _, name := range sortedKeys(s.talks) {
+		for i, in := range s.talks[name] {
 			s.takeAll()
 			s.put(in.device, in.frame)
-			out := s.flows[name][1-i].device
+			out := s.talks[name][1-i].device
 			if frames := s.got(out); len(frames) != 1 || !decode(frames[0]).valid {
 				s.t.Errorf("%s: of the flow %q, %s sent %d frames, want one that is right", when, name, out, len(frames))
 			}
 		}
 	}
-	if is := s.plane.Status().Flows; is != n || n != len(s.flows) {
-		s.t.Errorf("%s: %d flows, then %d, want %d", when, n, is, len(s.flows))
+	if is := s.plane.Status().Flows; is != n || n != len(s.talks) {
+		s.t.Errorf("%s: %d flows, then %d, want %d", when, n, is, len(s.talks))
 	}
 	s.put("nic0", arp(false, routerMAC, router, nicMAC, pseudo)) // lest it is asked for
 	s.takeAll()

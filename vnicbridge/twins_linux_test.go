@@ -165,8 +165,12 @@ func (w *twins) put(device string, raw []byte) {
 	for i := range did {
 		did[i] = after[i].since(before[i])
 	}
-	w.rigs[0].compare(device, raw, "sent, dropped and counted", did)
-	w.rigs[0].compare(device, raw, "flows", [2]string{w.rigs[0].flowList(), w.rigs[1].flowList()})
+	if did[0] != did[1] {
+		w.rigs[0].t.Fatalf("%x at %s: userspace:\n%s\nkernel:\n%s", raw, device, did[0], did[1])
+	}
+	if flows := w.rigs[0].flows(); !maps.Equal(flows, w.rigs[1].flows()) {
+		w.rigs[0].t.Fatalf("%x at %s: the flows in userspace:\n%s\nin the kernel:\n%s", raw, device, w.rigs[0].flowList(), w.rigs[1].flowList())
+	}
 	for name, d := range w.rigs[0].machine.devices {
 		d.mu.Lock()
 		if n := len(d.out); n > 0 {
@@ -189,13 +193,6 @@ func runnable(raw []byte) bool {
 	}
 	shortest := map[uint16]int{etherIPv4: ipv4MinLen, etherIPv6: 40}
 	return len(raw) >= ethHeaderLen+shortest[binary.BigEndian.Uint16(raw[12:])]
-}
-
-func (r *rig) compare(device string, raw []byte, what string, got [2]string) {
-	r.t.Helper()
-	if got[0] != got[1] {
-		r.t.Fatalf("%x at %s: %s:\nuserspace:\n%s\nkernel:\n%s", raw, device, what, got[0], got[1])
-	}
 }
 
 // carry takes a frame through a rig, in the way of its data path.
@@ -224,18 +221,25 @@ func (r *rig) portOf(d *memoryDevice) *port {
 	return nil
 }
 
+// opened is how many flows from nic0 the programs have opened by themselves.
+func (w *twins) opened() uint64 {
+	p := w.rigs[1].plane
+	return p.fastPath().counters(p.bridges["lan"].port).newFlows
+}
+
 // footprint is what can be seen from outside of what a rig has done.
 type footprint struct {
 	sent       map[string][][]byte
 	ports      map[string]counterValues
 	gauges     map[string][3]int64
 	leftToHost uint64
+	flows      int
 }
 
 func (r *rig) footprint() footprint {
 	f := footprint{
 		sent: make(map[string][][]byte), ports: make(map[string]counterValues), gauges: make(map[string][3]int64),
-		leftToHost: r.leftToHost,
+		leftToHost: r.leftToHost, flows: r.plane.path.flowCount(),
 	}
 	for name, d := range r.machine.devices {
 		d.mu.Lock()
@@ -257,7 +261,7 @@ func (r *rig) footprint() footprint {
 // since tells in words what happened between two footprints.
 func (f footprint) since(before footprint) string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "left to the host: %d\n", f.leftToHost-before.leftToHost)
+	fmt.Fprintf(&text, "left to the host: %d; %d flows\n", f.leftToHost-before.leftToHost, f.flows)
 	for _, name := range slices.Sorted(maps.Keys(f.ports)) {
 		now, then := f.ports[name], before.ports[name]
 		fmt.Fprintf(&text, "%s: %d packets %d bytes in, %d %d out, %d new flows; flows, load and turn %v", name,
@@ -276,14 +280,43 @@ func (f footprint) since(before footprint) string {
 	return text.String()
 }
 
+// flowValues are all that is known of a flow.
+type flowValues struct {
+	in, out         string
+	orig, reply     tuple
+	lastSeen, flags uint32
+	acks, packets   [2]uint32
+	bytes           [2]uint64
+}
+
+func (f *flow) values() flowValues {
+	v := flowValues{f.in.name, f.out.name, f.orig, f.reply, f.lastSeen.Load(), f.flags.Load(), [2]uint32{}, [2]uint32{}, [2]uint64{}}
+	for dir := range 2 {
+		v.acks[dir], v.packets[dir], v.bytes[dir] = f.acks[dir].Load(), f.packets[dir].Load(), f.bytes[dir].Load()
+	}
+	return v
+}
+
+func (t tuple) String() string {
+	return fmt.Sprintf("%s %s:%d > %s:%d", t.proto, t.src.netip(), t.sport, t.dst.netip(), t.dport)
+}
+
+// flows are the living flows, by their original keys.
+func (r *rig) flows() map[flowKey]flowValues {
+	flows := make(map[flowKey]flowValues)
+	r.plane.path.flows.each(func(f *flow) {
+		orig, _ := f.keys()
+		flows[orig] = f.values()
+	})
+	return flows
+}
+
 // flowList are the living flows in words.
 func (r *rig) flowList() string {
 	var list []string
-	r.plane.path.flows.each(func(f *flow) {
-		list = append(list, fmt.Sprintf("%s to %s: %v, answers %v: seen %d, flags %b, acks %d %d, %d %d packets, %d %d bytes",
-			f.in.name, f.out.name, f.orig, f.reply, f.lastSeen.Load(), f.flags.Load(), f.acks[0].Load(), f.acks[1].Load(),
-			f.packets[0].Load(), f.packets[1].Load(), f.bytes[0].Load(), f.bytes[1].Load()))
-	})
+	for _, v := range r.flows() {
+		list = append(list, fmt.Sprintf("%+v", v))
+	}
 	slices.Sort(list)
-	return fmt.Sprintf("%d flows\n%s", r.plane.path.flows.len(), strings.Join(list, "\n"))
+	return fmt.Sprintf("%d flows\n%s", r.plane.path.flowCount(), strings.Join(list, "\n"))
 }
