@@ -339,17 +339,37 @@ func (t *kernelTable) release(key flowKey) {
 func (t *kernelTable) removeIf(condition func(*flow) bool) (removed []*flow) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	var keys []bpf.FlowKey
 	for number := range t.used() {
 		f := t.at(number)
 		if f == nil || !condition(f) {
 			continue
 		}
 		f.flowState = f.clone()
-		t.unlink(number, false)
+		r := &t.records[number]
+		t.count(&r.Orig, &r.Reply, -1, f.class())
+		keys = append(keys, r.Orig, r.Reply)
 		t.giveBack(number)
 		removed = append(removed, f)
 	}
+	t.deleteKeys(keys)
 	return removed
+}
+
+// deleteKeys deletes many keys with few system calls.
+func (t *kernelTable) deleteKeys(keys []bpf.FlowKey) {
+	for len(keys) > 0 {
+		n, err := t.keys.BatchDelete(keys, nil)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, ebpf.ErrKeyNotExist) {
+			n = 0
+		}
+		// A batch ends at a key that is not there.
+		_ = t.keys.Delete(&keys[n])
+		keys = keys[n+1:]
+	}
 }
 
 func (t *kernelTable) each(visit func(*flow)) {
