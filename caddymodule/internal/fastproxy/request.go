@@ -130,8 +130,8 @@ func (h *requestHead) collect(fields http.Header) (plain bool) {
 		if isHearsay(name) {
 			continue
 		}
-		if !httpguts.ValidHeaderFieldName(name) {
-			return false
+		if !httpguts.ValidHeaderFieldName(name) || textproto.CanonicalMIMEHeaderKey(name) != name {
+			return false // none of a client's, but what a handler may set
 		}
 		h.names = append(h.names, name)
 	}
