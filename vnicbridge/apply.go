@@ -1,9 +1,6 @@
 package vnicbridge
 
-import (
-	"maps"
-	"slices"
-)
+import "slices"
 
 // transition is the way from the configuration in force to another one. What can
 // fail is done first, in prepare, and undone if it does; commit cannot fail.
@@ -227,14 +224,8 @@ func (t *transition) commit() {
 		}
 	}
 	p.cfg, p.devices, p.retired = t.cfg, t.devices, t.retired
-	maps.DeleteFunc(p.states, func(name string, _ State) bool { return !t.knows(name) })
+	p.forget(append([]*Config{t.cfg}, t.retained...))
 	p.begin()
-}
-
-// knows tells whether a configuration that lives, or may come back, has a segment.
-func (t *transition) knows(segment string) bool {
-	has := func(c *Config) bool { return c.Segments[segment] != nil }
-	return has(t.cfg) || slices.ContainsFunc(t.retained, has)
 }
 
 // begin does at once what would be due at the next tick.

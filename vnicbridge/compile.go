@@ -12,13 +12,13 @@ func (p *Plane) compile(cfg *Config, d, retired devices) (*ruleset, error) {
 	available := make(map[string]candidate)
 	for name, s := range d.segments {
 		if p.states[name] == Active {
-			available[name] = candidate{name, s.port, cfg.Segments[name].weight()}
+			available[name] = candidate{name, s.port, p.weight(cfg, name)}
 		}
 		rules.segments[s.port] = p.compileSegment(cfg, name, d)
 	}
 	for name, b := range d.bridges {
 		rules.bridges[b.port] = &bridgeRules{
-			decisions: compileDecisions(cfg.Bridges[name], available, b.port, p.key),
+			decisions: compileDecisions(p.bridge(cfg, name), available, b.port, p.key),
 			gateway:   cfg.Bridges[name].gatewayAddr(),
 			refuse:    cfg.Bridges[name].OnNoSegment,
 		}

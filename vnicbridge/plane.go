@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -38,14 +39,14 @@ type Plane struct {
 	kick       chan struct{} // the aliases' MACs are out of date
 	newMachine func() (machine, error)
 
-	mu      sync.Mutex
-	session *session         // nil before the first Apply and after Close
-	cfg     *Config          // in force; nil if none is
+	mu        sync.Mutex
+	session   *session       // nil before the first Apply and after Close
+	cfg       *Config        // in force; nil if none is
 	devices                  // of the configuration in force
-	retired devices          // of older ones that may yet come back
-	states  map[string]State // of segments, where it is not Active
-	indexes [maxPorts]bool   // of ports, that are in use
-	index   uint32           // the last one given
+	retired   devices        // of older ones that may yet come back
+	overrides                // of it, by hand
+	indexes   [maxPorts]bool // of ports, that are in use
+	index     uint32         // the last one given
 }
 
 // devices are the living devices of a configuration, by the names in it.
@@ -71,7 +72,7 @@ func (s *session) end() error {
 
 // New makes an empty data plane. It touches nothing; [Plane.Apply] does.
 func New(options Options) *Plane {
-	p := &Plane{log: options.Log, started: time.Now(), key: machineKey(), kick: make(chan struct{}, 1), states: make(map[string]State)}
+	p := &Plane{log: options.Log, started: time.Now(), key: machineKey(), kick: make(chan struct{}, 1), overrides: newOverrides()}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -208,7 +209,7 @@ func (p *Plane) vacate() *session {
 		p.log.Error("ending the kernel data path", "error", err)
 	}
 	p.session, p.cfg, p.devices, p.retired, p.reported = nil, nil, devices{}, devices{}, datapathState{}
-	clear(p.states)
+	p.overrides.clear()
 	p.setRules(&ruleset{})
 	return s
 }
@@ -309,8 +310,8 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 		ports = p.open.list(name)
 	}
 	return SegmentStatus{
-		State: p.states[name], Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac, Netns: seg.spec.netns,
-		Aliases: AddrRange{pool[0], pool[len(pool)-1]}, Ports: ports, Egress: cfg.egress(),
+		State: p.states[name], Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.weight(), Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac, Netns: seg.spec.netns,
+		Aliases: AddrRange{pool[0], pool[len(pool)-1]}, Ports: ports, Egress: cfg.egress(), ClientIP: cmp.Or(cfg.ClientIP, Translate),
 		Peers: p.cfg.peerAliases(name), Counters: p.count(seg.port),
 	}
 }
@@ -320,7 +321,8 @@ func (p *Plane) bridgeStatus(name string, b *bridge) BridgeStatus {
 	gatewayMAC, _ := b.port.nic.neighbours.lookup(cfg.Gateway)
 	return BridgeStatus{
 		NIC: b.spec.nic, Up: b.up, MAC: b.port.mac(), Addresses: cfg.Addresses,
-		Gateway: cfg.Gateway, GatewayMAC: gatewayMAC, Policy: cfg.LBPolicy,
+		Gateway: cfg.Gateway, GatewayMAC: gatewayMAC,
+		Steer: cfg.Steer, Policy: cfg.LBPolicy, SwitchedTo: p.switched(p.cfg, name), OnNoSegment: cmp.Or(cfg.OnNoSegment, Reject),
 		Counters: p.count(b.port),
 	}
 }

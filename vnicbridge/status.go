@@ -17,14 +17,17 @@ type Status struct {
 
 // SegmentStatus is what a segment is and what it did.
 type SegmentStatus struct {
-	State     State          `json:"state"`
-	Interface string         `json:"interface"`
-	Addresses []netip.Prefix `json:"addresses"`
-	MAC       MAC            `json:"mac"`
-	Netns     string         `json:"netns,omitempty"` // its own; empty: the host's, with its trust domain
-	Aliases   AddrRange      `json:"aliases"`
-	Ports     []PortRange    `json:"ports"` // what may enter now
-	Egress    Egress         `json:"egress"`
+	State            State          `json:"state"`             // set by hand: in the configuration every segment is active
+	Weight           int            `json:"weight"`            // the share that is in force
+	ConfiguredWeight int            `json:"configured_weight"` // the one of the configuration; another is set by hand
+	Interface        string         `json:"interface"`
+	Addresses        []netip.Prefix `json:"addresses"`
+	MAC              MAC            `json:"mac"`
+	Netns            string         `json:"netns,omitempty"` // its own; empty: the host's, with its trust domain
+	Aliases          AddrRange      `json:"aliases"`
+	Ports            []PortRange    `json:"ports"` // what may enter now
+	Egress           Egress         `json:"egress"`
+	ClientIP         ClientIP       `json:"client_ip"`
 
 	// The aliases under which it sees the segments that it may reach, or that may
 	// reach it.
@@ -34,13 +37,16 @@ type SegmentStatus struct {
 
 // BridgeStatus is what a bridge is and what it did.
 type BridgeStatus struct {
-	NIC        string         `json:"nic"`
-	Up         bool           `json:"up"` // the NIC has a carrier and is administratively up
-	MAC        MAC            `json:"mac"`
-	Addresses  []netip.Prefix `json:"addresses"`
-	Gateway    netip.Addr     `json:"gateway,omitzero"`
-	GatewayMAC MAC            `json:"gateway_mac,omitzero"` // once it is resolved
-	Policy     *Policy        `json:"lb_policy,omitempty"`
+	NIC         string         `json:"nic"`
+	Up          bool           `json:"up"` // the NIC has a carrier and is administratively up
+	MAC         MAC            `json:"mac"`
+	Addresses   []netip.Prefix `json:"addresses"`
+	Gateway     netip.Addr     `json:"gateway,omitzero"`
+	GatewayMAC  MAC            `json:"gateway_mac,omitzero"` // once it is resolved
+	Steer       []Rule         `json:"steer,omitempty"`
+	Policy      *Policy        `json:"lb_policy,omitempty"`   // of the configuration
+	SwitchedTo  string         `json:"switched_to,omitempty"` // the segment that is preferred by hand, whatever the policy
+	OnNoSegment OnNoSegment    `json:"on_no_segment"`
 	Counters
 }
 

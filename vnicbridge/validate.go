@@ -71,6 +71,14 @@ func UnknownSegment(name string, known []string) error {
 	return fmt.Errorf("unknown segment %q: the configuration has %s", name, strings.Join(known, ", "))
 }
 
+// UnknownBridge is the same for a bridge's name.
+func UnknownBridge(name string, known []string) error {
+	if len(known) == 0 {
+		return fmt.Errorf("unknown bridge %q: the configuration has none", name)
+	}
+	return fmt.Errorf("unknown bridge %q: the configuration has %s", name, strings.Join(known, ", "))
+}
+
 func validInterface(name string) error {
 	if len(name) > MaxInterfaceName {
 		return fmt.Errorf("interface %s: %d bytes, and Linux takes at most %d", name, len(name), MaxInterfaceName)

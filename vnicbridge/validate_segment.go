@@ -31,8 +31,8 @@ func (c *Config) validateSegment(name string) error {
 	if err := c.validateEgress(name); err != nil {
 		return err
 	}
-	if s.Weight < 0 || s.Weight > MaxWeight {
-		return fmt.Errorf("weight %d: want 1 to %d", s.Weight, MaxWeight)
+	if err := validWeight(s.Weight); err != nil {
+		return err
 	}
 	if err := c.validateClientIP(name); err != nil {
 		return err
@@ -146,6 +146,14 @@ func (c *Config) validateDefaultRoute() error {
 		default:
 			first = name
 		}
+	}
+	return nil
+}
+
+// validWeight checks a segment's share; 0 is the default.
+func validWeight(weight int) error {
+	if weight < 0 || weight > MaxWeight {
+		return fmt.Errorf("weight %d: want 1 to %d", weight, MaxWeight)
 	}
 	return nil
 }
