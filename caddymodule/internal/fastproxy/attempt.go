@@ -103,7 +103,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
-	response, err := a.readResponse(r, t.maxHead())
+	response, err := a.readResponse(r, t.headLimit())
 	if err != nil {
 		a.conn.discard()
 		if gone := context.Cause(r.Context()); gone != nil {
@@ -113,8 +113,8 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// maxHead is how long the head of a response may be.
-func (t *transport) maxHead() int64 {
+// headLimit is how long the head of any response may be.
+func (t *transport) headLimit() int64 {
 	if t.MaxResponseHeaderSize > 0 {
 		return t.MaxResponseHeaderSize
 	}
@@ -123,15 +123,15 @@ func (t *transport) maxHead() int64 {
 
 // readResponse reads a response with net/http, as its own transport does: after the
 // provisional ones, which it tells the request's trace.
-func (a *attempt) readResponse(r *http.Request, maxHead int64) (*http.Response, error) {
-	head := &io.LimitedReader{R: io.MultiReader(bytes.NewReader(a.read), a.conn), N: maxHead}
+func (a *attempt) readResponse(r *http.Request, headLimit int64) (*http.Response, error) {
+	head := &io.LimitedReader{R: io.MultiReader(bytes.NewReader(a.read), a.conn), N: headLimit}
 	from := bufio.NewReader(head)
 	trace := httptrace.ContextClientTrace(r.Context())
 	for {
 		response, err := http.ReadResponse(from, r)
 		if err != nil {
 			if head.N <= 0 {
-				err = fmt.Errorf("net/http: server response headers exceeded %d bytes; aborted", maxHead)
+				err = fmt.Errorf("net/http: server response headers exceeded %d bytes; aborted", headLimit)
 			}
 			return nil, err
 		}
@@ -145,7 +145,7 @@ func (a *attempt) readResponse(r *http.Request, maxHead int64) (*http.Response, 
 			if err := trace.Got1xxResponse(status, textproto.MIMEHeader(response.Header)); err != nil {
 				return nil, err
 			}
-			head.N = maxHead
+			head.N = headLimit
 		}
 	}
 }

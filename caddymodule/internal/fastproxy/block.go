@@ -53,6 +53,8 @@ func (h *Handler) unplain(t *reverseproxy.HTTPTransport) string {
 		return "compression"
 	case t.KeepAlive.Enabled != nil && !*t.KeepAlive.Enabled || t.KeepAlive.MaxIdleConnsPerHost < 0 || t.KeepAlive.IdleConnTimeout < 0:
 		return "keep_alive"
+	case 0 < t.MaxResponseHeaderSize && t.MaxResponseHeaderSize < maxHead:
+		return "max_response_header_size"
 	case !slices.Contains(t.Versions, "1.1") || slices.Contains(t.Versions, "h2c"):
 		return "versions"
 	}

@@ -32,11 +32,12 @@ func TestPlainBlocks(t *testing.T) {
 		{`"transport": {"protocol": "http", "compression": false, "response_header_timeout": "1s"},`, "response_header_timeout"},
 		{`"transport": {"protocol": "http", "compression": false, "read_timeout": "1s"},`, "read_timeout"},
 		{`"transport": {"protocol": "http", "compression": false, "write_timeout": "1s"},`, "write_timeout"},
+		{`"transport": {"protocol": "http", "compression": false, "max_response_header_size": 4095},`, "max_response_header_size"},
 		{`"transport": {"protocol": "http", "compression": false, "versions": ["h2c", "2"]},`, "versions"},
 		{`"transport": {"protocol": "http", "compression": false, "keep_alive": {"enabled": false}},`, "keep_alive"},
 		{`"transport": {"protocol": "http", "compression": false, "keep_alive": {"max_idle_conns": 5}},`, "max_idle_conns"},
 		{`"transport": {"protocol": "http", "compression": false, "keep_alive": {"max_idle_conns_per_host": -1}},`, "keep_alive"},
-		{`"transport": {"protocol": "http", "compression": false, "dial_timeout": "1s", "versions": ["1.1"], "max_response_header_size": 5, "keep_alive": {"max_idle_conns_per_host": 5, "idle_timeout": "1s", "probe_interval": "1s"}},`, ""},
+		{`"transport": {"protocol": "http", "compression": false, "dial_timeout": "1s", "versions": ["1.1"], "max_response_header_size": 4096, "keep_alive": {"max_idle_conns_per_host": 5, "idle_timeout": "1s", "probe_interval": "1s"}},`, ""},
 	} {
 		u := newScripted(t, ok)
 		newRig(t, []string{u.address}, []string{u.address}, test.options)

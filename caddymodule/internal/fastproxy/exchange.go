@@ -74,6 +74,7 @@ func (x *exchange) answered(c *conn, b *buffers, n int) *attempt {
 		}
 	}
 	if err := c.watch(x.r.Context()); err != nil {
+		c.discard()
 		return x.failed(err)
 	}
 	return &attempt{upstream: x.upstream, latency: x.latency, conn: c, read: slices.Clone(read)}

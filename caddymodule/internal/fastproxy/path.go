@@ -44,8 +44,11 @@ func (p *path) close() {
 type buffers struct {
 	request  requestHead
 	response responseHead
-	read     [4096]byte
+	read     [maxHead]byte
 }
+
+// maxHead is how long the head of a plain response may be.
+const maxHead = 4096
 
 var buffersPool = sync.Pool{New: func() any { return new(buffers) }}
 
