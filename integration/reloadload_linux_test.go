@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -107,8 +108,34 @@ type numbered struct {
 	s        *scene
 	stop     chan struct{}
 	sent     chan uint64
-	received atomic.Uint64
-	disorder atomic.Pointer[string]
+	received atomic.Uint64 // the highest number
+
+	mu      sync.Mutex
+	arrived tally
+	failure error // of sending
+}
+
+// tally says how numbered datagrams arrived.
+type tally struct {
+	seen  []bool // by number
+	once  uint64 // how many numbers have come
+	again uint64 // came a second time
+	late  uint64 // came after a higher number
+}
+
+func (t *tally) count(number, highest uint64) {
+	for uint64(len(t.seen)) <= number {
+		t.seen = append(t.seen, false)
+	}
+	switch {
+	case t.seen[number]:
+		t.again++
+		return
+	case number < highest:
+		t.late++
+	}
+	t.seen[number] = true
+	t.once++
 }
 
 // sendNumbered sends datagrams at a rate until it is told to finish.
@@ -162,7 +189,9 @@ func (n *numbered) send(conn net.Conn, perSecond int) {
 		for range min(due-min(due, sent), 20) {
 			sent++
 			if _, err := conn.Write(binary.BigEndian.AppendUint64(nil, sent)); err != nil {
-				n.complain(err.Error())
+				n.mu.Lock()
+				n.failure = err
+				n.mu.Unlock()
 			}
 		}
 	}
@@ -175,27 +204,35 @@ func (n *numbered) receive(conn net.PacketConn) {
 		if err != nil {
 			return
 		}
-		last := n.received.Load()
-		if number := binary.BigEndian.Uint64(buffer[:size]); number != last+1 {
-			n.complain(fmt.Sprintf("%d came after %d", number, last))
-			last = number - 1
-		}
-		n.received.Store(last + 1)
+		number, highest := binary.BigEndian.Uint64(buffer[:size]), n.received.Load()
+		n.mu.Lock()
+		n.arrived.count(number, highest)
+		n.mu.Unlock()
+		n.received.Store(max(number, highest))
 	}
 }
 
-func (n *numbered) complain(what string) { n.disorder.CompareAndSwap(nil, &what) }
-
-// finish checks that all came, in order.
+// finish checks that all came, once and in order.
 func (n *numbered) finish() {
+	n.s.t.Helper()
+	if lost, arrived := n.end(); lost+arrived.again+arrived.late > 0 {
+		n.s.t.Errorf("%d datagrams were lost, %d came twice, %d too late", lost, arrived.again, arrived.late)
+	}
+}
+
+// end sends no more, and tells what came.
+func (n *numbered) end() (lost uint64, arrived tally) {
 	n.s.t.Helper()
 	close(n.stop)
 	sent := <-n.sent
 	n.s.waitFor("the last datagram", func() bool { return n.received.Load() == sent })
-	if what := n.disorder.Load(); what != nil {
-		n.s.t.Errorf("of %d datagrams, %s", sent, *what)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.failure != nil {
+		n.s.t.Error(n.failure)
 	}
 	n.s.t.Logf("%d datagrams", sent)
+	return sent - n.arrived.once, n.arrived
 }
 
 // stream is a connection on which random bytes are echoed by segment a.

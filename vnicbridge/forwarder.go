@@ -140,7 +140,7 @@ func (fw *forwarder) fromNIC(a *arrival) (verdict dropReason) {
 	default:
 		return dropEtherType
 	}
-	if dst := a.frame.dstMAC(); !dst.IsUnicast() {
+	if dst := a.frame.dstMAC(); dst.isGroup() {
 		return dropGroup
 	} else if dst != a.in.mac() {
 		return dropNotForUs
@@ -160,7 +160,7 @@ func (fw *forwarder) fromVNIC(a *arrival) (verdict dropReason) {
 		return dropARP // neighbours of a segment are permanent: nothing to ask for
 	case a.frame.etherType() != etherIPv4:
 		return dropEtherType
-	case !a.frame.dstMAC().IsUnicast():
+	case a.frame.dstMAC().isGroup():
 		return dropGroup
 	}
 	if a.packet, verdict = parseIPv4(a.frame); verdict != keep {

@@ -29,7 +29,8 @@ func FuzzDataPaths(f *testing.F) {
 			f.Add(byte(setup), c, []byte{})
 		}
 	}
-	for i, raw := range hostileFrames(100) {
+	nobody := slices.Concat(make([]byte, 6), fromRouter(router, 4000, 80).udp("to no MAC")[6:])
+	for i, raw := range append(hostileFrames(100), nobody) {
 		f.Add(byte(i), steps(handshake(0), step{kind: doRaw}, step{kind: doRaw, who: 1}, step{kind: doRaw, who: 2}), raw)
 	}
 	random := rand.New(rand.NewPCG(5, 6))

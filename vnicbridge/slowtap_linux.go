@@ -2,8 +2,10 @@ package vnicbridge
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // slowTAP is how packets come to userspace that a BPF program leaves to it: a TAP
@@ -59,4 +61,22 @@ func (t *slowTAP) setUp(ns *namespace) error {
 	return nil
 }
 
-func (t *slowTAP) close() error { return t.file.Close() }
+// close removes the device, when its reader has taken what waits: it is of flows
+// that live on, on another data path.
+func (t *slowTAP) close() error {
+	const pause = time.Millisecond
+	for waited := time.Duration(0); waited < time.Second && t.waiting(); waited += pause {
+		time.Sleep(pause)
+	}
+	return t.file.Close()
+}
+
+// waiting tells whether there is something to read.
+func (t *slowTAP) waiting() bool {
+	ready := 0
+	err := t.control(func(fd int) (err error) {
+		ready, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return err
+	})
+	return err == nil && ready > 0
+}

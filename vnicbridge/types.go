@@ -186,9 +186,12 @@ func ParseMAC(text string) (MAC, error) {
 // IsZero tells whether the address is unset.
 func (m MAC) IsZero() bool { return m == MAC{} }
 
-// IsUnicast tells whether the address can be one device's own (IEEE 802: the
-// group bit is clear).
-func (m MAC) IsUnicast() bool { return m[0]&1 == 0 && !m.IsZero() }
+// IsUnicast tells whether the address can be one device's own.
+func (m MAC) IsUnicast() bool { return !m.isGroup() && !m.IsZero() }
+
+// isGroup tells whether the address is that of several devices: broadcast or
+// multicast (IEEE 802: the group bit).
+func (m MAC) isGroup() bool { return m[0]&1 != 0 }
 
 // String returns the text form.
 func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
