@@ -200,6 +200,7 @@ func (p *Plane) reinstate() error {
 			return err
 		}
 	}
+	p.followHealth()
 	return p.session.machine.guard(p.guards(p.devices, p.retired))
 }
 
@@ -225,6 +226,7 @@ func (t *transition) commit() {
 	}
 	p.cfg, p.devices, p.retired = t.cfg, t.devices, t.retired
 	p.forget(append([]*Config{t.cfg}, t.retained...))
+	p.followHealth()
 	p.begin()
 }
 

@@ -64,6 +64,10 @@ type Segment struct {
 	// through.
 	Reach []string `json:"reach,omitempty"`
 
+	// How the segment is asked whether it serves. Default: it is not asked, and gets
+	// new flows for as long as it has its VNIC.
+	Health *Health `json:"health,omitempty"`
+
 	// The name of a network namespace (as `ip netns` knows it) in which the segment
 	// lives: its VNIC, its listeners, its other programs. It is made if it is not
 	// there. Default: the host's own, where all segments are one trust domain.

@@ -133,7 +133,7 @@ func (p *Plane) attachNIC(port *port, spec nicSpec) {
 				f := p.fastPath()
 				return f != nil && f.uses(port, host)
 			},
-			gaveUp:  func(n int) { port.drops[dropUnresolved].Add(uint64(n)) },
+			gaveUp: func(n int) { port.drops[dropUnresolved].Add(uint64(n)) },
 			ask: func(target addr, to MAC) {
 				port.transmit([]frame{claim.request(address, target, to)})
 			},
@@ -149,6 +149,9 @@ func (p *Plane) isOurs(mac MAC) bool {
 // closePort ends a device and the flows by it, of which both sides are told.
 func (p *Plane) closePort(gone *port) {
 	gone.closed.Store(true)
+	if gone.vnic != nil {
+		gone.vnic.stopChecks()
+	}
 	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone })
 	p.detach(gone)
 	p.indexes[gone.index] = false
@@ -174,6 +177,7 @@ func (p *Plane) carry(port *port) {
 			p.log.Error("a device is lost: trying to get it back", "device", port.name, "error", err)
 			for err = p.recover(port); err != nil; err = p.recover(port) {
 				p.log.Debug("a device is not back yet", "device", port.name, "error", err)
+				p.lose(port)
 				select {
 				case <-stop:
 					return
@@ -209,7 +213,10 @@ func (p *Plane) recover(port *port) error {
 	if err != nil {
 		return err
 	}
-	return p.session.machine.guard(p.guards(p.devices, p.retired))
+	if err := p.session.machine.guard(p.guards(p.devices, p.retired)); err != nil {
+		return err
+	}
+	return p.setLost(port, false)
 }
 
 func (p *Plane) reopenNIC(port *port) error {

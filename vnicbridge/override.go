@@ -96,6 +96,9 @@ func (p *Plane) SetState(segment string, state State) error {
 	if p.segments[segment] == nil {
 		return UnknownSegment(segment, sortedKeys(p.segments))
 	}
+	if p.states[segment] == Stopped && state != Stopped {
+		p.forgiveOrLog(p.segments[segment].port) // what was found before the stop is out of date
+	}
 	before, err := override(p, p.states, segment, state)
 	if err == nil && before != state {
 		p.log.Info("the segment's state changed", "segment", segment, "from", before, "to", state)

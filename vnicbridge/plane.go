@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -20,7 +21,13 @@ type Options struct {
 	// nothing is logged.
 	Log *slog.Logger
 
+	// HealthChanged is told which segments become unhealthy, or healthy again, in
+	// order. It is called with the plane locked: it must neither wait nor call the
+	// plane. Default: nobody is told.
+	HealthChanged func(HealthChange)
+
 	machine func() (machine, error) // default: newMachine
+	dial    dialer                  // of health checks; default: net.Dialer's
 }
 
 // Plane is a data plane: the devices, the flow table, and the configuration that
@@ -38,6 +45,9 @@ type Plane struct {
 
 	kick       chan struct{} // the aliases' MACs are out of date
 	newMachine func() (machine, error)
+
+	healthChanged func(HealthChange)
+	dial          dialer
 
 	mu        sync.Mutex
 	session   *session       // nil before the first Apply and after Close
@@ -79,6 +89,12 @@ func New(options Options) *Plane {
 	p.open.changed = func() { p.withFastPath(fastPath.refreshPorts) }
 	if p.newMachine = options.machine; p.newMachine == nil {
 		p.newMachine = newMachine
+	}
+	if p.healthChanged = options.HealthChanged; p.healthChanged == nil {
+		p.healthChanged = func(HealthChange) {}
+	}
+	if p.dial = options.dial; p.dial == nil {
+		p.dial = new(net.Dialer).DialContext
 	}
 	p.path = newForwarder(&p.open, p.now)
 	return p
@@ -310,7 +326,7 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 		ports = p.open.list(name)
 	}
 	return SegmentStatus{
-		State: p.states[name], Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.weight(), Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac, Netns: seg.spec.netns,
+		State: p.states[name], Health: seg.port.vnic.status(), Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.weight(), Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac, Netns: seg.spec.netns,
 		Aliases: AddrRange{pool[0], pool[len(pool)-1]}, Ports: ports, Egress: cfg.egress(), ClientIP: cmp.Or(cfg.ClientIP, Translate),
 		Peers: p.cfg.peerAliases(name), Counters: p.count(seg.port),
 	}

@@ -62,6 +62,7 @@ func (n *nicSide) handleARP(f *frame, now int64) dropReason {
 type vnicSide struct {
 	segment string
 	address addr
+	vitals  // guarded by the plane's lock
 }
 
 func (p *port) device() device { return *p.dev.Load() }

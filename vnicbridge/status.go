@@ -17,7 +17,8 @@ type Status struct {
 
 // SegmentStatus is what a segment is and what it did.
 type SegmentStatus struct {
-	State            State          `json:"state"`             // set by hand: in the configuration every segment is active
+	State            State          `json:"state"` // set by hand: in the configuration every segment is active
+	Health           HealthStatus   `json:"health"`
 	Weight           int            `json:"weight"`            // the share that is in force
 	ConfiguredWeight int            `json:"configured_weight"` // the one of the configuration; another is set by hand
 	Interface        string         `json:"interface"`

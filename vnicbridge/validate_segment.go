@@ -34,6 +34,9 @@ func (c *Config) validateSegment(name string) error {
 	if err := validWeight(s.Weight); err != nil {
 		return err
 	}
+	if err := s.Health.validate(); err != nil {
+		return err
+	}
 	if err := c.validateClientIP(name); err != nil {
 		return err
 	}
