@@ -23,6 +23,7 @@ import (
 //	    egress off|gateway|any
 //	    reach <segments…>
 //	    netns <name>
+//	    health tcp|http/<port> [<path>] { … }
 //	    default_route
 //	}
 func (p *parser) segment(d *caddyfile.Dispenser) error {
@@ -43,6 +44,7 @@ func (p *parser) segment(d *caddyfile.Dispenser) error {
 		"egress":        {parse: word(&s.Egress)},
 		"reach":         {parse: func(d *caddyfile.Dispenser) error { return p.reach(d, s) }},
 		"netns":         {parse: word(&s.Netns)},
+		"health":        {parse: func(d *caddyfile.Dispenser) error { return health(d, s) }},
 		"default_route": {parse: flag(&s.DefaultRoute)},
 	})
 }
