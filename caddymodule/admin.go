@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -13,12 +15,15 @@ func init() { caddy.RegisterModule(adminAPI{}) }
 const (
 	statusPath   = "/vnic/status"
 	segmentsPath = "/vnic/segments/"
+	bridgesPath  = "/vnic/bridges/"
 )
 
 // adminAPI adds the data plane to Caddy's admin API:
 //
 //	GET /vnic/status    a vnicbridge.Status
 //	POST /vnic/segments/<segment>/drain|activate|stop|start
+//	POST, DELETE /vnic/segments/<segment>/weight
+//	POST, DELETE /vnic/bridges/<bridge>/switch
 //
 // It looks at what all configurations share only: Caddy makes admin routes before apps, and
 // keeps those of a configuration that failed to load.
@@ -33,7 +38,8 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: statusPath, Handler: caddy.AdminHandlerFunc(serveStatus)},
-		{Pattern: segmentsPath, Handler: caddy.AdminHandlerFunc(serveOperation)},
+		{Pattern: segmentsPath, Handler: caddy.AdminHandlerFunc(operatedSegments.serve)},
+		{Pattern: bridgesPath, Handler: caddy.AdminHandlerFunc(operatedBridges.serve)},
 	}
 }
 
@@ -45,11 +51,11 @@ func serveStatus(w http.ResponseWriter, r *http.Request) error {
 	return json.NewEncoder(w).Encode(plane.Status())
 }
 
-// require refuses another method, and any before there are segments.
-func require(w http.ResponseWriter, r *http.Request, method string) error {
-	if r.Method != method {
-		w.Header().Set("Allow", method)
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed: use " + method)}
+// require refuses other methods, and any before there are segments.
+func require(w http.ResponseWriter, r *http.Request, methods ...string) error {
+	if !slices.Contains(methods, r.Method) {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed: use " + strings.Join(methods, " or "))}
 	}
 	if !living.any() {
 		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the running configuration has no vnic app")}

@@ -43,8 +43,10 @@ func parseBlock(d *caddyfile.Dispenser, what string, known options) error {
 }
 
 func names[V any](m map[string]V) string {
-	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+	return strings.Join(sortedKeys(m), ", ")
 }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // value parses an option with exactly one argument.
 func value[T any](target *T, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {

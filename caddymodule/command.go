@@ -1,8 +1,11 @@
 package caddymodule
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -16,6 +19,7 @@ func init() {
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(statusCommand(), checkCommand(), labCommand())
 			cmd.AddCommand(operationCommands()...)
+			cmd.AddCommand(switchCommand(), weightCommand())
 		},
 	})
 }
@@ -33,11 +37,24 @@ func (f *adminFlags) register(cmd *cobra.Command) {
 
 // request asks the admin API of the running instance, and returns its answer.
 func (f *adminFlags) request(method, uri string) ([]byte, error) {
+	return f.do(method, uri, nil)
+}
+
+// send is a request with a body, as JSON.
+func (f *adminFlags) send(method, uri string, body any) error {
+	encoded, err := json.Marshal(body)
+	if err == nil {
+		_, err = f.do(method, uri, bytes.NewReader(encoded))
+	}
+	return err
+}
+
+func (f *adminFlags) do(method, uri string, body io.Reader) ([]byte, error) {
 	address, err := caddycmd.DetermineAdminAPIAddress(f.address, nil, f.config, f.adapter)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't determine admin API address: %w", err)
 	}
-	resp, err := caddycmd.AdminAPIRequest(address, method, uri, nil, nil)
+	resp, err := caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
 	if err != nil {
 		return nil, err
 	}

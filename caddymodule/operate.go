@@ -1,10 +1,8 @@
 package caddymodule
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,16 +14,64 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// operations are what can be done to one segment while the others go on.
-var operations = map[string]func(ctx context.Context, segment string) error{
-	"drain": drainSegment, "activate": startSegment,
-	"stop": stopSegment, "start": startSegment,
+// operation is what can be done to one segment or bridge while the others go on, by
+// the method that asks for it.
+type operation map[string]func(r *http.Request, name string) error
+
+// operated are the things of a kind that have operations.
+type operated struct {
+	prefix     string // of the path
+	operations map[string]operation
+	names      func(vnicbridge.Status) []string
+	unknown    func(name string, known []string) error
+}
+
+var operatedSegments = operated{
+	prefix: segmentsPath,
+	operations: map[string]operation{
+		"drain": {http.MethodPost: drainSegment}, "activate": {http.MethodPost: startSegment},
+		"stop": {http.MethodPost: stopSegment}, "start": {http.MethodPost: startSegment},
+		"weight": {http.MethodPost: setWeight, http.MethodDelete: resetWeight},
+	},
+	names:   func(s vnicbridge.Status) []string { return sortedKeys(s.Segments) },
+	unknown: vnicbridge.UnknownSegment,
+}
+
+var operatedBridges = operated{
+	prefix: bridgesPath,
+	operations: map[string]operation{
+		"switch": {http.MethodPost: switchBridge, http.MethodDelete: switchBack},
+	},
+	names:   func(s vnicbridge.Status) []string { return sortedKeys(s.Bridges) },
+	unknown: vnicbridge.UnknownBridge,
 }
 
 // operating lets one operation be complete before the next.
 var operating sync.Mutex
 
-func drainSegment(_ context.Context, segment string) error {
+// serve serves <prefix><name>/<operation>.
+func (o operated) serve(w http.ResponseWriter, r *http.Request) error {
+	name, what, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, o.prefix), "/")
+	methods, ok := o.operations[what]
+	if !ok {
+		return notFound(fmt.Errorf("unknown operation %q: want %s<name>/<operation>, where the operation is one of %s", what, o.prefix, names(o.operations)))
+	}
+	if err := require(w, r, sortedKeys(methods)...); err != nil {
+		return err
+	}
+	operating.Lock()
+	defer operating.Unlock()
+	if known := o.names(plane.Status()); !slices.Contains(known, name) {
+		return notFound(o.unknown(name, known))
+	}
+	err := methods[r.Method](r, name)
+	if wrong := (*vnicbridge.ConfigError)(nil); errors.As(err, &wrong) {
+		return badRequest(wrong)
+	}
+	return err
+}
+
+func drainSegment(_ *http.Request, segment string) error {
 	if plane.State(segment) == vnicbridge.Stopped {
 		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: fmt.Errorf("segment %s is stopped and has nothing to drain: start it first", segment)}
 	}
@@ -34,7 +80,7 @@ func drainSegment(_ context.Context, segment string) error {
 
 // stopSegment keeps new flows away before the listeners close, so that no client
 // of the bridge comes to a closed port.
-func stopSegment(_ context.Context, segment string) error {
+func stopSegment(_ *http.Request, segment string) error {
 	if err := plane.SetState(segment, vnicbridge.Stopped); err != nil {
 		return err
 	}
@@ -42,38 +88,19 @@ func stopSegment(_ context.Context, segment string) error {
 	return nil
 }
 
-func startSegment(ctx context.Context, segment string) error {
-	if err := sockets.Start(ctx, segment); err != nil {
+func startSegment(r *http.Request, segment string) error {
+	if err := sockets.Start(r.Context(), segment); err != nil {
 		return fmt.Errorf("segment %s stays stopped: %w", segment, err)
 	}
 	return plane.SetState(segment, vnicbridge.Active)
-}
-
-// serveOperation serves POST /vnic/segments/<segment>/<operation>.
-func serveOperation(w http.ResponseWriter, r *http.Request) error {
-	segment, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, segmentsPath), "/")
-	operate, ok := operations[name]
-	if !ok {
-		return notFound(fmt.Errorf("unknown operation %q: want POST %s<segment>/<operation>, where the operation is one of %s", name, segmentsPath, names(operations)))
-	}
-	if err := require(w, r, http.MethodPost); err != nil {
-		return err
-	}
-	operating.Lock()
-	defer operating.Unlock()
-	if known := plane.Status().Segments; !hasKey(known, segment) {
-		return notFound(vnicbridge.UnknownSegment(segment, slices.Sorted(maps.Keys(known))))
-	}
-	return operate(r.Context(), segment)
 }
 
 func notFound(err error) error {
 	return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
 }
 
-func hasKey[V any](m map[string]V, key string) bool {
-	_, ok := m[key]
-	return ok
+func badRequest(err error) error {
+	return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 }
 
 // trackIdle lets a segment's stop close the idle connections of the configuration's

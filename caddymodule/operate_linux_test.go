@@ -26,6 +26,8 @@ func oneSegment(t *testing.T) {
 		{"stopped over reloads", stoppedOverReloads},
 		{"stopped and removed", stoppedAndRemoved},
 		{"stop under TLS", stopUnderTLS},
+		{"switch", switchAndBack},
+		{"weight", weighAndBack},
 	} {
 		t.Run(step.name, step.run)
 	}

@@ -281,21 +281,7 @@ func reload(t *testing.T, caddyfile string) error {
 // fetch makes a request on a connection of its own.
 func fetch(t *testing.T, method, url string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequest(method, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(body)
+	return fetchWith(t, method, url, nil)
 }
 
 func expectBody(t *testing.T, url, want string) {

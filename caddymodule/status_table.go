@@ -3,8 +3,6 @@ package caddymodule
 import (
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -21,16 +19,18 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 		fmt.Fprintf(t, "The kernel data path cannot be used: %s.\n", s.DatapathReason)
 	}
 
-	row(t, "\nBRIDGE", "NIC", "LINK", "MAC", "ADDRESS", "GATEWAY", "LB POLICY")
-	for _, name := range slices.Sorted(maps.Keys(s.Bridges)) {
+	row(t, "\nBRIDGE", "NIC", "LINK", "MAC", "ADDRESS", "GATEWAY", "LB POLICY", "ELSE")
+	for _, name := range sortedKeys(s.Bridges) {
 		b := s.Bridges[name]
-		row(t, name, b.NIC, link(b.Up), b.MAC, list(b.Addresses), gatewayOf(b), policy(b.Policy))
+		row(t, name, b.NIC, link(b.Up), b.MAC, list(b.Addresses), gatewayOf(b), policy(b.Policy), b.OnNoSegment)
 	}
-	row(t, "\nSEGMENT", "STATE", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS", "NETNS")
-	for _, name := range slices.Sorted(maps.Keys(s.Segments)) {
+	row(t, "\nSEGMENT", "STATE", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS", "CLIENT IP", "WEIGHT", "NETNS")
+	for _, name := range sortedKeys(s.Segments) {
 		seg := s.Segments[name]
-		row(t, name, seg.State, seg.Interface, seg.MAC, list(seg.Addresses), seg.Aliases, list(seg.Ports), seg.Egress, orHost(seg.Netns))
+		row(t, name, seg.State, seg.Interface, seg.MAC, list(seg.Addresses), seg.Aliases, list(seg.Ports), seg.Egress, seg.ClientIP, seg.Weight, orHost(seg.Netns))
 	}
+	writeRules(t, s)
+	writeOverrides(t, s)
 	writePeers(t, s)
 	devices := counted(s)
 	row(t, "\nDEVICE", "FLOWS", "NEW FLOWS", "PACKETS IN", "PACKETS OUT", "BYTES IN", "BYTES OUT")
@@ -39,7 +39,7 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 	}
 	row(t, "\nDEVICE", "DROPPED", "REASON")
 	for _, d := range devices {
-		for _, reason := range slices.Sorted(maps.Keys(d.Drops)) {
+		for _, reason := range sortedKeys(d.Drops) {
 			row(t, d.name, d.Drops[reason], reason)
 		}
 	}
@@ -55,12 +55,46 @@ func orHost(netns string) string {
 	return netns
 }
 
+// writeRules writes the steer rules in their order, if there are any.
+func writeRules(w io.Writer, s vnicbridge.Status) {
+	heading := sync.OnceFunc(func() { row(w, "\nBRIDGE", "STEERS TO", "CLIENTS", "PORTS", "PROTOCOLS") })
+	for _, name := range sortedKeys(s.Bridges) {
+		for _, rule := range s.Bridges[name].Steer {
+			heading()
+			row(w, name, rule.Segment, list(rule.Clients), list(rule.Ports), list(rule.Protocols))
+		}
+	}
+}
+
+// writeOverrides writes what was set by hand and differs from the configuration, if
+// anything does.
+func writeOverrides(w io.Writer, s vnicbridge.Status) {
+	heading := sync.OnceFunc(func() { row(w, "\nSET BY HAND", "IS", "CONFIGURED") })
+	for _, name := range sortedKeys(s.Bridges) {
+		if b := s.Bridges[name]; b.SwitchedTo != "" {
+			heading()
+			row(w, "bridge "+name, "switched to "+b.SwitchedTo, policy(b.Policy))
+		}
+	}
+	for _, name := range sortedKeys(s.Segments) {
+		seg := s.Segments[name]
+		if seg.State != vnicbridge.Active {
+			heading()
+			row(w, "segment "+name, seg.State, vnicbridge.Active)
+		}
+		if seg.Weight != seg.ConfiguredWeight {
+			heading()
+			row(w, "segment "+name, fmt.Sprintf("weight %d", seg.Weight), fmt.Sprintf("weight %d", seg.ConfiguredWeight))
+		}
+	}
+}
+
 // writePeers writes under which alias segments see each other, if any do.
 func writePeers(w io.Writer, s vnicbridge.Status) {
 	heading := sync.OnceFunc(func() { row(w, "\nSEGMENT", "SEES", "AS") })
-	for _, name := range slices.Sorted(maps.Keys(s.Segments)) {
+	for _, name := range sortedKeys(s.Segments) {
 		peers := s.Segments[name].Peers
-		for _, peer := range slices.Sorted(maps.Keys(peers)) {
+		for _, peer := range sortedKeys(peers) {
 			heading()
 			row(w, name, peer, peers[peer])
 		}
@@ -76,10 +110,10 @@ type device struct {
 // counted lists the NICs, then the VNICs.
 func counted(s vnicbridge.Status) []device {
 	var devices []device
-	for _, name := range slices.Sorted(maps.Keys(s.Bridges)) {
+	for _, name := range sortedKeys(s.Bridges) {
 		devices = append(devices, device{s.Bridges[name].NIC, s.Bridges[name].Counters})
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Segments)) {
+	for _, name := range sortedKeys(s.Segments) {
 		devices = append(devices, device{s.Segments[name].Interface, s.Segments[name].Counters})
 	}
 	return devices
@@ -126,5 +160,5 @@ func policy(p *vnicbridge.Policy) string {
 	if p == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s %s", p.Policy, strings.Join(p.Segments, " "))
+	return p.String()
 }

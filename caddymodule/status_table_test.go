@@ -21,6 +21,42 @@ func TestStatusOfDatapath(t *testing.T) {
 	}
 }
 
+// What differs from the configuration stands in a table of its own, and only that.
+func TestStatusOfOverrides(t *testing.T) {
+	const heading = "SET BY HAND"
+	a := vnicbridge.SegmentStatus{Weight: 2, ConfiguredWeight: 2}
+	lan := vnicbridge.BridgeStatus{Policy: &vnicbridge.Policy{Policy: vnicbridge.PolicyRoundRobin, Segments: []string{"a", "b"}}}
+	s := vnicbridge.Status{
+		Segments: map[string]vnicbridge.SegmentStatus{"a": a, "b": a},
+		Bridges:  map[string]vnicbridge.BridgeStatus{"lan": lan},
+	}
+	if text := statusText(t, s); strings.Contains(text, heading) {
+		t.Errorf("nothing differs, and the status says\n%s", text)
+	}
+	lan.SwitchedTo, a.Weight, a.State = "b", 5, vnicbridge.Draining
+	s.Segments["a"], s.Bridges["lan"] = a, lan
+	text := statusText(t, s)
+	for _, want := range []string{"bridge lan +switched to b +round_robin a b", "segment a +draining +active", "segment a +weight 5 +weight 2"} {
+		if !regexp.MustCompile("(?m)^" + want + "$").MatchString(text) {
+			t.Errorf("the status lacks %q:\n%s", want, text)
+		}
+	}
+	if strings.Count(text, heading) != 1 || strings.Contains(text, "segment b") {
+		t.Errorf("the status says\n%s", text)
+	}
+}
+
+func TestStatusOfRules(t *testing.T) {
+	rules := []vnicbridge.Rule{
+		{Segment: "b", Clients: []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")}, Ports: []vnicbridge.PortRange{{Protocol: vnicbridge.TCP, First: 80, Last: 80}}},
+		{Segment: "a", Protocols: []vnicbridge.Protocol{vnicbridge.ICMP}},
+	}
+	text := statusText(t, vnicbridge.Status{Bridges: map[string]vnicbridge.BridgeStatus{"lan": {Steer: rules}}})
+	if !regexp.MustCompile(`(?m)^lan +b +10\.20\.0\.0/16 +tcp/80 +-\nlan +a +- +- +icmp$`).MatchString(text) {
+		t.Errorf("the status says\n%s", text)
+	}
+}
+
 func TestStatusOfPeers(t *testing.T) {
 	const heading = "SEES"
 	segments := map[string]vnicbridge.SegmentStatus{"a": {}, "front": {}}

@@ -1,0 +1,81 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/spf13/cobra"
+)
+
+func switchCommand() *cobra.Command {
+	return overrideCommand("switch", "<bridge> <segment>", "Gives the new flows of a bridge to one segment", `
+Gives the new flows of a bridge to one segment of its lb_policy, from the next one
+on: blue/green, or a roll-back. Flows that live keep their segment, and steer rules
+go on as they were. While the segment is drained, stopped or unhealthy, the others
+of lb_policy take its place, the first one first.
+
+It holds over reloads while lb_policy names the segment. It ends with --undo, and
+when Caddy ends.`,
+		func(bridge string) string { return bridgesPath + url.PathEscape(bridge) + "/switch" },
+		func(segment string) (any, error) { return switchRequest{segment}, nil })
+}
+
+func weightCommand() *cobra.Command {
+	return overrideCommand("weight", "<segment> <weight>", "Changes a segment's share of new flows", `
+Changes a segment's share of new flows, 1 to 256, from the next one on. Flows that
+live keep their segment. It matters under every lb_policy but first and
+round_robin.
+
+It holds over reloads, also over one with another weight. It ends with --undo, when
+the segment is removed, and when Caddy ends.`,
+		func(segment string) string { return segmentsPath + url.PathEscape(segment) + "/weight" },
+		func(arg string) (any, error) {
+			weight, err := strconv.Atoi(arg)
+			if err != nil {
+				return nil, fmt.Errorf("weight %q: want a number", arg)
+			}
+			return weightRequest{weight}, nil
+		})
+}
+
+// overrideCommand is a command that sets something by hand, or with --undo leaves it
+// to the configuration again.
+func overrideCommand(name, args, short, long string, path func(string) string, body func(string) (any, error)) *cobra.Command {
+	var (
+		admin adminFlags
+		undo  bool
+	)
+	cmd := &cobra.Command{
+		Use:   name + " " + args + " [--undo] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: short,
+		Long:  long,
+		Args: func(_ *cobra.Command, given []string) error {
+			switch {
+			case undo && len(given) != 1:
+				return errors.New("--undo takes a name, and no value")
+			case !undo && len(given) != 2:
+				return fmt.Errorf("want %s, or a name and --undo", args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, given []string) error {
+			// What goes wrong now is not a matter of usage.
+			cmd.SilenceUsage = true
+			if undo {
+				_, err := admin.request(http.MethodDelete, path(given[0]))
+				return err
+			}
+			want, err := body(given[1])
+			if err != nil {
+				return err
+			}
+			return admin.send(http.MethodPost, path(given[0]), want)
+		},
+	}
+	admin.register(cmd)
+	cmd.Flags().BoolVar(&undo, "undo", false, "Let the configuration hold again")
+	return cmd
+}

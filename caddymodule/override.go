@@ -1,0 +1,54 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// switchRequest is the body of POST /vnic/bridges/<bridge>/switch.
+type switchRequest struct {
+	Segment string `json:"segment"` // one of the bridge's lb_policy
+}
+
+// weightRequest is the body of POST /vnic/segments/<segment>/weight.
+type weightRequest struct {
+	Weight int `json:"weight"` // 1 to vnicbridge.MaxWeight
+}
+
+func switchBridge(r *http.Request, bridge string) error {
+	var want switchRequest
+	if err := decode(r, &want, `{"segment": "b"}`); err != nil {
+		return err
+	}
+	if want.Segment == "" {
+		return badRequest(errors.New("segment is missing: to let lb_policy choose again, use DELETE"))
+	}
+	return plane.Switch(bridge, want.Segment)
+}
+
+func switchBack(_ *http.Request, bridge string) error { return plane.Switch(bridge, "") }
+
+func setWeight(r *http.Request, segment string) error {
+	var want weightRequest
+	if err := decode(r, &want, `{"weight": 3}`); err != nil {
+		return err
+	}
+	if want.Weight == 0 {
+		return badRequest(errors.New("weight is missing or 0: drain the segment to give it no flows, and use DELETE to let the configuration's weight hold again"))
+	}
+	return plane.SetWeight(segment, want.Weight)
+}
+
+func resetWeight(_ *http.Request, segment string) error { return plane.SetWeight(segment, 0) }
+
+// decode reads the body of a request.
+func decode(r *http.Request, into any, example string) error {
+	body := json.NewDecoder(r.Body)
+	body.DisallowUnknownFields()
+	if err := body.Decode(into); err != nil {
+		return badRequest(fmt.Errorf("reading the body, which is JSON such as %s: %w", example, err))
+	}
+	return nil
+}

@@ -1,0 +1,153 @@
+package caddymodule
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+const switchURL = "http://localhost:2019/vnic/bridges/lan/switch"
+
+// A bridge is switched by the command and by the API, which the status shows, and
+// which a reload changes nothing of.
+func switchAndBack(t *testing.T) {
+	mustLoad(t, running)
+	mustRun(t, switchCommand(), "lan", "b")
+	expectSwitched(t, "b")
+	mustLoad(t, running)
+	expectSwitched(t, "b")
+	expectRow(t, "bridge lan", "switched to b", "first a b")
+	mustRun(t, switchCommand(), "lan", "--undo")
+	expectSwitched(t, "")
+
+	expectSend(t, http.MethodPost, switchURL, `{"segment": "b"}`, http.StatusOK, "")
+	expectSwitched(t, "b")
+	for _, refused := range []struct {
+		method, url, body string
+		code              int
+		message           string
+	}{
+		{http.MethodPost, switchURL, `{"segment": "z"}`, http.StatusBadRequest, `bridge lan: lb_policy first a b does not name segment \"z\"`},
+		{http.MethodPost, switchURL, `{"segment": ""}`, http.StatusBadRequest, "use DELETE"},
+		{http.MethodPost, switchURL, `{"to": "a"}`, http.StatusBadRequest, `unknown field \"to\"`},
+		{http.MethodPost, switchURL, "", http.StatusBadRequest, "JSON such as"},
+		{http.MethodGet, switchURL, "", http.StatusMethodNotAllowed, "use DELETE or POST"},
+		{http.MethodPost, strings.Replace(switchURL, "lan", "wan", 1), `{"segment": "a"}`, http.StatusNotFound, `unknown bridge \"wan\": the configuration has lan`},
+		{http.MethodPost, switchURL + "es", "", http.StatusNotFound, "one of switch"},
+	} {
+		expectSend(t, refused.method, refused.url, refused.body, refused.code, refused.message)
+	}
+	expectSwitched(t, "b")
+	expectSend(t, http.MethodDelete, switchURL, "", http.StatusOK, "")
+	expectSwitched(t, "")
+	expectUsage(t, switchCommand, "want <bridge> <segment>", "lan")
+	expectUsage(t, switchCommand, "--undo takes", "lan", "b", "--undo")
+	expectUsage(t, switchCommand, "does not name segment", "lan", "z")
+}
+
+func weighAndBack(t *testing.T) {
+	const weightURL = segmentsURL + "a/weight"
+	mustRun(t, weightCommand(), "a", "3")
+	mustLoad(t, running)
+	expectWeight(t, 3)
+	expectRow(t, "segment a", "weight 3", "weight 1")
+	mustRun(t, weightCommand(), "a", "--undo")
+	expectWeight(t, 1)
+	expectSend(t, http.MethodPost, weightURL, `{"weight": 256}`, http.StatusOK, "")
+	expectWeight(t, 256)
+	expectSend(t, http.MethodPost, weightURL, `{"weight": 257}`, http.StatusBadRequest, "segment a: weight 257: want 1 to 256")
+	expectSend(t, http.MethodPost, weightURL, `{"weight": 0}`, http.StatusBadRequest, "drain the segment")
+	expectSend(t, http.MethodPost, segmentsURL+"z/weight", `{"weight": 2}`, http.StatusNotFound, "the configuration has a, b")
+	expectWeight(t, 256)
+	expectSend(t, http.MethodDelete, weightURL, "", http.StatusOK, "")
+	expectWeight(t, 1)
+	expectUsage(t, weightCommand, "want a number", "a", "much")
+}
+
+// run runs a command on the running instance.
+func run(cmd *cobra.Command, args ...string) (output string, err error) {
+	var out strings.Builder
+	cmd.SetOut(&out)
+	cmd.SilenceErrors = true
+	cmd.SetArgs(append(args, "--address", "localhost:2019"))
+	err = cmd.Execute()
+	return out.String(), err
+}
+
+func mustRun(t *testing.T, cmd *cobra.Command, args ...string) string {
+	t.Helper()
+	output, err := run(cmd, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return output
+}
+
+func expectUsage(t *testing.T, command func() *cobra.Command, message string, args ...string) {
+	t.Helper()
+	if _, err := run(command(), args...); err == nil || !strings.Contains(err.Error(), message) {
+		t.Errorf("%v: the error is %v, want %s", args, err, message)
+	}
+}
+
+func expectSend(t *testing.T, method, url, body string, code int, message string) {
+	t.Helper()
+	gotCode, got := fetchWith(t, method, url, strings.NewReader(body))
+	if gotCode != code || !strings.Contains(got, message) {
+		t.Errorf("%s %s %s answers %d %q, want %d and %q", method, url, body, gotCode, got, code, message)
+	}
+}
+
+func fetchWith(t *testing.T, method, url string, body io.Reader) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(answer)
+}
+
+func expectSwitched(t *testing.T, want string) {
+	t.Helper()
+	if got := status(t).Bridges["lan"].SwitchedTo; got != want {
+		t.Errorf("lan is switched to %q, want %q", got, want)
+	}
+}
+
+func expectWeight(t *testing.T, want int) {
+	t.Helper()
+	if got := status(t).Segments["a"].Weight; got != want {
+		t.Errorf("a weighs %d, want %d", got, want)
+	}
+}
+
+// expectRow looks for a row of the status' tables.
+func expectRow(t *testing.T, cells ...string) {
+	t.Helper()
+	text := mustRun(t, statusCommand())
+	for line := range strings.Lines(text) {
+		rest, found := line, true
+		for _, cell := range cells {
+			if _, rest, found = strings.Cut(rest, cell); !found {
+				break
+			}
+		}
+		if found {
+			return
+		}
+	}
+	t.Errorf("the status has no row with %q:\n%s", cells, text)
+}
