@@ -187,6 +187,19 @@ func (t *kernelTable) free(reply flowKey, client addr, now int64) bool {
 	return true
 }
 
+// reclaim frees a key that clients are kept from, for the segment itself.
+func (t *kernelTable) reclaim(key *bpf.FlowKey) {
+	v, taken := t.value(key)
+	switch number := v &^ bpf.Reverse; {
+	case !taken:
+	case v == bpf.NotFree:
+		_ = t.keys.Delete(key)
+	case v&bpf.Reverse != 0 && stateOfRecord(&t.records[number]).flags.Load()&flowSuperseded != 0:
+		t.unlink(number, false)
+		t.giveBack(number)
+	}
+}
+
 // remembered tells whether a record's flow is over, and only keeps its reply key
 // from other clients than this one, if at all.
 func (t *kernelTable) remembered(number uint32, client addr, now int64) bool {
@@ -203,7 +216,7 @@ func (t *kernelTable) claim(f *flow, number uint32) bool {
 	if !t.point(&reply, number|bpf.Reverse) {
 		return false
 	}
-	t.release(origKey) // quarantine keeps clients from a segment's tuple, not the segment itself
+	t.reclaim(&orig)
 	if !t.point(&orig, number) {
 		_ = t.keys.Delete(&reply)
 		return false

@@ -23,7 +23,7 @@ type arriving struct {
 	frame  []byte
 }
 
-// Row F10: a change of the data path or of max_flows keeps all flows, of every kind
+// Beside row F10: a change of the data path or of max_flows keeps all flows, of every kind
 // and phase, with what is known of them; what was counted stays counted.
 func TestSwitchingTheDataPathKeepsFlows(t *testing.T) {
 	if os.Geteuid() != 0 {

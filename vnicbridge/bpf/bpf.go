@@ -30,7 +30,7 @@ type (
 
 // Limits of types.h.
 const (
-	MaxPorts = 1024 // maxPorts of the other package
+	MaxPorts = 1024       // maxPorts of the other package
 	Reverse  = 1 << 31    // in the value of a flow's key: it is the reply's
 	NotFree  = 0xffffffff // the value of a key that is of no flow, but must not be used yet
 )
