@@ -30,20 +30,18 @@ type flow struct {
 
 // flowState is struct flow_state of bpf/types.h: both data paths keep it.
 type flowState struct {
-	lastSeen atomic.Uint32    // of the plane's clock, in units of clockUnit
+	lastSeen atomic.Uint32    // of the plane's clock, in units of 2²⁶ ns
 	flags    atomic.Uint32    // of flowFlag
 	acks     [2]atomic.Uint32 // what each side last acknowledged, by direction
 	packets  [2]atomic.Uint32 // of each direction, modulo 2³²
 	bytes    [2]atomic.Uint64
 }
 
-// clockUnit is the resolution of a flow's times: 67 ms, so that 32 bits last for
-// nine years.
-const clockUnit = 1 << clockShift
-
+// clockShift makes the resolution of a flow's times: 2²⁶ ns, which is 67 ms, so that
+// 32 bits last for nine years.
 const clockShift = 26
 
-// coarse is a time of the plane's clock in units of clockUnit.
+// coarse is a time of the plane's clock in units of 2²⁶ ns.
 func coarse(now int64) uint32 { return uint32(now >> clockShift) }
 
 // idle is how long no packet has come.

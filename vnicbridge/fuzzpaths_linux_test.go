@@ -19,10 +19,9 @@ import (
 // An input is a configuration, by its number; a conversation, in steps of stepLen
 // bytes; and a frame that its steps may use.
 //
-// Not compared is what is random by design (the policy of that name; ports are drawn
-// alike), the choice of what must go when the table is full, and which clients are kept
-// from the tuple of a flow that was superseded before its server answered: the kernel
-// keeps all others from it, userspace none.
+// Not compared is what is random by design (the policy of that name; other ports are
+// drawn alike), and the choice of what must go when the table is full. Frames that a
+// program leaves to the host are those that the filter of a packet socket leaves out.
 func FuzzDataPaths(f *testing.F) {
 	for _, c := range conversations() {
 		for setup := range setups {
@@ -302,6 +301,13 @@ func conversations() (all [][]byte) {
 	// perhaps opened again on another segment.
 	add(steps(handshake(0), step{flags: 5}, step{kind: doAnswer, who: 1}))
 	add(steps(handshake(0), step{flags: 5}, step{}, step{kind: doAnswer, who: 1}))
+	// Clients that share an alias, where the first one's connection was never answered
+	// and began anew elsewhere.
+	var sharing []byte
+	for _, host := range []byte{2, 3, 4, 5, 19, 1} {
+		sharing = append(sharing, steps(step{host: host}, step{host: host, flags: 5}, step{host: host})...)
+	}
+	add(slices.Concat(sharing, sharing))
 	// Several clients with one port, more than there are aliases for.
 	var many []byte
 	for port := range byte(8) {

@@ -446,12 +446,12 @@ func (t *kernelTable) sweepRecord(number uint32, now int64) {
 
 // expired tells whether a record's flow has been idle for too long. One that was
 // superseded only keeps other clients from its reply key, for as long as a server
-// may remember it (A5).
+// may remember it (A5): not at all, if it never answered.
 func expired(r *bpf.FlowRecord, now int64) bool {
 	s := stateOfRecord(r)
 	flags := s.flags.Load()
 	if flags&flowSuperseded != 0 {
-		return s.idle(now) >= timeWait
+		return flags&flowAccepted == 0 || s.idle(now) >= timeWait
 	}
 	return s.idle(now) >= idleTimes[classOf(Protocol(r.Orig.Proto), flags)]
 }

@@ -86,11 +86,14 @@ static __always_inline void give_back(struct flow_record *record, __u32 number)
 	bpf_map_push_elem(&spare, &number, BPF_ANY);
 }
 
-// Whether the server remembers nothing of a flow any more that another one has
-// superseded: it lives for that only.
+// Whether the server remembers nothing of a flow that another one has superseded:
+// the record lives on for that only.
 static __always_inline bool forgotten(const struct flow_record *r)
 {
-	return r->state.flags & FLOW_SUPERSEDED && plane.clock - r->state.last_seen >= TIME_WAIT;
+	__u32 flags = r->state.flags;
+
+	return flags & FLOW_SUPERSEDED &&
+	       (!(flags & FLOW_ACCEPTED) || plane.clock - r->state.last_seen >= TIME_WAIT);
 }
 
 // The reply key is taken. If it is of a flow that is over, of the same client and
