@@ -30,6 +30,7 @@ type App struct {
 	up func() error
 
 	fronts fronts
+	events *emitter
 }
 
 // CaddyModule returns the Caddy module information.
@@ -53,6 +54,13 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.fronts.provision(ctx); err != nil {
 		return err
 	}
+	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return err
+	}
+	var err error
+	if a.events, err = newEmitter(ctx, announcements); err != nil {
+		return err
+	}
 	return trackIdle(ctx)
 }
 
@@ -65,7 +73,10 @@ func (a *App) Stop() error { return nil }
 
 // Cleanup takes the configuration back. It is called for one that never came
 // into force, too.
-func (a *App) Cleanup() error { return living.remove(&a.Config) }
+func (a *App) Cleanup() error {
+	announcements.leave(a.events)
+	return living.remove(&a.Config)
+}
 
 // segment finds the segment that a listener names.
 func (a *App) segment(name string) (*vnicbridge.Segment, error) {

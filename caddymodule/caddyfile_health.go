@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// health reads how a segment is checked:
+// parseHealth reads how a segment is checked:
 //
 //	health tcp/<port>|http/<port> [<path>] {
 //	    interval <duration>
@@ -17,7 +17,7 @@ import (
 //	    fails <number>
 //	    passes <number>
 //	}
-func health(d *caddyfile.Dispenser, s *vnicbridge.Segment) error {
+func parseHealth(d *caddyfile.Dispenser, s *vnicbridge.Segment) error {
 	args := d.RemainingArgs()
 	if len(args) < 1 || len(args) > 2 {
 		return d.ArgErr()

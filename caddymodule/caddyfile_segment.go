@@ -44,7 +44,7 @@ func (p *parser) segment(d *caddyfile.Dispenser) error {
 		"egress":        {parse: word(&s.Egress)},
 		"reach":         {parse: func(d *caddyfile.Dispenser) error { return p.reach(d, s) }},
 		"netns":         {parse: word(&s.Netns)},
-		"health":        {parse: func(d *caddyfile.Dispenser) error { return health(d, s) }},
+		"health":        {parse: func(d *caddyfile.Dispenser) error { return parseHealth(d, s) }},
 		"default_route": {parse: flag(&s.DefaultRoute)},
 	})
 }

@@ -15,13 +15,17 @@ import (
 // What outlives a configuration: the data plane, the configurations that live on
 // it, and the sockets on its segments.
 var (
-	plane   = vnicbridge.New(vnicbridge.Options{Log: slog.New(logHandler{})})
-	living  = &generations{plane: plane, applied: follow}
-	sockets = sites.NewSockets(plane)
+	plane         = vnicbridge.New(vnicbridge.Options{Log: slog.New(logHandler{}), HealthChanged: announcements.announce})
+	living        = &generations{plane: plane, applied: follow}
+	sockets       = sites.NewSockets(plane)
+	announcements = new(announcer)
 )
 
 // follow lets the sockets that outlive a reload follow their segments.
 func follow(cfg *vnicbridge.Config) {
+	if len(cfg.Segments) == 0 {
+		announcements.forget()
+	}
 	ctx, log := context.Background(), caddy.Log().Named("vnic")
 	err := sockets.Readdress(ctx, func(segment string) (addr netip.Addr, netns string, ok bool) {
 		s, ok := cfg.Segments[segment]

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"text/tabwriter"
+	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
@@ -24,13 +25,14 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 		b := s.Bridges[name]
 		row(t, name, b.NIC, link(b.Up), b.MAC, list(b.Addresses), gatewayOf(b), policy(b.Policy), b.OnNoSegment)
 	}
-	row(t, "\nSEGMENT", "STATE", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS", "CLIENT IP", "WEIGHT", "NETNS")
+	row(t, "\nSEGMENT", "STATE", "HEALTH", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS", "CLIENT IP", "WEIGHT", "NETNS")
 	for _, name := range sortedKeys(s.Segments) {
 		seg := s.Segments[name]
-		row(t, name, seg.State, seg.Interface, seg.MAC, list(seg.Addresses), seg.Aliases, list(seg.Ports), seg.Egress, seg.ClientIP, seg.Weight, orHost(seg.Netns))
+		row(t, name, seg.State, health(seg.Health), seg.Interface, seg.MAC, list(seg.Addresses), seg.Aliases, list(seg.Ports), seg.Egress, seg.ClientIP, seg.Weight, orHost(seg.Netns))
 	}
 	writeRules(t, s)
 	writeOverrides(t, s)
+	writeUnhealthy(t, s)
 	writePeers(t, s)
 	devices := counted(s)
 	row(t, "\nDEVICE", "FLOWS", "NEW FLOWS", "PACKETS IN", "PACKETS OUT", "BYTES IN", "BYTES OUT")
@@ -44,6 +46,25 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 		}
 	}
 	return t.Flush()
+}
+
+func health(h vnicbridge.HealthStatus) string {
+	if h.Healthy {
+		return "healthy"
+	}
+	return "unhealthy"
+}
+
+// writeUnhealthy writes which segments get no new flows because of their health, and
+// why, if any do.
+func writeUnhealthy(w io.Writer, s vnicbridge.Status) {
+	heading := sync.OnceFunc(func() { row(w, "\nUNHEALTHY", "SINCE", "BECAUSE") })
+	for _, name := range sortedKeys(s.Segments) {
+		if h := s.Segments[name].Health; !h.Healthy {
+			heading()
+			row(w, name, h.Since.Local().Format(time.DateTime), h.Reason)
+		}
+	}
 }
 
 // orHost names a segment's namespace: in the host's all segments are one trust

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
@@ -77,4 +78,18 @@ func statusText(t *testing.T, s vnicbridge.Status) string {
 		t.Fatal(err)
 	}
 	return text.String()
+}
+
+func TestStatusOfHealth(t *testing.T) {
+	const heading = "UNHEALTHY"
+	segments := map[string]vnicbridge.SegmentStatus{"a": {Health: vnicbridge.HealthStatus{Healthy: true}}}
+	if text := statusText(t, vnicbridge.Status{Segments: segments}); strings.Contains(text, heading) || !regexp.MustCompile(`(?m)^a +active +healthy `).MatchString(text) {
+		t.Errorf("a is healthy, and the status says\n%s", text)
+	}
+	since := time.Date(2015, 7, 1, 9, 30, 0, 0, time.Local)
+	segments["b"] = vnicbridge.SegmentStatus{Health: vnicbridge.HealthStatus{Reason: "connection refused", Since: since}}
+	text := statusText(t, vnicbridge.Status{Segments: segments})
+	if strings.Count(text, heading) != 1 || !regexp.MustCompile(`(?m)^b +2015-07-01 09:30:00 +connection refused$`).MatchString(text) {
+		t.Errorf("b is unhealthy, and the status says\n%s", text)
+	}
 }

@@ -1,6 +1,9 @@
 package vnicbridge
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // dropReason says why a packet went no further. Every drop has one, and each is
 // counted at the device by which the packet came in (S5).
@@ -53,6 +56,9 @@ var dropNames = [dropReasons]string{
 }
 
 func (r dropReason) String() string { return dropNames[r] }
+
+// DropReasons are all the reasons that [Counters.Drops] may have.
+func DropReasons() []string { return slices.Clone(dropNames[keep+1:]) }
 
 // counters count what one device did.
 type counters struct {

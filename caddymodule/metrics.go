@@ -1,0 +1,118 @@
+package caddymodule
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// registerMetrics adds the data plane's metrics to a configuration's registry. One
+// that has them already is left as it is.
+func registerMetrics(registry *prometheus.Registry) error {
+	err := registry.Register(collector{plane.Status})
+	if errors.As(err, new(prometheus.AlreadyRegisteredError)) {
+		return nil
+	}
+	return err
+}
+
+// collector reads the metrics off the data plane, which counts over reloads.
+type collector struct{ status func() vnicbridge.Status }
+
+// Describe implements prometheus.Collector.
+func (collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{datapathInfo, flowsNow, flowsLimit, segmentHealthy, segmentState, bridgeLinkUp} {
+		ch <- d
+	}
+	segmentCounts.describe(ch)
+	bridgeCounts.describe(ch)
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.status()
+	if s.Datapath == "" {
+		return // no configuration is in force
+	}
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(datapathInfo, 1, string(s.Datapath))
+	gauge(flowsNow, float64(s.Flows))
+	gauge(flowsLimit, float64(s.MaxFlows))
+	for name, segment := range s.Segments {
+		gauge(segmentHealthy, truth(segment.Health.Healthy), name)
+		for _, state := range []vnicbridge.State{vnicbridge.Active, vnicbridge.Draining, vnicbridge.Stopped} {
+			gauge(segmentState, truth(segment.State == state), name, state.String())
+		}
+		segmentCounts.collect(ch, name, segment.Counters)
+	}
+	for name, bridge := range s.Bridges {
+		gauge(bridgeLinkUp, truth(bridge.Up), name)
+		bridgeCounts.collect(ch, name, bridge.Counters)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+var (
+	datapathInfo   = describe("datapath_info", "The data path that carries packets: kernel or userspace. Always 1.", "datapath")
+	flowsNow       = describe("flows", "Flows in the flow table.")
+	flowsLimit     = describe("flows_limit", "The most flows that the flow table holds (max_flows).")
+	segmentHealthy = describe("segment_healthy", "Whether the segment's VNIC is there and its health checks pass.", "segment")
+	segmentState   = describe("segment_state", "1 for the state that the segment has been set to by hand (active, draining or stopped), 0 for the others.", "segment", "state")
+	bridgeLinkUp   = describe("bridge_link_up", "Whether the bridge's NIC is up and has a carrier.", "bridge")
+
+	segmentCounts = newDeviceMetrics("segment", "Direction in is out of the segment, direction out into it.")
+	bridgeCounts  = newDeviceMetrics("bridge", "Direction in is from the NIC's network, direction out to it.")
+)
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName("caddy", "vnic", name), help, labels, nil)
+}
+
+// deviceMetrics are what is counted at a segment's VNIC, or at a bridge's NIC. The
+// two have names of their own: a packet that crosses is counted at both.
+type deviceMetrics struct {
+	flows, newFlows, packets, bytes, drops *prometheus.Desc
+}
+
+func newDeviceMetrics(kind, directions string) deviceMetrics {
+	return deviceMetrics{
+		flows:    describe(kind+"_flows", "Flows in the flow table that go by the "+kind+".", kind),
+		newFlows: describe(kind+"_new_flows_total", "Flows that began.", kind),
+		packets:  describe(kind+"_packets_total", "Packets carried. "+directions, kind, "direction"),
+		bytes:    describe(kind+"_bytes_total", "Bytes of the Ethernet frames carried. "+directions, kind, "direction"),
+		drops:    describe(kind+"_dropped_packets_total", "Packets that came in by the "+kind+"'s device and went no further.", kind, "reason"),
+	}
+}
+
+func (m deviceMetrics) describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{m.flows, m.newFlows, m.packets, m.bytes, m.drops} {
+		ch <- d
+	}
+}
+
+func (m deviceMetrics) collect(ch chan<- prometheus.Metric, name string, c vnicbridge.Counters) {
+	count := func(d *prometheus.Desc, value uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), append([]string{name}, labels...)...)
+	}
+	ch <- prometheus.MustNewConstMetric(m.flows, prometheus.GaugeValue, float64(c.Flows), name)
+	count(m.newFlows, c.NewFlows)
+	count(m.packets, c.Packets.In, "in")
+	count(m.packets, c.Packets.Out, "out")
+	count(m.bytes, c.Bytes.In, "in")
+	count(m.bytes, c.Bytes.Out, "out")
+	for _, reason := range vnicbridge.DropReasons() { // those of which there are none, too: rate() needs a first value
+		count(m.drops, c.Drops[reason], reason)
+	}
+}
+
+var _ prometheus.Collector = collector{}
