@@ -33,8 +33,18 @@ type flowState struct {
 	lastSeen atomic.Uint32    // of the plane's clock, in units of 2²⁶ ns
 	flags    atomic.Uint32    // of flowFlag
 	acks     [2]atomic.Uint32 // what each side last acknowledged, by direction
-	packets  [2]atomic.Uint32 // of each direction, modulo 2³²
-	bytes    [2]atomic.Uint64
+	counts   [2]atomic.Uint64 // of each direction: see traffic
+}
+
+// countShift is where a flow's count of packets begins: a packet and its bytes
+// are counted by one addition.
+const countShift = 40
+
+// traffic is how many packets went in a direction, modulo 2²⁴, with how many bytes,
+// modulo 2⁴⁰.
+func (s *flowState) traffic(dir direction) (packets, bytes uint64) {
+	n := s.counts[dir].Load()
+	return n >> countShift, n & (1<<countShift - 1)
 }
 
 // clockShift makes the resolution of a flow's times: 2²⁶ ns, which is 67 ms, so that
@@ -54,8 +64,7 @@ func (s *flowState) copyFrom(other *flowState) {
 	s.flags.Store(other.flags.Load())
 	for dir := range 2 {
 		s.acks[dir].Store(other.acks[dir].Load())
-		s.packets[dir].Store(other.packets[dir].Load())
-		s.bytes[dir].Store(other.bytes[dir].Load())
+		s.counts[dir].Store(other.counts[dir].Load())
 	}
 }
 
@@ -86,8 +95,7 @@ func (f *flow) class() flowClass { return classOf(f.orig.proto, f.flags.Load()) 
 // after it.
 func (f *flow) observe(a *arrival, dir direction) (before, after flowClass) {
 	f.lastSeen.Store(coarse(a.now))
-	f.packets[dir].Add(1)
-	f.bytes[dir].Add(uint64(len(a.frame.eth())))
+	f.counts[dir].Add(1<<countShift + uint64(len(a.frame.eth())))
 	if a.proto != TCP {
 		class := f.class()
 		return class, class

@@ -20,7 +20,7 @@ type flowTable struct {
 // the record, and a key and a pointer for each direction in the table's map at its
 // usual load. A test holds it to the truth. With the headroom that Go's collector
 // keeps, the process needs up to twice as much.
-const FlowBytes = 416
+const FlowBytes = 384
 
 // flowPlace is where a flow is in a flowTable, whose lock guards it.
 type flowPlace struct {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -75,11 +76,15 @@ func newKernelPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger,
 		k.close()
 		return nil, err
 	}
-	k.plane.capacity.Store(uint32(maxFlows))
+	k.plane.capacity.Store(uint32(recordsFor(maxFlows)))
+	k.plane.bucketMask = uint32(bucketsFor(maxFlows) - 1)
+	k.plane.tableKey = [2]uint64{rand.Uint64(), rand.Uint64()}
 	k.plane.limit.Store(int64(maxFlows))
 	k.plane.hashKey = [2]uint64{key.k0, key.k1}
-	k.table = &kernelTable{keys: k.maps[bpf.BridgeMapFlows], spare: k.maps[bpf.BridgeMapSpare], plane: k.plane, portOf: k.portOf}
-	k.table.records = unsafe.Slice((*bpf.FlowRecord)(unsafe.Pointer(&k.memory[1][0])), maxFlows)
+	k.table = &kernelTable{spare: k.maps[bpf.BridgeMapSpare], plane: k.plane, portOf: k.portOf}
+	k.table.secret = k.plane.tableKey
+	k.table.records = unsafe.Slice((*bpf.FlowRecord)(unsafe.Pointer(&k.memory[1][0])), recordsFor(maxFlows))
+	k.table.buckets = unsafe.Slice((*bucket)(unsafe.Pointer(&k.memory[3][0])), bucketsFor(maxFlows))
 	k.meters = unsafe.Slice((*gauges)(unsafe.Pointer(&k.memory[2][0])), bpf.MaxPorts)
 	k.table.meters = k.meters
 	k.rules = kernelRules{maps: k.maps, plane: k.plane, open: slow.open}
@@ -88,9 +93,10 @@ func newKernelPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger,
 }
 
 // makeMaps makes the maps, of which three have the size of the flow table, and
-// maps three into this process: the variables, the records and the gauges.
+// maps four into this process: the variables, the records, the gauges and the
+// buckets.
 func (k *kernelPath) makeMaps(maxFlows int) error {
-	for name, size := range map[string]int{bpf.BridgeMapFlows: 2 * maxFlows, bpf.BridgeMapRecords: maxFlows, bpf.BridgeMapSpare: maxFlows} {
+	for name, size := range map[string]int{bpf.BridgeMapBuckets: bucketsFor(maxFlows), bpf.BridgeMapRecords: recordsFor(maxFlows), bpf.BridgeMapSpare: recordsFor(maxFlows)} {
 		k.spec.Maps[name].MaxEntries = uint32(size)
 	}
 	k.spec.Maps[".bss"].Flags |= unix.BPF_F_MMAPABLE
@@ -104,7 +110,7 @@ func (k *kernelPath) makeMaps(maxFlows int) error {
 		}
 		k.maps[name] = m
 	}
-	for _, name := range []string{".bss", bpf.BridgeMapRecords, bpf.BridgeMapMeters} {
+	for _, name := range []string{".bss", bpf.BridgeMapRecords, bpf.BridgeMapMeters, bpf.BridgeMapBuckets} {
 		m := k.maps[name]
 		mapped, err := memory(m, int(m.ValueSize()*m.MaxEntries()))
 		if err != nil {
@@ -118,7 +124,7 @@ func (k *kernelPath) makeMaps(maxFlows int) error {
 
 func (k *kernelPath) store() flowStore { return k.table }
 
-func (k *kernelPath) fits(maxFlows int) bool { return maxFlows <= len(k.table.records) }
+func (k *kernelPath) fits(maxFlows int) bool { return recordsFor(maxFlows) <= len(k.table.records) }
 
 func (k *kernelPath) gauges(p *port) *gauges { return &k.meters[p.index] }
 

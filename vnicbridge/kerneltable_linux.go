@@ -3,9 +3,9 @@ package vnicbridge
 import (
 	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"iter"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"sync"
@@ -20,39 +20,53 @@ import (
 )
 
 // KernelFlowBytes is what one flow takes of the kernel's memory on the kernel data
-// path, all of it set aside at the start for max_flows flows: the record, two
-// entries of a hash table with their share of its buckets, and a place among the
-// free numbers. A test holds it to the truth.
-const KernelFlowBytes = 256
+// path, at most, all of it set aside at the start for max_flows flows: the record,
+// its share of the records that are kept beyond max_flows, of the buckets of keys,
+// and of the list of free records. A test holds it to the truth.
+const KernelFlowBytes = 144
 
 // kernelTable is the flow store of the kernel data path: the programs' maps. The
 // records are a part of this process's memory, so that to sweep them costs no
 // system call.
+//
+// A flow that is over, but that a server may remember, is superseded: its record
+// stays for as long, out of the count, and keeps its reply key from other clients
+// (A5).
 type kernelTable struct {
-	keys    *ebpf.Map // the number of a record, by either key
-	spare   *ebpf.Map // the numbers of records that are free again
-	records []bpf.FlowRecord
-	meters  []gauges // by port
-	plane   *planeState
-	portOf  func(index uint32) *port
+	keyTable
+	spare  *ebpf.Map // the numbers of records that are free again
+	meters []gauges  // by port
+	plane  *planeState
+	portOf func(index uint32) *port
 
-	mu         sync.Mutex
-	hand       int      // where the sweep goes on
-	evicted    uint32   // the last record that was given to another flow
-	resting    []uint32 // free numbers that a program may still be looking at
-	victims    []victim // the next that must go when the table is full
-	quarantine quarantine
+	mu      sync.Mutex
+	hand    int      // where the sweep goes on
+	evicted uint32   // the last record that was given to another flow
+	resting []uint32 // free numbers that a program may still be looking at
+	victims []victim // the next that must go when the table is full
+	over    []victim // superseded ones that must go when no record is free
+}
+
+// recordsFor is how many records a table of a size has: an eighth more than flows,
+// for those that are superseded.
+func recordsFor(maxFlows int) int { return maxFlows + maxFlows/8 + 64 }
+
+// bucketsFor is how many buckets there are, a power of two: on average less than
+// half of the slots are in use when the table is full.
+func bucketsFor(maxFlows int) int {
+	keys := 2 * recordsFor(maxFlows)
+	return 1 << bits.Len(uint(keys/3))
 }
 
 // planeState is bpf.Plane, with those fields atomic that both sides change.
 type planeState struct {
 	mode, half, impossible, clock atomic.Uint32
 	refusals                      atomic.Int32
-	_                             uint32
+	bucketMask                    uint32
 	flows, limit                  atomic.Int64
 	capacity, fresh               atomic.Uint32
 	heartbeat                     atomic.Uint64
-	hashKey                       [2]uint64
+	hashKey, tableKey             [2]uint64
 }
 
 func (t *kernelTable) keyOf(k flowKey) bpf.FlowKey {
@@ -112,20 +126,13 @@ func (t *kernelTable) at(number uint32) *flow {
 	}
 }
 
-// value is what a key leads to, or NotFree if it leads to no flow. ok is false
-// for a key that is free.
-func (t *kernelTable) value(key *bpf.FlowKey) (v uint32, ok bool) {
-	return v, t.keys.Lookup(key, &v) == nil
-}
-
 func (t *kernelTable) lookup(key flowKey) (*flow, direction) {
 	k := t.keyOf(key)
-	v, ok := t.value(&k)
-	number := v &^ bpf.Reverse
-	if !ok || v == bpf.NotFree || int(number) >= len(t.records) {
+	v := t.value(&k)
+	if v == notFound {
 		return nil, forward
 	}
-	f := t.at(number)
+	f := t.at(v &^ bpf.Reverse)
 	if f == nil {
 		return nil, forward
 	}
@@ -152,12 +159,11 @@ func (t *kernelTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropRe
 		return nil, dropTableFull
 	}
 	for f.reply = range candidates {
-		_, reply := f.keys()
-		if !t.free(reply, f.orig.src, now) {
+		if !t.free(f, now) {
 			continue
 		}
 		if !t.claim(f, number) {
-			break // a program has opened the same flow
+			break // a program has opened the same flow, or the buckets are full
 		}
 		f.in.newFlows.Add(1)
 		f.out.newFlows.Add(1)
@@ -170,41 +176,25 @@ func (t *kernelTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropRe
 	return nil, dropNoTuple
 }
 
-// free tells whether a reply key can be claimed for a client.
-func (t *kernelTable) free(reply flowKey, client addr, now int64) bool {
+// free tells whether a flow's reply key can be claimed, by its client.
+func (t *kernelTable) free(f *flow, now int64) bool {
+	_, reply := f.keys()
 	k := t.keyOf(reply)
-	v, taken := t.value(&k)
-	switch {
-	case !taken:
+	v := t.value(&k)
+	if v == notFound {
 		return true
-	case v == bpf.NotFree:
-		return !t.quarantine.holds(reply, client, now) && t.keys.Delete(&k) == nil
-	case v&bpf.Reverse == 0 || !t.remembered(v&^bpf.Reverse, client, now):
-		return false
 	}
-	t.unlink(v&^bpf.Reverse, false)
-	t.giveBack(v &^ bpf.Reverse)
-	return true
-}
-
-// reclaim frees a key that clients are kept from, for the segment itself.
-func (t *kernelTable) reclaim(key *bpf.FlowKey) {
-	v, taken := t.value(key)
-	switch number := v &^ bpf.Reverse; {
-	case !taken:
-	case v == bpf.NotFree:
-		_ = t.keys.Delete(key)
-	case v&bpf.Reverse != 0 && stateOfRecord(&t.records[number]).flags.Load()&flowSuperseded != 0:
-		t.unlink(number, false)
-		t.giveBack(number)
-	}
-}
-
-// remembered tells whether a record's flow is over, and only keeps its reply key
-// from other clients than this one, if at all.
-func (t *kernelTable) remembered(number uint32, client addr, now int64) bool {
+	number := v &^ bpf.Reverse
 	r := &t.records[number]
-	return stateOfRecord(r).flags.Load()&flowSuperseded != 0 && (r.Orig.Src == be32(client) || expired(r, now))
+	mayGo := t.superseded(number) && (r.Orig.Src == be32(f.orig.src) || expired(r, now))
+	if mayGo {
+		t.discard(number)
+	}
+	return mayGo
+}
+
+func (t *kernelTable) superseded(number uint32) bool {
+	return stateOfRecord(&t.records[number]).flags.Load()&flowSuperseded != 0
 }
 
 // claim writes a flow into a record and makes both keys lead to it, the reply key
@@ -213,27 +203,20 @@ func (t *kernelTable) claim(f *flow, number uint32) bool {
 	origKey, replyKey := f.keys()
 	orig, reply := t.keyOf(origKey), t.keyOf(replyKey)
 	t.write(number, orig, reply, f.flowState)
-	if !t.point(&reply, number|bpf.Reverse) {
+	if !t.keyTable.point(&reply, number|bpf.Reverse) {
 		return false
 	}
-	t.reclaim(&orig)
-	if !t.point(&orig, number) {
-		_ = t.keys.Delete(&reply)
+	// A superseded flow keeps its reply key from other clients, but not from the
+	// segment whose tuple that is.
+	if v := t.value(&orig); v != notFound && t.superseded(v&^bpf.Reverse) {
+		t.discard(v &^ bpf.Reverse)
+	}
+	if !t.keyTable.point(&orig, number) {
+		t.unpoint(&reply, number|bpf.Reverse)
 		return false
 	}
 	t.count(&orig, &reply, 1, f.class())
 	return true
-}
-
-// point makes a free key lead to a record. Keys in quarantine give way when the
-// map is full.
-func (t *kernelTable) point(key *bpf.FlowKey, v uint32) bool {
-	err := t.keys.Update(key, v, ebpf.UpdateNoExist)
-	for errors.Is(err, unix.E2BIG) && t.quarantine.len() > 0 {
-		t.release(t.quarantine.pop())
-		err = t.keys.Update(key, v, ebpf.UpdateNoExist)
-	}
-	return err == nil
 }
 
 // write gives a record to a flow, in the order that find in bpf/flow.h relies on.
@@ -254,8 +237,19 @@ func (t *kernelTable) clear(number uint32) {
 // take takes the number of a free record, making room if there is none.
 func (t *kernelTable) take(now int64) (number uint32, ok bool) {
 	if t.plane.flows.Load() >= t.plane.limit.Load() {
-		return t.evict(now)
+		number, free, ok := t.evict(now)
+		if free || !ok {
+			return number, ok
+		}
 	}
+	if number, ok = t.unused(); ok {
+		return number, true
+	}
+	return t.reclaim(now)
+}
+
+// unused takes the number of a record that has no flow, if there is one.
+func (t *kernelTable) unused() (number uint32, ok bool) {
 	if t.spare.LookupAndDelete(nil, &number) == nil {
 		return number, true
 	}
@@ -268,7 +262,7 @@ func (t *kernelTable) take(now int64) (number uint32, ok bool) {
 		number, t.resting = t.resting[n-1], t.resting[:n-1]
 		return number, true
 	}
-	return t.evict(now)
+	return 0, false
 }
 
 // giveBack frees the number of a record that no key leads to. A program may still
@@ -281,10 +275,7 @@ func (t *kernelTable) giveBack(number uint32) {
 func (t *kernelTable) adopt(f *flow) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.plane.flows.Load() >= int64(len(t.records)) {
-		return false
-	}
-	number, ok := t.take(0)
+	number, ok := t.unused()
 	if ok && !t.claim(f, number) {
 		t.giveBack(number)
 		ok = false
@@ -297,36 +288,42 @@ func (t *kernelTable) remove(f *flow, now int64) {
 	defer t.mu.Unlock()
 	orig, reply := f.keys()
 	r := &t.records[f.number]
-	if load(&r.Orig) != t.keyOf(orig) || load(&r.Reply) != t.keyOf(reply) {
-		return // it has ended already
+	if load(&r.Orig) == t.keyOf(orig) && load(&r.Reply) == t.keyOf(reply) && !t.superseded(f.number) {
+		t.end(f.number, now)
 	}
-	t.unlink(f.number, t.quarantined(f, now))
-	t.giveBack(f.number)
 }
 
-// quarantined keeps a flow's reply key from other clients, if a server may
-// remember the flow.
-func (t *kernelTable) quarantined(f *flow, now int64) bool {
-	if t.quarantine.len() >= maxQuarantined {
-		t.release(t.quarantine.pop())
+// end ends a living flow, which a server may remember.
+func (t *kernelTable) end(number uint32, now int64) {
+	if r := &t.records[number]; rememberedBy(Protocol(r.Orig.Proto), stateOfRecord(r), now) {
+		t.supersede(number)
+	} else {
+		t.discard(number)
 	}
-	return t.quarantine.add(f, now)
 }
 
-// unlink takes the flow of a record out of the table. The record is then to be
-// given back, or used again.
-func (t *kernelTable) unlink(number uint32, quarantined bool) {
+// supersede ends a living flow but for its reply key.
+func (t *kernelTable) supersede(number uint32) {
 	r := &t.records[number]
 	orig, reply := load(&r.Orig), load(&r.Reply)
-	// A newer flow may have the original key.
-	if v, ok := t.value(&orig); ok && v == number {
-		_ = t.keys.Delete(&orig)
-	}
-	if quarantined {
-		_ = t.keys.Update(&reply, uint32(bpf.NotFree), ebpf.UpdateExist)
-	} else {
-		_ = t.keys.Delete(&reply)
-	}
+	t.unpoint(&orig, number)
+	before := stateOfRecord(r).flags.Or(flowSuperseded)
+	t.count(&orig, &reply, -1, classOf(Protocol(orig.Proto), before))
+}
+
+// discard frees the record of a flow, and its keys. A newer flow may have the
+// original one.
+func (t *kernelTable) discard(number uint32) {
+	t.unlink(number)
+	t.giveBack(number)
+}
+
+// unlink makes the keys of a record lead to it no longer.
+func (t *kernelTable) unlink(number uint32) {
+	r := &t.records[number]
+	orig, reply := load(&r.Orig), load(&r.Reply)
+	t.unpoint(&orig, number)
+	t.unpoint(&reply, number|bpf.Reverse)
 	if flags := stateOfRecord(r).flags.Load(); flags&flowSuperseded == 0 {
 		t.count(&orig, &reply, -1, classOf(Protocol(orig.Proto), flags))
 	}
@@ -341,48 +338,19 @@ func (t *kernelTable) count(orig, reply *bpf.FlowKey, n int64, class flowClass) 
 	}
 }
 
-// release lets go of a key in quarantine.
-func (t *kernelTable) release(key flowKey) {
-	k := t.keyOf(key)
-	if v, ok := t.value(&k); ok && v == bpf.NotFree {
-		_ = t.keys.Delete(&k)
-	}
-}
-
 func (t *kernelTable) removeIf(condition func(*flow) bool) (removed []*flow) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var keys []bpf.FlowKey
 	for number := range t.used() {
 		f := t.at(number)
 		if f == nil || !condition(f) {
 			continue
 		}
 		f.flowState = f.clone()
-		r := &t.records[number]
-		t.count(&r.Orig, &r.Reply, -1, f.class())
-		keys = append(keys, r.Orig, r.Reply)
-		t.giveBack(number)
+		t.discard(number)
 		removed = append(removed, f)
 	}
-	t.deleteKeys(keys)
 	return removed
-}
-
-// deleteKeys deletes many keys with few system calls.
-func (t *kernelTable) deleteKeys(keys []bpf.FlowKey) {
-	for len(keys) > 0 {
-		n, err := t.keys.BatchDelete(keys, nil)
-		if err == nil {
-			return
-		}
-		if !errors.Is(err, ebpf.ErrKeyNotExist) {
-			n = 0
-		}
-		// A batch ends at a key that is not there.
-		_ = t.keys.Delete(&keys[n])
-		keys = keys[n+1:]
-	}
 }
 
 func (t *kernelTable) each(visit func(*flow)) {
@@ -422,9 +390,6 @@ func (t *kernelTable) sweep(now int64, passed time.Duration) {
 		_ = t.spare.Update(nil, number, ebpf.UpdateAny)
 	}
 	t.resting = t.resting[:0]
-	for _, key := range t.quarantine.sweep(now) {
-		t.release(key)
-	}
 	// One hand for all: it is as fast as the shortest idle time asks for.
 	highest := t.highest()
 	for range sweepPace(idleTimes[classICMP], highest, passed) {
@@ -436,12 +401,9 @@ func (t *kernelTable) sweep(now int64, passed time.Duration) {
 }
 
 func (t *kernelTable) sweepRecord(number uint32, now int64) {
-	r := &t.records[number]
-	if r.Reply.Port == 0 || !expired(r, now) {
-		return
+	if r := &t.records[number]; r.Reply.Port != 0 && expired(r, now) {
+		t.discard(number)
 	}
-	t.unlink(number, false)
-	t.giveBack(number)
 }
 
 // expired tells whether a record's flow has been idle for too long. One that was
@@ -462,49 +424,83 @@ func (t *kernelTable) setLimit(flows int) { t.plane.limit.Store(int64(flows)) }
 
 func (t *kernelTable) len() int { return int(t.plane.flows.Load()) }
 
+// evict ends a living flow for another one. free tells whether its record can be
+// used again, at once: a program that is looking at it now sees that it has changed
+// (find in bpf/flow.h).
+func (t *kernelTable) evict(now int64) (number uint32, free, ok bool) {
+	for {
+		if len(t.victims) == 0 {
+			if t.chooseVictims(now); len(t.victims) == 0 {
+				return 0, false, false
+			}
+		}
+		v := t.victims[0]
+		t.victims = t.victims[1:]
+		if !t.asChosen(v) || t.superseded(v.number) {
+			continue
+		}
+		if rememberedBy(Protocol(t.records[v.number].Orig.Proto), stateOfRecord(&t.records[v.number]), now) {
+			t.supersede(v.number)
+			return 0, false, true
+		}
+		t.unlink(v.number)
+		t.evicted = v.number
+		return v.number, true, true
+	}
+}
+
+// reclaim takes the record of a superseded flow: there are too many.
+func (t *kernelTable) reclaim(now int64) (number uint32, ok bool) {
+	for {
+		if len(t.over) == 0 {
+			if t.chooseVictims(now); len(t.over) == 0 {
+				return 0, false
+			}
+		}
+		v := t.over[0]
+		t.over = t.over[1:]
+		if t.asChosen(v) && t.superseded(v.number) {
+			t.unlink(v.number)
+			return v.number, true
+		}
+	}
+}
+
 // victim is a flow that may have to go.
 type victim struct {
 	number   uint32
 	lastSeen uint32
 }
 
-// evict ends a flow for another one, and returns the number of its record. It
-// does not rest: a program that is looking at it now sees that it has changed
-// (find in bpf/flow.h).
-func (t *kernelTable) evict(now int64) (number uint32, ok bool) {
-	for {
-		if len(t.victims) == 0 {
-			if t.victims = t.chooseVictims(now); len(t.victims) == 0 {
-				return 0, false
-			}
-		}
-		v := t.victims[0]
-		t.victims = t.victims[1:]
-		r := &t.records[v.number]
-		if r.Reply.Port == 0 || stateOfRecord(r).lastSeen.Load() != v.lastSeen {
-			continue // it has lived on, or ended
-		}
-		f := t.at(v.number)
-		t.unlink(v.number, f != nil && t.quarantined(f, now))
-		t.evicted = v.number
-		return v.number, true
-	}
+// asChosen tells whether a victim has neither lived on nor ended since it was
+// chosen.
+func (t *kernelTable) asChosen(v victim) bool {
+	r := &t.records[v.number]
+	return r.Reply.Port != 0 && stateOfRecord(r).lastSeen.Load() == v.lastSeen
 }
 
 // chooseVictims finds the flows that are to go, the first one first, by the rule
-// of evictionOrder. It looks at all: so it chooses for the next ones too. Of flows
-// as old as each other, those go first that come after the last that went: records
-// are given to new flows in that order.
-func (t *kernelTable) chooseVictims(now int64) []victim {
+// of evictionOrder, and superseded ones. It looks at all: so it chooses for the
+// next ones too. Of flows as old as each other, those go first that come after the
+// last that went: records are given to new flows in that order.
+func (t *kernelTable) chooseVictims(now int64) {
 	var all [flowClasses][]victim
+	var over []victim
 	highest := uint32(t.highest())
 	for i := range highest {
 		number := (t.evicted + 1 + i) % highest
 		r := &t.records[number]
+		if r.Reply.Port == 0 {
+			continue
+		}
 		s := stateOfRecord(r)
-		class := classOf(Protocol(r.Orig.Proto), s.flags.Load())
-		if class != classEstablished && r.Reply.Port != 0 {
-			all[class] = append(all[class], victim{number, s.lastSeen.Load()})
+		flags := s.flags.Load()
+		v := victim{number, s.lastSeen.Load()}
+		class := classOf(Protocol(r.Orig.Proto), flags)
+		if flags&flowSuperseded != 0 {
+			over = append(over, v)
+		} else if class != classEstablished {
+			all[class] = append(all[class], v)
 		}
 	}
 	chosen := all[evictionOrder[0]]
@@ -518,8 +514,13 @@ func (t *kernelTable) chooseVictims(now int64) []victim {
 			chosen = all[class]
 		}
 	}
-	slices.SortStableFunc(chosen, func(a, b victim) int { return cmp.Compare(int32(a.lastSeen-b.lastSeen), 0) })
-	return chosen[:min(len(chosen), 1+len(t.records)/64)]
+	t.victims, t.over = t.oldest(chosen), t.oldest(over)
+}
+
+// oldest is a part of the victims, in the order of their age.
+func (t *kernelTable) oldest(victims []victim) []victim {
+	slices.SortStableFunc(victims, func(a, b victim) int { return cmp.Compare(int32(a.lastSeen-b.lastSeen), 0) })
+	return victims[:min(len(victims), 1+len(t.records)/64)]
 }
 
 // memory maps a map into this process.

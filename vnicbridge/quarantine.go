@@ -23,12 +23,16 @@ type quarantined struct {
 	until  int64
 }
 
-// add puts a flow's reply tuple in quarantine, if a server may remember it: the
-// flow has been answered, and not long ago.
-func (q *quarantine) add(f *flow, now int64) bool {
-	until := now + int64(timeWait-f.idle(now))
-	if f.orig.proto != TCP || f.flags.Load()&flowAccepted == 0 || until <= now {
-		return false
+// rememberedBy tells whether a server may remember a flow: it has been answered, and
+// not long ago.
+func rememberedBy(proto Protocol, s *flowState, now int64) bool {
+	return proto == TCP && s.flags.Load()&flowAccepted != 0 && s.idle(now) < timeWait
+}
+
+// add puts a flow's reply tuple in quarantine, if a server may remember it.
+func (q *quarantine) add(f *flow, now int64) {
+	if !rememberedBy(f.orig.proto, f.flowState, now) {
+		return
 	}
 	if q.tuples == nil {
 		q.tuples = make(map[flowKey]quarantined)
@@ -37,9 +41,8 @@ func (q *quarantine) add(f *flow, now int64) bool {
 		q.pop()
 	}
 	_, key := f.keys()
-	q.tuples[key] = quarantined{f.orig.src, until}
+	q.tuples[key] = quarantined{f.orig.src, now + int64(timeWait-f.idle(now))}
 	q.queue = append(q.queue, key)
-	return true
 }
 
 // holds tells whether a tuple is kept from a client.
@@ -48,20 +51,15 @@ func (q *quarantine) holds(key flowKey, client addr, now int64) bool {
 	return ok && t.client != client && now < t.until
 }
 
-// sweep lets go of what no server remembers any more, and returns it.
-func (q *quarantine) sweep(now int64) (free []flowKey) {
+// sweep lets go of what no server remembers any more.
+func (q *quarantine) sweep(now int64) {
 	for len(q.queue) > 0 && q.tuples[q.queue[0]].until <= now {
-		free = append(free, q.pop())
+		q.pop()
 	}
-	return free
 }
 
 // pop lets go of the oldest.
-func (q *quarantine) pop() flowKey {
-	key := q.queue[0]
-	delete(q.tuples, key)
+func (q *quarantine) pop() {
+	delete(q.tuples, q.queue[0])
 	q.queue = q.queue[1:]
-	return key
 }
-
-func (q *quarantine) len() int { return len(q.queue) }

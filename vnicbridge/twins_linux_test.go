@@ -285,14 +285,15 @@ type flowValues struct {
 	in, out         string
 	orig, reply     tuple
 	lastSeen, flags uint32
-	acks, packets   [2]uint32
-	bytes           [2]uint64
+	acks            [2]uint32
+	packets, bytes  [2]uint64
 }
 
 func (f *flow) values() flowValues {
-	v := flowValues{f.in.name, f.out.name, f.orig, f.reply, f.lastSeen.Load(), f.flags.Load(), [2]uint32{}, [2]uint32{}, [2]uint64{}}
+	v := flowValues{f.in.name, f.out.name, f.orig, f.reply, f.lastSeen.Load(), f.flags.Load(), [2]uint32{}, [2]uint64{}, [2]uint64{}}
 	for dir := range 2 {
-		v.acks[dir], v.packets[dir], v.bytes[dir] = f.acks[dir].Load(), f.packets[dir].Load(), f.bytes[dir].Load()
+		v.acks[dir] = f.acks[dir].Load()
+		v.packets[dir], v.bytes[dir] = f.traffic(direction(dir))
 	}
 	return v
 }

@@ -4,7 +4,6 @@
 #include "decide.h"
 #include "flow.h"
 
-#define NO_RECORD 0xffffffffU
 #define TIME_WAIT (60000000000ULL >> 26)	// timeWait in quarantine.go
 
 // How many aliases are tried here before userspace tries the whole pool.
@@ -47,17 +46,16 @@ static __always_inline void begin(struct flow_state *s, const struct packet *p)
 	s->last_seen = plane.clock;
 	s->flags = begins(p) ? 0 : FLOW_PICKED_UP;
 	s->acks[0] = s->acks[1] = 0;
-	s->packets[0] = s->packets[1] = 0;
-	s->bytes[0] = s->bytes[1] = 0;
+	s->counts[0] = s->counts[1] = 0;
 }
 
 // Claims the original key for a flow whose reply key is claimed. old is the record
 // of the closing flow that had it.
 static __always_inline int claim_original(const struct flow_key *orig, __u32 number, __u32 old)
 {
-	struct flow_record *r = old == NO_RECORD ? NULL : record_of(old);
+	struct flow_record *r = old == NOT_FOUND ? NULL : record_of(old);
 
-	if (bpf_map_update_elem(&flows, orig, &number, r ? BPF_ANY : BPF_NOEXIST))
+	if (point(orig, old, number) != KEEP)
 		return SLOW;
 	if (r && !(__sync_fetch_and_or(&r->state.flags, FLOW_SUPERSEDED) & FLOW_SUPERSEDED))
 		count_flows(&r->orig, &r->reply, -1);
@@ -103,8 +101,6 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 {
 	struct flow_record *r;
 
-	if (value == QUARANTINED)
-		return SLOW;
 	f->number = value & ~REVERSE;
 	r = record_of(f->number);
 	if (!r)
@@ -128,7 +124,7 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 static __always_inline int create(const struct packet *p, __u32 old, struct found *f)
 {
 	struct flow_record *r;
-	__u32 number, value;
+	__u32 number;
 
 	if (take(&number) != KEEP)
 		return SLOW;
@@ -140,13 +136,12 @@ static __always_inline int create(const struct packet *p, __u32 old, struct foun
 	barrier();	// a record with keys is one that Go sweeps
 	copy_key(&r->orig, &p->key);
 	copy_key(&r->reply, &f->answer);
-	value = number | REVERSE;
-	if (bpf_map_update_elem(&flows, &f->answer, &value, BPF_NOEXIST)) {
+	if (point(&f->answer, NOT_FOUND, number | REVERSE) != KEEP) {
 		give_back(r, number);
 		return SLOW;
 	}
 	if (claim_original(&p->key, number, old) != KEEP) {
-		bpf_map_delete_elem(&flows, &f->answer);
+		unpoint(&f->answer, number | REVERSE);
 		give_back(r, number);
 		return SLOW;
 	}
@@ -161,13 +156,13 @@ static __always_inline int create(const struct packet *p, __u32 old, struct foun
 // This and its like are global functions: the kernel checks each once, by itself.
 __noinline enum drop_reason open_flow(const struct packet *p, __u32 old, struct found *f)
 {
-	__u32 *taken;
+	__u32 taken;
 	int verdict;
 
 	if (!p || !f)
 		return SLOW;
-	taken = bpf_map_lookup_elem(&flows, &f->answer);
-	verdict = taken ? revive(p, *taken, old, f) : create(p, old, f);
+	taken = lookup(&f->answer);
+	verdict = taken != NOT_FOUND ? revive(p, taken, old, f) : create(p, old, f);
 	f->dir = FORWARD;
 	if (verdict == KEEP) {
 		count_new(p->key.port);
@@ -191,10 +186,8 @@ __noinline __u32 alias_at(const struct segment_rules *s, __u32 index)
 }
 
 // The index of the i-th alias to try: aliasPool.probe in alias.go.
-static __always_inline __u32 probe(const struct segment_rules *s, __u32 preferred, __u32 i)
+static __always_inline __u32 probe(__u32 reserved, __u32 shared, __u32 preferred, __u32 i)
 {
-	__u32 reserved = s->gateways, shared = s->aliases - reserved;
-
 	if (preferred < reserved) {
 		if (i == 0)
 			return preferred;
@@ -235,6 +228,7 @@ static __always_inline int open_inbound(const struct packet *p, const struct bri
 					__u32 to, __u32 old, struct found *f)
 {
 	__u32 preferred, tries = s->aliases < ATTEMPTS ? s->aliases : ATTEMPTS;
+	__u32 reserved = s->gateways, shared = s->aliases - reserved;
 	int verdict;
 
 	answer_from(&f->answer, p, s->address, to);
@@ -245,7 +239,7 @@ static __always_inline int open_inbound(const struct packet *p, const struct bri
 	}
 	preferred = preferred_alias(s, b, p);
 	for (__u32 i = 0; i < ATTEMPTS && i < tries; i++) {
-		f->answer.dst = alias_at(s, probe(s, preferred, i));
+		f->answer.dst = alias_at(s, probe(reserved, shared, preferred, i));
 		verdict = open_flow(p, old, f);
 		if (verdict != DROP_NO_TUPLE)
 			return verdict;

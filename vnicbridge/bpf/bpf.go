@@ -6,11 +6,12 @@
 // and rewrites it.
 package bpf
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" -type flow_key -type flow_record -type flow_state -type port -type port_range -type steer -type peer -type counters -type gauges -type neighbour_key -type neighbour -type decision_table -type bridge_rules -type segment_rules -type prefix_key Bridge bridge.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" -type flow_key -type bucket -type flow_record -type flow_state -type port -type port_range -type steer -type peer -type counters -type gauges -type neighbour_key -type neighbour -type decision_table -type bridge_rules -type segment_rules -type prefix_key Bridge bridge.c
 
 // The records in the maps, by the names that they have in types.h.
 type (
 	FlowKey       = BridgeFlowKey
+	Bucket        = BridgeBucket
 	FlowState     = BridgeFlowState
 	FlowRecord    = BridgeFlowRecord
 	Port          = BridgePort
@@ -32,7 +33,7 @@ type (
 const (
 	MaxPorts = 1024       // maxPorts of the other package
 	Reverse  = 1 << 31    // in the value of a flow's key: it is the reply's
-	NotFree  = 0xffffffff // the value of a key that is of no flow, but must not be used yet
+	Slots    = 7          // of a bucket
 )
 
 // The modes of a plane (enum mode).

@@ -28,7 +28,7 @@ static __always_inline bool awake(void)
 	return plane.mode != MODE_ASLEEP;
 }
 
-static __always_inline void count_in(__u32 len, int drop)
+static __always_inline void count_in(__u32 len, __u32 drop)
 {
 	__u32 port = self;
 	struct counters *c = bpf_map_lookup_elem(&counts, &port);
@@ -37,7 +37,10 @@ static __always_inline void count_in(__u32 len, int drop)
 		return;
 	c->packets_in++;
 	c->bytes_in += len;
-	if (drop > KEEP && drop < DROP_REASONS)
+	if (drop == KEEP)
+		return;
+	barrier_var(drop);	// or the compiler bounds drop - 1, and older kernels do not see it
+	if (drop < DROP_REASONS)
 		c->drops[drop]++;
 }
 
@@ -124,7 +127,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 	if (plane.mode != MODE_FAST)
 		return give_up(own);
 	if (!r || reopens(p, r)) {
-		__u32 old = r ? f.number : NO_RECORD;
+		__u32 old = r ? f.number : NOT_FOUND;
 
 		verdict = own->nic ? admit_inbound(p, old, &f) : admit_outbound(p, old, &f);
 		if (verdict != KEEP && verdict != SLOW && own->nic) {

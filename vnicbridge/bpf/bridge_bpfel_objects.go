@@ -24,6 +24,13 @@ type BridgeBridgeRules struct {
 	Gateway uint32
 }
 
+type BridgeBucket struct {
+	_         structs.HostLayout
+	Lock      uint32
+	Displaced uint32
+	Slot      [7]uint64
+}
+
 type BridgeCounters struct {
 	_          structs.HostLayout
 	PacketsIn  uint64
@@ -64,8 +71,7 @@ type BridgeFlowState struct {
 	LastSeen uint32
 	Flags    uint32
 	Acks     [2]uint32
-	Packets  [2]uint32
-	Bytes    [2]uint64
+	Counts   [2]uint64
 }
 
 type BridgeGauges struct {
@@ -103,13 +109,14 @@ type BridgePlaneState struct {
 	Impossible uint32
 	Clock      uint32
 	Refusals   int32
-	Zero       uint32
+	BucketMask uint32
 	Flows      int64
 	Limit      int64
 	Capacity   uint32
 	Fresh      uint32
 	Heartbeat  uint64
 	HashKey    [2]uint64
+	TableKey   [2]uint64
 }
 
 type BridgePort struct {
@@ -175,8 +182,8 @@ type BridgeSteer struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	BridgeMapBridges        = "bridges"
+	BridgeMapBuckets        = "buckets"
 	BridgeMapCounts         = "counts"
-	BridgeMapFlows          = "flows"
 	BridgeMapMeters         = "meters"
 	BridgeMapNeighbours     = "neighbours"
 	BridgeMapPorts          = "ports"
@@ -243,8 +250,8 @@ type BridgeProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type BridgeMapSpecs struct {
 	Bridges    *ebpf.MapSpec `ebpf:"bridges"`
+	Buckets    *ebpf.MapSpec `ebpf:"buckets"`
 	Counts     *ebpf.MapSpec `ebpf:"counts"`
-	Flows      *ebpf.MapSpec `ebpf:"flows"`
 	Meters     *ebpf.MapSpec `ebpf:"meters"`
 	Neighbours *ebpf.MapSpec `ebpf:"neighbours"`
 	Ports      *ebpf.MapSpec `ebpf:"ports"`
@@ -285,8 +292,8 @@ func (o *BridgeObjects) Close() error {
 // It can be passed to LoadBridgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BridgeMaps struct {
 	Bridges    *ebpf.Map `ebpf:"bridges"`
+	Buckets    *ebpf.Map `ebpf:"buckets"`
 	Counts     *ebpf.Map `ebpf:"counts"`
-	Flows      *ebpf.Map `ebpf:"flows"`
 	Meters     *ebpf.Map `ebpf:"meters"`
 	Neighbours *ebpf.Map `ebpf:"neighbours"`
 	Ports      *ebpf.Map `ebpf:"ports"`
@@ -300,8 +307,8 @@ type BridgeMaps struct {
 func (m *BridgeMaps) Close() error {
 	return _BridgeClose(
 		m.Bridges,
+		m.Buckets,
 		m.Counts,
-		m.Flows,
 		m.Meters,
 		m.Neighbours,
 		m.Ports,

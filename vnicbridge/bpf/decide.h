@@ -97,11 +97,12 @@ static __always_inline __u32 balance(const struct bridge_rules *b, const struct 
 __noinline __u32 decide(const struct bridge_rules *b, const struct packet *p)
 {
 	struct decision_table *t;
-	__u32 n;
+	__u32 table, n;
 
 	if (!b || !p)
 		return 0;
-	t = bpf_map_lookup_elem(&tables, &b->table);
+	table = b->table;	// to older kernels (6.1) what an argument points to is no map's key
+	t = bpf_map_lookup_elem(&tables, &table);
 	if (!t)
 		return 0;
 	n = b->steers;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "packet.h"
+#include "table.h"
 
 enum direction { FORWARD, BACKWARD };
 
@@ -12,18 +13,6 @@ struct found {
 	__u32 number;		// of the record
 	__u32 dir;
 };
-
-static __always_inline struct flow_record *record_of(__u32 number)
-{
-	return bpf_map_lookup_elem(&records, &number);
-}
-
-static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
-{
-	const __u64 *x = (const void *)a, *y = (const void *)b;
-
-	return x[0] == y[0] && x[1] == y[1];
-}
 
 static __always_inline void copy_key(struct flow_key *to, const struct flow_key *from)
 {
@@ -39,14 +28,14 @@ static __always_inline void copy_key(struct flow_key *to, const struct flow_key 
 // first, finds it whole, and then still finds its own, has read both of one flow.
 static __always_inline struct flow_record *find(const struct flow_key *key, struct found *f)
 {
-	__u32 *value = bpf_map_lookup_elem(&flows, key);
+	__u32 value = lookup(key);
 	struct flow_record *r;
 	struct flow_key own;
 
-	if (!value || *value == QUARANTINED)
+	if (value == NOT_FOUND)
 		return NULL;
-	f->dir = *value & REVERSE ? BACKWARD : FORWARD;
-	f->number = *value & ~REVERSE;
+	f->dir = value & REVERSE ? BACKWARD : FORWARD;
+	f->number = value & ~REVERSE;
 	r = record_of(f->number);
 	if (!r)
 		return NULL;
@@ -130,8 +119,7 @@ static __always_inline void observe(const struct packet *p, const struct found *
 {
 	if (s->last_seen != plane.clock)
 		s->last_seen = plane.clock;
-	s->packets[f->dir & 1]++;
-	s->bytes[f->dir & 1] += p->len;
+	s->counts[f->dir & 1] += (1ULL << COUNT_SHIFT) + p->len;
 	if (p->key.proto == IPPROTO_TCP)
 		observe_tcp(p, f, s);
 }

@@ -39,23 +39,32 @@ struct flow_state {
 	enum flow_flag flags;
 	// What each side last acknowledged, in host order, by direction.
 	__u32 acks[2];
-	__u32 packets[2];	// of each direction, modulo 2^32
-	__u64 bytes[2];
+	// By direction: packets, modulo 2^24, in the upper bits; bytes, modulo 2^40.
+	__u64 counts[2];
 };
 
-// One conversation, shared by both directions. Go finds it by its number, as a
-// part of memory; packets find it by either key.
+#define COUNT_SHIFT 40
+
+// One conversation, shared by both directions, in one line of the caches. Go finds
+// it by its number, as a part of memory; packets find it by either key.
 struct flow_record {
 	struct flow_key orig;	// as packets of the opener come in
 	struct flow_key reply;	// as the answers come in
 	struct flow_state state;
 };
 
-// The value of both keys of a flow: the number of its record, and which of the
-// two the key is.
+// The value of a key: the number of the flow's record, and which key it is.
 #define REVERSE (1U << 31)
-// The key is of no flow, but must not be used for another client yet (A5).
-#define QUARANTINED 0xffffffffU
+#define NOT_FOUND 0xffffffffU
+
+#define SLOTS 7
+
+// Some of the keys, in one line of the caches.
+struct bucket {
+	__u32 lock;
+	__u32 displaced;	// keys at home here that are in their other bucket
+	__u64 slot[SLOTS];	// a part of the hash, and the value; 0: it is free
+};
 
 // A device in its place.
 struct port {
@@ -214,11 +223,12 @@ struct plane_state {
 	__u32 impossible;	// the set of sources that cannot be (S1)
 	__u32 clock;		// coarse; in units of 2^26 ns
 	__s32 refusals;		// that may go to userspace until the next tick
-	__u32 zero;
+	__u32 bucket_mask;	// how many buckets there are, less one: a power of two
 	__s64 flows;		// in the table
 	__s64 limit;		// of flows
 	__u32 capacity;		// records there are
 	__u32 fresh;		// records, from the first on, that have been used
 	__u64 heartbeat;	// of CLOCK_MONOTONIC, ns
 	__u64 hash_key[2];
+	__u64 table_key[2];	// of the hash that places keys in buckets
 };

@@ -1,0 +1,185 @@
+// The table of the flows' keys. Of what lies where for a packet of one flow among
+// a million, nothing is in a cache: so a key costs one line, that of its bucket,
+// and its flow's record another one. A hash map of the kernel's takes three, and a
+// system call for each that userspace looks at.
+//
+// Each key has two buckets: its home, and another for when that one is full. Both
+// sides change a bucket under its lock and read without it: a slot leads to a
+// record, and only the record's own key tells whether it is the one.
+#pragma once
+
+#include "maps.h"
+
+// How often a lock is tried. Nobody holds one for longer than it takes to look at
+// two buckets, but userspace may be interrupted meanwhile.
+#define LOCK_TRIES 64
+
+// Where a key may be, and what its slots begin with.
+struct place {
+	__u32 home, other;
+	__u32 print;
+};
+
+static __always_inline struct flow_record *record_of(__u32 number)
+{
+	return bpf_map_lookup_elem(&records, &number);
+}
+
+static __always_inline struct bucket *bucket_at(__u32 index)
+{
+	return bpf_map_lookup_elem(&buckets, &index);
+}
+
+static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
+{
+	const __u64 *x = (const void *)a, *y = (const void *)b;
+
+	return x[0] == y[0] && x[1] == y[1];
+}
+
+// The hash is secret, but need not stand up to somebody who can see it.
+static __always_inline struct place place_of(const struct flow_key *key)
+{
+	const __u64 *words = (const void *)key;
+	__u64 h = (words[0] ^ plane.table_key[0]) * 0x9e3779b97f4a7c15ULL;
+	struct place p;
+
+	h = (h ^ h >> 32 ^ words[1] ^ plane.table_key[1]) * 0xd6e8feb86659fd93ULL;
+	h = (h ^ h >> 32) * 0xd6e8feb86659fd93ULL;
+	h ^= h >> 32;
+	p.print = (__u32)(h >> 32) | 1;	// no slot that is used is 0
+	p.home = (__u32)h & plane.bucket_mask;
+	p.other = (p.home ^ (p.print * 0x5bd1e995U)) & plane.bucket_mask;
+	return p;
+}
+
+// The record that a slot leads to, if it is of a flow with this key.
+static __always_inline struct flow_record *match(__u64 slot, __u32 print, const struct flow_key *key)
+{
+	struct flow_record *r;
+
+	if ((__u32)(slot >> 32) != print)
+		return NULL;
+	r = record_of((__u32)slot & ~REVERSE);
+	if (!r || !same_key((__u32)slot & REVERSE ? &r->reply : &r->orig, key))
+		return NULL;
+	return r;
+}
+
+// The value of a key in one bucket, or NOT_FOUND.
+static __always_inline __u32 look(const struct bucket *b, __u32 print, const struct flow_key *key)
+{
+	for (int i = 0; i < SLOTS; i++) {
+		__u64 slot = *(const volatile __u64 *)&b->slot[i];
+
+		if (match(slot, print, key))
+			return (__u32)slot;
+	}
+	return NOT_FOUND;
+}
+
+// The value of a key: the number of its record, with REVERSE if it is the reply
+// key; or NOT_FOUND.
+static __always_inline __u32 lookup(const struct flow_key *key)
+{
+	struct place p = place_of(key);
+	struct bucket *b = bucket_at(p.home);
+	__u32 value;
+
+	if (!b)
+		return NOT_FOUND;
+	value = look(b, p.print, key);
+	if (value != NOT_FOUND || !b->displaced)
+		return value;
+	b = bucket_at(p.other);
+	return b ? look(b, p.print, key) : NOT_FOUND;
+}
+
+static __always_inline bool lock(struct bucket *b)
+{
+	for (int i = 0; i < LOCK_TRIES; i++)
+		if (!__sync_val_compare_and_swap(&b->lock, 0, 1))
+			return true;
+	return false;
+}
+
+static __always_inline void unlock(struct bucket *b)
+{
+	__sync_lock_test_and_set(&b->lock, 0);
+}
+
+static __always_inline bool replace(struct bucket *b, __u64 from, __u64 to)
+{
+	for (int i = 0; i < SLOTS; i++)
+		if (b->slot[i] == from) {
+			*(volatile __u64 *)&b->slot[i] = to;
+			return true;
+		}
+	return false;
+}
+
+// Replaces a slot's content in either bucket of a place, home being locked. To
+// replace 0 is to add, to replace by 0 to remove.
+static __always_inline bool change(struct bucket *home, const struct place *p, __u64 from, __u64 to)
+{
+	struct bucket *other;
+	bool done;
+
+	if (replace(home, from, to))
+		return true;
+	other = bucket_at(p->other);
+	if (!other || other == home || !lock(other))
+		return false;
+	done = replace(other, from, to);
+	unlock(other);
+	if (done && !from)
+		home->displaced++;
+	if (done && !to)
+		home->displaced--;
+	return done;
+}
+
+static __always_inline __u64 slot_of(const struct place *p, __u32 value)
+{
+	return (__u64)p->print << 32 | value;
+}
+
+// Makes a key lead to a value. old is the value that it has now; NOT_FOUND: it has
+// none. SLOW: it is not so, or there is no room, or somebody holds the lock for
+// too long.
+__noinline int point(const struct flow_key *key, __u32 old, __u32 value)
+{
+	struct bucket *home;
+	int verdict = SLOW;
+	struct place p;
+
+	if (!key)
+		return SLOW;
+	p = place_of(key);
+	home = bucket_at(p.home);
+	if (!home || !lock(home))
+		return SLOW;
+	if (old != NOT_FOUND)
+		verdict = change(home, &p, slot_of(&p, old), slot_of(&p, value)) ? KEEP : SLOW;
+	else if (lookup(key) == NOT_FOUND)
+		verdict = change(home, &p, 0, slot_of(&p, value)) ? KEEP : SLOW;
+	unlock(home);
+	return verdict;
+}
+
+// Makes a key lead nowhere.
+__noinline int unpoint(const struct flow_key *key, __u32 value)
+{
+	struct bucket *home;
+	struct place p;
+
+	if (!key)
+		return SLOW;
+	p = place_of(key);
+	home = bucket_at(p.home);
+	if (!home || !lock(home))
+		return SLOW;
+	change(home, &p, slot_of(&p, value), 0);
+	unlock(home);
+	return KEEP;
+}
