@@ -238,7 +238,8 @@ static __always_inline int open_inbound(const struct packet *p, const struct bri
 		return verdict == DROP_NO_TUPLE ? SLOW : verdict;
 	}
 	preferred = preferred_alias(s, b, p);
-	for (__u32 i = 0; i < ATTEMPTS && i < tries; i++) {
+	// Linux 5.15 forgets the bounds of a number that it keeps on the stack in 32 bits.
+	for (__u64 i = 0; i < ATTEMPTS && i < tries; i++) {
 		f->answer.dst = alias_at(s, probe(reserved, shared, preferred, i));
 		verdict = open_flow(p, old, f);
 		if (verdict != DROP_NO_TUPLE)
