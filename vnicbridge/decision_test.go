@@ -265,7 +265,7 @@ func TestPickUp(t *testing.T) {
 
 func (r *rig) onlyFlow() (only *flow) {
 	r.t.Helper()
-	r.plane.path.flows.each(func(f *flow) { only = f })
+	r.plane.path.eachFlow(func(f *flow) { only = f })
 	if only == nil {
 		r.t.Fatal("there is no flow")
 	}

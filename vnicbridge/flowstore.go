@@ -21,8 +21,10 @@ type flowStore interface {
 	remove(f *flow, now int64)
 	// removeIf ends all flows that a condition holds for, and returns them.
 	removeIf(condition func(*flow) bool) []*flow
-	// each calls a function with every flow. It must not call the store.
-	each(func(*flow))
+	// each calls a function with every flow; it must not call the store. The store is
+	// locked for eachPart of them at most: then pause is called without the lock, and
+	// if it returns false, that is all.
+	each(visit func(*flow), pause func() bool)
 	// moved tells that a flow came into another phase.
 	moved(f *flow, before, after flowClass)
 	// sweep ends idle flows: as many are looked at as the time that has passed asks
@@ -33,6 +35,9 @@ type flowStore interface {
 	setLimit(flows int)
 	len() int
 }
+
+// eachPart is how many flows are visited in some 50 µs.
+const eachPart = 64
 
 // evictionOrder is the classes of flows that may have to go when the table is
 // full, those first that are worth the least. Established flows are never evicted

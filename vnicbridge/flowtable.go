@@ -160,14 +160,26 @@ func (t *flowTable) removeIf(condition func(*flow) bool) (removed []*flow) {
 	return removed
 }
 
-func (t *flowTable) each(visit func(*flow)) {
+// A range over a map bears that others change the map between its steps.
+func (t *flowTable) each(visit func(*flow), pause func() bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	visited := 0
 	for key, f := range t.byKey {
 		if orig, _ := f.keys(); key == orig {
 			visit(f)
 		}
+		if visited++; visited%eachPart == 0 && !whileUnlocked(t.mu.RLocker(), pause) {
+			return
+		}
 	}
+}
+
+// whileUnlocked calls a function without a lock that is held.
+func whileUnlocked(lock sync.Locker, do func() bool) bool {
+	lock.Unlock()
+	defer lock.Lock()
+	return do()
 }
 
 // moved puts a flow whose phase changed into the ring of its new phase, unless

@@ -49,6 +49,22 @@ func (fw *forwarder) flowCount() int {
 	return fw.flows.len()
 }
 
+// eachFlow calls a function with every flow, in parts between which packets are
+// carried. False: the flows went to another store meanwhile, and it was not all.
+func (fw *forwarder) eachFlow(visit func(*flow)) (all bool) {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
+	store := fw.flows
+	all = true
+	store.each(visit, func() bool {
+		fw.moving.RUnlock()
+		fw.moving.RLock()
+		all = fw.flows == store
+		return all
+	})
+	return all
+}
+
 // move takes the living flows to another store, while no packet is carried.
 // before and after are called around that. It returns how many had no room;
 // established ones go first.
@@ -62,7 +78,7 @@ func (fw *forwarder) move(to flowStore, before, after func()) (lost int) {
 		} else {
 			others = append(others, f)
 		}
-	})
+	}, func() bool { return true })
 	before()
 	for _, f := range append(established, others...) {
 		if !to.adopt(f) {

@@ -353,12 +353,16 @@ func (t *kernelTable) removeIf(condition func(*flow) bool) (removed []*flow) {
 	return removed
 }
 
-func (t *kernelTable) each(visit func(*flow)) {
+func (t *kernelTable) each(visit func(*flow), pause func() bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	visited := 0
 	for number := range t.used() {
 		if f := t.at(number); f != nil {
 			visit(f)
+		}
+		if visited++; visited%eachPart == 0 && !whileUnlocked(&t.mu, pause) {
+			return // its memory may be gone
 		}
 	}
 }

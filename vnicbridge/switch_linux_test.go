@@ -172,12 +172,20 @@ func TestSwitchingBesideEverythingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := switched{rig: newEmptyRig(t)}
 		s.machine.kernel = true
-		s.apply(DatapathUserspace, 100)
+		s.apply(DatapathUserspace, 1000)
+		for i := range uint16(10 * eachPart) {
+			s.put("nic0", fromRouter(router, 1000+i, 53).udp("x"))
+		}
 		for _, path := range slices.Repeat([]Datapath{DatapathKernel, DatapathUserspace}, 5) {
 			var beside sync.WaitGroup
 			for _, do := range []func(){
 				func() { s.plane.OpenPort("a", PortRange{TCP, 80, 80})() },
 				func() { s.plane.tick(s.plane.now(), 0) },
+				func() {
+					if l, err := s.plane.Flows(FlowFilter{}); err != nil || l.Matched != 10*eachPart {
+						t.Errorf("%d flows are listed (%v), want %d", l.Matched, err, 10*eachPart)
+					}
+				},
 			} {
 				beside.Go(func() {
 					for range 20 {
@@ -185,7 +193,7 @@ func TestSwitchingBesideEverythingElse(t *testing.T) {
 					}
 				})
 			}
-			s.apply(path, 100)
+			s.apply(path, 1000)
 			beside.Wait()
 		}
 	})

@@ -305,7 +305,7 @@ func (t tuple) String() string {
 // flows are the living flows, by their original keys.
 func (r *rig) flows() map[flowKey]flowValues {
 	flows := make(map[flowKey]flowValues)
-	r.plane.path.flows.each(func(f *flow) {
+	r.plane.path.eachFlow(func(f *flow) {
 		orig, _ := f.keys()
 		flows[orig] = f.values()
 	})

@@ -1,0 +1,234 @@
+package vnicbridge
+
+import (
+	"cmp"
+	"container/heap"
+	"fmt"
+	"net/netip"
+)
+
+// Flow is a conversation that the bridge carries, as it is at one moment. Who opened
+// it is its client, whoever answers is its server. For ICMP the client's port is the
+// identifier of its echo requests, and the server's is 0.
+type Flow struct {
+	Protocol  Protocol      `json:"protocol"`
+	State     FlowState     `json:"state"`
+	Direction FlowDirection `json:"direction"`
+
+	Bridge  string `json:"bridge,omitempty"` // by which it comes in or goes out; none for a reach flow
+	Segment string `json:"segment"`          // that serves it; of an egress flow, that opened it
+	Peer    string `json:"peer,omitempty"`   // the segment that opened a reach flow
+
+	Client      netip.AddrPort `json:"client"`
+	Destination netip.AddrPort `json:"destination"` // where the client sends to: the pseudo address, or an alias of the server
+	Source      netip.AddrPort `json:"source"`      // as whom the server sees the client: an alias, or the pseudo address
+	Server      netip.AddrPort `json:"server"`
+
+	IdleSeconds float64     `json:"idle_seconds"` // since the last packet, in steps of 0.067 s
+	Packets     FlowTraffic `json:"packets"`      // modulo 2²⁴
+	Bytes       FlowTraffic `json:"bytes"`        // of Ethernet frames, without offload headers; modulo 2⁴⁰
+}
+
+// FlowTraffic is a count for each direction of a flow.
+type FlowTraffic struct {
+	FromClient uint64 `json:"from_client"`
+	FromServer uint64 `json:"from_server"`
+}
+
+// FlowState is the phase of a flow's life. UDP and ICMP flows are half-open until
+// they are answered, and never closing.
+type FlowState string
+
+// The states of a flow.
+const (
+	FlowHalfOpen    FlowState = "half_open"   // its handshake is not complete, or nothing has answered
+	FlowEstablished FlowState = "established" // both sides talk
+	FlowClosing     FlowState = "closing"     // after a RST, or a FIN of each side
+)
+
+// FlowDirection says between what a flow is.
+type FlowDirection string
+
+// The directions of flows.
+const (
+	FlowInbound FlowDirection = "inbound" // from the network to a segment
+	FlowEgress  FlowDirection = "egress"  // from a segment to the network
+	FlowReach   FlowDirection = "reach"   // from a segment to another one
+)
+
+// Bounds of a list of flows.
+const (
+	DefaultFlowLimit = 100
+	MaxFlowLimit     = 10000
+)
+
+// FlowFilter says which flows are wanted: those that match all that is set.
+type FlowFilter struct {
+	Client   netip.Prefix // the network of the client's address
+	Segment  string       // that serves the flow, or opened it
+	Bridge   string
+	State    FlowState
+	Protocol Protocol
+	Limit    int // the most flows that are listed, to MaxFlowLimit; 0: DefaultFlowLimit
+}
+
+// FlowList is an answer to a FlowFilter.
+type FlowList struct {
+	Matched int    `json:"matched"` // how many flows match, listed or not
+	Flows   []Flow `json:"flows"`   // those of them that had a packet last, the latest first
+}
+
+// Flows lists flows of the table. It takes time in proportion to the table, up to a
+// second of one core for a million flows, and packets do not wait for it: the table is
+// looked at in small parts. Flows that begin or end meanwhile may be in the list or
+// not. The error is for a filter that asks for what cannot be, such as a segment that
+// the configuration in force does not have.
+func (p *Plane) Flows(filter FlowFilter) (FlowList, error) {
+	bridges, err := p.checkFilter(&filter)
+	if err != nil {
+		return FlowList{}, err
+	}
+	for {
+		l := lister{filter: filter, bridges: bridges, now: p.now()}
+		if p.path.eachFlow(l.visit) {
+			return l.list(), nil
+		}
+	}
+}
+
+// checkFilter completes a filter, and names the bridges of the ports.
+func (p *Plane) checkFilter(filter *FlowFilter) (bridges map[*port]string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if filter.Segment != "" && p.segments[filter.Segment] == nil {
+		return nil, UnknownSegment(filter.Segment, sortedKeys(p.segments))
+	}
+	if filter.Bridge != "" && p.bridges[filter.Bridge] == nil {
+		return nil, UnknownBridge(filter.Bridge, sortedKeys(p.bridges))
+	}
+	switch filter.State {
+	case "", FlowHalfOpen, FlowEstablished, FlowClosing:
+	default:
+		return nil, fmt.Errorf("unknown state %q: want %s, %s or %s", filter.State, FlowHalfOpen, FlowEstablished, FlowClosing)
+	}
+	if filter.Limit < 0 || filter.Limit > MaxFlowLimit {
+		return nil, fmt.Errorf("limit %d: want 1 to %d", filter.Limit, MaxFlowLimit)
+	}
+	filter.Limit = cmp.Or(filter.Limit, DefaultFlowLimit)
+	bridges = make(map[*port]string)
+	for _, d := range p.living() {
+		for name, b := range d.bridges {
+			bridges[b.port] = name
+		}
+	}
+	return bridges, nil
+}
+
+// lister gathers the flows of a list.
+type lister struct {
+	filter  FlowFilter
+	bridges map[*port]string
+	now     int64
+
+	matched int
+	kept    idlest
+}
+
+func (l *lister) visit(f *flow) {
+	if !l.matches(f) {
+		return
+	}
+	l.matched++
+	idle := max(f.idle(l.now), 0).Seconds()
+	switch {
+	case len(l.kept) < l.filter.Limit:
+		heap.Push(&l.kept, l.describe(f, idle))
+	case idle < l.kept[0].IdleSeconds:
+		l.kept[0] = l.describe(f, idle)
+		heap.Fix(&l.kept, 0)
+	}
+}
+
+// list is what was gathered, in order.
+func (l *lister) list() FlowList {
+	flows := make([]Flow, len(l.kept))
+	for i := range flows {
+		flows[len(flows)-1-i] = heap.Pop(&l.kept).(Flow)
+	}
+	return FlowList{l.matched, flows}
+}
+
+// idlest is a heap of flows, the one that was idle for the longest on top.
+type idlest []Flow
+
+func (h idlest) Len() int      { return len(h) }
+func (h idlest) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h idlest) Less(i, j int) bool {
+	a, b := &h[i], &h[j]
+	return cmp.Or(cmp.Compare(a.IdleSeconds, b.IdleSeconds), a.Client.Compare(b.Client), a.Server.Compare(b.Server), cmp.Compare(a.Protocol, b.Protocol)) > 0
+}
+func (h *idlest) Push(f any) { *h = append(*h, f.(Flow)) }
+func (h *idlest) Pop() any {
+	last := len(*h) - 1
+	f := (*h)[last]
+	*h = (*h)[:last]
+	return f
+}
+
+func (l *lister) matches(f *flow) bool {
+	w := &l.filter
+	switch {
+	case w.Protocol != 0 && w.Protocol != f.orig.proto,
+		w.Segment != "" && w.Segment != f.in.segment() && w.Segment != f.out.segment(),
+		w.Bridge != "" && w.Bridge != l.bridges[f.in] && w.Bridge != l.bridges[f.out],
+		w.Client.IsValid() && !w.Client.Contains(f.orig.src.netip()),
+		w.State != "" && w.State != f.state():
+		return false
+	}
+	return true
+}
+
+func (l *lister) describe(f *flow, idle float64) Flow {
+	d := Flow{
+		Protocol: f.orig.proto, State: f.state(),
+		Client:      netip.AddrPortFrom(f.orig.src.netip(), f.orig.sport),
+		Destination: netip.AddrPortFrom(f.orig.dst.netip(), f.orig.dport),
+		Source:      netip.AddrPortFrom(f.reply.dst.netip(), f.reply.dport),
+		Server:      netip.AddrPortFrom(f.reply.src.netip(), f.reply.sport),
+		IdleSeconds: idle,
+	}
+	d.Packets.FromClient, d.Bytes.FromClient = f.traffic(forward)
+	d.Packets.FromServer, d.Bytes.FromServer = f.traffic(reverse)
+	switch {
+	case f.in.nic != nil:
+		d.Direction, d.Bridge, d.Segment = FlowInbound, l.bridges[f.in], f.out.segment()
+	case f.out.nic != nil:
+		d.Direction, d.Bridge, d.Segment = FlowEgress, l.bridges[f.out], f.in.segment()
+	default:
+		d.Direction, d.Segment, d.Peer = FlowReach, f.out.segment(), f.in.segment()
+	}
+	return d
+}
+
+// segment is the name of the segment that the port is of, or "".
+func (p *port) segment() string {
+	if p.vnic == nil {
+		return ""
+	}
+	return p.vnic.segment
+}
+
+// state is the phase that the flow is in, for people to read.
+func (f *flow) state() FlowState {
+	switch f.class() {
+	case classClosing:
+		return FlowClosing
+	case classEstablished:
+		return FlowEstablished
+	case classUDP, classICMP:
+		if f.counts[reverse].Load() != 0 {
+			return FlowEstablished
+		}
+	}
+	return FlowHalfOpen
+}
