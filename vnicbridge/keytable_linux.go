@@ -25,10 +25,14 @@ type bucket struct {
 // notFound is the value of a key that there is not.
 const notFound = 0xffffffff
 
+// otherBuckets is how many buckets a key may be in beside its home.
+const otherBuckets = 4
+
 // keyPlace is where a key may be, and what its slots begin with.
 type keyPlace struct {
-	home, other *bucket
-	print       uint32
+	home   *bucket
+	others [otherBuckets]*bucket
+	print  uint32
 }
 
 func (t *keyTable) place(key *bpf.FlowKey) keyPlace {
@@ -39,7 +43,11 @@ func (t *keyTable) place(key *bpf.FlowKey) keyPlace {
 	h ^= h >> 32
 	mask := uint32(len(t.buckets) - 1)
 	print, home := uint32(h>>32)|1, uint32(h)&mask
-	return keyPlace{&t.buckets[home], &t.buckets[(home^print*0x5bd1e995)&mask], print}
+	p := keyPlace{home: &t.buckets[home], print: print}
+	for i := range p.others {
+		p.others[i] = &t.buckets[(home+uint32(i+1)*print)&mask]
+	}
+	return p
 }
 
 func (p keyPlace) slot(value uint32) uint64 { return uint64(p.print)<<32 | uint64(value) }
@@ -49,10 +57,15 @@ func (p keyPlace) slot(value uint32) uint64 { return uint64(p.print)<<32 | uint6
 func (t *keyTable) value(key *bpf.FlowKey) uint32 {
 	p := t.place(key)
 	v := t.look(p.home, p.print, key)
-	if v == notFound && p.home.displaced.Load() != 0 {
-		v = t.look(p.other, p.print, key)
+	if v != notFound || p.home.displaced.Load() == 0 {
+		return v
 	}
-	return v
+	for _, other := range p.others {
+		if v = t.look(other, p.print, key); v != notFound {
+			return v
+		}
+	}
+	return notFound
 }
 
 func (t *keyTable) look(b *bucket, print uint32, key *bpf.FlowKey) uint32 {
@@ -92,26 +105,32 @@ func (b *bucket) replace(from, to uint64) bool {
 	return false
 }
 
-// change replaces a slot's content in either bucket of a place, whose home is
+// change replaces a slot's content in one of the buckets of a place, whose home is
 // locked. To replace 0 is to add, to replace by 0 to remove.
 func (p keyPlace) change(from, to uint64) bool {
 	if p.home.replace(from, to) {
 		return true
 	}
-	if p.other == p.home {
-		return false
+	for _, other := range p.others {
+		if other == p.home {
+			continue
+		}
+		// A program that holds it and wants our home gives up first.
+		other.acquire()
+		done := other.replace(from, to)
+		other.release()
+		if !done {
+			continue
+		}
+		if from == 0 {
+			p.home.displaced.Add(1)
+		}
+		if to == 0 {
+			p.home.displaced.Add(^uint32(0))
+		}
+		return true
 	}
-	// A program that holds it and wants our home gives up first.
-	p.other.acquire()
-	done := p.other.replace(from, to)
-	p.other.release()
-	switch {
-	case done && from == 0:
-		p.home.displaced.Add(1)
-	case done && to == 0:
-		p.home.displaced.Add(^uint32(0))
-	}
-	return done
+	return false
 }
 
 // point makes a key that there is not lead to a value. False: there is such a key,

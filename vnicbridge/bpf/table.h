@@ -3,7 +3,7 @@
 // and its flow's record another one. A hash map of the kernel's takes three, and a
 // system call for each that userspace looks at.
 //
-// Each key has two buckets: its home, and another for when that one is full. Both
+// Each key has a home, and a few other buckets for when that one is full. Both
 // sides change a bucket under its lock and read without it: a slot leads to a
 // record, and only the record's own key tells whether it is the one.
 #pragma once
@@ -14,9 +14,13 @@
 // two buckets, but userspace may be interrupted meanwhile.
 #define LOCK_TRIES 64
 
-// Where a key may be, and what its slots begin with.
+// How many buckets a key may be in beside its home. With as many keys as records
+// allow, one home in two hundred is full: four in a row are not.
+#define OTHERS 4
+
+// Where a key is at home, and what its slots begin with.
 struct place {
-	__u32 home, other;
+	__u32 home;
 	__u32 print;
 };
 
@@ -49,8 +53,13 @@ static __always_inline struct place place_of(const struct flow_key *key)
 	h ^= h >> 32;
 	p.print = (__u32)(h >> 32) | 1;	// no slot that is used is 0
 	p.home = (__u32)h & plane.bucket_mask;
-	p.other = (p.home ^ (p.print * 0x5bd1e995U)) & plane.bucket_mask;
 	return p;
+}
+
+// The i-th other bucket of a key.
+static __always_inline struct bucket *other_of(const struct place *p, __u32 i)
+{
+	return bucket_at((p->home + i * p->print) & plane.bucket_mask);
 }
 
 // The record that a slot leads to, if it is of a flow with this key.
@@ -78,6 +87,24 @@ static __always_inline __u32 look(const struct bucket *b, __u32 print, const str
 	return NOT_FOUND;
 }
 
+// The value of a key that is not in its home, or NOT_FOUND. It is rarely needed.
+__noinline __u32 look_elsewhere(const struct flow_key *key)
+{
+	struct place p;
+
+	if (!key)
+		return NOT_FOUND;
+	p = place_of(key);
+	for (__u32 i = 1; i <= OTHERS; i++) {
+		struct bucket *b = other_of(&p, i);
+		__u32 value = b ? look(b, p.print, key) : NOT_FOUND;
+
+		if (value != NOT_FOUND)
+			return value;
+	}
+	return NOT_FOUND;
+}
+
 // The value of a key: the number of its record, with REVERSE if it is the reply
 // key; or NOT_FOUND.
 static __always_inline __u32 lookup(const struct flow_key *key)
@@ -91,8 +118,7 @@ static __always_inline __u32 lookup(const struct flow_key *key)
 	value = look(b, p.print, key);
 	if (value != NOT_FOUND || !b->displaced)
 		return value;
-	b = bucket_at(p.other);
-	return b ? look(b, p.print, key) : NOT_FOUND;
+	return look_elsewhere(key);
 }
 
 static __always_inline bool lock(struct bucket *b)
@@ -118,20 +144,22 @@ static __always_inline bool replace(struct bucket *b, __u64 from, __u64 to)
 	return false;
 }
 
-// Replaces a slot's content in either bucket of a place, home being locked. To
+// Replaces a slot's content in one of the buckets of a key, whose home is locked. To
 // replace 0 is to add, to replace by 0 to remove.
 static __always_inline bool change(struct bucket *home, const struct place *p, __u64 from, __u64 to)
 {
-	struct bucket *other;
-	bool done;
+	bool done = replace(home, from, to);
 
-	if (replace(home, from, to))
-		return true;
-	other = bucket_at(p->other);
-	if (!other || other == home || !lock(other))
-		return false;
-	done = replace(other, from, to);
-	unlock(other);
+	if (done || (from && !home->displaced))
+		return done;
+	for (__u32 i = 1; i <= OTHERS && !done; i++) {
+		struct bucket *other = other_of(p, i);
+
+		if (!other || other == home || !lock(other))
+			return false;
+		done = replace(other, from, to);
+		unlock(other);
+	}
 	if (done && !from)
 		home->displaced++;
 	if (done && !to)
