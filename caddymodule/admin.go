@@ -14,6 +14,7 @@ func init() { caddy.RegisterModule(adminAPI{}) }
 
 const (
 	statusPath   = "/vnic/status"
+	flowsPath    = "/vnic/flows"
 	segmentsPath = "/vnic/segments/"
 	bridgesPath  = "/vnic/bridges/"
 )
@@ -21,6 +22,7 @@ const (
 // adminAPI adds the data plane to Caddy's admin API:
 //
 //	GET /vnic/status    a vnicbridge.Status
+//	GET /vnic/flows     a vnicbridge.FlowList; see flowParameters
 //	POST /vnic/segments/<segment>/drain|activate|stop|start
 //	POST, DELETE /vnic/segments/<segment>/weight
 //	POST, DELETE /vnic/bridges/<bridge>/switch
@@ -38,6 +40,7 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: statusPath, Handler: caddy.AdminHandlerFunc(serveStatus)},
+		{Pattern: flowsPath, Handler: caddy.AdminHandlerFunc(serveFlows)},
 		{Pattern: segmentsPath, Handler: caddy.AdminHandlerFunc(operatedSegments.serve)},
 		{Pattern: bridgesPath, Handler: caddy.AdminHandlerFunc(operatedBridges.serve)},
 	}

@@ -28,6 +28,7 @@ func oneSegment(t *testing.T) {
 		{"stop under TLS", stopUnderTLS},
 		{"switch", switchAndBack},
 		{"weight", weighAndBack},
+		{"flows", listFlows},
 	} {
 		t.Run(step.name, step.run)
 	}

@@ -1,0 +1,87 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// serveFlows serves GET /vnic/flows.
+func serveFlows(w http.ResponseWriter, r *http.Request) error {
+	if err := require(w, r, http.MethodGet); err != nil {
+		return err
+	}
+	filter, err := parseFlowFilter(r.URL.Query())
+	if err != nil {
+		return badRequest(err)
+	}
+	list, err := plane.Flows(filter)
+	if err != nil {
+		return badRequest(err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(list)
+}
+
+// flowParameters are the query parameters of GET /vnic/flows, and the flags of the
+// command.
+var flowParameters = map[string]struct {
+	usage string
+	parse func(*vnicbridge.FlowFilter, string) error
+}{
+	"client": {"Only flows that this address opened, or one of this network, as in 10.20.0.0/16", func(f *vnicbridge.FlowFilter, text string) (err error) {
+		f.Client, err = parseClient(text)
+		return err
+	}},
+	"segment": {"Only flows of this segment", func(f *vnicbridge.FlowFilter, text string) error {
+		f.Segment = text
+		return nil
+	}},
+	"bridge": {"Only flows by way of this bridge", func(f *vnicbridge.FlowFilter, text string) error {
+		f.Bridge = text
+		return nil
+	}},
+	"state": {"Only flows in this state: half_open, established or closing", func(f *vnicbridge.FlowFilter, text string) error {
+		f.State = vnicbridge.FlowState(text)
+		return nil
+	}},
+	"protocol": {"Only flows of this protocol: tcp, udp or icmp", func(f *vnicbridge.FlowFilter, text string) error {
+		return f.Protocol.UnmarshalText([]byte(text))
+	}},
+	"limit": {"The most flows that are listed, 1 to 10000 (default 100)", func(f *vnicbridge.FlowFilter, text string) (err error) {
+		if f.Limit, err = strconv.Atoi(text); err != nil || f.Limit < 1 {
+			return fmt.Errorf("limit %q: want 1 to %d", text, vnicbridge.MaxFlowLimit)
+		}
+		return nil
+	}},
+}
+
+func parseFlowFilter(query url.Values) (filter vnicbridge.FlowFilter, err error) {
+	for _, name := range sortedKeys(query) {
+		parameter, ok := flowParameters[name]
+		if !ok {
+			return filter, fmt.Errorf("unknown parameter %q: want %s", name, names(flowParameters))
+		}
+		if err := parameter.parse(&filter, query.Get(name)); err != nil {
+			return filter, err
+		}
+	}
+	return filter, nil
+}
+
+// parseClient parses an address or a network.
+func parseClient(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("client %q: want an address, or a network as in 10.20.0.0/16", text)
+	}
+	return p, nil
+}
