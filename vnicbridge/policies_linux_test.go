@@ -77,7 +77,7 @@ func TestPoliciesDecideAlike(t *testing.T) {
 func TestSteerRulesDecideAlike(t *testing.T) {
 	w := newTwins(t, twinConfig())
 	names := []string{"a", "b", "front"}
-	for seed := range uint64(20) {
+	for seed := range uint64(10) {
 		t.Run(fmt.Sprint("rules ", seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 22))
 			cfg := twinConfig()

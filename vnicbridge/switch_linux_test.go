@@ -176,7 +176,7 @@ func TestSwitchingBesideEverythingElse(t *testing.T) {
 		for i := range uint16(10 * eachPart) {
 			s.put("nic0", fromRouter(router, 1000+i, 53).udp("x"))
 		}
-		for _, path := range slices.Repeat([]Datapath{DatapathKernel, DatapathUserspace}, 5) {
+		for _, path := range slices.Repeat([]Datapath{DatapathKernel, DatapathUserspace}, 3) {
 			var beside sync.WaitGroup
 			for _, do := range []func(){
 				func() { s.plane.OpenPort("a", PortRange{TCP, 80, 80})() },
