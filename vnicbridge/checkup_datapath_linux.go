@@ -3,6 +3,8 @@ package vnicbridge
 import (
 	"fmt"
 	"log/slog"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
 // datapath tells whether the kernel data path can be used here, by loading its maps
@@ -35,8 +37,8 @@ func tryKernelPath(maxFlows int) error {
 		return err
 	}
 	defer k.close()
-	for _, p := range []*port{{nic: new(nicSide)}, {vnic: new(vnicSide)}} {
-		program, err := k.load(p)
+	for _, name := range []string{bpf.BridgeProgFromNic, bpf.BridgeProgFromVnic} {
+		program, err := k.load(programKey{name: name})
 		if err != nil {
 			return err
 		}

@@ -23,15 +23,16 @@ type kernelPath struct {
 	log  *slog.Logger
 	hook hooker
 
-	spec    *ebpf.CollectionSpec
-	maps    map[string]*ebpf.Map
-	memory  [][]byte // of maps, in this process
-	plane   *planeState
-	meters  []gauges
-	table   *kernelTable
-	ports   atomic.Pointer[[bpf.MaxPorts]*attachment]
-	running sync.WaitGroup
-	done    chan struct{}
+	spec     *ebpf.CollectionSpec
+	maps     map[string]*ebpf.Map
+	programs map[programKey]*ebpf.Program // loaded so far
+	memory   [][]byte                     // of maps, in this process
+	plane    *planeState
+	meters   []gauges
+	table    *kernelTable
+	ports    atomic.Pointer[[bpf.MaxPorts]*attachment]
+	running  sync.WaitGroup
+	done     chan struct{}
 
 	mu     sync.Mutex
 	rules  kernelRules
@@ -70,12 +71,19 @@ func newKernelPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger,
 	if err != nil {
 		return nil, fmt.Errorf("reading the BPF objects: %w", err)
 	}
-	k := &kernelPath{slow: slow, log: log, hook: hook, spec: spec, maps: make(map[string]*ebpf.Map), done: make(chan struct{})}
-	k.ports.Store(new([bpf.MaxPorts]*attachment))
+	k := &kernelPath{hook: hook, spec: spec, maps: make(map[string]*ebpf.Map), programs: make(map[programKey]*ebpf.Program)}
 	if err := k.makeMaps(maxFlows); err != nil {
-		k.close()
+		k.free()
 		return nil, err
 	}
+	k.begin(slow, maxFlows, key, log)
+	return k, nil
+}
+
+// begin makes empty maps those of a data path.
+func (k *kernelPath) begin(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) {
+	k.slow, k.log, k.done = slow, log, make(chan struct{})
+	k.ports.Store(new([bpf.MaxPorts]*attachment))
 	k.plane.capacity.Store(uint32(recordsFor(maxFlows)))
 	k.plane.bucketMask = uint32(bucketsFor(maxFlows) - 1)
 	k.plane.tableKey = [2]uint64{rand.Uint64(), rand.Uint64()}
@@ -89,7 +97,6 @@ func newKernelPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger,
 	k.table.meters = k.meters
 	k.rules = kernelRules{maps: k.maps, plane: k.plane, open: slow.open}
 	k.tick(slow.clock())
-	return k, nil
 }
 
 // makeMaps makes the maps, of which three have the size of the flow table, and
@@ -164,26 +171,35 @@ func (k *kernelPath) attach(p *port) error {
 }
 
 func (k *kernelPath) hookUp(p *port) (hook, error) {
-	program, err := k.load(p)
-	if err != nil {
-		return nil, err
+	key := programKey{bpf.BridgeProgFromVnic, p.index, k.clsact}
+	if p.nic != nil {
+		key.name = bpf.BridgeProgFromNic
 	}
-	defer func() { _ = program.Close() }()
+	program := k.programs[key]
+	if program == nil {
+		var err error
+		if program, err = k.load(key); err != nil {
+			return nil, err
+		}
+		k.programs[key] = program
+	}
 	return k.hook(p, program, k.clsact)
 }
 
-// load loads the program of a port: it is the same for all, but for the port's
-// index, which it then need not look up.
-func (k *kernelPath) load(p *port) (*ebpf.Program, error) {
-	name := bpf.BridgeProgFromVnic
-	if p.nic != nil {
-		name = bpf.BridgeProgFromNic
-	}
+// programKey is what makes one loaded program different from another.
+type programKey struct {
+	name   string
+	index  uint32 // of its port, which it then need not look up
+	clsact bool
+}
+
+func (k *kernelPath) load(key programKey) (*ebpf.Program, error) {
+	name := key.name
 	spec := k.spec.Copy()
-	if err := spec.Variables[bpf.BridgeVarSelf].Set(p.index); err != nil {
+	if err := spec.Variables[bpf.BridgeVarSelf].Set(key.index); err != nil {
 		return nil, err
 	}
-	if k.clsact {
+	if key.clsact {
 		if err := spec.Variables[bpf.BridgeVarNeedsHeartbeat].Set(uint32(1)); err != nil {
 			return nil, err
 		}
@@ -395,9 +411,22 @@ func (k *kernelPath) counters(p *port) (sum counterValues) {
 }
 
 func (k *kernelPath) close() {
+	k.vacate()
+	k.free()
+}
+
+// vacate takes the programs off all ports.
+func (k *kernelPath) vacate() {
 	k.each(func(a *attachment) { k.detach(a.port) })
 	close(k.done)
 	k.running.Wait()
+}
+
+// free gives the kernel's memory back.
+func (k *kernelPath) free() {
+	for _, p := range k.programs {
+		_ = p.Close()
+	}
 	for _, m := range k.memory {
 		_ = unix.Munmap(m)
 	}

@@ -31,9 +31,9 @@ type (
 
 // Limits of types.h.
 const (
-	MaxPorts = 1024       // maxPorts of the other package
-	Reverse  = 1 << 31    // in the value of a flow's key: it is the reply's
-	Slots    = 7          // of a bucket
+	MaxPorts = 1024    // maxPorts of the other package
+	Reverse  = 1 << 31 // in the value of a flow's key: it is the reply's
+	Slots    = 7       // of a bucket
 )
 
 // The modes of a plane (enum mode).
