@@ -100,11 +100,21 @@ func (s *site) build(network *integration.Network) (err error) {
 		return err
 	}
 	for _, h := range []*integration.Host{s.client, s.server} {
-		if err := h.Sysctl("net/ipv4/ip_local_port_range", "10000 65535"); err != nil {
-			return err
+		for name, value := range hostSettings {
+			if err := h.Sysctl(name, value); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// hostSettings are those of both hosts of every variant.
+var hostSettings = map[string]string{
+	"net/ipv4/ip_local_port_range": "10000 65535",
+	// Every kernel has it, and it does not pace: with bbr the pacing bounds a link
+	// that has no bandwidth to find out, for all variants alike.
+	"net/ipv4/tcp_congestion_control": "reno",
 }
 
 // addInner gives the server the address behind the variant, on lo: where no
