@@ -37,7 +37,16 @@ func (fw *forwarder) admitInbound(a *arrival) (*flow, dropReason) {
 	if !fw.enters(segment, to, &a.packet) {
 		return nil, fw.refuseFlow(bridge, a, dropPort)
 	}
-	return fw.flows.insert(newFlow(a, to), inboundReplies(bridge, segment, a, to))
+	return fw.begin(a, to, inboundReplies(bridge, segment, a, to))
+}
+
+// begin opens a flow under the first of the tuples that is free. The flow whose tuple
+// it uses again ends now: until here the new one could be refused.
+func (fw *forwarder) begin(a *arrival, to *port, replies iter.Seq[tuple]) (*flow, dropReason) {
+	if a.reopened != nil {
+		fw.flows.remove(a.reopened, a.now)
+	}
+	return fw.flows.insert(newFlow(a, to), replies)
 }
 
 // enters tells whether a segment lets a new flow in by its port. Echo requests
@@ -84,7 +93,7 @@ func (fw *forwarder) admitOutbound(a *arrival) (*flow, dropReason) {
 	if !a.begins() {
 		return nil, dropNoFlow
 	}
-	return fw.flows.insert(newFlow(a, to), outboundReplies(host, to, &a.packet))
+	return fw.begin(a, to, outboundReplies(host, to, &a.packet))
 }
 
 // admitToPeer opens a flow from a segment to one that it may reach (S3). It is
@@ -99,7 +108,7 @@ func (fw *forwarder) admitToPeer(a *arrival, rules *ruleset, peer reachRule) (*f
 		return nil, dropPort
 	}
 	t := tuple{src: peer.to.vnic.address, dst: peer.alias, sport: a.dport, dport: a.sport, proto: a.proto}
-	return fw.flows.insert(newFlow(a, peer.to), otherPorts(t))
+	return fw.begin(a, peer.to, otherPorts(t))
 }
 
 // egress returns the NIC by which a segment may reach an address, and the host

@@ -97,6 +97,8 @@ type arrival struct {
 	frame *frame
 	now   int64
 	out   *outbox // where what it leads to is put
+
+	reopened *flow // the closing flow whose tuple the packet uses again
 }
 
 // batchSize is how many frames are taken from a device at once.
@@ -212,9 +214,9 @@ func (fw *forwarder) carry(a *arrival) dropReason {
 // account there.
 func (fw *forwarder) flowOf(a *arrival) (fl *flow, dir direction, verdict dropReason) {
 	fl, dir = fw.flows.lookup(flowKey{a.tuple, a.in.index})
+	a.reopened = nil
 	if fl != nil && fl.reopens(&a.packet) {
-		fw.flows.remove(fl, a.now)
-		fl = nil
+		a.reopened, fl = fl, nil
 	}
 	if fl == nil {
 		if fl, verdict = fw.admit(a); fl == nil {

@@ -301,6 +301,8 @@ func conversations() (all [][]byte) {
 	// perhaps opened again on another segment.
 	add(steps(handshake(0), step{flags: 5}, step{kind: doAnswer, who: 1}))
 	add(steps(handshake(0), step{flags: 5}, step{}, step{kind: doAnswer, who: 1}))
+	// A host opens a connection with the tuple of one of a segment's that it has reset.
+	add(steps(step{who: 3, host: 19}, step{kind: doAnswer, flags: 5}, step{kind: doAnswer}))
 	// Clients that share an alias, where the first one's connection was never answered
 	// and began anew elsewhere.
 	var sharing []byte
