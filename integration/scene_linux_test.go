@@ -31,6 +31,7 @@ type caddyfile struct {
 	nic      string // default: nic0
 	a, b     string // further options of the segments, one a line
 	policy   string // of the bridge; default: lb_policy first a
+	global   string // further global options
 	sites    string // default: a page on each segment that says its name
 }
 
@@ -54,6 +55,7 @@ func (c caddyfile) String() string {
 		}
 	}
 	return fmt.Sprintf(`{
+	%s
 	vnic {
 		segment a {
 			interface vnic-A
@@ -75,7 +77,7 @@ func (c caddyfile) String() string {
 		datapath %s
 	}
 }
-%s`, c.a, c.b, c.nic, c.policy, c.datapath, c.sites)
+%s`, c.global, c.a, c.b, c.nic, c.policy, c.datapath, c.sites)
 }
 
 // scene is the paper's network, with or without Caddy on the server.

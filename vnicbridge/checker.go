@@ -14,7 +14,8 @@ type checker struct {
 	health Health // with the defaults
 	cancel context.CancelFunc
 
-	listened bool // a listener of ours has the port open
+	listened bool // a listener of this program has had the port open
+	closed   bool // and has no longer
 }
 
 // followHealth begins the checks that the configuration in force wants, and ends
@@ -66,8 +67,9 @@ func (c *checker) run(ctx context.Context) {
 // check asks the segment, unless the answer is known: a stopped one has no servers,
 // and one without its VNIC no address.
 func (c *checker) check(ctx context.Context) {
+	c.watchListener()
 	dev, ok := c.target()
-	if !ok {
+	if !ok || c.closed {
 		return
 	}
 	err := c.health.probe(ctx, c.p.dialThrough(dev), c.port.vnic.address.netip())
@@ -92,15 +94,15 @@ func (c *checker) target() (vnicDevice, bool) {
 func (c *checker) watchListener() {
 	segment := c.port.vnic.segment
 	listens := c.p.open.contains(segment, tuple{proto: TCP, dport: c.health.Port})
-	closed := c.listened && !listens
-	c.listened = listens
-	if closed {
-		c.report(func(v *vitals) {
-			if c.p.states[segment] != Stopped {
-				v.failing, v.streak = fmt.Sprintf("the listener on tcp/%d has closed", c.health.Port), 0
-			}
-		})
+	c.listened = c.listened || listens
+	if c.closed = c.listened && !listens; !c.closed {
+		return
 	}
+	c.report(func(v *vitals) {
+		if c.p.states[segment] != Stopped {
+			v.failing, v.streak = fmt.Sprintf("the listener on tcp/%d has closed", c.health.Port), 0
+		}
+	})
 }
 
 // report puts in force what a check found, if the check is still wanted.

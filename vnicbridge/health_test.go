@@ -73,6 +73,12 @@ func hang(conn net.Conn) {
 	}
 }
 
+// greet is a mail server, which speaks first.
+func greet(conn net.Conn) {
+	go fmt.Fprint(conn, "220 mail ESMTP\r\n")
+	hang(conn)
+}
+
 // healthRig is a rig whose segment a is checked.
 type healthRig struct {
 	*rig
@@ -188,9 +194,14 @@ func TestWhatIsHealthy(t *testing.T) {
 		{"status 200", httpHealth, respond(200), ""},
 		{"status 399", httpHealth, respond(399), ""},
 		{"status 400", httpHealth, respond(400), "GET http://192.168.50.1:80/up: 400"},
+		{"early hints, then status 200", httpHealth, func(conn net.Conn) {
+			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				fmt.Fprint(conn, "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
+			}
+		}, ""},
 		{"silence", httpHealth, hang, "http/80 does not answer within 2s"},
 		{"no listener", httpHealth, nil, "connection refused"},
-		{"no HTTP", httpHealth, func(conn net.Conn) { fmt.Fprint(conn, "220 mail ESMTP\r\n") }, "malformed HTTP"},
+		{"no HTTP", httpHealth, greet, "GET http://192.168.50.1:80/up: malformed HTTP"},
 		{"TCP", tcp, hang, ""},
 		{"TCP, no listener", tcp, nil, "connection refused"},
 	} {

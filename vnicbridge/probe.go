@@ -1,9 +1,11 @@
 package vnicbridge
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -43,19 +45,40 @@ func probeTCP(ctx context.Context, dial dialer, address string) error {
 // probeHTTP looks at the status alone: a redirection is an answer, and is not
 // followed.
 func (h Health) probeHTTP(ctx context.Context, dial dialer, address string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+h.Path, nil)
+	request, err := http.NewRequest(http.MethodGet, "http://"+address+h.Path, nil)
 	if err != nil {
 		return err
 	}
 	request.Header.Set("User-Agent", "caddy-vnic health check")
-	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true, MaxResponseHeaderBytes: maxHealthHeader}
-	resp, err := transport.RoundTrip(request)
+	request.Close = true
+	conn, err := dial(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
-	_ = resp.Body.Close()
-	if resp.StatusCode < 200 || resp.StatusCode > 399 {
-		return fmt.Errorf("GET %s: %s", request.URL, resp.Status)
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	if err := request.Write(conn); err != nil {
+		return err
+	}
+	status, err := finalStatus(bufio.NewReader(io.LimitReader(conn, maxHealthHeader)), request)
+	if err != nil {
+		return fmt.Errorf("GET %s: %w", request.URL, err)
+	}
+	if status < 200 || status > 399 {
+		return fmt.Errorf("GET %s: %d %s", request.URL, status, http.StatusText(status)) // not in the server's words: they go to terminals
 	}
 	return nil
+}
+
+// finalStatus reads the status of an answer, behind those that announce one.
+func finalStatus(from *bufio.Reader, request *http.Request) (int, error) {
+	for {
+		resp, err := http.ReadResponse(from, request)
+		if err != nil {
+			return 0, err
+		}
+		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
+			return resp.StatusCode, nil
+		}
+	}
 }
