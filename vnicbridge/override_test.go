@@ -115,6 +115,15 @@ func TestSwitchedToASegmentThatIsAway(t *testing.T) {
 			}
 			c.wantNew(fmt.Sprintf("a is %s, b is %s", step.a, step.b), step.want)
 		}
+		for _, lost := range []bool{true, false} {
+			r.plane.mu.Lock()
+			err := r.plane.setLost(r.plane.segments["b"].port, lost)
+			r.plane.mu.Unlock()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.wantNew(fmt.Sprintf("b has lost its VNIC: %v", lost), map[bool]string{true: "a", false: "b"}[lost])
+		}
 	})
 }
 
