@@ -2,9 +2,9 @@ package integration_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +26,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		session := s.openSession("192.168.1.3:22")
 		config := caddyfile{datapath: datapath}
 		s.start(config)
-		clients := s.keepAsking("http://192.168.1.2/")
+		clients := s.keepAsking("192.168.1.2:80")
 		clients.want("before the kill")
 		s.kill()
 		session.want("kill")
@@ -65,7 +65,7 @@ func TestFiltersAreReplaced(t *testing.T) {
 	before := s.run(s.Server, "tc", "qdisc", "show", "dev", "nic0")
 	onKernel(t, "without tcx")
 	s.start(caddyfile{datapath: "kernel\nmax_flows 1024"})
-	session := s.keepAsking("http://192.168.1.2/")
+	session := s.keepAsking("192.168.1.2:80")
 	session.want("before the reload")
 	s.reload(caddyfile{datapath: "kernel\nmax_flows 4096"})
 	s.wantFilters(1)
@@ -97,15 +97,14 @@ type clients struct {
 	answers atomic.Int64
 }
 
-func (s *scene) keepAsking(url string) *clients {
+func (s *scene) keepAsking(address string) *clients {
 	c := &clients{s: s}
 	ctx, cancel := context.WithCancel(s.t.Context())
 	var running sync.WaitGroup
 	for range 4 {
 		running.Go(func() {
-			client := &http.Client{Transport: s.PC1.HTTPClient().Transport, Timeout: time.Second}
 			for ctx.Err() == nil {
-				if _, err := fetch(client, url); err == nil {
+				if c.ask(ctx, address) == nil {
 					c.answers.Add(1)
 				}
 			}
@@ -113,6 +112,29 @@ func (s *scene) keepAsking(url string) *clients {
 	}
 	s.t.Cleanup(func() { cancel(); running.Wait() })
 	return c
+}
+
+// ask leaves nothing behind that dials: the next answer may never come.
+func (c *clients) ask(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, err := c.s.PC1.DialContext(ctx, "tcp4", address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, "GET / HTTP/1.0\r\nHost: "+address+"\r\n\r\n"); err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(conn)
+	if err == nil && !strings.Contains(string(answer), " 200 OK\r\n") {
+		err = fmt.Errorf("%s: %q", address, answer)
+	}
+	return err
 }
 
 // want waits for ten more answers.

@@ -82,10 +82,11 @@ func (s *scene) startAs(wrapper string, config caddyfile) {
 		s.t.Fatal(err)
 	}
 	// Neither the test's binary nor its directory is open to others.
-	s.run(s.Server, "cp", self, filepath.Join(s.dir, "caddy"))
+	binary := filepath.Join(s.dir, "bin", "caddy") // caddy itself is the directory of Caddy's files
+	s.run(s.Server, "install", "-D", self, binary)
 	s.run(s.Server, "chmod", "a+rx", filepath.Dir(s.dir), s.dir)
 	s.run(s.Server, "chown", "-R", "65534:65534", s.dir)
-	program := s.write("caddy.sh", "#!/bin/sh\nexec "+wrapper+" "+filepath.Join(s.dir, "caddy")+" \"$@\"\n")
+	program := s.write("caddy.sh", "#!/bin/sh\nexec "+wrapper+" "+binary+" \"$@\"\n")
 	if err := os.Chmod(program, 0o755); err != nil {
 		s.t.Fatal(err)
 	}
