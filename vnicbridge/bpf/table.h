@@ -18,10 +18,13 @@
 // allow, one home in two hundred is full: four in a row are not.
 #define OTHERS 4
 
-// Where a key is at home, and what its slots begin with.
+// Where a key is at home, and what its slots begin with. The mask is read once:
+// kernels such as 6.1 refuse a loop that the compiler has turned about for the sake
+// of what is read in it.
 struct place {
 	__u32 home;
 	__u32 print;
+	__u32 mask;
 };
 
 static __always_inline struct flow_record *record_of(__u32 number)
@@ -52,14 +55,15 @@ static __always_inline struct place place_of(const struct flow_key *key)
 	h = (h ^ h >> 32) * 0xd6e8feb86659fd93ULL;
 	h ^= h >> 32;
 	p.print = (__u32)(h >> 32) | 1;	// no slot that is used is 0
-	p.home = (__u32)h & plane.bucket_mask;
+	p.mask = plane.bucket_mask;
+	p.home = (__u32)h & p.mask;
 	return p;
 }
 
 // The i-th other bucket of a key.
 static __always_inline struct bucket *other_of(const struct place *p, __u32 i)
 {
-	return bucket_at((p->home + i * p->print) & plane.bucket_mask);
+	return bucket_at((p->home + i * p->print) & p->mask);
 }
 
 // The record that a slot leads to, if it is of a flow with this key.
