@@ -64,7 +64,7 @@ func explainBPF(err error) error {
 	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.E2BIG):
 		return fmt.Errorf("%w: lower max_flows", err)
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL), errors.Is(err, ebpf.ErrNotSupported):
-		return fmt.Errorf("%w: it takes Linux 5.15 or later", err)
+		return fmt.Errorf("%w: it takes Linux 6.1 or later", err)
 	}
 	return err
 }
