@@ -100,6 +100,7 @@ func TestDocumentedGroups(t *testing.T) {
 					s.listen(home, address, (&recorder{name: name}).serve)
 				}
 				for args, want := range tt.asks {
+					s.waitFor("there is a certificate", func() bool { return !strings.Contains(s.asked(args), "alert internal error") })
 					s.wantAnswered(args, want)
 				}
 				if tt.words == "health_uri" {

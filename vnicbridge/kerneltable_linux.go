@@ -170,6 +170,7 @@ func (t *kernelTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropRe
 		return t.at(number), keep
 	}
 	t.giveBack(number)
+	t.plane.flows.Add(-1)
 	if other, _ := t.lookup(orig); other != nil {
 		return other, keep
 	}
@@ -215,7 +216,7 @@ func (t *kernelTable) claim(f *flow, number uint32) bool {
 		t.unpoint(&reply, number|bpf.Reverse)
 		return false
 	}
-	t.count(&orig, &reply, 1, f.class())
+	t.countAtPorts(&orig, &reply, 1, f.class())
 	return true
 }
 
@@ -234,18 +235,30 @@ func (t *kernelTable) clear(number uint32) {
 	store(&r.Reply, bpf.FlowKey{})
 }
 
-// take takes the number of a free record, making room if there is none.
+// take takes a place in the table and the number of a free record, making room if
+// there is none. Programs take places at the same time: there are never more flows
+// than the limit.
 func (t *kernelTable) take(now int64) (number uint32, ok bool) {
-	if t.plane.flows.Load() >= t.plane.limit.Load() {
-		number, free, ok := t.evict(now)
-		if free || !ok {
-			return number, ok
+	free := false
+	for t.plane.flows.Add(1) > t.plane.limit.Load() {
+		t.plane.flows.Add(-1)
+		if free {
+			t.giveBack(number) // a program was faster
+		}
+		if number, free, ok = t.evict(now); !ok {
+			return 0, false
 		}
 	}
-	if number, ok = t.unused(); ok {
+	if free {
 		return number, true
 	}
-	return t.reclaim(now)
+	if number, ok = t.unused(); !ok {
+		number, ok = t.reclaim(now)
+	}
+	if !ok {
+		t.plane.flows.Add(-1)
+	}
+	return number, ok
 }
 
 // unused takes the number of a record that has no flow, if there is one.
@@ -280,6 +293,9 @@ func (t *kernelTable) adopt(f *flow) bool {
 		t.giveBack(number)
 		ok = false
 	}
+	if ok {
+		t.plane.flows.Add(1)
+	}
 	return ok
 }
 
@@ -308,7 +324,9 @@ func (t *kernelTable) supersede(number uint32) {
 	orig, reply := load(&r.Orig), load(&r.Reply)
 	t.unpoint(&orig, number)
 	before := stateOfRecord(r).flags.Or(flowSuperseded)
-	t.count(&orig, &reply, -1, classOf(Protocol(orig.Proto), before))
+	if before&flowSuperseded == 0 {
+		t.discount(&orig, &reply, classOf(Protocol(orig.Proto), before))
+	}
 }
 
 // discard frees the record of a flow, and its keys. A newer flow may have the
@@ -325,13 +343,17 @@ func (t *kernelTable) unlink(number uint32) {
 	t.unpoint(&orig, number)
 	t.unpoint(&reply, number|bpf.Reverse)
 	if flags := stateOfRecord(r).flags.Load(); flags&flowSuperseded == 0 {
-		t.count(&orig, &reply, -1, classOf(Protocol(orig.Proto), flags))
+		t.discount(&orig, &reply, classOf(Protocol(orig.Proto), flags))
 	}
 }
 
-// count changes how many flows of a class there are.
-func (t *kernelTable) count(orig, reply *bpf.FlowKey, n int64, class flowClass) {
-	t.plane.flows.Add(n)
+// discount takes a flow of a class out of the counts.
+func (t *kernelTable) discount(orig, reply *bpf.FlowKey, class flowClass) {
+	t.plane.flows.Add(-1)
+	t.countAtPorts(orig, reply, -1, class)
+}
+
+func (t *kernelTable) countAtPorts(orig, reply *bpf.FlowKey, n int64, class flowClass) {
 	for _, index := range []uint16{orig.Port, reply.Port} {
 		t.meters[index].flows.Add(n)
 		t.meters[index].load.Add(n * loadOf(class))

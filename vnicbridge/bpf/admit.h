@@ -37,7 +37,20 @@ static __always_inline void count_flows(const struct flow_key *orig, const struc
 {
 	count_flow(orig->port, n);
 	count_flow(reply->port, n);
-	__sync_fetch_and_add(&plane.flows, n);
+}
+
+// Takes a place in the table for a flow: there are never more than max_flows.
+static __always_inline bool reserve(void)
+{
+	if (__sync_fetch_and_add(&plane.flows, 1) < plane.limit)
+		return true;
+	__sync_fetch_and_add(&plane.flows, -1);
+	return false;
+}
+
+static __always_inline void unreserve(void)
+{
+	__sync_fetch_and_add(&plane.flows, -1);
 }
 
 // Makes the state that of a flow that begins with this packet.
@@ -57,8 +70,10 @@ static __always_inline int claim_original(const struct flow_key *orig, __u32 num
 
 	if (point(orig, old, number) != KEEP)
 		return SLOW;
-	if (r && !(__sync_fetch_and_or(&r->state.flags, FLOW_SUPERSEDED) & FLOW_SUPERSEDED))
+	if (r && !(__sync_fetch_and_or(&r->state.flags, FLOW_SUPERSEDED) & FLOW_SUPERSEDED)) {
 		count_flows(&r->orig, &r->reply, -1);
+		unreserve();
+	}
 	return KEEP;
 }
 
@@ -66,8 +81,6 @@ static __always_inline int claim_original(const struct flow_key *orig, __u32 num
 // caches, else one that was never used.
 static __always_inline int take(__u32 *number)
 {
-	if (plane.flows >= plane.limit)
-		return SLOW;
 	if (!bpf_map_pop_elem(&spare, number))
 		return KEEP;
 	if (plane.fresh >= plane.capacity)
@@ -109,19 +122,28 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 		return forgotten(r) ? SLOW : DROP_NO_TUPLE;
 	if (!(r->state.flags & FLOW_SUPERSEDED) && !closing(r->state.flags))
 		return SLOW;
-	// Of the flows that this tuple had, it may be an older one than the last.
-	if (f->number != old && claim_original(&p->key, f->number, old) != KEEP)
+	if (f->number == old) {
+		begin(&r->state, p);
+		return KEEP;
+	}
+	// Of the flows that this tuple had, it is an older one than the last.
+	if (!reserve())
 		return SLOW;
+	if (claim_original(&p->key, f->number, old) != KEEP) {
+		unreserve();
+		return SLOW;
+	}
 	if (r->state.flags & FLOW_SUPERSEDED)
 		count_flows(&p->key, &f->answer, 1);
+	else
+		unreserve();	// it counts already
 	begin(&r->state, p);
 	return KEEP;
 }
 
-// Opens a new flow under a reply key that is free. The reply key is claimed first,
-// because only it can be another client's. Without a free record, userspace makes
-// room (L1).
-static __always_inline int create(const struct packet *p, __u32 old, struct found *f)
+// Gives a free record to a flow, and makes both keys lead to it. The reply key is
+// claimed first, because only it can be another client's.
+static __always_inline int fill(const struct packet *p, __u32 old, struct found *f)
 {
 	struct flow_record *r;
 	__u32 number;
@@ -147,6 +169,18 @@ static __always_inline int create(const struct packet *p, __u32 old, struct foun
 	}
 	count_flows(&p->key, &f->answer, 1);
 	return KEEP;
+}
+
+// Opens a new flow under a reply key that is free. Without a place in the table, or
+// a free record, userspace makes room (L1).
+static __always_inline int create(const struct packet *p, __u32 old, struct found *f)
+{
+	if (!reserve())
+		return SLOW;
+	if (fill(p, old, f) == KEEP)
+		return KEEP;
+	unreserve();
+	return SLOW;
 }
 
 // Opens the flow of a packet under the reply key f->answer. old is the record of
