@@ -25,7 +25,7 @@ type kernelPath struct {
 
 	spec     *ebpf.CollectionSpec
 	maps     map[string]*ebpf.Map
-	programs map[programKey]*ebpf.Program // loaded so far
+	programs map[programKey]*ebpf.Program // loaded so far, if they are kept
 	memory   [][]byte                     // of maps, in this process
 	plane    *planeState
 	meters   []gauges
@@ -71,7 +71,7 @@ func newKernelPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger,
 	if err != nil {
 		return nil, fmt.Errorf("reading the BPF objects: %w", err)
 	}
-	k := &kernelPath{hook: hook, spec: spec, maps: make(map[string]*ebpf.Map), programs: make(map[programKey]*ebpf.Program)}
+	k := &kernelPath{hook: hook, spec: spec, maps: make(map[string]*ebpf.Map)}
 	if err := k.makeMaps(maxFlows); err != nil {
 		k.free()
 		return nil, err
@@ -181,7 +181,11 @@ func (k *kernelPath) hookUp(p *port) (hook, error) {
 		if program, err = k.load(key); err != nil {
 			return nil, err
 		}
-		k.programs[key] = program
+		if k.programs == nil {
+			defer func() { _ = program.Close() }()
+		} else {
+			k.programs[key] = program
+		}
 	}
 	return k.hook(p, program, k.clsact)
 }

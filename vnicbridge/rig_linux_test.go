@@ -44,6 +44,7 @@ func takeMemoryFastPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
+	k.programs = make(map[programKey]*ebpf.Program)
 	return memoryFastPath{k}, nil
 }
 
