@@ -63,14 +63,7 @@ func (b *breakable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serveBreakable serves HTTP on a host until the test ends.
 func (s *scene) serveBreakable(h *integration.Host, address string) *breakable {
 	s.t.Helper()
-	var listener net.Listener
-	err := h.Do(func() (err error) {
-		listener, err = net.Listen("tcp4", address)
-		return err
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	listener := s.listener(h, address)
 	b := new(breakable)
 	b.status.Store(http.StatusOK)
 	server := &http.Server{Handler: b}

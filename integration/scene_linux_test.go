@@ -250,10 +250,9 @@ func (s *scene) frames(c *integration.Capture) []integration.Frame {
 	return frames
 }
 
-// listen listens on a host for TCP and gives each connection to serve.
-func (s *scene) listen(h *integration.Host, address string, serve func(net.Conn)) {
+// listener listens on a host for TCP.
+func (s *scene) listener(h *integration.Host, address string) (listener net.Listener) {
 	s.t.Helper()
-	var listener net.Listener
 	err := h.Do(func() (err error) {
 		listener, err = net.Listen("tcp4", address)
 		return err
@@ -261,6 +260,13 @@ func (s *scene) listen(h *integration.Host, address string, serve func(net.Conn)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return listener
+}
+
+// listen listens on a host for TCP and gives each connection to serve.
+func (s *scene) listen(h *integration.Host, address string, serve func(net.Conn)) {
+	s.t.Helper()
+	listener := s.listener(h, address)
 	s.t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {

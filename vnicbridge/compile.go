@@ -60,11 +60,11 @@ func (p *Plane) compileSegment(cfg *Config, name string, d devices) *segmentRule
 // addresses of the host with their networks' broadcast addresses.
 func (p *Plane) impossibleSources(cfg *Config) ([]netip.Prefix, error) {
 	sources := slices.Clone(neverOutside)
-	for _, s := range cfg.Segments {
-		sources = append(sources, s.subnet())
+	for _, name := range sortedKeys(cfg.Segments) {
+		sources = append(sources, cfg.Segments[name].subnet())
 	}
-	for _, b := range cfg.Bridges {
-		sources = append(sources, ownAndBroadcast(b.Addresses[0])...)
+	for _, name := range sortedKeys(cfg.Bridges) {
+		sources = append(sources, ownAndBroadcast(cfg.Bridges[name].Addresses[0])...)
 	}
 	host, err := p.session.machine.hostPrefixes()
 	if err != nil {

@@ -343,16 +343,18 @@ func (k *kernelPath) setRules(r *ruleset) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refreshAll()
-	if err := k.rules.set(r); err != nil {
-		k.log.Error("the kernel data path takes no new flows: userspace does", "error", err)
-	}
+	k.putInForce(r)
 }
 
 // refreshPorts takes in that listeners opened or closed ports.
 func (k *kernelPath) refreshPorts() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.rules.set(k.rules.current); err != nil {
+	k.putInForce(k.rules.current)
+}
+
+func (k *kernelPath) putInForce(r *ruleset) {
+	if err := k.rules.set(r); err != nil {
 		k.log.Error("the kernel data path takes no new flows: userspace does", "error", err)
 	}
 }

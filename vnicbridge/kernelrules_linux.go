@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -202,8 +201,8 @@ func (k *kernelRules) segment(vnic *port, s *segmentRules, r *ruleset) (rules bp
 	if ports == nil {
 		ports = k.open.list(vnic.vnic.segment)
 	}
-	first, gaps, ok := rowOf(s.aliases.addrs)
-	if !ok || len(gaps) > len(rules.Gap) || len(ports) > len(rules.Range) || len(s.gateways) > len(rules.Gateway) || len(s.reach) > len(rules.Peer) {
+	first, gaps, ok := rowOf(s.aliases.addrs, len(rules.Gap))
+	if !ok || len(ports) > len(rules.Range) || len(s.gateways) > len(rules.Gateway) || len(s.reach) > len(rules.Peer) {
 		return rules
 	}
 	rules = bpf.SegmentRules{
@@ -231,8 +230,8 @@ func (k *kernelRules) segment(vnic *port, s *segmentRules, r *ruleset) (rules bp
 var egressNumbers = map[Egress]uint32{EgressOff: 0, EgressGateway: 1, EgressAny: 2}
 
 // rowOf describes addresses that are in a row, but for some that are left out. ok
-// is false if they are not.
-func rowOf(addrs []addr) (first uint32, gaps []uint32, ok bool) {
+// is false if they are not, or for more than maxGaps.
+func rowOf(addrs []addr, maxGaps int) (first uint32, gaps []uint32, ok bool) {
 	if len(addrs) == 0 {
 		return 0, nil, true
 	}
@@ -240,7 +239,7 @@ func rowOf(addrs []addr) (first uint32, gaps []uint32, ok bool) {
 	next := first
 	for _, a := range addrs {
 		for ; next < hostOrder(a); next++ {
-			if gaps = append(gaps, next); len(gaps) > bpf.MaxPorts {
+			if gaps = append(gaps, next); len(gaps) > maxGaps {
 				return 0, nil, false
 			}
 		}
@@ -249,7 +248,7 @@ func rowOf(addrs []addr) (first uint32, gaps []uint32, ok bool) {
 		}
 		next++
 	}
-	return first, slices.Clip(gaps), true
+	return first, gaps, true
 }
 
 func hostOrder(a addr) uint32 {

@@ -2,6 +2,7 @@ package vnicbridge
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 )
@@ -147,6 +148,9 @@ func (p *Plane) refreshSources() {
 		return
 	}
 	rules := *p.path.currentRules()
+	if slices.Equal(rules.impossible, impossible) {
+		return
+	}
 	rules.impossible = impossible
 	p.setRules(&rules)
 }

@@ -225,14 +225,18 @@ func (n *neighbours) awaitGateway(now func() int64) bool {
 	return false
 }
 
-// each calls a function with every host whose MAC is known.
+// each calls a function, unlocked, with every host whose MAC is known.
 func (n *neighbours) each(visit func(host addr, mac MAC)) {
+	known := make(map[addr]MAC)
 	n.mu.RLock()
-	defer n.mu.RUnlock()
 	for host, e := range n.entries {
 		if !e.mac.IsZero() {
-			visit(host, e.mac)
+			known[host] = e.mac
 		}
+	}
+	n.mu.RUnlock()
+	for host, mac := range known {
+		visit(host, mac)
 	}
 }
 
