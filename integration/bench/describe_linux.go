@@ -8,10 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
 // require checks for everything that a run needs before it starts.
@@ -63,7 +64,7 @@ func raiseOpenFiles() error {
 
 // describe writes down what the run runs on.
 func (b *bench) describe(ctx context.Context) (err error) {
-	if b.result.Machine, err = machine(); err != nil {
+	if b.result.Machine, err = gauge.ThisMachine(); err != nil {
 		return err
 	}
 	build, err := buildinfo.ReadFile(b.caddy)
@@ -100,28 +101,4 @@ func ourVersions(build *buildinfo.BuildInfo) []Version {
 		}
 	}
 	return versions
-}
-
-func machine() (m Machine, err error) {
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
-		return m, err
-	}
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return m, err
-	}
-	m = Machine{
-		CPU: runtime.GOARCH, Cores: runtime.NumCPU(),
-		MemoryMiB: int(uint64(info.Totalram) * uint64(info.Unit) >> 20),
-		Kernel:    unix.ByteSliceToString(name.Release[:]),
-	}
-	cpuinfo, err := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(cpuinfo)) {
-		if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
-			m.CPU = strings.TrimSpace(value)
-			break
-		}
-	}
-	return m, err
 }

@@ -1,11 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
 // The figures of docs/benchmarks.md are between these lines; the rest of the
@@ -23,7 +24,7 @@ func writeDocs(dir string, r *Result) error {
 	if err != nil {
 		return err
 	}
-	if page, err = replaceFigures(page, pageFigures(r)); err != nil {
+	if page, err = gauge.Replace(page, pageBegin, pageEnd, pageFigures(r)); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	for _, s := range r.Suites {
@@ -34,16 +35,6 @@ func writeDocs(dir string, r *Result) error {
 		}
 	}
 	return os.WriteFile(path, page, 0o644)
-}
-
-// replaceFigures replaces what is between the two lines.
-func replaceFigures(page []byte, figures string) ([]byte, error) {
-	before, rest, found := bytes.Cut(page, []byte(pageBegin))
-	_, after, ended := bytes.Cut(rest, []byte(pageEnd))
-	if !found || !ended {
-		return nil, fmt.Errorf("the lines %q and %q are missing", strings.TrimSpace(pageBegin), strings.TrimSpace(pageEnd))
-	}
-	return bytes.Join([][]byte{before, []byte(pageBegin + figures + pageEnd), after}, nil), nil
 }
 
 // pageFigures are the figures as Markdown.

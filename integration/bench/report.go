@@ -62,8 +62,7 @@ func (m Metric) heading() string {
 }
 
 func machineLine(r *Result) string {
-	line := fmt.Sprintf("Rounds: %d, on %d cores (%s), %d MiB, Linux %s, %s",
-		r.rounds(), r.Machine.Cores, r.Machine.CPU, r.Machine.MemoryMiB, r.Machine.Kernel, r.Began.UTC().Format("2006-01-02"))
+	line := fmt.Sprintf("Rounds: %d, on %s, %s", r.rounds(), r.Machine, r.Began.UTC().Format("2006-01-02"))
 	if r.Quick {
 		line += ". A quick run: its figures mean little"
 	}

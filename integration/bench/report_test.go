@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
 // A result survives its file, and the report made of it says what was measured.
@@ -193,7 +195,7 @@ func TestFloorsMeasureMetrics(t *testing.T) {
 
 func testResult() *Result {
 	return &Result{
-		Machine:  Machine{CPU: "Test CPU", Cores: 2, MemoryMiB: 1024, Kernel: "6.1"},
+		Machine:  gauge.Machine{CPU: "Test CPU", Cores: 2, MemoryMiB: 1024, Kernel: "6.1"},
 		Versions: []Version{{"Go", "go1.26"}},
 		Suites: []*Suite{{
 			Name:     bridgeSuite,

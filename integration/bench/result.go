@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
 // baseline is the variant that the others are compared with.
@@ -13,19 +15,11 @@ const baseline = "direct"
 
 // Result is a whole run: what it ran on, and all figures of all rounds.
 type Result struct {
-	Began    time.Time `json:"began"`
-	Quick    bool      `json:"quick"`
-	Machine  Machine   `json:"machine"`
-	Versions []Version `json:"versions"`
-	Suites   []*Suite  `json:"suites"`
-}
-
-// Machine is what a run ran on.
-type Machine struct {
-	CPU       string `json:"cpu"`
-	Cores     int    `json:"cores"`
-	MemoryMiB int    `json:"memory_mib"`
-	Kernel    string `json:"kernel"`
+	Began    time.Time     `json:"began"`
+	Quick    bool          `json:"quick"`
+	Machine  gauge.Machine `json:"machine"`
+	Versions []Version     `json:"versions"`
+	Suites   []*Suite      `json:"suites"`
 }
 
 // Version is the version of a program that took part.

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
 // messageLen is how much a round trip carries.
@@ -50,7 +52,7 @@ func busy(probe func(context.Context, *site, time.Duration) (Figures, error)) fu
 }
 
 func microseconds(times []time.Duration, p int) float64 {
-	return float64(percentile(times, p)) / float64(time.Microsecond)
+	return float64(gauge.Percentile(times, p)) / float64(time.Microsecond)
 }
 
 // roundTrips sends messages one after the other, each when the echo of the last

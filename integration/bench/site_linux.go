@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
 // The addresses of every network: the client is the bridge's gateway, so that
@@ -52,9 +53,9 @@ type site struct {
 	reload func(context.Context) error // gives the data plane another configuration; nil: it has none
 	caddy  *integration.Caddy          // of ours and of stock Caddy
 
-	sink        *sink     // the server's discard service
-	sources     int       // how many addresses and ports of the client have opened flows
-	emptyMemory memoryUse // of the data plane's process, with an empty flow table
+	sink        *sink        // the server's discard service
+	sources     int          // how many addresses and ports of the client have opened flows
+	emptyMemory gauge.Memory // of the data plane's process, with an empty flow table
 }
 
 // newSite builds a client and a server and starts the variant and the servers

@@ -1,9 +1,6 @@
 package main
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // Spread sums up the values of several rounds.
 type Spread struct{ Median, Min, Max float64 }
@@ -20,14 +17,6 @@ func spreadOf(values []float64) (s Spread, ok bool) {
 		s.Median = (sorted[middle-1] + sorted[middle]) / 2
 	}
 	return s, true
-}
-
-// percentile returns the smallest time that at least p per cent of the times do
-// not exceed (nearest rank). There must be one.
-func percentile(times []time.Duration, p int) time.Duration {
-	sorted := slices.Sorted(slices.Values(times))
-	rank := (len(sorted)*p + 99) / 100
-	return sorted[max(rank, 1)-1]
 }
 
 func total(values []float64) (sum float64) {

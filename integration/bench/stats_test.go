@@ -3,7 +3,6 @@ package main
 import (
 	"slices"
 	"testing"
-	"time"
 )
 
 func TestSpread(t *testing.T) {
@@ -25,21 +24,6 @@ func TestSpread(t *testing.T) {
 	}
 	if _, ok := spreadOf(nil); ok {
 		t.Error("nothing has a spread")
-	}
-}
-
-func TestPercentile(t *testing.T) {
-	var times []time.Duration
-	for i := range 200 {
-		times = append(times, time.Duration(200-i))
-	}
-	for p, want := range map[int]time.Duration{50: 100, 99: 198, 100: 200} {
-		if got := percentile(times, p); got != want {
-			t.Errorf("p%d of 1 to 200: %d, want %d", p, got, want)
-		}
-	}
-	if got := percentile([]time.Duration{7}, 99); got != 7 {
-		t.Errorf("p99 of one: %d, want 7", got)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
 // tableVariants are our data paths, once for each number of flows in the table,
@@ -28,7 +30,7 @@ func serveTable(ctx context.Context, s *site) (err error) {
 	if err := s.startSink(); err != nil || s.caddy == nil {
 		return err
 	}
-	if s.emptyMemory, err = memory(s.pid); err != nil {
+	if s.emptyMemory, err = gauge.ProcessMemory(s.pid); err != nil {
 		return err
 	}
 	return s.fill(ctx, s.level)
@@ -55,11 +57,11 @@ func crowd(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 		costMetric(s.level):    float64(sent.cpu.Nanoseconds()) / float64(sent.arrived),
 	}
 	if s.caddy != nil {
-		now, err := memory(s.pid)
+		now, err := gauge.ProcessMemory(s.pid)
 		if err != nil {
 			return nil, err
 		}
-		figures[memoryMetric(s.level)] = float64(now.maps+now.resident-s.emptyMemory.resident) / float64(s.level)
+		figures[memoryMetric(s.level)] = float64(now.Maps+now.Resident-s.emptyMemory.Resident) / float64(s.level)
 	}
 	return figures, nil
 }

@@ -1,4 +1,6 @@
-package main
+// Package gauge reads what the machine and its processes use, and keeps figures on
+// pages of the documentation: what the benchmark and the soak test have in common.
+package gauge
 
 import (
 	"bytes"
