@@ -17,11 +17,18 @@ TEST_TOOLS := $(BPF_TOOLS) gcc libc-dev nginx tcpdump tshark ip route ping curl 
 # What the benchmark compares with, and measures with.
 BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3 h2load
 
+# What the soak test floods with, and the servers and clients beside.
+SOAK_TOOLS := nginx ip wrk hping3 nmap
+
 # How the benchmark runs: BENCH=-quick or BENCH='-only bulk,groups' tries it, and
 # leaves the page alone.
 BENCH := -docs docs
 
-.PHONY: help lab test bench build generate check fmt clean
+# What the soak test runs: SOAK='-quick' tries it, SOAK='-only frames,reloads' runs
+# some of its parts; both leave the page alone.
+SOAK := -docs ../docs
+
+.PHONY: help lab test bench soak build generate check fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +49,10 @@ bench: build ## measure the bridge beside its alternatives and write docs/benchm
 	@scripts/need 'the benchmark' go ca-certificates $(BENCH_TOOLS)
 	CGO_ENABLED=0 go run ./integration/bench -caddy bin/caddy $(BENCH)
 
+soak: ## wear the bridge with millions of flows and frames, and write docs/reliability.md (as root)
+	@scripts/need 'the soak test' go ca-certificates $(SOAK_TOOLS)
+	CGO_ENABLED=0 go test -tags soak -vet=off -count=1 -timeout=3h -v -run '^TestSoak$$' ./integration $(SOAK)
+
 build: ## build bin/caddy: Caddy, its standard modules and caddy-vnic
 	@scripts/need 'the build' go ca-certificates
 	CGO_ENABLED=0 go build -o bin/caddy ./cmd/caddy
@@ -54,8 +65,8 @@ check: ## gofmt, go vet and staticcheck
 	@scripts/need 'the checks' go ca-certificates
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { \
 		echo "make check: not gofmt'ed, run make fmt:" >&2; echo "$$unformatted" >&2; exit 1; }
-	CGO_ENABLED=0 go vet ./...
-	CGO_ENABLED=0 go run $(STATICCHECK) ./...
+	CGO_ENABLED=0 go vet -tags soak ./...
+	CGO_ENABLED=0 go run $(STATICCHECK) -tags soak ./...
 
 fmt: ## format the Go code and Caddyfile.example
 	gofmt -w .

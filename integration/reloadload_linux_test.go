@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,45 +25,55 @@ import (
 // differ in policy, weights and segments; some are the same again, and some fail
 // because another app does. Nothing is left over of any.
 func TestReloadUnderLoad(t *testing.T) {
-	const reloads = 200
-	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
-		s.listen(s.Server, "0.0.0.0:8099", say("a port that is taken"))
-		configs := reloadConfigs(datapath)
-		s.start(configs[len(configs)-1])
-		for _, segment := range []string{"192.168.50.1", "192.168.60.1"} {
-			s.listen(s.Server, segment+":9000", func(conn net.Conn) { io.Copy(conn, conn) })
-		}
-		onB := s.openSession("192.168.1.2:9000") // the last configuration prefers b
-		s.load(configs[0])
-		datagrams := s.sendNumbered(10000)
-		stream := s.startStream()
+	onEachDataPath(t, func(t *testing.T, datapath string) { reloadUnderLoad(t, datapath, 200) })
+}
 
-		cycle := func() {
-			for _, config := range configs {
-				s.load(config)
-				if got := s.get("http://192.168.1.2/"); got != "a" && got != "b" {
-					t.Fatalf("PC1 got %q", got)
-				}
+// reloaded is what became of the load beside reloads.
+type reloaded struct {
+	reloads, datagrams int
+	before, after      leaks
+}
+
+func reloadUnderLoad(t *testing.T, datapath string, reloads int) (r reloaded) {
+	s := newScene(t, integration.PaperOptions{})
+	s.listen(s.Server, "0.0.0.0:8099", say("a port that is taken"))
+	configs := reloadConfigs(datapath)
+	s.start(configs[len(configs)-1])
+	for _, segment := range []string{"192.168.50.1", "192.168.60.1"} {
+		s.listen(s.Server, segment+":9000", func(conn net.Conn) { io.Copy(conn, conn) })
+	}
+	onB := s.openSession("192.168.1.2:9000") // the last configuration prefers b
+	s.load(configs[0])
+	datagrams := s.sendNumbered(10000)
+	stream := s.startStream()
+
+	cycle := func() {
+		for _, config := range configs {
+			s.load(config)
+			if got := s.get("http://192.168.1.2/"); got != "a" && got != "b" {
+				t.Fatalf("PC1 got %q", got)
 			}
-			s.failingApp(configs[0])
-			onB.want("a failing reload that would remove its segment")
 		}
+		s.failingApp(configs[0])
+		onB.want("a failing reload that would remove its segment")
+	}
+	cycle()
+	before := s.snapshot()
+	r.before = s.countLeaks()
+	for each := len(configs) + 2; r.reloads < reloads; r.reloads += each {
 		cycle()
-		before, leaks := s.snapshot(), s.countLeaks()
-		for range reloads / (len(configs) + 2) {
-			cycle()
-		}
-		s.wantSame("after the reloads", before)
-		s.waitFor("descriptors and goroutines are as few as before: "+leaks.String(), func() bool {
-			return s.countLeaks().within(leaks)
-		})
-		datagrams.finish()
-		stream.finish()
-		if drops := s.status().Segments["a"].Drops; len(drops) > 0 {
-			t.Errorf("dropped on vnic-A: %v", drops)
-		}
+	}
+	s.wantSame("after the reloads", before)
+	s.waitFor("descriptors, BPF maps and goroutines are as few as before: "+r.before.String(), func() bool {
+		r.after = s.countLeaks()
+		return r.after.within(r.before)
 	})
+	r.datagrams = datagrams.finish()
+	stream.finish()
+	if drops := s.status().Segments["a"].Drops; len(drops) > 0 {
+		t.Errorf("dropped on vnic-A: %v", drops)
+	}
+	return r
 }
 
 // reloadConfigs are configurations that all have the segments a and b. The first
@@ -212,12 +223,14 @@ func (n *numbered) receive(conn net.PacketConn) {
 	}
 }
 
-// finish checks that all came, once and in order.
-func (n *numbered) finish() {
+// finish checks that all came, once and in order, and returns how many.
+func (n *numbered) finish() int {
 	n.s.t.Helper()
-	if lost, arrived := n.end(); lost+arrived.again+arrived.late > 0 {
+	lost, arrived := n.end()
+	if lost+arrived.again+arrived.late > 0 {
 		n.s.t.Errorf("%d datagrams were lost, %d came twice, %d too late", lost, arrived.again, arrived.late)
 	}
+	return int(arrived.once)
 }
 
 // end sends no more, and tells what came.
@@ -290,24 +303,30 @@ func (st *stream) finish() {
 }
 
 // leaks is what a process may have too much of.
-type leaks struct{ descriptors, goroutines int }
+type leaks struct{ descriptors, maps, goroutines int }
 
 func (l leaks) String() string {
-	return fmt.Sprintf("%d descriptors, %d goroutines", l.descriptors, l.goroutines)
+	return fmt.Sprintf("%d descriptors, %d of BPF maps, %d goroutines", l.descriptors, l.maps, l.goroutines)
 }
 
 // within allows for a few connections and timers that come and go.
 func (l leaks) within(before leaks) bool {
-	return l.descriptors <= before.descriptors+3 && l.goroutines <= before.goroutines+10
+	return l.descriptors <= before.descriptors+3 && l.maps <= before.maps && l.goroutines <= before.goroutines+10
 }
 
 func (s *scene) countLeaks() (l leaks) {
 	s.t.Helper()
-	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.caddy.Process().PID()))
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", s.caddy.Process().PID()))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	l.descriptors = len(files)
+	for _, file := range files {
+		// One that has been closed since leads nowhere.
+		if target, _ := os.Readlink(file); target == "anon_inode:bpf-map" {
+			l.maps++
+		}
+	}
 	profile := s.getFrom(s.Server, "http://localhost:2019/debug/pprof/goroutine?debug=1")
 	if _, err := fmt.Sscanf(profile, "goroutine profile: total %d", &l.goroutines); err != nil {
 		s.t.Fatal(err)
