@@ -3,14 +3,9 @@ package integration_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"net/netip"
-	"slices"
 	"testing"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
 	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
 
@@ -105,129 +100,4 @@ func rawSocket(h *integration.Host, device string) (conn *packet.Conn, mac net.H
 		return err
 	})
 	return conn, mac, err
-}
-
-// hostile makes hostile frames, the same in every run. The sender's MAC is its
-// own, lest the switch be fooled in place of the bridge.
-type hostile struct {
-	random    *rand.Rand
-	mac       net.HardwareAddr
-	templates [][]byte // real frames
-	wrong     [][]byte // from sources that nobody outside can have
-}
-
-func newHostile(mac net.HardwareAddr) *hostile {
-	h := &hostile{random: rand.New(rand.NewPCG(2, 6)), mac: mac}
-	question := arpRequest(mac, netip.MustParseAddr("192.168.1.11"), netip.MustParseAddr("192.168.50.1"))
-	copy(question, integration.NICMAC)
-	h.templates = append(h.realFrames("192.168.1.11"), question)
-	for _, source := range []string{
-		"192.168.50.1", "192.168.50.2", "192.168.60.1", "192.168.1.2", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255",
-	} {
-		h.wrong = append(h.wrong, h.realFrames(source)...)
-	}
-	return h
-}
-
-// realFrames are frames from a source to the pseudo address, with valid checksums.
-func (h *hostile) realFrames(source string) (frames [][]byte) {
-	eth := &layers.Ethernet{SrcMAC: h.mac, DstMAC: integration.NICMAC, EthernetType: layers.EthernetTypeIPv4}
-	build := func(proto layers.IPProtocol, payload ...gopacket.SerializableLayer) {
-		ip := &layers.IPv4{
-			Version: 4, TTL: 64, Protocol: proto,
-			SrcIP: net.ParseIP(source), DstIP: integration.PseudoAddr.AsSlice(),
-		}
-		for _, l := range payload {
-			if transport, ok := l.(interface {
-				SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
-			}); ok {
-				transport.SetNetworkLayerForChecksum(ip)
-			}
-		}
-		frames = append(frames, serialize(append([]gopacket.SerializableLayer{eth, ip}, payload...)...))
-	}
-	tcp, udp, icmp := layers.IPProtocolTCP, layers.IPProtocolUDP, layers.IPProtocolICMPv4
-	build(tcp, &layers.TCP{SrcPort: 1234, DstPort: 80, SYN: true, Window: 64240})
-	build(tcp, &layers.TCP{SrcPort: 1234, DstPort: 80, ACK: true, PSH: true}, gopacket.Payload("GET / HTTP/1.0\r\n\r\n"))
-	build(tcp, &layers.TCP{SrcPort: 1234, DstPort: 22, SYN: true})
-	build(tcp, &layers.TCP{SrcPort: 1234, DstPort: 80, RST: true})
-	build(udp, &layers.UDP{SrcPort: 1234, DstPort: 53}, gopacket.Payload("question"))
-	build(icmp, &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(8, 0), Id: 1}, gopacket.Payload("ping"))
-	build(icmp, &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(5, 1)}, gopacket.Payload("redirect"))
-	build(layers.IPProtocolGRE, gopacket.Payload("no flow at all"))
-	return frames
-}
-
-func serialize(l ...gopacket.SerializableLayer) []byte {
-	buffer := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(buffer, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, l...); err != nil {
-		panic(err)
-	}
-	return buffer.Bytes()
-}
-
-// frame makes the next frame.
-func (h *hostile) frame() []byte {
-	switch h.random.IntN(6) {
-	case 0:
-		return h.noise()
-	case 1:
-		return h.mutated()
-	case 2:
-		return h.oneOf(h.wrong)
-	case 3: // a VLAN tag
-		f := h.oneOf(h.templates)
-		return slices.Concat(f[:12], []byte{0x81, 0, 0, byte(1 + h.random.IntN(255))}, f[12:])
-	case 4: // to everybody
-		f := h.oneOf(h.templates)
-		copy(f, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
-		return f
-	default: // from a client of its own, as it should be
-		f := h.oneOf(h.templates)
-		copy(f[34:36], h.bytes(2))
-		return f
-	}
-}
-
-func (h *hostile) oneOf(frames [][]byte) []byte {
-	return slices.Clone(frames[h.random.IntN(len(frames))])
-}
-
-// noise is random bytes: as they come, as ARP, or as IPv4 to the pseudo address.
-func (h *hostile) noise() []byte {
-	f := slices.Concat(integration.NICMAC, h.mac, h.bytes(2+h.random.IntN(1500)))
-	switch h.random.IntN(3) {
-	case 0:
-		copy(f[12:], []byte{0x08, 0x06})
-	case 1:
-		copy(f[12:], []byte{0x08, 0x00})
-		if len(f) >= 34 {
-			copy(f[30:], integration.PseudoAddr.AsSlice())
-		}
-	}
-	return f
-}
-
-// mutated is a real frame with some bytes behind the Ethernet header changed, or
-// cut short, or both.
-func (h *hostile) mutated() []byte {
-	f := h.oneOf(h.templates)
-	for range 1 + h.random.IntN(4) {
-		at := 14 + h.random.IntN(len(f)-14)
-		if at < 30 || at > 33 { // what is not for the pseudo address is not even looked at
-			f[at] = byte(h.random.Uint32())
-		}
-	}
-	if h.random.IntN(2) == 0 {
-		f = f[:14+h.random.IntN(len(f)-14)]
-	}
-	return f
-}
-
-func (h *hostile) bytes(n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(h.random.Uint32())
-	}
-	return b
 }

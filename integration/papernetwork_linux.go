@@ -18,6 +18,7 @@ type PaperNetwork struct {
 
 	// Neighbours are further hosts on the link between router and server.
 	Neighbours []*Host
+	Switch     *Host // that joins them; its bridge is br0, its ports to-<host>; nil without neighbours
 }
 
 // PaperOptions vary the paper's network.
@@ -104,6 +105,7 @@ func (p *PaperNetwork) linkServer(opts PaperOptions) error {
 		}
 		names = append(names, name)
 	}
+	p.Switch = lan
 	return lan.Bridge("br0", names...)
 }
 

@@ -31,6 +31,7 @@ var soakParts = []struct {
 	name string
 	run  func(t *testing.T, datapath string) []figure
 }{
+	{"frames", soakFrames},
 	{"turnover", soakTurnover},
 	{"reloads", soakReloads},
 }

@@ -4,14 +4,12 @@ package integration_test
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
-	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
 // soakTurnover opens and closes five million connections, more than seventy times
@@ -30,9 +28,9 @@ func soakTurnover(t *testing.T, datapath string) []figure {
 	}
 	began := time.Now()
 	s.turnOver(flows / 5) // the table is full, and forgets what is over as it goes on
-	before, leaks := s.memory(), s.countLeaks()
+	before := s.use()
 	opened := s.turnOver(flows)
-	after, took := s.memory(), time.Since(began)
+	took := time.Since(began)
 	if got := s.get("http://192.168.1.2/"); got != "a" {
 		t.Errorf("after all of it PC1 got %q", got)
 	}
@@ -40,13 +38,7 @@ func soakTurnover(t *testing.T, datapath string) []figure {
 	if status.Flows > maxFlows {
 		t.Errorf("%d flows in the table, more than max_flows", status.Flows)
 	}
-	// A quick run ends before the table and what it remembers of the past are full.
-	if !*soakQuick && (after.live > before.live+2*mib || after.Maps > before.Maps) {
-		t.Errorf("the memory grew: from %v MiB to %v (live heap, resident, BPF maps)", before, after)
-	}
-	s.waitFor("descriptors, BPF maps and goroutines are as few as before: "+leaks.String(), func() bool {
-		return s.countLeaks().within(leaks)
-	})
+	after := s.wantFlat(before)
 	return []figure{
 		{"connections opened and closed", fmt.Sprint(opened)},
 		{"time, s", fmt.Sprintf("%.0f", took.Seconds())},
@@ -79,28 +71,4 @@ func (s *scene) turnOver(flows uint64) (opened uint64) {
 		opened = now
 	}
 	return opened
-}
-
-// use is the memory of Caddy's process.
-type use struct {
-	gauge.Memory
-	live int64 // bytes of the Go heap that are in use, after a collection
-}
-
-func (u use) String() string {
-	return fmt.Sprintf("%.1f, %.1f, %.1f", float64(u.live)/mib, float64(u.Resident)/mib, float64(u.Maps)/mib)
-}
-
-func (s *scene) memory() (u use) {
-	s.t.Helper()
-	profile := s.getFrom(s.Server, "http://localhost:2019/debug/pprof/heap?debug=1&gc=1")
-	_, statistics, _ := strings.Cut(profile, "# HeapAlloc = ")
-	if _, err := fmt.Sscan(statistics, &u.live); err != nil {
-		s.t.Fatal(err)
-	}
-	var err error
-	if u.Memory, err = gauge.ProcessMemory(s.caddy.Process().PID()); err != nil {
-		s.t.Fatal(err)
-	}
-	return u
 }
