@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 )
 
@@ -43,9 +44,12 @@ func setWeight(r *http.Request, segment string) error {
 
 func resetWeight(_ *http.Request, segment string) error { return plane.SetWeight(segment, 0) }
 
+// maxBody is how many bytes of a request's body are read.
+const maxBody = 4096
+
 // decode reads the body of a request.
 func decode(r *http.Request, into any, example string) error {
-	body := json.NewDecoder(r.Body)
+	body := json.NewDecoder(io.LimitReader(r.Body, maxBody))
 	body.DisallowUnknownFields()
 	if err := body.Decode(into); err != nil {
 		return badRequest(fmt.Errorf("reading the body, which is JSON such as %s: %w", example, err))

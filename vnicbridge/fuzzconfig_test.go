@@ -1,0 +1,40 @@
+package vnicbridge
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+)
+
+// FuzzConfig: whatever JSON is loaded as a configuration, it is refused or valid,
+// and a valid one says the same when it is written and read again.
+func FuzzConfig(f *testing.F) {
+	paper, err := json.Marshal(paperConfig())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(paper)
+	f.Add([]byte(`{"segments": {"a": null}, "bridges": {"lan": {"steer": [{"segment": "a", "ports": ["udp/1-65535"], "clients": ["10.0.0.0/8"]}]}}}`))
+	f.Add([]byte(`{"segments": {"front": {"addresses": ["192.168.40.1/24"], "reach": ["front"], "aliases": "192.168.40.2-192.168.40.1"}}, "max_flows": -1}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var config Config
+		if json.Unmarshal(text, &config) != nil || config.Validate() != nil {
+			return
+		}
+		written, err := json.Marshal(&config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again Config
+		if err := json.Unmarshal(written, &again); err != nil {
+			t.Fatalf("%s: %v", written, err)
+		}
+		if err := again.Validate(); err != nil {
+			t.Fatalf("%s is valid once and then not: %v", written, err)
+		}
+		rewritten, err := json.Marshal(&again)
+		if err != nil || !reflect.DeepEqual(written, rewritten) {
+			t.Errorf("%s becomes %s (%v)", written, rewritten, err)
+		}
+	})
+}
