@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -114,39 +113,5 @@ func wantForwarded(t *testing.T, r *received, scheme string) {
 		case strings.HasPrefix(name, "x-forwarded"), name == "forwarded", name == "x-real-ip":
 			t.Errorf("%s: a client's %s: %s came through", r.target, f.name, f.value)
 		}
-	}
-}
-
-// wantTable holds what was tried, and what came of it, against the table under a
-// heading of the page on security.
-func wantTable(t *testing.T, heading string, rows [][]string) {
-	t.Helper()
-	text, err := os.ReadFile("../docs/security.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, found := strings.Cut(string(text), "\n### "+heading+"\n")
-	if !found {
-		t.Errorf("docs/security.md has no heading %q", heading)
-	}
-	section, _, _ = strings.Cut(section, "\n#")
-	var written []string
-	for line := range strings.Lines(section) {
-		if strings.HasPrefix(line, "|") {
-			written = append(written, strings.TrimSpace(line))
-		}
-	}
-	written = written[min(2, len(written)):] // after the head
-	for _, row := range rows {
-		line := "| " + strings.Join(row, " | ") + " |"
-		i := slices.Index(written, line)
-		if i < 0 {
-			t.Errorf("docs/security.md, %s, does not say:\n%s", heading, line)
-			continue
-		}
-		written = slices.Delete(written, i, i+1)
-	}
-	for _, line := range written {
-		t.Errorf("docs/security.md, %s, says what did not come about:\n%s", heading, line)
 	}
 }

@@ -1,200 +1,257 @@
 package integration_test
 
 import (
-	"bytes"
-	"fmt"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
-	"testing"
+	"syscall"
+	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
-	"github.com/mdlayher/packet"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
 )
 
-// inside is a server whose segment a is in an intruder's hands: he is root in it.
-// Where segments have no namespaces of their own, that is root of the host.
-type inside struct {
-	*scene
-	a, b    *integration.Host // where the processes of the segments are
-	got     *recorder         // what segment b gets
-	targets []target
+// target is what the intruder in segment a tries to reach.
+type target struct {
+	name, place string // as in watchedDevices
+	address     string
+	from        string // the only address to try from; default: see sources
 }
 
-// target is what the intruder tries to reach.
-type target struct{ name, address string }
-
-func newInside(t *testing.T, datapath string, apart bool) *inside {
-	t.Helper()
-	in := &inside{scene: newScene(t, integration.PaperOptions{Neighbours: 1}), got: &recorder{name: "b"}}
-	in.ip(in.Server, "address add 192.168.1.3/24 dev nic0")
-	in.ip(in.Server, "route add default via 192.168.1.1")
-	config := frontCaddyfile{datapath: datapath, a: "ports tcp/80", b: "ports tcp/80", bridge: "lb_policy first a b", sites: groups}
-	names := segmentNamespaces()
-	if apart {
-		config.a += "\nnetns " + names["a"]
-		config.b += "\nnetns " + names["b"]
+func (s *separation) targets() []target {
+	segments := s.status().Segments
+	return []target{
+		{name: "segment b's address", place: "segment b", address: "192.168.60.1"},
+		{name: "the alias under which the front sees b", place: "segment b", address: segments["front"].Peers["b"].String()},
+		{name: "the alias under which b sees the front", place: "the front", address: segments["b"].Peers["front"].String()},
+		{name: "the alias under which a sees the front", place: "the front", address: segments["a"].Peers["front"].String()},
+		{name: "the front's address", place: "the front", address: "192.168.40.1"},
+		{name: "the pseudo address", place: "the front", address: "192.168.1.2"},
+		{name: "the host's own address", place: "the host", address: "192.168.1.3"},
+		{name: "Caddy's admin API", place: "the host", address: "127.0.0.1:2019"},
+		{name: "a host on the NIC's network", place: "the network", address: "192.168.1.11"},
+		{name: "a host beyond the router", place: "the network", address: "192.168.10.2"},
+		{name: "a host on the host's third network", place: "the host's third network", address: "10.9.9.2"},
+		{name: "the other network's pseudo address", place: "segment b", address: "192.168.2.2"},
+		{name: "the other network's router", place: "the other network", address: "192.168.2.1"},
+		{name: "the router by its own address", place: "the network", address: "192.168.1.1"},
+		{name: "the router by its alias (egress gateway)", place: "the network", address: "192.168.50.2"},
+		{name: "the router by its alias, bound to segment b's address", place: "the network", address: "192.168.50.2", from: "192.168.60.1"},
+		{name: "the other router by b's alias, bound to segment b's address", place: "the other network", address: "192.168.60.2", from: "192.168.60.1"},
 	}
-	in.startFront("", config)
-	in.a, in.b = in.Server, in.Server
-	if apart {
-		in.a, in.b = in.enter(names["a"]), in.enter(names["b"])
-	}
-	in.listen(in.a, "192.168.50.1:80", answerHTTP("a"))
-	in.listen(in.b, "192.168.60.1:80", in.got.serve)
-	for name, h := range map[string]*integration.Host{"PC1": in.PC1, "neighbour": in.Neighbours[0], "router": in.Router} {
-		in.listen(h, ":80", answerHTTP(name))
-	}
-	in.listen(in.Server, "192.168.1.3:80", answerHTTP("the host"))
-	segments := in.status().Segments
-	in.targets = []target{
-		{"segment b's address", "192.168.60.1:80"},
-		{"the alias under which the front sees b", segments["front"].Peers["b"].String() + ":80"},
-		{"the alias under which b sees the front", segments["b"].Peers["front"].String() + ":80"},
-		{"the alias under which a sees the front", segments["a"].Peers["front"].String() + ":80"},
-		{"the front's address", "192.168.40.1:80"},
-		{"the pseudo address", "192.168.1.2:80"},
-		{"the host's own address", "192.168.1.3:80"},
-		{"Caddy's admin API", "127.0.0.1:2019"},
-		{"a host on the NIC's network", "192.168.1.11:80"},
-		{"a host beyond the router", "192.168.10.2:80"},
-		{"the router by its own address", "192.168.1.1:80"},
-		{"the router by its alias (egress gateway)", "192.168.50.2:80"},
-	}
-	return in
 }
 
-// reaches tells whether a process in segment a gets to a target, from no address
-// in particular, from the segment's, or by its device.
-func (in *inside) reaches(at target) bool {
-	for _, from := range [][]string{nil, {"--interface", "192.168.50.1"}, {"--interface", "vnic-A"}} {
-		args := append([]string{"-sS", "--max-time", "1", "-H", "Host: www.example.com"}, from...)
-		if _, err := in.a.Run(in.t.Context(), "curl", append(args, "http://"+at.address+"/test2/")...); err == nil {
-			return true
-		}
-	}
-	return false
-}
+// sources are what a process in segment a binds itself to: no address in
+// particular, the segment's, and the device.
+var sources = []string{"", "192.168.50.1", "vnic-A"}
 
-// From inside segment a, another segment, the host and the network are reached by
-// what the Caddyfile grants and by nothing else, where the segments have namespaces
-// of their own. Where they do not, all processes of the host are one trust domain,
-// and what is kept apart is packets.
-func TestInsideASegment(t *testing.T) {
-	onEachDataPath(t, func(t *testing.T, datapath string) {
-		var connections, frames [][]string
-		for _, apart := range []bool{false, true} {
-			t.Run(map[bool]string{false: "one namespace", true: "namespaces of their own"}[apart], func(t *testing.T) {
-				in := newInside(t, datapath, apart)
-				connections = addColumn(connections, in.tryConnections())
-				frames = addColumn(frames, in.tryFrames())
-				in.wantServed()
-			})
-		}
-		wantTable(t, "Connections from inside a segment", connections)
-		wantTable(t, "Frames from inside a segment", frames)
-	})
-}
-
-// addColumn adds what came of each attempt to a table.
-func addColumn(table, results [][]string) [][]string {
-	if table == nil {
-		return results
-	}
-	for i := range table {
-		table[i] = append(table[i], results[i][1])
-	}
-	return table
-}
-
-// tryConnections tries all that a process can: from an address, by a device, and
-// with routes of its own.
-func (in *inside) tryConnections() (results [][]string) {
-	in.t.Helper()
-	if in.a != in.Server {
+// tryConnections tries all that a process can, with routes of its own, and in a
+// namespace of its own with b's address on a's device: datagrams under each setting,
+// and TCP under the last one.
+func (s *separation) tryConnections() (results [][]string) {
+	s.t.Helper()
+	if s.apart() {
 		for _, route := range []string{"default via 192.168.50.2 dev vnic-A", "192.168.60.0/24 dev vnic-A", "192.168.40.0/24 dev vnic-A"} {
-			in.ip(in.a, "route add "+route)
+			s.ip(s.a, "route add "+route)
 		}
+		s.ip(s.a, "address add 192.168.60.1/32 dev vnic-A")
 	}
-	results = make([][]string, len(in.targets))
+	targets := s.targets()
+	var probes []*probe
+	for _, to := range targets {
+		probes = append(probes, newProbe("", to.name, entry{"vnic-A", true}, func(mark []byte) {
+			for _, source := range to.sources() {
+				s.sendDatagram(source, to.address, mark)
+			}
+		}))
+	}
+	s.sweep(probes, newProbe("", "a datagram to the gateway's alias", entry{"vnic-A", true}, func(mark []byte) {
+		s.sendDatagram("192.168.50.1", "192.168.50.2", mark)
+	}))
+	results = make([][]string, len(targets))
 	var tries sync.WaitGroup
-	for i, at := range in.targets {
+	for i, to := range targets {
 		tries.Go(func() {
-			results[i] = []string{at.name, "not reached"}
-			if in.reaches(at) {
+			results[i] = []string{to.name, "not reached"}
+			if len(probes[i].places[to.place]) > 0 || s.connects(to) {
 				results[i][1] = "reached"
+			}
+			delete(probes[i].places, to.place)
+			if s.apart() && len(probes[i].places) > 0 {
+				s.t.Errorf("a datagram for %s got to %s", to.name, probes[i].result())
 			}
 		})
 	}
 	tries.Wait()
-	if requests, wrong := in.got.take(); in.a != in.Server && len(requests)+len(wrong) > 0 {
-		in.t.Errorf("segment b got %v and %q", requests, wrong)
-	}
 	return results
 }
 
-// wantServed checks that the segments still serve whom they are to serve.
-func (in *inside) wantServed() {
-	in.t.Helper()
-	for path, segment := range map[string]string{"test1": "a", "test2": "b"} {
-		if got, err := getAs(in.PC1.HTTPClient(), "www.example.com", "http://192.168.1.2/"+path+"/"); err != nil || got != segment {
-			in.t.Errorf("PC1 gets %q (%v) of segment %s", got, err, segment)
+func (to target) sources() []string {
+	if to.from != "" {
+		return []string{to.from}
+	}
+	return sources
+}
+
+// connects tells whether a process in segment a gets a connection to a target.
+func (s *separation) connects(to target) bool {
+	address := to.address
+	if !strings.Contains(address, ":") {
+		address += ":80"
+	}
+	reached := make([]bool, len(sources))
+	var tries sync.WaitGroup
+	for i, source := range to.sources() {
+		tries.Go(func() {
+			dialer := net.Dialer{Timeout: time.Second, FallbackDelay: -1}
+			if from, err := netip.ParseAddr(source); err == nil {
+				dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+			} else if source != "" {
+				dialer.Control = func(_, _ string, socket syscall.RawConn) error { return bindToDevice(socket, source) }
+			}
+			err := s.a.Do(func() error {
+				conn, err := dialer.DialContext(s.t.Context(), "tcp4", address)
+				if err == nil {
+					conn.Close()
+				}
+				return err
+			})
+			reached[i] = err == nil
+		})
+	}
+	tries.Wait()
+	return slices.Contains(reached, true)
+}
+
+func bindToDevice(socket syscall.RawConn, device string) (err error) {
+	failed := socket.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) })
+	return errors.Join(failed, err)
+}
+
+// sendDatagram sends a datagram to port 80 from a process of segment a, if its kernel
+// lets it.
+func (s *separation) sendDatagram(source, address string, data []byte) {
+	s.t.Helper()
+	to, err := netip.ParseAddr(strings.TrimSuffix(address, ":2019"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	err = s.a.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
 		}
+		defer unix.Close(fd)
+		if from, err := netip.ParseAddr(source); err == nil {
+			if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}); err != nil {
+				return err
+			}
+		} else if source != "" {
+			if err := unix.BindToDevice(fd, source); err != nil {
+				return err
+			}
+		}
+		// No route, or nobody there: that is for the intruder to bear.
+		_ = unix.Sendto(fd, data, 0, &unix.SockaddrInet4{Addr: to.As4(), Port: 80})
+		return nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
 	}
 }
 
-// tryFrames puts frames on segment a's VNIC that no kernel would, each with a mark
-// of its own, and looks where that comes out.
-func (in *inside) tryFrames() (results [][]string) {
-	in.t.Helper()
-	conn, mac, err := rawSocket(in.a, "vnic-A")
+// tryFrames puts frames on segment a's VNIC that no kernel would.
+func (s *separation) tryFrames() [][]string {
+	s.t.Helper()
+	conn, mac, err := rawSocket(s.a, "vnic-A")
 	if err != nil {
-		in.t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	defer conn.Close()
-	devices := []string{"vnic-B", "vnic-F", "nic0"}
-	capture := in.capture(in.Server, devices...)
-	forged := in.forgedFrames(mac)
-	for i, f := range forged {
-		for _, data := range f.frames(mark(i)) {
-			if _, err := conn.WriteTo(data, &packet.Addr{HardwareAddr: data[:6]}); err != nil {
-				in.t.Fatalf("%s: %v", f.name, err)
-			}
-		}
+	vnic := entry{"vnic-A", true}
+	var probes []*probe
+	for _, f := range s.forgedFrames(mac) {
+		probes = append(probes, newProbe("", f.name, vnic, func(mark []byte) { s.sendFrames(conn, f.frames(mark)) }))
 	}
-	in.fence(conn, mac, capture)
-	for i, f := range forged {
-		result := "nothing"
-		for _, frame := range in.frames(capture) {
-			if bytes.Contains(frame.Data, mark(i)) {
-				result = "came out of " + devices[frame.Interface]
-			}
+	probes = append(probes, newProbe("", "what a host says by itself: IGMP, multicast DNS, IPv6", vnic, s.chatter))
+	probes[len(probes)-1].seen = chatterGroup.AsSlice()
+	s.sweep(probes, newProbe("", "a packet to the gateway's alias", vnic, func(mark []byte) {
+		var frames [][]byte
+		for _, f := range packets(mac, integration.RouterMAC, "192.168.50.1", "192.168.50.2", mark) {
+			frames = append(frames, withOptions(f, nop))
 		}
-		results = append(results, []string{f.name, result})
-	}
-	return results
+		s.sendFrames(conn, frames)
+	}))
+	return rows(probes)
 }
 
-// mark is what the payload of a forged frame has.
-func mark(i int) []byte { return fmt.Appendf(nil, "forged<%d>", i) }
+// chatterGroup is what segment a reports that it listens to.
+var chatterGroup = netip.MustParseAddr("239.50.1.77")
 
-// fence sends what may leave, an echo request to the gateway, and waits until it
-// has left: so has then all that was sent before it.
-func (in *inside) fence(conn *packet.Conn, mac net.HardwareAddr, capture *integration.Capture) {
-	in.t.Helper()
-	last := []byte("the last one")
-	data := ipFrame(mac, integration.RouterMAC, "192.168.50.1", "192.168.50.2", layers.IPProtocolICMPv4,
-		&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoRequest, 0), Id: 7}, gopacket.Payload(last))
-	if _, err := conn.WriteTo(data, &packet.Addr{HardwareAddr: data[:6]}); err != nil {
-		in.t.Fatal(err)
-	}
-	in.waitFor("what may leave the segment", func() bool {
-		return slices.ContainsFunc(in.frames(capture), func(f integration.Frame) bool { return bytes.Contains(f.Data, last) })
+// chatter has segment a's kernel say what a desktop's would: which groups it is in,
+// and multicast DNS, over IPv4 and IPv6.
+func (s *separation) chatter(mark []byte) {
+	s.t.Helper()
+	err := s.a.Do(func() error {
+		vnic, err := net.InterfaceByName("vnic-A")
+		if err != nil {
+			return err
+		}
+		conn, err := net.ListenPacket("udp4", "192.168.50.1:0")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		p := ipv4.NewPacketConn(conn)
+		if err := p.JoinGroup(vnic, &net.UDPAddr{IP: chatterGroup.AsSlice()}); err != nil {
+			return err
+		}
+		if err := p.SetMulticastInterface(vnic); err != nil {
+			return err
+		}
+		_, err = p.WriteTo(mark, nil, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: 5353})
+		return err
 	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.chatterIPv6(mark)
+}
+
+// chatterIPv6 speaks IPv6, for which it must be switched on against what the bridge
+// has set, and may set again meanwhile.
+func (s *separation) chatterIPv6(mark []byte) {
+	s.t.Helper()
+	s.waitFor("IPv6 on vnic-A", func() bool {
+		if err := s.a.Sysctl("net/ipv6/conf/vnic-A/disable_ipv6", "0"); err != nil {
+			s.t.Fatal(err)
+		}
+		_, err := s.a.Run(s.t.Context(), "ip", "-6", "address", "replace", "fe80::50:1/64", "dev", "vnic-A", "nodad")
+		return err == nil && s.a.Do(func() error { return sendToAllOfIPv6("vnic-A", mark) }) == nil
+	})
+}
+
+// sendToAllOfIPv6 sends multicast DNS. Package net is not for this: it remembers the
+// devices' indexes in another namespace.
+func sendToAllOfIPv6(device string, data []byte) error {
+	vnic, err := net.InterfaceByName(device)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	everybody := netip.MustParseAddr("ff02::fb").As16()
+	return unix.Sendto(fd, data, 0, &unix.SockaddrInet6{Addr: everybody, ZoneId: uint32(vnic.Index), Port: 5353})
 }
 
 // forged is one way to forge frames; each carries a mark.
@@ -203,52 +260,61 @@ type forged struct {
 	frames func(mark []byte) [][]byte
 }
 
-func (in *inside) forgedFrames(mac net.HardwareAddr) []forged {
-	segments := in.status().Segments
-	macOf := func(segment string) net.HardwareAddr { m := segments[segment].MAC; return m[:] }
+func (s *separation) forgedFrames(mac net.HardwareAddr) []forged {
+	segments, macB, macFront := s.status().Segments, s.macOf("b"), s.macOf("front")
 	alias := func(segment, peer string) string { return segments[segment].Peers[peer].String() }
 	// to is a datagram, a SYN, a SYN-ACK, a TCP segment of no connection and an
 	// echo request.
 	to := func(dstMAC net.HardwareAddr, src, dst string) func([]byte) [][]byte {
 		return func(mark []byte) [][]byte { return packets(mac, dstMAC, src, dst, mark) }
 	}
+	routed := func(dst string, option []byte) func([]byte) [][]byte {
+		return func(mark []byte) (frames [][]byte) {
+			for _, f := range packets(mac, integration.RouterMAC, "192.168.50.1", dst, mark) {
+				frames = append(frames, withOptions(f, option))
+			}
+			return frames
+		}
+	}
 	return []forged{
-		{"to segment b's address and MAC", to(macOf("b"), "192.168.50.1", "192.168.60.1")},
-		{"to the alias under which the front sees b", to(macOf("b"), "192.168.50.1", alias("front", "b"))},
-		{"to the alias under which a sees the front", to(macOf("front"), "192.168.50.1", alias("a", "front"))},
-		{"to the front's address and MAC", to(macOf("front"), "192.168.50.1", "192.168.40.1")},
+		{"to the gateway's alias (egress gateway)", to(integration.RouterMAC, "192.168.50.1", "192.168.50.2")},
+		{"to segment b's address and MAC", to(macB, "192.168.50.1", "192.168.60.1")},
+		{"to the alias under which the front sees b", to(macB, "192.168.50.1", alias("front", "b"))},
+		{"to the alias under which a sees the front", to(macFront, "192.168.50.1", alias("a", "front"))},
+		{"to the front's address and MAC", to(macFront, "192.168.50.1", "192.168.40.1")},
 		{"to the pseudo address and the NIC's MAC", to(integration.NICMAC, "192.168.50.1", "192.168.1.2")},
+		{"to the other network's pseudo address and MAC", to(integration.NIC2MAC, "192.168.50.1", "192.168.2.2")},
 		{"to a host on the NIC's network", to(integration.RouterMAC, "192.168.50.1", "192.168.1.11")},
+		{"to the other network's router", to(integration.Router2MAC, "192.168.50.1", "192.168.2.1")},
+		{"to a host on the host's third network", to(integration.RouterMAC, "192.168.50.1", "10.9.9.2")},
+		{"to the host's own address and the NIC's MAC", to(integration.NICMAC, "192.168.50.1", "192.168.1.3")},
+		{"to an alias of nobody", to(integration.RouterMAC, "192.168.50.1", "192.168.50.77")},
 		{"as segment b, to the gateway's alias", to(integration.RouterMAC, "192.168.60.1", "192.168.60.2")},
-		{"as segment b, to the front", to(macOf("front"), "192.168.60.1", alias("b", "front"))},
-		{"as the front, to segment b", to(macOf("b"), "192.168.40.1", alias("front", "b"))},
-		{"as the front's alias, to segment b", to(macOf("b"), alias("b", "front"), "192.168.60.1")},
+		{"as segment b, to the front", to(macFront, "192.168.60.1", alias("b", "front"))},
+		{"as the front, to segment b", to(macB, "192.168.40.1", alias("front", "b"))},
+		{"as the front's alias, to segment b", to(macB, alias("b", "front"), "192.168.60.1")},
 		{"as the pseudo address, to the router", to(integration.RouterMAC, "192.168.1.2", "192.168.1.1")},
 		{"as the host's own address, to the router", to(integration.RouterMAC, "192.168.1.3", "192.168.1.1")},
-		{"as a client outside, to the front", to(macOf("front"), "192.168.10.2", "192.168.40.1")},
+		{"as a client outside, to the front", to(macFront, "192.168.10.2", "192.168.40.1")},
 		{"as another host of segment a, to the gateway's alias", to(integration.RouterMAC, "192.168.50.9", "192.168.50.2")},
+		{"by the gateway's alias and a loose source route, to segment b", routed("192.168.50.2", sourceRoute(looseRoute, "192.168.60.1"))},
+		{"by its own address and a loose source route, to segment b", routed("192.168.50.1", sourceRoute(looseRoute, "192.168.60.1"))},
 		{"broadcast and multicast", func(mark []byte) [][]byte {
 			return append(packets(mac, layers.EthernetBroadcast, "192.168.50.1", "255.255.255.255", mark),
 				packets(mac, net.HardwareAddr{1, 0, 0x5e, 0, 0, 1}, "192.168.50.1", "224.0.0.1", mark)...)
 		}},
 		{"an ICMP error about the front's connection to b", func(mark []byte) [][]byte {
-			quoted := packets(macOf("front"), mac, "192.168.40.1", alias("front", "b"), mark)[1][14:]
-			return [][]byte{ipFrame(mac, macOf("front"), "192.168.50.1", alias("a", "front"), layers.IPProtocolICMPv4,
-				&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeDestinationUnreachable, layers.ICMPv4CodePort)}, gopacket.Payload(quoted))}
+			quoted := packets(macFront, mac, "192.168.40.1", alias("front", "b"), mark)[1][14:]
+			return [][]byte{portUnreachable(mac, macFront, "192.168.50.1", alias("a", "front"), quoted)}
 		}},
 		{"ARP in the name of the front's alias", func(mark []byte) [][]byte {
 			return [][]byte{append(arpRequest(mac, netip.MustParseAddr(alias("b", "front")), netip.MustParseAddr("192.168.60.1")), mark...)}
 		}},
-		{"IPv6", func(mark []byte) [][]byte {
-			return [][]byte{serialize(
-				&layers.Ethernet{SrcMAC: mac, DstMAC: macOf("b"), EthernetType: layers.EthernetTypeIPv6},
-				&layers.IPv6{Version: 6, NextHeader: layers.IPProtocolNoNextHeader, HopLimit: 64, SrcIP: net.ParseIP("fe80::1"), DstIP: net.ParseIP("ff02::1")},
-				gopacket.Payload(mark))}
-		}},
+		{"IPv6", func(mark []byte) [][]byte { return [][]byte{ipv6Frame(mac, macB, mark)} }},
 		{"a VLAN tag before it", func(mark []byte) [][]byte {
 			return [][]byte{serialize(
-				&layers.Ethernet{SrcMAC: mac, DstMAC: macOf("b"), EthernetType: layers.EthernetTypeDot1Q},
-				&layers.Dot1Q{VLANIdentifier: 1, Type: layers.EthernetTypeIPv4}, gopacket.Payload(packets(mac, macOf("b"), "192.168.50.1", "192.168.60.1", mark)[0][14:]))}
+				&layers.Ethernet{SrcMAC: mac, DstMAC: macB, EthernetType: layers.EthernetTypeDot1Q},
+				&layers.Dot1Q{VLANIdentifier: 1, Type: layers.EthernetTypeIPv4}, gopacket.Payload(packets(mac, macB, "192.168.50.1", "192.168.60.1", mark)[0][14:]))}
 		}},
 	}
 }

@@ -251,7 +251,9 @@ func (p *Plane) guards(all ...devices) guardSpec {
 			g.vnics = append(g.vnics, guardedVNIC{s.dev.index(), s.spec.address.Masked(), s.spec.netns != ""})
 		}
 		for _, name := range sortedKeys(d.bridges) {
-			g.pseudo = append(g.pseudo, d.bridges[name].spec.address.Addr())
+			b := d.bridges[name]
+			g.nics = append(g.nics, b.dev.index())
+			g.pseudo = append(g.pseudo, b.spec.address.Addr())
 		}
 	}
 	return g

@@ -86,6 +86,8 @@ func (g *guardTable) replace(spec guardSpec) error {
 	g.conn.FlushTable(g.ip)
 	g.guardARP(spec)
 	g.guardIP(spec)
+	g.guardInput(spec)
+	g.guardForward(spec)
 	if err := g.conn.Flush(); err != nil {
 		return fmt.Errorf("setting the nftables rules that keep the host's kernel off the VNICs: %w", err)
 	}
@@ -112,7 +114,7 @@ func (g *guardTable) guardARP(spec guardSpec) {
 	for _, v := range spec.vnics {
 		g.drop(chain, matchPrefix(targetOffset, v.subnet))
 		if v.away {
-			g.drop(chain, matchInput(expr.CmpOpEq, v.index))
+			g.drop(chain, matchDevice(expr.MetaKeyIIF, expr.CmpOpEq, v.index))
 		}
 	}
 	for _, p := range spec.pseudo {
@@ -130,15 +132,44 @@ func (g *guardTable) guardIP(spec guardSpec) {
 		Name: "prerouting", Table: g.ip, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
 	})
-	const destinationOffset = 16 // RFC 791
 	for _, v := range spec.vnics {
-		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchInput(expr.CmpOpNeq, v.index), matchInput(expr.CmpOpNeq, loopbackIndex))
+		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, v.index), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
 		if v.away {
-			g.drop(chain, matchInput(expr.CmpOpEq, v.index))
+			g.drop(chain, matchDevice(expr.MetaKeyIIF, expr.CmpOpEq, v.index))
 		}
 	}
 	for _, p := range spec.pseudo {
 		g.drop(chain, matchPrefix(destinationOffset, netip.PrefixFrom(p, p.BitLen())))
+	}
+}
+
+// guardInput closes the way round that a source route (RFC 791) is: a packet for an
+// address of the host's own that names a segment's as its next hop gets that for its
+// destination only behind prerouting.
+func (g *guardTable) guardInput(spec guardSpec) {
+	chain := g.conn.AddChain(&nftables.Chain{
+		Name: "input", Table: g.ip, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
+	})
+	for _, v := range spec.vnics {
+		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, v.index),
+			matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
+	}
+}
+
+// guardForward keeps the networks of the bridges apart (S3), also where the host is
+// a router and has addresses of its own on them.
+func (g *guardTable) guardForward(spec guardSpec) {
+	chain := g.conn.AddChain(&nftables.Chain{
+		Name: "forward", Table: g.ip, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
+	})
+	for _, from := range spec.nics {
+		for _, to := range spec.nics {
+			if from != to {
+				g.drop(chain, matchDevice(expr.MetaKeyIIF, expr.CmpOpEq, from), matchDevice(expr.MetaKeyOIF, expr.CmpOpEq, to))
+			}
+		}
 	}
 }
 
@@ -151,6 +182,8 @@ func (g *guardTable) drop(chain *nftables.Chain, matches ...[]expr.Any) {
 	rule.Exprs = append(rule.Exprs, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
 	g.conn.AddRule(rule)
 }
+
+const destinationOffset = 16 // of the destination address in an IPv4 header (RFC 791)
 
 // matchPrefix matches an address in the network header.
 func matchPrefix(offset uint32, p netip.Prefix) []expr.Any {
@@ -170,11 +203,11 @@ func matchPrefix(offset uint32, p netip.Prefix) []expr.Any {
 // (LOOPBACK_IFINDEX in include/net/net_namespace.h).
 const loopbackIndex = 1
 
-// matchInput matches the device by which a packet came in: by its index, because
-// a name can be changed.
-func matchInput(op expr.CmpOp, device int) []expr.Any {
+// matchDevice matches the device by which a packet came in, or goes out: by its
+// index, because a name can be changed.
+func matchDevice(which expr.MetaKey, op expr.CmpOp, device int) []expr.Any {
 	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIF, Register: 1},
+		&expr.Meta{Key: which, Register: 1},
 		&expr.Cmp{Op: op, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, uint32(device))},
 	}
 }

@@ -35,6 +35,7 @@ type nicDevice interface {
 	device
 	// link is the state of the NIC now.
 	link() (linkState, error)
+	index() int
 }
 
 // vnicDevice is a VNIC that we made.
@@ -83,6 +84,7 @@ type hostPrefix struct {
 
 // guardSpec is what the host's kernel must not act on.
 type guardSpec struct {
+	nics   []int // their indexes
 	pseudo []netip.Addr
 	vnics  []guardedVNIC
 }

@@ -32,6 +32,8 @@ func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error
 	return &ownedNIC{packetSocket: s, machine: m}, nil
 }
 
+func (n *ownedNIC) index() int { return n.ifindex }
+
 // close gives the NIC up. A second time it does nothing: the NIC may have been
 // opened anew.
 func (n *ownedNIC) close() error {

@@ -1,0 +1,59 @@
+package integration_test
+
+import (
+	"flag"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const securityPage = "../docs/security.md"
+
+// write has the tables that a test makes put into the page, instead of compared.
+var write = flag.Bool("write", false, "write what comes of each attempt to docs/security.md")
+
+// wantTable holds what was tried, and what came of it, against the table under a
+// heading of docs/security.md, whose rows may be in any order.
+func wantTable(t *testing.T, heading string, rows [][]string) {
+	t.Helper()
+	text, err := os.ReadFile(securityPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, section, found := strings.Cut(string(text), "\n### "+heading+"\n")
+	if !found {
+		t.Fatalf("%s has no heading %q", securityPage, heading)
+	}
+	intro, table, _ := strings.Cut(section, "|---")
+	rule, table, _ := strings.Cut(table, "\n")
+	table, after, _ := strings.Cut(table, "\n\n")
+	var want strings.Builder
+	for _, row := range rows {
+		want.WriteString("| " + strings.Join(row, " | ") + " |\n")
+	}
+	if *write {
+		page := before + "\n### " + heading + "\n" + intro + "|---" + rule + "\n" + want.String() + "\n" + after
+		if err := os.WriteFile(securityPage, []byte(page), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	wantLines(t, heading, strings.Split(table, "\n"), strings.Split(strings.TrimSpace(want.String()), "\n"))
+}
+
+// wantLines compares the lines of a table with those that came about.
+func wantLines(t *testing.T, heading string, written, cameAbout []string) {
+	t.Helper()
+	for _, line := range cameAbout {
+		i := slices.Index(written, line)
+		if i < 0 {
+			t.Errorf("docs/security.md, %s, does not say:\n%s", heading, line)
+			continue
+		}
+		written = slices.Delete(written, i, i+1)
+	}
+	for _, line := range written {
+		t.Errorf("docs/security.md, %s, says what did not come about:\n%s", heading, line)
+	}
+}
