@@ -72,13 +72,14 @@ func TestFrontObtainsACertificate(t *testing.T) {
 		name    string
 		prepare []string // ip commands on the server
 		front   string
+		netns   bool // of the front
 		issuer  string
 		asker   string // of DNS queries
 	}{
 		{name: "HTTP-01", front: wayOut, issuer: "disable_tlsalpn_challenge", asker: "192.168.1.2"},
 		{name: "TLS-ALPN-01", front: wayOut, issuer: "disable_http_challenge", asker: "192.168.1.2"},
-		{name: "HTTP-01 in a netns", prepare: ownWayOut, front: "egress any\nnetns " + segmentNamespaces()["front"], issuer: "disable_tlsalpn_challenge", asker: "192.168.1.3"},
-		{name: "TLS-ALPN-01 in a netns", prepare: ownWayOut, front: "egress any\nnetns " + segmentNamespaces()["front"], issuer: "disable_http_challenge", asker: "192.168.1.3"},
+		{name: "HTTP-01 in a netns", prepare: ownWayOut, front: "egress any", netns: true, issuer: "disable_tlsalpn_challenge", asker: "192.168.1.3"},
+		{name: "TLS-ALPN-01 in a netns", prepare: ownWayOut, front: "egress any", netns: true, issuer: "disable_http_challenge", asker: "192.168.1.3"},
 	}
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		for _, tt := range tests {
@@ -86,6 +87,9 @@ func TestFrontObtainsACertificate(t *testing.T) {
 				s := newScene(t, integration.PaperOptions{})
 				for _, args := range tt.prepare {
 					s.ip(s.Server, args)
+				}
+				if tt.netns {
+					tt.front += "\nnetns " + s.namespaces()["front"]
 				}
 				dns := s.serveDNS(s.PC1, map[string]netip.Addr{
 					"acme.example.com.": integration.PC1Addr, "www.example.com.": integration.PseudoAddr,
@@ -174,14 +178,9 @@ acme.example.com {
 // startFront starts Caddy on the server from a front's Caddyfile.
 func (s *scene) startFront(program string, config frontCaddyfile) {
 	s.t.Helper()
-	s.starts++
-	caddy, err := s.Server.StartCaddy(s.t.Context(), integration.CaddyOptions{
-		Program: program, Config: s.write("Caddyfile", config.String()), Log: s.log(s.starts), State: s.dir, Env: []string{asCaddy},
-	})
-	if err != nil {
+	if err := s.tryStartBy(program, config.String()); err != nil {
 		s.t.Fatal(err)
 	}
-	s.caddy = caddy
 }
 
 // wantPage waits until PC1 gets a page of www.example.com over HTTPS, with a

@@ -13,7 +13,7 @@ import (
 )
 
 // caddyStart is how long Caddy has to load its first configuration.
-const caddyStart = 30 * time.Second
+const caddyStart = time.Minute
 
 // CaddyOptions say how [Host.StartCaddy] runs Caddy.
 type CaddyOptions struct {

@@ -18,7 +18,7 @@ import (
 // comes to its end.
 func TestSpoofedFlood(t *testing.T) {
 	const maxFlows = 4000
-	onEachDataPath(t, func(t *testing.T, datapath string) {
+	onEachInTurn(t, func(t *testing.T, datapath string) {
 		s := newScene(t, integration.PaperOptions{Neighbours: 1})
 		data := make([]byte, 8*mib)
 		rand.NewChaCha8([32]byte{5}).Read(data)

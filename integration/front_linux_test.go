@@ -88,11 +88,10 @@ func exampleWith(t *testing.T, datapath string, edits ...string) string {
 // waits until the front has its certificate.
 func (s *scene) startExample(config string) {
 	s.t.Helper()
-	s.t.Setenv("VNIC_NIC", integration.NICDevice)
-	s.t.Setenv("VNIC_ISSUER", "internal")
+	s.env = append(s.env, "VNIC_NIC="+integration.NICDevice, "VNIC_ISSUER=internal")
 	for segment, page := range map[string]string{"A": "test1/index.html", "B": "test2/index.html"} {
 		root := filepath.Join(s.dir, segment)
-		s.t.Setenv("VNIC_ROOT_"+segment, root)
+		s.env = append(s.env, "VNIC_ROOT_"+segment+"="+root)
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, page)), 0o755); err != nil {
 			s.t.Fatal(err)
 		}

@@ -86,7 +86,7 @@ func TestDocumentedGroups(t *testing.T) {
 				s := newScene(t, integration.PaperOptions{})
 				s.ip(s.PC1, "address add 10.20.0.5/32 dev lo")
 				s.ip(s.Router, "route add 10.20.0.5 via 192.168.10.2")
-				if err := s.tryStart(playable(t, datapath, examples, tt.words)); err != nil {
+				if err := s.tryStart(s.playable(datapath, examples, tt.words)); err != nil {
 					t.Fatal(err)
 				}
 				if tt.servers == nil {
@@ -94,7 +94,7 @@ func TestDocumentedGroups(t *testing.T) {
 				}
 				home := s.Server
 				if tt.name == "in namespaces" {
-					home = s.enter(segmentNamespaces()["a"])
+					home = s.enter(s.namespaces()["a"])
 				}
 				for address, name := range tt.servers {
 					s.listen(home, address, (&recorder{name: name}).serve)
@@ -141,14 +141,14 @@ const exampleBridge = `
 // playable is the example with certain words, on the paper's server: with a bridge
 // if it has none, with certificates of Caddy's own, and with recorders in the place
 // of the segments' sites.
-func playable(t *testing.T, datapath string, examples []string, words string) string {
-	t.Helper()
+func (s *scene) playable(datapath string, examples []string, words string) string {
+	s.t.Helper()
+	names := s.namespaces()
 	for _, example := range examples {
 		if !strings.Contains(example, words) {
 			continue
 		}
 		example, _, _ = strings.Cut(example, "\nhttp:// {\n\tbind vnic/a")
-		names := segmentNamespaces()
 		more := "\t\tdatapath " + datapath
 		if !strings.Contains(example, "bridge lan") {
 			more += exampleBridge
@@ -162,7 +162,7 @@ func playable(t *testing.T, datapath string, examples []string, words string) st
 			"netns front\n", "netns "+names["front"]+"\n",
 		).Replace(example)
 	}
-	t.Fatalf("docs/groups.md has no example with %q", words)
+	s.t.Fatalf("docs/groups.md has no example with %q", words)
 	return ""
 }
 

@@ -132,7 +132,7 @@ func (l *failoverLoad) failures() []time.Time {
 // events and metrics tell, over a reload, too.
 func TestHealthFailover(t *testing.T) {
 	const interval, fails = 300 * time.Millisecond, 3
-	onEachDataPath(t, func(t *testing.T, datapath string) {
+	onEachInTurn(t, func(t *testing.T, datapath string) {
 		s := newScene(t, integration.PaperOptions{})
 		config := caddyfile{
 			datapath: datapath, policy: "lb_policy first a b",
@@ -217,9 +217,9 @@ func (s *scene) metric(name string) float64 {
 // A segment with a namespace of its own is asked in there: nothing but what is in
 // it can be reached, and nothing that is in it from without.
 func TestHealthInANamespace(t *testing.T) {
-	onEachDataPath(t, func(t *testing.T, datapath string) {
+	onEachInTurn(t, func(t *testing.T, datapath string) {
 		s := newScene(t, integration.PaperOptions{})
-		name := segmentNamespaces()["a"]
+		name := s.namespaces()["a"]
 		s.start(caddyfile{
 			datapath: datapath, policy: "lb_policy first a b",
 			a:     "ports tcp/80\nnetns " + name + "\nhealth tcp/80 {\ninterval 100ms\n}",
@@ -241,7 +241,7 @@ func TestHealthInANamespace(t *testing.T) {
 // check to fail: the listener has closed. When the site is back, so is the segment.
 // A stop by hand is not a matter of health.
 func TestHealthOfACaddySite(t *testing.T) {
-	onEachDataPath(t, func(t *testing.T, datapath string) {
+	onEachInTurn(t, func(t *testing.T, datapath string) {
 		s := newScene(t, integration.PaperOptions{})
 		config := caddyfile{datapath: datapath, policy: "lb_policy first a b", a: "health http/80 {\ninterval 100ms\n}"}
 		without := config

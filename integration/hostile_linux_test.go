@@ -18,7 +18,7 @@ import (
 // counted by reason.
 func TestHostileNeighbour(t *testing.T) {
 	const frames, requests = 120000, 100
-	onEachDataPath(t, func(t *testing.T, datapath string) {
+	onEachInTurn(t, func(t *testing.T, datapath string) {
 		s := newScene(t, integration.PaperOptions{NAT: true, Neighbours: 1})
 		s.start(caddyfile{datapath: datapath})
 		vnicB := s.capture(s.Server, "vnic-B")

@@ -90,11 +90,7 @@ func (s *scene) startAs(wrapper string, config caddyfile) {
 	if err := os.Chmod(program, 0o755); err != nil {
 		s.t.Fatal(err)
 	}
-	s.starts++
-	s.caddy, err = s.Server.StartCaddy(s.t.Context(), integration.CaddyOptions{
-		Program: program, Config: s.write("Caddyfile", config.String()), Log: s.log(s.starts), State: s.dir, Env: []string{asCaddy},
-	})
-	if err != nil {
+	if err := s.tryStartBy(program, config.String()); err != nil {
 		s.t.Fatal(err)
 	}
 }

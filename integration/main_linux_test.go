@@ -21,5 +21,10 @@ func TestMain(m *testing.M) {
 		caddycmd.Main()
 		return
 	}
+	// A program with the race detector sleeps for a second before it ends, and each
+	// command of Caddy's is one.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }

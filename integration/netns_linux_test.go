@@ -2,7 +2,6 @@ package integration_test
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -25,7 +24,7 @@ func TestNetns(t *testing.T) {
 		s := newScene(t, integration.PaperOptions{Neighbours: 1})
 		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0") // the host's own
 		elsewhere := s.addNetwork()
-		names := segmentNamespaces()
+		names := s.namespaces()
 		config := exampleInNamespaces(t, datapath, names)
 		s.startExample(config)
 		s.wantCurl("--http1.1", "1.1")
@@ -69,7 +68,7 @@ func TestNetns(t *testing.T) {
 func TestNetnsByReload(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newFront(t, datapath)
-		for _, config := range []string{exampleInNamespaces(t, datapath, segmentNamespaces()), exampleWith(t, datapath)} {
+		for _, config := range []string{exampleInNamespaces(t, datapath, s.namespaces()), exampleWith(t, datapath)} {
 			s.write("Caddyfile", config)
 			if err := s.caddy.Reload(t.Context()); err != nil {
 				t.Fatal(err)
@@ -86,7 +85,7 @@ func TestNetnsByReload(t *testing.T) {
 func TestNetnsClientIP(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, integration.PaperOptions{Neighbours: 1})
-		name := segmentNamespaces()["a"]
+		name := s.namespaces()["a"]
 		config := preserving(datapath)
 		config.a += "\nnetns " + name
 		s.start(config)
@@ -138,11 +137,11 @@ func TestTrustDomain(t *testing.T) {
 	})
 }
 
-// segmentNamespaces are the names of namespaces for the example's segments.
-func segmentNamespaces() map[string]string {
+// namespaces are the names of namespaces for the example's segments.
+func (s *scene) namespaces() map[string]string {
 	names := make(map[string]string)
 	for _, segment := range []string{"a", "b", "front"} {
-		names[segment] = fmt.Sprintf("e2e-%d-%s", os.Getpid(), segment)
+		names[segment] = s.name + "-" + segment
 	}
 	return names
 }

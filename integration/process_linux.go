@@ -12,7 +12,7 @@ import (
 )
 
 // stopGrace is how long a program has to end by itself.
-const stopGrace = 5 * time.Second
+const stopGrace = 10 * time.Second
 
 // Process is a program that runs on a [Host].
 type Process struct {
@@ -93,7 +93,7 @@ func (p *Process) Signal(sig unix.Signal) error {
 }
 
 // Stop asks the program to end, by SIGTERM, and kills it when it has not after
-// 5 s, which is an error.
+// 10 s, which is an error.
 func (p *Process) Stop() error {
 	if err := p.Signal(unix.SIGTERM); err != nil {
 		return err

@@ -20,12 +20,12 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration"
 )
 
-// Row L4: 200 reloads beside 10,000 datagrams a second and a stream of one
+// Row L4: 100 reloads beside 10,000 datagrams a second and a stream of one
 // connection, none of which loses anything or its order. The configurations
 // differ in policy, weights and segments; some are the same again, and some fail
 // because another app does. Nothing is left over of any.
 func TestReloadUnderLoad(t *testing.T) {
-	onEachDataPath(t, func(t *testing.T, datapath string) { reloadUnderLoad(t, datapath, 200) })
+	onEachInTurn(t, func(t *testing.T, datapath string) { reloadUnderLoad(t, datapath, 100) })
 }
 
 // reloaded is what became of the load beside reloads.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,8 +19,18 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// onEachDataPath runs a conformance test on each data path that there is.
+// onEachDataPath runs a conformance test on each data path that there is, side by
+// side: most of what a test does is to wait.
 func onEachDataPath(t *testing.T, test func(t *testing.T, datapath string)) {
+	onEachInTurn(t, func(t *testing.T, datapath string) {
+		t.Parallel()
+		test(t, datapath)
+	})
+}
+
+// onEachInTurn runs a conformance test on one data path after the other: one that
+// loads the machine, or that measures time.
+func onEachInTurn(t *testing.T, test func(t *testing.T, datapath string)) {
 	for _, datapath := range []string{"userspace", "kernel"} {
 		t.Run(datapath, func(t *testing.T) { test(t, datapath) })
 	}
@@ -84,19 +95,25 @@ func (c caddyfile) String() string {
 type scene struct {
 	*integration.PaperNetwork
 	t      *testing.T
-	dir    string // of the Caddyfile, the logs and Caddy's own files
+	name   string
+	dir    string   // of the Caddyfile, the logs and Caddy's own files
+	env    []string // of Caddy, in addition to this process's
 	caddy  *integration.Caddy
 	starts int
 }
 
+// scenes counts the scenes, for their names.
+var scenes atomic.Int32
+
 // newScene builds the network for one test.
 func newScene(t *testing.T, opts integration.PaperOptions) *scene {
 	t.Helper()
-	network, err := integration.NewPaperNetwork(fmt.Sprintf("e2e-%d", os.Getpid()), opts)
+	name := fmt.Sprintf("e2e-%d-%d", os.Getpid(), scenes.Add(1))
+	network, err := integration.NewPaperNetwork(name, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scene{PaperNetwork: network, t: t, dir: t.TempDir()}
+	s := &scene{PaperNetwork: network, t: t, name: name, dir: t.TempDir(), env: []string{asCaddy}}
 	t.Cleanup(func() {
 		if t.Failed() && s.caddy != nil {
 			t.Logf("Caddy's log ends so:\n%s", s.caddy.Log(40))
@@ -138,9 +155,15 @@ func (s *scene) start(config caddyfile) {
 // tryStart starts Caddy where that may fail; the error has the end of its log.
 func (s *scene) tryStart(config string) error {
 	s.t.Helper()
+	return s.tryStartBy("", config)
+}
+
+// tryStartBy does so by way of a program that runs Caddy.
+func (s *scene) tryStartBy(program, config string) error {
+	s.t.Helper()
 	s.starts++
 	caddy, err := s.Server.StartCaddy(s.t.Context(), integration.CaddyOptions{
-		Config: s.write("Caddyfile", config), Log: s.log(s.starts), State: s.dir, Env: []string{asCaddy},
+		Program: program, Config: s.write("Caddyfile", config), Log: s.log(s.starts), State: s.dir, Env: s.env,
 	})
 	if err == nil {
 		s.caddy = caddy
@@ -335,12 +358,14 @@ func hear(h *integration.Host, address string, patience time.Duration) (string, 
 	return string(said), err
 }
 
-// waitFor waits until a condition holds, at most 5 s.
+// waitFor waits until a condition holds, at most 20 s: what takes one second takes
+// ten on a machine with ten times as much to do.
 func (s *scene) waitFor(what string, condition func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
+	const most = 20 * time.Second
+	for deadline := time.Now().Add(most); !condition(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("%s: not within 5 s", what)
+			s.t.Fatalf("%s: not within %v", what, most)
 		}
 	}
 }

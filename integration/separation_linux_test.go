@@ -57,7 +57,7 @@ func (s *separation) startCaddy(datapath string, apart bool) {
 		datapath: datapath, a: "ports any", b: "ports any", front: "ports any",
 		bridge: "lb_policy first a\n" + secondBridge, sites: groups,
 	}
-	names := segmentNamespaces()
+	names := s.namespaces()
 	if apart {
 		config.a += "\nnetns " + names["a"]
 		config.b += "\nnetns " + names["b"]

@@ -52,7 +52,7 @@ func TestSoak(t *testing.T) {
 		only = slices.DeleteFunc(only, func(name string) bool { return name == part.name && len(only) > 1 })
 		t.Run(part.name, func(t *testing.T) {
 			report := soakReport{Part: part.name, Began: time.Now(), Quick: *soakQuick, Datapaths: make(map[string][]figure)}
-			onEachDataPath(t, func(t *testing.T, datapath string) {
+			onEachInTurn(t, func(t *testing.T, datapath string) {
 				report.Datapaths[datapath] = part.run(t, datapath)
 			})
 			if err := report.write(); err != nil {

@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
 )
 
 func main() {
@@ -30,25 +32,21 @@ func main() {
 // run copies the test run to out in human-readable form and ends with the
 // verdict. The error says how many problems were listed.
 func run(pagePath string, events io.Reader, out io.Writer) error {
-	text, err := os.ReadFile(pagePath)
+	p, err := contract.Read(pagePath)
 	if err != nil {
 		return err
-	}
-	p, err := parsePage(string(text))
-	if err != nil {
-		return fmt.Errorf("%s: %w", pagePath, err)
 	}
 	r, err := readRun(events, out)
 	if err != nil {
 		return fmt.Errorf("reading the test run: %w", err)
 	}
-	problems := append(r.problems(), p.problems(r)...)
+	problems := append(r.problems(), unheld(p, r)...)
 	for _, problem := range problems {
 		fmt.Fprintln(out, "conformance:", problem)
 	}
 	if len(problems) > 0 {
 		return fmt.Errorf("not held; problems listed above: %d", len(problems))
 	}
-	fmt.Fprintln(out, "conformance:", p.summary())
+	fmt.Fprintln(out, "conformance:", summary(p))
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
 )
 
 // pageText writes a page that carries the whole contract, with the cells given
@@ -13,7 +15,7 @@ import (
 func pageText(datapaths string, heldBy map[string]string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Data paths in force: %s.\n\n| # | rule | held by |\n|---|---|---|\n", datapaths)
-	for _, id := range contractIDs() {
+	for _, id := range contract.IDs() {
 		cell := heldBy[id]
 		if cell == "" {
 			cell = "not yet: later."
@@ -140,42 +142,5 @@ func TestVerdict(t *testing.T) {
 				t.Log("printed:\n" + out.String())
 			}
 		})
-	}
-}
-
-// TestPageErrors gives pages that must be refused, lest a row goes unnoticed.
-func TestPageErrors(t *testing.T) {
-	good := pageText("`userspace`", nil)
-	replaceRow := func(id, with string) string {
-		return strings.Replace(good, "| "+id+" | a rule | not yet: later. |\n", with, 1)
-	}
-	tests := []struct{ name, page, want string }{
-		{"no data paths", strings.Replace(good, "Data paths", "Paths", 1), "Data paths in force"},
-		{"unquoted data path", pageText("userspace", nil), "no data path is in force"},
-		{"missing row", replaceRow("F12", ""), "row F12 is missing"},
-		{"row twice", replaceRow("A2", "| A1 | a rule | not yet: later. |\n"), "row A1 stands twice"},
-		{"unknown row", replaceRow("A2", "| A8 | a rule | not yet: later. |\n"), "row A8 is not in the contract"},
-		{"no reason", replaceRow("A2", "| A2 | a rule | not yet |\n"), "row A2: not yet, without a reason"},
-		{"empty cell", replaceRow("A2", "| A2 | a rule | |\n"), "row A2: no test"},
-		{"not a test", replaceRow("A2", "| A2 | a rule | `vnicbridge.ARP` |\n"), `"vnicbridge.ARP" does not name a test`},
-		{"too few cells", replaceRow("A2", "| A2 | a rule |\n"), "row A2 has 2 cells"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if _, err := parsePage(tt.page); err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("error %v, want one with %q", err, tt.want)
-			}
-		})
-	}
-}
-
-// TestConformancePage reads the project's own page: the contract is whole.
-func TestConformancePage(t *testing.T) {
-	text, err := os.ReadFile("../../docs/conformance.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := parsePage(string(text)); err != nil {
-		t.Error(err)
 	}
 }

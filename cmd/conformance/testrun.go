@@ -10,21 +10,24 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
 )
 
 // event is one line of `go test -json`: see `go doc test2json` and `go help
 // buildjson`. A package that does not build fails, like one whose tests do.
 type event struct {
+	Time    time.Time
 	Action  string
 	Package string
 	Test    string // empty for an event of the package
 	Output  string
-	Elapsed float64 // seconds
 }
 
-// slow is the time in seconds from which a test that passed gets a line: enough
-// to see that a long run moves, and where its time goes.
-const slow = 1.0
+// slow is the time from which a test that passed gets a line: enough to see that a
+// long run moves, and where its time goes.
+const slow = time.Second
 
 // test is the key of a test's results; a package's own have the name "".
 type test struct{ pkg, name string }
@@ -32,14 +35,15 @@ type test struct{ pkg, name string }
 // testRun is what became of the packages and tests of a run.
 type testRun struct {
 	out      io.Writer
-	order    []test            // in the order of their beginning
+	order    []test // in the order of their beginning
+	began    map[test]time.Time
 	outcomes map[test]string   // "run", then "pass", "fail" or "skip"
 	output   map[test][]string // not printed yet
 }
 
 // readRun follows a run to its end and prints it to out on the way.
 func readRun(events io.Reader, out io.Writer) (*testRun, error) {
-	r := &testRun{out: out, outcomes: map[test]string{}, output: map[test][]string{}}
+	r := &testRun{out: out, began: map[test]time.Time{}, outcomes: map[test]string{}, output: map[test][]string{}}
 	in := bufio.NewReader(events)
 	for {
 		line, err := in.ReadBytes('\n')
@@ -68,6 +72,7 @@ func (r *testRun) line(line []byte) {
 		fmt.Fprint(r.out, e.Output)
 	case "start", "run":
 		r.order = append(r.order, t)
+		r.began[t] = e.Time
 		r.outcomes[t] = "run"
 	case "output":
 		r.output[t] = append(r.output[t], e.Output)
@@ -90,8 +95,11 @@ func (r *testRun) end(t test, e event) {
 		r.printPackage(t)
 	case e.Action != "pass":
 		r.flush(t)
-	case e.Elapsed >= slow && !strings.Contains(t.name, "/"):
-		fmt.Fprintf(r.out, "--- PASS: %s.%s (%.2fs)\n", path.Base(t.pkg), t.name, e.Elapsed)
+	case !strings.Contains(t.name, "/"):
+		// What go test says has elapsed leaves subtests out that run side by side.
+		if took := e.Time.Sub(r.began[t]); took >= slow {
+			fmt.Fprintf(r.out, "--- PASS: %s.%s (%.2fs)\n", path.Base(t.pkg), t.name, took.Seconds())
+		}
 	}
 	delete(r.output, t)
 }
@@ -129,11 +137,11 @@ func (r *testRun) printPackage(t test) {
 // or, where the test is a table, of those of its cases. It is "pass" if all
 // passed, else what one of the others ended with: "fail", "skip", or "run" for
 // one that did not end. It is "" if none ran.
-func (r *testRun) outcome(ref testRef, datapath string) string {
+func (r *testRun) outcome(ref contract.Test, datapath string) string {
 	found := ""
 	for _, t := range r.order {
 		names := strings.Split(t.name, "/")
-		if path.Base(t.pkg) != ref.pkg || names[0] != ref.test || !slices.Contains(names[1:], datapath) {
+		if path.Base(t.pkg) != ref.Package || names[0] != ref.Name || !slices.Contains(names[1:], datapath) {
 			continue
 		}
 		if found == "" || found == "pass" {

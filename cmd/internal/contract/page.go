@@ -1,0 +1,143 @@
+// Package contract reads docs/conformance.md: what the bridge does to packets, row
+// by row, and the tests that hold each row.
+package contract
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// groups lists the groups of rows that the page must carry: the letter, and the
+// number of the last row.
+var groups = []struct {
+	letter string
+	last   int
+}{{"A", 7}, {"F", 12}, {"S", 5}, {"L", 6}}
+
+// IDs lists the ids of all rows of the contract, in order.
+func IDs() []string {
+	var ids []string
+	for _, group := range groups {
+		for n := 1; n <= group.last; n++ {
+			ids = append(ids, fmt.Sprint(group.letter, n))
+		}
+	}
+	return ids
+}
+
+// Page is docs/conformance.md as data.
+type Page struct {
+	Datapaths []string // in force
+	Rows      []Row
+}
+
+// Row is one rule of the contract and what holds it.
+type Row struct {
+	ID     string
+	Tests  []Test
+	NotYet string // why the row, or a part of it, is not held yet; empty when all of it is
+}
+
+// Test names a top-level test as package.Test, as in vnicbridge.TestARP. The package
+// is the last element of its import path.
+type Test struct{ Package, Name string }
+
+func (t Test) String() string { return t.Package + "." + t.Name }
+
+var (
+	datapathsLine = regexp.MustCompile(`(?m)^Data paths in force: (.+)\.$`)
+	codeSpan      = regexp.MustCompile("`([^`]*)`")
+	rowID         = regexp.MustCompile(`^[A-Z]\d+$`)
+	testName      = regexp.MustCompile(`^([a-z][a-z0-9]*)\.(Test\w+)$`)
+)
+
+// Read reads a page from a file.
+func Read(path string) (*Page, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Parse(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, nil
+}
+
+// Parse reads the rows of the tables, `| id | rule | held by |`. The last cell holds
+// the tests in backticks, and "not yet: <reason>" when the row is yet to come or is
+// held in part. Each row of the contract must be there once, and no other.
+func Parse(text string) (*Page, error) {
+	p := new(Page)
+	line := datapathsLine.FindStringSubmatch(text)
+	if line == nil {
+		return nil, errors.New("no line that begins with Data paths in force: and ends with a full stop")
+	}
+	for _, span := range codeSpan.FindAllStringSubmatch(line[1], -1) {
+		p.Datapaths = append(p.Datapaths, span[1])
+	}
+	if len(p.Datapaths) == 0 {
+		return nil, errors.New("no data path is in force: name them in backticks")
+	}
+	for n, line := range strings.Split(text, "\n") {
+		inner, isRow := strings.CutPrefix(line, "|")
+		cells := strings.Split(strings.TrimSuffix(inner, "|"), "|")
+		id := strings.TrimSpace(cells[0])
+		if !isRow || !rowID.MatchString(id) {
+			continue
+		}
+		if len(cells) != 3 {
+			return nil, fmt.Errorf("line %d: row %s has %d cells: want id, rule and held by", n+1, id, len(cells))
+		}
+		r, err := parseRow(id, strings.TrimSpace(cells[2]))
+		if err != nil {
+			return nil, fmt.Errorf("line %d: row %s: %w", n+1, id, err)
+		}
+		p.Rows = append(p.Rows, r)
+	}
+	return p, p.checkIDs()
+}
+
+func parseRow(id, heldBy string) (Row, error) {
+	tests, reason, partly := strings.Cut(heldBy, "not yet")
+	r := Row{ID: id, NotYet: strings.TrimLeft(reason, ": ")}
+	if partly && r.NotYet == "" {
+		return Row{}, errors.New("not yet, without a reason: want not yet: <reason>")
+	}
+	for _, span := range codeSpan.FindAllStringSubmatch(tests, -1) {
+		name := testName.FindStringSubmatch(span[1])
+		if name == nil {
+			return Row{}, fmt.Errorf("%q does not name a test as package.TestName", span[1])
+		}
+		r.Tests = append(r.Tests, Test{name[1], name[2]})
+	}
+	if len(r.Tests) == 0 && !partly {
+		return Row{}, errors.New("no test, and no reason why not yet")
+	}
+	return r, nil
+}
+
+// checkIDs makes sure that each row of the contract is there once, and no other.
+func (p *Page) checkIDs() error {
+	want := IDs()
+	seen := map[string]bool{}
+	for _, r := range p.Rows {
+		if !slices.Contains(want, r.ID) {
+			return fmt.Errorf("row %s is not in the contract", r.ID)
+		}
+		if seen[r.ID] {
+			return fmt.Errorf("row %s stands twice", r.ID)
+		}
+		seen[r.ID] = true
+	}
+	for _, id := range want {
+		if !seen[id] {
+			return fmt.Errorf("row %s is missing", id)
+		}
+	}
+	return nil
+}
