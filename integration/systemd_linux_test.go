@@ -1,0 +1,162 @@
+package integration_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// systemd itself, in a container on the server, runs Caddy by Caddy's own unit and the
+// drop-in: as user caddy, shut in as the drop-in says, it starts on the kernel data
+// path, serves, reloads and leaves nothing behind.
+func TestSystemd(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	before := s.snapshot()
+	unit := s.bootSystemd(caddyfile{})
+	unit.start()
+	if status := s.status(); status.DatapathReason != "" {
+		t.Errorf("packets are carried in userspace: %s", status.DatapathReason)
+	}
+	s.wantService()
+	up := s.snapshot()
+	unit.run("systemctl", "reload", "caddy") // by force, of the same
+	s.wantSame("after the reload", up)
+	s.write("Caddyfile", caddyfile{policy: "lb_policy first b"}.String())
+	unit.run("systemctl", "reload", "caddy")
+	if got := s.get("http://192.168.1.2/"); got != "b" {
+		t.Errorf("after the reload PC1 got %q", got)
+	}
+	unit.wantShutIn()
+	unit.run("systemctl", "stop", "caddy")
+	s.wantSame("after stop", before)
+
+	// A segment in a namespace of its own takes the second drop-in, and a namespace
+	// that is there before.
+	unit.run("ip", "netns", "add", "a")
+	s.write("Caddyfile", caddyfile{a: "netns a"}.String())
+	s.run(s.Server, "cp", netnsDropIn, unit.dropIns)
+	unit.run("systemctl", "daemon-reload")
+	unit.start()
+	s.wantService()
+	unit.run("systemctl", "stop", "caddy")
+	s.wantSame("after the second stop", before)
+}
+
+const netnsDropIn = "../packaging/systemd/caddy.service.d/vnic_netns.conf"
+
+// unit is caddy.service of a systemd that runs in a container.
+type unit struct {
+	s    *scene
+	init string // the process id of its systemd
+
+	dropIns string // the directory of the unit's drop-ins
+}
+
+// bootSystemd starts systemd with a Caddyfile and goes on when it runs.
+func (s *scene) bootSystemd(config caddyfile) *unit {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	dropIns := filepath.Join(s.dir, "units", "caddy.service.d")
+	for _, command := range [][]string{
+		{"mkdir", "-p", filepath.Join(s.dir, "overlay"), dropIns},
+		{"cp", "testdata/systemd/caddy.service", filepath.Dir(dropIns)},
+		{"cp", dropIn, dropIns},
+		{"ln", "-s", self, filepath.Join(s.dir, "binary")},
+	} {
+		s.run(s.Server, command[0], command[1:]...)
+	}
+	s.write("units/caddy.service.d/test.conf", "[Service]\nEnvironment="+asCaddy+"\n")
+	s.write("Caddyfile", config.String())
+	cmd := exec.Command("unshare", "--mount", "testdata/systemd/boot.sh", s.dir, "/run/netns/"+s.Server.Namespace())
+	process, err := s.Server.Start(cmd)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	u := &unit{s: s, dropIns: dropIns}
+	s.waitFor("the container's systemd", func() bool {
+		children, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", process.PID()))
+		for _, path := range children {
+			pids, _ := os.ReadFile(path) // empty until there are some
+			for pid := range strings.FieldsSeq(string(pids)) {
+				if name, _ := os.ReadFile("/proc/" + pid + "/comm"); string(name) == "systemd\n" {
+					u.init = pid
+				}
+			}
+		}
+		return u.init != ""
+	})
+	s.t.Cleanup(func() {
+		if s.t.Failed() {
+			journal, err := u.try(context.Background(), "journalctl", "--unit=caddy", "--no-pager", "--lines=40")
+			s.t.Logf("the unit's journal: %v\n%s", err, journal)
+		}
+	})
+	return u
+}
+
+// try runs a command in the container.
+func (u *unit) try(ctx context.Context, name string, args ...string) ([]byte, error) {
+	return u.s.Server.Run(ctx, "nsenter", append([]string{"--target", u.init, "--all", name}, args...)...)
+}
+
+// run runs a command in the container, which must succeed.
+func (u *unit) run(name string, args ...string) string {
+	u.s.t.Helper()
+	output, err := u.try(u.s.t.Context(), name, args...)
+	if err != nil {
+		u.s.t.Fatal(err)
+	}
+	return string(output)
+}
+
+// start starts Caddy's unit, once systemd listens.
+func (u *unit) start() {
+	u.s.t.Helper()
+	u.s.waitFor("the start of caddy.service", func() bool {
+		_, err := u.try(u.s.t.Context(), "systemctl", "start", "caddy")
+		return err == nil
+	})
+	u.s.waitFor("the admin API", func() bool { return configInForce(u.s) })
+}
+
+// wantShutIn checks that the drop-in is in force, word for word as systemd reads
+// it, and how exposed systemd says that the service is.
+func (u *unit) wantShutIn() {
+	u.s.t.Helper()
+	if said := u.run("systemd-analyze", "verify", "--man=no", "caddy.service"); said != "" {
+		u.s.t.Errorf("systemd-analyze verify: %s", said)
+	}
+	u.run("systemd-analyze", "security", "--no-pager", fmt.Sprintf("--threshold=%d", exposure), "caddy.service")
+	pid := strings.TrimSpace(u.run("systemctl", "show", "--property=MainPID", "--value", "caddy"))
+	wantAll(u.s.t, "Caddy's process", u.run("cat", "/proc/"+pid+"/status"), []string{
+		"Name:\tcaddy\n", "CapEff:\t000000c000003400\n", "CapBnd:\t000000c000003400\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n",
+	})
+	uid := strings.TrimSpace(u.run("id", "--user", "caddy"))
+	wantAll(u.s.t, "Caddy's process", u.run("cat", "/proc/"+pid+"/status"), []string{"Uid:\t" + strings.Repeat(uid+"\t", 3) + uid + "\n"})
+	for path, writable := range map[string]bool{"/": false, "/proc/sys": false, "/proc/sys/net": true, "/var/lib/caddy": true, "/home": false} {
+		flags := u.run("nsenter", "--target", pid, "--mount", "findmnt", "--noheadings", "--output=OPTIONS", "--target", path)
+		if got := strings.HasPrefix(flags, "rw"); got != writable {
+			u.s.t.Errorf("%s is mounted %swritable: %v, want %v", path, flags, got, writable)
+		}
+	}
+}
+
+// exposure is what `systemd-analyze security` may say, in tenths: without the
+// drop-in's restrictions it says 67. What is left is the capabilities, the kinds of
+// sockets, and the host's network.
+const exposure = 30
+
+// configInForce tells whether the admin API answers for a configuration.
+func configInForce(s *scene) bool {
+	config, err := fetch(s.Server.HTTPClient(), "http://localhost:2019/config/")
+	return err == nil && strings.TrimSpace(config) != "null"
+}
