@@ -15,6 +15,8 @@ func init() { caddy.RegisterModule(adminAPI{}) }
 const (
 	statusPath   = "/vnic/status"
 	flowsPath    = "/vnic/flows"
+	clientsPath  = "/vnic/clients"
+	eventsPath   = "/vnic/events"
 	segmentsPath = "/vnic/segments/"
 	bridgesPath  = "/vnic/bridges/"
 )
@@ -23,6 +25,8 @@ const (
 //
 //	GET /vnic/status    a vnicbridge.Status
 //	GET /vnic/flows     a vnicbridge.FlowList; see flowParameters
+//	GET /vnic/clients   a vnicbridge.ClientList; the same parameters
+//	GET /vnic/events    the last events, a list of journalEvent
 //	POST /vnic/segments/<segment>/drain|activate|stop|start
 //	POST, DELETE /vnic/segments/<segment>/weight
 //	POST, DELETE /vnic/bridges/<bridge>/switch
@@ -41,6 +45,8 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: statusPath, Handler: caddy.AdminHandlerFunc(serveStatus)},
 		{Pattern: flowsPath, Handler: caddy.AdminHandlerFunc(serveFlows)},
+		{Pattern: clientsPath, Handler: caddy.AdminHandlerFunc(serveClients)},
+		{Pattern: eventsPath, Handler: caddy.AdminHandlerFunc(serveEvents)},
 		{Pattern: segmentsPath, Handler: caddy.AdminHandlerFunc(operatedSegments.serve)},
 		{Pattern: bridgesPath, Handler: caddy.AdminHandlerFunc(operatedBridges.serve)},
 	}

@@ -19,7 +19,7 @@ func init() {
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(statusCommand(), checkCommand(), labCommand())
 			cmd.AddCommand(operationCommands()...)
-			cmd.AddCommand(switchCommand(), weightCommand(), flowsCommand())
+			cmd.AddCommand(switchCommand(), weightCommand(), flowsCommand(), dashboardCommand())
 		},
 	})
 }

@@ -13,6 +13,16 @@ import (
 
 // serveFlows serves GET /vnic/flows.
 func serveFlows(w http.ResponseWriter, r *http.Request) error {
+	return serveList(w, r, plane.Flows)
+}
+
+// serveClients serves GET /vnic/clients.
+func serveClients(w http.ResponseWriter, r *http.Request) error {
+	return serveList(w, r, plane.Clients)
+}
+
+// serveList serves what a list says of the flows that the request asks for.
+func serveList[L any](w http.ResponseWriter, r *http.Request, list func(vnicbridge.FlowFilter) (L, error)) error {
 	if err := require(w, r, http.MethodGet); err != nil {
 		return err
 	}
@@ -20,15 +30,15 @@ func serveFlows(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return badRequest(err)
 	}
-	list, err := plane.Flows(filter)
+	listed, err := list(filter)
 	if err != nil {
 		return badRequest(err)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(list)
+	return json.NewEncoder(w).Encode(listed)
 }
 
-// flowParameters are the query parameters of GET /vnic/flows, and the flags of the
+// flowParameters are the query parameters of GET /vnic/flows and /vnic/clients, and the flags of the
 // command.
 var flowParameters = map[string]struct {
 	usage string

@@ -13,12 +13,13 @@ import (
 )
 
 // What outlives a configuration: the data plane, the configurations that live on
-// it, and the sockets on its segments.
+// it, the sockets on its segments, and what happened to all of them.
 var (
-	plane         = vnicbridge.New(vnicbridge.Options{Log: slog.New(logHandler{}), HealthChanged: announcements.announce})
+	plane         = vnicbridge.New(vnicbridge.Options{Log: slog.New(events.handler(logHandler{})), HealthChanged: announcements.announce})
 	living        = &generations{plane: plane, applied: follow}
 	sockets       = sites.NewSockets(plane)
 	announcements = new(announcer)
+	events        = new(journal)
 )
 
 // follow lets the sockets that outlive a reload follow their segments.

@@ -89,7 +89,7 @@ func (p *Plane) Flows(filter FlowFilter) (FlowList, error) {
 		return FlowList{}, err
 	}
 	for {
-		l := lister{filter: filter, bridges: bridges, now: p.now()}
+		l := lister{flowMatcher: flowMatcher{filter, bridges}, now: p.now()}
 		if p.path.eachFlow(l.visit) {
 			return l.list(), nil
 		}
@@ -124,11 +124,16 @@ func (p *Plane) checkFilter(filter *FlowFilter) (bridges map[*port]string, err e
 	return bridges, nil
 }
 
+// flowMatcher finds the flows that a filter asks for.
+type flowMatcher struct {
+	filter  FlowFilter
+	bridges map[*port]string // the names of the bridges by their NICs' ports
+}
+
 // lister gathers the flows of a list.
 type lister struct {
-	filter  FlowFilter
-	bridges map[*port]string
-	now     int64
+	flowMatcher
+	now int64
 
 	matched int
 	kept    idlest
@@ -175,12 +180,12 @@ func (h *idlest) Pop() any {
 	return f
 }
 
-func (l *lister) matches(f *flow) bool {
-	w := &l.filter
+func (m *flowMatcher) matches(f *flow) bool {
+	w := &m.filter
 	switch {
 	case w.Protocol != 0 && w.Protocol != f.orig.proto,
 		w.Segment != "" && w.Segment != f.in.segment() && w.Segment != f.out.segment(),
-		w.Bridge != "" && w.Bridge != l.bridges[f.in] && w.Bridge != l.bridges[f.out],
+		w.Bridge != "" && w.Bridge != m.bridges[f.in] && w.Bridge != m.bridges[f.out],
 		w.Client.IsValid() && !w.Client.Contains(f.orig.src.netip()),
 		w.State != "" && w.State != f.state():
 		return false
@@ -188,7 +193,7 @@ func (l *lister) matches(f *flow) bool {
 	return true
 }
 
-func (l *lister) describe(f *flow, idle float64) Flow {
+func (m *flowMatcher) describe(f *flow, idle float64) Flow {
 	d := Flow{
 		Protocol: f.orig.proto, State: f.state(),
 		Client:      netip.AddrPortFrom(f.orig.src.netip(), f.orig.sport),
@@ -201,9 +206,9 @@ func (l *lister) describe(f *flow, idle float64) Flow {
 	d.Packets.FromServer, d.Bytes.FromServer = f.traffic(reverse)
 	switch {
 	case f.in.nic != nil:
-		d.Direction, d.Bridge, d.Segment = FlowInbound, l.bridges[f.in], f.out.segment()
+		d.Direction, d.Bridge, d.Segment = FlowInbound, m.bridges[f.in], f.out.segment()
 	case f.out.nic != nil:
-		d.Direction, d.Bridge, d.Segment = FlowEgress, l.bridges[f.out], f.in.segment()
+		d.Direction, d.Bridge, d.Segment = FlowEgress, m.bridges[f.out], f.in.segment()
 	default:
 		d.Direction, d.Segment, d.Peer = FlowReach, f.out.segment(), f.in.segment()
 	}

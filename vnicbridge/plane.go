@@ -328,7 +328,7 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 	return SegmentStatus{
 		State: p.states[name], Health: seg.port.vnic.status(), Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.weight(), Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac, Netns: seg.spec.netns,
 		Aliases: AddrRange{pool[0], pool[len(pool)-1]}, Ports: ports, Egress: cfg.egress(), ClientIP: cmp.Or(cfg.ClientIP, Translate),
-		Peers: p.cfg.peerAliases(name), Counters: p.count(seg.port),
+		Reach: cfg.Reach, Peers: p.cfg.peerAliases(name), Counters: p.count(seg.port),
 	}
 }
 

@@ -30,6 +30,8 @@ type SegmentStatus struct {
 	Egress           Egress         `json:"egress"`
 	ClientIP         ClientIP       `json:"client_ip"`
 
+	Reach []string `json:"reach,omitempty"` // the segments that it may open flows to
+
 	// The aliases under which it sees the segments that it may reach, or that may
 	// reach it.
 	Peers map[string]netip.Addr `json:"peers,omitempty"`

@@ -1,0 +1,39 @@
+// The admin API, as far as the dashboard forwards it.
+
+// Lost is an answer that did not come: message says to a person what is to be done.
+export class Lost extends Error {}
+
+async function ask(method, path, body) {
+	let response;
+	try {
+		response = await fetch(path, {
+			method,
+			body: body === undefined ? undefined : JSON.stringify(body),
+			headers: { Accept: "application/json", "Content-Type": "application/json" },
+			signal: AbortSignal.timeout(10000),
+		});
+	} catch {
+		throw new Lost("The command caddy vnic dashboard does not answer. If it has ended, run it again and open the address that it prints.");
+	}
+	if (response.ok) {
+		return response;
+	}
+	const text = await response.text();
+	if (response.status === 403) {
+		throw new Lost("This page's session is over. Run caddy vnic dashboard again and open the address that it prints.");
+	}
+	let message = text;
+	try {
+		message = JSON.parse(text).error ?? text;
+	} catch {
+		// It is text.
+	}
+	if (response.status >= 502) {
+		throw new Lost(`Caddy cannot be asked: ${message}. Trying again.`);
+	}
+	throw new Error(message);
+}
+
+export const get = async (path) => (await ask("GET", path)).json();
+export const post = (path, body) => ask("POST", path, body);
+export const undo = (path) => ask("DELETE", path);

@@ -1,0 +1,207 @@
+// A card for each bridge and segment: what it carries, and what one can do with it.
+// Cards are made once and then changed, so that the focus stays where it is.
+
+import { operate } from "./actions.js";
+import { Chart } from "./chart.js";
+import { html, setText, sorted } from "./dom.js";
+import { bits, count, perSecond } from "./format.js";
+import { chooses, condition, linkOf, policyOf } from "./model.js";
+
+// Cards are those of one kind of device.
+export class Cards {
+	#place;
+	#make;
+	#cards = new Map();
+
+	constructor(place, make) {
+		this.#place = place;
+		this.#make = make;
+	}
+
+	update(devices, status, histories, now) {
+		const names = Object.keys(devices).sort();
+		if (names.join() !== [...this.#cards.keys()].join()) {
+			this.#cards = new Map(names.map((name) => [name, this.#cards.get(name) ?? this.#make(name)]));
+			this.#place.replaceChildren(...[...this.#cards.values()].map((card) => card.element));
+		}
+		for (const [name, card] of this.#cards) {
+			card.update(devices[name], status, histories(name), now);
+		}
+	}
+}
+
+// Card is what bridges and segments have in common.
+class Card {
+	#badges = html("span", { class: "group" });
+	#facts = html("p", { class: "facts" });
+	#figures;
+	#charts;
+
+	constructor(kind, name, figures, charts) {
+		const id = `${kind}-${name}`;
+		this.#figures = figures.map(([label, value]) => ({ value, shown: html("dd"), label }));
+		this.#charts = charts;
+		this.actions = html("div");
+		this.element = html("article", { class: "card", "aria-labelledby": id },
+			html("header", {}, html("h3", { id }, name), this.#badges),
+			this.#facts,
+			html("dl", { class: "figures" }, ...this.#figures.map(({ label, shown }) => html("div", {}, html("dt", {}, label), shown))),
+			...charts.map((chart) => chart.element),
+			html("p", { class: "times", "aria-hidden": "true" }, html("span", {}, "5 min ago"), html("span", {}, "now")),
+			this.actions);
+	}
+
+	show(badges, facts, device, history, now) {
+		const wanted = badges.map(({ sign, word, gravity }) => html("span", { class: `badge ${gravity}` }, `${sign} ${word}`));
+		if (wanted.map((b) => b.outerHTML).join() !== [...this.#badges.children].map((b) => b.outerHTML).join()) {
+			this.#badges.replaceChildren(...wanted);
+		}
+		setText(this.#facts, facts.filter(Boolean).join(" · "));
+		for (const { value, shown } of this.#figures) {
+			setText(shown, value(device, history.latest));
+		}
+		for (const chart of this.#charts) {
+			chart.draw(history, now);
+		}
+	}
+}
+
+const rate = (format, field) => (_, latest) => (latest ? format(latest[field]) : "–");
+
+const figures = (first, firstField, second, secondField) => [
+	["Flows", (device) => count(device.flows)],
+	["New flows", rate(perSecond, "newFlows")],
+	[first, rate(bits, firstField)],
+	[second, rate(bits, secondField)],
+];
+
+const charts = (name, out, outField, into, intoField) => [
+	new Chart(`Throughput of ${name}`, [{ label: out, field: outField }, { label: into, field: intoField }], bits),
+	new Chart(`Flows of ${name}`, [{ label: "flows", field: "flows" }], count, true),
+];
+
+// button does what it says when it is pressed.
+const button = (text, label, press, attributes) => html("button", { type: "button", "aria-label": label, click: press, ...attributes }, text);
+
+export class BridgeCard extends Card {
+	#name;
+	#choices = html("div", { class: "group" });
+	#choosing = "";
+
+	constructor(name) {
+		super("bridge", name, figures("To network", "bitsOut", "From network", "bitsIn"), charts(`bridge ${name}`, "to network", "bitsOut", "from network", "bitsIn"));
+		this.#name = name;
+		this.#choices.setAttribute("role", "group");
+		this.#choices.setAttribute("aria-label", `New flows of bridge ${name} go to`);
+		this.actions.className = "actions";
+		this.actions.append(html("span", { class: "label", "aria-hidden": "true" }, "New flows to"), this.#choices);
+	}
+
+	update(bridge, _, history, now) {
+		const badges = [linkOf(bridge)];
+		if (bridge.switched_to) {
+			badges.push({ sign: "⇄", word: `switched to ${bridge.switched_to}`, gravity: "warn" });
+		}
+		this.show(badges, [bridge.nic, bridge.addresses.join(" "), bridge.gateway && `gateway ${bridge.gateway}`], bridge, history, now);
+		this.#offer(bridge);
+	}
+
+	// offer lets one choose among the policy and its segments.
+	#offer(bridge) {
+		this.actions.hidden = !bridge.lb_policy;
+		if (!bridge.lb_policy) {
+			return;
+		}
+		const choosing = policyOf(bridge);
+		if (choosing !== this.#choosing) {
+			this.#choosing = choosing;
+			const path = `/vnic/bridges/${this.#name}/switch`;
+			this.#choices.replaceChildren(
+				button(choosing, `lb_policy ${choosing}`, () => operate(`Bridge ${this.#name} follows lb_policy.`, "DELETE", path), { value: "" }),
+				...bridge.lb_policy.segments.map((segment) =>
+					button(segment, `switch to ${segment}`, () => operate(`Bridge ${this.#name} is switched to ${segment}.`, "POST", path, { segment }), { value: segment })));
+		}
+		for (const choice of this.#choices.children) {
+			choice.setAttribute("aria-pressed", String(choice.value === (bridge.switched_to ?? "")));
+		}
+	}
+}
+
+// The operations that make sense in each state.
+const operations = { active: ["drain", "stop"], draining: ["activate", "stop"], stopped: ["start"] };
+const done = { drain: "is draining", activate: "is active", stop: "is stopped", start: "has started" };
+
+export class SegmentCard extends Card {
+	#name;
+	#reason = html("p", { class: "reason" });
+	#buttons;
+	#weight;
+	#configured = html("span", { class: "label" });
+	#reset;
+	#weighed;
+
+	constructor(name) {
+		super("segment", name, figures("Out of it", "bitsIn", "Into it", "bitsOut"), charts(`segment ${name}`, `out of ${name}`, "bitsIn", `into ${name}`, "bitsOut"));
+		this.#name = name;
+		this.element.querySelector(".facts").after(this.#reason);
+		this.#buttons = Object.fromEntries(Object.keys(done).map((what) => [what, this.#operation(what)]));
+		this.#weight = html("input", { type: "number", min: 1, max: 256, required: "", "aria-label": `Weight of segment ${name}`, keydown: (e) => e.key === "Enter" && this.#weigh() });
+		this.#reset = button("Undo", `Undo weight of segment ${name}`, () => operate(`Segment ${name} has its configured weight.`, "DELETE", this.#path("weight")));
+		this.actions.append(
+			html("div", { class: "actions" }, ...Object.values(this.#buttons)),
+			html("div", { class: "actions" }, html("span", { class: "label", "aria-hidden": "true" }, "Weight"), this.#weight,
+				button("Set", `Set weight of segment ${name}`, () => this.#weigh()), this.#reset, this.#configured));
+	}
+
+	#path(what) {
+		return `/vnic/segments/${this.#name}/${what}`;
+	}
+
+	#operation(what) {
+		const text = what[0].toUpperCase() + what.slice(1);
+		const question = what !== "stop" ? undefined : {
+			title: `Stop segment ${this.#name}?`,
+			text: "Its listeners close. What is being answered is finished; new flows go to other segments, or are refused.",
+			yes: `Stop ${this.#name}`,
+		};
+		return button(question ? text + "…" : text, `${text} segment ${this.#name}`,
+			() => operate(`Segment ${this.#name} ${done[what]}.`, "POST", this.#path(what), undefined, question), question ? { class: "grave" } : {});
+	}
+
+	#weigh() {
+		if (this.#weight.reportValidity()) {
+			const weight = this.#weight.valueAsNumber;
+			operate(`Segment ${this.#name} has the weight ${weight}.`, "POST", this.#path("weight"), { weight });
+		}
+	}
+
+	update(segment, status, history, now) {
+		this.show([condition(segment)], [
+			segment.addresses.join(" "), segment.interface, segment.netns ? `netns ${segment.netns}` : "host's namespace",
+			segment.client_ip === "preserve" && "client_ip preserve", segment.reach && `may reach ${segment.reach.join(", ")}`,
+		], segment, history, now);
+		setText(this.#reason, segment.health.reason ?? "");
+		this.#reason.hidden = !segment.health.reason;
+		this.#offer(segment.state);
+		if (this.#weighed !== segment.weight) {
+			this.#weighed = segment.weight;
+			this.#weight.value = segment.weight;
+		}
+		this.#reset.hidden = segment.weight === segment.configured_weight;
+		setText(this.#configured, this.#reset.hidden ? "" : `configured: ${segment.configured_weight}`);
+		const weighty = sorted(status.bridges).some(([, b]) => chooses(b, this.#name) && !["first", "round_robin"].includes(b.lb_policy.policy));
+		this.#weight.parentElement.hidden = !weighty && this.#reset.hidden;
+	}
+
+	// offer shows the buttons of a state. The focus goes to another one when its own
+	// is gone.
+	#offer(state) {
+		const had = document.activeElement;
+		for (const [what, b] of Object.entries(this.#buttons)) {
+			b.hidden = !operations[state].includes(what);
+		}
+		if (had?.hidden && Object.values(this.#buttons).includes(had)) {
+			this.#buttons[operations[state][0]].focus();
+		}
+	}
+}

@@ -1,0 +1,46 @@
+// What a status means.
+
+import { sorted } from "./dom.js";
+
+// condition is a segment's health and state in a word, with a sign and its gravity.
+export function condition(segment) {
+	if (segment.state === "stopped") {
+		return { sign: "■", word: "stopped", gravity: "bad" };
+	}
+	if (!segment.health.healthy) {
+		return { sign: "✕", word: "unhealthy", gravity: "bad" };
+	}
+	if (segment.state === "draining") {
+		return { sign: "◐", word: "draining", gravity: "warn" };
+	}
+	return { sign: "✓", word: segment.health.checked ? "healthy" : "active", gravity: "good" };
+}
+
+// linkOf is the condition of a bridge's NIC.
+export function linkOf(bridge) {
+	if (!bridge.up) {
+		return { sign: "✕", word: "link down", gravity: "bad" };
+	}
+	if (bridge.gateway && !bridge.gateway_mac) {
+		return { sign: "◐", word: "gateway not resolved", gravity: "warn" };
+	}
+	return { sign: "✓", word: "link up", gravity: "good" };
+}
+
+export const takesNewFlows = (segment) => segment.state === "active" && segment.health.healthy;
+
+export const policyOf = (bridge) => bridge.lb_policy ? [bridge.lb_policy.policy, ...bridge.lb_policy.segments].join(" ") : "steer only";
+
+export const chooses = (bridge, segment) => bridge.lb_policy?.segments.includes(segment) ?? false;
+
+export const steers = (bridge, segment) => bridge.steer?.some((rule) => rule.segment === segment) ?? false;
+
+// segmentsInOrder are the segments' names, those of the first bridge first.
+export function segmentsInOrder(status) {
+	const bridges = sorted(status.bridges).map(([, bridge]) => bridge);
+	const first = (name) => {
+		const i = bridges.findIndex((b) => chooses(b, name) || steers(b, name));
+		return i < 0 ? bridges.length : i;
+	};
+	return Object.keys(status.segments).sort((a, b) => first(a) - first(b) || (a < b ? -1 : 1));
+}

@@ -1,0 +1,312 @@
+package integration_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// dashboardScene has a healthy segment and one that is not, whose device has a name
+// that would be markup if the page let it.
+var dashboardScene = strings.Replace(caddyfile{
+	a:      "health http/80",
+	b:      "health http/80 /none {\ninterval 100ms\nfails 1\n}\nweight 2",
+	policy: "steer b port tcp/81\nlb_policy weighted_round_robin a b",
+	sites: `
+http:// {
+	bind vnic/a
+	respond "a"
+}
+http:// http://:81 {
+	bind vnic/b
+	respond / "b"
+	error 404
+}
+`,
+}.String(), "vnic-B", "<img>vnic-B", 1)
+
+// TestDashboard opens the dashboard in a browser on the server, and does there what
+// an administrator would do.
+func TestDashboard(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	if err := s.tryStart(dashboardScene); err != nil {
+		t.Fatal(err)
+	}
+	url := s.serveDashboard()
+	s.wantNoDashboard(url)
+	b := s.newBrowser(s.Server)
+	b.resize(1180, 900)
+	if !b.open(url) {
+		t.Fatal("the page does not open")
+	}
+	b.awaitText("#connection", "Live")
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T, *scene, *browser)
+	}{
+		{"is spent", func(_ *testing.T, s *scene, _ *browser) { s.wantNoDashboard(url) }},
+		{"shows what there is", dashboardShows},
+		{"is live", dashboardIsLive},
+		{"operates", dashboardOperates},
+		{"by keyboard", dashboardByKeyboard},
+		{"on a phone", dashboardOnPhone},
+		{"in the dark", dashboardInTheDark},
+		{"complains about nothing", func(t *testing.T, _ *scene, b *browser) {
+			if complaints := b.complaintsSoFar(); len(complaints) > 0 {
+				t.Errorf("on the console: %s", strings.Join(complaints, "\n"))
+			}
+		}},
+		{"loses Caddy and finds it again", dashboardLosesCaddy},
+		{"hidden", dashboardHidden},
+		{"other pages", func(t *testing.T, s *scene, b *browser) { otherPages(t, s, b, url) }},
+	} {
+		t.Run(step.name, func(t *testing.T) { b.t = t; step.run(t, s, b) })
+	}
+	b.t = t
+}
+
+// serveDashboard runs `caddy vnic dashboard` and returns what it prints as its URL.
+func (s *scene) serveDashboard() string {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.Command(self, "vnic", "dashboard")
+	cmd.Env = append(os.Environ(), asCaddy)
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := s.Server.Start(cmd); err != nil {
+		s.t.Fatal(err)
+	}
+	said := make([]byte, 0, 4096)
+	for {
+		n, err := output.Read(said[len(said):cap(said)])
+		said = said[:len(said)+n]
+		if url := regexp.MustCompile(`http://127\.0\.0\.1:\d+/\?token=\w+\n`).Find(said); url != nil {
+			return strings.TrimSpace(string(url))
+		}
+		if err != nil {
+			s.t.Fatalf("the dashboard says %q: %v", said, err)
+		}
+	}
+}
+
+// wantNoDashboard asks without the session.
+func (s *scene) wantNoDashboard(url string) {
+	s.t.Helper()
+	root, _, _ := strings.Cut(url, "?")
+	for _, from := range []struct{ url, host, origin string }{
+		{url: root}, {url: root + "?token=x"}, {url: root + "vnic/status"}, {url: root + "dashboard.js"},
+		{url: url, host: "dashboard.example"}, {url: url, origin: "http://dashboard.example"},
+	} {
+		r, err := http.NewRequest(http.MethodGet, from.url, nil)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		r.Host = from.host
+		if from.origin != "" {
+			r.Header.Set("Origin", from.origin)
+		}
+		response, err := s.Server.HTTPClient().Do(r)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusForbidden || len(response.Cookies()) > 0 {
+			s.t.Errorf("%+v is answered by %s", from, response.Status)
+		}
+	}
+}
+
+func dashboardShows(t *testing.T, s *scene, b *browser) {
+	b.awaitText("#segments", "unhealthy")
+	for selector, texts := range map[string][]string{
+		"#topology": {"nic0", "lan", "192.168.1.2/24", "weighted_round_robin", "192.168.60.1/24", "✕ unhealthy"},
+		"#bridges":  {"✓ link up", "gateway 192.168.1.1"},
+		"#segments": {"vnic-A", "host's namespace", "404 Not Found", "<img>vnic-B"},
+		"#events":   {"packets are carried", "the segment is unhealthy", "segment=b", "/none: 404 Not Found"},
+	} {
+		for _, text := range texts {
+			b.awaitText(selector, text)
+		}
+	}
+	if got := b.eval(`document.title + document.querySelectorAll("main img").length`); got != "caddy-vnic0" {
+		t.Errorf("a name became markup: %v", got)
+	}
+	if got := b.eval("location.href + document.cookie"); strings.Contains(got.(string), "token") || strings.Contains(got.(string), "caddy-vnic") {
+		t.Errorf("the token or the session can be seen at %v", got)
+	}
+}
+
+// What clients do shows without a reload: in the figures, the charts, the list of
+// clients and that of drops.
+func dashboardIsLive(t *testing.T, s *scene, b *browser) {
+	b.await(`document.querySelector("#segments figure > svg .line")?.getAttribute("d").includes("L")`) // a second look
+	for range 5 {
+		s.run(s.PC1, "curl", "-sf", "http://192.168.1.2/")
+	}
+	s.PC1.Run(t.Context(), "curl", "-s", "--max-time", "1", "http://192.168.1.2:82/") // which is closed
+	flows := s.status().Segments["a"].Flows
+	b.await(fmt.Sprintf(`document.querySelector("[aria-labelledby=segment-a] dd").textContent === "%d"`, flows))
+	b.await(`Math.min(...document.querySelector("[aria-labelledby=segment-a] figure > svg .line").getAttribute("d").slice(1).split("L").map(p => p.split(" ")[1])) < 50`)
+	b.awaitText("#clients", integration.PC1Addr.String())
+	b.awaitText("#drops", "port_not_open")
+}
+
+func dashboardOperates(t *testing.T, s *scene, b *browser) {
+	click := func(label string) {
+		t.Helper()
+		b.await(fmt.Sprintf(`(() => { const e = document.querySelector('[aria-label="%s"]'); if (!e?.checkVisibility()) return false; e.click(); return true })()`, label))
+	}
+	expect := func(what string, holds func(vnicbridge.Status) bool) {
+		t.Helper()
+		s.waitFor(what, func() bool { return holds(s.status()) })
+	}
+	state := func(want vnicbridge.State) {
+		t.Helper()
+		expect("a is "+want.String(), func(st vnicbridge.Status) bool { return st.Segments["a"].State == want })
+		b.await(fmt.Sprintf(`document.querySelector("[aria-labelledby=segment-a] .badge").textContent.includes(%q)`, map[vnicbridge.State]string{
+			vnicbridge.Active: "healthy", vnicbridge.Draining: "draining", vnicbridge.Stopped: "stopped"}[want]))
+	}
+	click("Drain segment a")
+	state(vnicbridge.Draining)
+	click("Activate segment a")
+	state(vnicbridge.Active)
+
+	click("Stop segment a")
+	b.await(`document.querySelector("#confirm").open`)
+	b.eval(`document.querySelector("#confirm-no").click()`)
+	b.await(`!document.querySelector("#confirm").open`)
+	if got := s.status().Segments["a"].State; got != vnicbridge.Active {
+		t.Errorf("what was cancelled made a %s", got)
+	}
+	click("Stop segment a")
+	b.eval(`document.querySelector("#confirm-yes").click()`)
+	state(vnicbridge.Stopped)
+	click("Start segment a")
+	state(vnicbridge.Active)
+
+	click("switch to b")
+	expect("lan is switched", func(st vnicbridge.Status) bool { return st.Bridges["lan"].SwitchedTo == "b" })
+	b.awaitText("#bridges", "switched to b")
+	click("lb_policy weighted_round_robin a b")
+	expect("lan is switched back", func(st vnicbridge.Status) bool { return st.Bridges["lan"].SwitchedTo == "" })
+
+	b.eval(`document.querySelector('[aria-label="Weight of segment b"]').value = 7`)
+	click("Set weight of segment b")
+	expect("b has its weight", func(st vnicbridge.Status) bool { return st.Segments["b"].Weight == 7 })
+	click("Undo weight of segment b")
+	expect("b has its own weight", func(st vnicbridge.Status) bool { return st.Segments["b"].Weight == 2 })
+	b.awaitText("#events", "the bridge was switched")
+}
+
+// Tab and Enter lead to every action, with the focus in sight; Escape cancels.
+func dashboardByKeyboard(t *testing.T, s *scene, b *browser) {
+	b.eval("document.activeElement.blur()")
+	b.tabTo("Drain segment a")
+	if outline := b.eval(`getComputedStyle(document.activeElement).outlineStyle`); outline != "solid" {
+		t.Errorf("the focus is not in sight: its outline is %v", outline)
+	}
+	b.press("Enter")
+	s.waitFor("a is draining", func() bool { return s.status().Segments["a"].State == vnicbridge.Draining })
+	b.await(`document.activeElement.getAttribute("aria-label") === "Activate segment a"`)
+	b.press("Enter")
+	s.waitFor("a is active", func() bool { return s.status().Segments["a"].State == vnicbridge.Active })
+
+	b.tabTo("Stop segment a")
+	b.press("Enter")
+	b.await(`document.activeElement.id === "confirm-no"`)
+	b.press("Escape")
+	b.await(`!document.querySelector("#confirm").open`)
+	if got := s.status().Segments["a"].State; got != vnicbridge.Active {
+		t.Errorf("Escape made a %s", got)
+	}
+	if unnamed := b.eval(`[...document.querySelectorAll("button, input, [role=img]")].filter(e => !(e.getAttribute("aria-label") || e.id)).map(e => e.outerHTML).join()`); unnamed != "" {
+		t.Errorf("without a name are %v", unnamed)
+	}
+}
+
+func dashboardOnPhone(t *testing.T, s *scene, b *browser) {
+	for _, width := range []int{360, 320} {
+		b.resize(width, 780)
+		b.await(fmt.Sprintf(`innerWidth === %d && document.querySelector("#topology svg").getAttribute("width") == document.querySelector("#topology").clientWidth`, width))
+		if got := b.eval("document.documentElement.scrollWidth"); got != float64(width) {
+			t.Errorf("at %d px the page is %v px wide: %v", width, got,
+				b.eval(fmt.Sprintf(`[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > %d).map(e => e.tagName + "." + e.getAttribute("class") + " " + e.textContent.slice(0, 30)).join("\n")`, width)))
+		}
+	}
+	b.resize(1180, 900)
+}
+
+func dashboardInTheDark(t *testing.T, s *scene, b *browser) {
+	brightness := func(of string) float64 {
+		t.Helper()
+		return b.eval(fmt.Sprintf(`getComputedStyle(document.body).%s.match(/\d+/g).slice(0, 3).reduce((sum, c) => sum + Number(c), 0)`, of)).(float64)
+	}
+	for scheme, dark := range map[string]bool{"dark": true, "light": false} {
+		b.prefer(scheme)
+		if ground, ink := brightness("backgroundColor"), brightness("color"); (ground < ink) != dark {
+			t.Errorf("in %s the ground has %v of 765, and the ink %v", scheme, ground, ink)
+		}
+	}
+	b.prefer("light")
+}
+
+func dashboardLosesCaddy(t *testing.T, s *scene, b *browser) {
+	s.stop()
+	b.awaitText("#connection", "Not connected")
+	b.awaitText("#lost", "Caddy cannot be asked: the admin API at localhost:2019 does not answer")
+	if err := s.tryStart(dashboardScene); err != nil {
+		t.Fatal(err)
+	}
+	b.awaitText("#connection", "Live")
+	b.await(`document.querySelector("#lost").hidden`)
+	b.complaintsSoFar() // the answers that did not come
+}
+
+// A page that nobody sees asks for nothing.
+func dashboardHidden(t *testing.T, s *scene, b *browser) {
+	const asked = `performance.getEntriesByName(location.origin + "/vnic/status").length`
+	b.eval(`performance.clearResourceTimings(); Object.defineProperty(document, "hidden", { value: true, configurable: true }); document.dispatchEvent(new Event("visibilitychange"))`)
+	time.Sleep(3 * time.Second) // longer than it looks away
+	before := b.eval(asked)
+	if n, ok := before.(float64); !ok || n > 1 {
+		t.Errorf("hidden, it asked %v times", before)
+	}
+	b.eval(`delete document.hidden; document.dispatchEvent(new Event("visibilitychange"))`)
+	b.await(fmt.Sprintf("%s > %v", asked, before))
+}
+
+// Another page in the same browser, of a segment's site, gets nothing and moves
+// nothing, whatever name it calls the dashboard by.
+func otherPages(t *testing.T, s *scene, b *browser, url string) {
+	root, _, _ := strings.Cut(url, "?")
+	if !b.open("http://192.168.50.1/") {
+		t.Fatal("the site does not open")
+	}
+	b.await(`document.body?.innerText === "a"`)
+	for _, dashboard := range []string{root, strings.Replace(root, "127.0.0.1", "localhost", 1)} {
+		got := b.eval(fmt.Sprintf(`Promise.all([
+			fetch(%[1]q + "vnic/status", { credentials: "include" }).then(r => r.text(), () => "refused"),
+			fetch(%[1]q + "vnic/segments/a/drain", { method: "POST", mode: "no-cors", credentials: "include" }).then(r => r.type, () => "refused"),
+		]).then(all => all.join())`, dashboard))
+		if got != "refused,opaque" && got != "refused,refused" {
+			t.Errorf("another page at %s gets %v", dashboard, got)
+		}
+	}
+	if got := s.status().Segments["a"].State; got != vnicbridge.Active {
+		t.Errorf("another page made a %s", got)
+	}
+	b.complaintsSoFar()
+}

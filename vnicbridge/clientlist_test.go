@@ -1,0 +1,75 @@
+package vnicbridge
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// Clients are listed with what their flows that match add up to, those with the most
+// flows first.
+func TestClients(t *testing.T) {
+	cfg := listConfig()
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		r.openOneOfEach(cfg)
+		clients := func(filter FlowFilter) ClientList {
+			t.Helper()
+			l, err := r.plane.Clients(filter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l
+		}
+		all := clients(FlowFilter{})
+		var got []string
+		for _, c := range all.Clients {
+			got = append(got, c.Address.String())
+		}
+		if got, want := strings.Join(got, " "), strings.Join([]string{router, "192.168.40.1", serverA, farHost}, " "); got != want {
+			t.Errorf("the clients are %s, want %s", got, want)
+		}
+		if first := all.Clients[0]; all.Matched != 8 || first.Flows != 5 || !reflect.DeepEqual(first.Segments, []string{"a"}) {
+			t.Errorf("of %d flows, the first client has %+v", all.Matched, first)
+		}
+		want := Client{Address: netip.MustParseAddr(router), Flows: 2, Segments: []string{"a"}}
+		for _, f := range r.list(FlowFilter{Client: netip.MustParsePrefix(router + "/32"), Protocol: UDP}) {
+			want.Packets.add(f.Packets)
+			want.Bytes.add(f.Bytes)
+		}
+		if want.Packets != (FlowTraffic{2, 1}) {
+			t.Errorf("the flows have %+v", want.Packets)
+		}
+		if got := clients(FlowFilter{Bridge: "lan", Protocol: UDP, Limit: 1}); got.Matched != 3 || !reflect.DeepEqual(got.Clients, []Client{want}) {
+			t.Errorf("by UDP there is %+v, want %+v", got, want)
+		}
+		if _, err := r.plane.Clients(FlowFilter{Segment: "z"}); err == nil {
+			t.Error("an unknown segment is no error")
+		}
+	})
+}
+
+// The client with more than its share is found among more clients than are told
+// apart, wherever its flows are in the table, and counted exactly.
+func TestClientsAmongMany(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		const others, busy = 2 * MaxClients, 10
+		for i := range others {
+			client := netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}).String()
+			r.put("nic0", fromRouter(client, 1000, 53).udp("x"))
+			if i%(others/busy) == 0 {
+				r.put("nic0", fromRouter(farHost, uint16(2000+i), 53).udp("x"))
+			}
+		}
+		l, err := r.plane.Clients(FlowFilter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first := l.Clients[0]; first.Address.String() != farHost || first.Flows != busy+1 || first.Packets.FromClient != busy+1 {
+			t.Errorf("the first client is %+v, want %s with %d flows", first, farHost, busy+1)
+		}
+		if want := others + busy + 1; l.Matched != want {
+			t.Errorf("%d flows match, want %d", l.Matched, want)
+		}
+	})
+}
