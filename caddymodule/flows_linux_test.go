@@ -3,8 +3,10 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +44,8 @@ func listFlows(t *testing.T) {
 	}
 	expectAPI(t, http.MethodPost, flowsURL, http.StatusMethodNotAllowed, "use GET")
 
+	listClients(t)
+
 	table := mustRun(t, flowsCommand(), "--client", "192.168.50.1")
 	for _, want := range []string{"2 of 2 flows", "udp", "half_open", "192.168.50.2:53", "192.168.50.2:123", "192.168.1.1:53", "192.168.1.2:"} {
 		if !strings.Contains(table, want) {
@@ -56,6 +60,34 @@ func listFlows(t *testing.T) {
 	}
 	expectUsage(t, flowsCommand, "the configuration has a, b", "--segment", "z")
 	watchFlows(t)
+}
+
+// listClients lists who has those flows, and what has happened so far.
+func listClients(t *testing.T) {
+	const clientsURL, eventsURL = "http://localhost:2019/vnic/clients", "http://localhost:2019/vnic/events"
+	code, body := fetch(t, http.MethodGet, clientsURL+"?segment=a&limit=1")
+	var clients vnicbridge.ClientList
+	if err := json.Unmarshal([]byte(body), &clients); code != http.StatusOK || err != nil {
+		t.Fatalf("clients are answered %d %q: %v", code, body, err)
+	}
+	if clients.Matched != 2 || len(clients.Clients) != 1 || clients.Clients[0].Address.String() != "192.168.50.1" || clients.Clients[0].Flows != 2 {
+		t.Errorf("the clients are %+v", clients)
+	}
+	expectAPI(t, http.MethodGet, clientsURL+"?segment=z", http.StatusBadRequest, "the configuration has a, b")
+	expectAPI(t, http.MethodPost, clientsURL, http.StatusMethodNotAllowed, "use GET")
+
+	var list struct{ Events []journalEvent }
+	code, body = fetch(t, http.MethodGet, eventsURL)
+	if err := json.Unmarshal([]byte(body), &list); code != http.StatusOK || err != nil {
+		t.Fatalf("events are answered %d %q: %v", code, body, err)
+	}
+	switched := slices.ContainsFunc(list.Events, func(e journalEvent) bool {
+		return e.Message == "the bridge was switched" && e.Level == slog.LevelInfo && e.Attributes["to"] == "b"
+	})
+	if !switched {
+		t.Errorf("that the bridge was switched is not among the events %s", body)
+	}
+	expectAPI(t, http.MethodDelete, eventsURL, http.StatusMethodNotAllowed, "use GET")
 }
 
 // sendDatagram sends a datagram that nobody answers.

@@ -73,14 +73,23 @@ func TestDashboard(t *testing.T) {
 	b.t = t
 }
 
-// serveDashboard runs `caddy vnic dashboard` and returns what it prints as its URL.
+// serveDashboard runs `caddy vnic dashboard` as the page on operating shows it, and
+// returns what it prints as its URL.
 func (s *scene) serveDashboard() string {
 	s.t.Helper()
+	page, err := os.ReadFile("../docs/operating.md")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	example := regexp.MustCompile(`(?m)^    caddy (vnic dashboard .*)$`).FindStringSubmatch(string(page))
+	if example == nil {
+		s.t.Fatal("docs/operating.md does not show it")
+	}
 	self, err := os.Executable()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cmd := exec.Command(self, "vnic", "dashboard")
+	cmd := exec.Command(self, strings.Fields(example[1])...)
 	cmd.Env = append(os.Environ(), asCaddy)
 	output, err := cmd.StdoutPipe()
 	if err != nil {

@@ -52,7 +52,7 @@ func TestSwitchUnderLoad(t *testing.T) {
 }
 
 // TestOperatingExamples runs the commands that the page on operating shows for
-// switches, weights and flows, as they stand there.
+// switches, weights, flows and events, as they stand there.
 func TestOperatingExamples(t *testing.T) {
 	page, err := os.ReadFile("../docs/operating.md")
 	if err != nil {
@@ -64,7 +64,7 @@ func TestOperatingExamples(t *testing.T) {
 	}
 	s := newScene(t, integration.PaperOptions{})
 	s.start(caddyfile{policy: "lb_policy weighted_round_robin a b"})
-	for _, title := range []string{"Switch and weigh", "Flows"} {
+	for _, title := range []string{"Switch and weigh", "Flows", "Events"} {
 		_, section, _ := strings.Cut(string(page), "\n## "+title+"\n")
 		section, _, _ = strings.Cut(section, "\n## ")
 		examples := regexp.MustCompile(`(?m)^    ((?:caddy|curl) .*)$`).FindAllStringSubmatch(section, -1)

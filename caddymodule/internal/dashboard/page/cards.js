@@ -43,7 +43,7 @@ class Card {
 		this.#charts = charts;
 		this.actions = html("div");
 		this.element = html("article", { class: "card", "aria-labelledby": id },
-			html("header", {}, html("h3", { id }, name), this.#badges),
+			html("header", {}, html("h3", { id }, name), this.#badges, html("span", { class: "kind" }, kind)),
 			this.#facts,
 			html("dl", { class: "figures" }, ...this.#figures.map(({ label, shown }) => html("div", {}, html("dt", {}, label), shown))),
 			...charts.map((chart) => chart.element),
@@ -76,8 +76,8 @@ const figures = (first, firstField, second, secondField) => [
 ];
 
 const charts = (name, out, outField, into, intoField) => [
-	new Chart(`Throughput of ${name}`, [{ label: out, field: outField }, { label: into, field: intoField }], bits),
-	new Chart(`Flows of ${name}`, [{ label: "flows", field: "flows" }], count, true),
+	new Chart(`Throughput of ${name}`, [{ label: out, field: outField }, { label: into, field: intoField }], bits, 1000),
+	new Chart(`Flows of ${name}`, [{ label: "flows", field: "flows" }], count, 10, true),
 ];
 
 // button does what it says when it is pressed.

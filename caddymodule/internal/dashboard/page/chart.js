@@ -10,14 +10,17 @@ const width = 300, height = 100;
 export class Chart {
 	#series;
 	#format;
+	#least;
 	#title;
 	#drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img" });
 	#scale = html("span");
 
-	constructor(title, series, format, low) {
+	// least is the least that the scale goes to.
+	constructor(title, series, format, least, low) {
 		this.#title = title;
 		this.#series = series;
 		this.#format = format;
+		this.#least = least;
 		const legend = html("span", { class: "legend" }, ...series.map(({ label }, i) =>
 			html("span", {}, sample(i), label)));
 		this.element = html("figure", { class: low ? "chart low" : "chart" }, html("figcaption", {}, legend, this.#scale), this.#drawing);
@@ -25,7 +28,7 @@ export class Chart {
 
 	draw(history, now) {
 		const points = history.points.filter((p) => p.time >= now - span - interval);
-		const top = ceiling(Math.max(0, ...points.flatMap((p) => this.#series.map(({ field }) => p[field]))));
+		const top = ceiling(Math.max(this.#least, ...points.flatMap((p) => this.#series.map(({ field }) => p[field]))));
 		const x = (p) => (width * (1 - (now - p.time) / span)).toFixed(2);
 		const y = (p, field) => (height - (height - 4) * p[field] / top).toFixed(2);
 		const shapes = [svg("path", { class: "grid", d: `M0 4H${width}M0 ${height / 2 + 2}H${width}` })];
@@ -68,8 +71,8 @@ function runs(points) {
 	return all;
 }
 
-// ceiling is the next of 1, 2, 5, 10, …
+// ceiling is the next round number.
 function ceiling(n) {
-	const power = 10 ** Math.floor(Math.log10(Math.max(n, 1)));
-	return power * [1, 2, 5, 10].find((m) => n <= m * power);
+	const power = 10 ** Math.floor(Math.log10(n));
+	return power * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((m) => n <= m * power);
 }

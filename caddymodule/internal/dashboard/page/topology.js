@@ -6,7 +6,7 @@ import { bits, count } from "./format.js";
 import { chooses, condition, linkOf, policyOf, segmentsInOrder, steers, takesNewFlows } from "./model.js";
 
 const narrow = 640; // px
-const nodeHeight = 66, gap = 16, arcs = 40;
+const nodeHeight = 66, gap = 16, arcs = 44;
 
 export function drawTopology(place, status, histories) {
 	const width = Math.max(place.clientWidth, 240);
@@ -43,6 +43,7 @@ function fromLeft(status, width) {
 			edgeTo(p, status, bridge, segment, `M${from} ${middle(b)}C${from + bend} ${middle(b)} ${to - bend} ${middle(s)} ${to} ${middle(s)}`);
 		}
 	}
+	p.arcs = reach;
 	p.height = Math.max(bottom, 2 + names.length * (nodeHeight + gap)) - gap + 2;
 	return p;
 }
@@ -71,6 +72,7 @@ function fromTop(status, width) {
 			edgeTo(p, status, bridge, segment, `M${b.x} ${middle(b)}H${spine + 8}Q${spine} ${middle(b)} ${spine} ${middle(b) + 8}V${middle(s) - 8}Q${spine} ${middle(s)} ${spine + 8} ${middle(s)}H${s.x}`);
 		}
 	});
+	p.arcs = reach;
 	p.height = y - gap + 2;
 	return p;
 }
@@ -90,11 +92,11 @@ function edgeTo(picture, status, bridge, segment, d) {
 function reachArcs(status, picture) {
 	const shapes = [];
 	for (const [name, s] of Object.entries(picture.segments)) {
-		(status.segments[name].reach ?? []).filter((to) => picture.segments[to]).forEach((to, i) => {
-			const t = picture.segments[to];
+		const targets = (status.segments[name].reach ?? []).map((to) => picture.segments[to]).filter(Boolean);
+		targets.sort((a, b) => Math.abs(a.y - s.y) - Math.abs(b.y - s.y)).forEach((t, i) => {
 			const down = t.y > s.y ? 1 : -1;
-			const [x, y0, y1] = [s.x + s.width, middle(s) + 8 * down * (i + 1), middle(t) - 6 * down];
-			const out = Math.min(x + 12 + 7 * (i + 1), x + 25);
+			const [x, y0, y1] = [s.x + s.width, middle(s) + down * (12 - 9 * i), middle(t) - 8 * down];
+			const out = x + Math.min(picture.arcs, picture.arcs * (i + 3) / 4); // the nearest is the innermost
 			shapes.push(svg("path", { class: "edge reach", d: `M${x} ${y0}C${out} ${y0} ${out} ${y1} ${x + 6} ${y1}` }));
 			shapes.push(svg("path", { class: "tip", d: `M${x + 8} ${y1 - 4}L${x} ${y1}L${x + 8} ${y1 + 4}Z` }));
 		});

@@ -1,0 +1,87 @@
+package integration_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Every rule and policy that docs/policies.md shows does what the page says.
+func TestDocumentedPolicies(t *testing.T) {
+	const neighbour, pc1 = "192.168.1.11", "192.168.10.2"
+	page, err := os.ReadFile("../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newCrowd(t, "auto")
+	all := func(want string) func() { // in the order of HTTP, port 8001, UDP, ping
+		return func() {
+			s.t.Helper()
+			if got := s.answers(neighbour) + " " + s.answers(pc1); got != want {
+				s.t.Errorf("by HTTP, port 8001, UDP and ping %s and %s are answered by %s, want %s", neighbour, pc1, got, want)
+			}
+		}
+	}
+	examples := make(map[string]bool)
+	for _, example := range regexp.MustCompile(`(?m)(?:^    (?:steer|lb_policy) .*\n)+`).FindAllString(string(page), -1) {
+		examples[strings.TrimSpace(strings.ReplaceAll(example, "\n    ", "\n"))] = true
+	}
+	for _, tt := range []struct {
+		lines string
+		says  func()
+	}{
+		{"lb_policy least_conn a b", s.wantLeastConn}, // while there are no other flows
+		{"lb_policy first a b", func() {
+			all("aaaa aaaa")()
+			s.vnic("drain", "a")
+			all("bbbb bbbb")()
+			s.vnic("activate", "a")
+			all("aaaa aaaa")()
+		}},
+		{"lb_policy first b a", func() { s.wantShare(4, "bbbb") }},
+		{"lb_policy round_robin a b", func() { s.wantShare(4, "abab") }},
+		{"lb_policy weighted_round_robin a b", func() { s.wantShare(8, "aabaaaba") }},
+		{"lb_policy ip_hash a b", s.wantOneEach},
+		{"steer a port tcp/80 tcp/443 udp/443\nsteer b port tcp/8000-8099 udp/5000\nsteer a protocol icmp", all("abba abba")},
+		{"steer b client 192.168.1.0/24\nlb_policy first a", all("bbbb aaaa")},
+		{"steer a client 192.168.1.11\nsteer b client 192.168.1.0/24 port tcp/80\nlb_policy first a", func() {
+			all("aaaa aaaa")()
+			s.wantByHTTP("192.168.1.31", "b")
+		}},
+		{"lb_policy flow_hash a b", s.wantFlowHash}, // which ends with a restart
+	} {
+		t.Run(strings.ReplaceAll(tt.lines, "\n", ", "), func(t *testing.T) {
+			if !examples[tt.lines] {
+				t.Fatal("the page does not show this")
+			}
+			delete(examples, tt.lines)
+			defer s.in(t)()
+			s.policy(tt.lines)
+			tt.says()
+		})
+	}
+	for lines := range examples {
+		t.Errorf("the page shows %q, which is not tried", lines)
+	}
+}
+
+func (s *crowd) wantByHTTP(client, want string) {
+	s.t.Helper()
+	if got := s.byHTTP(client); got != want {
+		s.t.Errorf("%s is answered by %s, want %s", client, got, want)
+	}
+}
+
+// wantOneEach checks that a client's requests and datagrams have one segment, and
+// that not all clients have the same.
+func (s *crowd) wantOneEach() {
+	s.t.Helper()
+	by := make(map[string]bool)
+	for _, client := range s.clients {
+		by[s.byHTTP(client)+s.byUDP(client)] = true
+	}
+	if len(by) != 2 || !by["aa"] || !by["bb"] {
+		s.t.Errorf("clients are answered by %v, want each by one segment", by)
+	}
+}

@@ -1,0 +1,67 @@
+package sites_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+
+	"github.com/caddy-vnic/caddy-vnic/sites"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// oneClient stands for a *vnicbridge.Plane that carries the flows of one client,
+// 203.0.113.7, which the segment sees as 127.0.0.2.
+type oneClient struct{}
+
+var theClient, itsAlias = netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("127.0.0.2")
+
+func (oneClient) OpenPort(segment string, port vnicbridge.PortRange) (release func()) {
+	fmt.Println("open:", segment, port)
+	return func() { fmt.Println("closed:", segment, port) }
+}
+
+func (oneClient) Client(_ vnicbridge.Protocol, _, remote netip.AddrPort) (netip.AddrPort, bool) {
+	return netip.AddrPortFrom(theClient, remote.Port()), remote.Addr() == itsAlias
+}
+
+func (oneClient) Alias(_ vnicbridge.Protocol, _, client netip.AddrPort) (netip.AddrPort, bool) {
+	return netip.AddrPortFrom(itsAlias, client.Port()), client.Addr() == theClient
+}
+
+func (oneClient) In(_ string, f func() error) error { return f() }
+
+// A server on a segment sees the real client, and its port may be entered for as
+// long as its listener is open.
+func ExampleSockets_Listen() {
+	sockets := sites.NewSockets(oneClient{})
+	at := sites.Address{Segment: "a", Local: netip.MustParseAddrPort("127.80.80.1:8080")}
+	listener, err := sockets.Listen(context.Background(), at, net.ListenConfig{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, _ := net.SplitHostPort(r.RemoteAddr)
+		io.WriteString(w, "hello, "+host)
+	})}
+	go server.Serve(listener)
+	defer server.Close()
+
+	fromAlias := &net.Dialer{LocalAddr: &net.TCPAddr{IP: itsAlias.AsSlice()}}
+	client := &http.Client{Transport: &http.Transport{DialContext: fromAlias.DialContext, DisableKeepAlives: true}}
+	response, err := client.Get("http://" + at.Local.String())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	fmt.Println(string(body))
+	// Output:
+	// open: a tcp/8080
+	// hello, 203.0.113.7
+	// closed: a tcp/8080
+}
