@@ -37,10 +37,13 @@ function confirmed({ title, text, yes }) {
 	setText(byId("confirm-text"), text);
 	setText(byId("confirm-yes"), yes);
 	return new Promise((resolve) => {
-		byId("confirm-no").onclick = () => dialog.close("no");
-		byId("confirm-yes").onclick = () => dialog.close("yes");
-		dialog.onclose = () => resolve(dialog.returnValue === "yes");
-		dialog.returnValue = "no"; // Escape
+		const answer = (yes) => {
+			dialog.close();
+			resolve(yes);
+		};
+		byId("confirm-no").onclick = () => answer(false);
+		byId("confirm-yes").onclick = () => answer(true);
+		dialog.oncancel = () => resolve(false); // Escape
 		dialog.showModal();
 	});
 }
