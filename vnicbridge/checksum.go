@@ -14,6 +14,20 @@ func fold(sum uint32) uint16 {
 	return uint16(sum)
 }
 
+// validChecksum tells whether the checksum in what it covers is right: the sum over
+// all is then all ones.
+func validChecksum(data []byte) bool {
+	var sum uint32
+	for len(data) > 1 {
+		sum += uint32(binary.BigEndian.Uint16(data))
+		data = data[2:]
+	}
+	if len(data) > 0 {
+		sum += uint32(data[0]) << 8
+	}
+	return fold(sum) == 0xffff
+}
+
 // checksumDiff is ~m + m' for the bytes that change: what a checksum over them
 // is corrected by. Both slices have the same even length.
 func checksumDiff(from, to []byte) uint32 {

@@ -39,20 +39,6 @@ type flowStore interface {
 // eachPart is how many flows are visited in some 50 µs.
 const eachPart = 64
 
-// evictionOrder is the classes of flows that may have to go when the table is
-// full, those first that are worth the least. Established flows are never evicted
-// (L1).
-//
-// An idle one goes first or, in a flood, when all are fresh, one of the class that
-// there are most of: what is of another class than the flood does not suffer from
-// it (L2).
-var evictionOrder = [...]flowClass{classHalfOpen, classClosing, classICMP, classUDP}
-
-// spareTime is how long a flow is spared after its last packet, for a flood that
-// fills the table with flows of another class: a lost SYN is repeated within it,
-// twice (RFC 6298).
-const spareTime = 5 * time.Second
-
 // sweepsPerIdleTime is how often a sweep goes round within an idle time: a flow
 // ends at most an eighth of it late.
 const sweepsPerIdleTime = 8

@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"encoding/binary"
 	"iter"
 	"sync"
 	"time"
@@ -12,6 +13,9 @@ type flowTable struct {
 	byKey map[flowKey]*flow
 	rings [flowClasses]flowRing
 	max   int
+
+	crowd    []*flow // idle established flows that may have to go
+	searched uint32  // when they were last looked for
 
 	quarantine quarantine
 }
@@ -100,8 +104,11 @@ func (t *flowTable) makeRoom(now int64) bool {
 	return true
 }
 
-// victim chooses the flow to end: see evictionOrder.
+// victim chooses the flow to end: see evictionOrder and establishedShare.
 func (t *flowTable) victim(now int64) *flow {
+	if f := t.idleConnection(now); f != nil {
+		return f
+	}
 	most := &t.rings[evictionOrder[0]]
 	for _, class := range evictionOrder {
 		ring := &t.rings[class]
@@ -113,6 +120,47 @@ func (t *flowTable) victim(now int64) *flow {
 		}
 	}
 	return most.idlest(now)
+}
+
+// idleConnection returns an idle established flow, of a client that has many, if they
+// take more than their share.
+func (t *flowTable) idleConnection(now int64) *flow {
+	beyond := excess(t.rings[classEstablished].size, t.max)
+	if beyond == 0 {
+		return nil
+	}
+	if f := t.popCrowd(now); f != nil || t.searched == coarse(now) {
+		return f
+	}
+	t.chooseCrowd(beyond)
+	f := t.popCrowd(now)
+	if f == nil {
+		t.searched = coarse(now) // in vain: not again at this time
+	}
+	return f
+}
+
+// chooseCrowd chooses several at once, among a sample.
+func (t *flowTable) chooseCrowd(beyond int) {
+	f := t.rings[classEstablished].hand
+	for range min(t.rings[classEstablished].size, crowdSample) {
+		t.crowd = append(t.crowd, f)
+		f = f.place.next
+	}
+	byCrowding(t.crowd, func(f *flow) uint32 { return binary.BigEndian.Uint32(f.orig.src.v4()) },
+		func(f *flow) uint32 { return f.lastSeen.Load() })
+	t.crowd = t.crowd[:min(1+len(t.crowd)/64, beyond)]
+}
+
+func (t *flowTable) popCrowd(now int64) *flow {
+	for len(t.crowd) > 0 {
+		f := t.crowd[0]
+		t.crowd = t.crowd[1:]
+		if !f.place.gone && f.place.ring == classEstablished && f.idle(now) >= spareTime {
+			return f
+		}
+	}
+	return nil
 }
 
 func (t *flowTable) size() int { return len(t.byKey) / 2 }

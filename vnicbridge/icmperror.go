@@ -4,8 +4,12 @@ import "slices"
 
 // carryError moves an ICMP error to the other end of the flow that it is about,
 // which the packet quoted in it tells (F6, RFC 5508 §4). It neither refreshes
-// nor ends the flow.
+// nor ends the flow. A damaged one is dropped (RFC 5508 REQ-3): nothing else shows
+// that what it quotes is what was sent.
 func (fw *forwarder) carryError(a *arrival) dropReason {
+	if !validChecksum(a.l4) {
+		return dropMalformed
+	}
 	if a.in.nic != nil && !fw.rules.Load().possibleSource(a.src) {
 		return dropSource
 	}

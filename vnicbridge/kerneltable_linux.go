@@ -1,13 +1,11 @@
 package vnicbridge
 
 import (
-	"cmp"
 	"encoding/binary"
 	"fmt"
 	"iter"
 	"math/bits"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +43,7 @@ type kernelTable struct {
 	resting []uint32 // free numbers that a program may still be looking at
 	victims []victim // the next that must go when the table is full
 	over    []victim // superseded ones that must go when no record is free
+	barren  uint32   // when neither was found
 }
 
 // recordsFor is how many records a table of a size has: an eighth more than flows,
@@ -449,105 +448,6 @@ func stateOfRecord(r *bpf.FlowRecord) *flowState { return (*flowState)(unsafe.Po
 func (t *kernelTable) setLimit(flows int) { t.plane.limit.Store(int64(flows)) }
 
 func (t *kernelTable) len() int { return int(t.plane.flows.Load()) }
-
-// evict ends a living flow for another one. free tells whether its record can be
-// used again, at once: a program that is looking at it now sees that it has changed
-// (find in bpf/flow.h).
-func (t *kernelTable) evict(now int64) (number uint32, free, ok bool) {
-	for {
-		if len(t.victims) == 0 {
-			if t.chooseVictims(now); len(t.victims) == 0 {
-				return 0, false, false
-			}
-		}
-		v := t.victims[0]
-		t.victims = t.victims[1:]
-		if !t.asChosen(v) || t.superseded(v.number) {
-			continue
-		}
-		if rememberedBy(Protocol(t.records[v.number].Orig.Proto), stateOfRecord(&t.records[v.number]), now) {
-			t.supersede(v.number)
-			return 0, false, true
-		}
-		t.unlink(v.number)
-		t.evicted = v.number
-		return v.number, true, true
-	}
-}
-
-// reclaim takes the record of a superseded flow: there are too many.
-func (t *kernelTable) reclaim(now int64) (number uint32, ok bool) {
-	for {
-		if len(t.over) == 0 {
-			if t.chooseVictims(now); len(t.over) == 0 {
-				return 0, false
-			}
-		}
-		v := t.over[0]
-		t.over = t.over[1:]
-		if t.asChosen(v) && t.superseded(v.number) {
-			t.unlink(v.number)
-			return v.number, true
-		}
-	}
-}
-
-// victim is a flow that may have to go.
-type victim struct {
-	number   uint32
-	lastSeen uint32
-}
-
-// asChosen tells whether a victim has neither lived on nor ended since it was
-// chosen.
-func (t *kernelTable) asChosen(v victim) bool {
-	r := &t.records[v.number]
-	return r.Reply.Port != 0 && stateOfRecord(r).lastSeen.Load() == v.lastSeen
-}
-
-// chooseVictims finds the flows that are to go, the first one first, by the rule
-// of evictionOrder, and superseded ones. It looks at all: so it chooses for the
-// next ones too. Of flows as old as each other, those go first that come after the
-// last that went: records are given to new flows in that order.
-func (t *kernelTable) chooseVictims(now int64) {
-	var all [flowClasses][]victim
-	var over []victim
-	highest := uint32(t.highest())
-	for i := range highest {
-		number := (t.evicted + 1 + i) % highest
-		r := &t.records[number]
-		if r.Reply.Port == 0 {
-			continue
-		}
-		s := stateOfRecord(r)
-		flags := s.flags.Load()
-		v := victim{number, s.lastSeen.Load()}
-		class := classOf(Protocol(r.Orig.Proto), flags)
-		if flags&flowSuperseded != 0 {
-			over = append(over, v)
-		} else if class != classEstablished {
-			all[class] = append(all[class], v)
-		}
-	}
-	chosen := all[evictionOrder[0]]
-	for _, class := range evictionOrder {
-		isIdle := func(v victim) bool { return int32(coarse(now)-v.lastSeen) >= int32(spareTime>>clockShift) }
-		if idle := slices.DeleteFunc(slices.Clone(all[class]), func(v victim) bool { return !isIdle(v) }); len(idle) > 0 {
-			chosen = idle
-			break
-		}
-		if len(all[class]) > len(chosen) {
-			chosen = all[class]
-		}
-	}
-	t.victims, t.over = t.oldest(chosen), t.oldest(over)
-}
-
-// oldest is a part of the victims, in the order of their age.
-func (t *kernelTable) oldest(victims []victim) []victim {
-	slices.SortStableFunc(victims, func(a, b victim) int { return cmp.Compare(int32(a.lastSeen-b.lastSeen), 0) })
-	return victims[:min(len(victims), 1+len(t.records)/64)]
-}
 
 // memory maps a map into this process.
 func memory(m *ebpf.Map, size int) ([]byte, error) {

@@ -106,6 +106,48 @@ func TestIdleFlowsMakeRoom(t *testing.T) {
 	})
 }
 
+// Rows L1 and L2: connections that a client opens and leaves idle do not keep others
+// out for longer than spareTime, and only its own make room, idle as others' may be.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	cfg := paperConfig()
+	cfg.MaxFlows = 100
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		for i := range 3 {
+			r.open(router, uint16(1000+i))
+		}
+		for i := range 97 {
+			r.open(otherHost, uint16(2000+i))
+		}
+		r.got("vnic-A")
+		r.put("nic0", fromRouter(farHost, 5000, 80).tcp("S", ""))
+		r.silent("vnic-A") // all are fresh
+		time.Sleep(spareTime + time.Second)
+		for i := range 20 {
+			r.put("nic0", fromRouter(farHost, uint16(5000+i), 80).tcp("S", ""))
+			r.one("vnic-A")
+		}
+		// Beyond their share established flows go no further.
+		for i := range 1000 {
+			r.put("nic0", fromRouter(fmt.Sprintf("198.51.100.%d", 1+i%250), uint16(6000+i), 80).tcp("S", ""))
+		}
+		r.got("vnic-A")
+		for i := range 3 {
+			r.put("nic0", fromRouter(router, uint16(1000+i), 80).tcp("A", "still here"))
+			if d := decode(r.one("vnic-A")); d.payload != "still here" {
+				t.Errorf("a connection of a client with few is gone: %+v", d)
+			}
+		}
+		left := 0
+		for i := range 97 {
+			r.put("nic0", fromRouter(otherHost, uint16(2000+i), 80).tcp("A", ""))
+			left += len(r.got("vnic-A"))
+		}
+		if want := 100*establishedShare/8 - 3; left != want {
+			t.Errorf("%d connections of the client with many are left, want %d", left, want)
+		}
+	})
+}
+
 // Row L2: while a flood of any kind fills the table over and over, a client that is
 // slower than the flood can still connect, and one that closes its connection is
 // heard to the end.
