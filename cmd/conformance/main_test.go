@@ -22,6 +22,13 @@ func pageText(datapaths string, heldBy map[string]string) string {
 		}
 		fmt.Fprintf(&b, "| %s | a rule | %s |\n", id, cell)
 	}
+	for _, id := range contract.RequirementIDs() {
+		cell := heldBy[id]
+		if cell == "" {
+			cell = "does not apply: nothing does."
+		}
+		fmt.Fprintf(&b, "| %s | a rule | %s |\n", id, cell)
+	}
 	return b.String()
 }
 
@@ -57,6 +64,24 @@ func TestVerdict(t *testing.T) {
 			rows:   map[string]string{"A5": "`vnicbridge.TestGone`; not yet: the whole pool"},
 			prints: []string{"row A5: vnicbridge.TestGone/userspace did not run"},
 			hides:  []string{"rows held"},
+		},
+		{
+			name: "requirements", recording: "pass",
+			rows: map[string]string{
+				"RFC 4787 REQ-1": "holds: `vnicbridge.TestARP`", "RFC 7857 §2.1": "holds in part: `vnicbridge.TestSlow`; the rest does not.",
+				"RFC 5508 REQ-3": "not met: it is not.",
+			},
+			prints: []string{", holds in part: 1, holds: 1, does not apply: 53, not met: 1\n"},
+		},
+		{
+			name: "a requirement whose test is not there", recording: "pass", fails: true,
+			rows:   map[string]string{"RFC 4787 REQ-1": "holds: `vnicbridge.TestGone`"},
+			prints: []string{"row RFC 4787 REQ-1: vnicbridge.TestGone/userspace did not run"},
+		},
+		{
+			name: "a requirement whose test fails", recording: "fail", fails: true,
+			rows:   map[string]string{"RFC 5227 §2.4": "holds in part: `integration.TestPing`; not all of it."},
+			prints: []string{"row RFC 5227 §2.4: integration.TestPing/userspace failed"},
 		},
 		{
 			name: "the test of another package", recording: "pass", fails: true,

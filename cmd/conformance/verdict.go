@@ -7,17 +7,24 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
 )
 
-// unheld lists the tests of a page's rows that did not pass on a data path in force.
+// unheld lists the tests of a page's rows and requirements that did not pass on a
+// data path in force.
 func unheld(p *contract.Page, r *testRun) []string {
 	var problems []string
-	for _, row := range p.Rows {
-		for _, test := range row.Tests {
+	check := func(id string, tests []contract.Test) {
+		for _, test := range tests {
 			for _, datapath := range p.Datapaths {
 				if outcome := r.outcome(test, datapath); outcome != "pass" {
-					problems = append(problems, fmt.Sprintf("row %s: %s/%s %s", row.ID, test, datapath, verdict[outcome]))
+					problems = append(problems, fmt.Sprintf("row %s: %s/%s %s", id, test, datapath, verdict[outcome]))
 				}
 			}
 		}
+	}
+	for _, row := range p.Rows {
+		check(row.ID, row.Tests)
+	}
+	for _, r := range p.Requirements {
+		check(r.ID, r.Tests)
 	}
 	return problems
 }
@@ -38,5 +45,13 @@ func summary(p *contract.Page) string {
 			held++
 		}
 	}
-	return fmt.Sprintf("%d rows held on %s, %d to come", held, strings.Join(p.Datapaths, " and "), len(p.Rows)-held)
+	text := fmt.Sprintf("%d rows held on %s, %d to come; of the RFCs' requirements", held, strings.Join(p.Datapaths, " and "), len(p.Rows)-held)
+	answers := make(map[string]int)
+	for _, r := range p.Requirements {
+		answers[r.Answer]++
+	}
+	for _, answer := range contract.Answers {
+		text += fmt.Sprintf(", %s: %d", answer, answers[answer])
+	}
+	return text
 }

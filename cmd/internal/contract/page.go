@@ -31,8 +31,9 @@ func IDs() []string {
 
 // Page is docs/conformance.md as data.
 type Page struct {
-	Datapaths []string // in force
-	Rows      []Row
+	Datapaths    []string // in force
+	Rows         []Row
+	Requirements []Requirement
 }
 
 // Row is one rule of the contract and what holds it.
@@ -87,19 +88,29 @@ func Parse(text string) (*Page, error) {
 		inner, isRow := strings.CutPrefix(line, "|")
 		cells := strings.Split(strings.TrimSuffix(inner, "|"), "|")
 		id := strings.TrimSpace(cells[0])
-		if !isRow || !rowID.MatchString(id) {
+		if !isRow || !rowID.MatchString(id) && !requirementID.MatchString(id) {
 			continue
 		}
 		if len(cells) != 3 {
 			return nil, fmt.Errorf("line %d: row %s has %d cells: want id, rule and held by", n+1, id, len(cells))
 		}
-		r, err := parseRow(id, strings.TrimSpace(cells[2]))
-		if err != nil {
+		if err := p.add(id, strings.TrimSpace(cells[2])); err != nil {
 			return nil, fmt.Errorf("line %d: row %s: %w", n+1, id, err)
 		}
-		p.Rows = append(p.Rows, r)
 	}
 	return p, p.checkIDs()
+}
+
+// add takes in a row of the contract, or a requirement.
+func (p *Page) add(id, cell string) error {
+	if requirementID.MatchString(id) {
+		r, err := parseRequirement(id, cell)
+		p.Requirements = append(p.Requirements, r)
+		return err
+	}
+	r, err := parseRow(id, cell)
+	p.Rows = append(p.Rows, r)
+	return err
 }
 
 func parseRow(id, heldBy string) (Row, error) {
@@ -108,12 +119,9 @@ func parseRow(id, heldBy string) (Row, error) {
 	if partly && r.NotYet == "" {
 		return Row{}, errors.New("not yet, without a reason: want not yet: <reason>")
 	}
-	for _, span := range codeSpan.FindAllStringSubmatch(tests, -1) {
-		name := testName.FindStringSubmatch(span[1])
-		if name == nil {
-			return Row{}, fmt.Errorf("%q does not name a test as package.TestName", span[1])
-		}
-		r.Tests = append(r.Tests, Test{name[1], name[2]})
+	var err error
+	if r.Tests, err = parseTests(tests); err != nil {
+		return Row{}, err
 	}
 	if len(r.Tests) == 0 && !partly {
 		return Row{}, errors.New("no test, and no reason why not yet")
@@ -121,18 +129,37 @@ func parseRow(id, heldBy string) (Row, error) {
 	return r, nil
 }
 
-// checkIDs makes sure that each row of the contract is there once, and no other.
+// parseTests reads the names of tests in backticks.
+func parseTests(text string) (tests []Test, err error) {
+	for _, span := range codeSpan.FindAllStringSubmatch(text, -1) {
+		name := testName.FindStringSubmatch(span[1])
+		if name == nil {
+			return nil, fmt.Errorf("%q does not name a test as package.TestName", span[1])
+		}
+		tests = append(tests, Test{name[1], name[2]})
+	}
+	return tests, nil
+}
+
+// checkIDs makes sure that each row of the contract is there once, and each
+// requirement, and no other.
 func (p *Page) checkIDs() error {
-	want := IDs()
-	seen := map[string]bool{}
+	want, seen := slices.Concat(IDs(), RequirementIDs()), map[string]bool{}
+	var ids []string
 	for _, r := range p.Rows {
-		if !slices.Contains(want, r.ID) {
-			return fmt.Errorf("row %s is not in the contract", r.ID)
+		ids = append(ids, r.ID)
+	}
+	for _, r := range p.Requirements {
+		ids = append(ids, r.ID)
+	}
+	for _, id := range ids {
+		if !slices.Contains(want, id) {
+			return fmt.Errorf("row %s is not in the contract", id)
 		}
-		if seen[r.ID] {
-			return fmt.Errorf("row %s stands twice", r.ID)
+		if seen[id] {
+			return fmt.Errorf("row %s stands twice", id)
 		}
-		seen[r.ID] = true
+		seen[id] = true
 	}
 	for _, id := range want {
 		if !seen[id] {

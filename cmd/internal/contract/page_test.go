@@ -13,6 +13,9 @@ func pageText(datapaths string) string {
 	for _, id := range IDs() {
 		fmt.Fprintf(&b, "| %s | a rule | not yet: later. |\n", id)
 	}
+	for _, id := range RequirementIDs() {
+		fmt.Fprintf(&b, "| %s | a rule | not met: why. |\n", id)
+	}
 	return b.String()
 }
 
@@ -21,6 +24,9 @@ func TestPageErrors(t *testing.T) {
 	good := pageText("`userspace`")
 	replaceRow := func(id, with string) string {
 		return strings.Replace(good, "| "+id+" | a rule | not yet: later. |\n", with, 1)
+	}
+	answer := func(cell string) string {
+		return strings.Replace(good, "| RFC 5382 REQ-4 | a rule | not met: why. |\n", cell, 1)
 	}
 	tests := []struct{ name, page, want string }{
 		{"no data paths", strings.Replace(good, "Data paths", "Paths", 1), "Data paths in force"},
@@ -31,6 +37,14 @@ func TestPageErrors(t *testing.T) {
 		{"no reason", replaceRow("A2", "| A2 | a rule | not yet |\n"), "row A2: not yet, without a reason"},
 		{"empty cell", replaceRow("A2", "| A2 | a rule | |\n"), "row A2: no test"},
 		{"not a test", replaceRow("A2", "| A2 | a rule | `vnicbridge.ARP` |\n"), `"vnicbridge.ARP" does not name a test`},
+		{"missing requirement", answer(""), "row RFC 5382 REQ-4 is missing"},
+		{"unknown requirement", good + "| RFC 4787 REQ-15 | a rule | not met: why. |\n", "row RFC 4787 REQ-15 is not in the contract"},
+		{"no answer", answer("| RFC 5382 REQ-4 | a rule | perhaps: `vnicbridge.TestARP` |\n"), "is no answer"},
+		{"held by nothing", answer("| RFC 5382 REQ-4 | a rule | holds: always |\n"), "no test is named"},
+		{"held by no test", answer("| RFC 5382 REQ-4 | a rule | holds: `always` |\n"), `"always" does not name a test`},
+		{"with a reservation", answer("| RFC 5382 REQ-4 | a rule | holds: `vnicbridge.TestARP`; mostly |\n"), "that is holds in part"},
+		{"in part, and no word of the rest", answer("| RFC 5382 REQ-4 | a rule | holds in part: `vnicbridge.TestARP` |\n"), "in part, without what does not hold"},
+		{"not met, without a reason", answer("| RFC 5382 REQ-4 | a rule | not met |\n"), "is no answer"},
 		{"too few cells", replaceRow("A2", "| A2 | a rule |\n"), "row A2 has 2 cells"},
 	}
 	for _, tt := range tests {
