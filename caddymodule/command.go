@@ -17,11 +17,14 @@ func init() {
 		Usage: "<command>",
 		Short: "Shows and operates the network segments behind this server",
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(statusCommand(), checkCommand(), labCommand())
-			cmd.AddCommand(operationCommands()...)
-			cmd.AddCommand(switchCommand(), weightCommand(), flowsCommand(), dashboardCommand())
+			cmd.AddCommand(commands()...)
 		},
 	})
+}
+
+func commands() []*cobra.Command {
+	return append(operationCommands(), statusCommand(), checkCommand(), labCommand(),
+		switchCommand(), weightCommand(), flowsCommand(), dashboardCommand())
 }
 
 // adminFlags find the admin API as Caddy's own commands do.

@@ -1,22 +1,23 @@
 package caddymodule
 
 import (
+	"errors"
+	"html"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 const reference = "../docs/caddyfile.md"
 
 // TestExamples adapts every Caddyfile of the documentation.
 func TestExamples(t *testing.T) {
-	pages, err := filepath.Glob("../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, page := range append(pages, "../README.md") {
+	for _, page := range pages(t) {
 		text := read(t, page)
 		examples := regexp.MustCompile("(?ms)^```caddyfile\n(.*?)^```$").FindAllStringSubmatch(text, -1)
 		if len(examples) != strings.Count(text, "```caddyfile") {
@@ -28,7 +29,7 @@ func TestExamples(t *testing.T) {
 			}
 		}
 	}
-	for _, page := range []string{reference, "../docs/installing.md", "../README.md"} {
+	for _, page := range []string{reference, "../docs/installing.md", "../docs/policies.md", "../docs/groups.md", "../README.md"} {
 		if !strings.Contains(read(t, page), "```caddyfile") {
 			t.Errorf("%s has no example", page)
 		}
@@ -57,6 +58,79 @@ func TestReferenceErrors(t *testing.T) {
 			t.Errorf("no fixture provokes %q", message[1])
 		}
 	}
+}
+
+// TestDocumentedCommands looks whether every command of ours that a page shows is
+// one, with those flags; and where it stands as an example, with those arguments.
+func TestDocumentedCommands(t *testing.T) {
+	shown := regexp.MustCompile("(?m)(?:`|^ {4}(.*[ /])?|&& )caddy vnic ([^`\\n#|]+)")
+	n := 0
+	for _, page := range pages(t) {
+		for _, m := range shown.FindAllStringSubmatch(read(t, page), -1) {
+			line := regexp.MustCompile(`\[[^\]]*\]`).ReplaceAllString(m[2], "") // what may be left out
+			vnic := &cobra.Command{Use: "vnic"}
+			vnic.AddCommand(commands()...)
+			cmd, rest, err := vnic.Find(strings.Fields(line))
+			if err == nil && cmd == vnic {
+				err = errors.New("there is no such command")
+			}
+			if err == nil {
+				err = cmd.ParseFlags(rest)
+			}
+			if example := !strings.HasPrefix(m[0], "`"); err == nil && example {
+				err = cmd.ValidateArgs(cmd.Flags().Args())
+			}
+			if err != nil {
+				t.Errorf("%s: caddy vnic %s: %v", page, m[2], err)
+			}
+			n++
+		}
+	}
+	if n < 20 {
+		t.Errorf("only %d commands are found", n)
+	}
+}
+
+// TestLinks follows the links between the pages, to their headings too, and to files
+// of the repository.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`)
+	for _, page := range pages(t) {
+		for _, m := range link.FindAllStringSubmatch(read(t, page), -1) {
+			target := page
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(page), m[1])
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", page, m[1], err)
+			} else if m[2] != "" && !slices.Contains(anchors(read(t, target)), m[2]) {
+				t.Errorf("%s links to #%s of %s, which has no such heading", page, m[2], target)
+			}
+		}
+	}
+}
+
+// anchors are the headings of a page as GitHub's links name them.
+func anchors(page string) (anchors []string) {
+	for _, m := range regexp.MustCompile("(?m)^#+ (.*)$").FindAllStringSubmatch(page, -1) {
+		text := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(html.UnescapeString(m[1])), "")
+		anchors = append(anchors, strings.ReplaceAll(text, " ", "-"))
+	}
+	return anchors
+}
+
+// pages are the documentation.
+func pages(t *testing.T) []string {
+	t.Helper()
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatal("no pages: ", err)
+	}
+	root, err := filepath.Glob("../*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(pages, root...)
 }
 
 func read(t *testing.T, path string) string {

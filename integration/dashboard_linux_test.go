@@ -169,6 +169,7 @@ func dashboardIsLive(t *testing.T, s *scene, b *browser) {
 	flows := s.status().Segments["a"].Flows
 	b.await(fmt.Sprintf(`document.querySelector("[aria-labelledby=segment-a] dd").textContent === "%d"`, flows))
 	b.await(`Math.min(...document.querySelector("[aria-labelledby=segment-a] figure > svg .line").getAttribute("d").slice(1).split("L").map(p => p.split(" ")[1])) < 50`)
+	b.awaitText("#summary", fmt.Sprintf("%d of 1,048,576 flows", s.status().Flows))
 	b.awaitText("#clients", integration.PC1Addr.String())
 	b.awaitText("#drops", "port_not_open")
 }
@@ -288,7 +289,7 @@ func dashboardLosesCaddy(t *testing.T, s *scene, b *browser) {
 func dashboardHidden(t *testing.T, s *scene, b *browser) {
 	const asked = `performance.getEntriesByName(location.origin + "/vnic/status").length`
 	b.eval(`performance.clearResourceTimings(); Object.defineProperty(document, "hidden", { value: true, configurable: true }); document.dispatchEvent(new Event("visibilitychange"))`)
-	time.Sleep(3 * time.Second) // longer than it looks away
+	time.Sleep(2500 * time.Millisecond) // longer than it looks away
 	before := b.eval(asked)
 	if n, ok := before.(float64); !ok || n > 1 {
 		t.Errorf("hidden, it asked %v times", before)

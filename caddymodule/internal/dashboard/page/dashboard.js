@@ -58,7 +58,8 @@ function connected() {
 	byId("lost").hidden = true;
 	byId("main").classList.remove("stale");
 	const reason = status.datapath_reason ? ` (${status.datapath_reason})` : "";
-	setText(byId("connection"), `Live · data path ${status.datapath}${reason} · ${count(status.flows)} of ${count(status.max_flows)} flows`);
+	setText(byId("connection"), "Live");
+	setText(byId("summary"), `· data path ${status.datapath}${reason} · ${count(status.flows)} of ${count(status.max_flows)} flows`);
 }
 
 function lost(e) {
@@ -66,7 +67,8 @@ function lost(e) {
 	setText(byId("lost"), e instanceof Lost ? e.message : `This cannot be shown: ${e.message}`);
 	byId("lost").hidden = false;
 	byId("main").classList.add("stale");
-	setText(byId("connection"), seen ? `Not connected · as of ${clock(seen)}` : "Not connected");
+	setText(byId("connection"), "Not connected");
+	setText(byId("summary"), seen ? `· as of ${clock(seen)}` : "");
 	if (!(e instanceof Lost)) {
 		console.error(e);
 	}
