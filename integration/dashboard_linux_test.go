@@ -166,10 +166,9 @@ func dashboardIsLive(t *testing.T, s *scene, b *browser) {
 		s.run(s.PC1, "curl", "-sf", "http://192.168.1.2/")
 	}
 	s.PC1.Run(t.Context(), "curl", "-s", "--max-time", "1", "http://192.168.1.2:82/") // which is closed
-	flows := s.status().Segments["a"].Flows
-	b.await(fmt.Sprintf(`document.querySelector("[aria-labelledby=segment-a] dd").textContent === "%d"`, flows))
+	b.await(`document.querySelector("[aria-labelledby=segment-a] dd").textContent >= 5`)
 	b.await(`Math.min(...document.querySelector("[aria-labelledby=segment-a] figure > svg .line").getAttribute("d").slice(1).split("L").map(p => p.split(" ")[1])) < 50`)
-	b.awaitText("#summary", fmt.Sprintf("%d of 1,048,576 flows", s.status().Flows))
+	b.await(`/ [1-9]\d* of 1,048,576 flows/.test(document.querySelector("#summary").textContent)`)
 	b.awaitText("#clients", integration.PC1Addr.String())
 	b.awaitText("#drops", "port_not_open")
 }
