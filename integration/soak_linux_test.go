@@ -31,6 +31,7 @@ var soakParts = []struct {
 	name string
 	run  func(t *testing.T, datapath string) []figure
 }{
+	{"faults", soakFaults},
 	{"frames", soakFrames},
 	{"turnover", soakTurnover},
 	{"reloads", soakReloads},
@@ -45,11 +46,19 @@ type figure struct {
 // TestSoak is `make soak`.
 func TestSoak(t *testing.T) {
 	only := strings.FieldsFunc(*soakOnly, func(r rune) bool { return r == ',' || r == ' ' })
+	var names []string
+	for _, part := range soakParts {
+		names = append(names, part.name)
+	}
+	for _, name := range only {
+		if !slices.Contains(names, name) {
+			t.Fatalf("no part %q: there are %s", name, strings.Join(names, ", "))
+		}
+	}
 	for _, part := range soakParts {
 		if len(only) > 0 && !slices.Contains(only, part.name) {
 			continue
 		}
-		only = slices.DeleteFunc(only, func(name string) bool { return name == part.name && len(only) > 1 })
 		t.Run(part.name, func(t *testing.T) {
 			report := soakReport{Part: part.name, Began: time.Now(), Quick: *soakQuick, Datapaths: make(map[string][]figure)}
 			onEachInTurn(t, func(t *testing.T, datapath string) {

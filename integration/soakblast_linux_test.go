@@ -122,7 +122,11 @@ func (s *scene) jumbo() {
 // datagram's echo and a ping's.
 func (s *scene) realFrames(from *integration.Host) (frames [][]byte) {
 	s.t.Helper()
-	nic := s.capture(s.Server, integration.NICDevice)
+	nic, err := s.Server.Capture(integration.NICDevice)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer nic.Close() // before the blast, which it would keep in memory
 	s.getFrom(from, "http://192.168.1.2/")
 	if err := s.askFrom(from, "192.168.1.2:5000"); err != nil {
 		s.t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 type packetConn struct {
 	sockets *Sockets
 	cfg     net.ListenConfig
-	sent    atomic.Int64 // when a datagram was sent last, in ns since 1970
+	sent    atomic.Int64 // when a datagram was sent last, in ns since begun
 
 	mu                          sync.RWMutex
 	at                          Address
@@ -91,6 +91,10 @@ const (
 	maxDrain = time.Minute
 )
 
+// begun is what times are counted from, lest a change of the time of day make a
+// socket seem silent, or busy for hours.
+var begun = time.Now()
+
 // stop lets the port go, so that no new peer comes in, and the socket when it is
 // quiet.
 func (c *packetConn) stop() {
@@ -102,7 +106,7 @@ func (c *packetConn) stop() {
 }
 
 func (c *packetConn) drain(end time.Time) {
-	silent := time.Since(time.Unix(0, c.sent.Load()))
+	silent := time.Since(begun) - time.Duration(c.sent.Load())
 	if silent < quiet && time.Now().Before(end) {
 		time.AfterFunc(quiet-silent, func() { c.drain(end) })
 		return
@@ -159,7 +163,7 @@ func (c *packetConn) WriteTo(p []byte, to net.Addr) (int, error) {
 		return 0, &net.OpError{Op: "write", Net: "udp", Source: c.LocalAddr(), Addr: to,
 			Err: os.NewSyscallError("sendto", syscall.EHOSTUNREACH)}
 	}
-	c.sent.Store(time.Now().UnixNano())
+	c.sent.Store(int64(time.Since(begun)))
 	return socket.WriteToUDPAddrPort(p, peer)
 }
 
