@@ -6,6 +6,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // Enter returns, as a host, a network namespace that something else has made, by
@@ -16,7 +17,7 @@ func Enter(namespace string) (*Host, error) {
 	if h.ns, err = netns.GetFromName(namespace); err != nil {
 		return nil, fmt.Errorf("lab: enter the network namespace %s: %w", namespace, err)
 	}
-	if h.netlink, err = netlink.NewHandleAt(h.ns); err != nil {
+	if h.netlink, err = netlink.NewHandleAt(h.ns, unix.NETLINK_ROUTE); err != nil {
 		return nil, errors.Join(fmt.Errorf("lab: netlink in %s: %w", namespace, err), h.ns.Close())
 	}
 	return h, nil

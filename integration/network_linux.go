@@ -75,7 +75,7 @@ func (h *Host) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("make the network namespace %s: %w", h.namespace, err)
 	}
-	if h.netlink, err = netlink.NewHandleAt(h.ns); err != nil {
+	if h.netlink, err = netlink.NewHandleAt(h.ns, unix.NETLINK_ROUTE); err != nil {
 		return err
 	}
 	for _, conf := range []string{"all", "default"} {

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,10 +64,17 @@ func explainBPF(err error) error {
 		return fmt.Errorf("%w: something forbids bpf(2), as a container's seccomp profile does", err)
 	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.E2BIG):
 		return fmt.Errorf("%w: lower max_flows", err)
-	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL), errors.Is(err, ebpf.ErrNotSupported):
-		return fmt.Errorf("%w: it takes Linux 6.1 or later", err)
+	case errors.Is(err, unix.ENOSYS), errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL) && olderKernel():
+		return fmt.Errorf("%w: it takes Linux 5.15 or later", err)
 	}
 	return err
+}
+
+// olderKernel tells whether the kernel is from before Linux 5.15, the oldest whose
+// verifier is known to take the programs.
+func olderKernel() bool {
+	version, err := features.LinuxVersionCode()
+	return err == nil && version < 5<<16|15<<8 // KERNEL_VERSION, include/linux/version.h
 }
 
 // inFirstUserNamespace tells whether this process's capabilities are those of the

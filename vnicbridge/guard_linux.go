@@ -85,9 +85,11 @@ func (g *guardTable) replace(spec guardSpec) error {
 	g.conn.FlushTable(g.arp)
 	g.conn.FlushTable(g.ip)
 	g.guardARP(spec)
-	g.guardIP(spec)
-	g.guardInput(spec)
-	g.guardForward(spec)
+	for _, guard := range []func(guardSpec) error{g.guardIP, g.guardInput, g.guardForward} {
+		if err := guard(spec); err != nil {
+			return err
+		}
+	}
 	if err := g.conn.Flush(); err != nil {
 		return fmt.Errorf("setting the nftables rules that keep the host's kernel off the VNICs: %w", err)
 	}
@@ -127,13 +129,16 @@ func (g *guardTable) guardARP(spec guardSpec) {
 // socket, which has seen them before this: by another interface the host would
 // forward them, or say that it cannot. What comes out of a segment's own
 // namespace is the bridge's alone.
-func (g *guardTable) guardIP(spec guardSpec) {
+func (g *guardTable) guardIP(spec guardSpec) error {
 	chain := g.conn.AddChain(&nftables.Chain{
 		Name: "prerouting", Table: g.ip, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
 	})
+	if err := g.acceptFrom(chain, spec.vnics); err != nil {
+		return err
+	}
 	for _, v := range spec.vnics {
-		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, v.index), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
+		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
 		if v.away {
 			g.drop(chain, matchDevice(expr.MetaKeyIIF, expr.CmpOpEq, v.index))
 		}
@@ -141,25 +146,53 @@ func (g *guardTable) guardIP(spec guardSpec) {
 	for _, p := range spec.pseudo {
 		g.drop(chain, matchPrefix(destinationOffset, netip.PrefixFrom(p, p.BitLen())))
 	}
+	return nil
+}
+
+// acceptFrom lets go at once what comes in by a VNIC of the host's: the bridge has
+// put it there, and it is nearly all there is.
+func (g *guardTable) acceptFrom(chain *nftables.Chain, vnics []guardedVNIC) error {
+	set := &nftables.Set{Table: chain.Table, Anonymous: true, Constant: true, KeyType: nftables.TypeIFIndex}
+	var devices []nftables.SetElement
+	for _, v := range vnics {
+		if !v.away {
+			devices = append(devices, nftables.SetElement{Key: binary.NativeEndian.AppendUint32(nil, uint32(v.index))})
+		}
+	}
+	if len(devices) == 0 {
+		return nil
+	}
+	if err := g.conn.AddSet(set, devices); err != nil {
+		return fmt.Errorf("a set of VNICs for the nftables rules: %w", err)
+	}
+	g.conn.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIF, Register: 1},
+		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
+		&expr.Verdict{Kind: expr.VerdictAccept},
+	}})
+	return nil
 }
 
 // guardInput closes the way round that a source route (RFC 791) is: a packet for an
 // address of the host's own that names a segment's as its next hop gets that for its
 // destination only behind prerouting.
-func (g *guardTable) guardInput(spec guardSpec) {
+func (g *guardTable) guardInput(spec guardSpec) error {
 	chain := g.conn.AddChain(&nftables.Chain{
 		Name: "input", Table: g.ip, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
 	})
-	for _, v := range spec.vnics {
-		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, v.index),
-			matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
+	if err := g.acceptFrom(chain, spec.vnics); err != nil {
+		return err
 	}
+	for _, v := range spec.vnics {
+		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
+	}
+	return nil
 }
 
 // guardForward keeps the networks of the bridges apart (S3), also where the host is
 // a router and has addresses of its own on them.
-func (g *guardTable) guardForward(spec guardSpec) {
+func (g *guardTable) guardForward(spec guardSpec) error {
 	chain := g.conn.AddChain(&nftables.Chain{
 		Name: "forward", Table: g.ip, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
@@ -171,6 +204,7 @@ func (g *guardTable) guardForward(spec guardSpec) {
 			}
 		}
 	}
+	return nil
 }
 
 // drop adds a rule that counts and drops what matches all.

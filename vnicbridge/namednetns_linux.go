@@ -28,7 +28,7 @@ func namedNamespace(name string) (*namespace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening netns %s: %w", name, err)
 	}
-	nl, err := netlink.NewHandleAt(handle)
+	nl, err := netlink.NewHandleAt(handle, unix.NETLINK_ROUTE)
 	if errors.Is(err, unix.EINVAL) {
 		_ = handle.Close()
 		return nil, fmt.Errorf("netns %s: its file is there, but is no network namespace any more: remove it (ip netns del %s)", name, name)

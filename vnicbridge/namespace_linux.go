@@ -7,6 +7,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // namespace is a network namespace as seen from any thread: devices, addresses
@@ -31,9 +32,9 @@ func currentNamespace() (*namespace, error) {
 		_ = process.Close()
 	}
 	if ns.own {
-		ns.netlink, err = netlink.NewHandle()
+		ns.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 	} else {
-		ns.netlink, err = netlink.NewHandleAt(handle)
+		ns.netlink, err = netlink.NewHandleAt(handle, unix.NETLINK_ROUTE)
 	}
 	if err != nil {
 		_ = handle.Close()

@@ -28,20 +28,27 @@ static __always_inline bool awake(void)
 	return plane.mode != MODE_ASLEEP;
 }
 
-static __always_inline void count_in(__u32 len, __u32 drop)
+static __always_inline struct counters *count_in(__u32 len)
 {
 	__u32 port = self;
 	struct counters *c = bpf_map_lookup_elem(&counts, &port);
 
-	if (!c)
-		return;
-	c->packets_in++;
-	c->bytes_in += len;
-	if (drop == KEEP)
-		return;
-	barrier_var(drop);	// or the compiler bounds drop - 1, and older kernels do not see it
-	if (drop < DROP_REASONS)
-		c->drops[drop]++;
+	if (c) {
+		c->packets_in++;
+		c->bytes_in += len;
+	}
+	return c;
+}
+
+// Counts a packet that goes no further. It is out of the way of those that do.
+__noinline int count_drop(__u32 len, __u32 reason)
+{
+	struct counters *c = count_in(len);
+
+	barrier_var(reason);	// or the compiler bounds reason - 1, and older kernels do not see it
+	if (c && reason < DROP_REASONS)
+		c->drops[reason]++;
+	return TC_ACT_SHOT;
 }
 
 static __always_inline void count_out(__u32 port, __u32 len)
@@ -95,9 +102,9 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 	struct port *out = bpf_map_lookup_elem(&ports, &to);
 	__u8 mac[6];
 
-	if (!out || !out->ifindex)
+	if (unlikely(!out || !out->ifindex))
 		return SLOW;
-	if (out->mtu && p->size > out->mtu && !skb->gso_size)
+	if (unlikely(out->mtu && p->size > out->mtu && !skb->gso_size))
 		return SLOW;
 	if (!out->nic)
 		__builtin_memcpy(mac, out->mac, 6);
@@ -106,7 +113,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 	observe(p, f, &r->state);
 	if (rewrite(skb, p, &f->answer, out, mac) != KEEP)
 		return SLOW;
-	count_in(p->len, KEEP);
+	count_in(p->len);
 	count_out(to, p->len);
 	return bpf_redirect(out->ifindex, out->redirect);
 }
@@ -124,16 +131,14 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 	struct flow_record *r = find(&p->key, &f);
 	int verdict = SLOW;
 
-	if (plane.mode != MODE_FAST)
+	if (unlikely(plane.mode != MODE_FAST))
 		return give_up(own);
-	if (!r || reopens(p, r)) {
+	if (unlikely(!r || reopens(p, r))) {
 		__u32 old = r ? f.number : NOT_FOUND;
 
 		verdict = own->nic ? admit_inbound(p, old, &f) : admit_outbound(p, old, &f);
-		if (verdict != KEEP && verdict != SLOW && own->nic) {
-			count_in(p->len, verdict);
-			return TC_ACT_SHOT;
-		}
+		if (verdict != KEEP && verdict != SLOW && own->nic)
+			return count_drop(p->len, verdict);
 		// What a segment's sender sees dropped is an error to it (ENOBUFS): userspace
 		// drops that, as a wire would.
 		r = verdict == KEEP ? record_of(f.number) : NULL;
@@ -159,26 +164,20 @@ int from_nic(struct __sk_buff *skb)
 	eth = (void *)(long)skb->data;
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_UNSPEC;
-	if (eth->h_proto == ETH_ARP && !skb->vlan_present) {
+	if (unlikely(eth->h_proto == ETH_ARP && !skb->vlan_present)) {
 		bpf_clone_redirect(skb, own->slow, 0);
 		return TC_ACT_UNSPEC;
 	}
 	ip = (void *)(eth + 1);
 	if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)
 		return TC_ACT_UNSPEC;
-	if (skb->vlan_present) {
-		count_in(skb->len, DROP_VLAN);
+	if (unlikely(skb->vlan_present)) {
+		count_drop(skb->len, DROP_VLAN);
 		return TC_ACT_UNSPEC;
 	}
-	if (eth->h_dest[0] & 1) {
-		count_in(skb->len, DROP_GROUP);
-		return TC_ACT_SHOT;
-	}
-	if (!same_mac(eth->h_dest, own->mac)) {
-		count_in(skb->len, DROP_NOT_FOR_US);
-		return TC_ACT_SHOT;
-	}
-	if (read_packet(skb, &p) != KEEP)
+	if (unlikely(!same_mac(eth->h_dest, own->mac)))
+		return count_drop(skb->len, eth->h_dest[0] & 1 ? DROP_GROUP : DROP_NOT_FOR_US);
+	if (unlikely(read_packet(skb, &p) != KEEP))
 		return give_up(own);
 	return carry(skb, &p, own);
 }

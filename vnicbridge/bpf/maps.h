@@ -3,6 +3,10 @@
 
 #include "types.h"
 
+// What is rarely so is laid out of the way: the path of most packets stays in few
+// lines of the instruction cache.
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
 struct plane_state plane;
 
 // Set before a program is loaded, for one port.

@@ -47,41 +47,54 @@ static __always_inline bool pull_headers(struct __sk_buff *skb)
 	return (void *)(long)skb->data + IP_OFFSET <= (void *)(long)skb->data_end;
 }
 
-static __always_inline int read_tcp(void *l4, void *end, __u32 l4_len, struct packet *p)
+// Writes the key in whole words: what is written in parts cannot be read as a word
+// before it has left the processor's store buffer.
+static __always_inline void set_key(struct packet *p, const struct iphdr *ip, __be16 sport, __be16 dport)
 {
-	struct tcphdr *tcp = l4;
+	__u64 *words = (void *)&p->key, proto = ip->protocol, port = self;
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	words[0] = ip->saddr | (__u64)ip->daddr << 32;
+	words[1] = sport | (__u64)dport << 16 | port << 32 | proto << 48;
+#else
+	words[0] = (__u64)ip->saddr << 32 | ip->daddr;
+	words[1] = (__u64)sport << 48 | (__u64)dport << 32 | port << 16 | proto << 8;
+#endif
+}
+
+static __always_inline int read_tcp(const struct iphdr *ip, void *end, __u32 l4_len, struct packet *p)
+{
+	const struct tcphdr *tcp = (const void *)(ip + 1);
 
 	if ((void *)(tcp + 1) > end || tcp->doff < 5 || tcp->doff * 4 > l4_len)
 		return SLOW;
-	p->key.sport = tcp->source;
-	p->key.dport = tcp->dest;
+	set_key(p, ip, tcp->source, tcp->dest);
 	p->tcp_flags = ((__u8 *)tcp)[13];
 	p->ack = bpf_ntohl(tcp->ack_seq);
 	return KEEP;
 }
 
-static __always_inline int read_udp(void *l4, void *end, __u32 l4_len, struct packet *p)
+static __always_inline int read_udp(const struct iphdr *ip, void *end, __u32 l4_len, struct packet *p)
 {
-	struct udphdr *udp = l4;
+	const struct udphdr *udp = (const void *)(ip + 1);
 
 	if ((void *)(udp + 1) > end || bpf_ntohs(udp->len) > l4_len)
 		return SLOW;
-	p->key.sport = udp->source;
-	p->key.dport = udp->dest;
+	set_key(p, ip, udp->source, udp->dest);
 	return KEEP;
 }
 
-static __always_inline int read_echo(void *l4, void *end, struct packet *p)
+static __always_inline int read_echo(const struct iphdr *ip, void *end, struct packet *p)
 {
-	struct echo *icmp = l4;
+	const struct echo *icmp = (const void *)(ip + 1);
 
 	if ((void *)(icmp + 1) > end)
 		return SLOW;
 	p->icmp_type = icmp->type;
 	if (icmp->type == ICMP_ECHO_REQUEST)
-		p->key.sport = icmp->id;
+		set_key(p, ip, icmp->id, 0);
 	else if (icmp->type == ICMP_ECHO_REPLY)
-		p->key.dport = icmp->id;
+		set_key(p, ip, 0, icmp->id);
 	else
 		return SLOW;
 	return KEEP;
@@ -92,10 +105,9 @@ static __always_inline int read_packet(struct __sk_buff *skb, struct packet *p)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct iphdr *ip = data + IP_OFFSET;
-	void *l4 = ip + 1;
 	__u32 size;
 
-	if (l4 > end)
+	if ((void *)(ip + 1) > end)
 		return SLOW;
 	size = bpf_ntohs(ip->tot_len);
 	if (ip->version != 4 || ip->ihl != 5 || ip->frag_off & IP_FRAGMENT ||
@@ -103,19 +115,15 @@ static __always_inline int read_packet(struct __sk_buff *skb, struct packet *p)
 		return SLOW;
 	p->len = skb->len;
 	p->size = size;
-	p->key.src = ip->saddr;
-	p->key.dst = ip->daddr;
-	p->key.proto = ip->protocol;
-	p->key.port = self;
 	if (size < sizeof(*ip) + 8)
 		return SLOW;
 	switch (ip->protocol) {
 	case IPPROTO_TCP:
-		return size < sizeof(*ip) + sizeof(struct tcphdr) ? SLOW : read_tcp(l4, end, size - sizeof(*ip), p);
+		return size < sizeof(*ip) + sizeof(struct tcphdr) ? SLOW : read_tcp(ip, end, size - sizeof(*ip), p);
 	case IPPROTO_UDP:
-		return read_udp(l4, end, size - sizeof(*ip), p);
+		return read_udp(ip, end, size - sizeof(*ip), p);
 	case IPPROTO_ICMP:
-		return read_echo(l4, end, p);
+		return read_echo(ip, end, p);
 	}
 	return SLOW;
 }

@@ -18,6 +18,9 @@
 // allow, one home in two hundred is full: four in a row are not.
 #define OTHERS 4
 
+// The loops over them count in 64 bits: Linux 5.15 forgets the bounds of a number
+// that it keeps on the stack in 32, and then finds no end.
+
 // Where a key is at home, and what its slots begin with. The mask is read once:
 // kernels such as 6.1 refuse a loop that the compiler has turned about for the sake
 // of what is read in it.
@@ -82,6 +85,7 @@ static __always_inline struct flow_record *match(__u64 slot, __u32 print, const 
 // The value of a key in one bucket, or NOT_FOUND.
 static __always_inline __u32 look(const struct bucket *b, __u32 print, const struct flow_key *key)
 {
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < SLOTS; i++) {
 		__u64 slot = *(const volatile __u64 *)&b->slot[i];
 
@@ -99,7 +103,7 @@ __noinline __u32 look_elsewhere(const struct flow_key *key)
 	if (!key)
 		return NOT_FOUND;
 	p = place_of(key);
-	for (__u32 i = 1; i <= OTHERS; i++) {
+	for (__u64 i = 1; i <= OTHERS; i++) {
 		struct bucket *b = other_of(&p, i);
 		__u32 value = b ? look(b, p.print, key) : NOT_FOUND;
 
@@ -156,7 +160,7 @@ static __always_inline bool change(struct bucket *home, const struct place *p, _
 
 	if (done || (from && !home->displaced))
 		return done;
-	for (__u32 i = 1; i <= OTHERS && !done; i++) {
+	for (__u64 i = 1; i <= OTHERS && !done; i++) {
 		struct bucket *other = other_of(p, i);
 
 		if (!other || other == home || !lock(other))
