@@ -17,6 +17,7 @@ const (
 	flowsPath    = "/vnic/flows"
 	clientsPath  = "/vnic/clients"
 	eventsPath   = "/vnic/events"
+	capturePath  = "/vnic/capture"
 	segmentsPath = "/vnic/segments/"
 	bridgesPath  = "/vnic/bridges/"
 )
@@ -27,6 +28,7 @@ const (
 //	GET /vnic/flows     a vnicbridge.FlowList; see flowParameters
 //	GET /vnic/clients   a vnicbridge.ClientList; the same parameters
 //	GET /vnic/events    the last events, a list of journalEvent
+//	GET /vnic/capture   a pcapng file; see captureParameters
 //	POST /vnic/segments/<segment>/drain|activate|stop|start
 //	POST, DELETE /vnic/segments/<segment>/weight
 //	POST, DELETE /vnic/bridges/<bridge>/switch
@@ -47,6 +49,7 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: flowsPath, Handler: caddy.AdminHandlerFunc(serveFlows)},
 		{Pattern: clientsPath, Handler: caddy.AdminHandlerFunc(serveClients)},
 		{Pattern: eventsPath, Handler: caddy.AdminHandlerFunc(serveEvents)},
+		{Pattern: capturePath, Handler: caddy.AdminHandlerFunc(serveCapture)},
 		{Pattern: segmentsPath, Handler: caddy.AdminHandlerFunc(operatedSegments.serve)},
 		{Pattern: bridgesPath, Handler: caddy.AdminHandlerFunc(operatedBridges.serve)},
 	}

@@ -24,7 +24,7 @@ func init() {
 
 func commands() []*cobra.Command {
 	return append(operationCommands(), statusCommand(), checkCommand(), labCommand(),
-		switchCommand(), weightCommand(), flowsCommand(), dashboardCommand())
+		switchCommand(), weightCommand(), flowsCommand(), captureCommand(), dashboardCommand())
 }
 
 // adminFlags find the admin API as Caddy's own commands do.
@@ -53,14 +53,19 @@ func (f *adminFlags) send(method, uri string, body any) error {
 }
 
 func (f *adminFlags) do(method, uri string, body io.Reader) ([]byte, error) {
-	address, err := caddycmd.DetermineAdminAPIAddress(f.address, nil, f.config, f.adapter)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't determine admin API address: %w", err)
-	}
-	resp, err := caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
+	resp, err := f.open(method, uri, body)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
 	return io.ReadAll(resp.Body)
+}
+
+// open is a request whose answer the caller reads and closes.
+func (f *adminFlags) open(method, uri string, body io.Reader) (*http.Response, error) {
+	address, err := caddycmd.DetermineAdminAPIAddress(f.address, nil, f.config, f.adapter)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't determine admin API address: %w", err)
+	}
+	return caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
 }

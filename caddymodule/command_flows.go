@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"time"
 
@@ -41,7 +40,7 @@ the client and those of the server.`,
 			out := cmd.OutOrStdout()
 			for {
 				began := time.Now()
-				raw, err := admin.request(http.MethodGet, flowsPath+"?"+flowQuery(cmd).Encode())
+				raw, err := admin.request(http.MethodGet, flowsPath+"?"+flowParameters.query(cmd).Encode())
 				if err != nil {
 					return err
 				}
@@ -58,23 +57,10 @@ the client and those of the server.`,
 		},
 	}
 	admin.register(cmd)
-	for name, parameter := range flowParameters {
-		cmd.Flags().String(name, "", parameter.usage)
-	}
+	flowParameters.register(cmd)
 	cmd.Flags().BoolVar(&watch, "watch", false, "List them again every second, until interrupted")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the JSON of GET /vnic/flows, each list on a line")
 	return cmd
-}
-
-// flowQuery is the query for the flags that are set.
-func flowQuery(cmd *cobra.Command) url.Values {
-	query := make(url.Values)
-	for name := range flowParameters {
-		if flag := cmd.Flags().Lookup(name); flag.Changed {
-			query.Set(name, flag.Value.String())
-		}
-	}
-	return query
 }
 
 // printFlows prints a list; on a terminal that is watched, in place of the last one.

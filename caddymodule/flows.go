@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strconv"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
@@ -26,7 +25,7 @@ func serveList[L any](w http.ResponseWriter, r *http.Request, list func(vnicbrid
 	if err := require(w, r, http.MethodGet); err != nil {
 		return err
 	}
-	filter, err := parseFlowFilter(r.URL.Query())
+	filter, err := flowParameters.parse(r.URL.Query())
 	if err != nil {
 		return badRequest(err)
 	}
@@ -40,10 +39,7 @@ func serveList[L any](w http.ResponseWriter, r *http.Request, list func(vnicbrid
 
 // flowParameters are the query parameters of GET /vnic/flows and /vnic/clients, and the flags of the
 // command.
-var flowParameters = map[string]struct {
-	usage string
-	parse func(*vnicbridge.FlowFilter, string) error
-}{
+var flowParameters = parameters[vnicbridge.FlowFilter]{
 	"client": {"Only flows that this address opened, or one of this network, as in 10.20.0.0/16", func(f *vnicbridge.FlowFilter, text string) (err error) {
 		f.Client, err = parseClient(text)
 		return err
@@ -69,19 +65,6 @@ var flowParameters = map[string]struct {
 		}
 		return nil
 	}},
-}
-
-func parseFlowFilter(query url.Values) (filter vnicbridge.FlowFilter, err error) {
-	for _, name := range sortedKeys(query) {
-		parameter, ok := flowParameters[name]
-		if !ok {
-			return filter, fmt.Errorf("unknown parameter %q: want %s", name, names(flowParameters))
-		}
-		if err := parameter.parse(&filter, query.Get(name)); err != nil {
-			return filter, err
-		}
-	}
-	return filter, nil
 }
 
 // parseClient parses an address or a network.

@@ -12,8 +12,10 @@ import (
 )
 
 // Filters of ours are found by their priority, which lets those that tc adds
-// without one come later, and their name, which also says who made the clsact.
+// without one come later, and their name, which also says who made the clsact. A
+// capture sees packets before they are redirected.
 const (
+	capturePriority  = 7659
 	filterPriority   = 7660
 	filterName       = "caddy-vnic"
 	filterNameClsact = filterName + " and its clsact"
@@ -29,7 +31,7 @@ type filter struct {
 
 // attachFilter puts a program on a device as a filter. clsact is added where it is
 // not: others may use it as well.
-func (m *linuxMachine) attachFilter(ifindex int, attach ebpf.AttachType, program *ebpf.Program) (*filter, error) {
+func (m *linuxMachine) attachFilter(ifindex int, attach ebpf.AttachType, program *ebpf.Program, priority uint16) (*filter, error) {
 	info, err := program.Info()
 	if err != nil {
 		return nil, err
@@ -38,7 +40,7 @@ func (m *linuxMachine) attachFilter(ifindex int, attach ebpf.AttachType, program
 	f := &filter{m.ns, netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: ifindex, Parent: netlink.HANDLE_MIN_INGRESS, Handle: uint32(id), // which no other filter of ours has
-			Priority: filterPriority, Protocol: unix.ETH_P_ALL,
+			Priority: priority, Protocol: unix.ETH_P_ALL,
 		},
 		Fd: program.FD(), Name: filterName, DirectAction: true,
 	}}
@@ -157,7 +159,7 @@ func removeStaleFilters(ns *namespace, ifindex int) error {
 
 func ourFilter(f netlink.Filter) *netlink.BpfFilter {
 	b, ok := f.(*netlink.BpfFilter)
-	if !ok || b.Priority != filterPriority || b.Name != filterName && b.Name != filterNameClsact {
+	if !ok || b.Priority != filterPriority && b.Priority != capturePriority || b.Name != filterName && b.Name != filterNameClsact {
 		return nil
 	}
 	return b

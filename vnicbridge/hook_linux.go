@@ -46,7 +46,7 @@ func (m *linuxMachine) hook(p *port, program *ebpf.Program, clsact bool) (hook, 
 	}
 	err = m.ns.do(func() (err error) {
 		if clsact {
-			h.program, err = m.attachFilter(ifindex, attach, program)
+			h.program, err = m.attachFilter(ifindex, attach, program, filterPriority)
 			return err
 		}
 		h.program, err = link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: program, Attach: attach})

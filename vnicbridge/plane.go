@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Options are what a [Plane] needs from its surroundings.
@@ -49,6 +51,9 @@ type Plane struct {
 	healthChanged func(HealthChange)
 	dial          dialer
 
+	captures      atomic.Int32  // that run
+	captureBudget *rate.Limiter // of all of them, in bytes
+
 	mu        sync.Mutex
 	session   *session       // nil before the first Apply and after Close
 	cfg       *Config        // in force; nil if none is
@@ -83,6 +88,7 @@ func (s *session) end() error {
 // New makes an empty data plane. It touches nothing; [Plane.Apply] does.
 func New(options Options) *Plane {
 	p := &Plane{log: options.Log, started: time.Now(), key: machineKey(), kick: make(chan struct{}, 1), overrides: newOverrides()}
+	p.captureBudget = rate.NewLimiter(CaptureRate, CaptureRate/4)
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}

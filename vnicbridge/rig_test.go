@@ -258,6 +258,10 @@ func (m *memoryMachine) device(name string) *memoryDevice {
 	return m.devices[name]
 }
 
+func (m *memoryMachine) capture(*capturePoint, int, int, bool) (frameSource, error) {
+	return nil, errInjected
+}
+
 func (m *memoryMachine) guard(g guardSpec) error { m.guards = append(m.guards, g); return nil }
 
 func (m *memoryMachine) hostPrefixes() ([]hostPrefix, error) { return m.prefixes, nil }

@@ -1,0 +1,77 @@
+package vnicbridge
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/pcapfilter"
+)
+
+// CaptureOptions say what is captured.
+type CaptureOptions struct {
+	// Of is the name of a segment or a bridge; segment/<name> or bridge/<name>, if
+	// there are both of that name.
+	Of string
+	// Filter is an expression of [pcapfilter], which each frame is held against as
+	// it is on its device. Default: all frames match.
+	Filter string
+	// Client limits the capture to flows that an address of this network opened,
+	// also where they go by an alias.
+	Client netip.Prefix
+	// Snaplen is how many bytes of each frame are kept, MinSnaplen to MaxSnaplen;
+	// 0: DefaultSnaplen.
+	Snaplen int
+	// Count is how many frames end the capture; 0: any number.
+	Count int
+	// Duration is what time ends it; 0: any.
+	Duration time.Duration
+}
+
+// Bounds of captures.
+const (
+	DefaultSnaplen = 2048        // holds any frame of a wire; not a 64 KiB one of segmentation offload
+	MinSnaplen     = 96          // holds the headers that tell a frame's flow
+	MaxSnaplen     = maxFrameLen // holds any frame
+	MaxCaptures    = 4           // at once
+	MaxFilter      = 4096        // bytes of an expression
+
+	// CaptureRate is how many bytes a second all captures take together, where each
+	// frame counts as CaptureFrameCost more. What is beyond is dropped and counted.
+	CaptureRate      = 16 << 20
+	CaptureFrameCost = 512
+)
+
+// complete checks options, and sets defaults.
+func (o *CaptureOptions) complete() error {
+	o.Snaplen = cmp.Or(o.Snaplen, DefaultSnaplen)
+	switch {
+	case o.Snaplen < MinSnaplen || o.Snaplen > MaxSnaplen:
+		return fmt.Errorf("snaplen %d: want %d to %d", o.Snaplen, MinSnaplen, MaxSnaplen)
+	case o.Count < 0:
+		return fmt.Errorf("count %d: want a positive number", o.Count)
+	case o.Duration < 0:
+		return fmt.Errorf("duration %s: want a positive one", o.Duration)
+	case o.Client.IsValid() && !o.Client.Addr().Is4():
+		return fmt.Errorf("client %s: want an IPv4 address or network", o.Client)
+	case len(o.Filter) > MaxFilter:
+		return fmt.Errorf("the filter has %d bytes: want at most %d", len(o.Filter), MaxFilter)
+	}
+	// By itself first: it is going to stand in parentheses, which it must not close.
+	_, err := pcapfilter.Compile(o.Filter, uint32(o.Snaplen))
+	return err
+}
+
+// on is the filter for a device: of a NIC only what is the bridge's.
+func (o *CaptureOptions) on(p *port) string {
+	if p.nic == nil {
+		return o.Filter
+	}
+	own := fmt.Sprintf("(host %s)", p.nic.address.netip())
+	if strings.TrimSpace(o.Filter) == "" {
+		return own
+	}
+	return own + " and (" + o.Filter + ")"
+}

@@ -1,0 +1,200 @@
+package vnicbridge
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+)
+
+// outwardRing captures what a segment sends by a TAP on the kernel data path. While a
+// capture runs, the device has a program before the one that redirects: it copies
+// the frames that the filter wants into a ring buffer, wakes nobody, counts those
+// that have no room, and lets all go on.
+type outwardRing struct {
+	snaplen int
+	maps    []*ebpf.Map
+	reader  *ringbuf.Reader
+	program io.Closer // in its place
+
+	record  ringbuf.Record
+	held    bool // the record was not taken yet
+	dropped uint64
+}
+
+// outwardMemory is the size of the ring buffer: a power of two.
+const outwardMemory = 2 << 20
+
+// A record is the time (8 bytes, of CLOCK_MONOTONIC), the frame's length (4 bytes, and
+// as many unused), then as many bytes as are kept at most.
+const recordHeader = 16
+
+func (r *outwardRing) recordSize() int { return (recordHeader + r.snaplen + 7) &^ 7 }
+
+// goOn is TC_ACT_UNSPEC, TCX_NEXT: the packet goes on to the next program.
+const goOn = -1
+
+// What the program goes on to.
+const (
+	labelTake = "take"
+	labelNext = "next"
+)
+
+func (m *linuxMachine) openOutwardRing(o ringOptions) (*outwardRing, error) {
+	r := &outwardRing{snaplen: o.snaplen}
+	err := r.makeMaps()
+	if err == nil {
+		err = r.attach(m, o)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+func (r *outwardRing) makeMaps() error {
+	for _, spec := range []*ebpf.MapSpec{
+		{Name: "frames", Type: ebpf.RingBuf, MaxEntries: outwardMemory},
+		{Name: "dropped", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1},
+	} {
+		m, err := ebpf.NewMap(spec)
+		if err != nil {
+			return fmt.Errorf("making the BPF map %s of a capture: %w", spec.Name, explainBPF(err))
+		}
+		r.maps = append(r.maps, m)
+	}
+	var err error
+	if r.reader, err = ringbuf.NewReader(r.maps[0]); err != nil {
+		return fmt.Errorf("mapping the ring buffer of a capture: %w", err)
+	}
+	r.reader.SetDeadline(time.Unix(1, 0)) // in the past: never wait
+	return nil
+}
+
+// attach puts the program before all others on the device.
+func (r *outwardRing) attach(m *linuxMachine, o ringOptions) error {
+	instructions, err := fromClassic(o.program, labelTake, labelNext)
+	if err != nil {
+		return err
+	}
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "capture", Type: ebpf.SchedCLS, Instructions: append(instructions, r.copyFrame()...), License: "GPL",
+	})
+	if err != nil {
+		return fmt.Errorf("loading the BPF program of a capture: %w", explainBPF(err))
+	}
+	defer func() { _ = program.Close() }()
+	err = m.ns.do(func() (err error) {
+		r.program, err = link.AttachTCX(link.TCXOptions{Interface: o.ifindex, Program: program, Attach: ebpf.AttachTCXEgress, Anchor: link.Head()})
+		if errors.Is(err, ebpf.ErrNotSupported) {
+			r.program, err = m.attachFilter(o.ifindex, ebpf.AttachTCXEgress, program, capturePriority)
+		}
+		return err
+	})
+	if err != nil {
+		r.program = nil
+		return fmt.Errorf("attaching the BPF program of a capture: %w", err)
+	}
+	return nil
+}
+
+// copyFrame is the part of the program that comes after the filter.
+func (r *outwardRing) copyFrame() asm.Instructions {
+	frame, length, record, kept := classicFrame, asm.R7, asm.R8, asm.R9
+	return asm.Instructions{
+		asm.LoadMem(length, frame, 0, asm.Word).WithSymbol(labelTake), // skb->len
+		asm.LoadMapPtr(asm.R1, r.maps[0].FD()),
+		asm.Mov.Imm(asm.R2, int32(r.recordSize())),
+		asm.Mov.Imm(asm.R3, 0),
+		asm.FnRingbufReserve.Call(),
+		asm.JEq.Imm(asm.R0, 0, "full"),
+		asm.Mov.Reg(record, asm.R0),
+		asm.StoreMem(record, 8, length, asm.Word),
+		asm.FnKtimeGetNs.Call(),
+		asm.StoreMem(record, 0, asm.R0, asm.DWord),
+		asm.Mov.Reg(kept, length),
+		asm.JLE.Imm(kept, int32(r.snaplen), "copy"),
+		asm.Mov.Imm(kept, int32(r.snaplen)),
+		asm.JEq.Imm(kept, 0, "submit").WithSymbol("copy"), // which the verifier does not know to be impossible
+		asm.Mov.Reg(asm.R1, frame),
+		asm.Mov.Imm(asm.R2, 0),
+		asm.Mov.Reg(asm.R3, record),
+		asm.Add.Imm(asm.R3, recordHeader),
+		asm.Mov.Reg(asm.R4, kept),
+		asm.FnSkbLoadBytes.Call(),
+		asm.Mov.Reg(asm.R1, record).WithSymbol("submit"),
+		asm.Mov.Imm(asm.R2, unix.BPF_RB_NO_WAKEUP),
+		asm.FnRingbufSubmit.Call(),
+		asm.Ja.Label(labelNext),
+
+		asm.StoreImm(asm.RFP, -4, 0, asm.Word).WithSymbol("full"),
+		asm.LoadMapPtr(asm.R1, r.maps[1].FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, -4),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, labelNext),
+		asm.Mov.Imm(asm.R1, 1),
+		asm.StoreXAdd(asm.R0, asm.R1, asm.DWord),
+
+		asm.Mov.Imm(asm.R0, goOn).WithSymbol(labelNext),
+		asm.Return(),
+	}
+}
+
+// take gives the frames that wait, in order.
+func (r *outwardRing) take(visit func(*capturedFrame) bool) {
+	ahead := wallAhead()
+	for range outwardMemory / r.recordSize() {
+		if !r.held && r.reader.ReadInto(&r.record) != nil {
+			return
+		}
+		sample := r.record.RawSample
+		length := int(binary.NativeEndian.Uint32(sample[8:]))
+		f := capturedFrame{
+			time:   int64(binary.NativeEndian.Uint64(sample)) + ahead,
+			length: length, data: sample[recordHeader:][:min(length, r.snaplen)],
+		}
+		if r.held = !visit(&f); r.held {
+			return
+		}
+	}
+}
+
+// wallAhead is what the wall clock is ahead of CLOCK_MONOTONIC.
+func wallAhead() int64 {
+	var monotonic unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &monotonic)
+	return time.Now().UnixNano() - monotonic.Nano()
+}
+
+// drops is what there was no room for since it was last asked.
+func (r *outwardRing) drops() uint64 {
+	var total uint64
+	if r.maps[1].Lookup(uint32(0), &total) != nil {
+		return 0
+	}
+	n := total - r.dropped
+	r.dropped = total
+	return n
+}
+
+func (r *outwardRing) close() error {
+	var errs []error
+	if r.program != nil {
+		errs = append(errs, r.program.Close())
+	}
+	if r.reader != nil {
+		errs = append(errs, r.reader.Close())
+	}
+	for _, m := range r.maps {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(errs...)
+}
