@@ -79,7 +79,7 @@ func writeFindings(w io.Writer, findings []vnicbridge.Finding, asJSON bool) erro
 // loadForCheck reads the configuration, of which none is an empty one, and looks
 // whether an instance runs already.
 func (f *adminFlags) loadForCheck() (*vnicbridge.Config, vnicbridge.CheckOptions, error) {
-	var opts vnicbridge.CheckOptions
+	opts := vnicbridge.CheckOptions{Listen: make(map[string][]vnicbridge.PortRange)}
 	adapted, _, _, err := caddycmd.LoadConfig(f.config, f.adapter)
 	if err != nil {
 		return nil, opts, err
@@ -106,7 +106,8 @@ func (f *adminFlags) loadForCheck() (*vnicbridge.Config, vnicbridge.CheckOptions
 		for _, listen := range server.Listen {
 			addr, err := caddy.ParseNetworkAddress(listen)
 			if err == nil && strings.HasPrefix(addr.Network, "vnic") {
-				opts.Listen = append(opts.Listen, vnicbridge.PortRange{Protocol: vnicbridge.TCP, First: uint16(addr.StartPort), Last: uint16(addr.EndPort)})
+				port := vnicbridge.PortRange{Protocol: vnicbridge.TCP, First: uint16(addr.StartPort), Last: uint16(addr.EndPort)}
+				opts.Listen[addr.Host] = append(opts.Listen[addr.Host], port)
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 type Access struct {
 	Logger  string // "http.log.access" and the site's log, as in http.log.access.log0
 	Status  int
+	Segment string // by log_append
 	Request struct {
 		ClientIP string `json:"client_ip"`
 		Proto    string

@@ -22,13 +22,13 @@ import (
 
 // `caddy vnic capture` on each data path: one Caddy for all of it.
 func TestCaptureCommand(t *testing.T) {
-	onEachAttachment(t, func(t *testing.T, datapath string) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, integration.PaperOptions{})
 		config := caddyfile{datapath: datapath, a: "ports any", policy: "lb_policy first a b"}
 		s.start(config)
+		s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
 		before := s.held()
 		always := s.startCapture(filepath.Join(s.dir, "always.pcapng"), "lan", "--filter", "icmp")
-		s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
 		for _, part := range []struct {
 			name string
 			test func(*testing.T, *scene)
@@ -46,13 +46,31 @@ func TestCaptureCommand(t *testing.T) {
 				part.test(t, &here)
 			})
 		}
-		// It runs for longer by now than other requests may (10 s).
 		s.run(s.Router, "ping", "-c", "1", "-W", "5", "-s", "777", "192.168.1.2")
 		s.wantFrames(always.file, []string{"nic0 819", "vnic-A 819"}, "frame.interface_name", "frame.len")
 		always.finish()
 		s.waitFor("what captures held is given back", func() bool { return s.capturing() == 0 && s.held() == before })
 		t.Run("reloads", func(t *testing.T) { captureOverReload(t, s, config) })
 	})
+}
+
+// Where the programs are filters of clsact, and where a VNIC is in a namespace of its
+// own, both sides are captured as well.
+func TestCaptureElsewhere(t *testing.T) {
+	for name, config := range map[string]caddyfile{
+		"clsact":           {datapath: "kernel"},
+		"netns, kernel":    {datapath: "kernel", a: "netns e2e-capture"},
+		"netns, userspace": {datapath: "userspace", a: "netns e2e-capture"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "clsact" {
+				onKernel(t, "without tcx")
+			}
+			s := newScene(t, integration.PaperOptions{})
+			s.start(config)
+			captureBothSides(t, s)
+		})
+	}
 }
 
 // captureRun is a `caddy vnic capture` that runs.
@@ -310,7 +328,7 @@ func (neverending) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // dropped lists the counts of dropped frames in a file, as Wireshark shows them.
 func (s *scene) dropped(file string) (counts []string) {
 	s.t.Helper()
-	output, err := exec.CommandContext(s.t.Context(), "tshark", "-r", file, "-X", "read_format:MIME Files Format", "-T", "fields", "-e", "pcapng.options.option.data.interface.drop").Output()
+	output, err := exec.CommandContext(s.t.Context(), "tshark", "-r", file, "-X", "read_format:MIME Files Format", "-T", "fields", "-e", "pcapng.options.option.data.interface.dropped").Output()
 	if err != nil {
 		s.t.Fatalf("tshark: %v", err)
 	}

@@ -21,6 +21,7 @@ func TestCheck(t *testing.T) {
 		wrapper       []string // runs the check
 		fails         bool
 		wants         []string
+		lacks         string // what the output must not have
 	}{
 		{
 			name:    "nothing amiss",
@@ -67,6 +68,28 @@ func TestCheck(t *testing.T) {
 				"note: bridge lan: nic nic0 keeps the host's address 192.168.1.4", "note: bridge lan: the host's default route leaves by nic nic0",
 			},
 		}, {
+			name:    "session to the pseudo address",
+			prepare: []string{"ip address add 192.168.1.2/24 dev nic0"},
+			undo:    []string{"ip address del 192.168.1.2/24 dev nic0"},
+			wrapper: []string{"env", "SSH_CONNECTION=203.0.113.5 50000 192.168.1.2 22"},
+			fails:   true,
+			wants:   []string{"error: bridge lan: address 192.168.1.2 is this host's own", "warning: bridge lan: your own session came in to 192.168.1.2, which the bridge is to take"},
+		}, {
+			name: "packet filter that rejects what is left",
+			prepare: []string{
+				"nft add table inet fire", "nft add chain inet fire in { type filter hook input priority 0 ; }", "nft add rule inet fire in tcp dport 22 accept", "nft add rule inet fire in counter reject with icmpx admin-prohibited",
+				"nft add chain inet fire out { type filter hook output priority 0 ; policy drop ; }", "nft add rule inet fire out accept",
+				"nft add chain inet fire harmless { type filter hook input priority 1 ; }", "nft add rule inet fire harmless tcp dport 23 drop",
+				"iptables-nft -A INPUT -j DROP",
+			},
+			undo: []string{"iptables-nft -F INPUT", "nft delete table ip filter", "nft delete table inet fire"},
+			wants: []string{
+				"warning: the packet filter's chain inet fire in drops what its other rules leave, and what comes in by a VNIC passes it", "nft insert rule inet fire in iifname",
+				"warning: the packet filter's chain inet fire out drops by default, and what a server answers by a VNIC passes it", "nft insert rule inet fire out oifname",
+				"warning: the packet filter's chain ip filter INPUT drops what its other rules leave",
+			},
+			lacks: "inet fire harmless",
+		}, {
 			name: "packet filter",
 			prepare: []string{
 				"nft add table inet strict", "nft add chain inet strict in { type filter hook input priority 0 ; policy drop ; }",
@@ -94,6 +117,9 @@ func TestCheck(t *testing.T) {
 				if !strings.Contains(output, want) {
 					t.Errorf("the output lacks %q:\n%s", want, output)
 				}
+			}
+			if tt.lacks != "" && strings.Contains(output, tt.lacks) {
+				t.Errorf("the output has %q:\n%s", tt.lacks, output)
 			}
 			if !tt.fails && strings.Contains(output, "error: ") {
 				t.Errorf("it succeeds, and prints an error:\n%s", output)
@@ -126,8 +152,12 @@ func TestCheckWildcardListeners(t *testing.T) {
 	}
 	s.listen(s.Server, "0.0.0.0:80", say("nginx"))
 	output, err = s.check(caddyfile{}, nil, false)
-	if err == nil || !strings.Contains(output, "error: port tcp/80: a program listens on it on all addresses") {
+	if err == nil || !strings.Contains(output, "error: segment a: port tcp/80: a program listens on it on all addresses") {
 		t.Errorf("%v:\n%s", err, output)
+	}
+	output, err = s.check(caddyfile{a: "netns a", b: "netns b"}, nil, false)
+	if err != nil || strings.Contains(output, "listens on it on all addresses") {
+		t.Errorf("in a namespace the port is not taken: %v:\n%s", err, output)
 	}
 }
 

@@ -52,7 +52,7 @@ func TestSwitchUnderLoad(t *testing.T) {
 }
 
 // TestOperatingExamples runs the commands that the page on operating shows for
-// switches, weights, flows and events, as they stand there.
+// switches, weights, flows, events and captures, as they stand there.
 func TestOperatingExamples(t *testing.T) {
 	page, err := os.ReadFile("../docs/operating.md")
 	if err != nil {
@@ -63,8 +63,13 @@ func TestOperatingExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newScene(t, integration.PaperOptions{})
-	s.start(caddyfile{policy: "lb_policy weighted_round_robin a b"})
-	for _, title := range []string{"Switch and weigh", "Flows", "Events"} {
+	site := regexp.MustCompile("(?s)\n## Access logs\n.*?```caddyfile\n(.*?)```").FindSubmatch(page)
+	if site == nil {
+		t.Fatal("the section Access logs has no example")
+	}
+	s.start(caddyfile{policy: "lb_policy weighted_round_robin a b", sites: string(site[1]) + strings.ReplaceAll(string(site[1]), "vnic/a", "vnic/b")})
+	s.wantLogged("http://192.168.50.1/", "a")
+	for _, title := range []string{"Switch and weigh", "Flows", "Events", "Captures"} {
 		_, section, _ := strings.Cut(string(page), "\n## "+title+"\n")
 		section, _, _ = strings.Cut(section, "\n## ")
 		examples := regexp.MustCompile(`(?m)^    ((?:caddy|curl) .*)$`).FindAllStringSubmatch(section, -1)
@@ -72,12 +77,25 @@ func TestOperatingExamples(t *testing.T) {
 			t.Errorf("the section %s has no examples", title)
 		}
 		for _, example := range examples {
-			s.run(s.Server, "sh", "-c", fmt.Sprintf("caddy() { env %s %s \"$@\"; }; %s", asCaddy, self, example[1]))
+			s.run(s.Server, "sh", "-c", fmt.Sprintf("cd %s; caddy() { env %s %s \"$@\"; }; %s", s.dir, asCaddy, self, strings.ReplaceAll(example[1], "30s", "100ms")))
 		}
 	}
 	if status := s.status(); status.Bridges["lan"].SwitchedTo != "" || status.Segments["b"].Weight != 1 {
 		t.Errorf("the examples do not undo what they do: %+v", status)
 	}
+}
+
+// wantLogged asks for a page that is not there, and waits until a site's access log
+// has it with the name of the segment.
+func (s *scene) wantLogged(url, segment string) {
+	s.t.Helper()
+	if _, err := fetch(s.Server.HTTPClient(), url); err == nil {
+		s.t.Errorf("there is a page at %s", url)
+	}
+	s.waitFor("the access log names segment "+segment, func() bool {
+		accesses, err := s.caddy.Accesses()
+		return err == nil && len(accesses) > 0 && accesses[0].Status == http.StatusNotFound && accesses[0].Segment == segment
+	})
 }
 
 // vnic runs a command of `caddy vnic` on the server.

@@ -25,8 +25,8 @@ type Finding struct {
 type CheckOptions struct {
 	// Own are the VNICs of an instance that runs already.
 	Own []string
-	// Listen are the ports that servers of this program will open on segments.
-	Listen []PortRange
+	// Listen are the ports that servers of this program will open, by segment.
+	Listen map[string][]PortRange
 	// Session is the address of this host that the administrator is connected
 	// to, if any.
 	Session netip.Addr

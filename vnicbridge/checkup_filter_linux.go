@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -33,16 +34,65 @@ func (c *checkup) packetFilter(ns *namespace) {
 	}
 }
 
+// filterHooks are where packets of servers on VNICs pass the host's chains.
+var filterHooks = []struct {
+	hook           *nftables.ChainHook
+	passes, device string
+}{
+	{nftables.ChainHookPrerouting, "comes in by a VNIC", "iifname"},
+	{nftables.ChainHookInput, "comes in by a VNIC", "iifname"},
+	{nftables.ChainHookOutput, "a server answers by a VNIC", "oifname"},
+	{nftables.ChainHookPostrouting, "a server answers by a VNIC", "oifname"},
+}
+
+// drops tells how a chain drops what none of its rules accepts: by its policy, or by
+// a rule for all that is left, as firewalld has one. Empty: it does not.
+func drops(conn *nftables.Conn, chain *nftables.Chain) string {
+	if chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop {
+		return "by default"
+	}
+	rules, err := conn.GetRules(chain.Table, chain)
+	if err != nil {
+		return "" // it went while we looked
+	}
+	if slices.ContainsFunc(rules, dropsAll) {
+		return "what its other rules leave"
+	}
+	return ""
+}
+
+// dropsAll tells whether a rule drops or rejects whatever comes to it.
+func dropsAll(rule *nftables.Rule) (drops bool) {
+	for _, e := range rule.Exprs {
+		switch e := e.(type) {
+		case *expr.Counter, *expr.Log:
+		case *expr.Reject:
+			drops = true
+		case *expr.Verdict:
+			drops = e.Kind == expr.VerdictDrop
+		case *expr.Target: // of iptables-nft
+			drops = e.Name == "REJECT" || e.Name == "DROP"
+		default:
+			return false // it looks at the packet first
+		}
+	}
+	return drops
+}
+
 // chain looks at a chain of the host's.
 func (c *checkup) chain(conn *nftables.Conn, chain *nftables.Chain) {
 	ipv4 := chain.Table.Family == nftables.TableFamilyIPv4 || chain.Table.Family == nftables.TableFamilyINet
 	if !ipv4 || strings.HasPrefix(chain.Table.Name, guardPrefix) {
 		return
 	}
-	at := func(hook *nftables.ChainHook) bool { return chain.Hooknum != nil && *chain.Hooknum == *hook }
-	if at(nftables.ChainHookInput) && chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop {
-		c.warn("the packet filter's chain %s drops by default, and what comes in by a VNIC passes it: unless a rule accepts that, add one (nft insert rule %s iifname %q accept)",
-			pathOf(chain), pathOf(chain), c.vnicPattern())
+	for _, at := range filterHooks {
+		if chain.Hooknum == nil || *chain.Hooknum != *at.hook {
+			continue
+		}
+		if how := drops(conn, chain); how != "" {
+			c.warn("the packet filter's chain %s drops %s, and what %s passes it: unless a rule accepts that, add one (nft insert rule %s %s %q accept)",
+				pathOf(chain), how, at.passes, pathOf(chain), at.device, c.vnicPattern())
+		}
 	}
 	// Docker's published ports, for one.
 	if rewritesDestinations(conn, chain) {

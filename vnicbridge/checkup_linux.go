@@ -92,6 +92,8 @@ func (c *checkup) nics(m *linuxMachine) {
 				continue
 			}
 			switch {
+			case h.prefix.Addr() == c.opts.Session && h.prefix.Addr() == b.Addresses[0].Addr():
+				c.warn("bridge %s: your own session came in to %s, which the bridge is to take: it ends when the address leaves nic %s, and you are locked out; connect by another address or a console first, or give the bridge another address", name, h.prefix.Addr(), b.NIC)
 			case h.prefix.Addr() == c.opts.Session:
 				c.warn("bridge %s: your own session came in by nic %s, to %s: leave that address on it, the bridge does not touch it; without it you are locked out", name, b.NIC, h.prefix.Addr())
 			default:

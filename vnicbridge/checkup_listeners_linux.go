@@ -15,17 +15,12 @@ import (
 // may let clients in to it.
 func (c *checkup) wildcardListeners() {
 	open := wildcardPorts()
-	for _, p := range open {
-		wanted := slices.ContainsFunc(c.opts.Listen, func(r PortRange) bool { return r.Contains(p.Protocol, p.First) })
-		if wanted && len(c.opts.Own) == 0 { // else it may be the instance that runs
-			c.error(fmt.Errorf("port %s: a program listens on it on all addresses, so that no other can on a segment: bind that one to an address (ss -lnp 'sport = :%d' shows it)", p, p.First))
-		}
-	}
 	for _, name := range sortedKeys(c.cfg.Segments) {
 		s := c.cfg.Segments[name]
 		if s.Netns != "" {
 			continue // nothing of the host's listens there
 		}
+		c.takenPorts(name, open)
 		var reached []string
 		for _, p := range open {
 			if slices.ContainsFunc(s.Ports, func(r PortRange) bool { return r.Contains(p.Protocol, p.First) }) {
@@ -35,6 +30,18 @@ func (c *checkup) wildcardListeners() {
 		if len(reached) > 0 {
 			c.warn("segment %s: its ports let clients in to programs that listen on all addresses (%s): if that is not meant, name the ports in `ports`, or bind the programs to an address",
 				name, strings.Join(reached, ", "))
+		}
+	}
+}
+
+// takenPorts tells of servers of this program on a segment that others leave no port.
+func (c *checkup) takenPorts(segment string, open []PortRange) {
+	if len(c.opts.Own) > 0 {
+		return // it may be the instance that runs
+	}
+	for _, p := range open {
+		if slices.ContainsFunc(c.opts.Listen[segment], func(r PortRange) bool { return r.Contains(p.Protocol, p.First) }) {
+			c.error(fmt.Errorf("segment %s: port %s: a program listens on it on all addresses, so that no other can on the segment: bind that one to an address (ss -lnp 'sport = :%d' shows it)", segment, p, p.First))
 		}
 	}
 }

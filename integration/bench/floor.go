@@ -39,6 +39,8 @@ var floors = []floor{
 		measured: func(r *Result) ([]float64, string) {
 			return r.suite(tableSuite).figures(ours, memoryMetric(1e6)), ""
 		}},
+	captureFloor("kernel", "keepalive"), captureFloor("kernel", "perrequest"), captureFloor("kernel", "iperf_down"),
+	captureFloor("userspace", "keepalive"), captureFloor("userspace", "perrequest"), captureFloor("userspace", "iperf_down"),
 	{what: "datagrams of an established flow lost in 100 reloads under load", op: "≤", bound: 0, count: true, measured: lost},
 
 	groupFloor("stock reverse_proxy through the VNICs, keep-alive, to stock Caddy", "stock-vnic", "keepalive", "caddy", 0.95),
@@ -62,6 +64,15 @@ func ratioFloor(what, suite, metric, to string, bound, goal float64) floor {
 
 func groupFloor(what, variant, metric, to string, bound float64) floor {
 	return floor{what: what, op: "≥", bound: bound, measured: ratio(groupsSuite, variant, metric, to)}
+}
+
+// captureFloor is what a capture of everything may cost.
+func captureFloor(variant, metric string) floor {
+	what := map[string]string{"keepalive": "keep-alive", "perrequest": "connection per request", "iperf_down": "iperf3, server to client"}[metric]
+	return floor{what: what + " during a capture, to before, " + variant, op: "≥", bound: 0.95,
+		measured: func(r *Result) ([]float64, string) {
+			return r.suite(bridgeSuite).quotients(variant, "captured_"+metric, variant, "uncaptured_"+metric), ""
+		}}
 }
 
 func aheadOfCaddy(what, metric string) floor {

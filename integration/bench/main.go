@@ -46,7 +46,7 @@ func (s *settings) register(flags *flag.FlagSet) {
 	flags.BoolVar(&s.quick, "quick", false, "one short round, to try the benchmark: its figures mean little")
 	flags.IntVar(&s.rounds, "rounds", 5, "how many rounds; 1 with -quick")
 	flags.StringVar(&s.variants, "variants", "", "comma-separated `names` of variants to compare with direct; default all")
-	flags.StringVar(&s.only, "only", "", "comma-separated `parts` to run: requests, bulk, iperf3, roundtrip, flows, reloads, table, groups, https; default all")
+	flags.StringVar(&s.only, "only", "", "comma-separated `parts` to run: requests, bulk, iperf3, roundtrip, flows, capture, reloads, table, groups, https; default all")
 	flags.StringVar(&s.json, "json", "build/bench.json", "the `file` that gets all figures of all rounds")
 	flags.StringVar(&s.docs, "docs", "", "the `directory` whose benchmarks.md and charts get the results; default none")
 	flags.StringVar(&s.from, "from", "", "measure nothing, report on this JSON `file` of an earlier run")

@@ -34,6 +34,9 @@ var bridgeProbes = []probe{
 	{name: "TCP round trip under load", part: "roundtrip", length: busyLength, run: busy(roundTrip("busy_tcp", unix.SOCK_STREAM, anywhere))},
 	{name: "UDP round trip under load", part: "roundtrip", length: busyLength, run: busy(roundTrip("busy_udp", unix.SOCK_DGRAM, anywhere)), can: hasUDP},
 	{name: "new flows", part: "flows", length: latencyLength, run: newFlows, can: keepsFlows},
+	{name: "keep-alive while captured", part: "capture", length: httpLength, run: captured(keepAlive, "keepalive"), can: canCapture},
+	{name: "connection each while captured", part: "capture", length: httpLength, run: captured(perRequest, "perrequest"), can: canCapture},
+	{name: "iperf3 while captured", part: "capture", length: iperfLength, run: captured(iperfDown, "iperf_down"), can: canCapture},
 	{name: "reloads", part: "reloads", length: busyLength, run: reloads, once: true, can: canReload},
 }
 

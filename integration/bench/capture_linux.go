@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// captured runs a probe without a capture and with one, of all frames of the bridge
+// as they come, and gives its figures the prefixes that the metrics have.
+func captured(run func(context.Context, *site, time.Duration) (Figures, error), metric string) func(context.Context, *site, time.Duration) (Figures, error) {
+	return func(ctx context.Context, s *site, d time.Duration) (Figures, error) {
+		off, err := run(ctx, s, d)
+		if err != nil {
+			return nil, err
+		}
+		end, err := s.capture(ctx)
+		if err != nil {
+			return nil, err
+		}
+		on, err := run(ctx, s, d)
+		if err := errors.Join(err, end()); err != nil {
+			return nil, err
+		}
+		return Figures{"uncaptured_" + metric: off[metric], "captured_" + metric: on[metric]}, nil
+	}
+}
+
+// capture has the bridge captured until the function is called that it returns. An
+// error is that of a capture which ended before.
+func (s *site) capture(ctx context.Context) (end func() error, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost:2019/vnic/capture?of=lan", nil)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	client := s.server.HTTPClient()
+	client.Timeout = 0
+	answer, err := client.Do(request)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = errors.Join(fmt.Errorf("GET /vnic/capture: %s", answer.Status), answer.Body.Close())
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, answer.Body)
+		if ctx.Err() != nil {
+			err = nil
+		} else if err == nil {
+			err = errors.New("the capture ended before what it was to capture")
+		}
+		ended <- errors.Join(err, answer.Body.Close())
+	}()
+	return func() error {
+		cancel()
+		return <-ended
+	}, nil
+}
+
+func canCapture(s *site) bool { return s.Ours }
