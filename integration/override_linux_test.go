@@ -63,7 +63,7 @@ func TestOperatingExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newScene(t, integration.PaperOptions{})
-	site := regexp.MustCompile("(?s)\n## Access logs\n.*?```caddyfile\n(.*?)```").FindSubmatch(page)
+	site := regexp.MustCompile("(?s)\n## Access logs\n.*?\n\n(    http:// .*?\n    }\n)").FindSubmatch(page)
 	if site == nil {
 		t.Fatal("the section Access logs has no example")
 	}

@@ -32,11 +32,11 @@ type CaptureOptions struct {
 
 // Bounds of captures.
 const (
-	DefaultSnaplen = 2048        // holds any frame of a wire; not a 64 KiB one of segmentation offload
-	MinSnaplen     = 96          // holds the headers that tell a frame's flow
-	MaxSnaplen     = maxFrameLen // holds any frame
-	MaxCaptures    = 4           // at once
-	MaxFilter      = 4096        // bytes of an expression
+	DefaultSnaplen = 2048     // holds any frame of a wire; not a 64 KiB one of segmentation offload
+	MinSnaplen     = 96       // holds the headers that tell a frame's flow
+	MaxSnaplen     = 68 << 10 // holds any frame
+	MaxCaptures    = 4        // at once
+	MaxFilter      = 4096     // bytes of an expression
 
 	// CaptureRate is how many bytes a second all captures take together, where each
 	// frame counts as CaptureFrameCost more. What is beyond is dropped and counted.

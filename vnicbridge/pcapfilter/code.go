@@ -49,14 +49,11 @@ func (n or) emit(c *code, then, otherwise label) {
 
 func (n not) emit(c *code, then, otherwise label) { n.a.emit(c, otherwise, then) }
 
-func all(nodes ...node) node { return fold(nodes, func(a, b node) node { return and{a, b} }) }
-
-func anyOf(nodes ...node) node { return fold(nodes, func(a, b node) node { return or{a, b} }) }
-
-func fold(nodes []node, join func(a, b node) node) node {
+// all is the condition that all of them hold.
+func all(nodes ...node) node {
 	sum := nodes[0]
 	for _, n := range nodes[1:] {
-		sum = join(sum, n)
+		sum = and{sum, n}
 	}
 	return sum
 }
