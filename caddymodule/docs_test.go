@@ -70,7 +70,7 @@ func TestDocumentedCommands(t *testing.T) {
 			line := regexp.MustCompile(`\[[^\]]*\]`).ReplaceAllString(m[2], "") // what may be left out
 			vnic := &cobra.Command{Use: "vnic"}
 			vnic.AddCommand(commands()...)
-			cmd, rest, err := vnic.Find(strings.Fields(line))
+			cmd, rest, err := vnic.Find(shellWords.FindAllString(line, -1))
 			if err == nil && cmd == vnic {
 				err = errors.New("there is no such command")
 			}
@@ -90,6 +90,9 @@ func TestDocumentedCommands(t *testing.T) {
 		t.Errorf("only %d commands are found", n)
 	}
 }
+
+// shellWords are words as a shell takes them, quotes included.
+var shellWords = regexp.MustCompile(`'[^']*'|\S+`)
 
 // TestLinks follows the links between the pages, to their headings too, and to files
 // of the repository.
