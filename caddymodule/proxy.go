@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/fastproxy"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/http1"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -99,7 +100,13 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 		return err
 	}
 	p.begun = true
-	return p.Handler.Provision(ctx)
+	if err := p.Handler.Provision(ctx); err != nil {
+		return err
+	}
+	if p.HasFastPath() {
+		http1.Serve(ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server))
+	}
+	return nil
 }
 
 // Cleanup undoes what Provision began.

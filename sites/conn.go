@@ -5,21 +5,51 @@ import (
 	"net"
 )
 
-// conn is a connection whose client is known. All else is the TCP connection's,
+// Conn is a connection to a segment whose client is known. All else is the TCP connection's,
 // so that sendfile and splice go on working.
-type conn struct {
+type Conn struct {
 	*net.TCPConn
-	client net.Addr
+	client   net.Addr
+	listener *listener // that accepted it
+	unread   []byte    // what has been given back
 }
 
 // RemoteAddr is the real client's address, not the alias.
-func (c *conn) RemoteAddr() net.Addr { return c.client }
+func (c *Conn) RemoteAddr() net.Addr { return c.client }
+
+// Unread gives back what has been read, to be read next. It must not be changed any
+// more.
+func (c *Conn) Unread(p []byte) { c.unread = p }
+
+// Read reads what has been given back, then the connection.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(c.unread) == 0 {
+		return c.TCPConn.Read(p)
+	}
+	n := copy(p, c.unread)
+	c.unread = c.unread[n:]
+	return n, nil
+}
+
+// WriteTo writes what Read would read.
+func (c *Conn) WriteTo(w io.Writer) (int64, error) {
+	if len(c.unread) == 0 {
+		return c.TCPConn.WriteTo(w)
+	}
+	n, err := w.Write(c.unread)
+	c.unread = c.unread[n:]
+	if err != nil {
+		return int64(n), err
+	}
+	more, err := c.TCPConn.WriteTo(w)
+	return int64(n) + more, err
+}
 
 // ReadFrom sends what a file or another connection holds by way of the kernel
 // alone, also if more than one limit is put on it: Caddy sends a body piece by
 // piece, each with a deadline of its own against a client that does not read, and
 // package net looks behind a single limit only.
-func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	outer, ok := r.(*io.LimitedReader)
 	if !ok {
 		return c.TCPConn.ReadFrom(r)

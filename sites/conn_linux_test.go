@@ -63,7 +63,7 @@ func readFromBehind(t *testing.T, source io.Reader, content []byte, limits []int
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	n, err := (&conn{TCPConn: server}).ReadFrom(source)
+	n, err := (&Conn{TCPConn: server}).ReadFrom(source)
 	runtime.ReadMemStats(&after)
 	if n != want || err != nil {
 		t.Fatalf("limits %v: %d bytes: %v", limits, n, err)

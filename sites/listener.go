@@ -3,6 +3,7 @@ package sites
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
@@ -15,6 +16,9 @@ type listener struct {
 	keepAlive net.KeepAliveConfig
 	port      func() // lets the port go; of Sockets' lock
 	accepting bool   // Accept has been called; of the stream's lock
+
+	diverted sync.Once
+	serve    atomic.Pointer[func(*Conn) (leave bool)] // nil if it is not diverted
 
 	handed    chan accepted
 	closed    chan struct{}
@@ -39,10 +43,13 @@ func (l *listener) Accept() (net.Conn, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
+	if left, ok := a.conn.(*Conn); ok {
+		return left, nil
+	}
 	return l.conn(a.conn.(*net.TCPConn)), nil
 }
 
-func (l *listener) conn(c *net.TCPConn) net.Conn {
+func (l *listener) conn(c *net.TCPConn) *Conn {
 	if l.keepAlive.Enable {
 		// It fails on a connection that is dead already, which its server
 		// finds out by reading.
@@ -50,9 +57,9 @@ func (l *listener) conn(c *net.TCPConn) net.Conn {
 	}
 	client, ok := l.sockets.plane.Client(vnicbridge.TCP, addrPort(c.LocalAddr()), addrPort(c.RemoteAddr()))
 	if !ok {
-		return &conn{TCPConn: c, client: c.RemoteAddr()} // from this host itself
+		return &Conn{TCPConn: c, client: c.RemoteAddr(), listener: l} // from this host itself
 	}
-	return &conn{TCPConn: c, client: net.TCPAddrFromAddrPort(client)}
+	return &Conn{TCPConn: c, client: net.TCPAddrFromAddrPort(client), listener: l}
 }
 
 // Close wakes Accept. The socket closes with the last listener.

@@ -31,7 +31,7 @@ type socket struct {
 	ended chan struct{} // closed when nothing more is accepted
 }
 
-// accepted is what the socket's Accept returned.
+// accepted is what the socket's Accept returned, or a connection that was left.
 type accepted struct {
 	conn net.Conn
 	err  error
@@ -100,7 +100,7 @@ func (s *stream) accept(from *socket) {
 		if errors.Is(err, net.ErrClosed) || isTimeout(err) {
 			return
 		}
-		if !s.hand(accepted{conn, err}, from.done) {
+		if !s.hand(accepted{conn, err}, from) {
 			if conn != nil {
 				conn.Close()
 			}
@@ -117,27 +117,33 @@ func isTimeout(err error) bool {
 // hand waits for the newest listener whose server has come to accept: an older
 // one, which may be about to shut down, gets nothing once it has a successor. It
 // tells whether somebody took.
-func (s *stream) hand(a accepted, done <-chan struct{}) bool {
+func (s *stream) hand(a accepted, from *socket) bool {
 	for {
-		to, changed := s.newest()
+		l, changed := s.newest()
+		var to chan<- accepted
+		if l != nil {
+			if c, ok := a.conn.(*net.TCPConn); ok && l.divert(c, from) {
+				return true
+			}
+			to = l.handed
+		}
 		select {
 		case to <- a:
 			return true
 		case <-changed:
-		case <-done:
+		case <-from.done:
 			return false
 		}
 	}
 }
 
-// newest is where the newest listener that accepts takes connections; nil if none
-// does.
-func (s *stream) newest() (to chan<- accepted, changed <-chan struct{}) {
+// newest is the newest listener that accepts; nil if none does.
+func (s *stream) newest() (l *listener, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.listeners {
 		if l.accepting {
-			return l.handed, s.changed
+			return l, s.changed
 		}
 	}
 	return nil, s.changed

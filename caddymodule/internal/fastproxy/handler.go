@@ -52,6 +52,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return nil
 }
 
+// HasFastPath tells whether a provisioned block is plain.
+func (h *Handler) HasFastPath() bool { return h.fast != nil }
+
 // Cleanup closes the idle connections, and cleans reverse_proxy up.
 func (h *Handler) Cleanup() error {
 	if h.fast != nil {

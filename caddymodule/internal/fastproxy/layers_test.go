@@ -72,6 +72,7 @@ var layersCases = []layersCase{
 	{"head in pieces", get, answer("HTTP/1.1 200", " OK\r\nContent-", "Length: 5\r\n\r\nhel", "lo"), ""},
 	{"HTTP/1.0", get, answerAndClose("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nhello"), "reverse_proxy"},
 	{"lines by LF", get, answer("HTTP/1.1 200 OK\nContent-Length: 5\n\nhello"), "reverse_proxy"},
+	{"field after LF", get, answer("HTTP/1.1 200 OK\r\nX:\nContent-Length: 5\r\n\r\nhello"), "reverse_proxy"},
 	{"folded field", get, answer("HTTP/1.1 200 OK\r\nX: y\r\n z\r\nContent-Length: 5\r\n\r\nhello"), "reverse_proxy"},
 	{"space before the colon", get, answer("HTTP/1.1 200 OK\r\nX : y\r\nContent-Length: 5\r\n\r\nhello"), "reverse_proxy"},
 	{"two lengths alike", get, answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello"), "reverse_proxy"},

@@ -39,12 +39,12 @@ func (h *responseHead) parse(head, method string) (plain bool) {
 	for rest != "\r\n" {
 		line, rest, ok = strings.Cut(rest, "\r\n")
 		name, value, isField := strings.Cut(line, ":")
-		if !ok || !isField || !validName(name) || len(h.fields) == maxResponseFields {
+		if !ok || !isField || !validName(name) || !validValue(value) || len(h.fields) == maxResponseFields {
 			return false
 		}
 		value = textproto.TrimString(value)
 		name = textproto.CanonicalMIMEHeaderKey(name)
-		if !validValue(value) || !h.parseFraming(name, value, &seen) {
+		if !h.parseFraming(name, value, &seen) {
 			return false
 		}
 		if name == "Transfer-Encoding" || name == "Connection" && h.close {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/encode/gzip"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
@@ -24,6 +25,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/caddytls"
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/http1"
 	"github.com/caddy-vnic/caddy-vnic/sites"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
@@ -80,6 +82,8 @@ func (l *layer) Provision(ctx caddy.Context) error {
 	layers.Store(l.Slow, l)
 	if l.Slow {
 		l.fast = nil
+	} else if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		http1.Serve(server)
 	}
 	return nil
 }
@@ -221,11 +225,12 @@ func (s *scripted) serve(c *net.TCPConn, play script) {
 	var seen bytes.Buffer
 	r := bufio.NewReader(io.TeeReader(c, &seen))
 	for nth := 0; ; nth++ {
+		begin := seen.Len() - r.Buffered()
 		request, err := http.ReadRequest(r)
 		if err != nil {
 			return
 		}
-		head, _, _ := strings.Cut(seen.String(), "\r\n\r\n")
+		head, _, _ := strings.Cut(seen.String()[begin:], "\r\n\r\n")
 		s.mu.Lock()
 		s.heads = append(s.heads, head)
 		s.mu.Unlock()
@@ -233,7 +238,6 @@ func (s *scripted) serve(c *net.TCPConn, play script) {
 			return
 		}
 		_, _ = io.Copy(io.Discard, request.Body)
-		seen.Reset()
 	}
 }
 

@@ -1,0 +1,124 @@
+package http1
+
+import (
+	"context"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// full is net/http's server, for connections with a response that is not plain. It
+// reads the request again, whose handler is running already. Later requests of the
+// connection are its own.
+type full struct {
+	server *http.Server
+	of     *server
+	taking sync.Map // what is taken over, by the connection
+
+	conns     chan net.Conn
+	closed    chan struct{}
+	closeOnce sync.Once
+}
+
+func newFull(of *server) *full {
+	f := &full{of: of, conns: make(chan net.Conn), closed: make(chan struct{})}
+	f.server = &http.Server{
+		Handler:           f,
+		ReadHeaderTimeout: of.of.ReadHeaderTimeout,
+		IdleTimeout:       of.of.IdleTimeout,
+		MaxHeaderBytes:    of.of.MaxHeaderBytes,
+		ErrorLog:          of.of.ErrorLog,
+		ConnState:         of.of.ConnState,
+		ConnContext:       f.connContext,
+		Protocols:         new(http.Protocols),
+	}
+	f.server.Protocols.SetHTTP1(true)
+	go func() { _ = f.server.Serve(f) }() // ends when it is shut down
+	return f
+}
+
+// takenOver is a response that is net/http's.
+type takenOver struct {
+	w      http.ResponseWriter
+	cancel context.CancelFunc // of the request
+	begun  bool
+	ready  chan http.ResponseWriter
+	ended  chan bool // whether the handler came to its end
+}
+
+type takenOverKey struct{}
+
+// take makes a connection net/http's. The head of the request, and what has come
+// after it, is given back.
+func (f *full) take(c *conn, head int, cancel context.CancelFunc) *takenOver {
+	t := &takenOver{cancel: cancel, ready: make(chan http.ResponseWriter), ended: make(chan bool, 1)}
+	f.taking.Store(c.rw, t)
+	ahead := c.watch.end(c)
+	_ = c.rw.SetReadDeadline(time.Time{}) // that it is dead net/http finds out
+	c.rw.Unread(append(slices.Clone(c.in[:head]), ahead...))
+	f.conns <- c.rw
+	t.w = <-t.ready
+	return t
+}
+
+func (f *full) connContext(ctx context.Context, c net.Conn) context.Context {
+	ctx = f.of.connContext(ctx, c)
+	if t, ok := f.taking.LoadAndDelete(c); ok {
+		ctx = context.WithValue(ctx, takenOverKey{}, t)
+	}
+	return ctx
+}
+
+// ServeHTTP gives the writer of a response that is taken over to the handler that
+// asked for it, and waits until that has ended.
+func (f *full) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t := r.Context().Value(takenOverKey{}).(*takenOver)
+	if t.begun {
+		f.of.of.Handler.ServeHTTP(w, r)
+		return
+	}
+	t.begun = true
+	defer context.AfterFunc(r.Context(), t.cancel)()
+	t.ready <- w
+	if !<-t.ended {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// sync gives net/http the header that the handler has set.
+func (t *takenOver) sync(header http.Header) {
+	to := t.w.Header()
+	maps.DeleteFunc(to, func(name string, _ []string) bool { _, ok := header[name]; return !ok })
+	maps.Copy(to, header)
+}
+
+// end ends the response.
+func (t *takenOver) end(header http.Header, done bool) {
+	t.sync(header)
+	t.ended <- done
+}
+
+// full is the listener of its server.
+var _ net.Listener = (*full)(nil)
+
+// Accept waits for a connection that is taken over.
+func (f *full) Accept() (net.Conn, error) {
+	select {
+	case c := <-f.conns:
+		return c, nil
+	case <-f.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept.
+func (f *full) Close() error {
+	f.closeOnce.Do(func() { close(f.closed) })
+	return nil
+}
+
+// Addr is nobody's.
+func (f *full) Addr() net.Addr { return &net.TCPAddr{} }

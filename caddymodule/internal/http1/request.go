@@ -1,0 +1,93 @@
+package http1
+
+import (
+	"context"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// parse makes of a request's head what net/http's server makes of it, unless it is
+// not plain: a GET or HEAD without a body, that asks for nothing but a response. All
+// else, and all that is wrong, is left to net/http.
+func parse(ctx context.Context, head string) (r *http.Request, plain bool) {
+	line, fields, ok := strings.Cut(head, "\r\n")
+	method, rest, _ := strings.Cut(line, " ")
+	target, proto, _ := strings.Cut(rest, " ")
+	if !ok || method != http.MethodGet && method != http.MethodHead || proto != "HTTP/1.1" || !strings.HasPrefix(target, "/") {
+		return nil, false
+	}
+	u, err := url.ParseRequestURI(target)
+	if err != nil {
+		return nil, false
+	}
+	r = blank.WithContext(ctx)
+	r.Method, r.URL, r.RequestURI, r.Proto = method, u, target, proto
+	return r, parseFields(r, fields) && r.Host != ""
+}
+
+var blank = &http.Request{ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody}
+
+// parseFields reads the fields of a head, to the empty line that ends it.
+func parseFields(r *http.Request, fields string) (plain bool) {
+	n := strings.Count(fields, "\r\n")
+	r.Header = make(http.Header, n)
+	values := make([]string, 0, n) // one allocation for all
+	for fields != "\r\n" {
+		line, rest, ok := strings.Cut(fields, "\r\n")
+		name, value, isField := strings.Cut(line, ":")
+		if !ok || !isField || !httpguts.ValidHeaderFieldName(name) || !validValue(value) {
+			return false
+		}
+		name, value, fields = textproto.CanonicalMIMEHeaderKey(name), textproto.TrimString(value), rest
+		switch name {
+		case "Host":
+			if r.Host != "" || !plainHost(value) {
+				return false
+			}
+			r.Host = value
+			continue
+		case "Connection":
+			r.Close = strings.EqualFold(value, "close")
+			if _, again := r.Header[name]; again || !r.Close && !strings.EqualFold(value, "keep-alive") {
+				return false
+			}
+		case "Content-Length", "Transfer-Encoding", "Trailer", "Te", "Expect", "Upgrade",
+			"Pragma": // of which net/http makes Cache-Control
+			return false
+		}
+		if before := r.Header[name]; before != nil {
+			r.Header[name] = append(before, value)
+			continue
+		}
+		values = append(values, value)
+		r.Header[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	return true
+}
+
+// plainHost tells whether a host is a name or an address, perhaps with a port.
+func plainHost(host string) bool {
+	for _, c := range []byte(host) {
+		switch {
+		case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+		case c == '.', c == '-', c == '_', c == ':', c == '[', c == ']':
+		default:
+			return false
+		}
+	}
+	return host != ""
+}
+
+// validValue tells whether a value has no control characters but tabs.
+func validValue(value string) bool {
+	for _, c := range []byte(value) {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}

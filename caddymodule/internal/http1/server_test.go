@@ -1,0 +1,246 @@
+package http1
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// answering is a server whose responses to /held wait.
+type answering struct {
+	*http.Server
+	held    chan *http.Request // those that wait
+	release chan struct{}
+
+	mu     sync.Mutex
+	states map[net.Addr][]http.ConnState // of each client
+}
+
+func newAnswering() *answering {
+	a := &answering{held: make(chan *http.Request, 10), release: make(chan struct{}), states: make(map[net.Addr][]http.ConnState)}
+	a.Server = &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/held" {
+				a.held <- r
+				<-a.release
+			}
+			if r.URL.Path == "/gone" {
+				a.held <- r
+				<-r.Context().Done()
+			}
+			if r.URL.Path != "/chunks" {
+				typed(w, 5)
+			}
+			io.WriteString(w, "hello")
+		}),
+		ConnState: func(c net.Conn, state http.ConnState) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.states[c.RemoteAddr()] = append(a.states[c.RemoteAddr()], state)
+		},
+	}
+	return a
+}
+
+func (a *answering) statesOf(c net.Conn) []http.ConnState {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for client, states := range a.states {
+		if client.String() == c.LocalAddr().String() {
+			return slices.Clone(states)
+		}
+	}
+	return nil
+}
+
+// client is a connection to a server.
+type client struct {
+	net.Conn
+	*bufio.Reader
+	t *testing.T
+}
+
+func (a *answering) dial(t *testing.T, to interface{ String() string }) client {
+	t.Helper()
+	c, err := net.Dial("tcp", to.String())
+	if err == nil {
+		err = c.SetDeadline(time.Now().Add(patience))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return client{c, bufio.NewReader(c), t}
+}
+
+func (c client) send(path string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c.Conn, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// expect reads a response, and tells whether the connection is to be closed.
+func (c client) expect() (closing bool) {
+	c.t.Helper()
+	response, err := http.ReadResponse(c.Reader, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil || string(body) != "hello" {
+		c.t.Fatal(string(body), err)
+	}
+	return response.Close
+}
+
+func (c client) expectEnd() {
+	c.t.Helper()
+	if b, err := c.ReadByte(); err != io.EOF {
+		c.t.Errorf("%q, %v: the connection is still open", b, err)
+	}
+}
+
+// A client that goes away takes its request's context with it.
+func TestClientGoesAway(t *testing.T) {
+	a, at := newAnswering(), freeAddress(t)
+	startPlain(t, at, a.Server)
+	c := a.dial(t, at)
+	c.send("/gone")
+	r := <-a.held
+	c.Close()
+	select {
+	case <-r.Context().Done():
+	case <-time.After(patience):
+		t.Error("the request goes on")
+	}
+}
+
+// What a client sends while its request is answered is the next request's.
+func TestSentAhead(t *testing.T) {
+	a, at := newAnswering(), freeAddress(t)
+	startPlain(t, at, a.Server)
+	for _, second := range []string{"/length", "/chunks"} {
+		c := a.dial(t, at)
+		c.send("/held")
+		<-a.held
+		time.Sleep(2 * brief) // until the connection is watched
+		c.send(second)
+		a.release <- struct{}{}
+		c.expect()
+		c.expect()
+		c.send("/length")
+		c.expect()
+	}
+	c := a.dial(t, at) // at once
+	io.WriteString(c.Conn, strings.Repeat("GET /length HTTP/1.1\r\nHost: localhost\r\n\r\n", 3))
+	for range 3 {
+		c.expect()
+	}
+}
+
+// The hooks of a server hear of connections what net/http tells.
+func TestStates(t *testing.T) {
+	a, at := newAnswering(), freeAddress(t)
+	startPlain(t, at, a.Server)
+	c := a.dial(t, at)
+	for range 2 {
+		c.send("/length")
+		c.expect()
+	}
+	c.Close()
+	want := []http.ConnState{http.StateNew, http.StateActive, http.StateIdle, http.StateActive, http.StateIdle, http.StateClosed}
+	waitFor(t, "the connection is closed", func() bool { return len(a.statesOf(c.Conn)) == len(want) })
+	if got := a.statesOf(c.Conn); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// A server that shuts down closes what is idle, finishes what it has begun, and leaves
+// to its successor who has not asked yet.
+func TestShutdown(t *testing.T) {
+	older, newer, at := newAnswering(), newAnswering(), freeAddress(t)
+	startPlain(t, at, older.Server)
+	idle, busy, taken, fresh := older.dial(t, at), older.dial(t, at), older.dial(t, at), older.dial(t, at)
+	idle.send("/length")
+	idle.expect()
+	taken.send("/chunks")
+	taken.expect()
+	busy.send("/held")
+	<-older.held
+	waitFor(t, "the last connection has been accepted", func() bool { return len(older.statesOf(fresh.Conn)) > 0 })
+
+	start(t, at, newer.Server)
+	if err := older.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	idle.expectEnd()
+	taken.expectEnd()
+	fresh.send("/length")
+	fresh.expect()
+	if len(newer.statesOf(fresh.Conn)) == 0 {
+		t.Error("the successor has not got the connection without a request")
+	}
+
+	ours := serverOf(t, older.Server)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := ours.drain(ctx); err == nil {
+		t.Error("the server has drained with a response to write")
+	}
+	older.release <- struct{}{}
+	if !busy.expect() {
+		t.Error("the last response does not say that the connection closes")
+	}
+	busy.expectEnd()
+	if err := ours.drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	waitFor(t, "the server is forgotten", func() bool { _, lives := living.Load(ours); return !lives })
+}
+
+func serverOf(t *testing.T, of *http.Server) (found *server) {
+	t.Helper()
+	living.Range(func(s, _ any) bool {
+		if s.(*server).of == of {
+			found = s.(*server)
+		}
+		return found == nil
+	})
+	if found == nil {
+		t.Fatal("the server's listener is not served here")
+	}
+	return found
+}
+
+// A server without a successor closes who has not asked.
+func TestShutdownForGood(t *testing.T) {
+	a, at := newAnswering(), freeAddress(t)
+	startPlain(t, at, a.Server)
+	c := a.dial(t, at)
+	waitFor(t, "it has been accepted", func() bool { return len(a.statesOf(c.Conn)) > 0 })
+	if err := a.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := c.ReadByte(); err == nil {
+		t.Errorf("%q: the connection is still open", b)
+	}
+}
+
+// A client that sends nothing, or stops reading, is not waited for for ever.
+func TestDeadlines(t *testing.T) {
+	a, at := newAnswering(), freeAddress(t)
+	startPlain(t, at, a.Server)
+	a.IdleTimeout = 100 * time.Millisecond
+	c := a.dial(t, at)
+	c.send("/length")
+	c.expect()
+	c.expectEnd()
+}
