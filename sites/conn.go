@@ -54,6 +54,11 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	if !ok {
 		return c.TCPConn.ReadFrom(r)
 	}
+	if source, ok := outer.R.(*Source); ok {
+		n, err := c.sendFrom(source, outer.N)
+		outer.N -= n
+		return n, err
+	}
 	inner, ok := outer.R.(*io.LimitedReader)
 	if !ok {
 		return c.TCPConn.ReadFrom(r)

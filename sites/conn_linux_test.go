@@ -2,6 +2,7 @@ package sites
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 )
 
 const size, part = 1 << 20, 1000
@@ -36,6 +38,13 @@ func TestReadFromBehindLimits(t *testing.T) {
 				_, _ = to.Write(content) // the test finds what is missing
 			}()
 			return from
+		},
+		"source": func() io.Reader {
+			from, to := tcpPair(t)
+			go func() {
+				_, _ = to.Write(content) // the test finds what is missing
+			}()
+			return &Source{Conn: from, Sent: func() {}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,6 +87,55 @@ func readFromBehind(t *testing.T, source io.Reader, content []byte, limits []int
 		if limited.N != limits[i]-want {
 			t.Errorf("limits %v: %d is left of the one at %d", limits, limited.N, i)
 		}
+	}
+}
+
+// A source is sent on until the other end stops reading: then the deadline holds that
+// was set when the last part was sent.
+func TestSourceHasADeadline(t *testing.T) {
+	from, to := tcpPair(t)
+	client, server := tcpPair(t)
+	go func() {
+		_, _ = io.Copy(to, zeros{}) // until the test ends
+	}()
+	own := &Conn{TCPConn: server}
+	patience, sent := 10*time.Second, 0
+	source := &Source{Conn: from, Sent: func() {
+		sent++
+		if err := own.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+			t.Error(err)
+		}
+		if sent == 3 { // the client has had enough, and its buffers fill
+			patience = 100 * time.Millisecond
+		}
+	}}
+	go func() {
+		_, _ = io.CopyN(io.Discard, client, size)
+	}()
+	n, err := own.ReadFrom(io.LimitReader(source, 1<<40))
+	if !errors.Is(err, os.ErrDeadlineExceeded) || sent < 3 {
+		t.Errorf("%d bytes, of which the source heard %d times: %v", n, sent, err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// A source that ends early is no error of the connection's.
+func TestSourceEnds(t *testing.T) {
+	from, to := tcpPair(t)
+	client, server := tcpPair(t)
+	if _, err := to.Write(make([]byte, part)); err != nil {
+		t.Fatal(err)
+	}
+	to.Close()
+	n, err := (&Conn{TCPConn: server}).ReadFrom(io.LimitReader(&Source{Conn: from, Sent: func() {}}, size))
+	if n != part || err != nil {
+		t.Errorf("%d bytes: %v", n, err)
+	}
+	if _, err := io.ReadFull(client, make([]byte, part)); err != nil {
+		t.Error(err)
 	}
 }
 

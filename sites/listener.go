@@ -50,7 +50,7 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 func (l *listener) conn(c *net.TCPConn) *Conn {
-	if l.keepAlive.Enable {
+	if l.keepAlive != l.stream.keepAlive {
 		// It fails on a connection that is dead already, which its server
 		// finds out by reading.
 		_ = c.SetKeepAliveConfig(l.keepAlive)

@@ -3,6 +3,7 @@ package sites
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,8 +16,9 @@ import (
 // (SO_REUSEPORT) the connections in the accept queue of the one that closes would
 // be reset. While the segment is stopped it has none.
 type stream struct {
-	local netip.AddrPort
-	cfg   net.ListenConfig
+	local     netip.AddrPort
+	cfg       net.ListenConfig
+	keepAlive net.KeepAliveConfig // of what it accepts
 
 	mu        sync.Mutex
 	socket    *socket
@@ -38,13 +40,15 @@ type accepted struct {
 }
 
 func newStream(local netip.AddrPort, cfg net.ListenConfig) *stream {
-	// Each listener sets its own connections' keep-alive.
+	// Connections inherit the socket's keep-alive, for which package net would need
+	// four calls each. A listener whose own is another one sets that.
+	keepAlive := keepAliveOf(cfg)
 	cfg.KeepAlive, cfg.KeepAliveConfig = -1, net.KeepAliveConfig{}
 	// Another subflow is another flow to the bridge, which may give it to
 	// another segment.
 	cfg.SetMultipathTCP(false)
 	// So that a site of the same Caddy may have the port on all addresses.
-	return &stream{local: local, cfg: reusable(cfg), changed: make(chan struct{})}
+	return &stream{local: local, cfg: reusable(cfg), keepAlive: keepAlive, changed: make(chan struct{})}
 }
 
 // open opens the socket for a segment, if it is not.
@@ -61,6 +65,10 @@ func (s *stream) open(ctx context.Context, plane Plane, segment string) error {
 	})
 	if err != nil {
 		return err
+	}
+	if err := bequeath(l.(*net.TCPListener), s.keepAlive); err != nil {
+		l.Close()
+		return fmt.Errorf("keep-alive of %s: %w", s.local, err)
 	}
 	s.socket = &socket{l, make(chan struct{}), make(chan struct{})}
 	go s.accept(s.socket)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httputil"
 	"net/textproto"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
 // copyBody copies the body of the response to the client. It tells whether nothing
@@ -58,11 +61,26 @@ func (x *exchange) copyRemaining(n int64) (copied int64, err error) {
 	from := io.LimitedReader{R: x.conn.TCPConn, N: n}
 	to, ok := x.w.(io.ReaderFrom)
 	if ok && x.r.ProtoMajor == 1 && x.r.TLS == nil && n >= worthSplicing {
+		defer x.sendWhole(&from)()
 		return to.ReadFrom(&from)
 	}
 	buf := copyBuffers.Get().(*[copyBufferSize]byte)
 	defer copyBuffers.Put(buf)
 	return io.CopyBuffer(onlyWriter{x.w}, &from, buf[:])
+}
+
+// sendWhole sees that a body is sent as it comes, not in the pieces in which Caddy's
+// server would send it, to have a deadline for each against a client that does not
+// read. Instead the deadline is set anew when a part has been sent.
+func (x *exchange) sendWhole(from *io.LimitedReader) (restore func()) {
+	_, guard := caddyhttp.IdleTimeoutsFromContext(x.r.Context())
+	if guard == nil || guard.Deadline.MinRate > 0 { // a rate is measured by pieces
+		return func() {}
+	}
+	from.R = &sites.Source{Conn: x.conn.TCPConn, Sent: func() {
+		_ = guard.FlushError() // which sets the deadline; there is nothing to flush
+	}}
+	return guard.Override(guard.Deadline.Timeout, 0, math.MaxInt)
 }
 
 // onlyWriter hides other methods, by which io.CopyBuffer would not use its buffer.

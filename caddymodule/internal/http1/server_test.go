@@ -123,6 +123,21 @@ func TestClientGoesAway(t *testing.T) {
 	}
 }
 
+// watches tells whether a client is watched.
+func (s *server) watches() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.watch.mu.Lock()
+		reading := c.watch.reading
+		c.watch.mu.Unlock()
+		if reading != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // What a client sends while its request is answered is the next request's.
 func TestSentAhead(t *testing.T) {
 	a, at := newAnswering(), freeAddress(t)
@@ -131,7 +146,7 @@ func TestSentAhead(t *testing.T) {
 		c := a.dial(t, at)
 		c.send("/held")
 		<-a.held
-		time.Sleep(2 * brief) // until the connection is watched
+		waitFor(t, "the connection is watched", serverOf(t, a.Server).watches)
 		c.send(second)
 		a.release <- struct{}{}
 		c.expect()

@@ -14,3 +14,7 @@ func reusable(cfg net.ListenConfig) net.ListenConfig { return cfg }
 func inherit(_, _ *net.UDPConn) error { return nil }
 
 func unboundUDP() (*net.UDPConn, error) { return nil, errors.ErrUnsupported }
+
+func bequeath(*net.TCPListener, net.KeepAliveConfig) error { return nil }
+
+func (c *Conn) splice(*Source, int64) (sent int64, err error, ok bool) { return 0, nil, false }

@@ -1,0 +1,103 @@
+package sites
+
+import (
+	"os"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// pipe is what splice needs between two connections.
+type pipe struct {
+	r, w  int
+	held  int   // bytes that are in it
+	err   error // of the last call
+	limit int
+	moved int
+	fill  func(from uintptr) bool // made once
+	drain func(to uintptr) bool
+}
+
+// pipeSize is what Linux lets everybody have.
+const pipeSize = 1 << 20
+
+// pipes are empty.
+var pipes sync.Pool
+
+func takePipe() (*pipe, error) {
+	if p, ok := pipes.Get().(*pipe); ok {
+		return p, nil
+	}
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return nil, err
+	}
+	p := &pipe{r: fds[0], w: fds[1]}
+	// It remains smaller where the user's pipes have grown too many.
+	_, _ = unix.FcntlInt(uintptr(p.w), unix.F_SETPIPE_SZ, pipeSize)
+	p.fill = func(from uintptr) bool { return p.move(int(from), p.w, p.limit) }
+	p.drain = func(to uintptr) bool { return p.move(p.r, int(to), p.held) }
+	runtime.SetFinalizer(p, (*pipe).close)
+	return p, nil
+}
+
+func (p *pipe) close() {
+	unix.Close(p.r)
+	unix.Close(p.w)
+}
+
+// move moves up to n bytes, and tells whether the sockets were ready for that.
+func (p *pipe) move(from, to, n int) (done bool) {
+	for {
+		moved, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_NONBLOCK)
+		if err == unix.EINTR {
+			continue
+		}
+		p.moved, p.err = int(moved), err
+		return err != unix.EAGAIN
+	}
+}
+
+// splice sends up to n bytes of a source.
+func (c *Conn) splice(s *Source, n int64) (sent int64, err error, ok bool) {
+	p, err := takePipe()
+	if err != nil {
+		return 0, nil, false
+	}
+	from, err := s.Conn.SyscallConn()
+	if err != nil {
+		return 0, err, true
+	}
+	to, err := c.SyscallConn()
+	if err != nil {
+		return 0, err, true
+	}
+	for sent < n {
+		p.limit = int(min(n-sent, pipeSize))
+		if err := p.call(from.Read, p.fill); err != nil {
+			return sent, err, true
+		}
+		if p.moved == 0 {
+			break // the end of the source
+		}
+		for p.held = p.moved; p.held > 0; {
+			if err := p.call(to.Write, p.drain); err != nil {
+				return sent, err, true // with a pipe that is not empty
+			}
+			p.held -= p.moved
+			sent += int64(p.moved)
+			s.Sent()
+		}
+	}
+	pipes.Put(p)
+	return sent, nil, true
+}
+
+// call moves bytes once a socket is ready.
+func (p *pipe) call(wait func(func(uintptr) bool) error, move func(uintptr) bool) error {
+	if err := wait(move); err != nil {
+		return err
+	}
+	return os.NewSyscallError("splice", p.err)
+}
