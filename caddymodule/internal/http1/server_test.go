@@ -249,8 +249,28 @@ func TestShutdownForGood(t *testing.T) {
 	}
 }
 
-// A client that sends nothing, or stops reading, is not waited for for ever.
-func TestDeadlines(t *testing.T) {
+// HTTP/2 without TLS is net/http's, from its first bytes on.
+func TestUnencryptedHTTP2(t *testing.T) {
+	a, at := newAnswering(), freeAddress(t)
+	a.Protocols = new(http.Protocols)
+	a.Protocols.SetHTTP1(true)
+	a.Protocols.SetUnencryptedHTTP2(true)
+	startPlain(t, at, a.Server)
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	response, err := (&http.Client{Transport: transport}).Get("http://" + at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	transport.CloseIdleConnections()
+	if response.ProtoMajor != 2 {
+		t.Errorf("the answer came over %s", response.Proto)
+	}
+}
+
+// A client that asks for nothing more is not waited for for ever.
+func TestIdleTimeout(t *testing.T) {
 	a, at := newAnswering(), freeAddress(t)
 	startPlain(t, at, a.Server)
 	a.IdleTimeout = 100 * time.Millisecond
