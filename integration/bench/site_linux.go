@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -53,6 +54,8 @@ type site struct {
 	reload func(context.Context) error // gives the data plane another configuration; nil: it has none
 	caddy  *integration.Caddy          // of ours and of stock Caddy
 
+	held []io.Closer // that must stay open while the site is at work
+
 	sink        *sink        // the server's discard service
 	sources     int          // how many addresses and ports of the client have opened flows
 	emptyMemory gauge.Memory // of the data plane's process, with an empty flow table
@@ -77,6 +80,13 @@ func (b *bench) newSite(ctx context.Context, network *integration.Network, of su
 		return nil, s.failed("start", err)
 	}
 	return s, nil
+}
+
+// release gives up what was held for the site.
+func (s *site) release() {
+	for _, c := range s.held {
+		_ = c.Close()
+	}
 }
 
 func (s *site) build(network *integration.Network) (err error) {

@@ -100,6 +100,7 @@ func (b *bench) run(ctx context.Context, of suite) (err error) {
 		if err != nil {
 			return err
 		}
+		defer s.release()
 		sites = append(sites, s)
 		if !slices.Contains(result.Variants, v.VariantInfo) {
 			result.Variants = append(result.Variants, v.VariantInfo)

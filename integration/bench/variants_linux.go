@@ -32,6 +32,11 @@ var bridgeVariants = []variant{
 		start:       startBridge("userspace"),
 	},
 	{
+		VariantInfo: VariantInfo{Name: "redirect"},
+		bareNIC:     true, noFlows: true,
+		start: startRedirect,
+	},
+	{
 		VariantInfo: VariantInfo{Name: "plain"},
 		bareNIC:     true, noFlows: true,
 		start: startPlain,
