@@ -1,11 +1,14 @@
 package integration_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,9 +16,10 @@ import (
 )
 
 // Rows L1 and L2: a neighbour floods the server with SYNs, datagrams and pings
-// from random sources, more than twice what the flow table holds. Every request of PC1
-// succeeds all the while, over TCP and UDP, and a download that was begun before
-// comes to its end.
+// from random sources, more than twice what the flow table holds, each with one
+// source port, for which there are but a few aliases; then with connections, which it
+// holds, as many as the table has room for. Every request of PC1 succeeds all the
+// while, over TCP and UDP, and a download that was begun before comes to its end.
 func TestSpoofedFlood(t *testing.T) {
 	const maxFlows = 4000
 	onEachInTurn(t, func(t *testing.T, datapath string) {
@@ -26,7 +30,7 @@ func TestSpoofedFlood(t *testing.T) {
 		s.write("index.html", "a")
 		s.start(caddyfile{
 			datapath: fmt.Sprintf("%s\n\t\tmax_flows %d", datapath, maxFlows),
-			a:        "ports tcp/80 udp/5000",
+			a:        "ports tcp/80 udp/5000\naliases 192.168.50.2-192.168.50.5",
 			sites:    fmt.Sprintf("http:// {\nbind vnic/a\nroot * %s\nfile_server\n}\n", s.dir),
 		})
 		s.echoUDP(s.Server, "192.168.50.1:5000")
@@ -36,31 +40,28 @@ func TestSpoofedFlood(t *testing.T) {
 		}
 
 		for name, flood := range map[string][]string{
-			"SYNs":      {"-S", "-p", "80", "-c", "10000"},
-			"datagrams": {"--udp", "-p", "5000", "-d", "100", "-c", "10000"},
+			"SYNs":      {"-S", "-s", "1234", "-k", "-p", "80", "-c", "10000"},
+			"datagrams": {"--udp", "-s", "1234", "-k", "-p", "5000", "-d", "100", "-c", "10000"},
 			"pings":     {"--icmp", "-c", "10000"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				defer s.in(t)()
 				before := s.status().Bridges["lan"].NewFlows
-				s.beside(flood, func() {
-					if got := s.get("http://192.168.1.2/"); got != "a" {
-						t.Fatalf("PC1 got %q", got)
-					}
-					err := s.ask("192.168.1.2:5000")
-					if os.IsTimeout(err) { // a queue was full: UDP clients ask again
-						err = s.ask("192.168.1.2:5000")
-					}
-					if err != nil {
-						t.Fatalf("UDP: %v", err)
-					}
-				})
+				s.beside(flood, s.wantServedAll)
 				if flows := s.status().Bridges["lan"].NewFlows - before; flows < maxFlows {
 					t.Errorf("the flood came to %d flows, want more than the table holds", flows)
 				}
 			})
 			download.step()
 		}
+		t.Run("connections", func(t *testing.T) {
+			defer s.in(t)()
+			stop := s.holdConnections(s.Neighbours[0], "192.168.1.2:80", maxFlows)
+			defer stop()
+			for range 20 {
+				s.wantServedAll()
+			}
+		})
 		if got := download.rest(); sha256.Sum256(got) != sha256.Sum256(data) {
 			t.Errorf("the download has %d bytes, not the file's %d, or others", len(got), len(data))
 		}
@@ -68,6 +69,63 @@ func TestSpoofedFlood(t *testing.T) {
 			t.Errorf("%d flows, more than max_flows", flows)
 		}
 	})
+}
+
+// wantServedAll checks that PC1 is served over TCP and UDP.
+func (s *scene) wantServedAll() {
+	s.t.Helper()
+	if got := s.get("http://192.168.1.2/"); got != "a" {
+		s.t.Fatalf("PC1 got %q", got)
+	}
+	err := s.ask("192.168.1.2:5000")
+	if os.IsTimeout(err) { // a queue was full: UDP clients ask again
+		err = s.ask("192.168.1.2:5000")
+	}
+	if err != nil {
+		s.t.Fatalf("UDP: %v", err)
+	}
+}
+
+// holdConnections has a host open connections and hold them: at once as many as there
+// are to be, and for as long as it is not stopped further ones.
+func (s *scene) holdConnections(h *integration.Host, address string, n int) (stop func()) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	var dialers sync.WaitGroup
+	var mu sync.Mutex
+	var held []net.Conn
+	tried, enough := 0, make(chan struct{})
+	for range 32 {
+		dialers.Go(func() {
+			for ctx.Err() == nil {
+				dialing, done := context.WithTimeout(ctx, 200*time.Millisecond)
+				conn, err := h.DialContext(dialing, "tcp4", address)
+				done()
+				mu.Lock()
+				if tried++; err == nil {
+					held = append(held, conn)
+				}
+				if tried == n {
+					close(enough)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	stop = func() {
+		cancel()
+		dialers.Wait()
+		for _, conn := range held {
+			conn.Close()
+		}
+	}
+	select {
+	case <-enough:
+	case <-time.After(time.Minute):
+		stop()
+		s.t.Fatalf("not %d connections within a minute", n)
+	}
+	return stop
 }
 
 // beside repeats what PC1 does for as long as a neighbour floods the server from
