@@ -18,7 +18,7 @@ import (
 
 // blastRate is how many frames a second a blast sends: what leaves the machine's
 // cores some time for the client, whose delay is measured.
-const blastRate = 100_000
+const blastRate = 50_000
 
 // blast sends hostile frames fast: many with one system call.
 type blast struct {
