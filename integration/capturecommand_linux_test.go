@@ -159,8 +159,9 @@ func captureBothSides(t *testing.T, s *scene) {
 	if said := r.finish(); !strings.Contains(said, "4 frames, 0 dropped") {
 		t.Errorf("it says %q, want 4 frames", said)
 	}
-	if frames := s.tshark(r.file, "frame.number"); len(frames) != 4 {
-		t.Errorf("there are %d frames, want 4", len(frames))
+	frames := s.tshark(r.file, "frame.time_epoch")
+	if len(frames) != 4 || !slices.IsSorted(frames) {
+		t.Errorf("the frames are of %q, want four in order", frames)
 	}
 }
 

@@ -24,7 +24,7 @@ func (c *Capture) take() {
 		point.source.take(func(f *capturedFrame) bool {
 			f.point = i
 			cost := CaptureFrameCost + len(f.data)
-			if used+cost > share {
+			if used+cost > share || isNext(f, now) {
 				return false
 			}
 			used += cost
@@ -34,6 +34,14 @@ func (c *Capture) take() {
 		c.plane.captureBudget.AllowN(now, used)
 	}
 	slices.SortStableFunc(c.batch.frames, func(a, b capturedFrame) int { return cmp.Compare(a.time, b.time) })
+}
+
+// isNext tells whether a frame passed after a batch was begun: it is for the next one,
+// or it would come before frames of other devices that are older. A clock that was
+// set holds nothing up.
+func isNext(f *capturedFrame, began time.Time) bool {
+	after := time.Duration(f.time - began.UnixNano())
+	return after > 0 && after < captureTick
 }
 
 // add copies a frame. Memory that grows leaves what was copied before where it is.
