@@ -31,7 +31,7 @@ func (l *listener) divert(c *net.TCPConn, from *socket) bool {
 	}
 	kept.run(func() {
 		own := l.conn(c)
-		if (*serve)(own) && !l.stream.hand(accepted{conn: own}, from) {
+		if (*serve)(own) && !l.stream.leave(own, from) {
 			own.Close()
 		}
 	})

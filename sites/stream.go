@@ -145,6 +145,27 @@ func (s *stream) hand(a accepted, from *socket) bool {
 	}
 }
 
+// leave hands a connection on to the newest listener that accepts, also when its
+// socket has been closed. It tells whether there was one.
+func (s *stream) leave(c *Conn, from *socket) bool {
+	for {
+		l, changed := s.newest()
+		if l == nil {
+			select {
+			case <-changed: // the next configuration's server is about to accept
+				continue
+			case <-from.done:
+				return false
+			}
+		}
+		select {
+		case l.handed <- accepted{conn: c}:
+			return true
+		case <-changed:
+		}
+	}
+}
+
 // newest is the newest listener that accepts; nil if none does.
 func (s *stream) newest() (l *listener, changed <-chan struct{}) {
 	s.mu.Lock()

@@ -1,0 +1,54 @@
+package sites_test
+
+import (
+	"io"
+	"net"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/sites"
+)
+
+// A diverted listener's connections are served elsewhere, and accepted if they are
+// left: with what has been read of them, by the newest listener, also when the segment
+// has been stopped meanwhile.
+func TestDivert(t *testing.T) {
+	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
+	older := listen(t, sockets, at)
+	dialFrom(t, alias, older)
+	diverted, begun := make(chan *sites.Conn), 0
+	leave := make(chan bool)
+	first := accept(t, older)
+	for range 2 {
+		sites.Divert(first, func() func(*sites.Conn) bool {
+			begun++
+			return func(c *sites.Conn) bool {
+				read := make([]byte, len("ping"))
+				if _, err := io.ReadFull(c, read); err != nil {
+					t.Error(err)
+				}
+				diverted <- c
+				c.Unread(read)
+				return <-leave
+			}
+		})
+	}
+	if begun != 1 {
+		t.Errorf("the listener was diverted %d times", begun)
+	}
+	for _, between := range []func(){func() {}, func() { sockets.Stop("a") }} {
+		dialed := dialFrom(t, alias, older)
+		io.WriteString(dialed, "ping")
+		c := <-diverted
+		if got := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr(); got != client {
+			t.Errorf("the client is %s", got)
+		}
+		between()
+		leave <- true
+		io.WriteString(dialed, "pong")
+		left := accept(t, older)
+		text := make([]byte, len("pingpong"))
+		if _, err := io.ReadFull(left, text); err != nil || string(text) != "pingpong" {
+			t.Errorf("%q is read of what was left: %v", text, err)
+		}
+	}
+}
