@@ -86,8 +86,9 @@ func (s *scene) wantServedAll() {
 	}
 }
 
-// holdConnections has a host open connections and hold them: at once as many as there
-// are to be, and for as long as it is not stopped further ones.
+// holdConnections has a host open connections and hold them: as many as there are to
+// be as fast as it can, and further ones, more than a hundred a second, until it is
+// stopped.
 func (s *scene) holdConnections(h *integration.Host, address string, n int) (stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
@@ -109,6 +110,11 @@ func (s *scene) holdConnections(h *integration.Host, address string, n int) (sto
 					close(enough)
 				}
 				mu.Unlock()
+				select {
+				case <-enough:
+					time.Sleep(200 * time.Millisecond)
+				default:
+				}
 			}
 		})
 	}

@@ -33,6 +33,7 @@ var soakParts = []struct {
 }{
 	{"faults", soakFaults},
 	{"frames", soakFrames},
+	{"floods", soakFloods},
 	{"turnover", soakTurnover},
 	{"reloads", soakReloads},
 }

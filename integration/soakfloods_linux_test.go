@@ -1,0 +1,135 @@
+//go:build soak
+
+package integration_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
+)
+
+// floodRate is how many packets a second a flood has: what a machine whose cores send,
+// carry, serve and ask at the same time does not lose before the bridge sees it.
+const floodRate = 20_000
+
+// soakFloods has a neighbour flood the server from a hundred thousand addresses that
+// are not its own, all with one source port, and then with connections that it holds.
+// The flow table is full, and the few aliases are taken, all the while; of a client's
+// requests none fails.
+func soakFloods(t *testing.T, datapath string) (figures []figure) {
+	const maxFlows = 1 << 13
+	frames := soaked(200_000)
+	s := newScene(t, integration.PaperOptions{Neighbours: 1})
+	s.start(caddyfile{
+		datapath: fmt.Sprintf("%s\nmax_flows %d", datapath, maxFlows),
+		a:        "ports tcp/80 udp/5000\naliases 192.168.50.2-192.168.50.5",
+	})
+	s.echoUDP(s.Server, "192.168.50.1:5000")
+	b := s.newBlast(s.Neighbours[0])
+	for _, flood := range []struct {
+		name      string
+		transport func() (layers.IPProtocol, gopacket.SerializableLayer)
+	}{
+		{"SYNs", func() (layers.IPProtocol, gopacket.SerializableLayer) {
+			return layers.IPProtocolTCP, &layers.TCP{SrcPort: 1234, DstPort: 80, SYN: true, Seq: rand.Uint32(), Window: 64240}
+		}},
+		{"datagrams", func() (layers.IPProtocol, gopacket.SerializableLayer) {
+			return layers.IPProtocolUDP, &layers.UDP{SrcPort: 1234, DstPort: 5000}
+		}},
+		{"echo requests", func() (layers.IPProtocol, gopacket.SerializableLayer) {
+			return layers.IPProtocolICMPv4, &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoRequest, 0), Id: 1234}
+		}},
+	} {
+		spoofed := b.spoofed(flood.transport)
+		began := time.Now()
+		figures = append(figures, s.besideFlood(flood.name, func() { b.repeat(spoofed, frames) })...)
+		figures = append(figures, figure{flood.name + ": sent a second", fmt.Sprintf("%.0f", float64(frames)/time.Since(began).Seconds())})
+	}
+	opened := s.status().Bridges["lan"].NewFlows
+	if opened < maxFlows && !*soakQuick {
+		t.Errorf("the floods came to %d flows, want more than the table holds", opened)
+	}
+	figures = append(figures, figure{"flows that these opened", fmt.Sprint(opened)})
+	stop := s.holdConnections(s.Neighbours[0], "192.168.1.2:80", max(soaked(maxFlows), 100))
+	defer stop()
+	return append(figures, s.besideFlood("connections that are held", func() { time.Sleep(15 * time.Second) })...)
+}
+
+// besideFlood measures a client and the CPUs while a flood lasts.
+func (s *scene) besideFlood(name string, flood func()) []figure {
+	s.t.Helper()
+	machine, caddy, began := s.cpu(), s.caddyCPU(), time.Now()
+	beside := s.measure(flood)
+	took := time.Since(began)
+	share := func(cpu time.Duration) float64 { return cpu.Seconds() / took.Seconds() }
+	if len(beside.failures) > 0 {
+		s.t.Errorf("beside %s %d of %d requests failed: %v", name, len(beside.failures), len(beside.failures)+len(beside.times), beside.failures[0])
+	}
+	return []figure{
+		{name + ": requests beside them, failed", fmt.Sprintf("%d of %d", len(beside.failures), len(beside.failures)+len(beside.times))},
+		{name + ": a request, p50 / p99 / slowest", beside.String()},
+		{name + ": CPUs busy, of these Caddy's", fmt.Sprintf("%.2f, %.2f", share(s.cpu()-machine), share(s.caddyCPU()-caddy))},
+	}
+}
+
+// cpu is what the machine's CPUs have worked, the sender and the client included.
+func (s *scene) cpu() time.Duration {
+	s.t.Helper()
+	busy, err := gauge.MachineCPU()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return busy
+}
+
+func (s *scene) caddyCPU() time.Duration {
+	s.t.Helper()
+	busy, err := gauge.ProcessCPU(s.caddy.Process().PID())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return busy
+}
+
+// spoofed makes packets from a hundred thousand random addresses.
+func (b *blast) spoofed(transport func() (layers.IPProtocol, gopacket.SerializableLayer)) [][]byte {
+	frames := make([][]byte, 100_000)
+	for i := range frames {
+		protocol, layer := transport()
+		source := make(net.IP, 4)
+		binary.BigEndian.PutUint32(source, 20<<24|rand.Uint32N(80<<24)) // 20.0.0.0 to 115.255.255.255
+		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: protocol, SrcIP: source, DstIP: integration.PseudoAddr.AsSlice()}
+		if l, ok := layer.(interface {
+			SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
+		}); ok {
+			l.SetNetworkLayerForChecksum(ip)
+		}
+		frames[i] = serialize(&layers.Ethernet{SrcMAC: b.hostile.mac, DstMAC: integration.NICMAC, EthernetType: layers.EthernetTypeIPv4}, ip, layer)
+	}
+	return frames
+}
+
+// repeat sends frames over and over, a number in all, at the flood's rate.
+func (b *blast) repeat(frames [][]byte, n int) {
+	b.s.t.Helper()
+	const batch = 64
+	began := time.Now()
+	for sent := 0; sent < n; sent += batch {
+		if ahead := time.Duration(sent)*time.Second/floodRate - time.Since(began); ahead > 0 {
+			time.Sleep(ahead)
+		}
+		at := sent % (len(frames) - batch)
+		if err := sendFrames(b.fd, frames[at:at+batch]); err != nil {
+			b.s.t.Fatal(err)
+		}
+	}
+}
