@@ -28,7 +28,7 @@ BENCH := -docs docs
 # some of its parts; both leave the page alone.
 SOAK := -docs ../docs
 
-.PHONY: help lab test bench soak build generate check fmt clean
+.PHONY: help lab test mutate bench soak build generate check fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ test: ## check the code and run every test: unit, fuzz seeds, end to end (as roo
 	@scripts/need 'the tests' go ca-certificates $(TEST_TOOLS)
 	@$(MAKE) --no-print-directory check
 	CGO_ENABLED=1 go test -race -vet=off -count=1 -timeout=30m -json ./... | go run ./cmd/conformance docs/conformance.md
+
+mutate: ## break the code behind each row of the contract and see its tests fail; write docs/mutations.md (as root)
+	@scripts/need 'the tests' go ca-certificates $(TEST_TOOLS)
+	go run ./cmd/mutate -docs docs
 
 bench: build ## measure the bridge beside its alternatives and write docs/benchmarks.md (as root)
 	@scripts/need 'the benchmark' go ca-certificates $(BENCH_TOOLS)

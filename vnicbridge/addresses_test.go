@@ -143,7 +143,11 @@ func TestTheAddressIsAnnouncedWhenTheNICChanges(t *testing.T) {
 		}
 		r.nicChanges(linkState{up: true, mac: hostMAC, mtu: 1500})
 		time.Sleep(5 * time.Second)
-		for _, m := range announcements(r) {
+		again := announcements(r)
+		if len(again) != announceCount {
+			t.Errorf("%d announcements of another MAC, want %d", len(again), announceCount)
+		}
+		for _, m := range again {
 			if m.senderMAC != hostMAC {
 				t.Errorf("announced with the old MAC %s", m.senderMAC)
 			}
@@ -221,11 +225,12 @@ func TestAliasesAreStable(t *testing.T) {
 		seen := make(map[string]bool)
 		for i := range 20 {
 			client := fmt.Sprintf("203.0.113.%d", i+1)
-			alias := aliasOf(client, 4001)
+			port := uint16(5000 + 2*i) // nobody else's: any alias is free for it
+			alias := aliasOf(client, port)
 			if alias == routerOnA || alias == serverA || !strings.HasPrefix(alias, "192.168.50.") {
 				t.Errorf("%s is %s", client, alias)
 			}
-			if again := aliasOf(client, 4002); again != alias {
+			if again := aliasOf(client, port+1); again != alias {
 				t.Errorf("%s is %s and then %s", client, alias, again)
 			}
 			seen[alias] = true

@@ -52,6 +52,9 @@ func TestICMPErrorsInwards(t *testing.T) {
 					if quoted == 576 && !quoteIsValid(raw) {
 						t.Error("the quoted transport checksum is wrong")
 					}
+					if r.plane.Status().Flows != 1 {
+						t.Error("an error ended the flow")
+					}
 					time.Sleep(idleTimes[classEstablished] - time.Minute)
 					r.put("nic0", fromRouter("198.51.100.1", 0, 0).icmpErrorAbout(kind, sent, quoted))
 					time.Sleep(idleTimes[classEstablished] / 4)

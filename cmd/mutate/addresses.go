@@ -1,0 +1,124 @@
+package main
+
+// addresses are the defects of rows A1 to A7.
+var addresses = []mutation{
+	{
+		row: "A1", defect: "ARP for any address is answered", file: "vnicbridge/claim.go",
+		old: `if !c.claimed || !m.request || m.target != c.address {`,
+		new: `if !c.claimed || !m.request {`,
+	}, {
+		row: "A1", defect: "an ARP probe is not answered", file: "vnicbridge/claim.go",
+		old: `if !c.claimed || !m.request || m.target != c.address {`,
+		new: `if !c.claimed || !m.request || m.target != c.address || m.sender == noAddr {`,
+	}, {
+		row: "A1", defect: "the host answers ARP for VNIC addresses", file: "vnicbridge/guard_linux.go",
+		old:   `		g.drop(chain, matchPrefix(targetOffset, v.subnet))` + "\n",
+		tests: "integration.TestHostKernelKeepsOut integration.TestNoWayRound",
+	}, {
+		row: "A1", defect: "the programs keep ARP from userspace", file: "vnicbridge/bpf/bridge.c",
+		old:   `		bpf_clone_redirect(skb, own->slow, 0);` + "\n",
+		tests: "integration.TestHostKernelKeepsOut",
+	}, {
+		row: "A2", defect: "the address is not probed", file: "vnicbridge/claim.go",
+		old: `for range probeCount {`, new: `for range 0 {`,
+	}, {
+		row: "A2", defect: "an address that is held is probed again", file: "vnicbridge/apply.go",
+		old: `		if !slices.Contains(t.made, b.port) {`, new: `		if false {`,
+	}, {
+		row: "A2", defect: "a conflict at the start goes unheard", file: "vnicbridge/claim.go",
+		old: `		case c.conflicts <- other:` + "\n",
+	}, {
+		row: "A2", defect: "no announcement at the start", file: "vnicbridge/claim.go",
+		old: "	c.announces = announceCount\n	return nil", new: "	return nil",
+	}, {
+		row: "A2", defect: "the address is not defended", file: "vnicbridge/claim.go",
+		old: "	c.defended = now\n	c.send([]frame{c.announcement()})", new: "	c.defended = now",
+	}, {
+		row: "A2", defect: "no announcement when the NIC is up again", file: "vnicbridge/maintain.go",
+		old: "		if state.up {\n			b.port.nic.claim.announce()", new: "		if state.up {",
+	}, {
+		row: "A2", defect: "no announcement of another MAC", file: "vnicbridge/maintain.go",
+		old: "		b.port.setMAC(state.mac)\n		b.port.nic.claim.announce()", new: "		b.port.setMAC(state.mac)",
+	}, {
+		row: "A3", defect: "a VNIC's frames keep the MAC that they came to", file: "vnicbridge/forwarder.go",
+		old: "		copy(a.frame.eth(), mac[:])\n", new: "",
+	}, {
+		row: "A3", defect: "a VNIC's frames keep the MAC that they came to", file: "vnicbridge/bpf/packet.h",
+		old: `	__builtin_memcpy(eth->h_dest, dst_mac, 6);` + "\n", new: "	if (out->nic)\n		__builtin_memcpy(eth->h_dest, dst_mac, 6);\n",
+	}, {
+		row: "A3", defect: "a VNIC's frames get a source MAC of ours", file: "vnicbridge/bpf/packet.h",
+		old: "	if (out->nic)\n		__builtin_memcpy(eth->h_source, out->mac, 6);", new: "	__builtin_memcpy(eth->h_source, out->mac, 6);",
+	}, {
+		row: "A3", defect: "the aliases do not follow the gateway's MAC", file: "vnicbridge/maintain.go",
+		old: "		log.Debug(\"resolved\", \"address\", c.host, \"mac\", c.to)\n	}\n	p.remind()", new: "		log.Debug(\"resolved\", \"address\", c.host, \"mac\", c.to)\n	}",
+	}, {
+		row: "A3", defect: "the kernel forgets the aliases' neighbours", file: "vnicbridge/vnicsetup_linux.go",
+		old:   `LinkIndex: v.ifindex, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,`,
+		new:   `LinkIndex: v.ifindex, Family: netlink.FAMILY_V4, State: netlink.NUD_REACHABLE,`,
+		tests: "integration.TestSegmentOfTwoBridges",
+	}, {
+		row: "A4", defect: "frames leave the NIC with a VNIC's MAC", file: "vnicbridge/forwarder.go",
+		old: `	copy(a.frame.eth()[6:], mac[:])` + "\n",
+	}, {
+		row: "A4", defect: "frames leave the NIC with a VNIC's MAC", file: "vnicbridge/bpf/packet.h",
+		old: "	if (out->nic)\n		__builtin_memcpy(eth->h_source, out->mac, 6);\n", new: "",
+	}, {
+		row: "A5", defect: "the gateway has no alias of its own", file: "vnicbridge/admit.go",
+		old: `if a.src != bridge.gateway || preferred < 0 {`, new: `if true {`,
+	}, {
+		row: "A5", defect: "the gateway has no alias of its own", file: "vnicbridge/bpf/admit.h",
+		old: `if (p->key.src == b->gateway && b->gateway)`, new: `if (0)`,
+	}, {
+		row: "A5", defect: "all clients prefer one alias", file: "vnicbridge/alias.go",
+		old: `return reserved + int(pool.key.hash(client[:])%uint64(shared))`, new: `return reserved`,
+	}, {
+		row: "A5", defect: "all clients prefer one alias", file: "vnicbridge/bpf/admit.h",
+		old: `return s->gateways + hash_address(p->key.src) % shared;`, new: `return s->gateways + 0 % shared;`,
+	}, {
+		row: "A5", defect: "the client's port is changed though an alias is free", file: "vnicbridge/alias.go",
+		old: `t := tuple{src: server, sport: flow.dport, dport: flow.sport, proto: flow.proto}`,
+		new: `t := tuple{src: server, sport: flow.dport, dport: randomPort(flow.sport), proto: flow.proto}`,
+	}, {
+		row: "A5", defect: "when the aliases are used up, no port is changed", file: "vnicbridge/alias.go",
+		old: `for i := range portAttempts {`, new: `for i := range 0 {`,
+	}, {
+		row: "A5", defect: "a reply tuple is given twice", file: "vnicbridge/flowtable.go",
+		old: `if t.byKey[reply] == nil && !t.quarantine.holds(reply, f.orig.src, now) {`, new: `if !t.quarantine.holds(reply, f.orig.src, now) {`,
+	}, {
+		row: "A5", defect: "a reply tuple is given twice", file: "vnicbridge/bpf/admit.h",
+		old: `!same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer))`, new: `!same_key(&r->reply, &f->answer))`,
+	}, {
+		row: "A5", defect: "a tuple is used again at once", file: "vnicbridge/quarantine.go",
+		old: `return proto == TCP && s.flags.Load()&flowAccepted != 0 && s.idle(now) < timeWait`, new: `return false`,
+	}, {
+		row: "A6", defect: "the route by the VNIC's own address is missing", file: "vnicbridge/vnicsetup_linux.go",
+		old: `return true, v.ns.netlink.RouteAddEcmp(&netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Gw: own})`, new: `return true, nil`,
+		tests: "integration.TestRoutesAndReversePathFilter",
+	}, {
+		row: "A6", defect: "a preserving segment has no rule", file: "vnicbridge/sourcerule_linux.go",
+		old: `return true, v.ns.netlink.RuleAdd(v.rule())`, new: `return true, nil`,
+		tests: "integration.TestPreserve",
+	}, {
+		row: "A6", defect: "a segment with `egress any` has no rule", file: "vnicbridge/compile.go",
+		old: `beyond := c.Segments[segment].ClientIP == Preserve || c.Segments[segment].egress() == EgressAny`,
+		new: `beyond := c.Segments[segment].ClientIP == Preserve`, tests: "integration.TestEgressAnyReachesBeyondTheGateway",
+	}, {
+		row: "A7", defect: "hosts off the link are asked for themselves", file: "vnicbridge/neighbour.go",
+		old: `if n.link.Contains(dst) {`, new: `if true {`,
+	}, {
+		row: "A7", defect: "hosts on the link are reached by the gateway", file: "vnicbridge/bpf/bridge.c",
+		old: `	__builtin_memcpy(mac, n->mac, 6);`, new: `	__builtin_memcpy(mac, nic->gateway_mac, 6);`,
+	}, {
+		row: "A7", defect: "the gateway's MAC is not refreshed", file: "vnicbridge/neighbour.go",
+		old: `if e.mac.IsZero() || now-e.confirmed >= int64(reachableTime) {`, new: `if e.mac.IsZero() {`,
+	}, {
+		row: "A7", defect: "what the kernel data path uses is not refreshed", file: "vnicbridge/neighbour.go",
+		old: `case now-e.confirmed >= int64(reachableTime) && n.inUse(key):`, new: `case false:`,
+	}, {
+		row: "A7", defect: "next hops that do not answer are asked for ever", file: "vnicbridge/neighbour.go",
+		old: `case e.mac.IsZero() && e.asks >= maxAsks && now-e.asked >= int64(askInterval):`, new: `case false:`,
+	}, {
+		row: "A7", defect: "a gateway off the subnet is not heard", file: "vnicbridge/neighbour.go",
+		old: `if !mac.IsUnicast() || !n.link.Contains(ip) && ip != n.gateway {`, new: `if !mac.IsUnicast() || !n.link.Contains(ip) {`,
+	},
+}

@@ -1,0 +1,235 @@
+package main
+
+// flows are the defects of rows F1 to F12.
+var flows = []mutation{
+	{
+		row: "F1", defect: "any TCP segment begins a flow", file: "vnicbridge/packet.go",
+		old: `return p.tcpFlags&(tcpSYN|tcpACK|tcpRST|tcpFIN) == tcpSYN`, new: `return true`,
+	}, {
+		row: "F1", defect: "any TCP segment begins a flow", file: "vnicbridge/bpf/packet.h",
+		old: `return (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;`, new: `return true;`,
+	}, {
+		row: "F1", defect: "the policy chooses for every packet", file: "vnicbridge/forwarder.go",
+		old: `	a.reopened = nil` + "\n",
+		new: `	a.reopened = nil
+	if fl != nil && dir == forward && a.in.nic != nil {
+		if to, _ := fw.rules.Load().bridges[a.in].decisions.decide(a.tuple); to != nil {
+			moved := *fl
+			moved.out, fl = to, &moved
+		}
+	}
+`,
+	}, {
+		row: "F1", defect: "the policy chooses for every packet", file: "vnicbridge/bpf/bridge.c",
+		old: `	__u32 to = f->answer.port;` + "\n",
+		new: `	struct bridge_rules *b = RULES(bridges, self);
+	__u32 to = b && b->live && f->dir == FORWARD ? decide(b, p) & ~LASTING : f->answer.port;
+`,
+	}, {
+		row: "F2", defect: "the TTL is counted down", file: "vnicbridge/rewrite.go",
+		old: `	copy(p.ip[12:16], to.src.v4())`, new: "	diff += putWord(p.ip[8:10], binary.BigEndian.Uint16(p.ip[8:]), binary.BigEndian.Uint16(p.ip[8:])-0x100)\n	copy(p.ip[12:16], to.src.v4())",
+	}, {
+		row: "F2", defect: "the TTL is counted down", file: "vnicbridge/bpf/packet.h",
+		old: `	ip->saddr = answer->dst;`, new: "	ip->ttl--;\n	ip->saddr = answer->dst;",
+	}, {
+		row: "F2", defect: "TOS and ECN are cleared", file: "vnicbridge/rewrite.go",
+		old: `	copy(p.ip[12:16], to.src.v4())`, new: "	p.ip[1] = 0\n	copy(p.ip[12:16], to.src.v4())",
+	}, {
+		row: "F2", defect: "TOS and ECN are cleared", file: "vnicbridge/bpf/packet.h",
+		old: `	ip->saddr = answer->dst;`, new: "	ip->tos = 0;\n	ip->saddr = answer->dst;",
+	}, {
+		row: "F2", defect: "addresses of the other direction are written", file: "vnicbridge/bpf/packet.h",
+		old: "	ip->saddr = answer->dst;\n	ip->daddr = answer->src;", new: "	ip->saddr = answer->src;\n	ip->daddr = answer->dst;",
+	}, {
+		row: "F3", defect: "the IP header's checksum is not mended", file: "vnicbridge/rewrite.go",
+		old: "	copy(p.ip[16:20], to.dst.v4())\n	applyDiff(p.ip[10:12], diff)", new: "	copy(p.ip[16:20], to.dst.v4())",
+	}, {
+		row: "F3", defect: "the IP header's checksum is not mended", file: "vnicbridge/bpf/packet.h",
+		old: `	ip->check = ~fold16(fold((__u64)diff + (__u16)~ip->check));` + "\n",
+	}, {
+		row: "F3", defect: "a UDP checksum of zero is mended", file: "vnicbridge/checksum.go",
+		old: "	if field[0]|field[1] == 0 {\n		return\n	}\n",
+	}, {
+		row: "F3", defect: "a UDP checksum of zero is mended, and one may become zero", file: "vnicbridge/bpf/packet.h",
+		old: `p->key.proto == IPPROTO_TCP ? 0 : BPF_F_MARK_MANGLED_0;`, new: `0;`,
+	}, {
+		row: "F3", defect: "a computed zero goes out as zero", file: "vnicbridge/checksum.go",
+		old: `		field[0], field[1] = 0xff, 0xff` + "\n",
+	}, {
+		row: "F3", defect: "an unfinished checksum is taken for a finished one", file: "vnicbridge/rewrite.go",
+		old: `	if unfinished {`, new: `	if false {`,
+	}, {
+		row: "F3", defect: "an unfinished checksum is taken for a finished one", file: "vnicbridge/bpf/packet.h",
+		old: `BPF_F_PSEUDO_HDR | mangled);`, new: `mangled);`, tests: "integration.TestBulkTraffic",
+	}, {
+		row: "F4", defect: "a RST changes nothing", file: "vnicbridge/tcpstate.go",
+		old: `		return flags | flowReset`, new: `		return flags`,
+	}, {
+		row: "F4", defect: "a RST changes nothing", file: "vnicbridge/bpf/flow.h",
+		old: `		add |= FLOW_RESET;`, new: `		add |= 0;`,
+	}, {
+		row: "F4", defect: "traffic after a RST does not restore the flow", file: "vnicbridge/tcpstate.go",
+		old: `	flags &^= flowReset` + "\n",
+	}, {
+		row: "F4", defect: "traffic after a RST does not restore the flow", file: "vnicbridge/bpf/flow.h",
+		old: `		drop = flags & FLOW_RESET;`, new: `		drop = 0;`,
+	}, {
+		row: "F4", defect: "one FIN closes a flow", file: "vnicbridge/tcpstate.go",
+		old: `flags&flowFINs == flowFINs:`, new: `flags&flowFINs != 0:`,
+	}, {
+		row: "F4", defect: "established flows end after an hour", file: "vnicbridge/tcpstate.go",
+		old: `2*time.Hour + 4*time.Minute,`, new: `time.Hour,`,
+	}, {
+		row: "F4", defect: "flows without a handshake live as long as established ones", file: "vnicbridge/tcpstate.go",
+		old: `classHalfOpen:    4 * time.Minute, `, new: `classHalfOpen:    124 * time.Minute, `,
+	}, {
+		row: "F4", defect: "UDP flows end after a minute", file: "vnicbridge/tcpstate.go",
+		old: `classUDP:         5 * time.Minute, `, new: `classUDP:         1 * time.Minute, `,
+	}, {
+		row: "F4", defect: "ICMP flows end after ten seconds", file: "vnicbridge/tcpstate.go",
+		old: `classICMP:        60 * time.Second, `, new: `classICMP:        10 * time.Second, `,
+	}, {
+		row: "F4", defect: "a packet does not refresh its flow", file: "vnicbridge/bpf/flow.h",
+		old: `		s->last_seen = plane.clock;`, new: `		s->last_seen = s->last_seen;`,
+	}, {
+		row: "F4", defect: "a SYN on a closing flow opens none", file: "vnicbridge/flow.go",
+		old: `return p.proto == TCP && f.class() == classClosing && p.begins()`, new: `return false`,
+	}, {
+		row: "F4", defect: "a SYN on an established flow opens another", file: "vnicbridge/flow.go",
+		old: `return p.proto == TCP && f.class() == classClosing && p.begins()`, new: `return p.proto == TCP && p.begins()`,
+	}, {
+		row: "F4", defect: "a SYN on a closing flow opens none", file: "vnicbridge/bpf/flow.h",
+		old: `return p->key.proto == IPPROTO_TCP && closing(r->state.flags) && begins(p);`, new: `return false;`,
+	}, {
+		row: "F5", defect: "no flow is picked up", file: "vnicbridge/admit.go",
+		old: `if !a.begins() && !(lasting && a.continues()) {`, new: `if _ = lasting; !a.begins() {`,
+	}, {
+		row: "F5", defect: "flows are picked up under any policy", file: "vnicbridge/admit.go",
+		old: `if !a.begins() && !(lasting && a.continues()) {`, new: `if _ = lasting; !a.begins() && !a.continues() {`,
+	}, {
+		row: "F5", defect: "flows are picked up under any policy", file: "vnicbridge/bpf/admit.h",
+		old: `if (!begins(p) && !(lasting && continues(p)))`, new: `if (!begins(p) && !continues(p))`,
+	}, {
+		row: "F5", defect: "a sender without a flow is left hanging", file: "vnicbridge/admit.go",
+		old: "		// Silence would leave a client whose flow is gone hanging (F5).\n		fw.answerRefusal(a)\n", new: "",
+	}, {
+		row: "F5", defect: "a sender without a flow is left hanging", file: "vnicbridge/bpf/admit.h",
+		old: `return refuse(p, DROP_NO_FLOW);`, new: `return DROP_NO_FLOW;`,
+	}, {
+		row: "F5", defect: "a RST is answered with a RST", file: "vnicbridge/reject.go",
+		old: `if a.proto == TCP && a.tcpFlags&tcpRST != 0 || a.proto == ICMP`, new: `if a.proto == ICMP`,
+	}, {
+		row: "F5", defect: "a flood of refusals is sent", file: "vnicbridge/reject.go",
+		old: ` || !r.allow(a.now) {` + "\n		return frame{}, false\n	}\n	if a.proto == TCP {", new: " {\n		return frame{}, false\n	}\n	if a.proto == TCP {",
+	}, {
+		row: "F6", defect: "the quoted header stays as it was", file: "vnicbridge/icmperror.go",
+		old: `	a.rewriteQuote(quoted, tuple.reversed())` + "\n",
+	}, {
+		row: "F6", defect: "the outer header stays as it was", file: "vnicbridge/icmperror.go",
+		old: "	a.rewriteAddresses(tuple)\n	return to.emit", new: "	return to.emit",
+	}, {
+		row: "F6", defect: "a quote of 8 bytes is dropped", file: "vnicbridge/icmperror.go",
+		old: `p.later || len(p.l4) < 8 {`, new: `p.later || len(p.l4) < tcpMinLen {`,
+	}, {
+		row: "F6", defect: "an error refreshes its flow", file: "vnicbridge/icmperror.go",
+		old: `	a.rewriteQuote(quoted, tuple.reversed())`, new: "	fl.lastSeen.Store(coarse(a.now))\n	a.rewriteQuote(quoted, tuple.reversed())",
+	}, {
+		row: "F6", defect: "an error ends its flow", file: "vnicbridge/icmperror.go",
+		old: `	a.rewriteQuote(quoted, tuple.reversed())`, new: "	fw.flows.remove(fl, a.now)\n	a.rewriteQuote(quoted, tuple.reversed())",
+	}, {
+		row: "F6", defect: "an error about no flow is let in", file: "vnicbridge/icmperror.go",
+		old: "	if fl == nil {\n		return dropNoFlow\n	}\n	to, tuple", new: "	if fl == nil {\n		for _, vnic := range fw.rules.Load().vnics {\n			return vnic.emit(a, a.dst)\n		}\n	}\n	to, tuple",
+	}, {
+		row: "F6", defect: "an error is taken for an echo", file: "vnicbridge/bpf/packet.h",
+		old: "	else\n		return SLOW;\n	return KEEP;", new: "	return KEEP;",
+	}, {
+		row: "F7", defect: "fragments that come before the first are dropped", file: "vnicbridge/fragment.go",
+		old: `if len(d.waiting) >= maxHeldPerPacket || t.held+len(a.frame.data) > maxHeldBytes {`, new: `if true {`,
+	}, {
+		row: "F7", defect: "any number of fragments is held", file: "vnicbridge/fragment.go",
+		old: `if len(d.waiting) >= maxHeldPerPacket || t.held+len(a.frame.data) > maxHeldBytes {`, new: `if false {`,
+	}, {
+		row: "F7", defect: "unfinished datagrams are never forgotten", file: "vnicbridge/fragment.go",
+		old: `if now-d.came < int64(fragmentTime) {`, new: `if true {`,
+	}, {
+		row: "F7", defect: "two datagrams leave with one identification", file: "vnicbridge/fragment.go",
+		old: `for t.taken[d.outKey] != nil {`, new: `for false {`,
+	}, {
+		row: "F7", defect: "fragments are taken for whole packets", file: "vnicbridge/bpf/packet.h",
+		old: `ip->ihl != 5 || ip->frag_off & IP_FRAGMENT ||`, new: `ip->ihl != 5 ||`,
+	}, {
+		row: "F8", defect: "a packet that is too big is sent", file: "vnicbridge/icmperror.go",
+		old: `return mtu > 0 && len(a.ip) > mtu && !a.frame.isSuper()`, new: `return false`,
+	}, {
+		row: "F8", defect: "a packet that is too big is sent", file: "vnicbridge/bpf/bridge.c",
+		old: `if (unlikely(out->mtu && p->size > out->mtu && !skb->gso_size))`, new: `if (0)`,
+	}, {
+		row: "F8", defect: "its sender is not told", file: "vnicbridge/icmperror.go",
+		old: `		a.sendBack(f)` + "\n", new: "		_ = f\n",
+	}, {
+		row: "F8", defect: "a super-packet is refused", file: "vnicbridge/icmperror.go",
+		old: `return mtu > 0 && len(a.ip) > mtu && !a.frame.isSuper()`, new: `return mtu > 0 && len(a.ip) > mtu`,
+		tests: "vnicbridge.TestFragmentationNeeded integration.TestBulkTraffic",
+	}, {
+		row: "F8", defect: "a VNIC's MTU is not its NIC's", file: "vnicbridge/compile.go",
+		old: `		if m := int(bridges[name].port.mtu.Load()); mtu == 0 || m < mtu {`, new: `		if m := int(bridges[name].port.mtu.Load()); m < 0 {`,
+		tests: "integration.TestMTUFollows",
+	}, {
+		row: "F9", defect: "UDP begins no flow", file: "vnicbridge/packet.go",
+		old: "	case UDP:\n		return true\n	default:", new: "	case UDP:\n		return false\n	default:",
+	}, {
+		row: "F9", defect: "UDP begins no flow", file: "vnicbridge/bpf/packet.h",
+		old: "		return p->icmp_type == ICMP_ECHO_REQUEST;\n	}\n	return true;", new: "		return p->icmp_type == ICMP_ECHO_REQUEST;\n	}\n	return false;",
+	}, {
+		row: "F10", defect: "new rules end the flows that there are", file: "vnicbridge/fastpath.go",
+		old: `	p.path.setRules(r)` + "\n", new: "	p.path.setRules(r)\n	p.path.end(func(*flow) bool { return true })\n",
+	}, {
+		row: "F10", defect: "a drained segment gets new flows", file: "vnicbridge/compile.go",
+		old: `if p.states[name] == Active && s.port.vnic.problem() == "" {`, new: `if s.port.vnic.problem() == "" {`,
+	}, {
+		row: "F10", defect: "an unhealthy segment gets new flows", file: "vnicbridge/compile.go",
+		old: `if p.states[name] == Active && s.port.vnic.problem() == "" {`, new: `if p.states[name] == Active {`,
+	}, {
+		row: "F10", defect: "a switch changes nothing", file: "vnicbridge/override.go",
+		old: `		b.LBPolicy = b.LBPolicy.preferring(segment)` + "\n",
+	}, {
+		row: "F10", defect: "a weight set by hand changes nothing", file: "vnicbridge/override.go",
+		old: "	if w := o.weights[segment]; w != 0 {\n		return w\n	}\n",
+	}, {
+		row: "F10", defect: "the flows of a removed segment are not reset", file: "vnicbridge/living.go",
+		old: `	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone })` + "\n",
+	}, {
+		row: "F11", defect: "nobody is refused aloud", file: "vnicbridge/admit.go",
+		old: `if bridge.refuse != Drop {`, new: `if false {`,
+	}, {
+		row: "F11", defect: "nobody is refused aloud", file: "vnicbridge/bpf/admit.h",
+		old: `return b->silent ? reason : refuse(p, reason);`, new: `return reason;`,
+	}, {
+		row: "F11", defect: "all are refused aloud", file: "vnicbridge/admit.go",
+		old: `if bridge.refuse != Drop {`, new: `if true {`,
+	}, {
+		row: "F11", defect: "all ports are open", file: "vnicbridge/admit.go",
+		old: `return anyPortContains(s.ports, p.tuple)`, new: `return true`,
+	}, {
+		row: "F11", defect: "all ports are open", file: "vnicbridge/bpf/admit.h",
+		old: "		if (in_range(&s->range[i], p))\n			return true;\n	return false;", new: "		if (in_range(&s->range[i], p))\n			return true;\n	return true;",
+	}, {
+		row: "F12", defect: "`egress off` is `egress gateway`", file: "vnicbridge/admit.go",
+		old: `if s.egress == EgressOff || len(s.gateways) == 0 {`, new: `if len(s.gateways) == 0 {`,
+	}, {
+		row: "F12", defect: "`egress off` is `egress gateway`", file: "vnicbridge/bpf/admit.h",
+		old: `if (s->egress == EGRESS_OFF || !s->gateways)`, new: `if (!s->gateways)`,
+	}, {
+		row: "F12", defect: "`egress gateway` is `egress any`", file: "vnicbridge/admit.go",
+		old: `if s.egress == EgressAny && r.possibleSource(dst)`, new: `if r.possibleSource(dst)`,
+	}, {
+		row: "F12", defect: "`egress gateway` is `egress any`", file: "vnicbridge/bpf/admit.h",
+		old: `(s->egress == EGRESS_ANY && !impossible(p->key.dst))`, new: `(!impossible(p->key.dst))`,
+	}, {
+		row: "F12", defect: "a port that another segment has is not mapped", file: "vnicbridge/admit.go",
+		old: `			t.dport = randomPort(port)`, new: "			_ = port\n			return",
+	}, {
+		row: "F12", defect: "a port that is free is mapped", file: "vnicbridge/admit.go",
+		old: `		port := t.dport` + "\n", new: "		port := t.dport\n		t.dport = randomPort(port)\n",
+	},
+}

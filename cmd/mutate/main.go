@@ -1,0 +1,100 @@
+// Command mutate tests the tests of the contract.
+//
+//	go run ./cmd/mutate [-row A1,F3] [-docs docs]
+//
+// For each row of docs/conformance.md it knows some defects: small changes of the
+// code behind the row, in Go and in the kernel data path's C. It makes each by
+// itself in a copy of this tree, and runs tests of that row there, of which one must
+// fail. It exits with status 1 when a defect survives, and when one can no longer be
+// made because the code has changed. It needs what the tests need: Linux, root, and,
+// for the C, clang-14.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
+)
+
+func main() {
+	rows := flag.String("row", "", "only these rows, as in A1,F3")
+	docs := flag.String("docs", "", "write mutations.md to this directory, after a run of all rows")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *rows, *docs, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "mutate:", err)
+		os.Exit(1)
+	}
+}
+
+// run tries the defects of some rows, or of all.
+func run(ctx context.Context, rows, docs string, out io.Writer) error {
+	page, err := contract.Read("docs/conformance.md")
+	if err != nil {
+		return fmt.Errorf("%w (mutate runs in the repository's root)", err)
+	}
+	todo, err := choose(rows)
+	if err != nil {
+		return err
+	}
+	if rows != "" && docs != "" {
+		return errors.New("-docs takes a run of all rows")
+	}
+	var trees []*tree
+	for range runtime.NumCPU() {
+		t, err := copyTree(".")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(t.dir)
+		trees = append(trees, t)
+	}
+	fmt.Fprintln(out, "first without any defect")
+	if err := trees[0].tryWithout(ctx, page, todo); err != nil {
+		return err
+	}
+	began := time.Now()
+	results, err := tryAll(ctx, trees, page, todo, out)
+	if err != nil {
+		return err
+	}
+	if docs != "" {
+		text := describe(page, results, time.Since(began))
+		if err := os.WriteFile(filepath.Join(docs, "mutations.md"), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	if n := survivors(results); n > 0 {
+		return fmt.Errorf("%d of %d defects survived", n, len(results))
+	}
+	fmt.Fprintf(out, "all %d defects were found\n", len(results))
+	return nil
+}
+
+// choose returns the mutations of rows that are named with commas between, or all.
+func choose(rows string) ([]mutation, error) {
+	all := mutations()
+	if rows == "" {
+		return all, nil
+	}
+	wanted := strings.Split(rows, ",")
+	for _, id := range wanted {
+		if !slices.Contains(contract.IDs(), id) {
+			return nil, fmt.Errorf("row %s is not in the contract", id)
+		}
+	}
+	return slices.DeleteFunc(all, func(m mutation) bool { return !slices.Contains(wanted, m.row) }), nil
+}

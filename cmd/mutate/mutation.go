@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
+)
+
+// mutation is one defect of the code behind a row of the contract.
+type mutation struct {
+	row      string
+	defect   string // what goes wrong, in words
+	file     string
+	old, new string // the text that the file has once, and what stands there instead
+	tests    string // those of the row that are to find it, with blanks between; default: the ones in vnicbridge
+}
+
+// mutations are all of them, by row.
+func mutations() []mutation {
+	return slices.Concat(addresses, flows, separation, load)
+}
+
+// apply returns the file's content with the defect. The text must have moved on
+// together with the code: it stands there once.
+func (m mutation) apply(content string) (string, error) {
+	if n := strings.Count(content, m.old); n != 1 {
+		return "", fmt.Errorf("row %s, %s: %s has this %d times, want once; the code has changed, so must cmd/mutate:\n%s", m.row, m.defect, m.file, n, m.old)
+	}
+	return strings.Replace(content, m.old, m.new, 1), nil
+}
+
+// inKernel tells whether the defect is in the programs of the kernel data path.
+func (m mutation) inKernel() bool { return strings.HasPrefix(m.file, bpfDir+"/") }
+
+// testsOn returns the tests that are to find the defect. They are those of the row.
+func (m mutation) testsOn(page *contract.Page) (tests []contract.Test, err error) {
+	row := page.Rows[slices.IndexFunc(page.Rows, func(r contract.Row) bool { return r.ID == m.row })]
+	wanted := strings.Fields(m.tests)
+	for _, test := range row.Tests {
+		if len(wanted) == 0 && test.Package == "vnicbridge" || slices.Contains(wanted, test.String()) {
+			tests = append(tests, test)
+		}
+	}
+	if len(tests) == 0 || len(wanted) > len(tests) {
+		return nil, fmt.Errorf("row %s, %s: docs/conformance.md does not have the tests %q in this row", m.row, m.defect, m.tests)
+	}
+	return tests, nil
+}

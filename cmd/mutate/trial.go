@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
+)
+
+// How long the tests of one defect may run, lest one that makes them hang takes for
+// ever, and how long all of them.
+const (
+	patience = 3 * time.Minute
+	forAll   = time.Hour
+)
+
+// result is what became of a defect.
+type result struct {
+	mutation
+	found string // how; empty: it survived
+}
+
+// tryWithout runs all the tests without a defect: they must pass.
+func (t *tree) tryWithout(ctx context.Context, page *contract.Page, todo []mutation) error {
+	var all []contract.Test
+	for _, m := range todo {
+		tests, err := m.testsOn(page)
+		if err != nil {
+			return err
+		}
+		for _, test := range tests {
+			if !slices.Contains(all, test) {
+				all = append(all, test)
+			}
+		}
+	}
+	if found, err := t.test(ctx, all, forAll); err != nil || found != "" {
+		return errors.Join(err, fmt.Errorf("without a defect %s", found))
+	}
+	return nil
+}
+
+// tryAll tries the defects, each in one of the copies, and prints what becomes of
+// each. The error is about those that could not be tried.
+func tryAll(ctx context.Context, trees []*tree, page *contract.Page, todo []mutation, out io.Writer) ([]result, error) {
+	idle := make(chan *tree, len(trees))
+	for _, t := range trees {
+		idle <- t
+	}
+	results, failed := make([]result, len(todo)), make([]error, len(todo))
+	var running sync.WaitGroup
+	for i, m := range todo {
+		t := <-idle
+		running.Go(func() {
+			defer func() { idle <- t }()
+			found, err := t.try(ctx, page, m)
+			results[i], failed[i] = result{m, found}, err
+			verdict := found
+			switch {
+			case err != nil:
+				verdict = "NOT TRIED"
+			case found == "":
+				verdict = "SURVIVED"
+			}
+			fmt.Fprintf(out, "%-3s %s (%s): %s\n", m.row, m.defect, m.file, verdict)
+		})
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	running.Wait()
+	return results, errors.Join(append(failed, ctx.Err())...)
+}
+
+func (t *tree) try(ctx context.Context, page *contract.Page, m mutation) (found string, err error) {
+	tests, err := m.testsOn(page)
+	if err != nil {
+		return "", err
+	}
+	restore, err := t.mutate(ctx, m)
+	if restore != nil {
+		defer func() { err = errors.Join(err, restore()) }()
+	}
+	if err != nil {
+		return "", err
+	}
+	if found, err = t.test(ctx, tests, patience); err != nil {
+		return "", fmt.Errorf("row %s, %s: %w", m.row, m.defect, err)
+	}
+	return found, nil
+}
+
+// test runs tests, package by package, and says which of them fails first.
+func (t *tree) test(ctx context.Context, tests []contract.Test, timeout time.Duration) (found string, err error) {
+	byPackage := make(map[string][]string)
+	for _, test := range tests {
+		byPackage[test.Package] = append(byPackage[test.Package], test.Name)
+	}
+	for _, pkg := range []string{"vnicbridge", "integration"} { // the quick ones first
+		if len(byPackage[pkg]) == 0 {
+			continue
+		}
+		if found, err = t.testPackage(ctx, pkg, byPackage[pkg], timeout); found != "" || err != nil {
+			return found, err
+		}
+	}
+	return "", nil
+}
+
+var failure = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+) `)
+
+func (t *tree) testPackage(ctx context.Context, pkg string, names []string, timeout time.Duration) (found string, err error) {
+	pattern := "^(" + strings.Join(names, "|") + ")$"
+	output, err := t.command(ctx, "go", "test", "-count=1", "-vet=off", "-failfast", "-timeout="+timeout.String(), "-run", pattern, "./"+pkg).CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case err == nil:
+		return "", nil
+	case !errors.As(err, &exit):
+		return "", err
+	}
+	return verdict(pkg, output)
+}
+
+// verdict says what a failed run shows. Code that cannot be built, and programs that
+// the kernel does not take, are no proof of any test.
+func verdict(pkg string, output []byte) (found string, err error) {
+	if bytes.Contains(output, []byte("[build failed]")) || bytes.Contains(output, []byte("[setup failed]")) {
+		return "", fmt.Errorf("it does not compile:\n%s", output)
+	}
+	if bytes.Contains(output, []byte("the kernel data path is in use: false, want true")) || bytes.Contains(output, []byte("datapath kernel: loading")) {
+		return "", fmt.Errorf("the kernel does not take the programs:\n%s", output)
+	}
+	if all := failure.FindAllSubmatch(output, -1); len(all) > 0 {
+		// A subtest's line stands behind its test's: the last of the first test is the
+		// one that says most.
+		deepest := string(all[0][1])
+		for _, m := range all[1:] {
+			if strings.HasPrefix(string(m[1]), deepest+"/") {
+				deepest = string(m[1])
+			}
+		}
+		return pkg + "." + deepest, nil
+	}
+	switch {
+	case bytes.Contains(output, []byte("panic: test timed out")):
+		return pkg + ": the tests hang", nil
+	case bytes.Contains(output, []byte("panic: ")), bytes.Contains(output, []byte("fatal error: ")):
+		return pkg + ": a panic", nil
+	}
+	return "", fmt.Errorf("no test failed, and the run did:\n%s", output)
+}
+
+func survivors(results []result) (n int) {
+	for _, r := range results {
+		if r.found == "" {
+			n++
+		}
+	}
+	return n
+}
