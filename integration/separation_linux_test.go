@@ -147,7 +147,8 @@ func (s *separation) sendFrames(conn *packet.Conn, frames [][]byte) {
 }
 
 // sweep makes all the probes under each setting. Each of the fences is one that
-// gets through, from where some of them come: when it has, so have those.
+// gets through, from where some of them come: when it has, so have those, and when
+// it is answered, so are they.
 func (s *separation) sweep(probes []*probe, fences ...*probe) {
 	s.t.Helper()
 	for round, setting := range settings() {
@@ -157,7 +158,7 @@ func (s *separation) sweep(probes []*probe, fences ...*probe) {
 			a.try(mark(round, i))
 		}
 		for i, fence := range fences {
-			s.waitFor(fence.name, func() bool { return len(w.places(fence.entry, mark(round, len(probes)+i), nil)) > 0 })
+			s.waitFor(fence.name, func() bool { return w.through(fence, mark(round, len(probes)+i)) })
 		}
 		for i, a := range probes {
 			for _, place := range w.places(a.entry, mark(round, i), a.seen) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -13,10 +14,15 @@ const securityPage = "../docs/security.md"
 // write has the tables that a test makes put into the page, instead of compared.
 var write = flag.Bool("write", false, "write what comes of each attempt to docs/security.md")
 
+// page is held while docs/security.md is read and written.
+var page sync.Mutex
+
 // wantTable holds what was tried, and what came of it, against the table under a
 // heading of docs/security.md, whose rows may be in any order.
 func wantTable(t *testing.T, heading string, rows [][]string) {
 	t.Helper()
+	page.Lock() // the data paths' tests run side by side
+	defer page.Unlock()
 	text, err := os.ReadFile(securityPage)
 	if err != nil {
 		t.Fatal(err)
@@ -33,8 +39,8 @@ func wantTable(t *testing.T, heading string, rows [][]string) {
 		want.WriteString("| " + strings.Join(row, " | ") + " |\n")
 	}
 	if *write {
-		page := before + "\n### " + heading + "\n" + intro + "|---" + rule + "\n" + want.String() + "\n" + after
-		if err := os.WriteFile(securityPage, []byte(page), 0o644); err != nil {
+		text := before + "\n### " + heading + "\n" + intro + "|---" + rule + "\n" + want.String() + "\n" + after
+		if err := os.WriteFile(securityPage, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

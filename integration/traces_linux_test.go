@@ -92,6 +92,12 @@ func (w *watch) places(from entry, mark, other []byte) (places []string) {
 	return slices.Compact(places)
 }
 
+// through tells whether a probe that gets through has. From outside it is answered.
+func (w *watch) through(p *probe, mark []byte) bool {
+	places := w.places(p.entry, mark, nil)
+	return len(places) > 0 && (p.entry.inside || slices.Contains(places, "answered"))
+}
+
 // leavesSegment tells whether a frame is on its way out of a segment: the bridge has
 // yet to see it. A VNIC is the segment's own device, or its outer end if the segment
 // is elsewhere.
