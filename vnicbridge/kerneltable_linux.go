@@ -145,6 +145,10 @@ func (t *kernelTable) lookup(key flowKey) (*flow, direction) {
 	return nil, forward
 }
 
+// claims is how many free tuples may be lost to the programs before a flow is
+// refused.
+const claims = 16
+
 func (t *kernelTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropReason) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -157,16 +161,24 @@ func (t *kernelTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropRe
 	if !ok {
 		return nil, dropTableFull
 	}
+	lost := 0
 	for f.reply = range candidates {
 		if !t.free(f, now) {
 			continue
 		}
-		if !t.claim(f, number) {
-			break // a program has opened the same flow, or the buckets are full
+		if t.claim(f, number) {
+			f.in.newFlows.Add(1)
+			f.out.newFlows.Add(1)
+			return t.at(number), keep
 		}
-		f.in.newFlows.Add(1)
-		f.out.newFlows.Add(1)
-		return t.at(number), keep
+		// A program has opened the same flow, or given the tuple to another one, or
+		// the buckets are full.
+		if other, _ := t.lookup(orig); other != nil {
+			break
+		}
+		if lost++; lost == claims {
+			break
+		}
 	}
 	t.giveBack(number)
 	t.plane.flows.Add(-1)
