@@ -12,15 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ringOptions say what a packetRing is of.
+// ringOptions say what a packetRing or a programRing is of.
 type ringOptions struct {
-	ns         *namespace
-	ifindex    int
-	program    []bpf.Instruction
-	snaplen    int
-	memory     int // bytes of frames that can wait
-	inwardOnly bool
-	reversed   bool // what goes out by the device is inbound
+	ns       *namespace
+	ifindex  int
+	filter   []bpf.Instruction
+	snaplen  int
+	memory   int  // bytes of frames that can wait, in a packetRing
+	reversed bool // what goes out by the device is inbound
 }
 
 // packetRing is a packet socket that gives its frames by memory which it shares
@@ -59,22 +58,15 @@ func openPacketRing(o ringOptions) (*packetRing, error) {
 
 // open binds the socket when all is in place: no stray frame gets in.
 func (r *packetRing) open(o ringOptions) error {
-	filter, err := bpf.Assemble(o.program)
+	filter, err := bpf.Assemble(o.filter)
 	if err != nil {
 		return err
-	}
-	ignoreOutgoing := 0
-	if o.inwardOnly {
-		ignoreOutgoing = 1
 	}
 	for _, step := range []struct {
 		what string
 		do   func() error
 	}{
 		{"setting PACKET_VERSION", func() error { return r.conn.SetsockoptInt(unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V2) }},
-		{"setting PACKET_IGNORE_OUTGOING", func() error {
-			return r.conn.SetsockoptInt(unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, ignoreOutgoing)
-		}},
 		{"attaching the filter", func() error { return r.conn.SetBPF(filter) }},
 		{"making the ring", func() error { return r.share(max(o.memory/ringBlock, 1)) }},
 		{"binding the packet socket", func() error {

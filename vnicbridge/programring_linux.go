@@ -14,12 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outwardRing captures what a segment sends by a TAP on the kernel data path. While a
-// capture runs, the device has a program before the one that redirects: it copies
-// the frames that the filter wants into a ring buffer, wakes nobody, counts those
-// that have no room, and lets all go on.
-type outwardRing struct {
-	snaplen int
+// programRing captures what comes in by a device, or what goes out by it, on the
+// kernel data path. While a capture runs, the device has a program beside those that
+// carry: it copies the frames that the filter wants into a ring buffer, wakes nobody,
+// counts those that have no room, and lets all go on.
+//
+// A packet socket would cost every frame of the device a clone, wanted or not, and
+// does not see what is redirected from a TAP.
+type programRing struct {
+	ringOptions
+	ingress bool
+
 	maps    []*ebpf.Map
 	reader  *ringbuf.Reader
 	program io.Closer // in its place
@@ -29,14 +34,18 @@ type outwardRing struct {
 	dropped uint64
 }
 
-// outwardMemory is the size of the ring buffer: a power of two.
-const outwardMemory = 2 << 20
+// programMemory is the size of the ring buffer: a power of two.
+const programMemory = 2 << 20
 
-// A record is the time (8 bytes, of CLOCK_MONOTONIC), the frame's length (4 bytes, and
-// as many unused), then as many bytes as are kept at most.
+// A record is the time (8 bytes, of CLOCK_MONOTONIC), the frame's length and whether a
+// VLAN tag was taken out of it (4 bytes each), then as many bytes as are kept at most.
 const recordHeader = 16
 
-func (r *outwardRing) recordSize() int { return (recordHeader + r.snaplen + 7) &^ 7 }
+func (r *programRing) recordSize() int { return (recordHeader + r.snaplen + 7) &^ 7 }
+
+// skbVLANPresent is where struct __sk_buff (include/uapi/linux/bpf.h) tells of a VLAN
+// tag.
+const skbVLANPresent = 20
 
 // goOn is TC_ACT_UNSPEC, TCX_NEXT: the packet goes on to the next program.
 const goOn = -1
@@ -47,11 +56,11 @@ const (
 	labelNext = "next"
 )
 
-func (m *linuxMachine) openOutwardRing(o ringOptions) (*outwardRing, error) {
-	r := &outwardRing{snaplen: o.snaplen}
+func (m *linuxMachine) openProgramRing(o ringOptions, ingress bool) (*programRing, error) {
+	r := &programRing{ringOptions: o, ingress: ingress}
 	err := r.makeMaps()
 	if err == nil {
-		err = r.attach(m, o)
+		err = r.attach(m)
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.close())
@@ -59,9 +68,9 @@ func (m *linuxMachine) openOutwardRing(o ringOptions) (*outwardRing, error) {
 	return r, nil
 }
 
-func (r *outwardRing) makeMaps() error {
+func (r *programRing) makeMaps() error {
 	for _, spec := range []*ebpf.MapSpec{
-		{Name: "frames", Type: ebpf.RingBuf, MaxEntries: outwardMemory},
+		{Name: "frames", Type: ebpf.RingBuf, MaxEntries: programMemory},
 		{Name: "dropped", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1},
 	} {
 		m, err := ebpf.NewMap(spec)
@@ -79,8 +88,8 @@ func (r *outwardRing) makeMaps() error {
 }
 
 // attach puts the program before all others on the device.
-func (r *outwardRing) attach(m *linuxMachine, o ringOptions) error {
-	instructions, err := fromClassic(o.program, labelTake, labelNext)
+func (r *programRing) attach(m *linuxMachine) error {
+	instructions, err := fromClassic(r.filter, labelTake, labelNext)
 	if err != nil {
 		return err
 	}
@@ -91,10 +100,14 @@ func (r *outwardRing) attach(m *linuxMachine, o ringOptions) error {
 		return fmt.Errorf("loading the BPF program of a capture: %w", explainBPF(err))
 	}
 	defer func() { _ = program.Close() }()
+	at := ebpf.AttachTCXEgress
+	if r.ingress {
+		at = ebpf.AttachTCXIngress
+	}
 	err = m.ns.do(func() (err error) {
-		r.program, err = link.AttachTCX(link.TCXOptions{Interface: o.ifindex, Program: program, Attach: ebpf.AttachTCXEgress, Anchor: link.Head()})
+		r.program, err = link.AttachTCX(link.TCXOptions{Interface: r.ifindex, Program: program, Attach: at, Anchor: link.Head()})
 		if errors.Is(err, ebpf.ErrNotSupported) {
-			r.program, err = m.attachFilter(o.ifindex, ebpf.AttachTCXEgress, program, capturePriority)
+			r.program, err = m.attachFilter(r.ifindex, at, program, capturePriority)
 		}
 		return err
 	})
@@ -106,7 +119,7 @@ func (r *outwardRing) attach(m *linuxMachine, o ringOptions) error {
 }
 
 // copyFrame is the part of the program that comes after the filter.
-func (r *outwardRing) copyFrame() asm.Instructions {
+func (r *programRing) copyFrame() asm.Instructions {
 	frame, length, record, kept := classicFrame, asm.R7, asm.R8, asm.R9
 	return asm.Instructions{
 		asm.LoadMem(length, frame, 0, asm.Word).WithSymbol(labelTake), // skb->len
@@ -117,6 +130,8 @@ func (r *outwardRing) copyFrame() asm.Instructions {
 		asm.JEq.Imm(asm.R0, 0, "full"),
 		asm.Mov.Reg(record, asm.R0),
 		asm.StoreMem(record, 8, length, asm.Word),
+		asm.LoadMem(asm.R1, frame, skbVLANPresent, asm.Word),
+		asm.StoreMem(record, 12, asm.R1, asm.Word),
 		asm.FnKtimeGetNs.Call(),
 		asm.StoreMem(record, 0, asm.R0, asm.DWord),
 		asm.Mov.Reg(kept, length),
@@ -149,17 +164,19 @@ func (r *outwardRing) copyFrame() asm.Instructions {
 }
 
 // take gives the frames that wait, in order.
-func (r *outwardRing) take(visit func(*capturedFrame) bool) {
+func (r *programRing) take(visit func(*capturedFrame) bool) {
 	ahead := wallAhead()
-	for range outwardMemory / r.recordSize() {
+	for range programMemory / r.recordSize() {
 		if !r.held && r.reader.ReadInto(&r.record) != nil {
 			return
 		}
 		sample := r.record.RawSample
 		length := int(binary.NativeEndian.Uint32(sample[8:]))
 		f := capturedFrame{
-			time:   int64(binary.NativeEndian.Uint64(sample)) + ahead,
-			length: length, data: sample[recordHeader:][:min(length, r.snaplen)],
+			time:    int64(binary.NativeEndian.Uint64(sample)) + ahead,
+			inbound: r.ingress != r.reversed,
+			tagged:  binary.NativeEndian.Uint32(sample[12:]) != 0,
+			length:  length, data: sample[recordHeader:][:min(length, r.snaplen)],
 		}
 		if r.held = !visit(&f); r.held {
 			return
@@ -175,7 +192,7 @@ func wallAhead() int64 {
 }
 
 // drops is what there was no room for since it was last asked.
-func (r *outwardRing) drops() uint64 {
+func (r *programRing) drops() uint64 {
 	var total uint64
 	if r.maps[1].Lookup(uint32(0), &total) != nil {
 		return 0
@@ -185,7 +202,7 @@ func (r *outwardRing) drops() uint64 {
 	return n
 }
 
-func (r *outwardRing) close() error {
+func (r *programRing) close() error {
 	var errs []error
 	if r.program != nil {
 		errs = append(errs, r.program.Close())
