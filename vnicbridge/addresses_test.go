@@ -293,6 +293,10 @@ func TestNextHopsAreResolved(t *testing.T) {
 		if d := decode(r.one("nic0")); d.dstMAC != hostMAC || d.payload != "waits" {
 			t.Errorf("after the answer: %+v", d)
 		}
+		r.put("vnic-A", fromA(alias, 80, 4000).tcp("A", "goes at once"))
+		if d := decode(r.one("nic0")); d.dstMAC != hostMAC {
+			t.Errorf("a host on the link that is known is reached by %s", d.dstMAC)
+		}
 	})
 }
 
@@ -302,13 +306,7 @@ func TestNextHopsAreRefreshed(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		r.got("nic0")
 		time.Sleep(reachableTime)
-		asked := false
-		for _, raw := range r.got("nic0") {
-			f := asFrame(raw)
-			m, err := parseARP(&f)
-			asked = asked || err == nil && m.target.netip().String() == router
-		}
-		if !asked {
+		if !r.asksFor(router) {
 			t.Error("the gateway was not asked for again")
 		}
 		r.put("nic0", arp(false, hostMAC, router, nicMAC, pseudo))
@@ -317,7 +315,35 @@ func TestNextHopsAreRefreshed(t *testing.T) {
 		if d := decode(r.one("nic0")); d.dstMAC != hostMAC {
 			t.Errorf("the router is still reached by %s", d.dstMAC)
 		}
+		r.got("vnic-A")
+
+		r.put("nic0", ends{hostMAC, nicMAC, otherHost, pseudo, 4000, 80}.tcp("S", ""))
+		r.put("nic0", arp(false, hostMAC, otherHost, nicMAC, pseudo))
+		alias := decode(r.one("vnic-A")).src
+		r.put("vnic-A", fromA(alias, 80, 4000).tcp("SA", "")) // or nobody asks for it
+		r.put("nic0", arp(false, hostMAC, otherHost, nicMAC, pseudo))
+		r.got("nic0")
+		asked := false
+		for passed := time.Duration(0); passed < 2*reachableTime && !asked; passed += time.Second {
+			r.put("vnic-A", fromA(alias, 80, 4000).tcp("A", "x"))
+			time.Sleep(time.Second)
+			asked = r.asksFor(otherHost)
+		}
+		if !asked {
+			t.Error("a host on the link that is in use was not asked for again")
+		}
 	})
+}
+
+// asksFor tells whether what was sent by the NIC since the last time asks for the MAC
+// of a host.
+func (r *rig) asksFor(host string) (asked bool) {
+	for _, raw := range r.got("nic0") {
+		f := asFrame(raw)
+		m, err := parseARP(&f)
+		asked = asked || err == nil && m.request && m.target.netip().String() == host
+	}
+	return asked
 }
 
 // Row A7: frames for a host that never answers are given up and counted.
