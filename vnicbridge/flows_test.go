@@ -392,6 +392,11 @@ func TestUDPFlows(t *testing.T) {
 		if n := r.plane.Status().Flows; n != 3 {
 			t.Errorf("%d flows, want 3", n)
 		}
+		// More than userspace would be asked about, if it were.
+		for i := range uint16(refusalBurst + 10) {
+			r.put("nic0", fromRouter(otherHost, 6000+i, 53).udp("q"))
+			r.one("vnic-A")
+		}
 	})
 }
 

@@ -115,6 +115,9 @@ func TestWhatLeavesASegment(t *testing.T) {
 		{"to another segment", with(func(e *ends) { e.dst = serverB }), "egress_denied"},
 		{"to another segment's alias", with(func(e *ends) { e.dst = routerOnB }), "egress_denied"},
 		{"to itself", with(func(e *ends) { e.dst = serverA }), "egress_denied"},
+		{"an answer to nothing", fromA(routerOnA, 80, 4000).tcp("SA", ""), "no_flow"},
+		{"from the middle of nothing", fromA(routerOnA, 80, 4000).tcp("A", "x"), "no_flow"},
+		{"an echo that nobody asked for", fromA(routerOnA, 0, 7).echo("x"), "no_flow"},
 		{"ARP", arp(true, vnicAMAC, serverA, MAC{}, routerOnA), "arp"},
 		{"IPv6", buildIPv6(), "ether_type"},
 	} {
