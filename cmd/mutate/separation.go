@@ -88,7 +88,7 @@ var separation = []mutation{
 	}, {
 		row: "S4", defect: "the host hears what comes out of a segment's namespace", file: "vnicbridge/guard_linux.go",
 		old: "matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))\n		if v.away {", new: "matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))\n		if false {",
-		tests: "integration.TestNetns",
+		tests: "integration.TestSeparation",
 	}, {
 		row: "S5", defect: "drops are not counted", file: "vnicbridge/forwarder.go",
 		old: "		a.in.drops[verdict].Add(1)\n	}\n}\n\nfunc (fw *forwarder) handle", new: "	}\n}\n\nfunc (fw *forwarder) handle",
