@@ -239,6 +239,13 @@ func TestHostileFrames(t *testing.T) {
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		r.open(farHost, 9999)
+		beyond := fromRouter(farHost, 9998, 80).tcp("S", "")
+		beyond[14+20+12] = 15 << 4 // its TCP header is said to be of 60 bytes
+		r.put("nic0", beyond)
+		r.silent("vnic-A")
+		if n := r.drops("nic0", "malformed"); n != 1 {
+			t.Errorf("%d frames dropped as malformed, want 1", n)
+		}
 		for i, f := range hostileFrames(20_000) {
 			r.put("nic0", f)
 			r.put("vnic-B", f)

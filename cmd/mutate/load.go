@@ -42,7 +42,7 @@ var load = []mutation{
 	}, {
 		row: "L4", defect: "a reload that fails leaves its devices", file: "vnicbridge/apply.go",
 		old: "	for _, port := range t.made {\n		t.p.closePort(port)\n	}\n", new: "",
-		tests: "integration.TestReloadReshapes integration.TestReloadUnderLoad",
+		tests: "vnicbridge.TestAFailingReloadChangesNothing",
 	}, {
 		row: "L5", defect: "a stop leaves the devices", file: "vnicbridge/plane.go",
 		old: "	for _, port := range append(p.devices.ports(), p.retired.ports()...) {\n		p.closePort(port)\n	}\n	idle", new: "	idle",
