@@ -5,9 +5,10 @@ import (
 	"fmt"
 )
 
-// deviceCapture captures on a device: by programs where programs carry the packets,
-// else by a packet socket, which takes nothing that a user namespace does not have.
-// Either sees what comes in as it came, and what goes out as it leaves.
+// deviceCapture captures on a device: by programs, one for each direction. Where
+// there can be none, because packets are carried in userspace for want of them, it is
+// a packet socket. Either sees what comes in as it came, and what goes out as it
+// leaves.
 type deviceCapture []frameSource
 
 func (m *linuxMachine) capture(p *capturePoint, snaplen, memory int, kernel bool) (frameSource, error) {
@@ -20,26 +21,26 @@ func (m *linuxMachine) capture(p *capturePoint, snaplen, memory int, kernel bool
 	case *ownedNIC:
 		o.ifindex = d.ifindex
 	}
-	var c deviceCapture
-	for _, open := range m.sources(o, kernel) {
-		source, err := open()
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("capturing on device %s: %w", p.name, err), c.close())
-		}
-		c = append(c, source)
+	var source frameSource
+	source, err := m.openPrograms(o)
+	if err != nil && !kernel {
+		source, err = openPacketRing(o)
 	}
-	return c, nil
+	if err != nil {
+		return nil, fmt.Errorf("capturing on device %s: %w", p.name, err)
+	}
+	return source, nil
 }
 
-// sources are what a device's frames come from.
-func (m *linuxMachine) sources(o ringOptions, kernel bool) (open []func() (frameSource, error)) {
-	if !kernel {
-		return append(open, func() (frameSource, error) { return openPacketRing(o) })
-	}
+func (m *linuxMachine) openPrograms(o ringOptions) (c deviceCapture, err error) {
 	for _, ingress := range []bool{true, false} {
-		open = append(open, func() (frameSource, error) { return m.openProgramRing(o, ingress) })
+		ring, err := m.openProgramRing(o, ingress)
+		if err != nil {
+			return nil, errors.Join(err, c.close())
+		}
+		c = append(c, ring)
 	}
-	return open
+	return c, nil
 }
 
 func (c deviceCapture) take(visit func(*capturedFrame) bool) {

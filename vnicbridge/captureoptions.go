@@ -40,7 +40,7 @@ const (
 
 	// CaptureRate is how many bytes a second all captures take together, where each
 	// frame counts as CaptureFrameCost more. What is beyond is dropped and counted.
-	CaptureRate      = 8 << 20
+	CaptureRate      = 4 << 20
 	CaptureFrameCost = 512
 )
 

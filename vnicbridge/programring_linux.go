@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// programRing captures what comes in by a device, or what goes out by it, on the
-// kernel data path. While a capture runs, the device has a program beside those that
+// programRing captures what comes in by a device, or what goes out by it. While a
+// capture runs, the device has a program beside those that
 // carry: it copies the frames that the filter wants into a ring buffer, wakes nobody,
 // counts those that have no room, and lets all go on.
 //
