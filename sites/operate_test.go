@@ -64,7 +64,7 @@ func TestStopClosesTheListeners(t *testing.T) {
 
 func TestStopLeavesOtherSegments(t *testing.T) {
 	sockets, a, b := sites.NewSockets(new(planeStub)), freePort(t), freePort(t)
-	b.Segment = "b"
+	b.Segment, b.Local = "b", netip.AddrPortFrom(alias, b.Local.Port()) // never a's address
 	listen(t, sockets, a)
 	other := listen(t, sockets, b)
 	sockets.Stop("a")

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -147,12 +148,22 @@ func server(listen, more string, upstreams []string, options string) string {
 var shown = strings.ReplaceAll("{upstream.address}|{upstream.hostport}|{upstream.host}|{upstream.port}|"+
 	"{upstream.requests}|{upstream.max_requests}|{upstream.fails}|{status_code}|{status_text}|{header.X-A}", "{", "{http.reverse_proxy.")
 
+// freeAddress is one that nothing listens on, and that no other call has returned: of
+// a loopback address of its own, as the kernel may give a port that was just closed
+// to the next who asks.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l := listen(t)
+	n := addresses.Add(1)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.1.%d.%d:0", n>>8, n&0xff))
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// addresses counts what freeAddress returned.
+var addresses atomic.Uint32
 
 func listen(t testing.TB) net.Listener {
 	t.Helper()

@@ -3,12 +3,14 @@ package http1
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,16 +38,22 @@ const patience = 20 * time.Second
 
 var sockets = sites.NewSockets(host{})
 
-// freeAddress is one that nothing listens on.
+// freeAddress is one that nothing listens on, and that no other call has returned: of
+// a loopback address of its own, as the kernel may give a port that was just closed
+// to the next who asks.
 func freeAddress(t testing.TB) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	n := addresses.Add(1)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.2.%d.%d:0", n>>8, n&0xff))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
+
+// addresses counts what freeAddress returned.
+var addresses atomic.Uint32
 
 // start has a server listen on an address of a segment.
 func start(t testing.TB, at netip.AddrPort, s *http.Server) *http.Server {
