@@ -86,13 +86,7 @@ func (s *scene) startAs(wrapper string, config caddyfile) {
 	s.run(s.Server, "install", "-D", self, binary)
 	s.run(s.Server, "chmod", "a+rx", filepath.Dir(s.dir), s.dir)
 	s.run(s.Server, "chown", "-R", "65534:65534", s.dir)
-	program := s.write("caddy.sh", "#!/bin/sh\nexec "+wrapper+" "+binary+" \"$@\"\n")
-	if err := os.Chmod(program, 0o755); err != nil {
-		s.t.Fatal(err)
-	}
-	if err := s.tryStartBy(program, config.String()); err != nil {
-		s.t.Fatal(err)
-	}
+	s.startBinaryBy(wrapper, binary, config)
 }
 
 // wantNobody makes sure that Caddy has none of root's privileges.

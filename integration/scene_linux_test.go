@@ -171,6 +171,27 @@ func (s *scene) tryStartBy(program, config string) error {
 	return err
 }
 
+// startBy starts Caddy by way of a command that runs another.
+func (s *scene) startBy(command string, config caddyfile) {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.startBinaryBy(command, self, config)
+}
+
+func (s *scene) startBinaryBy(command, binary string, config caddyfile) {
+	s.t.Helper()
+	program := s.write("caddy.sh", "#!/bin/sh\nexec "+command+" "+binary+" \"$@\"\n")
+	if err := os.Chmod(program, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.tryStartBy(program, config.String()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // stop ends Caddy in order.
 func (s *scene) stop() {
 	s.t.Helper()

@@ -26,6 +26,9 @@ func (fw *forwarder) admitInbound(a *arrival) (*flow, dropReason) {
 	}
 	to, lasting := bridge.decisions.decide(a.tuple)
 	if !a.begins() && !(lasting && a.continues()) {
+		if fl := fw.resume(a); fl != nil {
+			return fl, keep
+		}
 		// Silence would leave a client whose flow is gone hanging (F5).
 		fw.answerRefusal(a)
 		return nil, dropNoFlow

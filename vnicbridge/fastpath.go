@@ -130,7 +130,7 @@ func (p *Plane) switchTo(next fastPath, maxFlows int) error {
 	if next == nil && current == nil {
 		return nil
 	}
-	store, gaugesOf := flowStore(newFlowTable(maxFlows)), func(*port) *gauges { return new(gauges) }
+	store, gaugesOf := flowStore(newFlowTable(maxFlows, p.path.handshakes)), func(*port) *gauges { return new(gauges) }
 	if next != nil {
 		if err := p.introduce(next); err != nil {
 			return err

@@ -71,9 +71,7 @@ func (k *kernelPath) beat() {
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
 	for {
-		var now unix.Timespec
-		_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
-		k.plane.heartbeat.Store(uint64(now.Nano()))
+		k.plane.heartbeat.Store(uint64(programClock()))
 		select {
 		case <-k.done:
 			return

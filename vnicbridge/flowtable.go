@@ -18,6 +18,7 @@ type flowTable struct {
 	searched uint32  // when they were last looked for
 
 	quarantine quarantine
+	handshakes *handshakes
 }
 
 // FlowBytes is about what one flow takes of the heap on the userspace data path:
@@ -33,8 +34,8 @@ type flowPlace struct {
 	gone       bool
 }
 
-func newFlowTable(max int) *flowTable {
-	return &flowTable{byKey: make(map[flowKey]*flow), max: max}
+func newFlowTable(max int, evicted *handshakes) *flowTable {
+	return &flowTable{byKey: make(map[flowKey]*flow), max: max, handshakes: evicted}
 }
 
 func (t *flowTable) lookup(key flowKey) (*flow, direction) {
@@ -100,6 +101,7 @@ func (t *flowTable) makeRoom(now int64) bool {
 		return false
 	}
 	t.quarantine.add(victim, now)
+	t.handshakes.add(victim)
 	t.removeLocked(victim)
 	return true
 }

@@ -9,20 +9,22 @@ import (
 // forwarder is the userspace data path: it takes the frames that come in at the
 // ports, finds or opens their flows, rewrites them and sends them on.
 type forwarder struct {
-	moving    sync.RWMutex // held while the flows go to another store
-	flows     flowStore
-	fragments *fragmentTable
-	rules     atomic.Pointer[ruleset]
-	open      *openPorts
-	clock     func() int64 // nanoseconds, monotonic
-	refuse    *refuser
+	moving     sync.RWMutex // held while the flows go to another store
+	flows      flowStore
+	handshakes *handshakes // whose flows had to make room
+	fragments  *fragmentTable
+	rules      atomic.Pointer[ruleset]
+	open       *openPorts
+	clock      func() int64 // nanoseconds, monotonic
+	refuse     *refuser
 }
 
 func newForwarder(open *openPorts, clock func() int64) *forwarder {
 	fw := &forwarder{
-		flows: newFlowTable(DefaultMaxFlows), fragments: newFragmentTable(),
+		handshakes: new(handshakes), fragments: newFragmentTable(),
 		open: open, clock: clock, refuse: newRefuser(),
 	}
+	fw.flows = newFlowTable(DefaultMaxFlows, fw.handshakes)
 	fw.setRules(&ruleset{})
 	return fw
 }

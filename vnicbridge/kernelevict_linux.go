@@ -21,6 +21,9 @@ func (t *kernelTable) evict(now int64) (number uint32, free, ok bool) {
 			continue
 		}
 		if rememberedBy(Protocol(t.records[v.number].Orig.Proto), stateOfRecord(&t.records[v.number]), now) {
+			if f := t.at(v.number); f != nil {
+				t.handshakes.add(f)
+			}
 			t.supersede(v.number)
 			return 0, false, true
 		}
@@ -51,13 +54,15 @@ func (t *kernelTable) reclaim(now int64) (number uint32, ok bool) {
 type victim struct {
 	number   uint32
 	lastSeen uint32
+	class    flowClass
 }
 
 // asChosen tells whether a victim has neither lived on nor ended since it was
 // chosen.
 func (t *kernelTable) asChosen(v victim) bool {
 	r := &t.records[v.number]
-	return r.Reply.Port != 0 && stateOfRecord(r).lastSeen.Load() == v.lastSeen
+	s := stateOfRecord(r)
+	return r.Reply.Port != 0 && s.lastSeen.Load() == v.lastSeen && classOf(Protocol(r.Orig.Proto), s.flags.Load()) == v.class
 }
 
 // chooseVictims finds the flows that are to go, the first one first, by the rule
@@ -79,8 +84,8 @@ func (t *kernelTable) chooseVictims(now int64) {
 		}
 		s := stateOfRecord(r)
 		flags := s.flags.Load()
-		v := victim{number, s.lastSeen.Load()}
 		class := classOf(Protocol(r.Orig.Proto), flags)
+		v := victim{number, s.lastSeen.Load(), class}
 		if flags&flowSuperseded != 0 {
 			over = append(over, v)
 		} else {

@@ -89,7 +89,7 @@ func (k *kernelPath) begin(slow *forwarder, maxFlows int, key hashKey, log *slog
 	k.plane.tableKey = [2]uint64{rand.Uint64(), rand.Uint64()}
 	k.plane.limit.Store(int64(maxFlows))
 	k.plane.hashKey = [2]uint64{key.k0, key.k1}
-	k.table = &kernelTable{spare: k.maps[bpf.BridgeMapSpare], plane: k.plane, portOf: k.portOf}
+	k.table = &kernelTable{spare: k.maps[bpf.BridgeMapSpare], plane: k.plane, portOf: k.portOf, handshakes: slow.handshakes}
 	k.table.secret = k.plane.tableKey
 	k.table.records = unsafe.Slice((*bpf.FlowRecord)(unsafe.Pointer(&k.memory[1][0])), recordsFor(maxFlows))
 	k.table.buckets = unsafe.Slice((*bucket)(unsafe.Pointer(&k.memory[3][0])), bucketsFor(maxFlows))

@@ -44,6 +44,8 @@ type kernelTable struct {
 	victims []victim // the next that must go when the table is full
 	over    []victim // superseded ones that must go when no record is free
 	barren  uint32   // when neither was found
+
+	handshakes *handshakes
 }
 
 // recordsFor is how many records a table of a size has: an eighth more than flows,

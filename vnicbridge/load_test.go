@@ -196,6 +196,60 @@ func TestFloodsSpareClients(t *testing.T) {
 	}
 }
 
+// Row L2: a client that is farther away than a flood of SYNs takes to fill the table
+// completes its handshake, late as it is, and gets no other alias than the server has
+// answered. Whoever was never answered, or answers too late, is refused (F5).
+func TestLateHandshake(t *testing.T) {
+	cfg := paperConfig()
+	cfg.MaxFlows = 100
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		flood := func() {
+			for i := range uint16(300) {
+				r.put("nic0", fromRouter(fmt.Sprintf("203.0.113.%d", 1+i%250), 2000+i, 80).tcp("S", ""))
+			}
+			r.got("vnic-A")
+			r.got("nic0")
+		}
+		begin := func(port uint16) (client, server ends) {
+			client = fromRouter(router, port, 80)
+			r.put("nic0", client.tcp("S", ""))
+			r.one("vnic-A")
+			return client, fromA(routerOnA, 80, port)
+		}
+		for _, packets := range [][]string{{"A", "request"}, {"PA", "the ACK was lost"}} {
+			client, server := begin(1000)
+			r.put("vnic-A", server.tcp("SA", ""))
+			flood()
+			r.put("nic0", client.tcp(packets[0], packets[1]))
+			if d := decode(r.one("vnic-A")); d.payload != packets[1] || d.src != routerOnA || d.sport != 1000 {
+				t.Fatalf("the server gets %+v", d)
+			}
+			r.silent("nic0")
+			flood() // it is established now
+			r.put("vnic-A", server.tcp("A", "answer"))
+			if d := decode(r.one("nic0")); d.payload != "answer" {
+				t.Errorf("the client gets %+v", d)
+			}
+			r.put("nic0", client.tcp("R", ""))
+			r.got("vnic-A")
+		}
+		client, _ := begin(1001)
+		flood()
+		r.put("nic0", client.tcp("A", ""))
+		r.silent("vnic-A")
+		if d := decode(r.one("nic0")); d.flags&tcpRST == 0 {
+			t.Errorf("without an answer of the server the client gets %+v", d)
+		}
+		client, server := begin(1002)
+		r.put("vnic-A", server.tcp("SA", ""))
+		flood()
+		time.Sleep(idleTimes[classHalfOpen])
+		r.got("nic0")
+		r.put("nic0", client.tcp("A", ""))
+		r.silent("vnic-A")
+	})
+}
+
 // Row L1: what the documentation says that a flow costs is not less than what it
 // does.
 func TestFlowBytes(t *testing.T) {
@@ -208,7 +262,7 @@ func TestFlowBytes(t *testing.T) {
 var flowBytes = map[string]func(*testing.T){"userspace": testHeapOfFlows}
 
 func testHeapOfFlows(t *testing.T) {
-	table := newFlowTable(1 << 20)
+	table := newFlowTable(1<<20, new(handshakes))
 	in, out := newPort(1, "in"), newPort(2, "out")
 	const flows = 100_000
 	var before, after runtime.MemStats

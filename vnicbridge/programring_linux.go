@@ -184,12 +184,8 @@ func (r *programRing) take(visit func(*capturedFrame) bool) {
 	}
 }
 
-// wallAhead is what the wall clock is ahead of CLOCK_MONOTONIC.
-func wallAhead() int64 {
-	var monotonic unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &monotonic)
-	return time.Now().UnixNano() - monotonic.Nano()
-}
+// wallAhead is what the wall clock is ahead of the programs'.
+func wallAhead() int64 { return time.Now().UnixNano() - programClock() }
 
 // drops is what there was no room for since it was last asked.
 func (r *programRing) drops() uint64 {

@@ -27,6 +27,9 @@ var load = []mutation{
 		row: "L2", defect: "what is fresh is not spared", file: "vnicbridge/flowtable.go",
 		old: `f != nil && f.idle(now) >= spareTime {`, new: `f != nil {`,
 	}, {
+		row: "L2", defect: "who completes a handshake late is refused", file: "vnicbridge/handshakes.go",
+		old: `!ok || !h.goesOn(a.in, a.now)`, new: `ok || !h.goesOn(a.in, a.now)`,
+	}, {
 		row: "L3", defect: "a lost device stays lost", file: "vnicbridge/living.go",
 		old:   "			p.log.Error(\"a device is lost: trying to get it back\"",
 		new:   "			return\n			p.log.Error(\"a device is lost: trying to get it back\"",

@@ -1,0 +1,79 @@
+package vnicbridge
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// maxHandshakes bounds the memory of handshakes, some 12 MiB. Beyond it the oldest are
+// forgotten.
+const maxHandshakes = 1 << 16
+
+// handshakes remembers flows from the network that had to make room between the
+// server's answer and the client's. In a flood of SYNs such a client is one that is
+// farther away than the flood takes to fill the table: when it does answer, its flow
+// goes on (L2).
+type handshakes struct {
+	mu    sync.Mutex
+	flows map[flowKey]halfOpenFlow // by their original key
+	queue []flowKey             // the first to be forgotten first
+}
+
+type halfOpenFlow struct {
+	in, out  *port
+	reply    tuple
+	flags    uint32
+	lastSeen uint32
+}
+
+// add remembers a flow that must make room, if it is such a one.
+func (h *handshakes) add(f *flow) {
+	flags := f.flags.Load()
+	if f.in.nic == nil || flags&flowAccepted == 0 || classOf(f.orig.proto, flags) != classHalfOpen {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.flows == nil {
+		h.flows = make(map[flowKey]halfOpenFlow)
+	}
+	if len(h.queue) >= maxHandshakes {
+		delete(h.flows, h.queue[0])
+		h.queue = h.queue[1:]
+	}
+	key, _ := f.keys()
+	h.flows[key] = halfOpenFlow{f.in, f.out, f.reply, flags, f.lastSeen.Load()}
+	h.queue = append(h.queue, key)
+}
+
+// take returns what is remembered under a key, and forgets it.
+func (h *handshakes) take(key flowKey) (halfOpenFlow, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	found, ok := h.flows[key]
+	delete(h.flows, key)
+	return found, ok
+}
+
+// goesOn tells whether the handshake can still be completed by what comes in at a port.
+func (h *halfOpenFlow) goesOn(in *port, now int64) bool {
+	idle := time.Duration(int32(coarse(now)-h.lastSeen)) << clockShift
+	return h.in == in && !h.out.closed.Load() && idle < idleTimes[classHalfOpen]
+}
+
+// resume opens the flow again whose handshake a packet completes. It finds no room
+// only where no new flow does.
+func (fw *forwarder) resume(a *arrival) *flow {
+	if !a.continues() {
+		return nil
+	}
+	h, ok := fw.handshakes.take(flowKey{a.tuple, a.in.index})
+	if !ok || !h.goesOn(a.in, a.now) {
+		return nil
+	}
+	f := newFlow(a, h.out)
+	f.flags.Store(h.flags)
+	f, _ = fw.flows.insert(f, slices.Values([]tuple{h.reply}))
+	return f
+}

@@ -1,0 +1,50 @@
+package vnicbridge
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// programClock is the time as BPF programs have it (bpf_ktime_get_ns), in
+// nanoseconds: the machine's CLOCK_MONOTONIC. In a time namespace (time_namespaces(7)),
+// as a restored container may be, a process has another one.
+func programClock() int64 {
+	var now unix.Timespec
+	// It fails for a clock that there is not.
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	return now.Nano() - monotonicOffset()
+}
+
+// monotonicOffset is what this process's CLOCK_MONOTONIC is ahead of the machine's. A
+// process keeps its time namespace for life.
+var monotonicOffset = sync.OnceValue(func() int64 {
+	mine, err := os.Readlink("/proc/self/ns/time")
+	if err != nil {
+		return 0 // a kernel without time namespaces
+	}
+	// The offsets are those of the namespace that children come into.
+	if theirs, err := os.Readlink("/proc/self/ns/time_for_children"); err != nil || theirs != mine {
+		return 0
+	}
+	offsets, err := os.ReadFile("/proc/self/timens_offsets")
+	if err != nil {
+		return 0
+	}
+	return parseMonotonicOffset(string(offsets))
+})
+
+// parseMonotonicOffset reads /proc/<pid>/timens_offsets: lines of a clock, seconds and
+// nanoseconds.
+func parseMonotonicOffset(offsets string) int64 {
+	for line := range strings.Lines(offsets) {
+		var seconds, nanoseconds int64
+		if _, err := fmt.Sscanf(line, "monotonic %d %d", &seconds, &nanoseconds); err == nil {
+			return seconds*1e9 + nanoseconds
+		}
+	}
+	return 0
+}
