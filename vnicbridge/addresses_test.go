@@ -207,6 +207,7 @@ func TestAliasesResolveToTheMACBehindThem(t *testing.T) {
 		}
 		check(routerMAC)
 		r.put("nic0", arp(true, hostMAC, router, MAC{}, pseudo)) // another router took over
+		time.Sleep(maintainInterval)
 		check(hostMAC)
 	})
 }

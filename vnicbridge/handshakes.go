@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// maxHandshakes bounds the memory of handshakes, some 12 MiB. Beyond it the oldest are
+// maxHandshakes bounds the memory of handshakes, some 10 MiB. Beyond it the oldest are
 // forgotten.
-const maxHandshakes = 1 << 16
+const maxHandshakes = 1 << 15
 
 // handshakes remembers flows from the network that had to make room between the
 // server's answer and the client's. In a flood of SYNs such a client is one that is
@@ -17,7 +17,7 @@ const maxHandshakes = 1 << 16
 type handshakes struct {
 	mu    sync.Mutex
 	flows map[flowKey]halfOpenFlow // by their original key
-	queue []flowKey             // the first to be forgotten first
+	queue []flowKey                // the first to be forgotten first
 }
 
 type halfOpenFlow struct {

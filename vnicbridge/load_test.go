@@ -250,6 +250,41 @@ func TestLateHandshake(t *testing.T) {
 	})
 }
 
+// Row L2: to configure a VNIC is work, which a host on the link has done by no ARP that
+// it sends, but for the gateway: and that at most once in maintainInterval.
+func TestARPFloods(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		vnic := r.machine.devices["vnic-A"]
+		configured := func(flood func(i byte)) int {
+			time.Sleep(2 * maintainInterval)
+			_, before := vnic.configured()
+			for i := range byte(100) {
+				flood(i)
+			}
+			_, after := vnic.configured()
+			return after - before
+		}
+		if n := configured(func(i byte) {
+			mac := MAC{0x02, 0, 0, 0, 1, i}
+			r.put("nic0", arp(true, mac, fmt.Sprintf("192.168.1.%d", 100+i), MAC{}, pseudo))
+		}); n > 0 {
+			t.Errorf("hosts have the VNIC configured %d times", n)
+		}
+		last := MAC{}
+		if n := configured(func(i byte) {
+			last = MAC{0x02, 0, 0, 0, 2, i}
+			r.put("nic0", arp(true, last, router, MAC{}, pseudo))
+		}); n != 1 {
+			t.Errorf("a gateway that changes has the VNIC configured %d times, want once", n)
+		}
+		time.Sleep(2 * maintainInterval)
+		settings, _ := vnic.configured()
+		if got := settings.neighbours[mustIP(routerOnA)]; got != last {
+			t.Errorf("in the end the gateway's alias resolves to %s, want %s", got, last)
+		}
+	})
+}
+
 // Row L1: what the documentation says that a flow costs is not less than what it
 // does.
 func TestFlowBytes(t *testing.T) {

@@ -21,16 +21,18 @@ func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 	ticker := time.NewTicker(maintainInterval)
 	defer ticker.Stop()
 	last, changed := p.now(), false
-	inspected := last
+	inspected, kick := last, p.kick
 	for {
 		select {
 		case <-stop:
 			return
 		case <-changes:
 			changed = true
-		case <-p.kick:
+		case <-kick:
+			kick = nil // until the next tick, however often the gateway changes
 			p.configureVNICs(false)
 		case <-ticker.C:
+			kick = p.kick
 			now := p.now()
 			p.tick(now, time.Duration(now-last))
 			last = now
@@ -101,14 +103,16 @@ func upOrDown(up bool) string {
 }
 
 // neighbourLearned is called when a next hop's MAC is new: the segments' aliases
-// follow the gateway's.
+// follow the gateway's. No other host can have the VNICs configured again.
 func (p *Plane) neighbourLearned(log *slog.Logger, c macChange) {
 	if c.gateway && !c.from.IsZero() {
 		log.Info("the gateway has another MAC", "gateway", c.host, "from", c.from, "mac", c.to)
 	} else {
 		log.Debug("resolved", "address", c.host, "mac", c.to)
 	}
-	p.remind()
+	if c.gateway {
+		p.remind()
+	}
 }
 
 // remind lets maintain configure the VNICs soon.

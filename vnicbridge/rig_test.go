@@ -279,6 +279,7 @@ type memoryDevice struct {
 	out      [][]byte
 	number   int
 	settings vnicSettings
+	set      int // how often it was configured
 	program  func(frame []byte) (out []byte, code uint32, err error)
 }
 
@@ -329,7 +330,15 @@ func (d *memoryDevice) configure(want vnicSettings) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settings = want
+	d.set++
 	return nil, nil
+}
+
+// configured is how the device was configured last, and how often it was.
+func (d *memoryDevice) configured() (vnicSettings, int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.settings, d.set
 }
 
 // asFrame is a frame as a device reads it, without offloads.
