@@ -14,6 +14,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	caddyvnic "github.com/caddy-vnic/caddy-vnic"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 )
 
 const modulePath = "github.com/caddy-vnic/caddy-vnic"
@@ -22,6 +23,11 @@ const modulePath = "github.com/caddy-vnic/caddy-vnic"
 // github.com/caddy-vnic/caddy-vnic` does: from a module of its own, without cgo.
 func TestCustomBuild(t *testing.T) {
 	dir := freshModule(t)
+	for _, page := range []string{"README.md", "docs/installing.md"} {
+		if got, want := examples.Beginning(t, page, "xcaddy "), "xcaddy build --with "+modulePath+"\n"; got != want {
+			t.Errorf("%s says %q, want %q", page, got, want)
+		}
+	}
 	binary := filepath.Join(dir, "custom-caddy")
 	command(t, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-buildvcs=false", "-o", binary, ".")
 

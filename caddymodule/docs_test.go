@@ -11,22 +11,24 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 )
 
 const reference = "../docs/caddyfile.md"
 
 // TestExamples adapts every Caddyfile of the documentation.
 func TestExamples(t *testing.T) {
-	for _, page := range pages(t) {
-		text := read(t, page)
-		examples := regexp.MustCompile("(?ms)^```caddyfile\n(.*?)^```$").FindAllStringSubmatch(text, -1)
-		if len(examples) != strings.Count(text, "```caddyfile") {
-			t.Errorf("%s: an example is not seen: it begins and ends at the left margin", page)
+	all, err := examples.All(os.DirFS(".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		if e.Language != "caddyfile" {
+			continue
 		}
-		for _, example := range examples {
-			if _, err := adapt(example[1]); err != nil {
-				t.Errorf("%s: %v\n%s", page, err, example[1])
-			}
+		if _, err := adapt(e.Runs(t)); err != nil {
+			t.Errorf("%s: %v\n%s", e, err, e.Text)
 		}
 	}
 	for _, page := range []string{reference, "../docs/installing.md", "../docs/policies.md", "../docs/groups.md", "../README.md"} {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -77,19 +78,12 @@ func TestDashboard(t *testing.T) {
 // returns what it prints as its URL.
 func (s *scene) serveDashboard() string {
 	s.t.Helper()
-	page, err := os.ReadFile("../docs/operating.md")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	example := regexp.MustCompile(`(?m)^    caddy (vnic dashboard .*)$`).FindStringSubmatch(string(page))
-	if example == nil {
-		s.t.Fatal("docs/operating.md does not show it")
-	}
 	self, err := os.Executable()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cmd := exec.Command(self, strings.Fields(example[1])...)
+	example := strings.Fields(examples.Beginning(s.t, "docs/operating.md", "caddy vnic dashboard "))
+	cmd := exec.Command(self, example[1:]...)
 	cmd.Env = append(os.Environ(), asCaddy)
 	output, err := cmd.StdoutPipe()
 	if err != nil {

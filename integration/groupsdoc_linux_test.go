@@ -1,13 +1,12 @@
 package integration_test
 
 import (
-	"os"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 )
 
 // documentedGroups are the examples of docs/groups.md, each known by words of its
@@ -77,16 +76,16 @@ var documentedGroups = []struct {
 // Every example of docs/groups.md does what the page says.
 func TestDocumentedGroups(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		examples := groupExamples(t)
-		if len(examples) != len(documentedGroups) {
-			t.Errorf("docs/groups.md has %d examples, and %d are tried", len(examples), len(documentedGroups))
+		shown := caddyfilesOf(t, "docs/groups.md")
+		if len(shown) != len(documentedGroups) {
+			t.Errorf("docs/groups.md has %d examples, and %d are tried", len(shown), len(documentedGroups))
 		}
 		for _, tt := range documentedGroups {
 			t.Run(tt.name, func(t *testing.T) {
 				s := newScene(t, integration.PaperOptions{})
 				s.ip(s.PC1, "address add 10.20.0.5/32 dev lo")
 				s.ip(s.Router, "route add 10.20.0.5 via 192.168.10.2")
-				if err := s.tryStart(s.playable(datapath, examples, tt.words)); err != nil {
+				if err := s.tryStart(s.playable(datapath, shown, tt.words)); err != nil {
 					t.Fatal(err)
 				}
 				if tt.servers == nil {
@@ -103,6 +102,7 @@ func TestDocumentedGroups(t *testing.T) {
 					s.waitFor("there is a certificate", func() bool { return !strings.Contains(s.asked(args), "alert internal error") })
 					s.wantAnswered(args, want)
 				}
+				s.wantLog(`"path":"fast"`)
 				if tt.words == "health_uri" {
 					s.listen(s.Server, "192.168.50.1:80", (&recorder{name: "a"}).serve)
 					for deadline := time.Now().Add(15 * time.Second); s.asked("https://www.example.com/") != "a 200"; time.Sleep(100 * time.Millisecond) {
@@ -116,17 +116,15 @@ func TestDocumentedGroups(t *testing.T) {
 	})
 }
 
-// groupExamples are the Caddyfiles of docs/groups.md.
-func groupExamples(t *testing.T) (examples []string) {
+// caddyfilesOf are the Caddyfiles that a page shows. The test is to run them.
+func caddyfilesOf(t *testing.T, page string) (shown []string) {
 	t.Helper()
-	page, err := os.ReadFile("../docs/groups.md")
-	if err != nil {
-		t.Fatal(err)
+	for _, e := range examples.On(t, page) {
+		if e.Language == "caddyfile" {
+			shown = append(shown, e.Runs(t))
+		}
 	}
-	for _, m := range regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
-		examples = append(examples, m[1])
-	}
-	return examples
+	return shown
 }
 
 const exampleBridge = `
@@ -139,12 +137,14 @@ const exampleBridge = `
 `
 
 // playable is the example with certain words, on the paper's server: with a bridge
-// if it has none, with certificates of Caddy's own, and with recorders in the place
-// of the segments' sites.
-func (s *scene) playable(datapath string, examples []string, words string) string {
+// if it has none, with certificates of Caddy's own, with an access log that tells the
+// fast path, and with recorders in the place of the segments' sites.
+func (s *scene) playable(datapath string, shown []string, words string) string {
 	s.t.Helper()
 	names := s.namespaces()
-	for _, example := range examples {
+	path := examples.Beginning(s.t, "docs/groups.md", "log_append path")
+	trust := examples.Beginning(s.t, "docs/groups.md", "servers {")
+	for _, example := range shown {
 		if !strings.Contains(example, words) {
 			continue
 		}
@@ -156,6 +156,8 @@ func (s *scene) playable(datapath string, examples []string, words string) strin
 		return strings.NewReplacer(
 			"{\n\tvnic {\n", "{\n\tskip_install_trust\n\tlocal_certs\n\tgrace_period 1s\n\tvnic {\n"+more+"\n",
 			"nic eth1", "nic nic0",
+			"bind vnic/front\n", "bind vnic/front\n\tlog\n\t"+path,
+			"\tservers {\n\t\ttrusted_proxies vnic\n\t}\n", trust,
 			"address 192.168.50.1/24\n\t\t}", "address 192.168.50.1/24\nports any\n\t\t}",
 			"address 192.168.60.1/24\n\t\t}", "address 192.168.60.1/24\nports any\n\t\t}",
 			"netns a\n", "netns "+names["a"]+"\n",

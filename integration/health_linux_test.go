@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -138,7 +139,7 @@ func TestHealthFailover(t *testing.T) {
 			datapath: datapath, policy: "lb_policy first a b",
 			a:      fmt.Sprintf("ports any\nhealth http/80 /healthz {\ninterval %s\nfails %d\n}", interval, fails),
 			sites:  "http:// {\nbind vnic/b\nrespond b\n}\n",
-			global: "events {\non vnic.segment_down test_log\non vnic.segment_up test_log\n}",
+			global: loggedEvents(t),
 		}
 		s.start(config)
 		site := s.serveBreakable(s.Server, "192.168.50.1:80")
@@ -184,6 +185,20 @@ func TestHealthFailover(t *testing.T) {
 		}
 		session.want("the recovery")
 	})
+}
+
+// loggedEvents is the global option that docs/operating.md shows, for both events,
+// with a module of these tests in the place of one that Caddy does not have.
+func loggedEvents(t *testing.T) string {
+	t.Helper()
+	example := examples.Beginning(t, "docs/operating.md", "{\n    events {")
+	option := strings.TrimSuffix(strings.TrimPrefix(example, "{\n"), "}\n")
+	down, message, found := strings.Cut(option, "exec ")
+	_, rest, _ := strings.Cut(message, "\n")
+	if !found || !strings.HasSuffix(down, "on vnic.segment_down ") {
+		t.Fatalf("docs/operating.md shows\n%s", example)
+	}
+	return down + "test_log\non vnic.segment_up test_log\n" + rest
 }
 
 func (s *scene) health(segment string) vnicbridge.HealthStatus {

@@ -1,9 +1,6 @@
 package integration_test
 
 import (
-	"os"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,24 +10,18 @@ import (
 // The Caddyfiles of docs/installing.md do what the page says, on a NIC that the
 // host shares and on a bare one.
 func TestInstallingGuide(t *testing.T) {
-	page, err := os.ReadFile("../docs/installing.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	examples := regexp.MustCompile("(?ms)^```caddyfile\n(.*?)^```$").FindAllStringSubmatch(string(page), -1)
-	if len(examples) != 2 {
-		t.Fatalf("the page has %d Caddyfiles, want a shared NIC's and a bare one's", len(examples))
-	}
-	onNIC := func(i int) string {
-		return strings.ReplaceAll(examples[i][1], "nic eth1", "nic "+integration.NICDevice)
+	caddyfiles := caddyfilesOf(t, installingPage)
+	if len(caddyfiles) != 2 {
+		t.Fatalf("the page has %d Caddyfiles, want a shared NIC's and a bare one's", len(caddyfiles))
 	}
 
 	t.Run("shared", func(t *testing.T) {
 		s := newScene(t, integration.PaperOptions{NAT: true})
-		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0")
+		s.nicIsEth1()
+		s.ip(s.Server, "address add 192.168.1.3/24 dev eth1")
 		s.ip(s.Server, "route add default via 192.168.1.1")
 		s.listen(s.Server, "192.168.1.3:22", say("the host"))
-		if err := s.tryStart(onNIC(0)); err != nil {
+		if err := s.tryStart(caddyfiles[0]); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.get("http://192.168.1.2/"); got != "a" {
@@ -42,9 +33,10 @@ func TestInstallingGuide(t *testing.T) {
 	})
 	t.Run("bare", func(t *testing.T) {
 		s := newScene(t, integration.PaperOptions{NAT: true})
+		s.nicIsEth1()
 		s.listen(s.Server, "0.0.0.0:22", say("the host"))
 		s.listen(s.Router, "192.168.1.1:53", say("a name"))
-		if err := s.tryStart(onNIC(1)); err != nil {
+		if err := s.tryStart(caddyfiles[1]); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.get("http://192.168.1.2/"); got != "a" {

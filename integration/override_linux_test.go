@@ -8,13 +8,14 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -54,35 +55,43 @@ func TestSwitchUnderLoad(t *testing.T) {
 // TestOperatingExamples runs the commands that the page on operating shows for
 // switches, weights, flows, events and captures, as they stand there.
 func TestOperatingExamples(t *testing.T) {
-	page, err := os.ReadFile("../docs/operating.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	const page = "docs/operating.md"
 	s := newScene(t, integration.PaperOptions{})
-	site := regexp.MustCompile("(?s)\n## Access logs\n.*?\n\n(    http:// .*?\n    }\n)").FindSubmatch(page)
-	if site == nil {
-		t.Fatal("the section Access logs has no example")
-	}
-	s.start(caddyfile{policy: "lb_policy weighted_round_robin a b", sites: string(site[1]) + strings.ReplaceAll(string(site[1]), "vnic/a", "vnic/b")})
+	site := examples.Beginning(t, page, "http:// {")
+	s.start(caddyfile{policy: "lb_policy weighted_round_robin a b", sites: site + strings.ReplaceAll(site, "vnic/a", "vnic/b")})
 	s.wantLogged("http://192.168.50.1/", "a")
-	for _, title := range []string{"Switch and weigh", "Flows", "Events", "Captures"} {
-		_, section, _ := strings.Cut(string(page), "\n## "+title+"\n")
-		section, _, _ = strings.Cut(section, "\n## ")
-		examples := regexp.MustCompile(`(?m)^    ((?:caddy|curl) .*)$`).FindAllStringSubmatch(section, -1)
-		if len(examples) == 0 {
-			t.Errorf("the section %s has no examples", title)
-		}
-		for _, example := range examples {
-			s.run(s.Server, "sh", "-c", fmt.Sprintf("cd %s; caddy() { env %s %s \"$@\"; }; %s", s.dir, asCaddy, self, strings.ReplaceAll(example[1], "30s", "100ms")))
+	for _, e := range examples.On(t, page) {
+		if slices.Contains([]string{"Switch and weigh", "Flows", "Events", "Captures"}, e.Section) {
+			for command := range strings.Lines(e.Runs(t)) {
+				s.shell(strings.ReplaceAll(command, "30s", "100ms"))
+			}
 		}
 	}
 	if status := s.status(); status.Bridges["lan"].SwitchedTo != "" || status.Segments["b"].Weight != 1 {
 		t.Errorf("the examples do not undo what they do: %+v", status)
 	}
+}
+
+// shell runs the words of a page on the server, as root with Caddy in the PATH, and
+// returns what they print.
+func (s *scene) shell(words string) string {
+	s.t.Helper()
+	output, err := s.tryShell(words)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return output
+}
+
+// tryShell does so where that may fail.
+func (s *scene) tryShell(words string) (string, error) {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	output, err := s.Server.Run(s.t.Context(), "sh", "-euc", fmt.Sprintf("cd %s; caddy() { env %s %s \"$@\"; }; sudo() { \"$@\"; }\n%s", s.dir, asCaddy, self, words))
+	return string(output), err
 }
 
 // wantLogged asks for a page that is not there, and waits until a site's access log

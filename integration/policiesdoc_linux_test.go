@@ -1,19 +1,15 @@
 package integration_test
 
 import (
-	"os"
-	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 )
 
 // Every rule and policy that docs/policies.md shows does what the page says.
 func TestDocumentedPolicies(t *testing.T) {
 	const neighbour, pc1 = "192.168.1.11", "192.168.10.2"
-	page, err := os.ReadFile("../docs/policies.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := newCrowd(t, "auto")
 	all := func(want string) func() { // in the order of HTTP, port 8001, UDP, ping
 		return func() {
@@ -23,9 +19,11 @@ func TestDocumentedPolicies(t *testing.T) {
 			}
 		}
 	}
-	examples := make(map[string]bool)
-	for _, example := range regexp.MustCompile(`(?m)(?:^    (?:steer|lb_policy) .*\n)+`).FindAllString(string(page), -1) {
-		examples[strings.TrimSpace(strings.ReplaceAll(example, "\n    ", "\n"))] = true
+	shown := make(map[string]examples.Example)
+	for _, e := range examples.On(t, "docs/policies.md") {
+		if e.Language == "" {
+			shown[strings.TrimSpace(e.Text)] = e
+		}
 	}
 	for _, tt := range []struct {
 		lines string
@@ -52,16 +50,17 @@ func TestDocumentedPolicies(t *testing.T) {
 		{"lb_policy flow_hash a b", func() { s.wantBoth(30) }},
 	} {
 		t.Run(strings.ReplaceAll(tt.lines, "\n", ", "), func(t *testing.T) {
-			if !examples[tt.lines] {
+			example, ok := shown[tt.lines]
+			if !ok {
 				t.Fatal("the page does not show this")
 			}
-			delete(examples, tt.lines)
+			delete(shown, tt.lines)
 			defer s.in(t)()
-			s.policy(tt.lines)
+			s.policy(example.Runs(t))
 			tt.says()
 		})
 	}
-	for lines := range examples {
+	for lines := range shown {
 		t.Errorf("the page shows %q, which is not tried", lines)
 	}
 }

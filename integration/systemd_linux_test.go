@@ -10,15 +10,17 @@ import (
 	"testing"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 )
 
 // systemd itself, in a container on the server, runs Caddy by Caddy's own unit and the
-// drop-in: as user caddy, shut in as the drop-in says, it starts on the kernel data
-// path, serves, reloads and leaves nothing behind.
+// drop-in, installed as docs/installing.md says: as user caddy, shut in as the drop-in
+// says, it starts on the kernel data path, serves, reloads and leaves nothing behind.
 func TestSystemd(t *testing.T) {
 	s := newScene(t, integration.PaperOptions{})
-	before := s.snapshot()
 	unit := s.bootSystemd(caddyfile{})
+	unit.install()
+	before := s.snapshot()
 	unit.start()
 	if status := s.status(); status.DatapathReason != "" {
 		t.Errorf("packets are carried in userspace: %s", status.DatapathReason)
@@ -40,22 +42,19 @@ func TestSystemd(t *testing.T) {
 	// that is there before.
 	unit.run("ip", "netns", "add", "a")
 	s.write("Caddyfile", caddyfile{a: "netns a"}.String())
-	s.run(s.Server, "cp", netnsDropIn, unit.dropIns)
-	unit.run("systemctl", "daemon-reload")
+	unit.shell("cp packaging/systemd/caddy.service.d/vnic_netns.conf /etc/systemd/system/caddy.service.d && systemctl daemon-reload")
 	unit.start()
 	s.wantService()
 	unit.run("systemctl", "stop", "caddy")
 	s.wantSame("after the second stop", before)
-}
 
-const netnsDropIn = "../packaging/systemd/caddy.service.d/vnic_netns.conf"
+	unit.goBare()
+}
 
 // unit is caddy.service of a systemd that runs in a container.
 type unit struct {
 	s    *scene
 	init string // the process id of its systemd
-
-	dropIns string // the directory of the unit's drop-ins
 }
 
 // bootSystemd starts systemd with a Caddyfile and goes on when it runs.
@@ -65,23 +64,22 @@ func (s *scene) bootSystemd(config caddyfile) *unit {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	dropIns := filepath.Join(s.dir, "units", "caddy.service.d")
+	checkout := filepath.Join(s.dir, "checkout")
 	for _, command := range [][]string{
-		{"mkdir", "-p", filepath.Join(s.dir, "overlay"), dropIns},
-		{"cp", "testdata/systemd/caddy.service", filepath.Dir(dropIns)},
-		{"cp", dropIn, dropIns},
-		{"ln", "-s", self, filepath.Join(s.dir, "binary")},
+		{"mkdir", "-p", filepath.Join(s.dir, "overlay"), checkout},
+		{"cp", "testdata/systemd/caddy.service", s.dir},
+		{"cp", "-r", "../packaging", checkout},
+		{"cp", self, filepath.Join(checkout, "caddy")},
 	} {
 		s.run(s.Server, command[0], command[1:]...)
 	}
-	s.write("units/caddy.service.d/test.conf", "[Service]\nEnvironment="+asCaddy+"\n")
 	s.write("Caddyfile", config.String())
 	cmd := exec.Command("unshare", "--mount", "testdata/systemd/boot.sh", s.dir, "/run/netns/"+s.Server.Namespace())
 	process, err := s.Server.Start(cmd)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	u := &unit{s: s, dropIns: dropIns}
+	u := &unit{s: s}
 	s.waitFor("the container's systemd", func() bool {
 		children, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", process.PID()))
 		for _, path := range children {
@@ -96,8 +94,8 @@ func (s *scene) bootSystemd(config caddyfile) *unit {
 	})
 	s.t.Cleanup(func() {
 		if s.t.Failed() {
-			journal, err := u.try(context.Background(), "journalctl", "--unit=caddy", "--no-pager", "--lines=40")
-			s.t.Logf("the unit's journal: %v\n%s", err, journal)
+			journal, err := u.try(context.Background(), "journalctl", "--unit=caddy", "--unit=vnic-trial", "--no-pager", "--lines=40")
+			s.t.Logf("the units' journal: %v\n%s", err, journal)
 		}
 	})
 	return u
@@ -105,7 +103,7 @@ func (s *scene) bootSystemd(config caddyfile) *unit {
 
 // try runs a command in the container.
 func (u *unit) try(ctx context.Context, name string, args ...string) ([]byte, error) {
-	return u.s.Server.Run(ctx, "nsenter", append([]string{"--target", u.init, "--all", name}, args...)...)
+	return u.s.Server.Run(ctx, "nsenter", append([]string{"--target", u.init, "--all", "env", asCaddy, name}, args...)...)
 }
 
 // run runs a command in the container, which must succeed.
@@ -118,13 +116,26 @@ func (u *unit) run(name string, args ...string) string {
 	return string(output)
 }
 
-// start starts Caddy's unit, once systemd listens.
-func (u *unit) start() {
+// shell runs the words of a page in the container, as root in a checkout.
+func (u *unit) shell(words string) string {
 	u.s.t.Helper()
-	u.s.waitFor("the start of caddy.service", func() bool {
-		_, err := u.try(u.s.t.Context(), "systemctl", "start", "caddy")
+	return u.run("sh", "-euc", "cd /srv/checkout; sudo() { \"$@\"; }\n"+words)
+}
+
+// install does as docs/installing.md says, once systemd listens.
+func (u *unit) install() {
+	u.s.t.Helper()
+	u.s.waitFor("the container's systemd listens", func() bool {
+		_, err := u.try(u.s.t.Context(), "systemctl", "show", "--property=Version")
 		return err == nil
 	})
+	u.shell(examples.Beginning(u.s.t, "docs/installing.md", "sudo dpkg-divert "))
+}
+
+// start starts Caddy's unit.
+func (u *unit) start() {
+	u.s.t.Helper()
+	u.run("systemctl", "start", "caddy")
 	u.s.waitFor("the admin API", func() bool { return configInForce(u.s) })
 }
 

@@ -6,16 +6,22 @@
 // prints what go test itself would print, with a line for each slow test on the
 // way. Then it holds the run against the page: every row of the contract must be
 // there, and every test that a row names must have passed on every data path in
-// force. It exits with status 1 when a row is not held, when anything failed to
-// build or to pass, and when a test was skipped: a skipped test proves nothing.
+// force. And it holds the run against the documentation, which is in the page's
+// directory and the one above: a test must have run each of its examples. It exits
+// with status 1 when a row is not held, when an example was not run, when anything
+// failed to build or to pass, and when a test was skipped: a skipped test proves
+// nothing.
 package main
 
 import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 )
 
 func main() {
@@ -40,7 +46,11 @@ func run(pagePath string, events io.Reader, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("reading the test run: %w", err)
 	}
-	problems := append(r.problems(), unheld(p, r)...)
+	all, err := examples.All(os.DirFS(filepath.Join(filepath.Dir(pagePath), "..")))
+	if err != nil {
+		return fmt.Errorf("reading the documentation: %w", err)
+	}
+	problems := slices.Concat(r.problems(), unheld(p, r), notRun(all, r))
 	for _, problem := range problems {
 		fmt.Fprintln(out, "conformance:", problem)
 	}

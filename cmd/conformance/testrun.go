@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 )
 
 // event is one line of `go test -json`: see `go doc test2json` and `go help
@@ -23,6 +24,8 @@ type event struct {
 	Package string
 	Test    string // empty for an event of the package
 	Output  string
+
+	Key, Value string // of an attribute that a test has set
 }
 
 // slow is the time from which a test that passed gets a line: enough to see that a
@@ -39,11 +42,12 @@ type testRun struct {
 	began    map[test]time.Time
 	outcomes map[test]string   // "run", then "pass", "fail" or "skip"
 	output   map[test][]string // not printed yet
+	examples map[string]bool   // of the documentation that a test has run
 }
 
 // readRun follows a run to its end and prints it to out on the way.
 func readRun(events io.Reader, out io.Writer) (*testRun, error) {
-	r := &testRun{out: out, began: map[test]time.Time{}, outcomes: map[test]string{}, output: map[test][]string{}}
+	r := &testRun{out: out, began: map[test]time.Time{}, outcomes: map[test]string{}, output: map[test][]string{}, examples: map[string]bool{}}
 	in := bufio.NewReader(events)
 	for {
 		line, err := in.ReadBytes('\n')
@@ -76,6 +80,10 @@ func (r *testRun) line(line []byte) {
 		r.outcomes[t] = "run"
 	case "output":
 		r.output[t] = append(r.output[t], e.Output)
+	case "attr":
+		if e.Key == examples.Attribute {
+			r.examples[e.Value] = true
+		}
 	case "pass", "fail", "skip":
 		r.end(t, e)
 	}

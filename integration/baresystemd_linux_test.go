@@ -1,0 +1,104 @@
+package integration_test
+
+import (
+	"strings"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+)
+
+const installingPage = "docs/installing.md"
+
+// goBare does what docs/installing.md says to give the host's one address to the
+// bridge: on trial, from which the machine comes back by itself, then for good, and
+// back again.
+func (u *unit) goBare() {
+	s := u.s
+	s.t.Helper()
+	s.nicIsEth1()
+	s.write("Caddyfile", caddyfilesOf(s.t, installingPage)[1])
+	s.listen(s.Server, "0.0.0.0:22", say("the host"))
+	u.tryBare()
+
+	s.all([]string{"ip address flush dev eth1", "ip link set eth1 down"})
+	u.wantNetworkdLeavesBare()
+	bare := s.snapshot()
+	u.shell(examples.Inline(s.t, installingPage, "systemctl enable "))
+	u.run("systemctl", "start", "caddy")
+	u.wantOneAddressForAll()
+	u.shell(examples.Inline(s.t, installingPage, "systemctl disable "))
+	s.wantSame("after going back", bare)
+	if wants := u.run("ls", "/etc/systemd/system"); strings.Contains(wants, "multi-user.target.wants/caddy.service") {
+		s.t.Errorf("the unit is still enabled: %s", wants)
+	}
+}
+
+// nicIsEth1 gives the server's NIC the name that it has in the pages.
+func (s *scene) nicIsEth1() {
+	s.t.Helper()
+	s.all([]string{"ip link set " + integration.NICDevice + " down", "ip link set " + integration.NICDevice + " name eth1", "ip link set eth1 up"})
+}
+
+// tryBare makes the trial and lets its time be over.
+func (u *unit) tryBare() {
+	s := u.s
+	s.t.Helper()
+	s.all([]string{"ip address add 192.168.1.2/24 dev eth1", "ip route add default via 192.168.1.1 dev eth1"})
+	if got, err := hear(s.PC1, "192.168.1.2:22", 5*time.Second); got != "the host" {
+		s.t.Errorf("before the trial port 22 gave PC1 %q (%v)", got, err)
+	}
+	u.shell(examples.Inline(s.t, installingPage, "caddy validate "))
+	findings, err := u.try(s.t.Context(), "sh", "-euc", strings.TrimPrefix(examples.Beginning(s.t, installingPage, "sudo caddy vnic check"), "sudo "))
+	if err == nil || strings.Count(string(findings), "error: ") != 2 {
+		s.t.Errorf("the check before the trial says %v:\n%s", err, findings)
+	}
+	wantAll(s.t, "the check before the trial", string(findings), []string{"192.168.1.2 is this host's own, on eth1", "the host has a default route already (default via 192.168.1.1 dev eth1)"})
+	s.ip(s.Server, "neighbour flush dev eth1")
+	before := s.snapshot()
+	u.shell(examples.Beginning(s.t, installingPage, "sudo systemd-run "))
+	u.wantOneAddressForAll()
+	// An alarm is what tells timeout(1) that the time is over.
+	u.run("sh", "-euc", "kill -ALRM $(cat /proc/$(systemctl show --property=MainPID --value vnic-trial)/task/*/children)")
+	s.waitFor("the address is the host's again", func() bool {
+		return strings.Contains(s.ip(s.Server, "route show default"), "via 192.168.1.1 dev eth1")
+	})
+	s.ip(s.Server, "neighbour flush dev eth1")
+	s.wantSame("after the trial", before)
+	if got, err := hear(s.PC1, "192.168.1.2:22", 5*time.Second); got != "the host" {
+		s.t.Errorf("after the trial port 22 gave PC1 %q (%v)", got, err)
+	}
+}
+
+// wantOneAddressForAll checks that the site and the host's own SSH are at the pseudo
+// address.
+func (u *unit) wantOneAddressForAll() {
+	u.s.t.Helper()
+	u.s.wantService()
+	if got, err := hear(u.s.PC1, "192.168.1.2:22", 5*time.Second); got != "the host" {
+		u.s.t.Errorf("port 22 of the pseudo address gave PC1 %q (%v)", got, err)
+	}
+}
+
+// wantNetworkdLeavesBare has systemd-networkd bring the NIC up by the configuration
+// that the page has for it. The page's two other managers would have to be installed
+// for that, and would then hold this machine's own NICs.
+func (u *unit) wantNetworkdLeavesBare() {
+	s := u.s
+	s.t.Helper()
+	rows := examples.Table(s.t, installingPage, "A bare NIC")
+	spans := examples.Spans(rows[0][1])
+	file := spans[len(spans)-1]
+	settings := strings.ReplaceAll(strings.Join(spans[:len(spans)-1], "\n"), "] ", "]\n")
+	u.run("sh", "-euc", `printf '%s\n' "$1" >"$2" && systemctl start systemd-networkd`, "sh", settings, file)
+	s.all([]string{"sysctl -q -w net.ipv6.conf.eth1.disable_ipv6=0"})
+	s.waitFor("systemd-networkd has configured the NIC", func() bool {
+		return strings.Contains(u.run("networkctl", "--no-pager", "status", "eth1"), "(configured)")
+	})
+	if got := s.ip(s.Server, "-o address show dev eth1"); got != "" {
+		s.t.Errorf("systemd-networkd gives the NIC an address: %s", got)
+	}
+	if got := s.ip(s.Server, "-o link show dev eth1 up"); got == "" {
+		s.t.Error("systemd-networkd leaves the NIC down")
+	}
+}

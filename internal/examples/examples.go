@@ -1,0 +1,103 @@
+// Package examples takes the examples out of the documentation for the tests that
+// run them, so that a page and its test cannot part ways.
+//
+// An example is a code block: fenced, or indented by four spaces or more. A fenced
+// block of the language "text" is a picture and no example.
+package examples
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Example is an example of a page.
+type Example struct {
+	Page     string // its path from the root of the repository: docs/installing.md
+	Line     int    // of its first line, from 1
+	Language string // of a fenced block; empty for an indented one
+	Section  string // the heading that it stands under
+	Text     string // without what it is indented by
+}
+
+// String says where the example is, as in docs/installing.md:8.
+func (e Example) String() string { return fmt.Sprintf("%s:%d", e.Page, e.Line) }
+
+// All are the examples of a repository's pages: of the Markdown files in its root
+// and in docs.
+func All(repository fs.FS) (all []Example, err error) {
+	for _, pattern := range []string{"*.md", "docs/*.md"} {
+		pages, err := fs.Glob(repository, pattern)
+		if err != nil {
+			return nil, err
+		}
+		for _, page := range pages {
+			found, err := of(repository, page)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, found...)
+		}
+	}
+	return all, nil
+}
+
+func of(repository fs.FS, page string) ([]Example, error) {
+	text, err := fs.ReadFile(repository, path.Clean(page))
+	if err != nil {
+		return nil, err
+	}
+	return parse(page, string(text)), nil
+}
+
+var (
+	heading  = regexp.MustCompile(`^#+ (.*)$`)
+	fence    = regexp.MustCompile("^( *)```([a-z]*)$")
+	indented = regexp.MustCompile(`^ {4,}\S`)
+)
+
+func parse(page, text string) (examples []Example) {
+	lines := strings.Split(text, "\n")
+	section := ""
+	for i := 0; i < len(lines); i++ {
+		if m := heading.FindStringSubmatch(lines[i]); m != nil {
+			section = m[1]
+			continue
+		}
+		e := Example{Page: page, Section: section}
+		from, to := i, i
+		if m := fence.FindStringSubmatch(lines[i]); m != nil {
+			from, e.Language = i+1, m[2]
+			for to = from; to < len(lines) && lines[to] != m[1]+"```"; to++ {
+			}
+			i = to
+		} else if indented.MatchString(lines[i]) && i > 0 && lines[i-1] == "" {
+			for to = from; to < len(lines) && (lines[to] == "" || indented.MatchString(lines[to])); to++ {
+			}
+			i = to - 1
+		} else {
+			continue
+		}
+		e.Line, e.Text = from+1, unindent(lines[from:to])
+		if e.Language != "text" {
+			examples = append(examples, e)
+		}
+	}
+	return examples
+}
+
+// unindent takes the indentation of the first line away from all.
+func unindent(lines []string) string {
+	lines = slices.Clone(lines)
+	indentation := ""
+	if len(lines) > 0 {
+		indentation = lines[0][:len(lines[0])-len(strings.TrimLeft(lines[0], " "))]
+	}
+	for i := range lines {
+		lines[i] = strings.TrimPrefix(lines[i], indentation)
+	}
+	return strings.TrimRight(strings.Join(lines, "\n"), "\n") + "\n"
+}
