@@ -90,8 +90,10 @@ func (u *unit) wantNetworkdLeavesBare() {
 	spans := examples.Spans(rows[0][1])
 	file := spans[len(spans)-1]
 	settings := strings.ReplaceAll(strings.Join(spans[:len(spans)-1], "\n"), "] ", "]\n")
+	if err := s.Server.Sysctl("net/ipv6/conf/eth1/disable_ipv6", "0"); err != nil {
+		s.t.Fatal(err)
+	}
 	u.run("sh", "-euc", `printf '%s\n' "$1" >"$2" && systemctl start systemd-networkd`, "sh", settings, file)
-	s.all([]string{"sysctl -q -w net.ipv6.conf.eth1.disable_ipv6=0"})
 	s.waitFor("systemd-networkd has configured the NIC", func() bool {
 		return strings.Contains(u.run("networkctl", "--no-pager", "status", "eth1"), "(configured)")
 	})

@@ -1,0 +1,87 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+)
+
+// An ordinary user runs Caddy by the capabilities that README.md and
+// docs/installing.md give to the binary, as they stand there.
+func TestSetcap(t *testing.T) {
+	t.Run("README.md", func(t *testing.T) {
+		s := newScene(t, integration.PaperOptions{NAT: true})
+		s.nicIsEth1()
+		s.ip(s.Server, "link set eth1 down") // it is one of the lines that sets it up
+		commands := examples.Beginning(t, "README.md", "sudo setcap ")
+		commands = strings.Replace(commands, "./caddy run", "exec ./caddy run", 1)
+		commands = regexp.MustCompile(`(?m)^(exec )?\./caddy`).ReplaceAllString(commands, "${1}"+asNobody+" ./caddy")
+		s.startBySetcap(caddyfilesOf(t, "README.md")[0], commands)
+		s.wantOrdinaryUser()
+	})
+	t.Run("installing.md", func(t *testing.T) {
+		s := newScene(t, integration.PaperOptions{NAT: true})
+		s.nicIsEth1()
+		install := examples.Beginning(t, installingPage, "sudo install ")
+		s.startBySetcap(caddyfile{nic: "eth1"}.String(), install+"exec "+asNobody+` /usr/local/bin/caddy "$@"`)
+		s.wantOrdinaryUser()
+	})
+}
+
+// asNobody runs a command as an ordinary user.
+const asNobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all"
+
+// startBySetcap starts Caddy by the words of a page, in a directory with caddy and its
+// Caddyfile, where /usr/local/bin is empty, and /srv has a page for each segment.
+func (s *scene) startBySetcap(config, words string) {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	here := filepath.Join(s.dir, "here")
+	s.run(s.Server, "mkdir", here)
+	s.run(s.Server, "chmod", "a+rx", filepath.Dir(s.dir), s.dir)
+	s.run(s.Server, "chown", "-R", "65534:65534", s.dir)
+	script := s.write("script.sh", fmt.Sprintf(`
+for directory in /dev/net /srv /usr/local/bin %[1]s; do mount -t tmpfs -o mode=755 none $directory; done
+mknod -m 666 /dev/net/tun c 10 200 # its usual mode
+cd %[1]s
+mkdir /srv/a /srv/b
+printf a >/srv/a/index.html
+cp %[2]s caddy
+cp ../Caddyfile .
+sudo() { "$@"; }
+%[3]s
+`, here, self, words))
+	program := s.write("caddy.sh", "#!/bin/sh\nexec unshare --mount sh -eu "+script+" \"$@\"\n")
+	if err := os.Chmod(program, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.tryStartBy(program, config); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// wantOrdinaryUser checks that Caddy serves by the kernel data path, as an ordinary user
+// with the capabilities of the drop-in.
+func (s *scene) wantOrdinaryUser() {
+	s.t.Helper()
+	if status := s.status(); status.DatapathReason != "" {
+		s.t.Errorf("packets are carried in userspace: %s", status.DatapathReason)
+	}
+	if got := s.get("http://192.168.1.2/"); got != "a" {
+		s.t.Errorf("PC1 got %q", got)
+	}
+	process, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.caddy.Process().PID()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	wantAll(s.t, "Caddy's process", string(process), []string{"Name:\tcaddy\n", "Uid:\t65534\t65534\t65534\t65534\n", "CapEff:\t000000c000003400\n"})
+}
