@@ -85,19 +85,28 @@ func (s *scene) serveDashboard() string {
 	example := strings.Fields(examples.Beginning(s.t, "docs/operating.md", "caddy vnic dashboard "))
 	cmd := exec.Command(self, example[1:]...)
 	cmd.Env = append(os.Environ(), asCaddy)
+	_, url := s.startDashboard(s.Server, cmd)
+	return url
+}
+
+// startDashboard starts what serves the dashboard, and returns the URL that it prints.
+func (s *scene) startDashboard(h *integration.Host, cmd *exec.Cmd) (*integration.Process, string) {
+	s.t.Helper()
 	output, err := cmd.StdoutPipe()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := s.Server.Start(cmd); err != nil {
+	cmd.Stderr = cmd.Stdout
+	process, err := h.Start(cmd)
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	said := make([]byte, 0, 4096)
 	for {
 		n, err := output.Read(said[len(said):cap(said)])
 		said = said[:len(said)+n]
-		if url := regexp.MustCompile(`http://127\.0\.0\.1:\d+/\?token=\w+\n`).Find(said); url != nil {
-			return strings.TrimSpace(string(url))
+		if url := regexp.MustCompile(`http://127\.0\.0\.1:\d+/\?token=\w+\r?\n`).Find(said); url != nil {
+			return process, strings.TrimSpace(string(url))
 		}
 		if err != nil {
 			s.t.Fatalf("the dashboard says %q: %v", said, err)

@@ -57,6 +57,8 @@ func TestSwitchUnderLoad(t *testing.T) {
 func TestOperatingExamples(t *testing.T) {
 	const page = "docs/operating.md"
 	s := newScene(t, integration.PaperOptions{})
+	s.ip(s.Server, "address add "+sshAddress+"/24 dev nic0")
+	s.ip(s.Server, "route add default via 192.168.1.1")
 	site := examples.Beginning(t, page, "http:// {")
 	s.start(caddyfile{policy: "lb_policy weighted_round_robin a b", sites: site + strings.ReplaceAll(site, "vnic/a", "vnic/b")})
 	s.wantLogged("http://192.168.50.1/", "a")
@@ -70,6 +72,7 @@ func TestOperatingExamples(t *testing.T) {
 	if status := s.status(); status.Bridges["lan"].SwitchedTo != "" || status.Segments["b"].Weight != 1 {
 		t.Errorf("the examples do not undo what they do: %+v", status)
 	}
+	s.forwardDashboard()
 }
 
 // shell runs the words of a page on the server, as root with Caddy in the PATH, and
