@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -199,7 +200,7 @@ func (s *scene) all(commands []string) {
 }
 
 // check runs `caddy vnic check` on the server.
-func (s *scene) check(config caddyfile, wrapper []string, asJSON bool) (string, error) {
+func (s *scene) check(config fmt.Stringer, wrapper []string, asJSON bool) (string, error) {
 	s.t.Helper()
 	self, err := os.Executable()
 	if err != nil {

@@ -91,6 +91,11 @@ func (c caddyfile) String() string {
 %s`, c.global, c.a, c.b, c.nic, c.policy, c.datapath, c.sites)
 }
 
+// verbatim is a Caddyfile as it stands.
+type verbatim string
+
+func (c verbatim) String() string { return string(c) }
+
 // scene is the paper's network, with or without Caddy on the server.
 type scene struct {
 	*integration.PaperNetwork

@@ -1,8 +1,9 @@
 // Package examples takes the examples out of the documentation for the tests that
 // run them, so that a page and its test cannot part ways.
 //
-// An example is a code block: fenced, or indented by four spaces or more. A fenced
-// block of the language "text" is a picture and no example.
+// An example is a code block, fenced, or indented by four spaces or more; and a row of
+// a table whose last column is headed "fix": a symptom, where to look, and what mends
+// it. A fenced block of the language "text" is a picture and no example.
 package examples
 
 import (
@@ -18,7 +19,7 @@ import (
 type Example struct {
 	Page     string // its path from the root of the repository: docs/installing.md
 	Line     int    // of its first line, from 1
-	Language string // of a fenced block; empty for an indented one
+	Language string // of a fenced block; empty for an indented one, "fix" for a row
 	Section  string // the heading that it stands under
 	Text     string // without what it is indented by
 }
@@ -57,6 +58,7 @@ var (
 	heading  = regexp.MustCompile(`^#+ (.*)$`)
 	fence    = regexp.MustCompile("^( *)```([a-z]*)$")
 	indented = regexp.MustCompile(`^ {4,}\S`)
+	fixes    = regexp.MustCompile(`^\|.*\| fix \|$`)
 )
 
 func parse(page, text string) (examples []Example) {
@@ -78,6 +80,11 @@ func parse(page, text string) (examples []Example) {
 			for to = from; to < len(lines) && (lines[to] == "" || indented.MatchString(lines[to])); to++ {
 			}
 			i = to - 1
+		} else if fixes.MatchString(lines[i]) {
+			for i += 2; i < len(lines) && strings.HasPrefix(lines[i], "|"); i++ {
+				examples = append(examples, Example{Page: page, Line: i + 1, Language: "fix", Section: section, Text: lines[i]})
+			}
+			continue
 		} else {
 			continue
 		}

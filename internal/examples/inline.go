@@ -38,6 +38,32 @@ func Inline(t testing.TB, page, words string) string {
 	return found
 }
 
+// Symptom is a row of a table of symptoms, by the code spans of its cells.
+type Symptom struct {
+	Look, Fix []string
+}
+
+// SymptomOf is the one row of a page's tables of symptoms that has certain words in its
+// first cell. The test is to bring the symptom about, to look, and to mend it.
+func SymptomOf(t testing.TB, page, words string) Symptom {
+	t.Helper()
+	var found []Example
+	for _, e := range On(t, page) {
+		if e.Language == "fix" && strings.Contains(cells(e.Text)[0], words) {
+			found = append(found, e)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%s has %d symptoms with %q, want one", page, len(found), words)
+	}
+	row := cells(found[0].Runs(t))
+	s := Symptom{Fix: Spans(row[len(row)-1])}
+	if len(row) == 3 {
+		s.Look = Spans(row[1])
+	}
+	return s
+}
+
 // Table has the rows of the tables in a section of a page, each by its cells.
 func Table(t testing.TB, page, section string) (rows [][]string) {
 	t.Helper()
@@ -55,13 +81,18 @@ func Table(t testing.TB, page, section string) (rows [][]string) {
 			rows = rows[:len(rows)-1]
 			continue
 		}
-		cells := strings.Split(strings.Trim(line, "|"), "|")
-		for i := range cells {
-			cells[i] = strings.TrimSpace(cells[i])
-		}
-		rows = append(rows, cells)
+		rows = append(rows, cells(line))
 	}
 	return rows
+}
+
+// cells are those of a table's row.
+func cells(row string) []string {
+	cells := strings.Split(strings.Trim(row, "|"), "|")
+	for i := range cells {
+		cells[i] = strings.TrimSpace(cells[i])
+	}
+	return cells
 }
 
 func text(t testing.TB, page string) string {
