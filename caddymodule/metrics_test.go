@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -158,6 +159,15 @@ func TestMetricsAreDocumented(t *testing.T) {
 			slices.Sort(said)
 			if !slices.Equal(said, has) {
 				t.Errorf("%s has the labels %q, and the documentation says %q", name, has, said)
+			}
+		}
+	}
+	for _, example := range examples.On(t, "docs/operating.md") {
+		if example.Section == "Metrics" {
+			for _, name := range regexp.MustCompile(`caddy_[a-z_]+`).FindAllString(example.Text, -1) {
+				if !slices.Contains(documented, name) {
+					t.Errorf("%s: there is no metric %s", example, name)
+				}
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 // `caddy vnic check` finds what keeps Caddy from starting, and what would
 // surprise, on a real machine in every such state.
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, integration.PaperOptions{})
 	tests := []struct {
 		name          string

@@ -11,6 +11,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 )
 
 // Row A2: a neighbour that has the pseudo address fails the start, which names
@@ -33,11 +34,18 @@ func TestPseudoAddressInUse(t *testing.T) {
 		if err := s.tryStart(config); err == nil || !strings.Contains(err.Error(), mac) || !strings.Contains(err.Error(), "192.168.1.2") {
 			t.Fatalf("the start says %v, want an error that names 192.168.1.2 and %s", err, mac)
 		}
+		look := strings.Replace(examples.SymptomOf(t, troubleshootingPage, "another host has the pseudo address").Look[0], "eth1", integration.NICDevice, 1)
+		if seen, err := s.tryShell(look); err == nil || !strings.Contains(seen, strings.ToUpper(mac)) {
+			t.Errorf("%s finds %v, want %s:\n%s", look, err, mac, seen)
+		}
 		s.wantSame("after the start has failed", before)
 		if got, err := hear(s.PC1, "192.168.1.2:80", 3*time.Second); err != nil || got != "the neighbour" {
 			t.Errorf("the neighbour says %q (%v)", got, err)
 		}
 		s.ip(neighbour, "address delete 192.168.1.2/24 dev eth0")
+		if seen, err := s.tryShell(look); err != nil {
+			t.Errorf("nobody has the address, and %s finds\n%s", look, seen)
+		}
 		if err := s.tryStart(config); err != nil {
 			t.Fatal(err)
 		}

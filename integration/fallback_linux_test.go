@@ -8,6 +8,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -20,24 +21,30 @@ func TestFallback(t *testing.T) {
 		wrapper []string // runs Caddy
 		kernel  string   // that Caddy meets
 		wants   []string // in the reason
+		symptom string   // of docs/troubleshooting.md, which says the same
 	}{
 		{
 			name:    "without CAP_BPF",
 			wrapper: without("bpf"),
 			wants:   []string{"CAP_BPF is missing", "setcap", "cap_bpf,cap_perfmon+ep", "AmbientCapabilities="},
+			symptom: "CAP_BPF or CAP_PERFMON is missing", // given both, TestSetcap has the kernel data path
 		}, {
 			name:    "without CAP_PERFMON",
 			wrapper: without("perfmon"),
 			wants:   []string{"CAP_PERFMON is missing", "setcap"},
 		}, {
-			name:   "BPF forbidden",
-			kernel: "without BPF",
-			wants:  []string{"operation not permitted", "something forbids bpf(2)"},
+			name:    "BPF forbidden",
+			kernel:  "without BPF",
+			wants:   []string{"operation not permitted", "something forbids bpf(2)"},
+			symptom: "bpf(2) is not permitted, something forbids it",
 		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newScene(t, integration.PaperOptions{})
+			if tt.symptom != "" {
+				examples.SymptomOf(t, troubleshootingPage, tt.symptom)
+			}
 			if tt.kernel != "" {
 				onKernel(t, tt.kernel)
 			}
@@ -63,6 +70,18 @@ func TestFallback(t *testing.T) {
 	}
 }
 
+// A kernel from before BPF is told which one it takes.
+func TestFallbackOnAnOldKernel(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	onKernel(t, "before BPF")
+	examples.SymptomOf(t, troubleshootingPage, "it takes Linux 5.15")
+	output, err := s.caddyCommand("run", caddyfile{datapath: "kernel"})
+	if err == nil {
+		t.Error("datapath kernel started")
+	}
+	wantAll(t, "the error", output, []string{"it takes Linux 5.15 or later"})
+}
+
 // A NIC that takes no more programs is found out on the way; so it is when a reload
 // asks for the kernel data path.
 func TestFallbackWhenAttaching(t *testing.T) {
@@ -78,6 +97,8 @@ func TestFallbackWhenAttaching(t *testing.T) {
 	}
 	wants := []string{"device nic0: attaching the BPF program"}
 	wantAll(t, "the error", output, append(wants, "datapath kernel: "))
+	symptom := examples.SymptomOf(t, troubleshootingPage, "attaching the program to a device fails")
+	s.shell(strings.Replace(symptom.Fix[1], "eth1", integration.NICDevice, 1)) // the other needs a bpftool newer than Debian's
 	s.wantSame("after the start has failed", before)
 	s.start(caddyfile{})
 	s.wantFallback(wants)
@@ -92,6 +113,7 @@ func TestFallbackWhenAttaching(t *testing.T) {
 // In a user namespace the kernel takes no BPF programs, whatever the capabilities.
 func TestFallbackInUserNamespace(t *testing.T) {
 	s := newScene(t, integration.PaperOptions{})
+	examples.SymptomOf(t, troubleshootingPage, "in a user namespace") // outside, the other tests are
 	inside := []string{"unshare", "--user", "--map-root-user", "--net", "sh", "-c",
 		`ip link add nic0 type veth peer name peer0 && ip link set nic0 up && ip link set peer0 up && exec "$@"`, "sh"}
 	output, err := s.check(caddyfile{}, inside, false)

@@ -10,6 +10,7 @@ import (
 // The Caddyfiles of docs/installing.md do what the page says, on a NIC that the
 // host shares and on a bare one.
 func TestInstallingGuide(t *testing.T) {
+	t.Parallel()
 	caddyfiles := caddyfilesOf(t, installingPage)
 	if len(caddyfiles) != 2 {
 		t.Fatalf("the page has %d Caddyfiles, want a shared NIC's and a bare one's", len(caddyfiles))

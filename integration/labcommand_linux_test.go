@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 )
 
 // nobody is a user without any privileges.
@@ -76,6 +78,7 @@ func TestLabClosedTUN(t *testing.T) {
 
 // TestLabNoUserNamespaces does the same where user namespaces are switched off.
 func TestLabNoUserNamespaces(t *testing.T) {
+	examples.SymptomOf(t, troubleshootingPage, "cannot make a user namespace") // as root, TestLabKeep does
 	lab := labCommand(t, nil)
 	binary := lab.Path
 	lab.Path = "/bin/sh"

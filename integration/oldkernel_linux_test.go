@@ -24,6 +24,7 @@ var kernels = map[string]struct {
 }{
 	"without tcx": {unix.BPF_LINK_CREATE, unix.EINVAL}, // before 6.6
 	"without BPF": {anyCommand, unix.EPERM},            // as in many containers
+	"before BPF":  {anyCommand, unix.ENOSYS},
 }
 
 // onKernel lets Caddy, where this test starts it, meet another kernel.

@@ -55,6 +55,7 @@ func TestSwitchUnderLoad(t *testing.T) {
 // TestOperatingExamples runs the commands that the page on operating shows for
 // switches, weights, flows, events and captures, as they stand there.
 func TestOperatingExamples(t *testing.T) {
+	t.Parallel()
 	const page = "docs/operating.md"
 	s := newScene(t, integration.PaperOptions{})
 	s.ip(s.Server, "address add "+sshAddress+"/24 dev nic0")

@@ -2,10 +2,12 @@ package integration_test
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/internal/examples"
 )
 
 // secondInstance is the configuration of a Caddy that has nothing in common with
@@ -42,6 +44,9 @@ func TestSecondInstance(t *testing.T) {
 		if want := fmt.Sprintf("bridge other: nic nic0: process %d bridges it already", s.caddy.Process().PID()); err == nil || !strings.Contains(output, want) {
 			t.Errorf("the error lacks %q:\n%s", want, output)
 		}
+		look := examples.SymptomOf(t, troubleshootingPage, "a process bridges the NIC already").Look[0]
+		number := regexp.MustCompile(`process (\d+) bridges`).FindStringSubmatch(output)
+		wantAll(t, look, s.shell(strings.Replace(look, "<number>", number[1], 1)), []string{" run --config " + s.dir})
 		s.wantSame("after the second has failed", up)
 		if got := s.get("http://192.168.1.2/"); got != "a" {
 			t.Errorf("PC1 got %q of the first", got)

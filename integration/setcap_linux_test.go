@@ -15,15 +15,25 @@ import (
 // An ordinary user runs Caddy by the capabilities that README.md and
 // docs/installing.md give to the binary, as they stand there.
 func TestSetcap(t *testing.T) {
+	t.Parallel()
 	t.Run("README.md", func(t *testing.T) {
 		s := newScene(t, integration.PaperOptions{NAT: true})
 		s.nicIsEth1()
 		s.ip(s.Server, "link set eth1 down") // it is one of the lines that sets it up
+		symptom := examples.SymptomOf(t, troubleshootingPage, "CAP_NET_ADMIN or CAP_NET_RAW is missing")
 		commands := examples.Beginning(t, "README.md", "sudo setcap ")
+		if !strings.Contains(commands, "sudo "+symptom.Fix[0]+"\n") {
+			t.Errorf("the fix is %s, and README.md has\n%s", symptom.Fix[0], commands)
+		}
 		commands = strings.Replace(commands, "./caddy run", "exec ./caddy run", 1)
 		commands = regexp.MustCompile(`(?m)^(exec )?\./caddy`).ReplaceAllString(commands, "${1}"+asNobody+" ./caddy")
-		s.startBySetcap(caddyfilesOf(t, "README.md")[0], commands)
+		without := "if " + asNobody + " ./caddy run --config Caddyfile >../without 2>&1; then exit 1; fi; " + symptom.Look[0] + " >>../without\n"
+		s.startBySetcap(caddyfilesOf(t, "README.md")[0], without+commands)
 		s.wantOrdinaryUser()
+		said := s.run(s.Server, "cat", filepath.Join(s.dir, "without"))
+		if !strings.Contains(said, "CAP_NET_ADMIN is missing") || strings.Contains(said, "./caddy cap_") {
+			t.Errorf("without the capabilities there is\n%s", said)
+		}
 	})
 	t.Run("installing.md", func(t *testing.T) {
 		s := newScene(t, integration.PaperOptions{NAT: true})

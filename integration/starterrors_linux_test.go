@@ -17,6 +17,7 @@ import (
 // and leaves the server as it was. What docs/troubleshooting.md shows then is so, and
 // what it says to do helps.
 func TestStartErrors(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, integration.PaperOptions{})
 	s.nicIsEth1()
 	tests := []struct {

@@ -17,6 +17,7 @@ import (
 // drop-in, installed as docs/installing.md says: as user caddy, shut in as the drop-in
 // says, it starts on the kernel data path, serves, reloads and leaves nothing behind.
 func TestSystemd(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, integration.PaperOptions{})
 	unit := s.bootSystemd(caddyfile{})
 	unit.install()
@@ -147,6 +148,7 @@ func (u *unit) wantShutIn() {
 		u.s.t.Errorf("systemd-analyze verify: %s", said)
 	}
 	u.run("systemd-analyze", "security", "--no-pager", fmt.Sprintf("--threshold=%d", exposure), "caddy.service")
+	wantAll(u.s.t, "the unit", u.shell(examples.Inline(u.s.t, troubleshootingPage, "systemctl cat ")), []string{"/etc/systemd/system/caddy.service.d/vnic.conf", "AmbientCapabilities="})
 	pid := strings.TrimSpace(u.run("systemctl", "show", "--property=MainPID", "--value", "caddy"))
 	wantAll(u.s.t, "Caddy's process", u.run("cat", "/proc/"+pid+"/status"), []string{
 		"Name:\tcaddy\n", "CapEff:\t000000c000003400\n", "CapBnd:\t000000c000003400\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n",

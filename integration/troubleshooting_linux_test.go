@@ -24,6 +24,7 @@ const troubleshootingPage = "docs/troubleshooting.md"
 // Clients get no answer, for each reason that docs/troubleshooting.md has: what it says
 // to look at shows that, and what it says to do helps. One Caddy for all of it.
 func TestTroubleshooting(t *testing.T) {
+	t.Parallel()
 	s := &troubled{scene: newScene(t, integration.PaperOptions{})}
 	s.nicIsEth1()
 	s.right = caddyfile{nic: "eth1", a: "ports any"}

@@ -40,6 +40,7 @@ func TestVerdict(t *testing.T) {
 		recording string
 		datapaths string
 		rows      map[string]string
+		example   string // the page's beside, docs/page.md
 		fails     bool
 		prints    []string
 		hides     []string
@@ -130,6 +131,18 @@ func TestVerdict(t *testing.T) {
 			prints: []string{"row A1: vnicbridge.TestSlow/userspace did not finish\n"},
 		},
 		{
+			name: "an example that a test runs", recording: "example", example: "See:\n\n    caddy version\n",
+			prints: []string{"0 rows held"},
+		},
+		{
+			name: "an example that no test runs", recording: "example", example: "Now see:\n\nThis.\n\n    caddy version\n", fails: true,
+			prints: []string{"conformance: docs/page.md:5: no test runs this example\n"},
+		},
+		{
+			name: "an example that is said not to be possible to run", recording: "example", example: "See:\n\n    caddy_vnic_segment_healthy == 0\n", fails: true,
+			prints: []string{"conformance: docs/page.md:3: a test runs this example, which is not to be possible"},
+		},
+		{
 			name: "no run at all", recording: "empty", fails: true,
 			prints: []string{"conformance: no test ran\n"},
 		},
@@ -139,8 +152,14 @@ func TestVerdict(t *testing.T) {
 			if tt.datapaths == "" {
 				tt.datapaths = "`userspace`"
 			}
-			pagePath := filepath.Join(t.TempDir(), "page.md")
+			pagePath := filepath.Join(t.TempDir(), "docs", "conformance.md")
+			if err := os.Mkdir(filepath.Dir(pagePath), 0o700); err != nil {
+				t.Fatal(err)
+			}
 			if err := os.WriteFile(pagePath, []byte(pageText(tt.datapaths, tt.rows)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(filepath.Dir(pagePath), "page.md"), []byte(tt.example), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			recording, err := os.Open(filepath.Join("testdata", tt.recording+".json"))
