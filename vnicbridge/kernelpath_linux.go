@@ -85,14 +85,16 @@ func (k *kernelPath) begin(slow *forwarder, maxFlows int, key hashKey, log *slog
 	k.slow, k.log, k.done = slow, log, make(chan struct{})
 	k.ports.Store(new([bpf.MaxPorts]*attachment))
 	k.plane.capacity.Store(uint32(recordsFor(maxFlows)))
-	k.plane.bucketMask = uint32(bucketsFor(maxFlows) - 1)
+	near, far := bucketsFor(maxFlows)
+	k.plane.nearMask, k.plane.farMask = uint32(near-1), uint32(far-1)
 	k.plane.tableKey = [2]uint64{rand.Uint64(), rand.Uint64()}
 	k.plane.limit.Store(int64(maxFlows))
 	k.plane.hashKey = [2]uint64{key.k0, key.k1}
 	k.table = &kernelTable{spare: k.maps[bpf.BridgeMapSpare], plane: k.plane, portOf: k.portOf, handshakes: slow.handshakes}
 	k.table.secret = k.plane.tableKey
 	k.table.records = unsafe.Slice((*bpf.FlowRecord)(unsafe.Pointer(&k.memory[1][0])), recordsFor(maxFlows))
-	k.table.buckets = unsafe.Slice((*bucket)(unsafe.Pointer(&k.memory[3][0])), bucketsFor(maxFlows))
+	buckets := unsafe.Slice((*bucket)(unsafe.Pointer(&k.memory[3][0])), near+far)
+	k.table.near, k.table.far = buckets[:near], buckets[near:]
 	k.meters = unsafe.Slice((*gauges)(unsafe.Pointer(&k.memory[2][0])), bpf.MaxPorts)
 	k.table.meters = k.meters
 	k.rules = kernelRules{maps: k.maps, plane: k.plane, open: slow.open}
@@ -103,7 +105,9 @@ func (k *kernelPath) begin(slow *forwarder, maxFlows int, key hashKey, log *slog
 // maps four into this process: the variables, the records, the gauges and the
 // buckets.
 func (k *kernelPath) makeMaps(maxFlows int) error {
-	for name, size := range map[string]int{bpf.BridgeMapBuckets: bucketsFor(maxFlows), bpf.BridgeMapRecords: recordsFor(maxFlows), bpf.BridgeMapSpare: recordsFor(maxFlows)} {
+	near, far := bucketsFor(maxFlows)
+	records := recordsFor(maxFlows)
+	for name, size := range map[string]int{bpf.BridgeMapBuckets: near + far, bpf.BridgeMapRecords: records, bpf.BridgeMapSpare: records} {
 		k.spec.Maps[name].MaxEntries = uint32(size)
 	}
 	k.spec.Maps[".bss"].Flags |= unix.BPF_F_MMAPABLE

@@ -52,22 +52,25 @@ type kernelTable struct {
 // for those that are superseded.
 func recordsFor(maxFlows int) int { return maxFlows + maxFlows/8 + 64 }
 
-// bucketsFor is how many buckets there are, a power of two: on average less than
-// half of the slots are in use when the table is full.
-func bucketsFor(maxFlows int) int {
+// bucketsFor is how many near and far buckets there are, powers of two: on average
+// less than half of the far slots are in use when the table is full. The near ones,
+// at most 1 MiB, hold what there is on most days.
+func bucketsFor(maxFlows int) (near, far int) {
 	keys := 2 * recordsFor(maxFlows)
-	return 1 << bits.Len(uint(keys/3))
+	far = 1 << bits.Len(uint(keys/3))
+	return min(far/8, 1<<14), far
 }
 
 // planeState is bpf.Plane, with those fields atomic that both sides change.
 type planeState struct {
 	mode, half, impossible, clock atomic.Uint32
-	refusals                      atomic.Int32
-	bucketMask                    uint32
-	flows, limit                  atomic.Int64
-	capacity, fresh               atomic.Uint32
+	nearMask, farMask             uint32
 	heartbeat                     atomic.Uint64
 	hashKey, tableKey             [2]uint64
+	flows, limit                  atomic.Int64
+	capacity, fresh               atomic.Uint32
+	refusals                      atomic.Int32
+	_                             uint32
 }
 
 func (t *kernelTable) keyOf(k flowKey) bpf.FlowKey {

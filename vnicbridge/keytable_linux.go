@@ -11,9 +11,9 @@ import (
 // keyTable is the flows' keys in buckets, as bpf/table.h has them: programs and Go
 // change the same memory.
 type keyTable struct {
-	buckets []bucket
-	records []bpf.FlowRecord
-	secret  [2]uint64
+	near, far []bucket
+	records   []bpf.FlowRecord
+	secret    [2]uint64
 }
 
 // bucket is bpf.Bucket, whose fields all change under other eyes.
@@ -25,14 +25,14 @@ type bucket struct {
 // notFound is the value of a key that there is not.
 const notFound = 0xffffffff
 
-// otherBuckets is how many buckets a key may be in beside its home.
-const otherBuckets = 4
+// farBuckets is how many far buckets a key may be in.
+const farBuckets = 4
 
 // keyPlace is where a key may be, and what its slots begin with.
 type keyPlace struct {
-	home   *bucket
-	others [otherBuckets]*bucket
-	print  uint32
+	home  *bucket
+	far   [farBuckets]*bucket
+	print uint32
 }
 
 func (t *keyTable) place(key *bpf.FlowKey) keyPlace {
@@ -41,11 +41,9 @@ func (t *keyTable) place(key *bpf.FlowKey) keyPlace {
 	h = (h ^ h>>32 ^ words[1] ^ t.secret[1]) * 0xd6e8feb86659fd93
 	h = (h ^ h>>32) * 0xd6e8feb86659fd93
 	h ^= h >> 32
-	mask := uint32(len(t.buckets) - 1)
-	print, home := uint32(h>>32)|1, uint32(h)&mask
-	p := keyPlace{home: &t.buckets[home], print: print}
-	for i := range p.others {
-		p.others[i] = &t.buckets[(home+uint32(i+1)*print)&mask]
+	p := keyPlace{home: &t.near[uint32(h)&uint32(len(t.near)-1)], print: uint32(h>>32) | 1}
+	for i := range p.far {
+		p.far[i] = &t.far[(uint32(h)+uint32(i)*p.print)&uint32(len(t.far)-1)]
 	}
 	return p
 }
@@ -60,12 +58,12 @@ func (t *keyTable) value(key *bpf.FlowKey) uint32 {
 	if v != notFound || p.home.displaced.Load() == 0 {
 		return v
 	}
-	for _, other := range p.others {
-		if v = t.look(other, p.print, key); v != notFound {
-			return v
+	for i, b := range p.far {
+		if v = t.look(b, p.print, key); v != notFound || i == 0 && b.displaced.Load() == 0 {
+			break
 		}
 	}
-	return notFound
+	return v
 }
 
 func (t *keyTable) look(b *bucket, print uint32, key *bpf.FlowKey) uint32 {
@@ -111,26 +109,34 @@ func (p keyPlace) change(from, to uint64) bool {
 	if p.home.replace(from, to) {
 		return true
 	}
-	for _, other := range p.others {
-		if other == p.home {
-			continue
-		}
+	for i, b := range p.far {
 		// A program that holds it and wants our home gives up first.
-		other.acquire()
-		done := other.replace(from, to)
-		other.release()
+		b.acquire()
+		done := b.replace(from, to)
+		b.release()
 		if !done {
 			continue
 		}
-		if from == 0 {
-			p.home.displaced.Add(1)
-		}
-		if to == 0 {
-			p.home.displaced.Add(^uint32(0))
+		n := displacement(from, to)
+		p.home.displaced.Add(n)
+		if i > 0 {
+			p.far[0].displaced.Add(n)
 		}
 		return true
 	}
 	return false
+}
+
+// displacement is what a change of a slot that is not a key's first place adds to
+// the number of those.
+func displacement(from, to uint64) uint32 {
+	switch uint64(0) {
+	case from:
+		return 1
+	case to:
+		return ^uint32(0)
+	}
+	return 0
 }
 
 // point makes a key that there is not lead to a value. False: there is such a key,

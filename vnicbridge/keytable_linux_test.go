@@ -11,8 +11,9 @@ import (
 // found again, and leave nothing behind.
 func TestKeyTable(t *testing.T) {
 	const maxFlows = 1 << 16
+	near, far := bucketsFor(maxFlows)
 	table := keyTable{
-		buckets: make([]bucket, bucketsFor(maxFlows)), records: make([]bpf.FlowRecord, recordsFor(maxFlows)),
+		near: make([]bucket, near), far: make([]bucket, far), records: make([]bpf.FlowRecord, recordsFor(maxFlows)),
 		secret: [2]uint64{rand.Uint64(), rand.Uint64()},
 	}
 	client := func(number int) bpf.FlowKey {
@@ -29,25 +30,35 @@ func TestKeyTable(t *testing.T) {
 			t.Fatalf("the key of record %d has two values", number)
 		}
 	}
-	displaced := 0
+	homes, displaced := 0, 0
 	for number := range table.records {
 		r := &table.records[number]
 		if table.value(&r.Orig) != uint32(number) || table.value(&r.Reply) != uint32(number)|bpf.Reverse {
 			t.Fatalf("the keys of record %d are not found", number)
 		}
-		displaced += int(table.place(&r.Orig).home.displaced.Load())
 	}
-	t.Logf("%d homes of %d keys have others elsewhere", displaced, len(table.records))
+	for i := range table.near {
+		homes += int(table.near[i].displaced.Load())
+	}
+	for i := range table.far {
+		displaced += int(table.far[i].displaced.Load())
+	}
+	t.Logf("of %d keys, %d are not near, and %d not in their first far bucket", 2*len(table.records), homes, displaced)
+	if homes == 0 || displaced == 0 {
+		t.Error("not all kinds of place were in use")
+	}
 	for number := range table.records {
 		r := &table.records[number]
 		table.unpoint(&r.Orig, uint32(number))
 		table.unpoint(&r.Reply, uint32(number)|bpf.Reverse)
 	}
-	for i := range table.buckets {
-		b := &table.buckets[i]
-		for s := range b.slots {
-			if b.slots[s].Load() != 0 || b.displaced.Load() != 0 || b.lock.Load() != 0 {
-				t.Fatalf("bucket %d is not empty: %+v", i, b)
+	for _, buckets := range [][]bucket{table.near, table.far} {
+		for i := range buckets {
+			b := &buckets[i]
+			for s := range b.slots {
+				if b.slots[s].Load() != 0 || b.displaced.Load() != 0 || b.lock.Load() != 0 {
+					t.Fatalf("bucket %d is not empty: %+v", i, b)
+				}
 			}
 		}
 	}

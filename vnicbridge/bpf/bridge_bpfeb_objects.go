@@ -108,15 +108,17 @@ type BridgePlaneState struct {
 	Half       uint32
 	Impossible uint32
 	Clock      uint32
-	Refusals   int32
-	BucketMask uint32
+	NearMask   uint32
+	FarMask    uint32
+	Heartbeat  uint64
+	HashKey    [2]uint64
+	TableKey   [2]uint64
 	Flows      int64
 	Limit      int64
 	Capacity   uint32
 	Fresh      uint32
-	Heartbeat  uint64
-	HashKey    [2]uint64
-	TableKey   [2]uint64
+	Refusals   int32
+	Zero       uint32
 }
 
 type BridgePort struct {

@@ -3,9 +3,14 @@
 // and its flow's record another one. A hash map of the kernel's takes three, and a
 // system call for each that userspace looks at.
 //
-// Each key has a home, and a few other buckets for when that one is full. Both
-// sides change a bucket under its lock and read without it: a slot leads to a
-// record, and only the record's own key tells whether it is the one.
+// Each key has a home in the near buckets, and a few places in the far ones for when
+// that is full. The near ones are so few that they stay in the caches, and their
+// pages in the TLB: a machine with a table for a million flows that has some
+// thousands of them pays for these only. The far ones have room for all.
+//
+// Both sides change a bucket under its lock and read without it: a slot leads to a
+// record, and only the record's own key tells whether it is the one. A key comes
+// and goes under the lock of its home.
 #pragma once
 
 #include "maps.h"
@@ -14,20 +19,22 @@
 // two buckets, but userspace may be interrupted meanwhile.
 #define LOCK_TRIES 64
 
-// How many buckets a key may be in beside its home. With as many keys as records
-// allow, one home in two hundred is full: four in a row are not.
-#define OTHERS 4
+// How many far buckets a key may be in. With as many keys as records allow, one in
+// two hundred is full: four in a row are not.
+#define FAR 4
 
 // The loops over them count in 64 bits: Linux 5.15 forgets the bounds of a number
 // that it keeps on the stack in 32, and then finds no end.
 
-// Where a key is at home, and what its slots begin with. The mask is read once:
+// Where a key may be, and what its slots begin with. The masks are read once:
 // kernels such as 6.1 refuse a loop that the compiler has turned about for the sake
 // of what is read in it.
 struct place {
 	__u32 home;
+	__u32 near;	// how many near buckets there are: behind them are the far ones
+	__u32 far;
+	__u32 far_mask;
 	__u32 print;
-	__u32 mask;
 };
 
 static __always_inline struct flow_record *record_of(__u32 number)
@@ -58,15 +65,17 @@ static __always_inline struct place place_of(const struct flow_key *key)
 	h = (h ^ h >> 32) * 0xd6e8feb86659fd93ULL;
 	h ^= h >> 32;
 	p.print = (__u32)(h >> 32) | 1;	// no slot that is used is 0
-	p.mask = plane.bucket_mask;
-	p.home = (__u32)h & p.mask;
+	p.home = (__u32)h & plane.near_mask;
+	p.near = plane.near_mask + 1;
+	p.far = (__u32)h;
+	p.far_mask = plane.far_mask;
 	return p;
 }
 
-// The i-th other bucket of a key.
-static __always_inline struct bucket *other_of(const struct place *p, __u32 i)
+// The i-th far bucket of a key.
+static __always_inline struct bucket *far_of(const struct place *p, __u32 i)
 {
-	return bucket_at((p->home + i * p->print) & p->mask);
+	return bucket_at(p->near + ((p->far + i * p->print) & p->far_mask));
 }
 
 // The record that a slot leads to, if it is of a flow with this key.
@@ -95,19 +104,19 @@ static __always_inline __u32 look(const struct bucket *b, __u32 print, const str
 	return NOT_FOUND;
 }
 
-// The value of a key that is not in its home, or NOT_FOUND. It is rarely needed.
-__noinline __u32 look_elsewhere(const struct flow_key *key)
+// The value of a key that is not in its home, or NOT_FOUND.
+__noinline __u32 look_far(const struct flow_key *key)
 {
 	struct place p;
 
 	if (!key)
 		return NOT_FOUND;
 	p = place_of(key);
-	for (__u64 i = 1; i <= OTHERS; i++) {
-		struct bucket *b = other_of(&p, i);
+	for (__u64 i = 0; i < FAR; i++) {
+		struct bucket *b = far_of(&p, i);
 		__u32 value = b ? look(b, p.print, key) : NOT_FOUND;
 
-		if (value != NOT_FOUND)
+		if (value != NOT_FOUND || !b || (!i && !b->displaced))
 			return value;
 	}
 	return NOT_FOUND;
@@ -126,7 +135,7 @@ static __always_inline __u32 lookup(const struct flow_key *key)
 	value = look(b, p.print, key);
 	if (value != NOT_FOUND || !b->displaced)
 		return value;
-	return look_elsewhere(key);
+	return look_far(key);
 }
 
 static __always_inline bool lock(struct bucket *b)
@@ -156,22 +165,27 @@ static __always_inline bool replace(struct bucket *b, __u64 from, __u64 to)
 // replace 0 is to add, to replace by 0 to remove.
 static __always_inline bool change(struct bucket *home, const struct place *p, __u64 from, __u64 to)
 {
+	struct bucket *first = far_of(p, 0);
 	bool done = replace(home, from, to);
+	__u64 i;
 
-	if (done || (from && !home->displaced))
+	if (done || (from && !home->displaced) || !first)
 		return done;
-	for (__u64 i = 1; i <= OTHERS && !done; i++) {
-		struct bucket *other = other_of(p, i);
+	for (i = 0; i < FAR; i++) {
+		struct bucket *b = far_of(p, i);
 
-		if (!other || other == home || !lock(other))
+		if (!b || !lock(b))
 			return false;
-		done = replace(other, from, to);
-		unlock(other);
+		done = replace(b, from, to);
+		unlock(b);
+		if (done || (from && !first->displaced))
+			break;
 	}
-	if (done && !from)
-		home->displaced++;
-	if (done && !to)
-		home->displaced--;
+	if (done && !from != !to) {
+		home->displaced += to ? 1 : -1;
+		if (i)	// others may do so at once, who have other homes
+			__sync_fetch_and_add(&first->displaced, to ? 1 : -1);
+	}
 	return done;
 }
 

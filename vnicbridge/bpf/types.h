@@ -62,7 +62,7 @@ struct flow_record {
 // Some of the keys, in one line of the caches.
 struct bucket {
 	__u32 lock;
-	__u32 displaced;	// keys at home here that are in their other bucket
+	__u32 displaced;	// keys whose first place is here, and that are further on
 	__u64 slot[SLOTS];	// a part of the hash, and the value; 0: it is free
 };
 
@@ -216,19 +216,22 @@ enum mode {
 	MODE_FAST,
 };
 
-// What there is once.
+// What there is once. Every packet reads the first line, which hardly changes; new
+// flows write the second one.
 struct plane_state {
 	enum mode mode;
 	__u32 half;		// which half of the rules is in force
 	__u32 impossible;	// the set of sources that cannot be (S1)
 	__u32 clock;		// coarse; in units of 2^26 ns
-	__s32 refusals;		// that may go to userspace until the next tick
-	__u32 bucket_mask;	// how many buckets there are, less one: a power of two
+	__u32 near_mask;	// how many near buckets there are, less one: a power of two
+	__u32 far_mask;		// and far ones
+	__u64 heartbeat;	// of CLOCK_MONOTONIC, ns
+	__u64 hash_key[2];
+	__u64 table_key[2];	// of the hash that places keys in buckets
 	__s64 flows;		// in the table
 	__s64 limit;		// of flows
 	__u32 capacity;		// records there are
 	__u32 fresh;		// records, from the first on, that have been used
-	__u64 heartbeat;	// of CLOCK_MONOTONIC, ns
-	__u64 hash_key[2];
-	__u64 table_key[2];	// of the hash that places keys in buckets
+	__s32 refusals;		// that may go to userspace until the next tick
+	__u32 zero;
 };
