@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"time"
 )
@@ -20,9 +21,10 @@ type flow struct {
 	in, out     *port
 	orig, reply tuple
 
-	// What changes while it lives: a part of the kernel's memory, if the kernel
+	// What changes while it lives: parts of the kernel's memory, if the kernel
 	// carries the flow's packets too.
 	*flowState
+	sent [2]*flowTraffic // by direction
 
 	place  flowPlace // in a flowTable
 	number uint32    // of its record in a kernelTable
@@ -30,20 +32,24 @@ type flow struct {
 
 // flowState is struct flow_state of bpf/types.h: both data paths keep it.
 type flowState struct {
-	lastSeen atomic.Uint32    // of the plane's clock, in units of 2²⁶ ns
-	flags    atomic.Uint32    // of flowFlag
-	acks     [2]atomic.Uint32 // what each side last acknowledged, by direction
-	counts   [2]atomic.Uint64 // of each direction: see traffic
+	lastSeen atomic.Uint32 // of the plane's clock, in units of 2²⁶ ns
+	flags    atomic.Uint32 // of flowFlag
 }
 
-// countShift is where a flow's count of packets begins: a packet and its bytes
-// are counted by one addition.
+// flowTraffic is struct flow_traffic of bpf/types.h.
+type flowTraffic struct {
+	count atomic.Uint64 // see total
+	ack   atomic.Uint32 // what was acknowledged last
+	_     uint32
+}
+
+// countShift is where a count of packets begins: a packet and its bytes are counted
+// by one addition.
 const countShift = 40
 
-// traffic is how many packets went in a direction, modulo 2²⁴, with how many bytes,
-// modulo 2⁴⁰.
-func (s *flowState) traffic(dir direction) (packets, bytes uint64) {
-	n := s.counts[dir].Load()
+// total is how many packets there were, modulo 2²⁴, with how many bytes, modulo 2⁴⁰.
+func (t *flowTraffic) total() (packets, bytes uint64) {
+	n := t.count.Load()
 	return n >> countShift, n & (1<<countShift - 1)
 }
 
@@ -59,24 +65,38 @@ func (s *flowState) idle(now int64) time.Duration {
 	return time.Duration(int32(coarse(now)-s.lastSeen.Load())) << clockShift
 }
 
-func (s *flowState) copyFrom(other *flowState) {
-	s.lastSeen.Store(other.lastSeen.Load())
-	s.flags.Store(other.flags.Load())
-	for dir := range 2 {
-		s.acks[dir].Store(other.acks[dir].Load())
-		s.counts[dir].Store(other.counts[dir].Load())
-	}
+// alone is a copy of the flow whose memory nobody else has.
+func (f *flow) alone() *flow {
+	c := *f
+	c.place = flowPlace{}
+	c.live()
+	c.copyLife(f)
+	return &c
 }
 
-func (s *flowState) clone() *flowState {
-	c := new(flowState)
-	c.copyFrom(s)
-	return c
+// live gives a flow memory of its own for what changes while it lives.
+func (f *flow) live() {
+	life := new(struct {
+		flowState
+		sent [2]flowTraffic
+	})
+	f.flowState, f.sent = &life.flowState, [2]*flowTraffic{&life.sent[forward], &life.sent[reverse]}
+}
+
+// copyLife makes what changes while a flow lives that of another one.
+func (f *flow) copyLife(other *flow) {
+	f.lastSeen.Store(other.lastSeen.Load())
+	f.flags.Store(other.flags.Load())
+	for dir, sent := range other.sent {
+		f.sent[dir].count.Store(sent.count.Load())
+		f.sent[dir].ack.Store(sent.ack.Load())
+	}
 }
 
 // newFlow is a flow that begins, or is picked up, with a packet.
 func newFlow(a *arrival, out *port) *flow {
-	f := &flow{in: a.in, out: out, orig: a.tuple, flowState: new(flowState)}
+	f := &flow{in: a.in, out: out, orig: a.tuple}
+	f.live()
 	f.lastSeen.Store(coarse(a.now))
 	if !a.begins() {
 		f.flags.Store(flowPickedUp)
@@ -95,10 +115,15 @@ func (f *flow) class() flowClass { return classOf(f.orig.proto, f.flags.Load()) 
 // after it.
 func (f *flow) observe(a *arrival, dir direction) (before, after flowClass) {
 	f.lastSeen.Store(coarse(a.now))
-	f.counts[dir].Add(1<<countShift + uint64(len(a.frame.eth())))
+	f.sent[dir].count.Add(1<<countShift + uint64(len(a.frame.eth())))
 	if a.proto != TCP {
 		class := f.class()
 		return class, class
+	}
+	if acknowledges(a.tcpFlags) {
+		// With this sequence number the other side could end the connection (RFC 5961
+		// §3.2).
+		f.sent[dir].ack.Store(binary.BigEndian.Uint32(a.l4[8:]))
 	}
 	return f.observeTCP(&a.packet, dir)
 }

@@ -202,8 +202,8 @@ func (m *flowMatcher) describe(f *flow, idle float64) Flow {
 		Server:      netip.AddrPortFrom(f.reply.src.netip(), f.reply.sport),
 		IdleSeconds: idle,
 	}
-	d.Packets.FromClient, d.Bytes.FromClient = f.traffic(forward)
-	d.Packets.FromServer, d.Bytes.FromServer = f.traffic(reverse)
+	d.Packets.FromClient, d.Bytes.FromClient = f.sent[forward].total()
+	d.Packets.FromServer, d.Bytes.FromServer = f.sent[reverse].total()
 	switch {
 	case f.in.nic != nil:
 		d.Direction, d.Bridge, d.Segment = FlowInbound, m.bridges[f.in], f.out.segment()
@@ -231,7 +231,7 @@ func (f *flow) state() FlowState {
 	case classEstablished:
 		return FlowEstablished
 	case classUDP, classICMP:
-		if f.counts[reverse].Load() != 0 {
+		if f.sent[reverse].count.Load() != 0 {
 			return FlowEstablished
 		}
 	}

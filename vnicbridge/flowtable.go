@@ -77,9 +77,7 @@ func (t *flowTable) adopt(f *flow) bool {
 	if t.size() >= t.max {
 		return false
 	}
-	own := *f
-	own.flowState = f.clone()
-	t.add(&own)
+	t.add(f.alone())
 	return true
 }
 

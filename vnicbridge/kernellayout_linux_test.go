@@ -85,7 +85,7 @@ func TestSharedLimits(t *testing.T) {
 func TestSharedLayouts(t *testing.T) {
 	spec := loadObjects(t)
 	for name, own := range map[string]any{
-		"plane_state": planeState{}, "flow_state": flowState{}, "gauges": gauges{},
+		"plane_state": planeState{}, "flow_state": flowState{}, "flow_traffic": flowTraffic{}, "gauges": gauges{},
 		"flow_key": bpf.FlowKey{}, "flow_record": bpf.FlowRecord{}, "counters": bpf.Counters{}, "port": bpf.Port{},
 	} {
 		var c *btf.Struct

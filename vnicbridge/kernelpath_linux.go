@@ -26,7 +26,7 @@ type kernelPath struct {
 	spec     *ebpf.CollectionSpec
 	maps     map[string]*ebpf.Map
 	programs map[programKey]*ebpf.Program // loaded so far, if they are kept
-	memory   [][]byte                     // of maps, in this process
+	memory   map[string][]byte            // of maps, in this process
 	plane    *planeState
 	meters   []gauges
 	table    *kernelTable
@@ -71,7 +71,7 @@ func newKernelPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger,
 	if err != nil {
 		return nil, fmt.Errorf("reading the BPF objects: %w", err)
 	}
-	k := &kernelPath{hook: hook, spec: spec, maps: make(map[string]*ebpf.Map)}
+	k := &kernelPath{hook: hook, spec: spec, maps: make(map[string]*ebpf.Map), memory: make(map[string][]byte)}
 	if err := k.makeMaps(maxFlows); err != nil {
 		k.free()
 		return nil, err
@@ -92,25 +92,29 @@ func (k *kernelPath) begin(slow *forwarder, maxFlows int, key hashKey, log *slog
 	k.plane.hashKey = [2]uint64{key.k0, key.k1}
 	k.table = &kernelTable{spare: k.maps[bpf.BridgeMapSpare], plane: k.plane, portOf: k.portOf, handshakes: slow.handshakes}
 	k.table.secret = k.plane.tableKey
-	k.table.records = unsafe.Slice((*bpf.FlowRecord)(unsafe.Pointer(&k.memory[1][0])), recordsFor(maxFlows))
-	buckets := unsafe.Slice((*bucket)(unsafe.Pointer(&k.memory[3][0])), near+far)
+	records, traffic := recordsFor(maxFlows), inMemory[flowTraffic](k, bpf.BridgeMapTraffic)
+	k.table.records = inMemory[bpf.FlowRecord](k, bpf.BridgeMapRecords)
+	k.table.sent = [2][]flowTraffic{traffic[:records], traffic[records:]}
+	buckets := inMemory[bucket](k, bpf.BridgeMapBuckets)
 	k.table.near, k.table.far = buckets[:near], buckets[near:]
-	k.meters = unsafe.Slice((*gauges)(unsafe.Pointer(&k.memory[2][0])), bpf.MaxPorts)
+	k.meters = inMemory[gauges](k, bpf.BridgeMapMeters)
 	k.table.meters = k.meters
 	k.rules = kernelRules{maps: k.maps, plane: k.plane, open: slow.open}
 	k.tick(slow.clock())
 }
 
-// makeMaps makes the maps, of which three have the size of the flow table, and
-// maps four into this process: the variables, the records, the gauges and the
-// buckets.
+// makeMaps makes the maps, of which four have the size of the flow table, and maps
+// what both sides change into this process.
 func (k *kernelPath) makeMaps(maxFlows int) error {
 	near, far := bucketsFor(maxFlows)
 	records := recordsFor(maxFlows)
-	for name, size := range map[string]int{bpf.BridgeMapBuckets: near + far, bpf.BridgeMapRecords: records, bpf.BridgeMapSpare: records} {
+	for name, size := range map[string]int{
+		bpf.BridgeMapBuckets: near + far, bpf.BridgeMapRecords: records,
+		bpf.BridgeMapTraffic: 2 * records, bpf.BridgeMapSpare: records,
+	} {
 		k.spec.Maps[name].MaxEntries = uint32(size)
 	}
-	k.spec.Maps[".bss"].Flags |= unix.BPF_F_MMAPABLE
+	k.spec.Maps[variables].Flags |= unix.BPF_F_MMAPABLE
 	for _, name := range sortedKeys(k.spec.Maps) {
 		if name == ".rodata" {
 			continue // each program has its own
@@ -121,16 +125,23 @@ func (k *kernelPath) makeMaps(maxFlows int) error {
 		}
 		k.maps[name] = m
 	}
-	for _, name := range []string{".bss", bpf.BridgeMapRecords, bpf.BridgeMapMeters, bpf.BridgeMapBuckets} {
-		m := k.maps[name]
-		mapped, err := memory(m, int(m.ValueSize()*m.MaxEntries()))
+	for _, name := range []string{variables, bpf.BridgeMapRecords, bpf.BridgeMapTraffic, bpf.BridgeMapMeters, bpf.BridgeMapBuckets} {
+		mapped, err := memory(k.maps[name])
 		if err != nil {
 			return err
 		}
-		k.memory = append(k.memory, mapped)
+		k.memory[name] = mapped
 	}
-	k.plane = (*planeState)(unsafe.Pointer(&k.memory[0][0]))
+	k.plane = &inMemory[planeState](k, variables)[0]
 	return nil
+}
+
+// variables is the map that has the programs' variables: there is one, plane.
+const variables = ".bss"
+
+// inMemory is the values of a map, as a part of this process's memory.
+func inMemory[T any](k *kernelPath, name string) []T {
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(k.memory[name]))), k.maps[name].MaxEntries())
 }
 
 func (k *kernelPath) store() flowStore { return k.table }

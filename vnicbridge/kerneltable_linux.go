@@ -19,9 +19,9 @@ import (
 
 // KernelFlowBytes is what one flow takes of the kernel's memory on the kernel data
 // path, at most, all of it set aside at the start for max_flows flows: the record,
-// its share of the records that are kept beyond max_flows, of the buckets of keys,
-// and of the list of free records. A test holds it to the truth.
-const KernelFlowBytes = 144
+// its traffic, their share of the records that are kept beyond max_flows, of the
+// buckets of keys, and of the list of free records. A test holds it to the truth.
+const KernelFlowBytes = 180
 
 // kernelTable is the flow store of the kernel data path: the programs' maps. The
 // records are a part of this process's memory, so that to sweep them costs no
@@ -32,8 +32,9 @@ const KernelFlowBytes = 144
 // (A5).
 type kernelTable struct {
 	keyTable
-	spare  *ebpf.Map // the numbers of records that are free again
-	meters []gauges  // by port
+	sent   [2][]flowTraffic // of each record's flow, by direction
+	spare  *ebpf.Map        // the numbers of records that are free again
+	meters []gauges         // by port
 	plane  *planeState
 	portOf func(index uint32) *port
 
@@ -126,8 +127,12 @@ func (t *kernelTable) at(number uint32) *flow {
 	}
 	return &flow{
 		in: in, out: out, orig: tupleFrom(&orig), reply: tupleFrom(&reply), number: number,
-		flowState: stateOfRecord(r),
+		flowState: stateOfRecord(r), sent: t.sentOf(number),
 	}
+}
+
+func (t *kernelTable) sentOf(number uint32) [2]*flowTraffic {
+	return [2]*flowTraffic{&t.sent[forward][number], &t.sent[reverse][number]}
 }
 
 func (t *kernelTable) lookup(key flowKey) (*flow, direction) {
@@ -219,7 +224,7 @@ func (t *kernelTable) superseded(number uint32) bool {
 func (t *kernelTable) claim(f *flow, number uint32) bool {
 	origKey, replyKey := f.keys()
 	orig, reply := t.keyOf(origKey), t.keyOf(replyKey)
-	t.write(number, orig, reply, f.flowState)
+	t.write(number, orig, reply, f)
 	if !t.keyTable.point(&reply, number|bpf.Reverse) {
 		return false
 	}
@@ -237,10 +242,10 @@ func (t *kernelTable) claim(f *flow, number uint32) bool {
 }
 
 // write gives a record to a flow, in the order that find in bpf/flow.h relies on.
-func (t *kernelTable) write(number uint32, orig, reply bpf.FlowKey, s *flowState) {
+func (t *kernelTable) write(number uint32, orig, reply bpf.FlowKey, f *flow) {
 	r := &t.records[number]
 	t.clear(number)
-	stateOfRecord(r).copyFrom(s)
+	(&flow{flowState: stateOfRecord(r), sent: t.sentOf(number)}).copyLife(f)
 	store(&r.Orig, orig)
 	store(&r.Reply, reply)
 }
@@ -384,9 +389,8 @@ func (t *kernelTable) removeIf(condition func(*flow) bool) (removed []*flow) {
 		if f == nil || !condition(f) {
 			continue
 		}
-		f.flowState = f.clone()
+		removed = append(removed, f.alone())
 		t.discard(number)
-		removed = append(removed, f)
 	}
 	return removed
 }
@@ -467,8 +471,8 @@ func (t *kernelTable) setLimit(flows int) { t.plane.limit.Store(int64(flows)) }
 func (t *kernelTable) len() int { return int(t.plane.flows.Load()) }
 
 // memory maps a map into this process.
-func memory(m *ebpf.Map, size int) ([]byte, error) {
-	page := unix.Getpagesize()
+func memory(m *ebpf.Map) ([]byte, error) {
+	size, page := int(m.ValueSize())*int(m.MaxEntries()), unix.Getpagesize()
 	mapped, err := unix.Mmap(m.FD(), 0, (size+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("mapping the map %s: %w", m, err)

@@ -30,7 +30,7 @@ func (f *flow) reset(dir direction, now int64, out *outbox) {
 		Version: 4, TTL: 64, Flags: layers.IPv4DontFragment, Protocol: layers.IPProtocolTCP,
 		SrcIP: tuple.src.v4(), DstIP: tuple.dst.v4(),
 	}
-	tcp := &layers.TCP{SrcPort: layers.TCPPort(tuple.sport), DstPort: layers.TCPPort(tuple.dport), Seq: f.acks[dir].Load(), RST: true}
+	tcp := &layers.TCP{SrcPort: layers.TCPPort(tuple.sport), DstPort: layers.TCPPort(tuple.dport), Seq: f.sent[dir].ack.Load(), RST: true}
 	// It fails for another network layer than IP only.
 	_ = tcp.SetNetworkLayerForChecksum(ip)
 	fr := buildFrame(to.mac(), MAC{}, layers.EthernetTypeIPv4, ip, tcp)

@@ -1,9 +1,6 @@
 package vnicbridge
 
-import (
-	"encoding/binary"
-	"time"
-)
+import "time"
 
 // flowClass is the phase of a flow's life: it gives the idle time after which
 // the flow ends, and who must go first when the table is full (F4, L1).
@@ -69,11 +66,6 @@ func classOf(proto Protocol, flags uint32) flowClass {
 // observeTCP takes one segment into account, and returns the phases before and
 // after it. Both directions may do so at once.
 func (s *flowState) observeTCP(p *packet, dir direction) (before, after flowClass) {
-	if p.tcpFlags&(tcpACK|tcpRST) == tcpACK {
-		// With this sequence number the other side could end the connection (RFC 5961
-		// §3.2).
-		s.acks[dir].Store(binary.BigEndian.Uint32(p.l4[8:]))
-	}
 	for {
 		was := s.flags.Load()
 		is := nextFlags(was, p.tcpFlags, dir)
@@ -83,9 +75,13 @@ func (s *flowState) observeTCP(p *packet, dir direction) (before, after flowClas
 	}
 }
 
+// acknowledges tells whether a segment with these flags has an acknowledgment that
+// is to be believed.
+func acknowledges(segment uint8) bool { return segment&(tcpACK|tcpRST) == tcpACK }
+
 // nextFlags is what is known after a segment.
 func nextFlags(flags uint32, segment uint8, dir direction) uint32 {
-	if segment&(tcpACK|tcpRST) == tcpACK {
+	if acknowledges(segment) {
 		flags |= flowAcked << dir
 	}
 	switch {

@@ -292,8 +292,8 @@ type flowValues struct {
 func (f *flow) values() flowValues {
 	v := flowValues{f.in.name, f.out.name, f.orig, f.reply, f.lastSeen.Load(), f.flags.Load(), [2]uint32{}, [2]uint64{}, [2]uint64{}}
 	for dir := range 2 {
-		v.acks[dir] = f.acks[dir].Load()
-		v.packets[dir], v.bytes[dir] = f.traffic(direction(dir))
+		v.acks[dir] = f.sent[dir].ack.Load()
+		v.packets[dir], v.bytes[dir] = f.sent[dir].total()
 	}
 	return v
 }

@@ -53,13 +53,17 @@ static __always_inline void unreserve(void)
 	__sync_fetch_and_add(&plane.flows, -1);
 }
 
-// Makes the state that of a flow that begins with this packet.
-static __always_inline void begin(struct flow_state *s, const struct packet *p)
+// Makes the state of a record that of a flow that begins with this packet.
+static __always_inline void begin(struct flow_record *r, __u32 number, const struct packet *p)
 {
-	s->last_seen = plane.clock;
-	s->flags = begins(p) ? 0 : FLOW_PICKED_UP;
-	s->acks[0] = s->acks[1] = 0;
-	s->counts[0] = s->counts[1] = 0;
+	r->state.last_seen = plane.clock;
+	r->state.flags = begins(p) ? 0 : FLOW_PICKED_UP;
+	for (int dir = FORWARD; dir <= BACKWARD; dir++) {
+		struct flow_traffic *t = traffic_of(number, dir);
+
+		if (t)
+			t->count = t->ack = 0;
+	}
 }
 
 // Claims the original key for a flow whose reply key is claimed. old is the record
@@ -123,7 +127,7 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 	if (!(r->state.flags & FLOW_SUPERSEDED) && !closing(r->state.flags))
 		return SLOW;
 	if (f->number == old) {
-		begin(&r->state, p);
+		begin(r, f->number, p);
 		return KEEP;
 	}
 	// Of the flows that this tuple had, it is an older one than the last.
@@ -137,7 +141,7 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 		count_flows(&p->key, &f->answer, 1);
 	else
 		unreserve();	// it counts already
-	begin(&r->state, p);
+	begin(r, f->number, p);
 	return KEEP;
 }
 
@@ -154,7 +158,7 @@ static __always_inline int fill(const struct packet *p, __u32 old, struct found 
 	if (!r)
 		return SLOW;
 	f->number = number;
-	begin(&r->state, p);
+	begin(r, f->number, p);
 	barrier();	// a record with keys is one that Go sweeps
 	copy_key(&r->orig, &p->key);
 	copy_key(&r->reply, &f->answer);

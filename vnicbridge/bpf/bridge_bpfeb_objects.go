@@ -64,14 +64,20 @@ type BridgeFlowRecord struct {
 	Orig  BridgeFlowKey
 	Reply BridgeFlowKey
 	State BridgeFlowState
+	Zero  [3]uint64
 }
 
 type BridgeFlowState struct {
 	_        structs.HostLayout
 	LastSeen uint32
 	Flags    uint32
-	Acks     [2]uint32
-	Counts   [2]uint64
+}
+
+type BridgeFlowTraffic struct {
+	_     structs.HostLayout
+	Count uint64
+	Ack   uint32
+	Zero  uint32
 }
 
 type BridgeGauges struct {
@@ -194,6 +200,7 @@ const (
 	BridgeMapSegments       = "segments"
 	BridgeMapSpare          = "spare"
 	BridgeMapTables         = "tables"
+	BridgeMapTraffic        = "traffic"
 	BridgeProgFromNic       = "from_nic"
 	BridgeProgFromVnic      = "from_vnic"
 	BridgeVarNeedsHeartbeat = "needs_heartbeat"
@@ -262,6 +269,7 @@ type BridgeMapSpecs struct {
 	Segments   *ebpf.MapSpec `ebpf:"segments"`
 	Spare      *ebpf.MapSpec `ebpf:"spare"`
 	Tables     *ebpf.MapSpec `ebpf:"tables"`
+	Traffic    *ebpf.MapSpec `ebpf:"traffic"`
 }
 
 // BridgeVariableSpecs contains global variables before they are loaded into the kernel.
@@ -304,6 +312,7 @@ type BridgeMaps struct {
 	Segments   *ebpf.Map `ebpf:"segments"`
 	Spare      *ebpf.Map `ebpf:"spare"`
 	Tables     *ebpf.Map `ebpf:"tables"`
+	Traffic    *ebpf.Map `ebpf:"traffic"`
 }
 
 func (m *BridgeMaps) Close() error {
@@ -319,6 +328,7 @@ func (m *BridgeMaps) Close() error {
 		m.Segments,
 		m.Spare,
 		m.Tables,
+		m.Traffic,
 	)
 }
 

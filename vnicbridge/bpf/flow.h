@@ -51,6 +51,14 @@ static __always_inline struct flow_record *find(const struct flow_key *key, stru
 	return r;
 }
 
+// What was sent in one direction of the flow of a record.
+static __always_inline struct flow_traffic *traffic_of(__u32 number, __u32 dir)
+{
+	__u32 i = number + (dir == FORWARD ? 0 : plane.capacity);
+
+	return bpf_map_lookup_elem(&traffic, &i);
+}
+
 static __always_inline bool closing(__u32 flags)
 {
 	__u32 fins = FLOW_FIN | FLOW_FIN << 1;
@@ -77,15 +85,18 @@ static __always_inline void settle(const struct packet *p, const struct found *f
 	}
 }
 
+static __always_inline bool acknowledges(const struct packet *p)
+{
+	return (p->tcp_flags & (TCP_ACK | TCP_RST)) == TCP_ACK;
+}
+
 // Follows a TCP connection as a middlebox sees it: tcpState in tcpstate.go.
 static __always_inline void observe_tcp(const struct packet *p, const struct found *f, struct flow_state *s)
 {
 	__u32 flags = s->flags, add = 0, drop = 0, before;
 
-	if ((p->tcp_flags & (TCP_ACK | TCP_RST)) == TCP_ACK) {
-		s->acks[f->dir & 1] = p->ack;
+	if (acknowledges(p))
 		add |= FLOW_ACKED << f->dir;
-	}
 	if (p->tcp_flags & TCP_RST) {
 		add |= FLOW_RESET;
 	} else if (p->tcp_flags & TCP_SYN) {
@@ -117,9 +128,15 @@ static __always_inline void observe_tcp(const struct packet *p, const struct fou
 
 static __always_inline void observe(const struct packet *p, const struct found *f, struct flow_state *s)
 {
+	struct flow_traffic *t = traffic_of(f->number, f->dir);
+
 	if (s->last_seen != plane.clock)
 		s->last_seen = plane.clock;
-	s->counts[f->dir & 1] += (1ULL << COUNT_SHIFT) + p->len;
+	if (t) {
+		t->count += (1ULL << COUNT_SHIFT) + p->len;
+		if (p->key.proto == IPPROTO_TCP && acknowledges(p))
+			t->ack = p->ack;
+	}
 	if (p->key.proto == IPPROTO_TCP)
 		observe_tcp(p, f, s);
 }

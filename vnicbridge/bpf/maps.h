@@ -13,7 +13,7 @@ struct plane_state plane;
 volatile const __u32 self;
 volatile const __u32 needs_heartbeat;
 
-// The sizes of the first three follow max_flows.
+// The sizes of the first four follow max_flows.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -29,6 +29,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct flow_record);
 } records SEC(".maps");
+
+// Of all records' openers, and behind these of all their answers.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_traffic);
+} traffic SEC(".maps");
 
 // The numbers of records that were used and are free again.
 struct {

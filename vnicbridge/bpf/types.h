@@ -33,14 +33,18 @@ enum flow_flag {
 	FLOW_SUPERSEDED = 1 << 8,	// a newer flow has its original tuple
 };
 
-// What changes of a flow while it lives.
+// What is known of a flow, which rarely changes.
 struct flow_state {
 	__u32 last_seen;	// of the plane's clock
 	enum flow_flag flags;
-	// What each side last acknowledged, in host order, by direction.
-	__u32 acks[2];
-	// By direction: packets, modulo 2^24, in the upper bits; bytes, modulo 2^40.
-	__u64 counts[2];
+};
+
+// What one direction of a flow has sent. Every packet writes it: it lies apart from
+// what the packets of the other direction read, who may be on another CPU.
+struct flow_traffic {
+	__u64 count;		// packets, modulo 2^24, in the upper bits; bytes, modulo 2^40
+	__u32 ack;		// what was acknowledged last, in host order
+	__u32 zero;
 };
 
 #define COUNT_SHIFT 40
@@ -51,6 +55,7 @@ struct flow_record {
 	struct flow_key orig;	// as packets of the opener come in
 	struct flow_key reply;	// as the answers come in
 	struct flow_state state;
+	__u64 zero[3];
 };
 
 // The value of a key: the number of the flow's record, and which key it is.
