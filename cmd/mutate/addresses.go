@@ -50,7 +50,7 @@ var addresses = []mutation{
 		old: "	if (out->nic)\n		__builtin_memcpy(eth->h_source, out->mac, 6);", new: "	__builtin_memcpy(eth->h_source, out->mac, 6);",
 	}, {
 		row: "A3", defect: "the aliases do not follow the gateway's MAC", file: "vnicbridge/maintain.go",
-		old: "		log.Debug(\"resolved\", \"address\", c.host, \"mac\", c.to)\n	}\n	p.remind()", new: "		log.Debug(\"resolved\", \"address\", c.host, \"mac\", c.to)\n	}",
+		old: "	if c.gateway {\n		p.remind()\n	}\n", new: "",
 	}, {
 		row: "A3", defect: "the kernel forgets the aliases' neighbours", file: "vnicbridge/vnicsetup_linux.go",
 		old:   `LinkIndex: v.ifindex, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,`,
