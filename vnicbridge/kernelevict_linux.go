@@ -22,6 +22,7 @@ func (t *kernelTable) evict(now int64) (number uint32, free, ok bool) {
 		}
 		if rememberedBy(Protocol(t.records[v.number].Orig.Proto), stateOfRecord(&t.records[v.number]), now) {
 			if f := t.at(v.number); f != nil {
+				t.quarantine.add(f, now)
 				t.handshakes.add(f)
 			}
 			t.supersede(v.number)

@@ -29,7 +29,8 @@ const KernelFlowBytes = 180
 //
 // A flow that is over, but that a server may remember, is superseded: its record
 // stays for as long, out of the count, and keeps its reply key from other clients
-// (A5).
+// (A5). In a flood there are too few records for that: then Go, which gives the tuples,
+// remembers those of flows that had to make room, as a flowTable does.
 type kernelTable struct {
 	keyTable
 	sent   [2][]flowTraffic // of each record's flow, by direction
@@ -46,6 +47,7 @@ type kernelTable struct {
 	over    []victim // superseded ones that must go when no record is free
 	barren  uint32   // when neither was found
 
+	quarantine quarantine // of flows that had to make room
 	handshakes *handshakes
 }
 
@@ -201,6 +203,9 @@ func (t *kernelTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropRe
 // free tells whether a flow's reply key can be claimed, by its client.
 func (t *kernelTable) free(f *flow, now int64) bool {
 	_, reply := f.keys()
+	if t.quarantine.holds(reply, f.orig.src, now) {
+		return false
+	}
 	k := t.keyOf(reply)
 	v := t.value(&k)
 	if v == notFound {
@@ -436,6 +441,7 @@ func (t *kernelTable) sweep(now int64, passed time.Duration) {
 		_ = t.spare.Update(nil, number, ebpf.UpdateAny)
 	}
 	t.resting = t.resting[:0]
+	t.quarantine.sweep(now)
 	// One hand for all: it is as fast as the shortest idle time asks for.
 	highest := t.highest()
 	for range sweepPace(idleTimes[classICMP], highest, passed) {

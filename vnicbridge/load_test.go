@@ -250,6 +250,36 @@ func TestLateHandshake(t *testing.T) {
 	})
 }
 
+// Rows A5 and L2: what the server knows a client by that has yet to complete its
+// handshake is given to nobody else, though the flood wants just that port and is
+// answered too.
+func TestLateHandshakeKeepsItsTuple(t *testing.T) {
+	cfg := paperConfig()
+	cfg.MaxFlows = 8
+	cfg.Segments["a"].Aliases = AddrRange{mustIP("192.168.50.2"), mustIP("192.168.50.4")}
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		begin := func(client string) (server ends) {
+			r.put("nic0", fromRouter(client, 1000, 80).tcp("S", ""))
+			d := decode(r.one("vnic-A"))
+			server = fromA(d.src, 80, d.sport)
+			r.put("vnic-A", server.tcp("SA", ""))
+			r.got("nic0")
+			return server
+		}
+		server := begin(farHost)
+		for i := range 300 {
+			if other := begin(fmt.Sprintf("198.51.%d.%d", 100+i/200, 1+i%200)); other == server {
+				t.Fatalf("the %dth of the flood got the tuple", i+1)
+			}
+			time.Sleep(10 * time.Millisecond) // the oldest go first
+		}
+		r.put("nic0", fromRouter(farHost, 1000, 80).tcp("A", "request"))
+		if d := decode(r.one("vnic-A")); d.payload != "request" || d.src != server.dst || d.sport != server.dport {
+			t.Errorf("the server gets %+v", d)
+		}
+	})
+}
+
 // Row L2: to configure a VNIC is work, which a host on the link has done by no ARP that
 // it sends, but for the gateway: and that at most once in maintainInterval.
 func TestARPFloods(t *testing.T) {
