@@ -85,7 +85,7 @@ func (g *guardTable) replace(spec guardSpec) error {
 	g.conn.FlushTable(g.arp)
 	g.conn.FlushTable(g.ip)
 	g.guardARP(spec)
-	for _, guard := range []func(guardSpec) error{g.guardIP, g.guardInput, g.guardForward} {
+	for _, guard := range []func(guardSpec) error{g.guardIP, g.guardForward} {
 		if err := guard(spec); err != nil {
 			return err
 		}
@@ -128,7 +128,9 @@ func (g *guardTable) guardARP(spec guardSpec) {
 // host itself only, and packets for a pseudo address by no way but the bridge's
 // socket, which has seen them before this: by another interface the host would
 // forward them, or say that it cannot. What comes out of a segment's own
-// namespace is the bridge's alone.
+// namespace is the bridge's alone. And the host is no hop of a source route: one that
+// names a segment's address next would be that packet's destination only behind this
+// (RFC 7126 §4.3 has it that such packets be dropped).
 func (g *guardTable) guardIP(spec guardSpec) error {
 	chain := g.conn.AddChain(&nftables.Chain{
 		Name: "prerouting", Table: g.ip, Type: nftables.ChainTypeFilter,
@@ -145,6 +147,9 @@ func (g *guardTable) guardIP(spec guardSpec) error {
 	}
 	for _, p := range spec.pseudo {
 		g.drop(chain, matchPrefix(destinationOffset, netip.PrefixFrom(p, p.BitLen())))
+	}
+	for _, option := range []uint8{looseSourceRoute, strictSourceRoute} {
+		g.drop(chain, matchOption(option), matchLocal(), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
 	}
 	return nil
 }
@@ -170,23 +175,6 @@ func (g *guardTable) acceptFrom(chain *nftables.Chain, vnics []guardedVNIC) erro
 		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
 		&expr.Verdict{Kind: expr.VerdictAccept},
 	}})
-	return nil
-}
-
-// guardInput closes the way round that a source route (RFC 791) is: a packet for an
-// address of the host's own that names a segment's as its next hop gets that for its
-// destination only behind prerouting.
-func (g *guardTable) guardInput(spec guardSpec) error {
-	chain := g.conn.AddChain(&nftables.Chain{
-		Name: "input", Table: g.ip, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
-	})
-	if err := g.acceptFrom(chain, spec.vnics); err != nil {
-		return err
-	}
-	for _, v := range spec.vnics {
-		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
-	}
 	return nil
 }
 
@@ -230,6 +218,28 @@ func matchPrefix(offset uint32, p netip.Prefix) []expr.Any {
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: size, Mask: mask, Xor: make([]byte, size)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()},
+	}
+}
+
+// The IP options that name the hops of a packet (RFC 791).
+const looseSourceRoute, strictSourceRoute = 131, 137
+
+// matchOption matches packets with an option of a type, as nft's "ip option ... exists"
+// does (Linux 5.3; include/uapi/linux/netfilter/nf_tables.h).
+func matchOption(option uint8) []expr.Any {
+	const exthdrIPv4, present = 2, 1 // NFT_EXTHDR_OP_IPV4, NFT_EXTHDR_F_PRESENT
+	return []expr.Any{
+		&expr.Exthdr{DestRegister: 1, Op: exthdrIPv4, Type: option, Len: 1, Flags: present},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{1}},
+	}
+}
+
+// matchLocal matches what is for an address of the host's own, as nft's "fib daddr
+// type local" does.
+func matchLocal() []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)},
 	}
 }
 

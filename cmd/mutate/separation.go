@@ -79,7 +79,7 @@ var separation = []mutation{
 		tests: "integration.TestNoWayRound integration.TestSeparation",
 	}, {
 		row: "S4", defect: "a source route leads to VNIC addresses", file: "vnicbridge/guard_linux.go",
-		old: `{g.guardIP, g.guardInput, g.guardForward}`, new: `{g.guardIP, g.guardForward}`,
+		old: `[]uint8{looseSourceRoute, strictSourceRoute}`, new: `[]uint8{}`,
 		tests: "integration.TestSeparation",
 	}, {
 		row: "S4", defect: "the pseudo address is reached by another interface", file: "vnicbridge/guard_linux.go",
