@@ -14,7 +14,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	caddyvnic "github.com/caddy-vnic/caddy-vnic"
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
 const modulePath = "github.com/caddy-vnic/caddy-vnic"

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
 const installingPage = "docs/installing.md"

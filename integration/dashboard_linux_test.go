@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 

@@ -8,7 +8,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 

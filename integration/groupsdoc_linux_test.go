@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
 // documentedGroups are the examples of docs/groups.md, each known by words of its

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
 // Every make command that a page shows is of a target that there is. `make lab` and

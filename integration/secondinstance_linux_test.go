@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
 // secondInstance is the configuration of a Caddy that has nothing in common with

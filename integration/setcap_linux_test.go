@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
 // An ordinary user runs Caddy by the capabilities that README.md and

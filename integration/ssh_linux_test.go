@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
 // sshAddress is the address of the server's own, to which its SSH server listens.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
 // A start that cannot succeed says what is wrong, with what, and how to mend it,

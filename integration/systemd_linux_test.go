@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
 // systemd itself, in a container on the server, runs Caddy by Caddy's own unit and the

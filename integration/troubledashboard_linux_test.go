@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
 // openDashboard runs a dashboard by a command of a page, and returns its URL.

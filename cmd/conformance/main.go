@@ -21,7 +21,7 @@ import (
 	"slices"
 
 	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
 func main() {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
-	"github.com/caddy-vnic/caddy-vnic/internal/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
 // event is one line of `go test -json`: see `go doc test2json` and `go help
