@@ -18,7 +18,7 @@ TEST_TOOLS := $(BPF_TOOLS) gcc libc-dev nginx tcpdump tshark ip iptables-nft rou
 BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3 h2load
 
 # What the soak test floods with, and the servers and clients beside.
-SOAK_TOOLS := nginx ip wrk hping3 nmap
+SOAK_TOOLS := nginx ip nft wrk hping3 nmap taskset chrt unshare
 
 # How the benchmark runs: BENCH=-quick or BENCH='-only bulk,groups' tries it, and
 # leaves the page alone.

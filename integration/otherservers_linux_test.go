@@ -56,7 +56,7 @@ func TestOtherServers(t *testing.T) {
 
 // startNginx runs nginx on the server, as one process, so that it ends with the
 // network, and waits until it listens.
-func (s *scene) startNginx(address, answer string) {
+func (s *scene) startNginx(address, answer string) *integration.Process {
 	s.t.Helper()
 	config := s.write("nginx.conf", fmt.Sprintf(`
 pid %[1]s/nginx.pid;
@@ -75,8 +75,9 @@ http {
 	}
 }
 `, s.dir, address, answer))
-	nginx := exec.Command("nginx", "-c", config, "-e", filepath.Join(s.dir, "nginx.log"), "-g", "daemon off; master_process off;")
-	if _, err := s.Server.Start(nginx); err != nil {
+	command := exec.Command("nginx", "-c", config, "-e", filepath.Join(s.dir, "nginx.log"), "-g", "daemon off; master_process off;")
+	nginx, err := s.Server.Start(command)
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.waitFor("nginx on "+address, func() bool {
@@ -87,6 +88,7 @@ http {
 		conn.Close()
 		return true
 	})
+	return nginx
 }
 
 // ask sends a datagram from PC1 and waits for its echo.

@@ -3,8 +3,13 @@
 package integration_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -13,59 +18,129 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
-	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
-// blastRate is how many frames a second a blast sends: what leaves the machine's
-// cores some time for the client, whose delay is measured.
-const blastRate = 50_000
-
-// blast sends hostile frames fast: many with one system call.
-type blast struct {
-	s       *scene
-	fd      int
-	hostile *hostile
+// order is what a sender is told, on its standard input. It is a process of its own,
+// that runs only when nobody else on its cores has anything to do (SCHED_IDLE): what
+// it does to make frames is not to hold up the client, which has a machine of its own
+// in life.
+type order struct {
+	Device    string
+	MAC       net.HardwareAddr
+	Longest   int              // IP packet
+	Templates [][]byte         // real frames, from which hostile ones are made
+	Frames    [][]byte         // to be sent as they are, over and over; default: hostile ones
+	To        net.HardwareAddr // instead of the server
+	Count     int              // of frames to send
+	Rate      int              // a second
 }
 
-// newBlast opens a packet socket that sends and does not receive.
-func (s *scene) newBlast(from *integration.Host) *blast {
+// asSender in the environment makes this test binary a sender of frames.
+const asSender = "CADDY_VNIC_AS_SENDER"
+
+func init() { programs[asSender] = sendAsOrdered }
+
+// orderFor is an order for a neighbour of the server.
+func (s *scene) orderFor(from *integration.Host) order {
 	s.t.Helper()
-	link, err := from.Netlink().LinkByName("eth0")
+	const device = "eth0"
+	link, err := from.Netlink().LinkByName(device)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	b := &blast{s: s, hostile: newHostile(link.Attrs().HardwareAddr)}
-	b.hostile.longest = jumboMTU
-	err = from.Do(func() (err error) {
-		if b.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
-			return err
-		}
-		return unix.Bind(b.fd, &unix.SockaddrLinklayer{Ifindex: link.Attrs().Index})
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { unix.Close(b.fd) })
-	return b
+	return order{Device: device, MAC: link.Attrs().HardwareAddr}
 }
 
-// send sends a number of frames at the blast's rate, or as fast as it can.
-func (b *blast) send(n int) {
-	b.s.t.Helper()
-	const batch = 64
+// blast has a host send frames as it is ordered. It returns how many a second they
+// were.
+func (s *scene) blast(from *integration.Host, o order) (rate float64) {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	input, err := json.Marshal(o)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(s.t.Context(), "chrt", "--idle", "0", self)
+	cmd.Env = append(os.Environ(), asSender+"=1")
+	var output bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &output, &output
+	sender, err := from.Start(cmd)
+	if err == nil {
+		err = sender.Wait()
+	}
+	if err == nil {
+		_, err = fmt.Sscan(output.String(), &rate)
+	}
+	if err != nil {
+		s.t.Fatalf("sending frames: %v: %s", err, &output)
+	}
+	return rate
+}
+
+// sendAsOrdered is the sender's main function.
+func sendAsOrdered() error {
+	var o order
+	if err := json.NewDecoder(os.Stdin).Decode(&o); err != nil {
+		return err
+	}
+	link, err := net.InterfaceByName(o.Device)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) // receives nothing
+	if err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: link.Index}); err != nil {
+		return err
+	}
 	began := time.Now()
-	for sent := 0; sent < n; sent += batch {
-		if ahead := time.Duration(sent)*time.Second/blastRate - time.Since(began); ahead > 0 {
+	if err := o.send(fd); err != nil {
+		return err
+	}
+	fmt.Println(float64(o.Count) / time.Since(began).Seconds())
+	return nil
+}
+
+// burst is how many frames are sent with one system call.
+const burst = 16
+
+// send sends at the rate, or as fast as it can.
+func (o order) send(fd int) error {
+	next := o.frames()
+	batch := make([][]byte, burst)
+	began := time.Now()
+	for sent := 0; sent < o.Count; sent += burst {
+		for i := range batch {
+			batch[i] = next()
+			copy(batch[i], o.To)
+		}
+		if ahead := time.Duration(sent)*time.Second/time.Duration(o.Rate) - time.Since(began); ahead > 0 {
 			time.Sleep(ahead)
 		}
-		frames := make([][]byte, min(batch, n-sent))
-		for i := range frames {
-			frames[i] = b.hostile.frame()
-		}
-		if err := sendFrames(b.fd, frames); err != nil {
-			b.s.t.Fatal(err)
+		if err := sendFrames(fd, batch); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// frames gives the frames to send, one after the other.
+func (o order) frames() func() []byte {
+	if len(o.Frames) > 0 {
+		sent := 0
+		return func() []byte {
+			sent++
+			return o.Frames[sent%len(o.Frames)]
+		}
+	}
+	h := newHostile(o.MAC)
+	h.longest = o.Longest
+	h.templates = append(h.templates, o.Templates...)
+	return h.frame
 }
 
 // mmsghdr is struct mmsghdr of sendmmsg(2).
@@ -142,49 +217,4 @@ func (s *scene) realFrames(from *integration.Host) (frames [][]byte) {
 		s.t.Fatalf("only %d real frames were captured", len(frames))
 	}
 	return frames
-}
-
-// latencies are how long requests took, and those that failed.
-type latencies struct {
-	times    []time.Duration
-	failures []error
-}
-
-// measure has PC1 ask for a page 200 times a second, by a new connection each,
-// while something goes on.
-func (s *scene) measure(during func()) *latencies {
-	s.t.Helper()
-	l, over, done := new(latencies), make(chan struct{}), make(chan struct{})
-	client := s.PC1.HTTPClient()
-	go func() {
-		defer close(done)
-		for tick := time.NewTicker(5 * time.Millisecond); ; {
-			select {
-			case <-over:
-				tick.Stop()
-				return
-			case <-tick.C:
-			}
-			began := time.Now()
-			if body, err := fetch(client, "http://192.168.1.2/"); err != nil || body != "a" {
-				l.failures = append(l.failures, fmt.Errorf("%q, %w", body, err))
-				continue
-			}
-			l.times = append(l.times, time.Since(began))
-		}
-	}()
-	during()
-	close(over)
-	<-done
-	return l
-}
-
-func (l *latencies) percentile(p int) time.Duration { return gauge.Percentile(l.times, p) }
-
-func (l *latencies) String() string {
-	var texts []string
-	for _, p := range []int{50, 99, 100} {
-		texts = append(texts, l.percentile(p).Round(10*time.Microsecond).String())
-	}
-	return strings.Join(texts, " / ")
 }

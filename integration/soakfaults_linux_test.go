@@ -4,10 +4,14 @@ package integration_test
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
 // soakFaults measures how long a client that asks all the time goes without an
@@ -43,7 +47,62 @@ func soakFaults(t *testing.T, datapath string) (figures []figure) {
 		worst := s.outage(fault.do)
 		figures = append(figures, figure{fault.name, worst.Round(time.Millisecond).String()})
 	}
-	return figures
+	return append(figures, s.serverCrashes(datapath), s.clockDiffers(datapath))
+}
+
+// serverCrashes measures how long it takes until clients get the other segment.
+func (s *scene) serverCrashes(datapath string) figure {
+	s.t.Helper()
+	s.load(caddyfile{
+		datapath: datapath, policy: "lb_policy first a b",
+		a:     "ports tcp/80\nhealth tcp/80 {\ninterval 1s\nfails 2\n}",
+		sites: "http:// {\nbind vnic/b\nrespond b\n}\n",
+	})
+	nginx := s.startNginx("192.168.50.1:80", "a")
+	s.waitFor("a is healthy", func() bool { return s.health("a").Healthy })
+	if got := s.get("http://192.168.1.2/"); got != "a" {
+		s.t.Errorf("before the crash PC1 gets %q", got)
+	}
+	worst := s.outage(func() {
+		if err := nginx.Signal(unix.SIGKILL); err != nil {
+			s.t.Fatal(err)
+		}
+	})
+	if got := s.get("http://192.168.1.2/"); got != "b" {
+		s.t.Errorf("after the crash PC1 gets %q", got)
+	}
+	return figure{"a segment's server is killed; it is asked every second, and has failed the second time", worst.Round(time.Millisecond).String()}
+}
+
+// clockDiffers measures how long an idle flow lives where Caddy's clock is days ahead
+// of the kernel's: of a ping, 60 s, and at most an eighth more.
+func (s *scene) clockDiffers(datapath string) figure {
+	s.t.Helper()
+	s.stop()
+	s.startDaysAhead(caddyfile{datapath: datapath})
+	s.wantPing(s.PC1, integration.PseudoAddr)
+	last := time.Now()
+	for s.echoFlows() > 0 {
+		time.Sleep(100 * time.Millisecond)
+		if time.Since(last) > 2*time.Minute {
+			s.t.Fatal("a ping's flow has not ended in two minutes")
+		}
+	}
+	lived := time.Since(last)
+	if lived < 59*time.Second || lived > 70*time.Second {
+		s.t.Errorf("a ping's flow has lived for %v", lived)
+	}
+	return figure{"Caddy's clock is three days ahead of the kernel's: a ping's flow has lived for", lived.Round(time.Millisecond).String()}
+}
+
+// echoFlows is how many flows there are of ICMP.
+func (s *scene) echoFlows() int {
+	s.t.Helper()
+	var list vnicbridge.FlowList
+	if err := json.Unmarshal([]byte(s.getFrom(s.Server, "http://localhost:2019/vnic/flows?protocol=icmp")), &list); err != nil {
+		s.t.Fatal(err)
+	}
+	return list.Matched
 }
 
 // outage is the longest time that PC1 goes without an answer while something breaks,
