@@ -25,7 +25,7 @@ func testMapsOfFlows(t *testing.T) {
 	}
 	defer k.close()
 	total := 0
-	for _, name := range []string{bpf.BridgeMapBuckets, bpf.BridgeMapRecords, bpf.BridgeMapTraffic, bpf.BridgeMapSpare} {
+	for _, name := range []string{bpf.BridgeMapBuckets, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapSpare} {
 		bytes := memoryOf(t, k.maps[name])
 		t.Logf("%s: %.1f bytes a flow", name, float64(bytes)/flows)
 		total += bytes

@@ -92,9 +92,8 @@ func (k *kernelPath) begin(slow *forwarder, maxFlows int, key hashKey, log *slog
 	k.plane.hashKey = [2]uint64{key.k0, key.k1}
 	k.table = &kernelTable{spare: k.maps[bpf.BridgeMapSpare], plane: k.plane, portOf: k.portOf, handshakes: slow.handshakes}
 	k.table.secret = k.plane.tableKey
-	records, traffic := recordsFor(maxFlows), inMemory[flowTraffic](k, bpf.BridgeMapTraffic)
 	k.table.records = inMemory[bpf.FlowRecord](k, bpf.BridgeMapRecords)
-	k.table.sent = [2][]flowTraffic{traffic[:records], traffic[records:]}
+	k.table.answers = inMemory[flowTraffic](k, bpf.BridgeMapAnswers)
 	buckets := inMemory[bucket](k, bpf.BridgeMapBuckets)
 	k.table.near, k.table.far = buckets[:near], buckets[near:]
 	k.meters = inMemory[gauges](k, bpf.BridgeMapMeters)
@@ -110,7 +109,7 @@ func (k *kernelPath) makeMaps(maxFlows int) error {
 	records := recordsFor(maxFlows)
 	for name, size := range map[string]int{
 		bpf.BridgeMapBuckets: near + far, bpf.BridgeMapRecords: records,
-		bpf.BridgeMapTraffic: 2 * records, bpf.BridgeMapSpare: records,
+		bpf.BridgeMapAnswers: records, bpf.BridgeMapSpare: records,
 	} {
 		k.spec.Maps[name].MaxEntries = uint32(size)
 	}
@@ -125,7 +124,7 @@ func (k *kernelPath) makeMaps(maxFlows int) error {
 		}
 		k.maps[name] = m
 	}
-	for _, name := range []string{variables, bpf.BridgeMapRecords, bpf.BridgeMapTraffic, bpf.BridgeMapMeters, bpf.BridgeMapBuckets} {
+	for _, name := range []string{variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapMeters, bpf.BridgeMapBuckets} {
 		mapped, err := memory(k.maps[name])
 		if err != nil {
 			return err

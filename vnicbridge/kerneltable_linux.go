@@ -18,10 +18,11 @@ import (
 )
 
 // KernelFlowBytes is what one flow takes of the kernel's memory on the kernel data
-// path, at most, all of it set aside at the start for max_flows flows: the record,
-// its traffic, their share of the records that are kept beyond max_flows, of the
-// buckets of keys, and of the list of free records. A test holds it to the truth.
-const KernelFlowBytes = 180
+// path, at most, all of it set aside at the start for max_flows flows: the record and
+// what is counted of the answers, their share of the records that are kept beyond
+// max_flows, of the buckets of keys, and of the list of free records. A test holds it
+// to the truth.
+const KernelFlowBytes = 162
 
 // kernelTable is the flow store of the kernel data path: the programs' maps. The
 // records are a part of this process's memory, so that to sweep them costs no
@@ -33,11 +34,11 @@ const KernelFlowBytes = 180
 // remembers those of flows that had to make room, as a flowTable does.
 type kernelTable struct {
 	keyTable
-	sent   [2][]flowTraffic // of each record's flow, by direction
-	spare  *ebpf.Map        // the numbers of records that are free again
-	meters []gauges         // by port
-	plane  *planeState
-	portOf func(index uint32) *port
+	answers []flowTraffic // to each record's opener
+	spare   *ebpf.Map     // the numbers of records that are free again
+	meters  []gauges      // by port
+	plane   *planeState
+	portOf  func(index uint32) *port
 
 	mu      sync.Mutex
 	hand    int      // where the sweep goes on
@@ -134,7 +135,7 @@ func (t *kernelTable) at(number uint32) *flow {
 }
 
 func (t *kernelTable) sentOf(number uint32) [2]*flowTraffic {
-	return [2]*flowTraffic{&t.sent[forward][number], &t.sent[reverse][number]}
+	return [2]*flowTraffic{(*flowTraffic)(unsafe.Pointer(&t.records[number].Sent)), &t.answers[number]}
 }
 
 func (t *kernelTable) lookup(key flowKey) (*flow, direction) {

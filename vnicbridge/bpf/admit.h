@@ -56,14 +56,13 @@ static __always_inline void unreserve(void)
 // Makes the state of a record that of a flow that begins with this packet.
 static __always_inline void begin(struct flow_record *r, __u32 number, const struct packet *p)
 {
+	struct flow_traffic *t = answers_of(number);
+
 	r->state.last_seen = plane.clock;
 	r->state.flags = begins(p) ? 0 : FLOW_PICKED_UP;
-	for (int dir = FORWARD; dir <= BACKWARD; dir++) {
-		struct flow_traffic *t = traffic_of(number, dir);
-
-		if (t)
-			t->count = t->ack = 0;
-	}
+	r->sent.count = r->sent.ack = 0;
+	if (t)
+		t->count = t->ack = 0;
 }
 
 // Claims the original key for a flow whose reply key is claimed. old is the record

@@ -110,7 +110,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 		__builtin_memcpy(mac, out->mac, 6);
 	else if (next_hop(&f->answer, out, mac) != KEEP)
 		return SLOW;
-	observe(p, f, &r->state);
+	observe(p, f, r);
 	if (rewrite(skb, p, &f->answer, out, mac) != KEEP)
 		return SLOW;
 	count_in(p->len);

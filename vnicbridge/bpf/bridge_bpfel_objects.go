@@ -64,7 +64,8 @@ type BridgeFlowRecord struct {
 	Orig  BridgeFlowKey
 	Reply BridgeFlowKey
 	State BridgeFlowState
-	Zero  [3]uint64
+	Sent  BridgeFlowTraffic
+	Zero  uint64
 }
 
 type BridgeFlowState struct {
@@ -189,6 +190,7 @@ type BridgeSteer struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	BridgeMapAnswers        = "answers"
 	BridgeMapBridges        = "bridges"
 	BridgeMapBuckets        = "buckets"
 	BridgeMapCounts         = "counts"
@@ -200,7 +202,6 @@ const (
 	BridgeMapSegments       = "segments"
 	BridgeMapSpare          = "spare"
 	BridgeMapTables         = "tables"
-	BridgeMapTraffic        = "traffic"
 	BridgeProgFromNic       = "from_nic"
 	BridgeProgFromVnic      = "from_vnic"
 	BridgeVarNeedsHeartbeat = "needs_heartbeat"
@@ -258,6 +259,7 @@ type BridgeProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BridgeMapSpecs struct {
+	Answers    *ebpf.MapSpec `ebpf:"answers"`
 	Bridges    *ebpf.MapSpec `ebpf:"bridges"`
 	Buckets    *ebpf.MapSpec `ebpf:"buckets"`
 	Counts     *ebpf.MapSpec `ebpf:"counts"`
@@ -269,7 +271,6 @@ type BridgeMapSpecs struct {
 	Segments   *ebpf.MapSpec `ebpf:"segments"`
 	Spare      *ebpf.MapSpec `ebpf:"spare"`
 	Tables     *ebpf.MapSpec `ebpf:"tables"`
-	Traffic    *ebpf.MapSpec `ebpf:"traffic"`
 }
 
 // BridgeVariableSpecs contains global variables before they are loaded into the kernel.
@@ -301,6 +302,7 @@ func (o *BridgeObjects) Close() error {
 //
 // It can be passed to LoadBridgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BridgeMaps struct {
+	Answers    *ebpf.Map `ebpf:"answers"`
 	Bridges    *ebpf.Map `ebpf:"bridges"`
 	Buckets    *ebpf.Map `ebpf:"buckets"`
 	Counts     *ebpf.Map `ebpf:"counts"`
@@ -312,11 +314,11 @@ type BridgeMaps struct {
 	Segments   *ebpf.Map `ebpf:"segments"`
 	Spare      *ebpf.Map `ebpf:"spare"`
 	Tables     *ebpf.Map `ebpf:"tables"`
-	Traffic    *ebpf.Map `ebpf:"traffic"`
 }
 
 func (m *BridgeMaps) Close() error {
 	return _BridgeClose(
+		m.Answers,
 		m.Bridges,
 		m.Buckets,
 		m.Counts,
@@ -328,7 +330,6 @@ func (m *BridgeMaps) Close() error {
 		m.Segments,
 		m.Spare,
 		m.Tables,
-		m.Traffic,
 	)
 }
 

@@ -51,12 +51,10 @@ static __always_inline struct flow_record *find(const struct flow_key *key, stru
 	return r;
 }
 
-// What was sent in one direction of the flow of a record.
-static __always_inline struct flow_traffic *traffic_of(__u32 number, __u32 dir)
+// What was sent in answer to the opener of a record's flow.
+static __always_inline struct flow_traffic *answers_of(__u32 number)
 {
-	__u32 i = number + (dir == FORWARD ? 0 : plane.capacity);
-
-	return bpf_map_lookup_elem(&traffic, &i);
+	return bpf_map_lookup_elem(&answers, &number);
 }
 
 static __always_inline bool closing(__u32 flags)
@@ -126,9 +124,10 @@ static __always_inline void observe_tcp(const struct packet *p, const struct fou
 	}
 }
 
-static __always_inline void observe(const struct packet *p, const struct found *f, struct flow_state *s)
+static __always_inline void observe(const struct packet *p, const struct found *f, struct flow_record *r)
 {
-	struct flow_traffic *t = traffic_of(f->number, f->dir);
+	struct flow_traffic *t = f->dir == FORWARD ? &r->sent : answers_of(f->number);
+	struct flow_state *s = &r->state;
 
 	if (s->last_seen != plane.clock)
 		s->last_seen = plane.clock;

@@ -30,14 +30,16 @@ struct {
 	__type(value, struct flow_record);
 } records SEC(".maps");
 
-// Of all records' openers, and behind these of all their answers.
+// What is sent in answer to each record's opener, which lies apart from the record:
+// the packets of either direction write what those of the other one, who may be on
+// another CPU, read as little as can be.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct flow_traffic);
-} traffic SEC(".maps");
+} answers SEC(".maps");
 
 // The numbers of records that were used and are free again.
 struct {

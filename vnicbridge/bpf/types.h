@@ -39,8 +39,7 @@ struct flow_state {
 	enum flow_flag flags;
 };
 
-// What one direction of a flow has sent. Every packet writes it: it lies apart from
-// what the packets of the other direction read, who may be on another CPU.
+// What one direction of a flow has sent. Every packet writes it.
 struct flow_traffic {
 	__u64 count;		// packets, modulo 2^24, in the upper bits; bytes, modulo 2^40
 	__u32 ack;		// what was acknowledged last, in host order
@@ -55,7 +54,8 @@ struct flow_record {
 	struct flow_key orig;	// as packets of the opener come in
 	struct flow_key reply;	// as the answers come in
 	struct flow_state state;
-	__u64 zero[3];
+	struct flow_traffic sent;	// by the opener
+	__u64 zero;
 };
 
 // The value of a key: the number of the flow's record, and which key it is.
