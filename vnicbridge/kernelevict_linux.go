@@ -2,7 +2,10 @@ package vnicbridge
 
 import (
 	"cmp"
+	"maps"
 	"slices"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
 // evict ends a living flow for another one. free tells whether its record can be
@@ -38,7 +41,7 @@ func (t *kernelTable) evict(now int64) (number uint32, free, ok bool) {
 func (t *kernelTable) reclaim(now int64) (number uint32, ok bool) {
 	for {
 		if len(t.over) == 0 {
-			if t.chooseVictims(now); len(t.over) == 0 {
+			if t.chooseSuperseded(now); len(t.over) == 0 {
 				return 0, false
 			}
 		}
@@ -66,39 +69,83 @@ func (t *kernelTable) asChosen(v victim) bool {
 	return r.Reply.Port != 0 && s.lastSeen.Load() == v.lastSeen && classOf(Protocol(r.Orig.Proto), s.flags.Load()) == v.class
 }
 
-// chooseVictims finds the flows that are to go, the first one first, by the rule
-// of evictionOrder, and superseded ones. It looks at all: so it chooses for the
-// next ones too. Of flows as old as each other, those go first that come after the
-// last that went: records are given to new flows in that order.
-func (t *kernelTable) chooseVictims(now int64) {
-	var all [flowClasses][]victim
-	var over []victim
-	highest := uint32(t.highest())
-	if t.barren == coarse(now) {
+// candidates are the flows that were looked at to choose victims.
+type candidates struct {
+	living [flowClasses][]victim
+	over   []victim // superseded ones
+	idle   int      // of those that go first: half-open ones that are not spared
+}
+
+func (c *candidates) idleHalfOpen() int { return c.idle }
+
+func (c *candidates) superseded() int { return len(c.over) }
+
+func (c *candidates) clear() {
+	for class := range c.living {
+		c.living[class] = c.living[class][:0]
+	}
+	c.over, c.idle = c.over[:0], 0
+}
+
+func (c *candidates) add(r *bpf.FlowRecord, number uint32, now int64) {
+	if r.Reply.Port == 0 {
 		return
 	}
-	for i := range highest {
-		number := (t.evicted + 1 + i) % highest
-		r := &t.records[number]
-		if r.Reply.Port == 0 {
-			continue
-		}
-		s := stateOfRecord(r)
-		flags := s.flags.Load()
-		class := classOf(Protocol(r.Orig.Proto), flags)
-		v := victim{number, s.lastSeen.Load(), class}
-		if flags&flowSuperseded != 0 {
-			over = append(over, v)
-		} else {
-			all[class] = append(all[class], v)
-		}
+	s := stateOfRecord(r)
+	flags := s.flags.Load()
+	v := victim{number, s.lastSeen.Load(), classOf(Protocol(r.Orig.Proto), flags)}
+	if flags&flowSuperseded != 0 {
+		c.over = append(c.over, v)
+		return
 	}
-	t.over = t.oldest(over)
-	if t.victims = t.idleConnections(all[classEstablished], now); len(t.victims) == 0 {
-		t.victims = t.oldest(chooseClass(&all, now))
+	c.living[v.class] = append(c.living[v.class], v)
+	if v.class == evictionOrder[0] && v.idle(now) {
+		c.idle++
 	}
-	if len(t.victims)+len(t.over) == 0 {
-		t.barren = coarse(now)
+}
+
+// lookAhead is how many records are looked at before it is asked whether enough has
+// been found: in a flood there is, and the new flows that wait for room do not wait
+// for a look at a whole table. batch is how many are enough.
+const lookAhead, batch = 4096, 256
+
+// look looks at records until found says that there are enough, or at all; and says
+// at how many. Of flows as old as each other, those go first that come after the last
+// that went: records are given to new flows in that order.
+func (t *kernelTable) look(now int64, found func(*candidates) int) (c *candidates, looked int) {
+	c = &t.seen
+	c.clear()
+	for highest := t.highest(); looked < highest && (looked%lookAhead != 0 || found(c) < batch); looked++ {
+		number := (uint32(looked) + t.evicted + 1) % uint32(highest)
+		c.add(&t.records[number], number, now)
+	}
+	return c, looked
+}
+
+// chooseVictims finds flows that are to go, the first one first, by the rule of
+// evictionOrder: many at once, for the next new flows too.
+func (t *kernelTable) chooseVictims(now int64) {
+	if t.noVictims == coarse(now) {
+		return
+	}
+	c, looked := t.look(now, (*candidates).idleHalfOpen)
+	established := len(c.living[classEstablished]) * t.highest() / max(looked, 1)
+	if t.victims = t.idleConnections(c.living[classEstablished], established, now); len(t.victims) == 0 {
+		t.victims = t.oldest(chooseClass(&c.living, now))
+	}
+	if len(t.victims) == 0 {
+		t.noVictims = coarse(now)
+	}
+}
+
+// chooseSuperseded finds superseded flows whose records are needed.
+func (t *kernelTable) chooseSuperseded(now int64) {
+	if t.noneOver == coarse(now) {
+		return
+	}
+	c, _ := t.look(now, (*candidates).superseded)
+	if t.over = t.oldest(c.over); len(t.over) == 0 {
+		t.noneOver = coarse(now)
 	}
 }
 
@@ -116,18 +163,21 @@ func chooseClass(all *[flowClasses][]victim, now int64) []victim {
 	return chosen
 }
 
+// idle tells whether a victim is not spared.
+func (v victim) idle(now int64) bool {
+	return int32(coarse(now)-v.lastSeen) >= int32(spareTime>>clockShift)
+}
+
 // idleOnes are those that are not spared.
 func idleOnes(victims []victim, now int64) []victim {
-	return slices.DeleteFunc(slices.Clone(victims), func(v victim) bool {
-		return int32(coarse(now)-v.lastSeen) < int32(spareTime>>clockShift)
-	})
+	return slices.DeleteFunc(slices.Clone(victims), func(v victim) bool { return !v.idle(now) })
 }
 
 // idleConnections are established flows that make room when they take more than their
-// share.
-func (t *kernelTable) idleConnections(established []victim, now int64) []victim {
-	beyond := excess(len(established), int(t.plane.limit.Load()))
-	if beyond == 0 {
+// share, of those that were looked at. all is how many there are.
+func (t *kernelTable) idleConnections(established []victim, all int, now int64) []victim {
+	beyond := excess(all, int(t.plane.limit.Load()))
+	if beyond == 0 || len(established) == 0 {
 		return nil
 	}
 	at := randomInt(len(established))
@@ -136,8 +186,19 @@ func (t *kernelTable) idleConnections(established []victim, now int64) []victim 
 	return idleOnes(established[:min(1+len(established)/64, beyond)], now)
 }
 
-// oldest is a part of the victims, in the order of their age.
-func (t *kernelTable) oldest(victims []victim) []victim {
-	slices.SortStableFunc(victims, func(a, b victim) int { return cmp.Compare(int32(a.lastSeen-b.lastSeen), 0) })
-	return victims[:min(len(victims), 1+len(t.records)/64)]
+// oldest is a part of the victims, in the order of their age. There are few ages
+// beside the victims: to sort these costs a hundred times as much.
+func (t *kernelTable) oldest(victims []victim) (chosen []victim) {
+	byAge := make(map[uint32][]victim)
+	for _, v := range victims {
+		byAge[v.lastSeen] = append(byAge[v.lastSeen], v)
+	}
+	ages := slices.SortedFunc(maps.Keys(byAge), func(a, b uint32) int { return cmp.Compare(int32(a-b), 0) })
+	enough := 1 + len(t.records)/64
+	for _, age := range ages {
+		if chosen = append(chosen, byAge[age]...); len(chosen) >= enough {
+			return chosen[:enough]
+		}
+	}
+	return chosen
 }

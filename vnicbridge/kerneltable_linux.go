@@ -41,12 +41,14 @@ type kernelTable struct {
 	portOf  func(index uint32) *port
 
 	mu      sync.Mutex
-	hand    int      // where the sweep goes on
-	evicted uint32   // the last record that was given to another flow
-	resting []uint32 // free numbers that a program may still be looking at
-	victims []victim // the next that must go when the table is full
-	over    []victim // superseded ones that must go when no record is free
-	barren  uint32   // when neither was found
+	hand    int        // where the sweep goes on
+	evicted uint32     // the last record that was given to another flow
+	resting []uint32   // free numbers that a program may still be looking at
+	victims []victim   // the next that must go when the table is full
+	over    []victim   // superseded ones that must go when no record is free
+	seen    candidates // of the last look at the records: its memory is used again
+
+	noVictims, noneOver uint32 // when there were none
 
 	quarantine quarantine // of flows that had to make room
 	handshakes *handshakes
