@@ -60,10 +60,13 @@ const clockShift = 26
 // coarse is a time of the plane's clock in units of 2²⁶ ns.
 func coarse(now int64) uint32 { return uint32(now >> clockShift) }
 
-// idle is how long no packet has come.
-func (s *flowState) idle(now int64) time.Duration {
-	return time.Duration(int32(coarse(now)-s.lastSeen.Load())) << clockShift
+// since is how long a coarse time is past.
+func since(then uint32, now int64) time.Duration {
+	return time.Duration(int32(coarse(now)-then)) << clockShift
 }
+
+// idle is how long no packet has come.
+func (s *flowState) idle(now int64) time.Duration { return since(s.lastSeen.Load(), now) }
 
 // alone is a copy of the flow whose memory nobody else has.
 func (f *flow) alone() *flow {

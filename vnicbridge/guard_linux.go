@@ -85,11 +85,10 @@ func (g *guardTable) replace(spec guardSpec) error {
 	g.conn.FlushTable(g.arp)
 	g.conn.FlushTable(g.ip)
 	g.guardARP(spec)
-	for _, guard := range []func(guardSpec) error{g.guardIP, g.guardForward} {
-		if err := guard(spec); err != nil {
-			return err
-		}
+	if err := g.guardIP(spec); err != nil {
+		return err
 	}
+	g.guardForward(spec)
 	if err := g.conn.Flush(); err != nil {
 		return fmt.Errorf("setting the nftables rules that keep the host's kernel off the VNICs: %w", err)
 	}
@@ -180,7 +179,7 @@ func (g *guardTable) acceptFrom(chain *nftables.Chain, vnics []guardedVNIC) erro
 
 // guardForward keeps the networks of the bridges apart (S3), also where the host is
 // a router and has addresses of its own on them.
-func (g *guardTable) guardForward(spec guardSpec) error {
+func (g *guardTable) guardForward(spec guardSpec) {
 	chain := g.conn.AddChain(&nftables.Chain{
 		Name: "forward", Table: g.ip, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
@@ -192,7 +191,6 @@ func (g *guardTable) guardForward(spec guardSpec) error {
 			}
 		}
 	}
-	return nil
 }
 
 // drop adds a rule that counts and drops what matches all.

@@ -3,7 +3,6 @@ package vnicbridge
 import (
 	"slices"
 	"sync"
-	"time"
 )
 
 // maxHandshakes bounds the memory of handshakes, some 10 MiB. Beyond it the oldest are
@@ -58,8 +57,7 @@ func (h *handshakes) take(key flowKey) (halfOpenFlow, bool) {
 
 // goesOn tells whether the handshake can still be completed by what comes in at a port.
 func (h *halfOpenFlow) goesOn(in *port, now int64) bool {
-	idle := time.Duration(int32(coarse(now)-h.lastSeen)) << clockShift
-	return h.in == in && !h.out.closed.Load() && idle < timeWait
+	return h.in == in && !h.out.closed.Load() && since(h.lastSeen, now) < timeWait
 }
 
 // resume opens the flow again whose handshake a packet completes. It finds no room

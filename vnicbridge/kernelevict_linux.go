@@ -194,7 +194,7 @@ func (t *kernelTable) oldest(victims []victim) (chosen []victim) {
 		byAge[v.lastSeen] = append(byAge[v.lastSeen], v)
 	}
 	ages := slices.SortedFunc(maps.Keys(byAge), func(a, b uint32) int { return cmp.Compare(int32(a-b), 0) })
-	enough := 1 + max(len(t.records)/64, (len(t.records)-lookAhead)/8) // a look at a large table is dear
+	enough := 1 + max(len(t.records)/64, (len(t.records)-lookAhead)/8) // more where looking takes longer
 	for _, age := range ages {
 		if chosen = append(chosen, byAge[age]...); len(chosen) >= enough {
 			return chosen[:enough]
