@@ -1,11 +1,15 @@
 package integration_test
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
@@ -80,6 +84,69 @@ func TestFallbackOnAnOldKernel(t *testing.T) {
 		t.Error("datapath kernel started")
 	}
 	wantAll(t, "the error", output, []string{"it takes Linux 5.15 or later"})
+}
+
+// A kernel that has no memory for the flow table refuses it; with a smaller one, the
+// kernel data path is used.
+func TestFallbackWithoutMemory(t *testing.T) {
+	group := controlGroup(t, 512<<20)
+	s := newScene(t, integration.PaperOptions{})
+	inside := s.joining(group)
+	symptom := examples.SymptomOf(t, troubleshootingPage, "the BPF maps cannot be made for so many flows")
+	const larger = 4 << 20 // 680 MB
+	flows := func(datapath string, n int) caddyfile {
+		return caddyfile{datapath: fmt.Sprintf("%s\n%s %d", datapath, symptom.Fix[0], n)}
+	}
+	wants := []string{"making the BPF map ", fmt.Sprintf(" for %d flows: ", larger), "cannot allocate memory: lower max_flows"}
+	output, err := s.caddyCommand("run", flows("kernel", larger), inside...)
+	if err == nil {
+		t.Error("datapath kernel started")
+	}
+	wantAll(t, "the error", output, append(wants, "datapath kernel: "))
+	output, err = s.check(flows("auto", larger), inside, false)
+	if err != nil {
+		t.Errorf("the check of datapath auto fails: %v", err)
+	}
+	wantAll(t, "the check", output, append(wants, "warning: packets will be carried in userspace"))
+
+	s.startAs(strings.Join(inside, " "), flows("auto", larger))
+	s.wantFallback(wants)
+	s.reload(flows("auto", 1<<20))
+	if status := s.status(); status.Datapath != vnicbridge.DatapathKernel {
+		t.Errorf("with a smaller table the data path is %s: %s", status.Datapath, status.DatapathReason)
+	}
+}
+
+// controlGroup makes one whose processes have so much memory, the kernel's for them
+// counted.
+func controlGroup(t *testing.T, bytes int64) string {
+	t.Helper()
+	root, limit := "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+	if _, err := os.Stat(root); err != nil {
+		root, limit = "/sys/fs/cgroup", "memory.max" // the second version
+	}
+	group, err := os.MkdirTemp(root, "caddy-vnic-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Rmdir(group); err != nil { // its files cannot be removed
+			t.Error(err)
+		}
+	})
+	if err := os.WriteFile(filepath.Join(group, limit), strconv.AppendInt(nil, bytes, 10), 0); err != nil {
+		t.Fatal(err)
+	}
+	return group
+}
+
+// joining is a command that runs another in a control group, which is seen only outside of
+// the server's namespace.
+func (s *scene) joining(group string) []string {
+	const join = `echo $$ | nsenter --mount=/proc/%d/ns/mnt tee %s/cgroup.procs >/dev/null
+exec "$@"
+`
+	return []string{"sh", s.write("join", fmt.Sprintf(join, os.Getpid(), group))}
 }
 
 // A NIC that takes no more programs is found out on the way; so it is when a reload

@@ -105,6 +105,9 @@ func (k *kernelPath) begin(slow *forwarder, maxFlows int, key hashKey, log *slog
 // makeMaps makes the maps, of which four have the size of the flow table, and maps
 // what both sides change into this process.
 func (k *kernelPath) makeMaps(maxFlows int) error {
+	if err := checkMemory(maxFlows); err != nil {
+		return err
+	}
 	near, far := bucketsFor(maxFlows)
 	records := recordsFor(maxFlows)
 	for name, size := range map[string]int{

@@ -9,9 +9,8 @@ import (
 
 // cannotRun are the examples that no test can run, by words of theirs, and why.
 var cannotRun = map[string]string{
-	"caddy_vnic_segment_healthy == 0":               "expressions for a Prometheus server; TestMetricsAreDocumented holds their names",
-	"listing the nftables tables fails":             "it takes a kernel without nf_tables",
-	"the BPF maps cannot be made for so many flows": "it takes a machine with less memory than the flow table",
+	"caddy_vnic_segment_healthy == 0":   "expressions for a Prometheus server; TestMetricsAreDocumented holds their names",
+	"listing the nftables tables fails": "it takes a kernel without nf_tables",
 }
 
 // excuse is why an example cannot be run, if it cannot.

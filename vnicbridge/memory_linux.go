@@ -1,0 +1,39 @@
+package vnicbridge
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+)
+
+// checkMemory tells whether there is memory for the maps of a flow table. It is to
+// be half of what is available at most: a kernel that is asked for more than it has
+// takes what there is from everything else first, and refuses then.
+func checkMemory(maxFlows int) error {
+	available, err := availableMemory()
+	if err != nil {
+		return err
+	}
+	if needed := int64(maxFlows) * KernelFlowBytes; needed > available/2 {
+		return fmt.Errorf("a table of %d flows takes %d MiB of memory, more than half of the %d MiB that are available: lower max_flows",
+			maxFlows, needed>>20, available>>20)
+	}
+	return nil
+}
+
+// availableMemory is how many bytes the kernel has to give without taking any from
+// a process (proc_meminfo(5)). A limit of this process's control group is not in it:
+// the kernel keeps that itself, and to the harm of nobody else.
+func availableMemory() (int64, error) {
+	const name = "/proc/meminfo"
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
+	}
+	var kibibytes int64
+	_, line, _ := bytes.Cut(text, []byte("\nMemAvailable:"))
+	if _, err := fmt.Fscan(bytes.NewReader(line), &kibibytes); err != nil {
+		return 0, fmt.Errorf("%s: MemAvailable: %w", name, err)
+	}
+	return kibibytes << 10, nil
+}
