@@ -4,11 +4,12 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
 // eachSide runs a test on a rig of its own for each layer.
@@ -29,7 +30,7 @@ func eachSide(t *testing.T, options string, play script, run func(t *testing.T, 
 
 func (s side) get(t *testing.T, path string) (status int, body string) {
 	t.Helper()
-	client := &http.Client{Timeout: patience}
+	client := &http.Client{Timeout: testsite.Patience}
 	defer client.CloseIdleConnections()
 	response, err := client.Get("http://" + s.address + path)
 	if err != nil {
@@ -168,10 +169,7 @@ func TestClientGoes(t *testing.T) {
 				return false
 			}
 			eachSide(t, "", play, func(t *testing.T, s side, _ *scripted) {
-				conn, err := net.Dial("tcp", s.address)
-				if err != nil {
-					t.Fatal(err)
-				}
+				conn := testsite.Dial(t, s.address)
 				fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 				await(t, asked, "the request")
 				conn.Close()
@@ -187,7 +185,7 @@ func await[T any](t *testing.T, c <-chan T, what string) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
-	case <-time.After(patience):
+	case <-time.After(testsite.Patience):
 		t.Fatalf("%s has not come", what)
 	}
 	return v
@@ -204,14 +202,7 @@ func TestSlowEnds(t *testing.T) {
 		return true
 	}
 	eachSide(t, "", play, func(t *testing.T, s side, _ *scripted) {
-		conn, err := net.Dial("tcp", s.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-			t.Fatal(err)
-		}
+		conn := testsite.Dial(t, s.address)
 		fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
@@ -241,11 +232,7 @@ func TestStalledClient(t *testing.T) {
 		return false
 	}
 	eachSide(t, "", play, func(t *testing.T, s side, _ *scripted) {
-		conn, err := net.Dial("tcp", s.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
+		conn := testsite.Dial(t, s.address)
 		fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		if err := await(t, gone, "the end of the upstream's connection"); err == nil {
 			t.Error("all of the body has been taken")
@@ -328,8 +315,8 @@ func TestNobodyListens(t *testing.T) {
 		pool []string
 		want string
 	}{
-		{[]string{freeAddress(t)}, "HTTP/1.1 502"},
-		{[]string{freeAddress(t), second.address}, "HTTP/1.1 200"},
+		{[]string{testsite.FreeAddress(t)}, "HTTP/1.1 502"},
+		{[]string{testsite.FreeAddress(t), second.address}, "HTTP/1.1 200"},
 	} {
 		rig := newRig(t, test.pool, nil, `"load_balancing": {"selection_policy": {"policy": "first"}, "try_duration": "10s", "try_interval": "1ms", "retries": 1},
 			"health_checks": {"passive": {"fail_duration": "1h"}},`)

@@ -4,13 +4,13 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
 // A case is a request, as the client sends it, and an upstream's answer to it. The
@@ -193,19 +193,9 @@ var (
 // ask sends a request as it stands, and reads all that comes back.
 func (s side) ask(t *testing.T, request string) (a answered) {
 	t.Helper()
-	conn, err := net.Dial("tcp", s.address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := testsite.Dial(t, s.address)
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	line, rest, _ := strings.Cut(request, "\r\n")
-	if !strings.Contains(rest, "\r\n\r\n") {
-		rest += "\r\n"
-	}
-	if _, err := io.WriteString(conn, line+"\r\nHost: localhost\r\nConnection: close\r\n"+rest); err != nil {
+	if _, err := io.WriteString(conn, testsite.Request(request, "Connection: close\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	var seen strings.Builder

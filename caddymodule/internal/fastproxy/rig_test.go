@@ -9,12 +9,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -27,37 +24,15 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/http1"
-	"github.com/caddy-vnic/caddy-vnic/sites"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
 func init() {
 	caddy.RegisterModule(new(layer))
-	sockets := sites.NewSockets(host{})
 	caddy.RegisterNetwork("site", func(ctx context.Context, _, address, port string, _ uint, cfg net.ListenConfig) (any, error) {
-		local, err := netip.ParseAddrPort(net.JoinHostPort(address, port))
-		if err != nil {
-			return nil, err
-		}
-		return sockets.Listen(ctx, sites.Address{Local: local}, cfg)
+		return testsite.Listen(ctx, net.JoinHostPort(address, port), cfg)
 	})
 }
-
-// host is a plane without segments: the listeners of a site work as they do on one,
-// for clients of the host itself.
-type host struct{}
-
-func (host) OpenPort(string, vnicbridge.PortRange) (release func()) { return func() {} }
-
-func (host) Client(vnicbridge.Protocol, netip.AddrPort, netip.AddrPort) (client netip.AddrPort, ok bool) {
-	return client, false
-}
-
-func (host) Alias(vnicbridge.Protocol, netip.AddrPort, netip.AddrPort) (alias netip.AddrPort, ok bool) {
-	return alias, false
-}
-
-func (host) In(_ string, f func() error) error { return f() }
 
 // layer is a Handler in a real Caddy, with its fast path or without.
 type layer struct {
@@ -105,7 +80,7 @@ type side struct{ address string }
 // of the handler in JSON.
 func newRig(t testing.TB, fast, slow []string, options string) *rig {
 	t.Helper()
-	r := &rig{fast: side{address: freeAddress(t)}, slow: side{address: freeAddress(t)}}
+	r := &rig{fast: side{testsite.FreeAddress(t)}, slow: side{testsite.FreeAddress(t)}}
 	r.load(t, fmt.Sprintf(`"http": {"servers": {"fast": %s, "slow": %s}}`,
 		server(r.fast.address, "", fast, options), server(r.slow.address, "", slow, `"slow": true,`+options)))
 	return r
@@ -147,23 +122,6 @@ func server(listen, more string, upstreams []string, options string) string {
 // shown are some placeholders that are to be the same by either path.
 var shown = strings.ReplaceAll("{upstream.address}|{upstream.hostport}|{upstream.host}|{upstream.port}|"+
 	"{upstream.requests}|{upstream.max_requests}|{upstream.fails}|{status_code}|{status_text}|{header.X-A}", "{", "{http.reverse_proxy.")
-
-// freeAddress is one that nothing listens on, and that no other call has returned: of
-// a loopback address of its own, as the kernel may give a port that was just closed
-// to the next who asks.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	n := addresses.Add(1)
-	l, err := net.Listen("tcp", fmt.Sprintf("127.1.%d.%d:0", n>>8, n&0xff))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// addresses counts what freeAddress returned.
-var addresses atomic.Uint32
 
 func listen(t testing.TB) net.Listener {
 	t.Helper()
@@ -266,6 +224,3 @@ func (s *scripted) connections() int {
 	defer s.mu.Unlock()
 	return s.accepted
 }
-
-// patience is longer than anything takes that works.
-const patience = 20 * time.Second

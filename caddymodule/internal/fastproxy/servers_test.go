@@ -12,7 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
 // Real servers answer alike by either path, to clients over HTTP/1.1 and 2, with TLS
@@ -27,7 +28,7 @@ func TestServers(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T, files string) (address, server string){
 		"nginx": startNginx,
 		"Caddy": func(t *testing.T, files string) (address, server string) {
-			address = freeAddress(t)
+			address = testsite.FreeAddress(t)
 			return address, fmt.Sprintf(`, "upstream": {"listen": [%q], "protocols": ["h1"], "automatic_https": {"disable": true}, "routes": [{"handle": [
 				{"handler": "encode", "encodings": {"gzip": {}}, "prefer": ["gzip"]},
 				{"handler": "file_server", "root": %q}]}]}`, address, files)
@@ -53,7 +54,7 @@ func newServersRig(t *testing.T, upstream, more string, secure bool) *rig {
 	if secure {
 		policies = `"tls_connection_policies": [{}],`
 	}
-	r := &rig{fast: side{address: freeAddress(t)}, slow: side{address: freeAddress(t)}}
+	r := &rig{fast: side{testsite.FreeAddress(t)}, slow: side{testsite.FreeAddress(t)}}
 	r.load(t, fmt.Sprintf(`"http": {"servers": {"fast": %s, "slow": %s %s}},
 		"tls": {"certificates": {"automate": ["localhost"]}, "automation": {"policies": [{"issuers": [{"module": "internal"}]}]}}`,
 		server(r.fast.address, policies, []string{upstream}, ""), server(r.slow.address, policies, []string{upstream}, `"slow": true,`), more))
@@ -66,22 +67,20 @@ func newServersRig(t *testing.T, upstream, more string, secure bool) *rig {
 // awaitCertificate waits until Caddy has made itself one.
 func (r *rig) awaitCertificate(t *testing.T) {
 	t.Helper()
-	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+	testsite.WaitFor(t, "Caddy has a certificate", func() bool {
 		conn, err := tls.Dial("tcp", r.fast.address, &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"})
-		if err == nil {
-			conn.Close()
-			return
+		if err != nil {
+			return false
 		}
-		if time.Since(begun) > patience {
-			t.Fatal(err)
-		}
-	}
+		conn.Close()
+		return true
+	})
 }
 
 func startNginx(t *testing.T, files string) (address, server string) {
 	t.Helper()
 	dir := t.TempDir()
-	address = freeAddress(t)
+	address = testsite.FreeAddress(t)
 	config := filepath.Join(dir, "nginx.conf")
 	text := fmt.Sprintf(`
 		user root; daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/log;
@@ -94,25 +93,27 @@ func startNginx(t *testing.T, files string) (address, server string) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nginx := exec.Command("nginx", "-c", config, "-e", filepath.Join(dir, "log"))
+	log := filepath.Join(dir, "log")
+	nginx := exec.Command("nginx", "-c", config, "-e", log)
 	if err := nginx.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = nginx.Process.Kill()
 		_ = nginx.Wait()
+		if said, _ := os.ReadFile(log); t.Failed() {
+			t.Logf("nginx: %s", said)
+		}
 	})
-	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+	testsite.WaitFor(t, "nginx listens", func() bool {
 		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			conn.Close()
-			return address, ""
+		if err != nil {
+			return false
 		}
-		if time.Since(begun) > patience {
-			log, _ := os.ReadFile(filepath.Join(dir, "log"))
-			t.Fatalf("nginx does not listen: %v\n%s", err, log)
-		}
-	}
+		conn.Close()
+		return true
+	})
+	return address, ""
 }
 
 var serversRequests = []struct {

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/http"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
 // maxAllocations is what a request and its response cost, one of them by the handler:
@@ -15,8 +17,8 @@ func TestAllocations(t *testing.T) { checkAllocations(t, newExchange(t)) }
 
 func checkAllocations(t testing.TB, e *exchange) {
 	t.Helper()
-	if n := testing.AllocsPerRun(1000, e.run); n > maxAllocations+dropped {
-		t.Errorf("%.1f allocations for a request, want at most %d", n, maxAllocations+dropped)
+	if n := testing.AllocsPerRun(1000, e.run); n > maxAllocations+testsite.Dropped {
+		t.Errorf("%.1f allocations for a request, want at most %d", n, maxAllocations+testsite.Dropped)
 	}
 }
 
@@ -38,7 +40,7 @@ type exchange struct {
 }
 
 func newExchange(t testing.TB) *exchange {
-	at := freeAddress(t)
+	at := testsite.FreeAddress(t)
 	contentType, length := []string{"text/plain"}, []string{"5"}
 	body := []byte("hello")
 	startPlain(t, at, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -46,7 +48,7 @@ func newExchange(t testing.TB) *exchange {
 		header["Content-Type"], header["Content-Length"] = contentType, length
 		w.Write(body)
 	})})
-	return &exchange{c: dial(t, at), t: t, request: []byte("GET /x HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nUser-Agent: x\r\n\r\n")}
+	return &exchange{c: testsite.Dial(t, at), t: t, request: []byte("GET /x HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nUser-Agent: x\r\n\r\n")}
 }
 
 func (e *exchange) run() {

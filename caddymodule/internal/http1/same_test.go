@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
 // handlers are what servers may be asked to do, by path. Most answers are not plain.
@@ -127,7 +129,7 @@ var handlers = map[string]http.HandlerFunc{
 	"/deadlines": func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		control := http.NewResponseController(w)
-		text := fmt.Sprint(control.SetReadDeadline(time.Now().Add(patience)), control.SetWriteDeadline(time.Now().Add(patience)), control.EnableFullDuplex())
+		text := fmt.Sprint(control.SetReadDeadline(time.Now().Add(testsite.Patience)), control.SetWriteDeadline(time.Now().Add(testsite.Patience)), control.EnableFullDuplex())
 		typed(w, len(text))
 		writeAll(w, text)
 	},
@@ -214,7 +216,7 @@ func TestSame(t *testing.T) {
 		writer.Store(fmt.Sprintf("%T", w))
 		handle(w, r)
 	})
-	theirs, ours := freeAddress(t), freeAddress(t)
+	theirs, ours := testsite.FreeAddress(t), testsite.FreeAddress(t)
 	silent := log.New(io.Discard, "", 0)
 	start(t, theirs, &http.Server{Handler: mux, ErrorLog: silent})
 	startPlain(t, ours, &http.Server{Handler: mux, ErrorLog: silent})

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
 // answering is a server whose responses to /held wait.
@@ -67,16 +69,9 @@ type client struct {
 	t *testing.T
 }
 
-func (a *answering) dial(t *testing.T, to interface{ String() string }) client {
+func dial(t *testing.T, to string) client {
 	t.Helper()
-	c, err := net.Dial("tcp", to.String())
-	if err == nil {
-		err = c.SetDeadline(time.Now().Add(patience))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
+	c := testsite.Dial(t, to)
 	return client{c, bufio.NewReader(c), t}
 }
 
@@ -110,15 +105,15 @@ func (c client) expectEnd() {
 
 // A client that goes away takes its request's context with it.
 func TestClientGoesAway(t *testing.T) {
-	a, at := newAnswering(), freeAddress(t)
+	a, at := newAnswering(), testsite.FreeAddress(t)
 	startPlain(t, at, a.Server)
-	c := a.dial(t, at)
+	c := dial(t, at)
 	c.send("/gone")
 	r := <-a.held
 	c.Close()
 	select {
 	case <-r.Context().Done():
-	case <-time.After(patience):
+	case <-time.After(testsite.Patience):
 		t.Error("the request goes on")
 	}
 }
@@ -140,13 +135,13 @@ func (s *server) watches() bool {
 
 // What a client sends while its request is answered is the next request's.
 func TestSentAhead(t *testing.T) {
-	a, at := newAnswering(), freeAddress(t)
+	a, at := newAnswering(), testsite.FreeAddress(t)
 	startPlain(t, at, a.Server)
 	for _, second := range []string{"/length", "/chunks"} {
-		c := a.dial(t, at)
+		c := dial(t, at)
 		c.send("/held")
 		<-a.held
-		waitFor(t, "the connection is watched", serverOf(t, a.Server).watches)
+		testsite.WaitFor(t, "the connection is watched", serverOf(t, a.Server).watches)
 		c.send(second)
 		a.release <- struct{}{}
 		c.expect()
@@ -154,7 +149,7 @@ func TestSentAhead(t *testing.T) {
 		c.send("/length")
 		c.expect()
 	}
-	c := a.dial(t, at) // at once
+	c := dial(t, at) // at once
 	io.WriteString(c.Conn, strings.Repeat("GET /length HTTP/1.1\r\nHost: localhost\r\n\r\n", 3))
 	for range 3 {
 		c.expect()
@@ -163,16 +158,16 @@ func TestSentAhead(t *testing.T) {
 
 // The hooks of a server hear of connections what net/http tells.
 func TestStates(t *testing.T) {
-	a, at := newAnswering(), freeAddress(t)
+	a, at := newAnswering(), testsite.FreeAddress(t)
 	startPlain(t, at, a.Server)
-	c := a.dial(t, at)
+	c := dial(t, at)
 	for range 2 {
 		c.send("/length")
 		c.expect()
 	}
 	c.Close()
 	want := []http.ConnState{http.StateNew, http.StateActive, http.StateIdle, http.StateActive, http.StateIdle, http.StateClosed}
-	waitFor(t, "the connection is closed", func() bool { return len(a.statesOf(c.Conn)) == len(want) })
+	testsite.WaitFor(t, "the connection is closed", func() bool { return len(a.statesOf(c.Conn)) == len(want) })
 	if got := a.statesOf(c.Conn); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -181,16 +176,16 @@ func TestStates(t *testing.T) {
 // A server that shuts down closes what is idle, finishes what it has begun, and leaves
 // to its successor who has not asked yet.
 func TestShutdown(t *testing.T) {
-	older, newer, at := newAnswering(), newAnswering(), freeAddress(t)
+	older, newer, at := newAnswering(), newAnswering(), testsite.FreeAddress(t)
 	startPlain(t, at, older.Server)
-	idle, busy, taken, fresh := older.dial(t, at), older.dial(t, at), older.dial(t, at), older.dial(t, at)
+	idle, busy, taken, fresh := dial(t, at), dial(t, at), dial(t, at), dial(t, at)
 	idle.send("/length")
 	idle.expect()
 	taken.send("/chunks")
 	taken.expect()
 	busy.send("/held")
 	<-older.held
-	waitFor(t, "the last connection has been accepted", func() bool { return len(older.statesOf(fresh.Conn)) > 0 })
+	testsite.WaitFor(t, "the last connection has been accepted", func() bool { return len(older.statesOf(fresh.Conn)) > 0 })
 
 	start(t, at, newer.Server)
 	if err := older.Shutdown(t.Context()); err != nil {
@@ -218,7 +213,7 @@ func TestShutdown(t *testing.T) {
 	if err := ours.drain(t.Context()); err != nil {
 		t.Error(err)
 	}
-	waitFor(t, "the server is forgotten", func() bool { _, lives := living.Load(ours); return !lives })
+	testsite.WaitFor(t, "the server is forgotten", func() bool { _, lives := living.Load(ours); return !lives })
 }
 
 func serverOf(t *testing.T, of *http.Server) (found *server) {
@@ -237,10 +232,10 @@ func serverOf(t *testing.T, of *http.Server) (found *server) {
 
 // A server without a successor closes who has not asked.
 func TestShutdownForGood(t *testing.T) {
-	a, at := newAnswering(), freeAddress(t)
+	a, at := newAnswering(), testsite.FreeAddress(t)
 	startPlain(t, at, a.Server)
-	c := a.dial(t, at)
-	waitFor(t, "it has been accepted", func() bool { return len(a.statesOf(c.Conn)) > 0 })
+	c := dial(t, at)
+	testsite.WaitFor(t, "it has been accepted", func() bool { return len(a.statesOf(c.Conn)) > 0 })
 	if err := a.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -251,14 +246,14 @@ func TestShutdownForGood(t *testing.T) {
 
 // HTTP/2 without TLS is net/http's, from its first bytes on.
 func TestUnencryptedHTTP2(t *testing.T) {
-	a, at := newAnswering(), freeAddress(t)
+	a, at := newAnswering(), testsite.FreeAddress(t)
 	a.Protocols = new(http.Protocols)
 	a.Protocols.SetHTTP1(true)
 	a.Protocols.SetUnencryptedHTTP2(true)
 	startPlain(t, at, a.Server)
 	transport := &http.Transport{Protocols: new(http.Protocols)}
 	transport.Protocols.SetUnencryptedHTTP2(true)
-	response, err := (&http.Client{Transport: transport}).Get("http://" + at.String())
+	response, err := (&http.Client{Transport: transport}).Get("http://" + at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,10 +266,10 @@ func TestUnencryptedHTTP2(t *testing.T) {
 
 // A client that asks for nothing more is not waited for for ever.
 func TestIdleTimeout(t *testing.T) {
-	a, at := newAnswering(), freeAddress(t)
+	a, at := newAnswering(), testsite.FreeAddress(t)
 	startPlain(t, at, a.Server)
 	a.IdleTimeout = 100 * time.Millisecond
-	c := a.dial(t, at)
+	c := dial(t, at)
 	c.send("/length")
 	c.expect()
 	c.expectEnd()

@@ -1,6 +1,0 @@
-//go:build !race
-
-package fastproxy
-
-// dropped is what pools lose, which is something under the race detector only.
-const dropped = 0
