@@ -49,7 +49,7 @@ type matchers struct {
 func newMatchers(rule *vnicbridge.Rule) *matchers {
 	return &matchers{
 		known: map[string]func(string) error{
-			"client":   func(text string) error { return add(&rule.Clients, text, client) },
+			"client":   func(text string) error { return add(&rule.Clients, text, parseClient) },
 			"port":     func(text string) error { return add(&rule.Ports, text, vnicbridge.ParsePortRange) },
 			"protocol": func(text string) error { return add(&rule.Protocols, text, protocol) },
 		},
@@ -105,8 +105,8 @@ func add[T any](list *[]T, text string, parse func(string) (T, error)) error {
 	return err
 }
 
-// client parses a network, or an address as the network of itself.
-func client(text string) (netip.Prefix, error) {
+// parseClient parses a network, or an address as the network of itself.
+func parseClient(text string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strconv"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
@@ -65,16 +64,4 @@ var flowParameters = parameters[vnicbridge.FlowFilter]{
 		}
 		return nil
 	}},
-}
-
-// parseClient parses an address or a network.
-func parseClient(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return p, fmt.Errorf("client %q: want an address, or a network as in 10.20.0.0/16", text)
-	}
-	return p, nil
 }

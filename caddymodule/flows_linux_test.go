@@ -35,7 +35,7 @@ func listFlows(t *testing.T) {
 		"?bridge=z":        `unknown bridge \"z\": the configuration has lan`,
 		"?state=new":       "half_open, established or closing",
 		"?protocol=sctp":   "tcp, udp or icmp",
-		"?client=somebody": "an address, or a network",
+		"?client=somebody": "an address or a network",
 		"?limit=0":         "want 1 to 10000",
 		"?limit=10001":     "want 1 to 10000",
 		"?sort=age":        "want bridge, client, limit, protocol, segment, state",
