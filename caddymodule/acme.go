@@ -78,5 +78,5 @@ func (a *App) challengeHost(segment string) (string, error) {
 	if s.Netns != "" {
 		return "127.0.0.1", nil
 	}
-	return s.Addresses[0].Addr().String(), nil
+	return a.address(segment).String(), nil
 }

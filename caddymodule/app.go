@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -21,7 +22,9 @@ func init() { caddy.RegisterModule(new(App)) }
 // a segment. Servers on a segment listen on the network `vnic/<segment>`.
 //
 // It needs Linux with /dev/net/tun, and the capabilities CAP_NET_ADMIN and
-// CAP_NET_RAW. Values are taken as they stand: there are no placeholders.
+// CAP_NET_RAW; CAP_BPF and CAP_PERFMON, too, to carry packets in the kernel, and
+// CAP_SYS_ADMIN for segments with a `netns`. Values are taken as they stand: there
+// are no placeholders.
 type App struct {
 	vnicbridge.Config
 
@@ -86,13 +89,13 @@ func (a *App) segment(name string) (*vnicbridge.Segment, error) {
 	return nil, vnicbridge.UnknownSegment(name, slices.Sorted(maps.Keys(a.Segments)))
 }
 
+// address is a segment's own address.
+func (a *App) address(segment string) netip.Addr { return a.Segments[segment].Addresses[0].Addr() }
+
 // unreachable lists the segments that neither a bridge nor a segment names.
 func (a *App) unreachable() []string {
 	named := make(map[string]bool)
 	for _, b := range a.Bridges {
-		if b == nil {
-			continue // Validate says so
-		}
 		for _, rule := range b.Steer {
 			named[rule.Segment] = true
 		}
@@ -103,9 +106,6 @@ func (a *App) unreachable() []string {
 		}
 	}
 	for _, s := range a.Segments {
-		if s == nil {
-			continue
-		}
 		for _, name := range s.Reach {
 			named[name] = true
 		}

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 
@@ -65,6 +64,3 @@ func segmentsOf(server *caddyhttp.Server) (segments []string) {
 	}
 	return segments
 }
-
-// address is a segment's own address.
-func (a *App) address(segment string) netip.Addr { return a.Segments[segment].Addresses[0].Addr() }

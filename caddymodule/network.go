@@ -57,7 +57,7 @@ func site(ctx context.Context, segment, ports string, offset uint) (sites.Addres
 	if err := app.up(); err != nil {
 		return sites.Address{}, err
 	}
-	return sites.Address{Segment: segment, Netns: s.Netns, Local: netip.AddrPortFrom(s.Addresses[0].Addr(), port)}, nil
+	return sites.Address{Segment: segment, Netns: s.Netns, Local: netip.AddrPortFrom(app.address(segment), port)}, nil
 }
 
 // nthPort is a port of a range such as "8000-8099", counted from 0.
