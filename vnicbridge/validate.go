@@ -24,7 +24,12 @@ func (e *ConfigError) Error() string {
 
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-var nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`)
+// nameForm is that of a segment's, a bridge's or a namespace's name, which commands
+// take as an argument.
+var (
+	nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`)
+	errName  = errors.New("a name has letters, digits, _ and - only, and does not begin with -")
+)
 
 // Validate checks all that can be checked without looking at the machine. The
 // error is a [*ConfigError]; parts are checked in the order of their names.

@@ -10,7 +10,7 @@ import (
 func (c *Config) validateBridge(name string) error {
 	b := c.Bridges[name]
 	if !nameForm.MatchString(name) {
-		return errors.New("a name has letters, digits, _ and - only")
+		return errName
 	}
 	if b == nil {
 		return errNull

@@ -11,7 +11,7 @@ import (
 func (c *Config) validateSegment(name string) error {
 	s := c.Segments[name]
 	if !nameForm.MatchString(name) {
-		return errors.New("a name has letters, digits, _ and - only")
+		return errName
 	}
 	if s == nil {
 		return errNull
@@ -20,7 +20,7 @@ func (c *Config) validateSegment(name string) error {
 		return err
 	}
 	if s.Netns != "" && !nameForm.MatchString(s.Netns) {
-		return fmt.Errorf("netns %q: a name has letters, digits, _ and - only", s.Netns)
+		return fmt.Errorf("netns %q: %w", s.Netns, errName)
 	}
 	if err := oneIPv4(s.Addresses, "192.168.50.1/24"); err != nil {
 		return err
@@ -46,6 +46,13 @@ func (c *Config) validateSegment(name string) error {
 	if err := c.validateReach(name); err != nil {
 		return err
 	}
+	return c.validateApart(name)
+}
+
+// validateApart checks that a segment shares nothing with those before it in the order
+// of their names.
+func (c *Config) validateApart(name string) error {
+	s := c.Segments[name]
 	for _, other := range sortedKeys(c.Segments) {
 		if other >= name {
 			break
