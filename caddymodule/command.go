@@ -23,8 +23,16 @@ func init() {
 }
 
 func commands() []*cobra.Command {
-	return append(operationCommands(), statusCommand(), checkCommand(), labCommand(),
+	all := append(operationCommands(), statusCommand(), checkCommand(), labCommand(),
 		switchCommand(), weightCommand(), flowsCommand(), captureCommand(), dashboardCommand())
+	for _, cmd := range all {
+		run := cmd.RunE
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			cmd.SilenceUsage = true // what goes wrong from here on is not a matter of usage
+			return run(cmd, args)
+		}
+	}
+	return all
 }
 
 // adminFlags find the admin API as Caddy's own commands do.
@@ -61,11 +69,20 @@ func (f *adminFlags) do(method, uri string, body io.Reader) ([]byte, error) {
 	return io.ReadAll(resp.Body)
 }
 
+// endpoint is where the admin API is.
+func (f *adminFlags) endpoint() (address string, err error) {
+	address, err = caddycmd.DetermineAdminAPIAddress(f.address, nil, f.config, f.adapter)
+	if err != nil {
+		return "", fmt.Errorf("finding the admin API: %w", err)
+	}
+	return address, nil
+}
+
 // open is a request whose answer the caller reads and closes.
 func (f *adminFlags) open(method, uri string, body io.Reader) (*http.Response, error) {
-	address, err := caddycmd.DetermineAdminAPIAddress(f.address, nil, f.config, f.adapter)
+	address, err := f.endpoint()
 	if err != nil {
-		return nil, fmt.Errorf("couldn't determine admin API address: %w", err)
+		return nil, err
 	}
 	return caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
 }

@@ -37,7 +37,6 @@ counted in it and on standard error. To watch live:
     caddy vnic capture lan -w - | wireshark -k -i -`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cmd.SilenceUsage = true
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			query := captureParameters.query(cmd)
@@ -49,7 +48,7 @@ counted in it and on standard error. To watch live:
 			defer resp.Body.Close()
 			interrupted := context.AfterFunc(ctx, func() { resp.Body.Close() })
 			defer interrupted()
-			return saveCapture(cmd, path, resp.Body, ctx)
+			return saveCapture(ctx, cmd, path, resp.Body)
 		},
 	}
 	admin.register(cmd)
@@ -60,7 +59,7 @@ counted in it and on standard error. To watch live:
 }
 
 // saveCapture writes a capture to a file, and what became of it to standard error.
-func saveCapture(cmd *cobra.Command, path string, from io.Reader, ctx context.Context) error {
+func saveCapture(ctx context.Context, cmd *cobra.Command, path string, from io.Reader) error {
 	file := os.Stdout
 	if path != "-" {
 		var err error

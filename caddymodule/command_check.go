@@ -35,7 +35,6 @@ start, but sees what its own privileges let it see: run it as Caddy will run.
 Exits non-zero when something would keep Caddy from starting.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SilenceUsage = true
 			config, opts, err := admin.loadForCheck()
 			if err != nil {
 				return err

@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/dashboard"
@@ -37,11 +36,9 @@ From another machine, choose the port and forward it, the same on both sides:
     ssh -L 7020:127.0.0.1:7020 server caddy vnic dashboard --listen 127.0.0.1:7020`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// What goes wrong now is not a matter of usage.
-			cmd.SilenceUsage = true
-			address, err := caddycmd.DetermineAdminAPIAddress(admin.address, nil, admin.config, admin.adapter)
+			address, err := admin.endpoint()
 			if err != nil {
-				return fmt.Errorf("couldn't determine admin API address: %w", err)
+				return err
 			}
 			forward, err := dashboard.Forward(address)
 			if err != nil {

@@ -35,8 +35,6 @@ and ICMP flows are half_open until they are answered. PACKETS and BYTES are thos
 the client and those of the server.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// What goes wrong now is not a matter of usage.
-			cmd.SilenceUsage = true
 			out := cmd.OutOrStdout()
 			for {
 				began := time.Now()

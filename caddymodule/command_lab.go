@@ -34,7 +34,6 @@ Linux and /dev/net/tun. An ordinary user gets a user namespace for it.`,
 			defer stop()
 			opts.Output, opts.Example = os.Stdout, CaddyfileExample
 			err := integration.RunLab(ctx, opts)
-			cmd.SilenceUsage = true
 			cmd.SilenceErrors = errors.Is(err, integration.ErrReported)
 			return err
 		},

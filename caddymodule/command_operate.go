@@ -35,8 +35,6 @@ func operationCommand(name, short, long string) *cobra.Command {
 		Long:  long,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			// What goes wrong now is not a matter of usage.
-			cmd.SilenceUsage = true
 			_, err := admin.request(http.MethodPost, segmentsPath+url.PathEscape(args[0])+"/"+name)
 			return err
 		},

@@ -62,8 +62,6 @@ func overrideCommand(name, args, short, long string, path func(string) string, b
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, given []string) error {
-			// What goes wrong now is not a matter of usage.
-			cmd.SilenceUsage = true
 			if undo {
 				_, err := admin.request(http.MethodDelete, path(given[0]))
 				return err

@@ -25,8 +25,6 @@ and why. "In" is what came in by a device: from the network for a bridge's NIC,
 from the servers for a segment's VNIC.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// What goes wrong now is not a matter of usage.
-			cmd.SilenceUsage = true
 			raw, err := admin.request(http.MethodGet, statusPath)
 			if err != nil {
 				return err
