@@ -46,6 +46,9 @@ type frameSource interface {
 	// take gives the oldest frames to a function, until that returns false: that
 	// frame stays. They are valid during the call.
 	take(visit func(*capturedFrame) bool)
+	// grant says how much is going to be taken at most, as CaptureRate counts it: what
+	// is beyond need not wait.
+	grant(bytes int)
 	// drops is how many frames were dropped since it was last asked.
 	drops() uint64
 	close() error
@@ -110,6 +113,7 @@ func (p *Plane) beginCapture(c *Capture) error {
 			return err
 		}
 	}
+	c.grant(c.began)
 	return nil
 }
 

@@ -55,6 +55,12 @@ func (c deviceCapture) take(visit func(*capturedFrame) bool) {
 	}
 }
 
+func (c deviceCapture) grant(bytes int) {
+	for _, source := range c {
+		source.grant(bytes / len(c))
+	}
+}
+
 func (c deviceCapture) drops() (n uint64) {
 	for _, source := range c {
 		n += source.drops()

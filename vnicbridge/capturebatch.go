@@ -33,7 +33,16 @@ func (c *Capture) take() {
 		})
 		c.plane.captureBudget.AllowN(now, used)
 	}
+	c.grant(now)
 	slices.SortStableFunc(c.batch.frames, func(a, b capturedFrame) int { return cmp.Compare(a.time, b.time) })
+}
+
+// grant lets each device keep its share of what may be taken at the next tick.
+func (c *Capture) grant(now time.Time) {
+	share := int(c.plane.captureBudget.TokensAt(now)) / len(c.points)
+	for _, point := range c.points {
+		point.source.grant(share)
+	}
 }
 
 // isNext tells whether a frame passed after a batch was begun: it is for the next one,

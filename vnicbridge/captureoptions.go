@@ -39,8 +39,9 @@ const (
 	MaxFilter      = 4096     // bytes of an expression
 
 	// CaptureRate is how many bytes a second all captures take together, where each
-	// frame counts as CaptureFrameCost more. What is beyond is dropped and counted.
-	CaptureRate      = 4 << 20
+	// frame counts as CaptureFrameCost more; what a second left can be taken in the
+	// next. What is beyond is dropped and counted.
+	CaptureRate      = 2 << 20
 	CaptureFrameCost = 512
 )
 

@@ -130,6 +130,9 @@ func (r *packetRing) take(visit func(*capturedFrame) bool) {
 	}
 }
 
+// grant has nothing to do: the kernel drops what there is no room for.
+func (r *packetRing) grant(int) {}
+
 // drops is what there was no room for since it was last asked.
 func (r *packetRing) drops() (n uint64) {
 	_ = r.control(func(fd int) error {

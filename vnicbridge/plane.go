@@ -88,7 +88,7 @@ func (s *session) end() error {
 // New makes an empty data plane. It touches nothing; [Plane.Apply] does.
 func New(options Options) *Plane {
 	p := &Plane{log: options.Log, started: time.Now(), key: machineKey(), kick: make(chan struct{}, 1), overrides: newOverrides()}
-	p.captureBudget = rate.NewLimiter(CaptureRate, CaptureRate/4)
+	p.captureBudget = rate.NewLimiter(CaptureRate, CaptureRate)
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}

@@ -15,9 +15,9 @@ import (
 )
 
 // programRing captures what comes in by a device, or what goes out by it. While a
-// capture runs, the device has a program beside those that
-// carry: it copies the frames that the filter wants into a ring buffer, wakes nobody,
-// counts those that have no room, and lets all go on.
+// capture runs, the device has a program beside those that carry: it copies the frames
+// that the filter wants into a ring buffer as long as its quota lasts, wakes nobody,
+// counts the others, and lets all go on.
 //
 // A packet socket would cost every frame of the device a clone, wanted or not, and
 // does not see what is redirected from a TAP.
@@ -25,7 +25,8 @@ type programRing struct {
 	ringOptions
 	ingress bool
 
-	maps    []*ebpf.Map
+	frames, quota, full *ebpf.Map
+
 	reader  *ringbuf.Reader
 	program io.Closer // in its place
 
@@ -69,18 +70,22 @@ func (m *linuxMachine) openProgramRing(o ringOptions, ingress bool) (*programRin
 }
 
 func (r *programRing) makeMaps() error {
-	for _, spec := range []*ebpf.MapSpec{
-		{Name: "frames", Type: ebpf.RingBuf, MaxEntries: programMemory},
-		{Name: "dropped", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1},
+	for _, m := range []struct {
+		made **ebpf.Map
+		spec ebpf.MapSpec
+	}{
+		{&r.frames, ebpf.MapSpec{Name: "frames", Type: ebpf.RingBuf, MaxEntries: programMemory}},
+		{&r.quota, ebpf.MapSpec{Name: "quota", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1}},
+		{&r.full, ebpf.MapSpec{Name: "full", Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: 1}},
 	} {
-		m, err := ebpf.NewMap(spec)
+		made, err := ebpf.NewMap(&m.spec)
 		if err != nil {
-			return fmt.Errorf("making the BPF map %s of a capture: %w", spec.Name, explainBPF(err))
+			return fmt.Errorf("making the BPF map %s of a capture: %w", m.spec.Name, explainBPF(err))
 		}
-		r.maps = append(r.maps, m)
+		*m.made = made
 	}
 	var err error
-	if r.reader, err = ringbuf.NewReader(r.maps[0]); err != nil {
+	if r.reader, err = ringbuf.NewReader(r.frames); err != nil {
 		return fmt.Errorf("mapping the ring buffer of a capture: %w", err)
 	}
 	r.reader.SetDeadline(time.Unix(1, 0)) // in the past: never wait
@@ -122,8 +127,17 @@ func (r *programRing) attach(m *linuxMachine) error {
 func (r *programRing) copyFrame() asm.Instructions {
 	frame, length, record, kept := classicFrame, asm.R7, asm.R8, asm.R9
 	return asm.Instructions{
-		asm.LoadMem(length, frame, 0, asm.Word).WithSymbol(labelTake), // skb->len
-		asm.LoadMapPtr(asm.R1, r.maps[0].FD()),
+		asm.LoadMapValue(asm.R2, r.quota.FD(), 0).WithSymbol(labelTake),
+		asm.LoadMem(asm.R1, asm.R2, 0, asm.DWord),
+		asm.JSLE.Imm(asm.R1, 0, "full"),
+		asm.LoadMem(length, frame, 0, asm.Word), // skb->len
+		asm.Mov.Reg(kept, length),
+		asm.JLE.Imm(kept, int32(r.snaplen), "reserve"),
+		asm.Mov.Imm(kept, int32(r.snaplen)),
+		asm.Mov.Imm(asm.R1, -CaptureFrameCost).WithSymbol("reserve"),
+		asm.Sub.Reg(asm.R1, kept),
+		asm.StoreXAdd(asm.R2, asm.R1, asm.DWord),
+		asm.LoadMapPtr(asm.R1, r.frames.FD()),
 		asm.Mov.Imm(asm.R2, int32(r.recordSize())),
 		asm.Mov.Imm(asm.R3, 0),
 		asm.FnRingbufReserve.Call(),
@@ -134,10 +148,7 @@ func (r *programRing) copyFrame() asm.Instructions {
 		asm.StoreMem(record, 12, asm.R1, asm.Word),
 		asm.FnKtimeGetNs.Call(),
 		asm.StoreMem(record, 0, asm.R0, asm.DWord),
-		asm.Mov.Reg(kept, length),
-		asm.JLE.Imm(kept, int32(r.snaplen), "copy"),
-		asm.Mov.Imm(kept, int32(r.snaplen)),
-		asm.JEq.Imm(kept, 0, "submit").WithSymbol("copy"), // which the verifier does not know to be impossible
+		asm.JEq.Imm(kept, 0, "submit"), // which the verifier does not know to be impossible
 		asm.Mov.Reg(asm.R1, frame),
 		asm.Mov.Imm(asm.R2, 0),
 		asm.Mov.Reg(asm.R3, record),
@@ -150,13 +161,14 @@ func (r *programRing) copyFrame() asm.Instructions {
 		asm.Ja.Label(labelNext),
 
 		asm.StoreImm(asm.RFP, -4, 0, asm.Word).WithSymbol("full"),
-		asm.LoadMapPtr(asm.R1, r.maps[1].FD()),
+		asm.LoadMapPtr(asm.R1, r.full.FD()),
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, -4),
 		asm.FnMapLookupElem.Call(),
 		asm.JEq.Imm(asm.R0, 0, labelNext),
-		asm.Mov.Imm(asm.R1, 1),
-		asm.StoreXAdd(asm.R0, asm.R1, asm.DWord),
+		asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
+		asm.Add.Imm(asm.R1, 1),
+		asm.StoreMem(asm.R0, 0, asm.R1, asm.DWord),
 
 		asm.Mov.Imm(asm.R0, goOn).WithSymbol(labelNext),
 		asm.Return(),
@@ -184,14 +196,21 @@ func (r *programRing) take(visit func(*capturedFrame) bool) {
 	}
 }
 
+// grant sets the quota. To fail is to keep what was left of it.
+func (r *programRing) grant(bytes int) { _ = r.quota.Put(uint32(0), int64(bytes)) }
+
 // wallAhead is what the wall clock is ahead of the programs'.
 func wallAhead() int64 { return time.Now().UnixNano() - programClock() }
 
 // drops is what there was no room for since it was last asked.
 func (r *programRing) drops() uint64 {
-	var total uint64
-	if r.maps[1].Lookup(uint32(0), &total) != nil {
+	var ofCPUs []uint64
+	if r.full.Lookup(uint32(0), &ofCPUs) != nil {
 		return 0
+	}
+	var total uint64
+	for _, n := range ofCPUs {
+		total += n
 	}
 	n := total - r.dropped
 	r.dropped = total
@@ -206,8 +225,8 @@ func (r *programRing) close() error {
 	if r.reader != nil {
 		errs = append(errs, r.reader.Close())
 	}
-	for _, m := range r.maps {
-		errs = append(errs, m.Close())
+	for _, m := range []*ebpf.Map{r.frames, r.quota, r.full} {
+		errs = append(errs, m.Close()) // also one that was not made
 	}
 	return errors.Join(errs...)
 }

@@ -9,23 +9,31 @@ import (
 	"time"
 )
 
-// captured runs a probe without a capture and with one, of all frames of the bridge
-// as they come, and gives its figures the prefixes that the metrics have.
+// captured runs a probe twice without a capture and, in between, twice with one, of all
+// frames of the bridge as they come: what drifts is the same for both. It gives the
+// means the prefixes that the metrics have.
 func captured(run func(context.Context, *site, time.Duration) (Figures, error), metric string) func(context.Context, *site, time.Duration) (Figures, error) {
 	return func(ctx context.Context, s *site, d time.Duration) (Figures, error) {
-		off, err := run(ctx, s, d)
-		if err != nil {
+		means := make(Figures)
+		measure := func(prefix string) error {
+			figures, err := run(ctx, s, d)
+			means[prefix+metric] += figures[metric] / 2
+			return err
+		}
+		if err := measure("uncaptured_"); err != nil {
 			return nil, err
 		}
 		end, err := s.capture(ctx)
 		if err != nil {
 			return nil, err
 		}
-		on, err := run(ctx, s, d)
+		for range 2 {
+			err = errors.Join(err, measure("captured_"))
+		}
 		if err := errors.Join(err, end()); err != nil {
 			return nil, err
 		}
-		return Figures{"uncaptured_" + metric: off[metric], "captured_" + metric: on[metric]}, nil
+		return means, measure("uncaptured_")
 	}
 }
 
