@@ -12,6 +12,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/http1"
 )
 
 // requestHead writes the heads of requests for upstreams.
@@ -68,22 +70,7 @@ func plainRequest(r *http.Request) bool {
 		return false // Early-Data
 	}
 	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	return !trusted && plainHost(r.Host)
-}
-
-// plainHost tells whether a host is written as it stands: a name or an address,
-// perhaps with a port.
-func plainHost(host string) bool {
-	for _, c := range []byte(host) {
-		if !isAlphanumeric(c) && !strings.ContainsRune("-._:[]", rune(c)) {
-			return false
-		}
-	}
-	return host != ""
-}
-
-func isAlphanumeric(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+	return !trusted && http1.PlainHost(r.Host)
 }
 
 // clientIP is the client's address as X-Forwarded-For has it.

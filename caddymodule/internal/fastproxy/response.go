@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // Framings of a response's body other than by its length.
@@ -39,7 +41,7 @@ func (h *responseHead) parse(head, method string) (plain bool) {
 	for rest != "\r\n" {
 		line, rest, ok = strings.Cut(rest, "\r\n")
 		name, value, isField := strings.Cut(line, ":")
-		if !ok || !isField || !validName(name) || !validValue(value) || len(h.fields) == maxResponseFields {
+		if !ok || !isField || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) || len(h.fields) == maxResponseFields {
 			return false
 		}
 		value = textproto.TrimString(value)
@@ -58,7 +60,7 @@ func (h *responseHead) parse(head, method string) (plain bool) {
 func (h *responseHead) parseStatus(line string) (plain bool) {
 	const version = "HTTP/1.1 "
 	text, ok := strings.CutPrefix(line, version)
-	if !ok || len(text) < 3 || len(text) > 3 && text[3] != ' ' || !validValue(text) {
+	if !ok || len(text) < 3 || len(text) > 3 && text[3] != ' ' || !httpguts.ValidHeaderFieldValue(text) {
 		return false
 	}
 	for _, c := range []byte(text[:3]) {
@@ -124,25 +126,6 @@ func (h *responseHead) settle(method string, seen framingFields) (plain bool) {
 		h.close = true
 	}
 	return !seen.events || h.length < 0 // events with a length are flushed one by one
-}
-
-func validName(name string) bool {
-	for _, c := range []byte(name) {
-		if !isAlphanumeric(c) && c != '-' && !strings.ContainsRune("!#$%&'*+.^_`|~", rune(c)) {
-			return false
-		}
-	}
-	return name != ""
-}
-
-// validValue tells whether a value has no control characters but tabs.
-func validValue(value string) bool {
-	for _, c := range []byte(value) {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
 }
 
 // copyTo adds the fields that go on to a client's response.

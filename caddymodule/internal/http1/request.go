@@ -39,13 +39,13 @@ func parseFields(r *http.Request, fields string) (plain bool) {
 	for fields != "\r\n" {
 		line, rest, ok := strings.Cut(fields, "\r\n")
 		name, value, isField := strings.Cut(line, ":")
-		if !ok || !isField || !httpguts.ValidHeaderFieldName(name) || !validValue(value) {
+		if !ok || !isField || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
 			return false
 		}
 		name, value, fields = textproto.CanonicalMIMEHeaderKey(name), textproto.TrimString(value), rest
 		switch name {
 		case "Host":
-			if r.Host != "" || !plainHost(value) {
+			if r.Host != "" || !PlainHost(value) {
 				return false
 			}
 			r.Host = value
@@ -69,8 +69,9 @@ func parseFields(r *http.Request, fields string) (plain bool) {
 	return true
 }
 
-// plainHost tells whether a host is a name or an address, perhaps with a port.
-func plainHost(host string) bool {
+// PlainHost tells whether a host is a name or an address, perhaps with a port, and so
+// is written as it stands.
+func PlainHost(host string) bool {
 	for _, c := range []byte(host) {
 		switch {
 		case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
@@ -80,14 +81,4 @@ func plainHost(host string) bool {
 		}
 	}
 	return host != ""
-}
-
-// validValue tells whether a value has no control characters but tabs.
-func validValue(value string) bool {
-	for _, c := range []byte(value) {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
 }
