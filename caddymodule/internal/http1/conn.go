@@ -78,7 +78,7 @@ func (s *server) serve(rw *sites.Conn) (leave bool) {
 }
 
 func (c *conn) serve() end {
-	timeout, from := c.server.of.ReadHeaderTimeout, int32(fresh)
+	timeout, from := c.server.standard.ReadHeaderTimeout, int32(fresh)
 	for n := 0; ; {
 		more, err := c.read(n, timeout)
 		n += more
@@ -98,7 +98,7 @@ func (c *conn) serve() end {
 		if c.server.closing.Load() {
 			return shut
 		}
-		timeout, from = c.server.of.IdleTimeout, waiting
+		timeout, from = c.server.standard.IdleTimeout, waiting
 	}
 }
 
@@ -181,13 +181,13 @@ func (c *conn) handle(w *response, r *http.Request) (done bool) {
 			c.server.logf("http: panic serving %v: %v\n%s", c.remote, v, debug.Stack())
 		}
 	}()
-	c.server.of.Handler.ServeHTTP(w, r)
+	c.server.standard.Handler.ServeHTTP(w, r)
 	return true
 }
 
 func (s *server) logf(format string, values ...any) {
-	if s.of.ErrorLog != nil {
-		s.of.ErrorLog.Printf(format, values...)
+	if s.standard.ErrorLog != nil {
+		s.standard.ErrorLog.Printf(format, values...)
 		return
 	}
 	log.Printf(format, values...)

@@ -15,7 +15,7 @@ import (
 // connection are its own.
 type full struct {
 	server *http.Server
-	of     *server
+	plain  *server  // whose connections it takes over
 	taking sync.Map // what is taken over, by the connection
 
 	conns     chan net.Conn
@@ -23,15 +23,15 @@ type full struct {
 	closeOnce sync.Once
 }
 
-func newFull(of *server) *full {
-	f := &full{of: of, conns: make(chan net.Conn), closed: make(chan struct{})}
+func newFull(plain *server) *full {
+	f := &full{plain: plain, conns: make(chan net.Conn), closed: make(chan struct{})}
 	f.server = &http.Server{
 		Handler:           f,
-		ReadHeaderTimeout: of.of.ReadHeaderTimeout,
-		IdleTimeout:       of.of.IdleTimeout,
-		MaxHeaderBytes:    of.of.MaxHeaderBytes,
-		ErrorLog:          of.of.ErrorLog,
-		ConnState:         of.of.ConnState,
+		ReadHeaderTimeout: plain.standard.ReadHeaderTimeout,
+		IdleTimeout:       plain.standard.IdleTimeout,
+		MaxHeaderBytes:    plain.standard.MaxHeaderBytes,
+		ErrorLog:          plain.standard.ErrorLog,
+		ConnState:         plain.standard.ConnState,
 		ConnContext:       f.connContext,
 		Protocols:         new(http.Protocols),
 	}
@@ -65,7 +65,7 @@ func (f *full) take(c *conn, head int, cancel context.CancelFunc) *takenOver {
 }
 
 func (f *full) connContext(ctx context.Context, c net.Conn) context.Context {
-	ctx = f.of.connContext(ctx, c)
+	ctx = f.plain.connContext(ctx, c)
 	if t, ok := f.taking.LoadAndDelete(c); ok {
 		ctx = context.WithValue(ctx, takenOverKey{}, t)
 	}
@@ -77,7 +77,7 @@ func (f *full) connContext(ctx context.Context, c net.Conn) context.Context {
 func (f *full) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t := r.Context().Value(takenOverKey{}).(*takenOver)
 	if t.begun {
-		f.of.of.Handler.ServeHTTP(w, r)
+		f.plain.standard.Handler.ServeHTTP(w, r)
 		return
 	}
 	t.begun = true

@@ -32,17 +32,17 @@ func Serve(of *caddyhttp.Server) {
 // something between (TLS, listener wrappers) the connection is of another type, and
 // remains net/http's.
 func adopt(ctx context.Context, c net.Conn) context.Context {
-	of, ok := ctx.Value(http.ServerContextKey).(*http.Server)
-	if ok && of.ReadTimeout == 0 && of.WriteTimeout == 0 {
-		sites.Divert(c, func() func(*sites.Conn) bool { return newServer(of).serve })
+	standard, ok := ctx.Value(http.ServerContextKey).(*http.Server)
+	if ok && standard.ReadTimeout == 0 && standard.WriteTimeout == 0 {
+		sites.Divert(c, func() func(*sites.Conn) bool { return newServer(standard).serve })
 	}
 	return ctx
 }
 
 // server serves the connections of one listener.
 type server struct {
-	of   *http.Server
-	full *full
+	standard *http.Server // net/http's, whose listener it is
+	full     *full
 
 	closing atomic.Bool
 	mu      sync.Mutex
@@ -53,11 +53,11 @@ type server struct {
 // living are the servers that have not ended.
 var living sync.Map
 
-func newServer(of *http.Server) *server {
-	s := &server{of: of, conns: make(map[*conn]struct{}), ended: make(chan struct{})}
+func newServer(standard *http.Server) *server {
+	s := &server{standard: standard, conns: make(map[*conn]struct{}), ended: make(chan struct{})}
 	s.full = newFull(s)
 	living.Store(s, nil)
-	of.RegisterOnShutdown(s.shutdown)
+	standard.RegisterOnShutdown(s.shutdown)
 	return s
 }
 
@@ -133,15 +133,15 @@ func (s *server) endIfEmpty() {
 
 // connContext is the context of a connection, as the server has it.
 func (s *server) connContext(ctx context.Context, c net.Conn) context.Context {
-	ctx = context.WithValue(ctx, http.ServerContextKey, s.of)
-	if s.of.ConnContext != nil {
-		ctx = s.of.ConnContext(ctx, c)
+	ctx = context.WithValue(ctx, http.ServerContextKey, s.standard)
+	if s.standard.ConnContext != nil {
+		ctx = s.standard.ConnContext(ctx, c)
 	}
 	return ctx
 }
 
 func (s *server) setState(c net.Conn, state http.ConnState) {
-	if s.of.ConnState != nil {
-		s.of.ConnState(c, state)
+	if s.standard.ConnState != nil {
+		s.standard.ConnState(c, state)
 	}
 }

@@ -216,10 +216,10 @@ func TestShutdown(t *testing.T) {
 	testsite.WaitFor(t, "the server is forgotten", func() bool { _, lives := living.Load(ours); return !lives })
 }
 
-func serverOf(t *testing.T, of *http.Server) (found *server) {
+func serverOf(t *testing.T, standard *http.Server) (found *server) {
 	t.Helper()
 	living.Range(func(s, _ any) bool {
-		if s.(*server).of == of {
+		if s.(*server).standard == standard {
 			found = s.(*server)
 		}
 		return found == nil
