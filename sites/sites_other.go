@@ -17,4 +17,4 @@ func unboundUDP() (*net.UDPConn, error) { return nil, errors.ErrUnsupported }
 
 func bequeath(*net.TCPListener, net.KeepAliveConfig) error { return nil }
 
-func (c *Conn) splice(*Source, int64) (sent int64, err error, ok bool) { return 0, nil, false }
+func (c *Conn) splice(*Source, int64) (sent int64, able bool, err error) { return 0, false, nil }

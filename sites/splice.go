@@ -19,7 +19,7 @@ func (s *Source) Read(p []byte) (int, error) { return s.Conn.Read(p) }
 // sendFrom sends up to n bytes of a source, by way of the kernel alone where that is
 // possible.
 func (c *Conn) sendFrom(s *Source, n int64) (sent int64, err error) {
-	if sent, err, ok := c.splice(s, n); ok {
+	if sent, able, err := c.splice(s, n); able {
 		return sent, err
 	}
 	return c.TCPConn.ReadFrom(io.LimitReader(s.Conn, n))

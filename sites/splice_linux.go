@@ -11,12 +11,12 @@ import (
 // pipe is what splice needs between two connections.
 type pipe struct {
 	r, w  int
-	held  int   // bytes that are in it
-	err   error // of the last call
-	limit int
-	moved int
-	fill  func(from uintptr) bool // made once
-	drain func(to uintptr) bool
+	limit int // how many bytes fill moves at most
+	held  int // how many bytes are in it, which drain moves
+
+	fill, drain func(fd uintptr) bool // from one connection, to the other; made once
+	moved       int                   // bytes by the last of these calls
+	err         error                 // of that call
 }
 
 // pipeSize is what Linux lets everybody have.
@@ -59,31 +59,32 @@ func (p *pipe) move(from, to, n int) (done bool) {
 	}
 }
 
-// splice sends up to n bytes of a source.
-func (c *Conn) splice(s *Source, n int64) (sent int64, err error, ok bool) {
+// splice sends up to n bytes of a source; able is false where there is no pipe to do it
+// with.
+func (c *Conn) splice(s *Source, n int64) (sent int64, able bool, err error) {
 	p, err := takePipe()
 	if err != nil {
-		return 0, nil, false
+		return 0, false, nil
 	}
 	from, err := s.Conn.SyscallConn()
 	if err != nil {
-		return 0, err, true
+		return 0, true, err
 	}
 	to, err := c.SyscallConn()
 	if err != nil {
-		return 0, err, true
+		return 0, true, err
 	}
 	for sent < n {
 		p.limit = int(min(n-sent, pipeSize))
 		if err := p.call(from.Read, p.fill); err != nil {
-			return sent, err, true
+			return sent, true, err
 		}
 		if p.moved == 0 {
 			break // the end of the source
 		}
 		for p.held = p.moved; p.held > 0; {
 			if err := p.call(to.Write, p.drain); err != nil {
-				return sent, err, true // with a pipe that is not empty
+				return sent, true, err // with a pipe that is not empty
 			}
 			p.held -= p.moved
 			sent += int64(p.moved)
@@ -91,7 +92,7 @@ func (c *Conn) splice(s *Source, n int64) (sent int64, err error, ok bool) {
 		}
 	}
 	pipes.Put(p)
-	return sent, nil, true
+	return sent, true, nil
 }
 
 // call moves bytes once a socket is ready.
