@@ -43,10 +43,11 @@ func (t *tree) tryWithout(ctx context.Context, page *contract.Page, todo []mutat
 			}
 		}
 	}
-	if found, err := t.test(ctx, all, forAll); err != nil || found != "" {
-		return errors.Join(err, fmt.Errorf("without a defect %s", found))
+	found, err := t.test(ctx, all, forAll)
+	if err == nil && found != "" {
+		err = fmt.Errorf("fails without any defect, mend that first: %s", found)
 	}
-	return nil
+	return err
 }
 
 // tryAll tries the defects, each in one of the copies, and prints what becomes of
