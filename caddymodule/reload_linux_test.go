@@ -218,15 +218,11 @@ func expectAnswer(t *testing.T, transport http.RoundTripper, addr, want string) 
 	}
 	req.Host = "site.test"
 	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
-	resp, err := client.Do(req)
-	for range 50 {
-		if err == nil {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
+	var resp *http.Response
+	if !eventually(func() bool {
 		resp, err = client.Do(req)
-	}
-	if err != nil {
+		return err == nil
+	}) {
 		t.Error(err)
 		return
 	}

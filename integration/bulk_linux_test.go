@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"path/filepath"
 	"regexp"
@@ -88,16 +87,8 @@ func newBulkScene(t *testing.T, datapath string, noOffloads bool) *bulkScene {
 // answers a POST with the hash of its body.
 func (s *scene) serveFiles(address string) {
 	s.t.Helper()
-	var listener net.Listener
-	err := s.Server.Do(func() (err error) {
-		listener, err = net.Listen("tcp4", address)
-		return err
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	files := http.FileServer(http.Dir(s.dir))
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.serveHTTP(s.Server, address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			files.ServeHTTP(w, r)
 			return
@@ -106,9 +97,7 @@ func (s *scene) serveFiles(address string) {
 		if _, err := io.Copy(hash, r.Body); err == nil {
 			fmt.Fprintf(w, "%x", hash.Sum(nil))
 		}
-	})}
-	go server.Serve(listener)
-	s.t.Cleanup(func() { server.Close() })
+	}))
 }
 
 // transfer downloads and uploads a random file and compares hashes.

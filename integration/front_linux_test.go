@@ -4,8 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -207,23 +205,13 @@ func (s *scene) wantEnoughOf(each int) {
 // serveWebSocket serves on the server: it greets, then echoes.
 func (s *scene) serveWebSocket(address, name string) {
 	s.t.Helper()
-	var listener net.Listener
-	err := s.Server.Do(func() (err error) {
-		listener, err = net.Listen("tcp4", address)
-		return err
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	server := &http.Server{Handler: websocket.Handler(func(conn *websocket.Conn) {
+	s.serveHTTP(s.Server, address, websocket.Handler(func(conn *websocket.Conn) {
 		fmt.Fprintf(conn, "%s for %s", name, conn.Request().Header.Get("X-Forwarded-For"))
 		var message string
 		for websocket.Message.Receive(conn, &message) == nil {
 			websocket.Message.Send(conn, message)
 		}
-	})}
-	s.t.Cleanup(func() { server.Close() })
-	go server.Serve(listener)
+	}))
 }
 
 // wantWebSocket opens a WebSocket from PC1 and talks over it.

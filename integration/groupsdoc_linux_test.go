@@ -3,7 +3,6 @@ package integration_test
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
@@ -105,11 +104,7 @@ func TestDocumentedGroups(t *testing.T) {
 				s.wantLog(`"path":"fast"`)
 				if tt.words == "health_uri" {
 					s.listen(s.Server, "192.168.50.1:80", (&recorder{name: "a"}).serve)
-					for deadline := time.Now().Add(15 * time.Second); s.asked("https://www.example.com/") != "a 200"; time.Sleep(100 * time.Millisecond) {
-						if time.Now().After(deadline) {
-							t.Fatal("the segment that came up is not asked")
-						}
-					}
+					s.waitFor("the segment that came up is asked", func() bool { return s.asked("https://www.example.com/") == "a 200" })
 				}
 			})
 		}

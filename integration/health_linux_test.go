@@ -64,12 +64,9 @@ func (b *breakable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serveBreakable serves HTTP on a host until the test ends.
 func (s *scene) serveBreakable(h *integration.Host, address string) *breakable {
 	s.t.Helper()
-	listener := s.listener(h, address)
 	b := new(breakable)
 	b.status.Store(http.StatusOK)
-	server := &http.Server{Handler: b}
-	go server.Serve(listener)
-	s.t.Cleanup(func() { server.Close() })
+	s.serveHTTP(h, address, b)
 	return b
 }
 

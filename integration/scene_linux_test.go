@@ -2,11 +2,9 @@ package integration_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -297,91 +295,6 @@ func (s *scene) frames(c *integration.Capture) []integration.Frame {
 		s.t.Fatal(err)
 	}
 	return frames
-}
-
-// listener listens on a host for TCP.
-func (s *scene) listener(h *integration.Host, address string) (listener net.Listener) {
-	s.t.Helper()
-	err := h.Do(func() (err error) {
-		listener, err = net.Listen("tcp4", address)
-		return err
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return listener
-}
-
-// listen listens on a host for TCP and gives each connection to serve.
-func (s *scene) listen(h *integration.Host, address string, serve func(net.Conn)) {
-	s.t.Helper()
-	listener := s.listener(h, address)
-	s.t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				serve(conn)
-			}()
-		}
-	}()
-}
-
-// say is a server for listen that says one thing to every client.
-func say(what string) func(net.Conn) {
-	return func(conn net.Conn) { io.WriteString(conn, what) }
-}
-
-// packetConn opens a UDP socket on a host until the test ends.
-func (s *scene) packetConn(h *integration.Host, address string) net.PacketConn {
-	s.t.Helper()
-	var conn net.PacketConn
-	err := h.Do(func() (err error) {
-		conn, err = net.ListenPacket("udp4", address)
-		return err
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
-// echoUDP sends every datagram back to where it came from.
-func (s *scene) echoUDP(h *integration.Host, address string) {
-	s.t.Helper()
-	conn := s.packetConn(h, address)
-	go func() {
-		buffer := make([]byte, 1<<16)
-		for {
-			n, from, err := conn.ReadFrom(buffer)
-			if err != nil {
-				return
-			}
-			conn.WriteTo(buffer[:n], from)
-		}
-	}()
-}
-
-// hear connects to a server that says something at once, and returns that. A
-// server that is not there is waited for as long as patience lasts.
-func hear(h *integration.Host, address string, patience time.Duration) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	conn, err := h.DialContext(ctx, "tcp4", address)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return "", err
-	}
-	said, err := io.ReadAll(conn)
-	return string(said), err
 }
 
 // waitFor waits until a condition holds, at most 20 s: what takes one second takes
