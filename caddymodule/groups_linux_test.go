@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bufio"
+	_ "embed"
 	"fmt"
 	"net/http"
 	"os"
@@ -86,115 +87,16 @@ func (g *groups) run(t *testing.T) {
 	}
 }
 
-// caddyfile is the paper's system with path groups. 8080 on b is a server of the
-// test's own, and nothing listens on 8081 of a, nor on c.
+//go:embed testdata/groups.Caddyfile
+var groupsCaddyfile string
+
+// caddyfile is the play's configuration.
 func (g *groups) caddyfile() string {
-	text := `{
-	admin localhost:2019
-	persist_config off
-	skip_install_trust
-	log {
-		output file ` + g.log + `
-	}
-	vnic {
-		segment a {
-			address 192.168.50.1/24
-			ports tcp/80 tcp/8081
-			#netns a
-		}
-		segment b {
-			address 192.168.60.1/24
-			ports tcp/80 tcp/8080
-			#netns b
-		}
-		segment c {
-			address 192.168.70.1/24
-			#netns c
-		}
-		segment front {
-			address 192.168.40.1/24
-			client_ip preserve
-			reach a b c
-			#netns front
-		}
-		bridge lan {
-			nic nic0
-			address 192.168.1.2/24
-			gateway 192.168.1.1
-			steer front port tcp/80 tcp/443 udp/443
-			lb_policy first a
-		}
-	}
-	servers {
-		trusted_proxies vnic
-	}
-}
-(paths) {
-	handle /test1/* {
-		vnic_proxy a
-	}
-	handle /test2/* {
-		vnic_proxy b
-	}
-	handle /echo/* {
-		header >X-Path {http.vnic_proxy.path}
-		vnic_proxy b:8080
-	}
-	handle /retry/* {
-		vnic_proxy a:8081 b:8080 {
-			lb_policy first
-			lb_try_duration 3s
-			lb_try_interval 10ms
-			fail_duration 10s
-		}
-	}
-	handle /healthy/* {
-		vnic_proxy a:8081 b {
-			lb_policy first
-			health_uri /
-			health_interval 1h
-		}
-	}
-	handle /more/* {
-		@cookie vars {cookie.group} canary
-		@host host b.test
-		@office client_ip 10.20.0.0/16
-		@client client_ip ` + clientAddr + `
-		@header header X-Group b
-		@method method PUT
-		vnic_proxy @cookie b
-		vnic_proxy @host b
-		vnic_proxy @header b
-		vnic_proxy @method b
-		vnic_proxy @office c
-		vnic_proxy @client a
-	}
-	handle /none/* {
-		vnic_proxy c
-	}
-}
-http:// {
-	bind vnic/front
-	import paths
-}
-https://site.test {
-	bind vnic/front
-	tls internal
-	import paths
-}
-http:// {
-	bind vnic/a
-	respond "a {remote_host} {client_ip} {path} {header.X-Forwarded-For}"
-}
-http:// {
-	bind vnic/b
-	respond "b {remote_host} {client_ip} {path} {header.X-Forwarded-For}"
-}
-`
+	replaced := []string{"LOGFILE", g.log, "CLIENT", clientAddr}
 	for _, segment := range g.apart {
-		text = strings.ReplaceAll(text, "#netns "+segment+"\n", "netns "+netnsName(segment)+"\n")
+		replaced = append(replaced, "#netns "+segment+"\n", "netns "+netnsName(segment)+"\n")
 	}
-	return text
+	return strings.NewReplacer(replaced...).Replace(groupsCaddyfile)
 }
 
 // The client's address, which is not the gateway's; the pseudo address; the
