@@ -72,7 +72,7 @@ func nthPort(ports string, offset uint) (uint16, error) {
 		return 0, fmt.Errorf("port %s: ports end at 65535", ports)
 	}
 	if port == 0 {
-		return 0, errors.New("port 0: a segment's port must be known, because clients reach it under the same number")
+		return 0, errors.New("port 0: a segment's port must be known, because clients reach it under the same number: name it, as in vnic/a:80")
 	}
 	return uint16(port), nil
 }
