@@ -30,6 +30,7 @@ const (
 	dropUnresolved                   // the next hop's MAC is not known (A7)
 	dropTooBig                       // does not fit the next link (F8)
 	dropSend                         // the device refused the frame
+	dropOverload                     // one more of those than userspace is to see (F7)
 	dropReasons                      // how many there are
 )
 
@@ -53,6 +54,7 @@ var dropNames = [dropReasons]string{
 	dropUnresolved: "next_hop_unresolved",
 	dropTooBig:     "too_big",
 	dropSend:       "send_failed",
+	dropOverload:   "overload",
 }
 
 func (r dropReason) String() string { return dropNames[r] }

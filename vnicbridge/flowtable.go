@@ -18,6 +18,7 @@ type flowTable struct {
 	searched uint32  // when they were last looked for
 
 	quarantine quarantine
+	saturation saturation
 	handshakes *handshakes
 }
 
@@ -59,10 +60,11 @@ func (t *flowTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropReas
 	if !t.makeRoom(now) {
 		return nil, dropTableFull
 	}
-	for f.reply = range candidates {
+	for f.reply = range t.saturation.skip(f, candidates, now) {
 		reply := flowKey{f.reply, f.out.index}
 		if t.byKey[reply] == nil && !t.quarantine.holds(reply, f.orig.src, now) {
 			t.add(f)
+			t.saturation.add(f, now)
 			f.in.newFlows.Add(1)
 			f.out.newFlows.Add(1)
 			return f, keep

@@ -1,166 +1,124 @@
 package vnicbridge
 
 import (
-	"cmp"
-	"maps"
 	"slices"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
-// evict ends a living flow for another one. free tells whether its record can be
-// used again, at once: a program that is looking at it now sees that it has changed
-// (find in bpf/flow.h).
-func (t *kernelTable) evict(now int64) (number uint32, free, ok bool) {
+// room is how many flows make room at once, of a table that has 64 times as many: the
+// programs open the next flows by themselves then, and only a few of a flood wait
+// for userspace. It takes a fraction of a millisecond.
+const room = 128
+
+// surveyPace is how many records are looked at for the next survey when one flow has
+// made room.
+const surveyPace = 32
+
+func (t *kernelTable) room() int64 { return max(1, min(room, t.plane.limit.Load()/64)) }
+
+// evict ends living flows for others: connections one at a time. False: there are none
+// that may go.
+func (t *kernelTable) evict(now int64) bool {
+	ended := 0
+	for range t.room() {
+		v, ok := t.nextVictim(now, ended == 0)
+		if !ok {
+			break
+		}
+		if f := t.at(v.number); f != nil {
+			t.handshakes.add(f)
+		}
+		t.end(v.number, now)
+		if ended++; v.class == classEstablished {
+			t.survey.living[v.class].flows-- // which may have been counted already
+			break
+		}
+	}
+	t.goOn(now, ended*surveyPace)
+	return ended > 0
+}
+
+// nextVictim is the next flow that has to go. It is chosen, if need be, at the price
+// of a look at all records.
+func (t *kernelTable) nextVictim(now int64, needed bool) (v victim, ok bool) {
 	for {
-		if len(t.victims) == 0 {
-			if t.chooseVictims(now); len(t.victims) == 0 {
-				return 0, false, false
+		for len(t.connections) > 0 {
+			v, t.connections = t.connections[0], t.connections[1:]
+			if found, ok := victimOf(&t.records[v.number], v.number); ok && found == v {
+				return v, true
 			}
 		}
-		v := t.victims[0]
-		t.victims = t.victims[1:]
-		if !t.asChosen(v) || t.superseded(v.number) {
-			continue
+		if number, ok := t.next(&t.victims); ok {
+			return victim{number: number, class: t.victims.class}, true
 		}
-		if rememberedBy(Protocol(t.records[v.number].Orig.Proto), stateOfRecord(&t.records[v.number]), now) {
-			if f := t.at(v.number); f != nil {
-				t.quarantine.add(f, now)
-				t.handshakes.add(f)
-			}
-			t.supersede(v.number)
-			return 0, false, true
+		if !needed || t.noVictims == coarse(now) {
+			return v, false
 		}
-		t.unlink(v.number)
-		t.evicted = v.number
-		return v.number, true, true
+		if t.lookAtAll(now); len(t.connections) == 0 && t.victims.left == 0 {
+			t.noVictims = coarse(now)
+		}
 	}
 }
 
-// reclaim takes the record of a superseded flow: there are too many.
-func (t *kernelTable) reclaim(now int64) (number uint32, ok bool) {
-	for {
-		if len(t.over) == 0 {
-			if t.chooseSuperseded(now); len(t.over) == 0 {
-				return 0, false
+// reclaim frees the records of superseded flows: there are too many.
+func (t *kernelTable) reclaim(now int64) (freed bool) {
+	for range t.room() {
+		number, ok := t.next(&t.over)
+		if !ok && !freed && t.noneOver != coarse(now) {
+			if t.lookAtAll(now); t.over.left == 0 {
+				t.noneOver = coarse(now)
 			}
+			number, ok = t.next(&t.over)
 		}
-		v := t.over[0]
-		t.over = t.over[1:]
-		if t.asChosen(v) && t.superseded(v.number) {
-			t.unlink(v.number)
-			return v.number, true
+		if !ok {
+			break
 		}
+		t.keepTuple(number, now)
+		t.discard(number)
+		freed = true
+	}
+	return freed
+}
+
+// keepTuple puts the reply tuple of a record that is to be freed in quarantine, for
+// the programs too.
+func (t *kernelTable) keepTuple(number uint32, now int64) {
+	f := t.flowOf(number)
+	if f == nil || !rememberedBy(f.orig.proto, f.flowState, now) {
+		return
+	}
+	t.quarantine.add(f, now)
+	_, reply := f.keys()
+	t.keepFromPrograms(reply, now+int64(timeWait-f.idle(now)))
+}
+
+// keepFromPrograms has the programs give a reply key to nobody until then.
+func (t *kernelTable) keepFromPrograms(key flowKey, then int64) {
+	k := t.keyOf(key)
+	until := coarse(then) + 1
+	slot := &t.untils[t.place(&k).print>>1&uint32(len(t.untils)-1)]
+	if int32(until-uint32(slot.Load())) > 0 {
+		slot.Store(uint64(until))
+	}
+	if int32(until-t.plane.quarantine.Load()) > 0 {
+		t.plane.quarantine.Store(until)
 	}
 }
 
 // victim is a flow that may have to go.
 type victim struct {
-	number   uint32
-	lastSeen uint32
-	class    flowClass
+	number     uint32
+	lastSeen   uint32
+	class      flowClass
+	superseded bool
 }
 
-// asChosen tells whether a victim has neither lived on nor ended since it was
-// chosen.
-func (t *kernelTable) asChosen(v victim) bool {
-	r := &t.records[v.number]
-	s := stateOfRecord(r)
-	return r.Reply.Port != 0 && s.lastSeen.Load() == v.lastSeen && classOf(Protocol(r.Orig.Proto), s.flags.Load()) == v.class
-}
-
-// candidates are the flows that were looked at to choose victims.
-type candidates struct {
-	living [flowClasses][]victim
-	over   []victim // superseded ones
-	idle   int      // of those that go first: half-open ones that are not spared
-}
-
-func (c *candidates) idleHalfOpen() int { return c.idle }
-
-func (c *candidates) superseded() int { return len(c.over) }
-
-func (c *candidates) clear() {
-	for class := range c.living {
-		c.living[class] = c.living[class][:0]
-	}
-	c.over, c.idle = c.over[:0], 0
-}
-
-func (c *candidates) add(r *bpf.FlowRecord, number uint32, now int64) {
-	if r.Reply.Port == 0 {
-		return
-	}
+// victimOf reads the flow of a record, if it has one.
+func victimOf(r *bpf.FlowRecord, number uint32) (v victim, ok bool) {
 	s := stateOfRecord(r)
 	flags := s.flags.Load()
-	v := victim{number, s.lastSeen.Load(), classOf(Protocol(r.Orig.Proto), flags)}
-	if flags&flowSuperseded != 0 {
-		c.over = append(c.over, v)
-		return
-	}
-	c.living[v.class] = append(c.living[v.class], v)
-	if v.class == evictionOrder[0] && v.idle(now) {
-		c.idle++
-	}
-}
-
-// lookAhead is how many records are looked at before it is asked whether enough has
-// been found: in a flood there is, and the new flows that wait for room do not wait
-// for a look at a whole table. batch is how many are enough.
-const lookAhead, batch = 4096, 256
-
-// look looks at records until found says that there are enough, or at all; and says
-// at how many. Of flows as old as each other, those go first that come after the last
-// that went: records are given to new flows in that order.
-func (t *kernelTable) look(now int64, found func(*candidates) int) (c *candidates, looked int) {
-	c = &t.seen
-	c.clear()
-	for highest := t.highest(); looked < highest && (looked%lookAhead != 0 || found(c) < batch); looked++ {
-		number := (uint32(looked) + t.evicted + 1) % uint32(highest)
-		c.add(&t.records[number], number, now)
-	}
-	return c, looked
-}
-
-// chooseVictims finds flows that are to go, the first one first, by the rule of
-// evictionOrder: many at once, for the next new flows too.
-func (t *kernelTable) chooseVictims(now int64) {
-	if t.noVictims == coarse(now) {
-		return
-	}
-	c, looked := t.look(now, (*candidates).idleHalfOpen)
-	established := len(c.living[classEstablished]) * t.highest() / max(looked, 1)
-	if t.victims = t.idleConnections(c.living[classEstablished], established, now); len(t.victims) == 0 {
-		t.victims = t.oldest(chooseClass(&c.living, now))
-	}
-	if len(t.victims) == 0 {
-		t.noVictims = coarse(now)
-	}
-}
-
-// chooseSuperseded finds superseded flows whose records are needed.
-func (t *kernelTable) chooseSuperseded(now int64) {
-	if t.noneOver == coarse(now) {
-		return
-	}
-	c, _ := t.look(now, (*candidates).superseded)
-	if t.over = t.oldest(c.over); len(t.over) == 0 {
-		t.noneOver = coarse(now)
-	}
-}
-
-// chooseClass is the rule of evictionOrder.
-func chooseClass(all *[flowClasses][]victim, now int64) []victim {
-	chosen := all[evictionOrder[0]]
-	for _, class := range evictionOrder {
-		if idle := idleOnes(all[class], now); len(idle) > 0 {
-			return idle
-		}
-		if len(all[class]) > len(chosen) {
-			chosen = all[class]
-		}
-	}
-	return chosen
+	return victim{number, s.lastSeen.Load(), classOf(Protocol(r.Orig.Proto), flags), flags&flowSuperseded != 0}, r.Reply.Port != 0
 }
 
 // idle tells whether a victim is not spared.
@@ -171,34 +129,4 @@ func (v victim) idle(now int64) bool {
 // idleOnes are those that are not spared.
 func idleOnes(victims []victim, now int64) []victim {
 	return slices.DeleteFunc(slices.Clone(victims), func(v victim) bool { return !v.idle(now) })
-}
-
-// idleConnections are established flows that make room when they take more than their
-// share, of those that were looked at. all is how many there are.
-func (t *kernelTable) idleConnections(established []victim, all int, now int64) []victim {
-	beyond := excess(all, int(t.plane.limit.Load()))
-	if beyond == 0 || len(established) == 0 {
-		return nil
-	}
-	at := randomInt(len(established))
-	established = slices.Concat(established[at:], established[:at])[:min(len(established), crowdSample)]
-	byCrowding(established, func(v victim) uint32 { return t.records[v.number].Orig.Src }, func(v victim) uint32 { return v.lastSeen })
-	return idleOnes(established[:min(1+len(established)/64, beyond)], now)
-}
-
-// oldest is a part of the victims, in the order of their age. There are few ages
-// beside the victims: to sort these costs a hundred times as much.
-func (t *kernelTable) oldest(victims []victim) (chosen []victim) {
-	byAge := make(map[uint32][]victim)
-	for _, v := range victims {
-		byAge[v.lastSeen] = append(byAge[v.lastSeen], v)
-	}
-	ages := slices.SortedFunc(maps.Keys(byAge), func(a, b uint32) int { return cmp.Compare(int32(a-b), 0) })
-	enough := 1 + max(len(t.records)/64, (len(t.records)-lookAhead)/8) // more where looking takes longer
-	for _, age := range ages {
-		if chosen = append(chosen, byAge[age]...); len(chosen) >= enough {
-			return chosen[:enough]
-		}
-	}
-	return chosen
 }

@@ -34,8 +34,9 @@ func TestSharedConstants(t *testing.T) {
 			"DROP_NO_FLOW": uint64(dropNoFlow), "DROP_NO_SEGMENT": uint64(dropNoSegment), "DROP_PORT": uint64(dropPort),
 			"DROP_EGRESS": uint64(dropEgress), "DROP_TABLE_FULL": uint64(dropTableFull),
 			"DROP_NO_TUPLE": uint64(dropNoTuple), "DROP_UNRESOLVED": uint64(dropUnresolved),
-			"DROP_TOO_BIG": uint64(dropTooBig), "DROP_SEND": uint64(dropSend), "DROP_REASONS": uint64(dropReasons),
-			"SLOW": 64, // C's own, beyond all reasons
+			"DROP_TOO_BIG": uint64(dropTooBig), "DROP_SEND": uint64(dropSend), "DROP_OVERLOAD": uint64(dropOverload),
+			"DROP_REASONS": uint64(dropReasons),
+			"SLOW":         64, // C's own, beyond all reasons
 		},
 		"slot_index": {
 			"SLOT_FIRST": uint64(slotFirst), "SLOT_IN_TURN": uint64(slotInTurn), "SLOT_RANDOM": uint64(slotRandom),

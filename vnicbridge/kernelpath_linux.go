@@ -98,6 +98,7 @@ func (k *kernelPath) begin(slow *forwarder, maxFlows int, key hashKey, log *slog
 	k.table.near, k.table.far = buckets[:near], buckets[near:]
 	k.meters = inMemory[gauges](k, bpf.BridgeMapMeters)
 	k.table.meters = k.meters
+	k.table.untils = inMemory[atomic.Uint64](k, bpf.BridgeMapQuarantine)
 	k.rules = kernelRules{maps: k.maps, plane: k.plane, open: slow.open}
 	k.tick(slow.clock())
 }
@@ -127,7 +128,7 @@ func (k *kernelPath) makeMaps(maxFlows int) error {
 		}
 		k.maps[name] = m
 	}
-	for _, name := range []string{variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapMeters, bpf.BridgeMapBuckets} {
+	for _, name := range []string{variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapMeters, bpf.BridgeMapBuckets, bpf.BridgeMapQuarantine} {
 		mapped, err := memory(k.maps[name])
 		if err != nil {
 			return err
@@ -404,11 +405,17 @@ func (k *kernelPath) uses(nic *port, host addr) bool {
 	return k.maps[bpf.BridgeMapNeighbours].Lookup(key, &n) == nil && n.Used != 0 && k.plane.clock.Load()-n.Used <= usedLately
 }
 
-// tick sets the programs' clock, and bounds what they may leave to userspace only to
-// be refused.
+// oddPackets is how many packets that no program can carry, fragments among them, a
+// NIC's program may leave to userspace in a tick: forty thousand a second, which
+// take a tenth of a core.
+const oddPackets = 10000
+
+// tick sets the programs' clock, and bounds what they may leave to userspace to be
+// refused, or because it is odd.
 func (k *kernelPath) tick(now int64) {
 	k.plane.clock.Store(coarse(now))
 	k.plane.refusals.Store(refusalBurst)
+	k.plane.odd.Store(oddPackets)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refreshAll()

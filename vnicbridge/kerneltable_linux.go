@@ -30,8 +30,8 @@ const KernelFlowBytes = 162
 //
 // A flow that is over, but that a server may remember, is superseded: its record
 // stays for as long, out of the count, and keeps its reply key from other clients
-// (A5). In a flood there are too few records for that: then Go, which gives the tuples,
-// remembers those of flows that had to make room, as a flowTable does.
+// (A5). In a flood there are too few records for that: then their reply keys are in
+// quarantine, as those of a flowTable are.
 type kernelTable struct {
 	keyTable
 	answers []flowTraffic // to each record's opener
@@ -40,18 +40,20 @@ type kernelTable struct {
 	plane   *planeState
 	portOf  func(index uint32) *port
 
-	mu      sync.Mutex
-	hand    int        // where the sweep goes on
-	evicted uint32     // the last record that was given to another flow
-	resting []uint32   // free numbers that a program may still be looking at
-	victims []victim   // the next that must go when the table is full
-	over    []victim   // superseded ones that must go when no record is free
-	seen    candidates // of the last look at the records: its memory is used again
+	mu   sync.Mutex
+	hand int // where the sweep goes on
+
+	survey      survey
+	connections []victim // the next that must go when the table is full
+	victims     cohort   // and then
+	over        cohort   // superseded ones that must go when no record is free
 
 	noVictims, noneOver uint32 // when there were none
 
-	quarantine quarantine // of flows that had to make room
+	quarantine quarantine      // of flows that had to make room
+	untils     []atomic.Uint64 // for the programs: until when, by the hash of the reply key
 	handshakes *handshakes
+	saturation saturation
 }
 
 // recordsFor is how many records a table of a size has: an eighth more than flows,
@@ -76,6 +78,8 @@ type planeState struct {
 	flows, limit                  atomic.Int64
 	capacity, fresh               atomic.Uint32
 	refusals                      atomic.Int32
+	quarantine                    atomic.Uint32
+	odd                           atomic.Int32
 	_                             uint32
 }
 
@@ -121,10 +125,15 @@ func store(k *bpf.FlowKey, v bpf.FlowKey) {
 // at is the flow of a record, or nil if it has none: one that was superseded is
 // over.
 func (t *kernelTable) at(number uint32) *flow {
-	r := &t.records[number]
-	if stateOfRecord(r).flags.Load()&flowSuperseded != 0 {
+	if t.superseded(number) {
 		return nil
 	}
+	return t.flowOf(number)
+}
+
+// flowOf is the flow that a record is of, also if it was superseded.
+func (t *kernelTable) flowOf(number uint32) *flow {
+	r := &t.records[number]
 	orig, reply := load(&r.Orig), load(&r.Reply)
 	in, out := t.portOf(uint32(orig.Port)), t.portOf(uint32(reply.Port))
 	if in == nil || out == nil {
@@ -177,13 +186,16 @@ func (t *kernelTable) insert(f *flow, candidates iter.Seq[tuple]) (*flow, dropRe
 		return nil, dropTableFull
 	}
 	lost := 0
-	for f.reply = range candidates {
+	for f.reply = range t.saturation.skip(f, candidates, now) {
 		if !t.free(f, now) {
 			continue
 		}
 		if t.claim(f, number) {
 			f.in.newFlows.Add(1)
 			f.out.newFlows.Add(1)
+			if t.saturation.add(f, now) {
+				t.keepFromPrograms(anyAlias(f), now)
+			}
 			return t.at(number), keep
 		}
 		// A program has opened the same flow, or given the tuple to another one, or
@@ -252,42 +264,33 @@ func (t *kernelTable) claim(f *flow, number uint32) bool {
 // write gives a record to a flow, in the order that find in bpf/flow.h relies on.
 func (t *kernelTable) write(number uint32, orig, reply bpf.FlowKey, f *flow) {
 	r := &t.records[number]
-	t.clear(number)
 	(&flow{flowState: stateOfRecord(r), sent: t.sentOf(number)}).copyLife(f)
 	store(&r.Orig, orig)
 	store(&r.Reply, reply)
 }
 
-func (t *kernelTable) clear(number uint32) {
-	r := &t.records[number]
-	store(&r.Orig, bpf.FlowKey{})
-	store(&r.Reply, bpf.FlowKey{})
-}
-
-// take takes a place in the table and the number of a free record, making room if
-// there is none. Programs take places at the same time: there are never more flows
-// than the limit.
+// take takes a place in the table and the number of a free record, making room where
+// that gets short. Programs take them at the same time: there are never more flows than
+// the limit.
 func (t *kernelTable) take(now int64) (number uint32, ok bool) {
-	free := false
+	if t.plane.flows.Load()+t.room()/2 >= t.plane.limit.Load() {
+		t.evict(now)
+	}
 	for t.plane.flows.Add(1) > t.plane.limit.Load() {
 		t.plane.flows.Add(-1)
-		if free {
-			t.giveBack(number) // a program was faster
-		}
-		if number, free, ok = t.evict(now); !ok {
+		if !t.evict(now) {
 			return 0, false
 		}
 	}
-	if free {
-		return number, true
+	for {
+		if number, ok = t.unused(); ok {
+			return number, true
+		}
+		if !t.reclaim(now) {
+			t.plane.flows.Add(-1)
+			return 0, false
+		}
 	}
-	if number, ok = t.unused(); !ok {
-		number, ok = t.reclaim(now)
-	}
-	if !ok {
-		t.plane.flows.Add(-1)
-	}
-	return number, ok
 }
 
 // unused takes the number of a record that has no flow, if there is one.
@@ -300,18 +303,16 @@ func (t *kernelTable) unused() (number uint32, ok bool) {
 			return number, true
 		}
 	}
-	if n := len(t.resting); n > 0 {
-		number, t.resting = t.resting[n-1], t.resting[:n-1]
-		return number, true
-	}
 	return 0, false
 }
 
-// giveBack frees the number of a record that no key leads to. A program may still
-// be looking at it: it rests until the next sweep.
+// giveBack frees the number of a record that no key leads to. A program that is
+// looking at it now sees that it has changed (find in bpf/flow.h).
 func (t *kernelTable) giveBack(number uint32) {
-	t.clear(number)
-	t.resting = append(t.resting, number)
+	r := &t.records[number]
+	store(&r.Orig, bpf.FlowKey{})
+	store(&r.Reply, bpf.FlowKey{})
+	_ = t.spare.Update(nil, number, ebpf.UpdateAny) // there is room for all numbers
 }
 
 func (t *kernelTable) adopt(f *flow) bool {
@@ -361,12 +362,6 @@ func (t *kernelTable) supersede(number uint32) {
 // discard frees the record of a flow, and its keys. A newer flow may have the
 // original one.
 func (t *kernelTable) discard(number uint32) {
-	t.unlink(number)
-	t.giveBack(number)
-}
-
-// unlink makes the keys of a record lead to it no longer.
-func (t *kernelTable) unlink(number uint32) {
 	r := &t.records[number]
 	orig, reply := load(&r.Orig), load(&r.Reply)
 	t.unpoint(&orig, number)
@@ -374,6 +369,7 @@ func (t *kernelTable) unlink(number uint32) {
 	if flags := stateOfRecord(r).flags.Load(); flags&flowSuperseded == 0 {
 		t.discount(&orig, &reply, classOf(Protocol(orig.Proto), flags))
 	}
+	t.giveBack(number)
 }
 
 // discount takes a flow of a class out of the counts.
@@ -440,10 +436,6 @@ func (t *kernelTable) moved(f *flow, before, after flowClass) {
 func (t *kernelTable) sweep(now int64, passed time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, number := range t.resting {
-		_ = t.spare.Update(nil, number, ebpf.UpdateAny)
-	}
-	t.resting = t.resting[:0]
 	t.quarantine.sweep(now)
 	// One hand for all: it is as fast as the shortest idle time asks for.
 	highest := t.highest()

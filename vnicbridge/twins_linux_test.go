@@ -222,10 +222,7 @@ func (r *rig) portOf(d *memoryDevice) *port {
 }
 
 // opened is how many flows from nic0 the programs have opened by themselves.
-func (w *twins) opened() uint64 {
-	p := w.rigs[1].plane
-	return p.fastPath().counters(p.bridges["lan"].port).newFlows
-}
+func (w *twins) opened() uint64 { return w.rigs[1].openedByPrograms() }
 
 // footprint is what can be seen from outside of what a rig has done.
 type footprint struct {

@@ -88,6 +88,10 @@ var addresses = []mutation{
 		row: "A5", defect: "a reply tuple is given twice", file: "vnicbridge/bpf/admit.h",
 		old: `!same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer))`, new: `!same_key(&r->reply, &f->answer))`,
 	}, {
+		row: "A5", defect: "the programs use a tuple again at once", file: "vnicbridge/bpf/admit.h",
+		old: `return until && (__s32)((__u32)*until - plane.clock) > 0;`, new: `return !until;`,
+		tests: "vnicbridge.TestQuarantineOfEvictedFlows",
+	}, {
 		row: "A5", defect: "a tuple is used again at once", file: "vnicbridge/quarantine.go",
 		old: `return proto == TCP && s.flags.Load()&flowAccepted != 0 && s.idle(now) < timeWait`, new: `return false`,
 	}, {

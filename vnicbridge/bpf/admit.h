@@ -6,8 +6,10 @@
 
 #define TIME_WAIT (60000000000ULL >> 26)	// timeWait in quarantine.go
 
-// How many aliases are tried here before userspace tries the whole pool.
+// How many aliases are tried here before userspace tries the whole pool; and other
+// ports, when that has found that no alias is free.
 #define ATTEMPTS 8
+#define PORT_ATTEMPTS 4
 
 // The rules that hold now, of one port.
 #define RULES(map, port) ({ \
@@ -186,9 +188,22 @@ static __always_inline int create(const struct packet *p, __u32 old, struct foun
 	return SLOW;
 }
 
+// Whether a key is in quarantine, or another one with the same hash: Go knows which.
+static __always_inline bool quarantined(const struct flow_key *key)
+{
+	__u64 *until;
+	__u32 i;
+
+	if ((__s32)(plane.quarantine - plane.clock) <= 0)
+		return false;
+	i = place_of(key).print >> 1 & (QUARANTINE - 1);
+	until = bpf_map_lookup_elem(&quarantine, &i);
+	return until && (__s32)((__u32)*until - plane.clock) > 0;
+}
+
 // Opens the flow of a packet under the reply key f->answer. old is the record of
 // the closing flow whose tuple it uses again, if there is one. DROP_NO_TUPLE: the
-// key is another flow's. SLOW: userspace must see to it.
+// key is another flow's, or may have been one's not long ago. SLOW: userspace must see to it.
 //
 // This and its like are global functions: the kernel checks each once, by itself.
 __noinline enum drop_reason open_flow(const struct packet *p, __u32 old, struct found *f)
@@ -199,7 +214,12 @@ __noinline enum drop_reason open_flow(const struct packet *p, __u32 old, struct 
 	if (!p || !f)
 		return SLOW;
 	taken = lookup(&f->answer);
-	verdict = taken != NOT_FOUND ? revive(p, taken, old, f) : create(p, old, f);
+	if (taken != NOT_FOUND)
+		verdict = revive(p, taken, old, f);
+	else if (p->key.proto == IPPROTO_TCP && quarantined(&f->answer))
+		verdict = DROP_NO_TUPLE;
+	else
+		verdict = create(p, old, f);
 	f->dir = FORWARD;
 	if (verdict == KEEP) {
 		count_new(p->key.port);
@@ -259,6 +279,33 @@ static __always_inline void answer_from(struct flow_key *answer, const struct pa
 	answer->proto = p->key.proto;
 }
 
+// A port, or ICMP identifier, in the place of another one: randomPort in alias.go.
+static __always_inline __be16 random_port(__be16 port)
+{
+	__u32 n = bpf_get_prandom_u32();
+
+	return bpf_ntohs(port) < 1024 ? bpf_htons(1 + n % 1023) : bpf_htons(1024 + n % (65536 - 1024));
+}
+
+// Opens a flow of which userspace has found a moment ago, time and again, that no alias
+// is free for its port: under another port.
+static __always_inline int open_mapped(const struct packet *p, __be32 alias, __u32 old, struct found *f)
+{
+	f->answer.dst = 0;
+	if (!quarantined(&f->answer))
+		return SLOW;
+	f->answer.dst = alias;
+	for (__u64 i = 0; i < PORT_ATTEMPTS; i++) {
+		int verdict;
+
+		f->answer.dport = random_port(p->key.sport);
+		verdict = open_flow(p, old, f);
+		if (verdict != DROP_NO_TUPLE)
+			return verdict;
+	}
+	return SLOW;
+}
+
 // Opens a flow from the network: under the client's own address, or under the
 // first alias that is free.
 static __always_inline int open_inbound(const struct packet *p, const struct bridge_rules *b, const struct segment_rules *s,
@@ -282,7 +329,7 @@ static __always_inline int open_inbound(const struct packet *p, const struct bri
 		if (verdict != DROP_NO_TUPLE)
 			return verdict;
 	}
-	return SLOW;
+	return open_mapped(p, alias_at(s, preferred), old, f);
 }
 
 // Refuses a new flow. An answer is userspace's to give, at a bounded rate.

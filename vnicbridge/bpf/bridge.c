@@ -148,6 +148,15 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 	return r && verdict != SLOW ? verdict : give_up(own);
 }
 
+// Gives a packet to userspace that no program can carry: a fragment, for one. A flood
+// of them is not to keep it from all else.
+static __always_inline int give_up_odd(const struct port *own, __u32 len)
+{
+	if (plane.mode == MODE_FAST && (plane.odd <= 0 || __sync_fetch_and_add(&plane.odd, -1) <= 0))
+		return count_drop(len, DROP_OVERLOAD);
+	return give_up(own);
+}
+
 // What comes in at a NIC. Only what is for the pseudo address is ours (S1); ARP is
 // everybody's.
 SEC("tc")
@@ -178,7 +187,7 @@ int from_nic(struct __sk_buff *skb)
 	if (unlikely(!same_mac(eth->h_dest, own->mac)))
 		return count_drop(skb->len, eth->h_dest[0] & 1 ? DROP_GROUP : DROP_NOT_FOR_US);
 	if (unlikely(read_packet(skb, &p) != KEEP))
-		return give_up(own);
+		return give_up_odd(own, skb->len);
 	return carry(skb, &p, own);
 }
 

@@ -38,7 +38,7 @@ type BridgeCounters struct {
 	PacketsOut uint64
 	BytesOut   uint64
 	NewFlows   uint64
-	Drops      [20]uint64
+	Drops      [21]uint64
 }
 
 type BridgeDecisionTable struct {
@@ -125,6 +125,8 @@ type BridgePlaneState struct {
 	Capacity   uint32
 	Fresh      uint32
 	Refusals   int32
+	Quarantine uint32
+	Odd        int32
 	Zero       uint32
 }
 
@@ -198,6 +200,7 @@ const (
 	BridgeMapNeighbours     = "neighbours"
 	BridgeMapPorts          = "ports"
 	BridgeMapPrefixes       = "prefixes"
+	BridgeMapQuarantine     = "quarantine"
 	BridgeMapRecords        = "records"
 	BridgeMapSegments       = "segments"
 	BridgeMapSpare          = "spare"
@@ -267,6 +270,7 @@ type BridgeMapSpecs struct {
 	Neighbours *ebpf.MapSpec `ebpf:"neighbours"`
 	Ports      *ebpf.MapSpec `ebpf:"ports"`
 	Prefixes   *ebpf.MapSpec `ebpf:"prefixes"`
+	Quarantine *ebpf.MapSpec `ebpf:"quarantine"`
 	Records    *ebpf.MapSpec `ebpf:"records"`
 	Segments   *ebpf.MapSpec `ebpf:"segments"`
 	Spare      *ebpf.MapSpec `ebpf:"spare"`
@@ -310,6 +314,7 @@ type BridgeMaps struct {
 	Neighbours *ebpf.Map `ebpf:"neighbours"`
 	Ports      *ebpf.Map `ebpf:"ports"`
 	Prefixes   *ebpf.Map `ebpf:"prefixes"`
+	Quarantine *ebpf.Map `ebpf:"quarantine"`
 	Records    *ebpf.Map `ebpf:"records"`
 	Segments   *ebpf.Map `ebpf:"segments"`
 	Spare      *ebpf.Map `ebpf:"spare"`
@@ -326,6 +331,7 @@ func (m *BridgeMaps) Close() error {
 		m.Neighbours,
 		m.Ports,
 		m.Prefixes,
+		m.Quarantine,
 		m.Records,
 		m.Segments,
 		m.Spare,

@@ -48,6 +48,17 @@ struct {
 	__type(value, __u32);
 } spare SEC(".maps");
 
+// Until when reply keys are not to be had, by their hash: servers may remember flows
+// whose records others have got since (A5). And until when no alias is to be had, by
+// that of a key without one.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, QUARANTINE);
+	__type(key, __u32);
+	__type(value, __u64);	// an array has no smaller ones
+} quarantine SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, MAX_PORTS);

@@ -64,6 +64,8 @@ struct flow_record {
 
 #define SLOTS 7
 
+#define QUARANTINE (1 << 17)	// twice maxQuarantined in quarantine.go
+
 // Some of the keys, in one line of the caches.
 struct bucket {
 	__u32 lock;
@@ -107,6 +109,7 @@ enum drop_reason {
 	DROP_UNRESOLVED,
 	DROP_TOO_BIG,
 	DROP_SEND,
+	DROP_OVERLOAD,
 	DROP_REASONS,
 
 	// Not a drop: userspace decides.
@@ -238,5 +241,7 @@ struct plane_state {
 	__u32 capacity;		// records there are
 	__u32 fresh;		// records, from the first on, that have been used
 	__s32 refusals;		// that may go to userspace until the next tick
+	__u32 quarantine;	// until when keys are in it
+	__s32 odd;		// packets that may go to userspace until the next tick
 	__u32 zero;
 };

@@ -1,0 +1,184 @@
+package vnicbridge
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"testing/quick"
+	"testing/synctest"
+	"time"
+)
+
+// inPrograms runs a test on the kernel data path alone.
+func inPrograms(t *testing.T, cfg *Config, test func(t *testing.T, r *rig)) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("only root can load the programs of the kernel data path")
+	}
+	t.Run("kernel", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, newRig(t, cfg)) })
+	})
+}
+
+// openedByPrograms is how many flows from the NIC the programs have opened.
+func (r *rig) openedByPrograms() uint64 {
+	if fast := r.plane.fastPath(); fast != nil {
+		return fast.counters(r.plane.bridges["lan"].port).newFlows
+	}
+	return 0
+}
+
+// openedByGo is how many flows from the NIC userspace has opened.
+func (r *rig) openedByGo() uint64 { return r.plane.bridges["lan"].port.newFlows.Load() }
+
+func client(i int) string { return fmt.Sprintf("198.51.%d.%d", 100+i/250, 1+i%250) }
+
+// When the table is full, the flow that has to ask for room makes some for those that
+// follow it, which then need not ask.
+func TestRoomForPrograms(t *testing.T) {
+	cfg := paperConfig()
+	cfg.MaxFlows = 64 * room
+	inPrograms(t, cfg, func(t *testing.T, r *rig) {
+		for i := range cfg.MaxFlows {
+			r.put("nic0", fromRouter(farHost, uint16(1024+i), 53).udp("x"))
+		}
+		if n := r.openedByPrograms(); n != uint64(cfg.MaxFlows) {
+			t.Fatalf("the programs have opened %d flows of %d", n, cfg.MaxFlows)
+		}
+		time.Sleep(time.Second)
+		for i := range 10 * room {
+			r.put("nic0", fromRouter(otherHost, uint16(1024+i), 53).udp("x"))
+		}
+		if asked := r.openedByGo(); asked == 0 || asked > 20 {
+			t.Errorf("%d of %d new flows had to ask for room", asked, 10*room)
+		}
+		if s := r.plane.Status(); s.Flows > cfg.MaxFlows || s.Flows < cfg.MaxFlows-room {
+			t.Errorf("%d flows in a table for %d", s.Flows, cfg.MaxFlows)
+		}
+	})
+}
+
+// Row A5: in a flood that wants one port, for which there are no more aliases, the
+// programs change ports as userspace does, and no tuple is given twice.
+func TestSaturatedPort(t *testing.T) {
+	cfg := paperConfig()
+	cfg.Segments["a"].Aliases = AddrRange{mustIP("192.168.50.2"), mustIP("192.168.50.4")}
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		const flows = 1000
+		tuples := make(map[string]string)
+		for i := range flows {
+			r.put("nic0", fromRouter(client(i), 4000, 53).udp("x"))
+			d := decode(r.one("vnic-A"))
+			tuple := fmt.Sprint(d.src, d.sport)
+			if other := tuples[tuple]; other != "" {
+				t.Fatalf("%s and %s are both %s", client(i), other, tuple)
+			}
+			tuples[tuple] = client(i)
+		}
+		if !r.machine.kernel {
+			return
+		}
+		if n := r.openedByPrograms(); n < flows-2*saturationFlood {
+			t.Errorf("of %d flows the programs have opened %d", flows, n)
+		}
+		time.Sleep(idleTimes[classUDP] + time.Minute)
+		r.put("nic0", fromRouter(farHost, 4000, 53).udp("x"))
+		if d := decode(r.one("vnic-A")); d.sport != 4000 {
+			t.Errorf("behind the flood a client's port has become %d", d.sport)
+		}
+	})
+}
+
+// Row A5: what a server may remember is kept from other clients when its flow had to
+// make room, by the programs too, and when its record was needed for another flow.
+func TestQuarantineOfEvictedFlows(t *testing.T) {
+	cfg := paperConfig()
+	cfg.MaxFlows = 100
+	cfg.Segments["a"].Aliases = AddrRange{mustIP("192.168.50.2"), mustIP("192.168.50.2")}
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		begin := func(client string, port uint16) ends {
+			r.put("nic0", fromRouter(client, port, 80).tcp("S", ""))
+			d := decode(r.one("vnic-A"))
+			server := fromA(d.src, 80, d.sport)
+			r.put("vnic-A", server.tcp("SA", ""))
+			r.got("nic0")
+			return server
+		}
+		const flows = 400 // far more than there are records
+		for i := range flows {
+			begin(client(i), uint16(4000+i))
+			time.Sleep(20 * time.Millisecond)
+		}
+		programs := r.openedByPrograms()
+		if fast, ok := r.plane.fastPath().(memoryFastPath); ok {
+			for number := range fast.table.used() {
+				fast.table.discard(number) // nothing is in the way but the quarantine
+			}
+		}
+		for i := range 50 {
+			if server := begin(otherHost, uint16(4000+i)); server.dport == uint16(4000+i) {
+				t.Fatalf("port %d, which the server may remember, has gone to another client", 4000+i)
+			}
+		}
+		time.Sleep(timeWait)
+		for i := range 50 {
+			if server := begin(farHost, uint16(4000+i)); server.dport != uint16(4000+i) {
+				t.Errorf("port %d is kept from all for longer than a server remembers it", 4000+i)
+			}
+		}
+		if r.machine.kernel && r.openedByPrograms() == programs {
+			t.Error("the programs have opened none of these flows")
+		}
+	})
+}
+
+// A flood of what no program can carry does not take all of userspace's time.
+func TestOverload(t *testing.T) {
+	inPrograms(t, paperConfig(), func(t *testing.T, r *rig) {
+		frame := fromRouter(farHost, 1000, 80).udp("not known")
+		frame[ethHeaderLen+9] = 47 // its protocol
+		p := r.plane.fastPath().(memoryFastPath).plane
+		p.odd.Store(10)
+		for range 25 {
+			r.put("nic0", frame)
+		}
+		if looked, dropped := r.drops("nic0", "protocol")+r.drops("nic0", "malformed"), r.drops("nic0", "overload"); looked != 10 || dropped != 15 {
+			t.Errorf("userspace has looked at %d, the programs have dropped %d", looked, dropped)
+		}
+		r.open(farHost, 2000) // what programs carry is not kept out
+		time.Sleep(time.Second)
+		r.put("nic0", frame)
+		if n := r.drops("nic0", "overload"); n != 15 {
+			t.Errorf("%d are dropped a second later", n-15)
+		}
+	})
+}
+
+func TestAgeBuckets(t *testing.T) {
+	if err := quick.Check(func(age uint32) bool {
+		b := ageBucket(age)
+		from := youngest(b)
+		return b < ageBuckets && from <= age && age-from <= age/shares
+	}, nil); err != nil {
+		t.Error(err)
+	}
+	for b := range ageBuckets {
+		if got := ageBucket(youngest(b)); got != b {
+			t.Fatalf("the least age of bucket %d is in bucket %d", b, got)
+		}
+	}
+	var a ages
+	for _, age := range []int32{-1, 0, 3, 3, 700} {
+		a.add(age)
+	}
+	for _, tt := range []struct {
+		enough int
+		least  uint32
+		age    uint32
+		n      int
+	}{{1, 0, 696, 1}, {2, 0, 3, 3}, {4, 0, 0, 5}, {9, 0, 0, 5}, {9, 1, 3, 3}, {1, 800, 0, 0}} {
+		if age, n := a.oldest(tt.enough, tt.least); age != tt.age || n != tt.n {
+			t.Errorf("oldest(%d, %d) is %d, %d; want %d, %d", tt.enough, tt.least, age, n, tt.age, tt.n)
+		}
+	}
+}

@@ -1,0 +1,199 @@
+package vnicbridge
+
+import (
+	"math/bits"
+	"math/rand/v2"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
+)
+
+// survey counts the flows of a table by class and age, to find which of them must go
+// when it is full. In a flood it is made some records at a time, beside the work that
+// comes up anyway: what waits for room does not wait for a look at a million records.
+type survey struct {
+	began       int64 // ages are those at that time
+	at          int   // the record to begin with
+	looked      int   // at so many
+	living      [flowClasses]ages
+	over        ages     // of superseded flows
+	connections []victim // some established flows
+}
+
+// surveyTime is how old a survey may become.
+const surveyTime = spareTime
+
+// ages counts flows by the ticks of the coarse clock since their last packet: each of
+// the first half minute by itself, then within 1/64.
+type ages struct {
+	flows   int
+	buckets [ageBuckets]int32
+}
+
+const (
+	exactAges  = 1 << exactBits
+	exactBits  = 9
+	shares     = 64
+	ageBuckets = exactAges + (32-exactBits)*shares
+)
+
+func ageBucket(age uint32) int {
+	if age < exactAges {
+		return int(age)
+	}
+	magnitude := bits.Len32(age) - 1
+	return exactAges + (magnitude-exactBits)*shares + int(age>>(magnitude-6)%shares)
+}
+
+// youngest is the least age in a bucket.
+func youngest(bucket int) uint32 {
+	if bucket < exactAges {
+		return uint32(bucket)
+	}
+	magnitude, share := (bucket-exactAges)/shares+exactBits, (bucket-exactAges)%shares
+	return uint32(shares+share) << (magnitude - 6)
+}
+
+func (a *ages) add(age int32) {
+	a.flows++
+	a.buckets[ageBucket(uint32(max(age, 0)))]++
+}
+
+// oldest tells from which age on there are enough flows, but none below another age;
+// and how many they are.
+func (a *ages) oldest(enough int, least uint32) (age uint32, n int) {
+	for b := ageBuckets - 1; b >= ageBucket(least) && n < enough; b-- {
+		if a.buckets[b] > 0 {
+			age, n = youngest(b), n+int(a.buckets[b])
+		}
+	}
+	return age, n
+}
+
+// cohort is flows that may have to go: those of a class, living or superseded, that had
+// their last packet by then. They go in the order of their records, which new flows
+// are given in that order too.
+type cohort struct {
+	class      flowClass
+	superseded bool
+	before     uint32
+	left       int // that there were
+	hand       int // the last record that was looked at
+}
+
+// next finds the next flow of a cohort.
+func (t *kernelTable) next(c *cohort) (number uint32, ok bool) {
+	highest := t.highest()
+	for range highest {
+		if c.left == 0 {
+			break
+		}
+		if c.hand++; c.hand >= highest {
+			c.hand = 0
+		}
+		if c.has(&t.records[c.hand]) {
+			c.left--
+			return uint32(c.hand), true
+		}
+	}
+	c.left = 0
+	return 0, false
+}
+
+func (c *cohort) has(r *bpf.FlowRecord) bool {
+	v, ok := victimOf(r, 0)
+	return ok && v.superseded == c.superseded && (v.superseded || v.class == c.class) && int32(c.before-v.lastSeen) >= 0
+}
+
+// goOn looks at some more records, and chooses anew when all were looked at.
+func (t *kernelTable) goOn(now int64, records int) {
+	if records == 0 {
+		return
+	}
+	s := &t.survey
+	if now-s.began > int64(surveyTime) || s.looked == 0 {
+		s.restart(now, t.highest())
+	}
+	highest := t.highest()
+	for range min(records, highest-s.looked) {
+		s.add(&t.records[(s.at+s.looked)%highest], uint32((s.at+s.looked)%highest))
+		s.looked++
+	}
+	if s.looked >= highest {
+		t.choose(now)
+		s.looked = 0
+	}
+}
+
+// lookAtAll makes a survey at once.
+func (t *kernelTable) lookAtAll(now int64) {
+	t.survey.looked = 0
+	t.goOn(now, max(t.highest(), 1))
+}
+
+func (s *survey) restart(now int64, records int) {
+	*s = survey{began: now, at: rand.IntN(max(records, 1)), connections: s.connections[:0]}
+}
+
+func (s *survey) add(r *bpf.FlowRecord, number uint32) {
+	v, ok := victimOf(r, number)
+	if !ok {
+		return
+	}
+	age := int32(coarse(s.began) - v.lastSeen)
+	if v.superseded {
+		s.over.add(age)
+		return
+	}
+	s.living[v.class].add(age)
+	if v.class == classEstablished && len(s.connections) < crowdSample {
+		s.connections = append(s.connections, v)
+	}
+}
+
+// choose chooses, by a survey of all records, which flows are to go, living and
+// superseded ones: enough of them to last until there is the next survey.
+func (t *kernelTable) choose(now int64) {
+	s := &t.survey
+	enough := 1 + max(0, t.highest()-surveyPace*room)/8
+	t.over.take(s, &s.over, min(enough, 1+s.over.flows/2), 0)
+	t.over.superseded = true
+	t.victims.left = 0
+	if t.connections = t.idleConnections(now); len(t.connections) > 0 {
+		return
+	}
+	class, least := s.chooseClass()
+	t.victims.take(s, &s.living[class], enough, least)
+	t.victims.class = class
+}
+
+func (c *cohort) take(s *survey, of *ages, enough int, least uint32) {
+	age, n := of.oldest(enough, least)
+	c.before, c.left = coarse(s.began)-age, n
+}
+
+// chooseClass is the rule of evictionOrder. least is from which age on its flows go.
+func (s *survey) chooseClass() (chosen flowClass, least uint32) {
+	const spared = uint32(spareTime >> clockShift)
+	chosen = evictionOrder[0]
+	for _, class := range evictionOrder {
+		if _, n := s.living[class].oldest(1, spared); n > 0 {
+			return class, spared
+		}
+		if s.living[class].flows > s.living[chosen].flows {
+			chosen = class
+		}
+	}
+	return chosen, 0
+}
+
+// idleConnections are established flows that make room when they take more than their
+// share.
+func (t *kernelTable) idleConnections(now int64) []victim {
+	s := &t.survey
+	beyond := excess(s.living[classEstablished].flows, int(t.plane.limit.Load()))
+	if beyond == 0 || len(s.connections) == 0 {
+		return nil
+	}
+	byCrowding(s.connections, func(v victim) uint32 { return t.records[v.number].Orig.Src }, func(v victim) uint32 { return v.lastSeen })
+	return idleOnes(s.connections[:min(1+len(s.connections)/64, beyond)], now)
+}
