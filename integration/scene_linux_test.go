@@ -175,7 +175,7 @@ func (s *scene) tryStartBy(program, config string) error {
 }
 
 // startBy starts Caddy by way of a command that runs another.
-func (s *scene) startBy(command string, config caddyfile) {
+func (s *scene) startBy(command string, config fmt.Stringer) {
 	s.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -184,7 +184,7 @@ func (s *scene) startBy(command string, config caddyfile) {
 	s.startBinaryBy(command, self, config)
 }
 
-func (s *scene) startBinaryBy(command, binary string, config caddyfile) {
+func (s *scene) startBinaryBy(command, binary string, config fmt.Stringer) {
 	s.t.Helper()
 	program := s.write("caddy.sh", "#!/bin/sh\nexec "+command+" "+binary+" \"$@\"\n")
 	if err := os.Chmod(program, 0o755); err != nil {

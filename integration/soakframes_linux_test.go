@@ -21,6 +21,7 @@ const frameRate = 50_000
 func soakFrames(t *testing.T, datapath string) []figure {
 	const maxFlows, usualTime = 1 << 16, 20 * time.Second
 	frames := soaked(10_000_000)
+	withoutBridge := soakPlain(t)
 	s := newScene(t, integration.PaperOptions{Neighbours: 2})
 	attacker, other := s.Neighbours[0], s.Neighbours[1]
 	s.jumbo()
@@ -70,10 +71,37 @@ func soakFrames(t *testing.T, datapath string) []figure {
 	}{{"the frames", beside}, {"the scans", besideTools}} {
 		figures = append(figures, s.compare(m.what, m.latencies, usual)...)
 	}
+	figures = append(figures, withoutBridge...)
 	return append(figures,
 		figure{"frames on the other segment's VNIC", "0"},
 		figure{"MiB before the frames, after the scans and a fifth: live Go heap, resident, BPF maps", before.String()},
 		figure{"MiB at the end: live Go heap, resident, BPF maps", after.String()})
+}
+
+// soakPlain has the same scans, and a tenth of the frames, sent to a server that has the
+// address itself, with no bridge: what they do to its client is none of the bridge's
+// doing.
+func soakPlain(t *testing.T) (figures []figure) {
+	t.Run("without a bridge", func(t *testing.T) {
+		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s.jumbo()
+		s.apart()
+		s.ip(s.Server, "addr add 192.168.1.2/24 dev nic0")
+		s.ip(s.Server, "route add default via 192.168.1.1")
+		s.startApart(verbatim("http:// {\n\trespond a\n}\n"))
+		s.echoUDP(s.Server, "192.168.1.2:5000")
+		o := s.orderFor(s.Neighbours[0])
+		o.Longest, o.Rate, o.Templates, o.Count = jumboMTU, frameRate, s.realFrames(s.Neighbours[0]), soaked(1_000_000)
+		usual := s.measure(func() { time.Sleep(10 * time.Second) })
+		tools := s.measure(s.scan)
+		frames := s.measure(func() { s.blast(s.Neighbours[0], o) })
+		figures = []figure{
+			{"without a bridge: a request, p50 / p99 / slowest, without anything", usual.String()},
+			{"without a bridge, beside the frames", frames.String()},
+			{"without a bridge, beside the scans", tools.String()},
+		}
+	})
+	return figures
 }
 
 // compare checks that of the requests beside something none failed, and that their p99

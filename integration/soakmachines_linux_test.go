@@ -71,7 +71,7 @@ func (s *scene) steerReceive(h *integration.Host, device string, cpus uint64) {
 }
 
 // startApart starts Caddy on the server's core.
-func (s *scene) startApart(config caddyfile) {
+func (s *scene) startApart(config fmt.Stringer) {
 	s.t.Helper()
 	s.startBy(fmt.Sprintf("taskset --cpu-list %d", serverCPU()), config)
 }
