@@ -31,7 +31,7 @@ func (t *kernelTable) evict(now int64) bool {
 		}
 		t.end(v.number, now)
 		if ended++; v.class == classEstablished {
-			t.survey.living[v.class].flows-- // which may have been counted already
+			t.survey.flows[v.class].flows-- // which may have been counted already
 			break
 		}
 	}
@@ -49,13 +49,17 @@ func (t *kernelTable) nextVictim(now int64, needed bool) (v victim, ok bool) {
 				return v, true
 			}
 		}
-		if number, ok := t.next(&t.victims); ok {
-			return victim{number: number, class: t.victims.class}, true
+		for len(t.victims) > 0 {
+			c := &t.victims[0]
+			if number, ok := t.next(c); ok {
+				return victim{number: number, class: c.class}, true
+			}
+			t.victims = t.victims[1:]
 		}
 		if !needed || t.noVictims == coarse(now) {
 			return v, false
 		}
-		if t.lookAtAll(now); len(t.connections) == 0 && t.victims.left == 0 {
+		if t.lookAtAll(now); len(t.connections) == 0 && len(t.victims) == 0 {
 			t.noVictims = coarse(now)
 		}
 	}
@@ -108,17 +112,20 @@ func (t *kernelTable) keepFromPrograms(key flowKey, then int64) {
 
 // victim is a flow that may have to go.
 type victim struct {
-	number     uint32
-	lastSeen   uint32
-	class      flowClass
-	superseded bool
+	number   uint32
+	lastSeen uint32
+	class    flowClass // or superseded
 }
 
 // victimOf reads the flow of a record, if it has one.
 func victimOf(r *bpf.FlowRecord, number uint32) (v victim, ok bool) {
 	s := stateOfRecord(r)
 	flags := s.flags.Load()
-	return victim{number, s.lastSeen.Load(), classOf(Protocol(r.Orig.Proto), flags), flags&flowSuperseded != 0}, r.Reply.Port != 0
+	class := superseded
+	if flags&flowSuperseded == 0 {
+		class = classOf(Protocol(r.Orig.Proto), flags)
+	}
+	return victim{number, s.lastSeen.Load(), class}, r.Reply.Port != 0
 }
 
 // idle tells whether a victim is not spared.

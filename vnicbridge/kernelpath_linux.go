@@ -408,7 +408,7 @@ func (k *kernelPath) uses(nic *port, host addr) bool {
 // oddPackets is how many packets that no program can carry, fragments among them, a
 // NIC's program may leave to userspace in a tick: forty thousand a second, which
 // take a tenth of a core.
-const oddPackets = 10000
+const oddPackets = fragmentRate / 4
 
 // tick sets the programs' clock, and bounds what they may leave to userspace to be
 // refused, or because it is odd.

@@ -11,12 +11,11 @@ import (
 // when it is full. In a flood it is made some records at a time, beside the work that
 // comes up anyway: what waits for room does not wait for a look at a million records.
 type survey struct {
-	began       int64 // ages are those at that time
-	at          int   // the record to begin with
-	looked      int   // at so many
-	living      [flowClasses]ages
-	over        ages     // of superseded flows
-	connections []victim // some established flows
+	began       int64                 // ages are those at that time
+	at          int                   // the record to begin with
+	looked      int                   // at so many
+	flows       [flowClasses + 1]ages // the last of superseded ones
+	connections []victim              // some established ones
 }
 
 // surveyTime is how old a survey may become.
@@ -73,26 +72,27 @@ func (a *ages) oldest(enough int, least uint32) (age uint32, n int) {
 // their last packet by then. They go in the order of their records, which new flows
 // are given in that order too.
 type cohort struct {
-	class      flowClass
-	superseded bool
-	before     uint32
-	left       int // that there were
-	hand       int // the last record that was looked at
+	class  flowClass // or superseded
+	before uint32
+	left   int // that there were
 }
+
+// superseded stands for the flows of any class that are.
+const superseded = flowClasses
 
 // next finds the next flow of a cohort.
 func (t *kernelTable) next(c *cohort) (number uint32, ok bool) {
-	highest := t.highest()
+	hand, highest := &t.hands[c.class], t.highest()
 	for range highest {
 		if c.left == 0 {
 			break
 		}
-		if c.hand++; c.hand >= highest {
-			c.hand = 0
+		if *hand++; *hand >= highest {
+			*hand = 0
 		}
-		if c.has(&t.records[c.hand]) {
+		if c.has(&t.records[*hand]) {
 			c.left--
-			return uint32(c.hand), true
+			return uint32(*hand), true
 		}
 	}
 	c.left = 0
@@ -101,7 +101,7 @@ func (t *kernelTable) next(c *cohort) (number uint32, ok bool) {
 
 func (c *cohort) has(r *bpf.FlowRecord) bool {
 	v, ok := victimOf(r, 0)
-	return ok && v.superseded == c.superseded && (v.superseded || v.class == c.class) && int32(c.before-v.lastSeen) >= 0
+	return ok && v.class == c.class && int32(c.before-v.lastSeen) >= 0
 }
 
 // goOn looks at some more records, and chooses anew when all were looked at.
@@ -139,12 +139,7 @@ func (s *survey) add(r *bpf.FlowRecord, number uint32) {
 	if !ok {
 		return
 	}
-	age := int32(coarse(s.began) - v.lastSeen)
-	if v.superseded {
-		s.over.add(age)
-		return
-	}
-	s.living[v.class].add(age)
+	s.flows[v.class].add(int32(coarse(s.began) - v.lastSeen))
 	if v.class == classEstablished && len(s.connections) < crowdSample {
 		s.connections = append(s.connections, v)
 	}
@@ -155,42 +150,42 @@ func (s *survey) add(r *bpf.FlowRecord, number uint32) {
 func (t *kernelTable) choose(now int64) {
 	s := &t.survey
 	enough := 1 + max(0, t.highest()-surveyPace*room)/8
-	t.over.take(s, &s.over, min(enough, 1+s.over.flows/2), 0)
-	t.over.superseded = true
-	t.victims.left = 0
-	if t.connections = t.idleConnections(now); len(t.connections) > 0 {
-		return
+	t.over = s.oldest(superseded, min(enough, 1+s.flows[superseded].flows/2), 0)
+	t.victims = t.victims[:0]
+	if t.connections = t.idleConnections(now); len(t.connections) == 0 {
+		t.victims = s.chooseVictims(t.victims, enough)
 	}
-	class, least := s.chooseClass()
-	t.victims.take(s, &s.living[class], enough, least)
-	t.victims.class = class
 }
 
-func (c *cohort) take(s *survey, of *ages, enough int, least uint32) {
-	age, n := of.oldest(enough, least)
-	c.before, c.left = coarse(s.began)-age, n
+// oldest is enough flows of a class that have at least some age.
+func (s *survey) oldest(class flowClass, enough int, least uint32) cohort {
+	age, n := s.flows[class].oldest(enough, least)
+	return cohort{class, coarse(s.began) - age, n}
 }
 
-// chooseClass is the rule of evictionOrder. least is from which age on its flows go.
-func (s *survey) chooseClass() (chosen flowClass, least uint32) {
-	const spared = uint32(spareTime >> clockShift)
-	chosen = evictionOrder[0]
+// chooseVictims is the rule of evictionOrder. A few idle flows in a large table are left
+// alone when there are others: to find them would take longer than it is worth.
+func (s *survey) chooseVictims(chosen []cohort, enough int) []cohort {
+	total, most := 0, evictionOrder[0]
 	for _, class := range evictionOrder {
-		if _, n := s.living[class].oldest(1, spared); n > 0 {
-			return class, spared
+		if c := s.oldest(class, enough-total, uint32(spareTime>>clockShift)); c.left > s.looked/512 {
+			chosen, total = append(chosen, c), total+c.left
 		}
-		if s.living[class].flows > s.living[chosen].flows {
-			chosen = class
+		if s.flows[class].flows > s.flows[most].flows {
+			most = class
 		}
 	}
-	return chosen, 0
+	if c := s.oldest(most, enough, 0); total < enough && c.left > 0 {
+		chosen = append(chosen, c)
+	}
+	return chosen
 }
 
 // idleConnections are established flows that make room when they take more than their
 // share.
 func (t *kernelTable) idleConnections(now int64) []victim {
 	s := &t.survey
-	beyond := excess(s.living[classEstablished].flows, int(t.plane.limit.Load()))
+	beyond := excess(s.flows[classEstablished].flows, int(t.plane.limit.Load()))
 	if beyond == 0 || len(s.connections) == 0 {
 		return nil
 	}

@@ -44,9 +44,10 @@ type kernelTable struct {
 	hand int // where the sweep goes on
 
 	survey      survey
-	connections []victim // the next that must go when the table is full
-	victims     cohort   // and then
-	over        cohort   // superseded ones that must go when no record is free
+	connections []victim             // the next that must go when the table is full
+	victims     []cohort             // and then
+	over        cohort               // superseded ones that must go when no record is free
+	hands       [flowClasses + 1]int // the last record of each that was looked at
 
 	noVictims, noneOver uint32 // when there were none
 
