@@ -4,8 +4,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // Bounds on fragments that are on their way (F7). Linux waits as long for the
@@ -15,7 +13,6 @@ const (
 	maxDatagrams     = 4096    // in fragments at once
 	maxHeldPerPacket = 64      // fragments that came before their first
 	maxHeldBytes     = 4 << 20 // of such fragments, in all
-	fragmentRate     = 40_000  // a second from the network; a quarter of that at once
 )
 
 // fragmentKey identifies a datagram in fragments, as it comes in (RFC 791).
@@ -34,7 +31,6 @@ type fragmentTable struct {
 	datagrams map[fragmentKey]*datagram
 	taken     map[fragmentKey]*datagram // by how they leave
 	held      int                       // bytes
-	pace      *rate.Limiter
 }
 
 type datagram struct {
@@ -47,17 +43,11 @@ type datagram struct {
 }
 
 func newFragmentTable() *fragmentTable {
-	return &fragmentTable{
-		datagrams: make(map[fragmentKey]*datagram), taken: make(map[fragmentKey]*datagram),
-		pace: rate.NewLimiter(fragmentRate, fragmentRate/4),
-	}
+	return &fragmentTable{datagrams: make(map[fragmentKey]*datagram), taken: make(map[fragmentKey]*datagram)}
 }
 
 // carryFragment moves a fragment the way that the first of its datagram goes.
 func (fw *forwarder) carryFragment(a *arrival) dropReason {
-	if a.in.nic != nil && !fw.fragments.pace.AllowN(time.Unix(0, a.now), 1) {
-		return dropOverload
-	}
 	key := fragmentKey{a.src, a.dst, a.proto, a.id(), a.in.index}
 	if a.later {
 		d, verdict := fw.fragments.follow(key, a)

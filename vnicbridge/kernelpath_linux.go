@@ -405,17 +405,11 @@ func (k *kernelPath) uses(nic *port, host addr) bool {
 	return k.maps[bpf.BridgeMapNeighbours].Lookup(key, &n) == nil && n.Used != 0 && k.plane.clock.Load()-n.Used <= usedLately
 }
 
-// oddPackets is how many packets that no program can carry, fragments among them, a
-// NIC's program may leave to userspace in a tick: forty thousand a second, which
-// take a tenth of a core.
-const oddPackets = fragmentRate / 4
-
-// tick sets the programs' clock, and bounds what they may leave to userspace to be
-// refused, or because it is odd.
+// tick sets the programs' clock, and bounds what they may leave to userspace only to
+// be refused.
 func (k *kernelPath) tick(now int64) {
 	k.plane.clock.Store(coarse(now))
 	k.plane.refusals.Store(refusalBurst)
-	k.plane.odd.Store(oddPackets)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refreshAll()

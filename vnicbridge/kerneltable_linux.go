@@ -80,8 +80,8 @@ type planeState struct {
 	capacity, fresh               atomic.Uint32
 	refusals                      atomic.Int32
 	quarantine                    atomic.Uint32
-	odd                           atomic.Int32
-	_                             uint32
+	odd                           int32 // the programs' own
+	interval                      uint32
 }
 
 func (t *kernelTable) keyOf(k flowKey) bpf.FlowKey {

@@ -127,7 +127,7 @@ type BridgePlaneState struct {
 	Refusals   int32
 	Quarantine uint32
 	Odd        int32
-	Zero       uint32
+	Interval   uint32
 }
 
 type BridgePort struct {
