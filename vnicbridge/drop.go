@@ -30,7 +30,7 @@ const (
 	dropUnresolved                   // the next hop's MAC is not known (A7)
 	dropTooBig                       // does not fit the next link (F8)
 	dropSend                         // the device refused the frame
-	dropOverload                     // one more of those than userspace is to see (F7)
+	dropOverload                     // no program can carry it, and userspace has enough of such
 	dropReasons                      // how many there are
 )
 

@@ -80,8 +80,7 @@ type planeState struct {
 	capacity, fresh               atomic.Uint32
 	refusals                      atomic.Int32
 	quarantine                    atomic.Uint32
-	odd                           int32 // the programs' own
-	interval                      uint32
+	_                             [2]uint32 // the programs' own
 }
 
 func (t *kernelTable) keyOf(k flowKey) bpf.FlowKey {
