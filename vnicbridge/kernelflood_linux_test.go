@@ -138,6 +138,8 @@ func TestOverload(t *testing.T) {
 		frame := fromRouter(farHost, 1000, 80).udp("not known")
 		frame[ethHeaderLen+9] = 47 // its protocol
 		const interval, most, frames = 1 << 24, 671, 5000
+		p := r.plane.fastPath().(memoryFastPath).plane
+		p.odd, p.interval = 0, 0 // a new interval begins
 		began := programClock()
 		for range frames {
 			r.put("nic0", frame)

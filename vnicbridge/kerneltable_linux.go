@@ -80,7 +80,8 @@ type planeState struct {
 	capacity, fresh               atomic.Uint32
 	refusals                      atomic.Int32
 	quarantine                    atomic.Uint32
-	_                             [2]uint32 // the programs' own
+	odd                           int32 // the programs' own
+	interval                      uint32
 }
 
 func (t *kernelTable) keyOf(k flowKey) bpf.FlowKey {
