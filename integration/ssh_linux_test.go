@@ -53,7 +53,8 @@ func (s *scene) serveSSH() string {
 	s.run(s.Server, "ln", "-s", self, filepath.Join(s.dir, "bin", "caddy"))
 	s.run(s.Server, "dropbearkey", "-t", "ed25519", "-f", filepath.Join(s.dir, "host"))
 	s.run(s.Server, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(s.dir, "key"))
-	cmd := exec.Command("unshare", "--mount", "sh", "-euc", `
+	// A hangup is to end what it runs, also where these tests were started with nohup.
+	cmd := exec.Command("env", "--default-signal=HUP", "unshare", "--mount", "sh", "-euc", `
 cd "$1"
 mount -t overlay -o lowerdir="$1/bin":/usr/bin none /usr/bin
 mount -t tmpfs -o mode=700 none ~root
