@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/adminclient"
 )
 
 const switchURL = "http://localhost:2019/vnic/bridges/lan/switch"
@@ -108,7 +110,7 @@ func fetchWith(t *testing.T, method, url string, body io.Reader) (int, string) {
 		t.Fatal(err)
 	}
 	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := adminclient.Of(http.DefaultClient).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func (s *scene) openRemoteAdmin(permissions string) tls.Certificate {
 		s.t.Fatal(err)
 	}
 	var config map[string]any
-	if err := json.Unmarshal([]byte(s.getFrom(s.Server, "http://localhost:2019/config/")), &config); err != nil {
+	if err := json.Unmarshal([]byte(s.fromAdmin("/config/")), &config); err != nil {
 		s.t.Fatal(err)
 	}
 	config["admin"] = map[string]any{
@@ -118,7 +118,7 @@ func (s *scene) openRemoteAdmin(permissions string) tls.Certificate {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	answer, err := s.Server.HTTPClient().Post("http://localhost:2019/load", "application/json", bytes.NewReader(body))
+	answer, err := s.adminClient().Post("http://localhost:2019/load", "application/json", bytes.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -248,7 +248,7 @@ func captureRefused(t *testing.T, s *scene) {
 
 func (s *scene) wantNoCapture(query string, status int, want string) {
 	s.t.Helper()
-	resp, err := s.Server.HTTPClient().Get("http://localhost:2019/vnic/capture?" + query)
+	resp, err := s.adminClient().Get("http://localhost:2019/vnic/capture?" + query)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -366,7 +366,7 @@ func (r *captureRun) wantEnd(why string) {
 // capturing tells how many captures there are in Caddy: goroutines, and programs.
 func (s *scene) capturing() (n int) {
 	s.t.Helper()
-	stacks := s.getFrom(s.Server, "http://localhost:2019/debug/pprof/goroutine?debug=2")
+	stacks := s.fromAdmin("/debug/pprof/goroutine?debug=2")
 	return strings.Count(stacks, "vnicbridge.(*Capture).Run(")
 }
 

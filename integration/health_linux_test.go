@@ -213,7 +213,7 @@ func (s *scene) waitForAnswers(l *failoverLoad, segment string, more int) {
 // metric scrapes one metric, which must be there.
 func (s *scene) metric(name string) float64 {
 	s.t.Helper()
-	for line := range strings.Lines(s.getFrom(s.Server, "http://localhost:2019/metrics")) {
+	for line := range strings.Lines(s.fromAdmin("/metrics")) {
 		if text, ok := strings.CutPrefix(line, name+" "); ok {
 			value, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
 			if err != nil {

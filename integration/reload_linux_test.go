@@ -3,14 +3,12 @@ package integration_test
 import (
 	"bufio"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -109,26 +107,15 @@ func (s *scene) load(config caddyfile) {
 
 func (s *scene) post(config caddyfile) (string, error) { return s.postText(config.String()) }
 
-// postText loads a Caddyfile. Caddy replaces its admin endpoint with every load, and
-// a connection that the old one has not accepted by then is reset: it is made again.
-func (s *scene) postText(config string) (answer string, err error) {
-	s.t.Helper()
-	for range 3 {
-		if answer, err = s.tryPost(config); !errors.Is(err, syscall.ECONNRESET) {
-			break
-		}
-	}
-	return answer, err
-}
-
-func (s *scene) tryPost(config string) (string, error) {
+// postText loads a Caddyfile.
+func (s *scene) postText(config string) (string, error) {
 	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://localhost:2019/load", strings.NewReader(config))
 	if err != nil {
 		return "", err
 	}
 	request.Header.Set("Content-Type", "text/caddyfile")
 	request.Header.Set("Cache-Control", "must-revalidate")
-	resp, err := s.Server.HTTPClient().Do(request)
+	resp, err := s.adminClient().Do(request)
 	if err != nil {
 		return "", err
 	}

@@ -327,7 +327,7 @@ func (s *scene) countLeaks() (l leaks) {
 			l.maps++
 		}
 	}
-	profile := s.getFrom(s.Server, "http://localhost:2019/debug/pprof/goroutine?debug=1")
+	profile := s.fromAdmin("/debug/pprof/goroutine?debug=1")
 	if _, err := fmt.Sscanf(profile, "goroutine profile: total %d", &l.goroutines); err != nil {
 		s.t.Fatal(err)
 	}

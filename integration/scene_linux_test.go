@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/adminclient"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -225,11 +226,23 @@ func (s *scene) write(name, content string) string {
 // status asks the admin API what the data plane did.
 func (s *scene) status() (status vnicbridge.Status) {
 	s.t.Helper()
-	if err := json.Unmarshal([]byte(s.getFrom(s.Server, "http://localhost:2019/vnic/status")), &status); err != nil {
+	if err := json.Unmarshal([]byte(s.fromAdmin("/vnic/status")), &status); err != nil {
 		s.t.Fatal(err)
 	}
 	return status
 }
+
+// fromAdmin fetches a page of the admin API.
+func (s *scene) fromAdmin(path string) string {
+	s.t.Helper()
+	body, err := fetch(s.adminClient(), "http://localhost:2019"+path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return body
+}
+
+func (s *scene) adminClient() *http.Client { return adminclient.Of(s.Server.HTTPClient()) }
 
 // get fetches a page from PC1.
 func (s *scene) get(url string) string {

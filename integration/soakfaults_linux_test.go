@@ -99,7 +99,7 @@ func (s *scene) clockDiffers(datapath string) figure {
 func (s *scene) echoFlows() int {
 	s.t.Helper()
 	var list vnicbridge.FlowList
-	if err := json.Unmarshal([]byte(s.getFrom(s.Server, "http://localhost:2019/vnic/flows?protocol=icmp")), &list); err != nil {
+	if err := json.Unmarshal([]byte(s.fromAdmin("/vnic/flows?protocol=icmp")), &list); err != nil {
 		s.t.Fatal(err)
 	}
 	return list.Matched

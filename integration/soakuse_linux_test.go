@@ -22,7 +22,7 @@ func (u use) String() string {
 
 func (s *scene) use() (u use) {
 	s.t.Helper()
-	profile := s.getFrom(s.Server, "http://localhost:2019/debug/pprof/heap?debug=1&gc=1")
+	profile := s.fromAdmin("/debug/pprof/heap?debug=1&gc=1")
 	_, statistics, _ := strings.Cut(profile, "# HeapAlloc = ")
 	if _, err := fmt.Sscan(statistics, &u.live); err != nil {
 		s.t.Fatal(err)

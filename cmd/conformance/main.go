@@ -10,7 +10,7 @@
 // directory and the one above: a test must have run each of its examples. It exits
 // with status 1 when a row is not held, when an example was not run, when anything
 // failed to build or to pass, and when a test was skipped: a skipped test proves
-// nothing.
+// nothing. The last lines list all that, each test with the first that it said.
 package main
 
 import (

@@ -103,6 +103,7 @@ func TestVerdict(t *testing.T) {
 				"--- FAIL: TestPing",
 				"FAIL\texample.com/m/integration\t0.002s\n",
 				"conformance: integration.TestPing failed\n",
+				"conformance: integration.TestPing/userspace failed: a_test.go:4: no reply from 192.168.1.2\n",
 				"row A1: integration.TestPing/userspace failed\n",
 			},
 			hides: []string{"quiet", "TestFine"},
@@ -115,7 +116,7 @@ func TestVerdict(t *testing.T) {
 		},
 		{
 			name: "a skipped test, of no row", recording: "skip", fails: true,
-			prints: []string{"no tcpdump\n", "conformance: skips.TestCapture/userspace was skipped\n"},
+			prints: []string{"no tcpdump\n", "conformance: skips.TestCapture/userspace was skipped: a_test.go:3: no tcpdump\n"},
 		},
 		{
 			name: "a panic", recording: "panic", fails: true,

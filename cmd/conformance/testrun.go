@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -42,12 +43,13 @@ type testRun struct {
 	began    map[test]time.Time
 	outcomes map[test]string   // "run", then "pass", "fail" or "skip"
 	output   map[test][]string // not printed yet
+	said     map[test]string   // first by those that did not pass
 	examples map[string]bool   // of the documentation that a test has run
 }
 
 // readRun follows a run to its end and prints it to out on the way.
 func readRun(events io.Reader, out io.Writer) (*testRun, error) {
-	r := &testRun{out: out, began: map[test]time.Time{}, outcomes: map[test]string{}, output: map[test][]string{}, examples: map[string]bool{}}
+	r := &testRun{out: out, began: map[test]time.Time{}, outcomes: map[test]string{}, output: map[test][]string{}, said: map[test]string{}, examples: map[string]bool{}}
 	in := bufio.NewReader(events)
 	for {
 		line, err := in.ReadBytes('\n')
@@ -102,6 +104,7 @@ func (r *testRun) end(t test, e event) {
 	case t.name == "":
 		r.printPackage(t)
 	case e.Action != "pass":
+		r.said[t] = firstSaid(r.output[t])
 		r.flush(t)
 	case !strings.Contains(t.name, "/"):
 		// What go test says has elapsed leaves subtests out that run side by side.
@@ -110,6 +113,20 @@ func (r *testRun) end(t test, e event) {
 		}
 	}
 	delete(r.output, t)
+}
+
+// aside is what a test says with t.Error or t.Log, after the line of the source.
+var aside = regexp.MustCompile(`^\s+(\w+\.go:\d+: .*)`)
+
+// firstSaid finds the first line that a test says itself: it tells the cause where
+// pages of a server's log follow.
+func firstSaid(output []string) string {
+	for _, line := range output {
+		if m := aside.FindStringSubmatch(line); m != nil {
+			return ": " + m[1]
+		}
+	}
+	return ""
 }
 
 // flushUnfinished prints the output of the tests in which a package's run broke
@@ -169,7 +186,7 @@ func (r *testRun) problems() []string {
 	told := map[string]bool{}
 	for _, t := range r.order {
 		if outcome := r.outcomes[t]; t.name != "" && outcome != "pass" {
-			problems = append(problems, fmt.Sprintf("%s.%s %s", path.Base(t.pkg), t.name, verdict[outcome]))
+			problems = append(problems, fmt.Sprintf("%s.%s %s%s", path.Base(t.pkg), t.name, verdict[outcome], r.said[t]))
 			told[t.pkg] = true
 		}
 	}
