@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// maxHandshakes bounds the memory of handshakes, some 10 MiB. Beyond it the oldest are
+// maxHandshakes bounds the memory of handshakes, some 40 MiB. Beyond it the oldest are
 // forgotten.
-const maxHandshakes = 1 << 15
+const maxHandshakes = 1 << 16
 
 // handshakes remembers flows from the network that had to make room between the
 // server's answer and the client's. In a flood of SYNs such a client is one that is
@@ -15,8 +15,7 @@ const maxHandshakes = 1 << 15
 // goes on (L2).
 type handshakes struct {
 	mu    sync.Mutex
-	flows map[flowKey]halfOpenFlow // by their original key
-	queue []flowKey                // the first to be forgotten first
+	flows newest[flowKey, halfOpenFlow] // by their original key
 }
 
 type halfOpenFlow struct {
@@ -34,25 +33,16 @@ func (h *handshakes) add(f *flow) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.flows == nil {
-		h.flows = make(map[flowKey]halfOpenFlow)
-	}
-	if len(h.queue) >= maxHandshakes {
-		delete(h.flows, h.queue[0])
-		h.queue = h.queue[1:]
-	}
 	key, _ := f.keys()
-	h.flows[key] = halfOpenFlow{f.in, f.out, f.reply, flags, f.lastSeen.Load()}
-	h.queue = append(h.queue, key)
+	h.flows.put(key, halfOpenFlow{f.in, f.out, f.reply, flags, f.lastSeen.Load()}, maxHandshakes)
 }
 
 // take returns what is remembered under a key, and forgets it.
 func (h *handshakes) take(key flowKey) (halfOpenFlow, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	found, ok := h.flows[key]
-	delete(h.flows, key)
-	return found, ok
+	defer h.flows.remove(key)
+	return h.flows.get(key)
 }
 
 // goesOn tells whether the handshake can still be completed by what comes in at a port.

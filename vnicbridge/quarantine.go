@@ -13,10 +13,7 @@ const maxQuarantined = 1 << 16
 
 // quarantine keeps reply tuples of connections that ended from other clients for
 // as long as a server may remember them (A5).
-type quarantine struct {
-	tuples map[flowKey]quarantined
-	queue  []flowKey // in the order of their end, the first to be let go first
-}
+type quarantine struct{ tuples newest[flowKey, quarantined] }
 
 type quarantined struct {
 	client addr
@@ -34,32 +31,17 @@ func (q *quarantine) add(f *flow, now int64) {
 	if !rememberedBy(f.orig.proto, f.flowState, now) {
 		return
 	}
-	if q.tuples == nil {
-		q.tuples = make(map[flowKey]quarantined)
-	}
-	if len(q.queue) >= maxQuarantined {
-		q.pop()
-	}
 	_, key := f.keys()
-	q.tuples[key] = quarantined{f.orig.src, now + int64(timeWait-f.idle(now))}
-	q.queue = append(q.queue, key)
+	q.tuples.put(key, quarantined{f.orig.src, now + int64(timeWait-f.idle(now))}, maxQuarantined)
 }
 
 // holds tells whether a tuple is kept from a client.
 func (q *quarantine) holds(key flowKey, client addr, now int64) bool {
-	t, ok := q.tuples[key]
+	t, ok := q.tuples.get(key)
 	return ok && t.client != client && now < t.until
 }
 
 // sweep lets go of what no server remembers any more.
 func (q *quarantine) sweep(now int64) {
-	for len(q.queue) > 0 && q.tuples[q.queue[0]].until <= now {
-		q.pop()
-	}
-}
-
-// pop lets go of the oldest.
-func (q *quarantine) pop() {
-	delete(q.tuples, q.queue[0])
-	q.queue = q.queue[1:]
+	q.tuples.popWhile(func(t quarantined) bool { return t.until <= now })
 }
