@@ -73,10 +73,14 @@ func (t *classicTranslator) translate(i int, instruction bpf.Instruction) error 
 			asm.Mov.Reg(classicA, classicSaved),
 		)
 	case bpf.LoadExtension:
-		if in.Num != bpf.ExtLen {
+		switch in.Num {
+		case bpf.ExtLen:
+			t.add(asm.Mov.Reg(classicA, classicLen))
+		case bpf.ExtType:
+			t.add(asm.LoadMem(classicA, classicFrame, skbPacketType, asm.Word))
+		default:
 			return fmt.Errorf("BPF extension %d is not known", in.Num)
 		}
-		t.add(asm.Mov.Reg(classicA, classicLen))
 	case bpf.ALUOpConstant:
 		op, ok := classicArithmetic[in.Op]
 		if !ok {

@@ -39,6 +39,9 @@ type nicDevice interface {
 	// link is the state of the NIC now.
 	link() (linkState, error)
 	index() int
+	// overload is what the device left out, since it was last asked, of packets that
+	// take more thought than others and are too many.
+	overload() (packets, bytes uint64)
 }
 
 // vnicDevice is a VNIC that we made.

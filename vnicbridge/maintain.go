@@ -55,6 +55,7 @@ func (p *Plane) tick(now int64, passed time.Duration) {
 	for _, nic := range p.path.currentRules().nics {
 		nic.nic.claim.tick(now)
 		nic.nic.neighbours.tick(now)
+		nic.countOverload()
 	}
 }
 

@@ -13,26 +13,26 @@ import (
 // ownedNIC is an open NIC that no other process bridges meanwhile.
 type ownedNIC struct {
 	*packetSocket
+	letIn   *letIn
 	machine *linuxMachine
 	closed  bool
 }
 
 func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error) {
-	filter, err := pseudoAddressFilter(pseudo)
-	if err != nil {
-		return nil, err
-	}
+	filter := newLetIn(pseudo)
 	s, err := openPacketSocket(m.ns, name, filter)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, filter.close())
 	}
 	if err := m.ownNIC(s.ifindex); err != nil {
-		return nil, errors.Join(fmt.Errorf("nic %s: %w", name, err), s.close())
+		return nil, errors.Join(fmt.Errorf("nic %s: %w", name, err), s.close(), filter.close())
 	}
-	return &ownedNIC{packetSocket: s, machine: m}, nil
+	return &ownedNIC{packetSocket: s, letIn: filter, machine: m}, nil
 }
 
 func (n *ownedNIC) index() int { return n.ifindex }
+
+func (n *ownedNIC) overload() (packets, bytes uint64) { return n.letIn.overload() }
 
 // close gives the NIC up. A second time it does nothing: the NIC may have been
 // opened anew.
@@ -41,7 +41,7 @@ func (n *ownedNIC) close() error {
 		return nil
 	}
 	n.closed = true
-	return errors.Join(n.packetSocket.close(), n.machine.disownNIC(n.ifindex))
+	return errors.Join(n.packetSocket.close(), n.letIn.close(), n.machine.disownNIC(n.ifindex))
 }
 
 // nicOwnership keeps other processes off a NIC: a Unix socket whose abstract name

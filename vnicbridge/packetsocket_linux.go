@@ -3,7 +3,6 @@ package vnicbridge
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"syscall"
 	"unsafe"
 
@@ -36,7 +35,17 @@ type rawSocket struct {
 	raw syscall.RawConn
 }
 
-func openPacketSocket(ns *namespace, device string, filter []bpf.RawInstruction) (*packetSocket, error) {
+// socketFilter says which frames a packet socket sees.
+type socketFilter interface {
+	attach(conn *socket.Conn) error
+}
+
+// classicFilter is a filter of classic BPF.
+type classicFilter []bpf.RawInstruction
+
+func (f classicFilter) attach(conn *socket.Conn) error { return conn.SetBPF(f) }
+
+func openPacketSocket(ns *namespace, device string, filter socketFilter) (*packetSocket, error) {
 	link, err := ns.netlink.LinkByName(device)
 	if err != nil {
 		return nil, fmt.Errorf("device %s: %w", device, err)
@@ -50,7 +59,7 @@ func openPacketSocket(ns *namespace, device string, filter []bpf.RawInstruction)
 
 // open makes the sockets with protocol 0, which receives nothing, and binds the
 // first when its filter is in place: no stray frame gets in.
-func (s *packetSocket) open(filter []bpf.RawInstruction) (err error) {
+func (s *packetSocket) open(filter socketFilter) (err error) {
 	if s.in, err = s.openRaw(); err != nil {
 		return err
 	}
@@ -58,7 +67,7 @@ func (s *packetSocket) open(filter []bpf.RawInstruction) (err error) {
 		err = s.bind(s.out, 0)
 	}
 	if err == nil {
-		err = s.in.SetBPF(filter)
+		err = filter.attach(s.in.Conn)
 	}
 	if err == nil {
 		err = s.listen(true)
@@ -126,24 +135,6 @@ func (s *packetSocket) listen(on bool) error {
 }
 
 func bigEndian(v uint16) uint16 { return v<<8 | v>>8 }
-
-// pseudoAddressFilter lets in ARP, and IPv4 to the pseudo address; nothing that
-// is another host's or our own. What it leaves out is not ours to count.
-func pseudoAddressFilter(pseudo netip.Addr) ([]bpf.RawInstruction, error) {
-	a := pseudo.As4()
-	address := uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])
-	return bpf.Assemble([]bpf.Instruction{
-		bpf.LoadExtension{Num: bpf.ExtType},
-		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: unix.PACKET_MULTICAST, SkipTrue: 6},
-		bpf.LoadAbsolute{Off: 12, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherARP, SkipTrue: 3},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: etherIPv4, SkipTrue: 3},
-		bpf.LoadAbsolute{Off: ethHeaderLen + 16, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: address, SkipTrue: 1},
-		bpf.RetConstant{Val: maxFrameLen},
-		bpf.RetConstant{Val: 0},
-	})
-}
 
 func (s *packetSocket) link() (linkState, error) {
 	link, err := s.ns.netlink.LinkByIndex(s.ifindex)

@@ -103,6 +103,14 @@ func (p *port) transmit(frames []frame) {
 	p.drops[dropSend].Add(uint64(len(frames) - sent))
 }
 
+// countOverload counts what a NIC has left out by itself.
+func (p *port) countOverload() {
+	packets, bytes := p.device().(nicDevice).overload()
+	p.packetsIn.Add(packets)
+	p.bytesIn.Add(bytes)
+	p.drops[dropOverload].Add(packets)
+}
+
 // outbox gathers the frames that a batch makes, so that each device gets its own
 // in one go.
 type outbox struct {

@@ -44,9 +44,12 @@ const recordHeader = 16
 
 func (r *programRing) recordSize() int { return (recordHeader + r.snaplen + 7) &^ 7 }
 
-// skbVLANPresent is where struct __sk_buff (include/uapi/linux/bpf.h) tells of a VLAN
-// tag.
-const skbVLANPresent = 20
+// Where struct __sk_buff (include/uapi/linux/bpf.h) tells of the packet's type, and of
+// a VLAN tag.
+const (
+	skbPacketType  = 4
+	skbVLANPresent = 20
+)
 
 // goOn is TC_ACT_UNSPEC, TCX_NEXT: the packet goes on to the next program.
 const goOn = -1

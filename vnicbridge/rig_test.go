@@ -324,6 +324,8 @@ func (d *memoryDevice) link() (linkState, error) {
 
 func (d *memoryDevice) index() int { return d.number }
 
+func (d *memoryDevice) overload() (packets, bytes uint64) { return 0, 0 }
+
 func (d *memoryDevice) do(f func() error) error { return f() }
 
 func (d *memoryDevice) configure(want vnicSettings) ([]string, error) {

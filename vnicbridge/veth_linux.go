@@ -59,7 +59,7 @@ func (v *veth) make(host *namespace, spec vnicSpec) error {
 	if err != nil {
 		return err
 	}
-	v.packetSocket, err = openPacketSocket(host, spec.iface, everything)
+	v.packetSocket, err = openPacketSocket(host, spec.iface, classicFilter(everything))
 	return err
 }
 
