@@ -69,7 +69,7 @@ var ErrTooManyCaptures = fmt.Errorf("there are %d captures already, which is the
 
 // captureTick is how often frames are taken. They are written a tick later: until
 // then the forwarder has opened their flows.
-const captureTick = 20 * time.Millisecond
+const captureTick = 100 * time.Millisecond
 
 // captureMemory is how many bytes of frames may wait to be taken by a capture.
 const captureMemory = 8 << 20

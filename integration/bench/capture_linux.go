@@ -9,31 +9,37 @@ import (
 	"time"
 )
 
-// captured runs a probe twice without a capture and, in between, twice with one, of all
-// frames of the bridge as they come: what drifts is the same for both. It gives the
-// means the prefixes that the metrics have.
+// captureTurns is how often a probe is run without, with, with and without a capture: one
+// run differs from the next by more than a capture may cost.
+const captureTurns = 2
+
+// captured runs a probe without a capture as often as with one, of all frames of the
+// bridge as they come, in turns: what drifts is the same for both. It gives the means the
+// prefixes that the metrics have.
 func captured(run func(context.Context, *site, time.Duration) (Figures, error), metric string) func(context.Context, *site, time.Duration) (Figures, error) {
 	return func(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 		means := make(Figures)
 		measure := func(prefix string) error {
 			figures, err := run(ctx, s, d)
-			means[prefix+metric] += figures[metric] / 2
+			means[prefix+metric] += figures[metric] / (2 * captureTurns)
 			return err
 		}
-		if err := measure("uncaptured_"); err != nil {
-			return nil, err
+		for range captureTurns {
+			if err := measure("uncaptured_"); err != nil {
+				return nil, err
+			}
+			end, err := s.capture(ctx)
+			if err != nil {
+				return nil, err
+			}
+			for range 2 {
+				err = errors.Join(err, measure("captured_"))
+			}
+			if err := errors.Join(err, end(), measure("uncaptured_")); err != nil {
+				return nil, err
+			}
 		}
-		end, err := s.capture(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for range 2 {
-			err = errors.Join(err, measure("captured_"))
-		}
-		if err := errors.Join(err, end()); err != nil {
-			return nil, err
-		}
-		return means, measure("uncaptured_")
+		return means, nil
 	}
 }
 
