@@ -127,6 +127,9 @@ func newScene(t *testing.T, opts integration.PaperOptions) *scene {
 		}
 		s.wantNoRace()
 	})
+	s.waitFor("the server's cables are plugged in, which the kernel tells up to a second later", func() bool {
+		return !strings.Contains(s.stdout(s.Server, "ip", "-o", "link"), "NO-CARRIER")
+	})
 	return s
 }
 
