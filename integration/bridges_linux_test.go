@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
-	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
@@ -161,10 +160,7 @@ func (s *twoLANs) wantNoAnswers(from side, addresses ...string) {
 	defer conn.Close()
 	sender := netip.MustParseAddr(strings.TrimSuffix(from.pseudo, "2") + "1")
 	for _, address := range addresses {
-		request := arpRequest(mac, sender, netip.MustParseAddr(address))
-		if _, err := conn.WriteTo(request, &packet.Addr{HardwareAddr: layers.EthernetBroadcast}); err != nil {
-			s.t.Fatal(err)
-		}
+		s.sendFrames(conn, arpRequest(mac, sender, netip.MustParseAddr(address)))
 	}
 	for reply := range arpReplies(conn, 300*time.Millisecond) {
 		if address := net.IP(reply.SourceProtAddress).String(); address != from.pseudo {
@@ -189,10 +185,7 @@ func (s *twoLANs) forge(from, to side) {
 				ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: net.ParseIP(source), DstIP: net.ParseIP(destination)}
 				tcp := &layers.TCP{SrcPort: 999, DstPort: 80, SYN: true, Window: 1000}
 				tcp.SetNetworkLayerForChecksum(ip)
-				frame := serialize(&layers.Ethernet{SrcMAC: mac, DstMAC: eth, EthernetType: layers.EthernetTypeIPv4}, ip, tcp)
-				if _, err := conn.WriteTo(frame, &packet.Addr{HardwareAddr: eth}); err != nil {
-					s.t.Fatal(err)
-				}
+				s.sendFrames(conn, serialize(&layers.Ethernet{SrcMAC: mac, DstMAC: eth, EthernetType: layers.EthernetTypeIPv4}, ip, tcp))
 			}
 		}
 	}

@@ -101,3 +101,13 @@ func rawSocket(h *integration.Host, device string) (conn *packet.Conn, mac net.H
 	})
 	return conn, mac, err
 }
+
+// sendFrames sends by a device, each frame to the MAC that it names.
+func (s *scene) sendFrames(conn *packet.Conn, frames ...[]byte) {
+	s.t.Helper()
+	for _, data := range frames {
+		if _, err := conn.WriteTo(data, &packet.Addr{HardwareAddr: data[:6]}); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}

@@ -71,10 +71,7 @@ func (s *scene) wantAnswers(h *integration.Host, device string, want map[string]
 	defer conn.Close()
 	for _, sender := range []string{"192.168.1.11", "0.0.0.0"} {
 		for address := range want {
-			request := arpRequest(mac, netip.MustParseAddr(sender), netip.MustParseAddr(address))
-			if _, err := conn.WriteTo(request, &packet.Addr{HardwareAddr: layers.EthernetBroadcast}); err != nil {
-				s.t.Fatal(err)
-			}
+			s.sendFrames(conn, arpRequest(mac, netip.MustParseAddr(sender), netip.MustParseAddr(address)))
 		}
 		got := map[string]int{}
 		for reply := range arpReplies(conn, 300*time.Millisecond) {

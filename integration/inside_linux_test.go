@@ -178,7 +178,7 @@ func (s *separation) tryFrames() [][]string {
 	vnic := entry{"vnic-A", true}
 	var probes []*probe
 	for _, f := range s.forgedFrames(mac) {
-		probes = append(probes, newProbe("", f.name, vnic, func(mark []byte) { s.sendFrames(conn, f.frames(mark)) }))
+		probes = append(probes, newProbe("", f.name, vnic, func(mark []byte) { s.sendFrames(conn, f.frames(mark)...) }))
 	}
 	probes = append(probes, newProbe("", "what a host says by itself: IGMP, multicast DNS, IPv6", vnic, s.chatter))
 	probes[len(probes)-1].seen = chatterGroup.AsSlice()
@@ -187,7 +187,7 @@ func (s *separation) tryFrames() [][]string {
 		for _, f := range packets(mac, integration.RouterMAC, "192.168.50.1", "192.168.50.2", mark) {
 			frames = append(frames, withOptions(f, nop))
 		}
-		s.sendFrames(conn, frames)
+		s.sendFrames(conn, frames...)
 	}))
 	return rows(probes)
 }

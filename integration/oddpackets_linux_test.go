@@ -1,10 +1,10 @@
 package integration_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/gopacket/layers"
-	"github.com/mdlayher/packet"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
 )
@@ -25,11 +25,7 @@ func TestOddPackets(t *testing.T) {
 			&layers.Ethernet{SrcMAC: mac, DstMAC: integration.NICMAC, EthernetType: layers.EthernetTypeIPv4},
 			&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolGRE, SrcIP: []byte{192, 168, 1, 77}, DstIP: integration.PseudoAddr.AsSlice()},
 		)
-		for range frames {
-			if _, err := conn.WriteTo(odd, &packet.Addr{HardwareAddr: integration.NICMAC}); err != nil {
-				t.Fatal(err)
-			}
-		}
+		s.sendFrames(conn, slices.Repeat([][]byte{odd}, frames)...)
 		var drops map[string]uint64
 		s.waitFor("all are counted", func() bool {
 			drops = s.status().Bridges["lan"].Drops

@@ -41,7 +41,7 @@ func (s *separation) outsider(name string, h *integration.Host, device, address,
 
 // probe is one that sends frames.
 func (o *outsider) probe(name string, frames func(mark []byte) [][]byte) *probe {
-	return newProbe(o.name, name, o.entry, func(mark []byte) { o.s.sendFrames(o.conn, frames(mark)) })
+	return newProbe(o.name, name, o.entry, func(mark []byte) { o.s.sendFrames(o.conn, frames(mark)...) })
 }
 
 // to sends a packet of each kind to an address, honestly.

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mdlayher/packet"
-
 	"github.com/caddy-vnic/caddy-vnic/integration"
 )
 
@@ -134,16 +132,6 @@ type probe struct {
 
 func newProbe(from, name string, entry entry, try func(mark []byte)) *probe {
 	return &probe{from: from, name: name, entry: entry, try: try, places: make(map[string][]setting)}
-}
-
-// sendFrames sends by a device.
-func (s *separation) sendFrames(conn *packet.Conn, frames [][]byte) {
-	s.t.Helper()
-	for _, data := range frames {
-		if _, err := conn.WriteTo(data, &packet.Addr{HardwareAddr: data[:6]}); err != nil {
-			s.t.Fatal(err)
-		}
-	}
 }
 
 // sweep makes all the probes under each setting. Each of the fences is one that

@@ -64,7 +64,9 @@ func soakFloods(t *testing.T, datapath string) (figures []figure) {
 // connection how long the next ones take, it would wait for seconds.
 func (s *scene) hearLate() {
 	s.t.Helper()
-	s.run(s.PC1, "sysctl", "-qw", "net.ipv4.tcp_no_metrics_save=1")
+	if err := s.PC1.Sysctl("net/ipv4/tcp_no_metrics_save", "1"); err != nil {
+		s.t.Fatal(err)
+	}
 	s.run(s.Router, "nft", `table ip late {
 	set young { type ipv4_addr . inet_service; flags timeout; size 65535; }
 	chain forward {

@@ -19,7 +19,7 @@ import (
 // data path does (bpf/bridge.c): a flood of fragments costs the kernel their drop, and
 // the forwarder nothing. Else it is a classic filter, which has no such bound.
 type letIn struct {
-	classic []bpf.Instruction
+	classic classicFilter
 	program *ebpf.Program
 	state   *ebpf.Map
 
@@ -69,11 +69,7 @@ func (l *letIn) attach(conn *socket.Conn) error {
 	if l.program != nil {
 		return conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_ATTACH_BPF, l.program.FD())
 	}
-	raw, err := bpf.Assemble(l.classic)
-	if err != nil {
-		return err
-	}
-	return conn.SetBPF(raw)
+	return l.classic.attach(conn)
 }
 
 // overload is what was left out beyond the bound since it was last asked.
@@ -97,10 +93,10 @@ func (l *letIn) close() error {
 
 // pseudoAddressFilter lets in ARP, and IPv4 to the pseudo address; nothing that
 // is another host's or our own. What it leaves out is not ours to count.
-func pseudoAddressFilter(pseudo netip.Addr) []bpf.Instruction {
+func pseudoAddressFilter(pseudo netip.Addr) classicFilter {
 	a := pseudo.As4()
 	address := uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])
-	return []bpf.Instruction{
+	return classicFilter{
 		bpf.LoadExtension{Num: bpf.ExtType},
 		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: unix.PACKET_MULTICAST, SkipTrue: 6},
 		bpf.LoadAbsolute{Off: 12, Size: 2},
@@ -125,7 +121,11 @@ const (
 func (l *letIn) boundOdd() asm.Instructions {
 	const (
 		version, fragment, protocol, icmpType = ethHeaderLen, ethHeaderLen + 6, ethHeaderLen + 9, ethHeaderLen + ipv4MinLen
-		interval, left, packets, bytes        = 0, 4, 8, 16
+
+		interval = int16(unsafe.Offsetof(letInState{}.Interval))
+		left     = int16(unsafe.Offsetof(letInState{}.Left))
+		packets  = int16(unsafe.Offsetof(letInState{}.Packets))
+		bytes    = int16(unsafe.Offsetof(letInState{}.Bytes))
 	)
 	frame, state, now := classicFrame, asm.R7, asm.R8
 	return asm.Instructions{
@@ -134,7 +134,7 @@ func (l *letIn) boundOdd() asm.Instructions {
 		asm.LoadAbs(version, asm.Byte),
 		asm.JNE.Imm(asm.R0, 0x45, "odd"),
 		asm.LoadAbs(fragment, asm.Half),
-		asm.JSet.Imm(asm.R0, 0x3fff, "odd"), // more of them, or an offset
+		asm.JSet.Imm(asm.R0, ipMoreFragments|ipFragmentOffset, "odd"),
 		asm.LoadAbs(protocol, asm.Byte),
 		asm.JEq.Imm(asm.R0, int32(TCP), labelIn),
 		asm.JEq.Imm(asm.R0, int32(UDP), labelIn),

@@ -58,16 +58,12 @@ func openPacketRing(o ringOptions) (*packetRing, error) {
 
 // open binds the socket when all is in place: no stray frame gets in.
 func (r *packetRing) open(o ringOptions) error {
-	filter, err := bpf.Assemble(o.filter)
-	if err != nil {
-		return err
-	}
 	for _, step := range []struct {
 		what string
 		do   func() error
 	}{
 		{"setting PACKET_VERSION", func() error { return r.conn.SetsockoptInt(unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V2) }},
-		{"attaching the filter", func() error { return r.conn.SetBPF(filter) }},
+		{"attaching the filter", func() error { return classicFilter(o.filter).attach(r.conn) }},
 		{"making the ring", func() error { return r.share(max(o.memory/ringBlock, 1)) }},
 		{"binding the packet socket", func() error {
 			return r.conn.Bind(&unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL), Ifindex: o.ifindex})

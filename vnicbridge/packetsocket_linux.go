@@ -41,9 +41,15 @@ type socketFilter interface {
 }
 
 // classicFilter is a filter of classic BPF.
-type classicFilter []bpf.RawInstruction
+type classicFilter []bpf.Instruction
 
-func (f classicFilter) attach(conn *socket.Conn) error { return conn.SetBPF(f) }
+func (f classicFilter) attach(conn *socket.Conn) error {
+	raw, err := bpf.Assemble(f)
+	if err != nil {
+		return err
+	}
+	return conn.SetBPF(raw)
+}
 
 func openPacketSocket(ns *namespace, device string, filter socketFilter) (*packetSocket, error) {
 	link, err := ns.netlink.LinkByName(device)

@@ -55,11 +55,8 @@ func (v *veth) make(host *namespace, spec vnicSpec) error {
 	if err := v.setUpOuter(); err != nil {
 		return err
 	}
-	everything, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: maxFrameLen}})
-	if err != nil {
-		return err
-	}
-	v.packetSocket, err = openPacketSocket(host, spec.iface, classicFilter(everything))
+	everything := classicFilter{bpf.RetConstant{Val: maxFrameLen}}
+	v.packetSocket, err = openPacketSocket(host, spec.iface, everything)
 	return err
 }
 
