@@ -30,14 +30,18 @@ type letIn struct {
 // letInState is what the program keeps.
 type letInState struct {
 	Interval uint32 // of 2^24 ns
-	Left     int32  // how many odd packets may come in this interval
+	Left     int32  // how many odd packets may come until the next one
 	Packets  uint64 // that were left out beyond the bound
 	Bytes    uint64
 }
 
 // oddPackets is how many packets that no program of the kernel data path can carry are
-// let in within an interval of 2^24 ns: ODD_PACKETS of bpf/bridge.c.
-const oddPackets = 671
+// let in for each interval of 2^24 ns, and oddIntervals for how many of these there may
+// be at once: ODD_PACKETS and ODD_INTERVALS of bpf/bridge.c.
+const (
+	oddPackets   = 671
+	oddIntervals = 4
+)
 
 func newLetIn(pseudo netip.Addr) *letIn {
 	l := &letIn{classic: pseudoAddressFilter(pseudo)}
@@ -127,7 +131,7 @@ func (l *letIn) boundOdd() asm.Instructions {
 		packets  = int16(unsafe.Offsetof(letInState{}.Packets))
 		bytes    = int16(unsafe.Offsetof(letInState{}.Bytes))
 	)
-	frame, state, now := classicFrame, asm.R7, asm.R8
+	frame, state, now, more := classicFrame, asm.R7, asm.R8, asm.R2
 	return asm.Instructions{
 		asm.LoadAbs(12, asm.Half).WithSymbol(labelOurs),
 		asm.JNE.Imm(asm.R0, etherIPv4, labelIn),
@@ -153,7 +157,16 @@ func (l *letIn) boundOdd() asm.Instructions {
 		asm.LoadMem(asm.R1, state, interval, asm.Word),
 		asm.JEq.Reg(asm.R1, now, "same"),
 		asm.StoreMem(state, interval, now, asm.Word),
-		asm.StoreImm(state, left, oddPackets, asm.Word),
+		asm.Mov.Reg(more, now),
+		asm.Sub.Reg32(more, asm.R1), // the intervals since
+		asm.JLE.Imm(more, oddIntervals, "few"),
+		asm.Mov.Imm(more, oddIntervals),
+		asm.Mul.Imm(more, oddPackets).WithSymbol("few"),
+		asm.LoadMem(asm.R1, state, left, asm.Word),
+		asm.Add.Reg32(more, asm.R1),
+		asm.JSLE.Imm32(more, oddIntervals*oddPackets, "room"),
+		asm.Mov.Imm(more, oddIntervals*oddPackets),
+		asm.StoreMem(state, left, more, asm.Word).WithSymbol("room"),
 		asm.LoadMem(asm.R1, state, left, asm.Word).WithSymbol("same"),
 		asm.JSLE.Imm32(asm.R1, 0, "beyond"),
 		asm.Mov.Imm(asm.R1, -1),

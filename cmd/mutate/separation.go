@@ -95,5 +95,17 @@ var separation = []mutation{
 	}, {
 		row: "S5", defect: "drops are not counted", file: "vnicbridge/bpf/bridge.c",
 		old: `		c->drops[reason]++;`, new: `		c->drops[reason] = 0;`,
+	}, {
+		row: "S5", defect: "there is no bound on odd packets", tests: "integration.TestOddPackets", file: "vnicbridge/letin_linux.go",
+		old: `asm.JSLE.Imm32(asm.R1, 0, "beyond"),`, new: `asm.JSLE.Imm32(asm.R1, -1<<31, "beyond"),`,
+	}, {
+		row: "S5", defect: "there is no bound on odd packets", tests: "integration.TestOddPackets", file: "vnicbridge/bpf/bridge.c",
+		old: `#define ODD_PACKETS 671`, new: `#define ODD_PACKETS 400000`,
+	}, {
+		row: "S5", defect: "a burst of odd packets is cut", tests: "integration.TestOddPackets", file: "vnicbridge/letin_linux.go",
+		old: `asm.JLE.Imm(more, oddIntervals, "few"),`, new: `asm.JLE.Imm(more, 0, "few"), asm.Mov.Imm(more, 1), asm.Ja.Label("few"),`,
+	}, {
+		row: "S5", defect: "a burst of odd packets is cut", tests: "integration.TestOddPackets", file: "vnicbridge/bpf/bridge.c",
+		old: `#define ODD_INTERVALS 4`, new: `#define ODD_INTERVALS 1`,
 	},
 }

@@ -149,21 +149,32 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 }
 
 // How many packets that no program can carry a NIC's program leaves to userspace in an
-// interval of 2^24 ns (17 ms): 40,000 a second.
+// interval of 2^24 ns (17 ms): 40,000 a second. Those of a few intervals may come at
+// once, after as many without: large datagrams come in such bursts of fragments.
 #define ODD_PACKETS 671
+#define ODD_INTERVALS 4
+
+static __always_inline void allow_odd(void)
+{
+	__u32 interval = bpf_ktime_get_ns() >> 24, passed = interval - plane.interval;
+	__s32 odd;
+
+	if (!passed)
+		return;
+	plane.interval = interval;
+	if (passed > ODD_INTERVALS)
+		passed = ODD_INTERVALS;
+	odd = plane.odd + (__s32)passed * ODD_PACKETS;
+	plane.odd = odd < ODD_INTERVALS * ODD_PACKETS ? odd : ODD_INTERVALS * ODD_PACKETS;
+}
 
 // Gives such a packet to userspace: a fragment, for one. A flood of them is not to keep
 // it from all else, nor for long at a time.
 static __always_inline int give_up_odd(const struct port *own, __u32 len)
 {
-	__u32 interval = bpf_ktime_get_ns() >> 24;
-
 	if (plane.mode != MODE_FAST)
 		return give_up(own);
-	if (plane.interval != interval) {
-		plane.interval = interval;
-		plane.odd = ODD_PACKETS;
-	}
+	allow_odd();
 	if (plane.odd <= 0 || __sync_fetch_and_add(&plane.odd, -1) <= 0)
 		return count_drop(len, DROP_OVERLOAD);
 	return give_up(own);

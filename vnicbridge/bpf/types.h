@@ -242,6 +242,6 @@ struct plane_state {
 	__u32 fresh;		// records, from the first on, that have been used
 	__s32 refusals;		// that may go to userspace until the next tick
 	__u32 quarantine;	// until when keys are in it
-	__s32 odd;		// packets that may go to userspace in this interval
+	__s32 odd;		// packets that may go to userspace until the next interval
 	__u32 interval;		// of 2^24 ns
 };
