@@ -72,9 +72,18 @@ var suiteInfos = []suiteInfo{
 // tableLevels are the numbers of flows that a flow table is measured with.
 var tableLevels = []int{1, 1e3, 1e5, 1e6}
 
+// busyFlows are how many flows are busy where most of the table's are idle.
+const busyFlows = 1000
+
 func tableMetrics() (metrics []Metric) {
 	for _, n := range tableLevels {
 		metrics = append(metrics, Metric{Name: packetsMetric(n), Title: "Datagrams/s, " + flowsOf(n), Unit: "datagrams/s"})
+	}
+	for _, n := range tableLevels {
+		if n > busyFlows {
+			title := fmt.Sprintf("Datagrams/s, %s busy of %s", grouped(busyFlows), flowsOf(n))
+			metrics = append(metrics, Metric{Name: busyMetric(n), Title: title, Unit: "datagrams/s"})
+		}
 	}
 	for _, n := range tableLevels {
 		metrics = append(metrics, Metric{Name: costMetric(n), Title: "CPU of the whole machine, " + flowsOf(n), Unit: "ns per datagram", Lower: true})
@@ -97,6 +106,7 @@ const packetsPrefix = "packets_"
 
 // The metrics of a flow table with n flows.
 func packetsMetric(n int) string { return fmt.Sprintf(packetsPrefix+"%d", n) }
+func busyMetric(n int) string    { return fmt.Sprintf("busy_%d", n) }
 func costMetric(n int) string    { return fmt.Sprintf("cost_%d", n) }
 func memoryMetric(n int) string  { return fmt.Sprintf("memory_%d", n) }
 

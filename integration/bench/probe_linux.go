@@ -43,6 +43,7 @@ var bridgeProbes = []probe{
 // tableProbes measure what a full flow table costs.
 var tableProbes = []probe{
 	{name: "datagrams over all flows", part: "table", length: func(p pace) time.Duration { return p.flood }, run: crowd},
+	{name: "datagrams over a few of the flows", part: "table", length: func(p pace) time.Duration { return p.flood }, run: busyFew, can: hasIdleFlows},
 }
 
 // groupProbes measure groups by URL path.

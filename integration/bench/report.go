@@ -85,8 +85,12 @@ func (s *Suite) facts() (facts []string) {
 	}
 	most := tableLevels[len(tableLevels)-1]
 	for _, v := range s.Variants {
+		if ratio, ok := spreadOf(s.quotients(v.Name, busyMetric(most), v.Name, packetsMetric(1))); ok {
+			facts = append(facts, fmt.Sprintf("%s delivers %s times as many datagrams a second over %s of %s flows as over one alone.",
+				v.Name, ratio.ratio(), grouped(busyFlows), grouped(int64(most))))
+		}
 		if ratio, ok := spreadOf(s.quotients(v.Name, packetsMetric(most), v.Name, packetsMetric(1))); ok {
-			facts = append(facts, fmt.Sprintf("%s delivers %s times as many datagrams a second over %s flows as over one.", v.Name, ratio.ratio(), grouped(int64(most))))
+			facts = append(facts, fmt.Sprintf("%s delivers %s times as many datagrams a second over %s flows in turn as over one.", v.Name, ratio.ratio(), grouped(int64(most))))
 		}
 	}
 	return facts

@@ -38,17 +38,7 @@ func serveTable(ctx context.Context, s *site) (err error) {
 
 // crowd sends datagrams over all flows of the table in turn.
 func crowd(ctx context.Context, s *site, d time.Duration) (Figures, error) {
-	sender, err := newSpoofer(s)
-	if err != nil {
-		return nil, err
-	}
-	defer sender.close()
-	next := func() netip.AddrPort {
-		s.sources += 7919 // a prime: the flows are not visited in the order of their making
-		return source(s.sources % s.level)
-	}
-	const most = 1 << 30 // the time is the bound
-	sent, err := s.blast(ctx, sender, d, most, next)
+	sent, err := s.datagramsOver(ctx, s.level, d)
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +54,32 @@ func crowd(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 		figures[memoryMetric(s.level)] = float64(now.Maps+now.Resident-s.emptyMemory.Resident) / float64(s.level)
 	}
 	return figures, nil
+}
+
+// busyFew sends datagrams over busyFlows of the table's flows, and the others are idle.
+func busyFew(ctx context.Context, s *site, d time.Duration) (Figures, error) {
+	sent, err := s.datagramsOver(ctx, busyFlows, d)
+	if err != nil {
+		return nil, err
+	}
+	return Figures{busyMetric(s.level): sent.rate()}, nil
+}
+
+func hasIdleFlows(s *site) bool { return s.level > busyFlows }
+
+// datagramsOver sends datagrams over n of the table's flows in turn.
+func (s *site) datagramsOver(ctx context.Context, n int, d time.Duration) (blasted, error) {
+	sender, err := newSpoofer(s)
+	if err != nil {
+		return blasted{}, err
+	}
+	defer sender.close()
+	next := func() netip.AddrPort {
+		s.sources += 7919                            // a prime: the flows are not visited in the order of their making
+		return source(s.sources % n * (s.level / n)) // from all over the table
+	}
+	const most = 1 << 30 // the time is the bound
+	return s.blast(ctx, sender, d, most, next)
 }
 
 // fill opens the first n flows, in bursts that the bridge can follow, and again
