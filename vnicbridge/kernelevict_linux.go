@@ -99,7 +99,7 @@ func (t *kernelTable) keepTuple(number uint32, now int64) {
 
 // keepFromPrograms has the programs give a reply key to nobody until then.
 func (t *kernelTable) keepFromPrograms(key flowKey, then int64) {
-	k := t.keyOf(key)
+	k := keyOf(key)
 	until := coarse(then) + 1
 	slot := &t.untils[t.place(&k).print>>1&uint32(len(t.untils)-1)]
 	if int32(until-uint32(slot.Load())) > 0 {

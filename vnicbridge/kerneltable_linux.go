@@ -1,18 +1,14 @@
 package vnicbridge
 
 import (
-	"encoding/binary"
-	"fmt"
 	"iter"
 	"math/bits"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
@@ -70,59 +66,6 @@ func bucketsFor(maxFlows int) (near, far int) {
 	return min(far/8, 1<<14), far
 }
 
-// planeState is bpf.Plane, with those fields atomic that both sides change.
-type planeState struct {
-	mode, half, impossible, clock atomic.Uint32
-	nearMask, farMask             uint32
-	heartbeat                     atomic.Uint64
-	hashKey, tableKey             [2]uint64
-	flows, limit                  atomic.Int64
-	capacity, fresh               atomic.Uint32
-	refusals                      atomic.Int32
-	quarantine                    atomic.Uint32
-	odd                           int32 // the programs' own
-	interval                      uint32
-}
-
-func (t *kernelTable) keyOf(k flowKey) bpf.FlowKey {
-	return bpf.FlowKey{
-		Src: be32(k.src), Dst: be32(k.dst), Sport: be16(k.sport), Dport: be16(k.dport),
-		Port: uint16(k.port), Proto: uint8(k.proto),
-	}
-}
-
-func tupleFrom(k *bpf.FlowKey) tuple {
-	return tuple{
-		src: addrFromBE32(k.Src), dst: addrFromBE32(k.Dst), sport: be16(k.Sport), dport: be16(k.Dport),
-		proto: Protocol(k.Proto),
-	}
-}
-
-// Numbers in the order of the network, as the programs keep them.
-
-func be32(a addr) uint32 { return binary.NativeEndian.Uint32(a.v4()) }
-
-func be16(v uint16) uint16 { return binary.NativeEndian.Uint16([]byte{byte(v >> 8), byte(v)}) }
-
-func addrFromBE32(v uint32) addr {
-	return addrOf(netip.AddrFrom4([4]byte(binary.NativeEndian.AppendUint32(nil, v))))
-}
-
-// load copies a key that the programs, or another goroutine, may be writing.
-func load(k *bpf.FlowKey) (copied bpf.FlowKey) {
-	from := (*[2]atomic.Uint64)(unsafe.Pointer(k))
-	to := (*[2]uint64)(unsafe.Pointer(&copied))
-	to[0], to[1] = from[0].Load(), from[1].Load()
-	return copied
-}
-
-func store(k *bpf.FlowKey, v bpf.FlowKey) {
-	to := (*[2]atomic.Uint64)(unsafe.Pointer(k))
-	from := (*[2]uint64)(unsafe.Pointer(&v))
-	to[0].Store(from[0])
-	to[1].Store(from[1])
-}
-
 // at is the flow of a record, or nil if it has none: one that was superseded is
 // over.
 func (t *kernelTable) at(number uint32) *flow {
@@ -151,7 +94,7 @@ func (t *kernelTable) sentOf(number uint32) [2]*flowTraffic {
 }
 
 func (t *kernelTable) lookup(key flowKey) (*flow, direction) {
-	k := t.keyOf(key)
+	k := keyOf(key)
 	v := t.value(&k)
 	if v == notFound {
 		return nil, forward
@@ -222,7 +165,7 @@ func (t *kernelTable) free(f *flow, now int64) bool {
 	if t.quarantine.holds(reply, f.orig.src, now) {
 		return false
 	}
-	k := t.keyOf(reply)
+	k := keyOf(reply)
 	v := t.value(&k)
 	if v == notFound {
 		return true
@@ -244,7 +187,7 @@ func (t *kernelTable) superseded(number uint32) bool {
 // first: only it can be another client's.
 func (t *kernelTable) claim(f *flow, number uint32) bool {
 	origKey, replyKey := f.keys()
-	orig, reply := t.keyOf(origKey), t.keyOf(replyKey)
+	orig, reply := keyOf(origKey), keyOf(replyKey)
 	t.write(number, orig, reply, f)
 	if !t.keyTable.point(&reply, number|bpf.Reverse) {
 		return false
@@ -335,7 +278,7 @@ func (t *kernelTable) remove(f *flow, now int64) {
 	defer t.mu.Unlock()
 	orig, reply := f.keys()
 	r := &t.records[f.number]
-	if load(&r.Orig) == t.keyOf(orig) && load(&r.Reply) == t.keyOf(reply) && !t.superseded(f.number) {
+	if load(&r.Orig) == keyOf(orig) && load(&r.Reply) == keyOf(reply) && !t.superseded(f.number) {
 		t.end(f.number, now)
 	}
 }
@@ -466,18 +409,6 @@ func expired(r *bpf.FlowRecord, now int64) bool {
 	return s.idle(now) >= idleTimes[classOf(Protocol(r.Orig.Proto), flags)]
 }
 
-func stateOfRecord(r *bpf.FlowRecord) *flowState { return (*flowState)(unsafe.Pointer(&r.State)) }
-
 func (t *kernelTable) setLimit(flows int) { t.plane.limit.Store(int64(flows)) }
 
 func (t *kernelTable) len() int { return int(t.plane.flows.Load()) }
-
-// memory maps a map into this process.
-func memory(m *ebpf.Map) ([]byte, error) {
-	size, page := int(m.ValueSize())*int(m.MaxEntries()), unix.Getpagesize()
-	mapped, err := unix.Mmap(m.FD(), 0, (size+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("mapping the map %s: %w", m, err)
-	}
-	return mapped, nil
-}
