@@ -3,10 +3,13 @@ package vnicbridge
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"testing/quick"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
 // inPrograms runs a test on the kernel data path alone.
@@ -129,6 +132,59 @@ func TestQuarantineOfEvictedFlows(t *testing.T) {
 		if r.machine.kernel && r.openedByPrograms() == programs {
 			t.Error("the programs have opened none of these flows")
 		}
+	})
+}
+
+// In a table with many more flows than its near buckets have room for, packets go by
+// hints of where their flows are. They never go by one that is left of an older flow.
+func TestFarFlows(t *testing.T) {
+	cfg := paperConfig()
+	cfg.MaxFlows = 4000
+	const flows, connections = 3000, 200
+	if near, _ := bucketsFor(cfg.MaxFlows); near*bpf.Slots > 2*flows*2/3 {
+		t.Fatalf("%d near buckets hold most of %d flows", near, flows)
+	}
+	inPrograms(t, cfg, func(t *testing.T, r *rig) {
+		question := func(i int) ends { return fromRouter(client(i/8), uint16(4000+i), 53) }
+		ask := func(want string) (seen []string) {
+			t.Helper()
+			for i := range flows {
+				r.put("nic0", question(i).udp("x"))
+				d := decode(r.one(want))
+				seen = append(seen, fmt.Sprint(d.src, d.sport))
+			}
+			return seen
+		}
+		first := ask("vnic-A")
+		c := &clientOf{r, 4000}
+		for range connections {
+			if got := c.begin(); got != "a" {
+				t.Fatalf("a connection goes to %s", got)
+			}
+			c.again(c.port)
+		}
+		for range 2 {
+			if again := ask("vnic-A"); !slices.Equal(again, first) {
+				t.Fatal("a client is seen under another tuple than before")
+			}
+		}
+		if err := r.plane.Switch("lan", "b"); err != nil {
+			t.Fatal(err)
+		}
+		for port := 4001; port <= 4000+connections; port++ {
+			r.put("nic0", fromRouter(router, uint16(port), 80).tcp("R", ""))
+			r.got("vnic-A")
+			c.port = uint16(port - 1)
+			for range 3 { // the SYN, and what follows it
+				if got := c.begin(); got != "b" {
+					t.Fatalf("a new connection with the tuple of one that was reset goes to %s, want b", got)
+				}
+				c.port--
+			}
+		}
+		time.Sleep(idleTimes[classUDP] + 2*time.Minute)
+		ask("vnic-B")
+		ask("vnic-B")
 	})
 }
 

@@ -74,9 +74,10 @@ func (s *site) datagramsOver(ctx context.Context, n int, d time.Duration) (blast
 		return blasted{}, err
 	}
 	defer sender.close()
+	apart := s.level/n | 1 // from all over the table; odd, so that their records are in all sets of the caches
 	next := func() netip.AddrPort {
-		s.sources += 7919                            // a prime: the flows are not visited in the order of their making
-		return source(s.sources % n * (s.level / n)) // from all over the table
+		s.sources += 7919 // a prime: the flows are not visited in the order of their making
+		return source(s.sources % n * apart % s.level)
 	}
 	const most = 1 << 30 // the time is the bound
 	return s.blast(ctx, sender, d, most, next)
