@@ -47,10 +47,16 @@ func (s side) get(t *testing.T, path string) (status int, body string) {
 // An upstream that closes a connection after the response, without saying so, costs
 // no request; nor does one whose next answer comes before it is asked.
 func TestStaleConnections(t *testing.T) {
+	told := make(chan struct{}) // what comes after the next request is an answer to that
 	for name, play := range map[string]script{
-		"closed":       answerAndClose("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
-		"reset":        reset("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
-		"timeout told": answerAndClose("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"),
+		"closed": answerAndClose("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+		"reset":  reset("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+		"timeout told": func(c *peer) bool {
+			c.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			c.write("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+			told <- struct{}{}
+			return false
+		},
 		"closed when asked again": func(c *peer) bool {
 			if c.nth > 0 {
 				return false
@@ -64,6 +70,9 @@ func TestStaleConnections(t *testing.T) {
 				for range 5 {
 					if status, body := s.get(t, "/"); status != http.StatusOK || body != "ok" {
 						t.Errorf("%d %q", status, body)
+					}
+					if name == "timeout told" {
+						<-told
 					}
 				}
 			})
