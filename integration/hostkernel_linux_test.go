@@ -74,7 +74,7 @@ func (s *scene) wantAnswers(h *integration.Host, device string, want map[string]
 			s.sendFrames(conn, arpRequest(mac, netip.MustParseAddr(sender), netip.MustParseAddr(address)))
 		}
 		got := map[string]int{}
-		for reply := range arpReplies(conn, 300*time.Millisecond) {
+		for reply := range arpReplies(conn, time.Second) {
 			got[netip.AddrFrom4([4]byte(reply.SourceProtAddress)).String()]++
 			if !bytes.Equal(reply.SourceHwAddress, integration.NICMAC) {
 				s.t.Errorf("%v is said to be at %x", reply.SourceProtAddress, reply.SourceHwAddress)
