@@ -156,7 +156,7 @@ __noinline __u32 recall_far(const struct flow_key *key)
 }
 
 // The value of a key: the number of its record, with REVERSE if it is the reply
-// key; or NOT_FOUND.
+// key; or NOT_FOUND. by_hint: it is for a packet, and not to change the table.
 static __always_inline __u32 lookup(const struct flow_key *key, bool by_hint)
 {
 	struct place p = place_of(key);
