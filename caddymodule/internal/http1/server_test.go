@@ -193,11 +193,9 @@ func TestShutdown(t *testing.T) {
 	}
 	idle.expectEnd()
 	taken.expectEnd()
+	testsite.WaitFor(t, "the successor has the connection without a request", func() bool { return len(newer.statesOf(fresh.Conn)) > 0 })
 	fresh.send("/length")
 	fresh.expect()
-	if len(newer.statesOf(fresh.Conn)) == 0 {
-		t.Error("the successor has not got the connection without a request")
-	}
 
 	ours := serverOf(t, older.Server)
 	ctx, cancel := context.WithCancel(t.Context())
