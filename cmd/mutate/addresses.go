@@ -44,10 +44,10 @@ var addresses = []mutation{
 		old: "		copy(a.frame.eth(), mac[:])\n", new: "",
 	}, {
 		row: "A3", defect: "a VNIC's frames keep the MAC that they came to", file: "vnicbridge/bpf/packet.h",
-		old: `	__builtin_memcpy(eth->h_dest, dst_mac, 6);` + "\n", new: "	if (out->nic)\n		__builtin_memcpy(eth->h_dest, dst_mac, 6);\n",
+		old: `set_macs(eth, dst_mac, eth->h_source);`, new: `set_macs(eth, eth->h_dest, eth->h_source);`,
 	}, {
 		row: "A3", defect: "a VNIC's frames get a source MAC of ours", file: "vnicbridge/bpf/packet.h",
-		old: "	if (out->nic)\n		__builtin_memcpy(eth->h_source, out->mac, 6);", new: "	__builtin_memcpy(eth->h_source, out->mac, 6);",
+		old: `set_macs(eth, dst_mac, eth->h_source);`, new: `set_macs(eth, dst_mac, out->mac);`,
 	}, {
 		row: "A3", defect: "the aliases do not follow the gateway's MAC", file: "vnicbridge/maintain.go",
 		old: "	if c.gateway {\n		p.remind()\n	}\n", new: "",
@@ -61,7 +61,7 @@ var addresses = []mutation{
 		old: `	copy(a.frame.eth()[6:], mac[:])` + "\n",
 	}, {
 		row: "A4", defect: "frames leave the NIC with a VNIC's MAC", file: "vnicbridge/bpf/packet.h",
-		old: "	if (out->nic)\n		__builtin_memcpy(eth->h_source, out->mac, 6);\n", new: "",
+		old: `set_macs(eth, dst_mac, out->mac);`, new: `set_macs(eth, dst_mac, eth->h_source);`,
 	}, {
 		row: "A5", defect: "the gateway has no alias of its own", file: "vnicbridge/admit.go",
 		old: `if a.src != bridge.gateway || preferred < 0 {`, new: `if true {`,
@@ -111,7 +111,7 @@ var addresses = []mutation{
 		old: `if n.link.Contains(dst) {`, new: `if true {`,
 	}, {
 		row: "A7", defect: "hosts on the link are reached by the gateway", file: "vnicbridge/bpf/bridge.c",
-		old: `	__builtin_memcpy(mac, n->mac, 6);`, new: `	__builtin_memcpy(mac, nic->gateway_mac, 6);`,
+		old: `return n->mac;`, new: `return nic->gateway_mac;`,
 	}, {
 		row: "A7", defect: "the gateway's MAC is not refreshed", file: "vnicbridge/neighbour.go",
 		old: `if e.mac.IsZero() || now-e.confirmed >= int64(reachableTime) {`, new: `if e.mac.IsZero() {`,

@@ -45,7 +45,7 @@ var flows = []mutation{
 		old: "	copy(p.ip[16:20], to.dst.v4())\n	applyDiff(p.ip[10:12], diff)", new: "	copy(p.ip[16:20], to.dst.v4())",
 	}, {
 		row: "F3", defect: "the IP header's checksum is not mended", file: "vnicbridge/bpf/packet.h",
-		old: `	ip->check = ~fold16(fold((__u64)diff + (__u16)~ip->check));` + "\n",
+		old: `	set_check(ip, ~fold16(fold((__u64)diff + (__u16)~ip->check)));` + "\n",
 	}, {
 		row: "F3", defect: "a UDP checksum of zero is mended", file: "vnicbridge/checksum.go",
 		old: "	if field[0]|field[1] == 0 {\n		return\n	}\n",

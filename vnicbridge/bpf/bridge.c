@@ -75,24 +75,20 @@ static __always_inline bool is_zero(const __u8 *mac)
 	return !(x[0] | x[1] | x[2]);
 }
 
-// The MAC of the next hop to a host on a NIC's side (A7). SLOW: it is to be asked
-// for.
-static __always_inline int next_hop(const struct flow_key *answer, const struct port *nic, __u8 *mac)
+// The MAC of the next hop to a host on a NIC's side (A7). NULL: it is to be asked for.
+static __always_inline const __u8 *next_hop(const struct flow_key *answer, const struct port *nic)
 {
 	struct neighbour_key key = { .address = answer->src, .port = answer->port };
 	struct neighbour *n;
 
-	if (answer->src == nic->gateway || (answer->src & nic->mask) != nic->network) {
-		__builtin_memcpy(mac, nic->gateway_mac, 6);
-		return is_zero(mac) ? SLOW : KEEP;
-	}
+	if (answer->src == nic->gateway || (answer->src & nic->mask) != nic->network)
+		return is_zero(nic->gateway_mac) ? NULL : nic->gateway_mac;
 	n = bpf_map_lookup_elem(&neighbours, &key);
 	if (!n)
-		return SLOW;
+		return NULL;
 	if (n->used != plane.clock)
 		n->used = plane.clock;
-	__builtin_memcpy(mac, n->mac, 6);
-	return KEEP;
+	return n->mac;
 }
 
 // Sends a packet to the other end of its flow.
@@ -100,15 +96,14 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 {
 	__u32 to = f->answer.port;
 	struct port *out = bpf_map_lookup_elem(&ports, &to);
-	__u8 mac[6];
+	const __u8 *mac;
 
 	if (unlikely(!out || !out->ifindex))
 		return SLOW;
 	if (unlikely(out->mtu && p->size > out->mtu && !skb->gso_size))
 		return SLOW;
-	if (!out->nic)
-		__builtin_memcpy(mac, out->mac, 6);
-	else if (next_hop(&f->answer, out, mac) != KEEP)
+	mac = out->nic ? next_hop(&f->answer, out) : out->mac;
+	if (unlikely(!mac))
 		return SLOW;
 	observe(p, f, r);
 	if (rewrite(skb, p, &f->answer, out, mac) != KEEP)

@@ -47,19 +47,21 @@ static __always_inline bool pull_headers(struct __sk_buff *skb)
 	return (void *)(long)skb->data + IP_OFFSET <= (void *)(long)skb->data_end;
 }
 
-// Writes the key in whole words: what is written in parts cannot be read as a word
-// before it has left the processor's store buffer.
+// Two fields that lie in memory one after the other, as one. What is written in parts
+// cannot be read as a whole before it has left the processor's store buffer: not here,
+// nor by the kernel, which compares MACs by eight bytes and adds up headers by four.
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define JOIN(type, a, b) ((type)(a) | (type)(b) << 4 * sizeof(type))
+#else
+#define JOIN(type, a, b) ((type)(a) << 4 * sizeof(type) | (type)(b))
+#endif
+
 static __always_inline void set_key(struct packet *p, const struct iphdr *ip, __be16 sport, __be16 dport)
 {
-	__u64 *words = (void *)&p->key, proto = ip->protocol, port = self;
+	__u64 *words = (void *)&p->key;
 
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	words[0] = ip->saddr | (__u64)ip->daddr << 32;
-	words[1] = sport | (__u64)dport << 16 | port << 32 | proto << 48;
-#else
-	words[0] = (__u64)ip->saddr << 32 | ip->daddr;
-	words[1] = (__u64)sport << 48 | (__u64)dport << 32 | port << 16 | proto << 8;
-#endif
+	words[0] = JOIN(__u64, ip->saddr, ip->daddr);
+	words[1] = JOIN(__u64, JOIN(__u32, sport, dport), JOIN(__u32, self, JOIN(__u16, ip->protocol, 0)));
 }
 
 static __always_inline int read_tcp(const struct iphdr *ip, void *end, __u32 l4_len, struct packet *p)
@@ -146,6 +148,24 @@ static __always_inline bool continues(const struct packet *p)
 	return p->key.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
 }
 
+static __always_inline void set_macs(struct ethhdr *eth, const __u8 *dst, const __u8 *src)
+{
+	const __u16 *d = (const void *)dst, *s = (const void *)src;
+	__u32 tail = JOIN(__u32, s[1], s[2]);	// src may be in the frame itself
+	__u64 *first = (void *)eth;
+	__u32 *rest = (void *)(first + 1);
+
+	*first = JOIN(__u64, JOIN(__u32, d[0], d[1]), JOIN(__u32, d[2], s[0]));
+	*rest = tail;
+}
+
+static __always_inline void set_check(struct iphdr *ip, __u16 check)
+{
+	__u32 *word = (void *)&ip->ttl;
+
+	*word = JOIN(__u32, JOIN(__u16, ip->ttl, ip->protocol), check);
+}
+
 static __always_inline __u32 fold(__u64 sum)
 {
 	sum = (sum & 0xffffffff) + (sum >> 32);
@@ -168,17 +188,18 @@ static __always_inline int rewrite(struct __sk_buff *skb, struct packet *p, cons
 	struct ethhdr *eth = data;
 	struct iphdr *ip = data + IP_OFFSET;
 	__be16 *ports = data + L4_OFFSET, old_id;
-	__u32 diff;
+	__u32 diff, *words = (void *)ports;
 
 	if ((void *)(ports + 4) > end)
 		return SLOW;
-	__builtin_memcpy(eth->h_dest, dst_mac, 6);
 	if (out->nic)
-		__builtin_memcpy(eth->h_source, out->mac, 6);
+		set_macs(eth, dst_mac, out->mac);
+	else
+		set_macs(eth, dst_mac, eth->h_source);
 	diff = fold((__u64)(__u32)~ip->saddr + answer->dst + (__u32)~ip->daddr + answer->src);
 	ip->saddr = answer->dst;
 	ip->daddr = answer->src;
-	ip->check = ~fold16(fold((__u64)diff + (__u16)~ip->check));
+	set_check(ip, ~fold16(fold((__u64)diff + (__u16)~ip->check)));
 
 	if (p->key.proto == IPPROTO_ICMP) {
 		__be16 id = answer->sport + answer->dport;	// one of them is 0
@@ -194,8 +215,7 @@ static __always_inline int rewrite(struct __sk_buff *skb, struct packet *p, cons
 	__u32 check = L4_OFFSET + (p->key.proto == IPPROTO_TCP ? 16 : 6);
 	__u64 mangled = p->key.proto == IPPROTO_TCP ? 0 : BPF_F_MARK_MANGLED_0;
 
-	ports[0] = answer->dport;
-	ports[1] = answer->sport;
+	*words = JOIN(__u32, answer->dport, answer->sport);
 	bpf_l4_csum_replace(skb, check, 0, diff, BPF_F_PSEUDO_HDR | mangled);
 	if (p->key.sport != answer->dport)
 		bpf_l4_csum_replace(skb, check, p->key.sport, answer->dport, 2 | mangled);
