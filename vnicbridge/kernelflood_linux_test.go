@@ -135,8 +135,8 @@ func TestQuarantineOfEvictedFlows(t *testing.T) {
 	})
 }
 
-// In a table with many more flows than its near buckets have room for, packets go by
-// hints of where their flows are. They never go by one that is left of an older flow.
+// A table may hold many more flows than its near buckets have room for. Packets never go
+// by what is left of an older flow.
 func TestFarFlows(t *testing.T) {
 	cfg := paperConfig()
 	cfg.MaxFlows = 4000

@@ -213,7 +213,7 @@ __noinline enum drop_reason open_flow(const struct packet *p, __u32 old, struct 
 
 	if (!p || !f)
 		return SLOW;
-	taken = lookup(&f->answer, false);
+	taken = lookup(&f->answer);
 	if (taken != NOT_FOUND)
 		verdict = revive(p, taken, old, f);
 	else if (p->key.proto == IPPROTO_TCP && quarantined(&f->answer))

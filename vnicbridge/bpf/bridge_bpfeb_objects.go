@@ -196,7 +196,6 @@ const (
 	BridgeMapBridges        = "bridges"
 	BridgeMapBuckets        = "buckets"
 	BridgeMapCounts         = "counts"
-	BridgeMapHints          = "hints"
 	BridgeMapMeters         = "meters"
 	BridgeMapNeighbours     = "neighbours"
 	BridgeMapPorts          = "ports"
@@ -267,7 +266,6 @@ type BridgeMapSpecs struct {
 	Bridges    *ebpf.MapSpec `ebpf:"bridges"`
 	Buckets    *ebpf.MapSpec `ebpf:"buckets"`
 	Counts     *ebpf.MapSpec `ebpf:"counts"`
-	Hints      *ebpf.MapSpec `ebpf:"hints"`
 	Meters     *ebpf.MapSpec `ebpf:"meters"`
 	Neighbours *ebpf.MapSpec `ebpf:"neighbours"`
 	Ports      *ebpf.MapSpec `ebpf:"ports"`
@@ -312,7 +310,6 @@ type BridgeMaps struct {
 	Bridges    *ebpf.Map `ebpf:"bridges"`
 	Buckets    *ebpf.Map `ebpf:"buckets"`
 	Counts     *ebpf.Map `ebpf:"counts"`
-	Hints      *ebpf.Map `ebpf:"hints"`
 	Meters     *ebpf.Map `ebpf:"meters"`
 	Neighbours *ebpf.Map `ebpf:"neighbours"`
 	Ports      *ebpf.Map `ebpf:"ports"`
@@ -330,7 +327,6 @@ func (m *BridgeMaps) Close() error {
 		m.Bridges,
 		m.Buckets,
 		m.Counts,
-		m.Hints,
 		m.Meters,
 		m.Neighbours,
 		m.Ports,

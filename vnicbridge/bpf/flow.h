@@ -28,7 +28,7 @@ static __always_inline void copy_key(struct flow_key *to, const struct flow_key 
 // first, finds it whole, and then still finds its own, has read both of one flow.
 static __always_inline struct flow_record *find(const struct flow_key *key, struct found *f)
 {
-	__u32 value = lookup(key, true);
+	__u32 value = lookup(key);
 	struct flow_record *r;
 	struct flow_key own;
 

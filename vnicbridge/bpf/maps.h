@@ -41,14 +41,6 @@ struct {
 	__type(value, struct flow_traffic);
 } answers SEC(".maps");
 
-// The slots of far keys that packets had of late, by their hash.
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, HINTS);
-	__type(key, __u32);
-	__type(value, __u64);
-} hints SEC(".maps");
-
 // The numbers of records that were used and are free again.
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK);

@@ -122,42 +122,9 @@ __noinline __u32 look_far(const struct flow_key *key)
 	return NOT_FOUND;
 }
 
-static __always_inline __u64 slot_of(const struct place *p, __u32 value)
-{
-	return (__u64)p->print << 32 | value;
-}
-
-// What look_far returns, for a packet: the far buckets of the busy ones among a million
-// flows are in no cache, their hints are. A hint is good if its record has the key, and
-// no newer flow has got it since. One that is not good is forgotten before a flow is
-// opened under its key: a record has its keys a moment before they lead to it.
-__noinline __u32 recall_far(const struct flow_key *key)
-{
-	struct flow_record *r;
-	struct place p;
-	__u64 *hint, slot;
-	__u32 i, value;
-
-	if (!key)
-		return NOT_FOUND;
-	p = place_of(key);
-	i = p.far & (HINTS - 1);
-	hint = bpf_map_lookup_elem(&hints, &i);
-	if (!hint)
-		return NOT_FOUND;
-	slot = *(volatile __u64 *)hint;
-	r = match(slot, p.print, key);
-	if (r && !(r->state.flags & FLOW_SUPERSEDED))
-		return (__u32)slot;
-	value = look_far(key);
-	if (value != NOT_FOUND || (__u32)(slot >> 32) == p.print)
-		*(volatile __u64 *)hint = value == NOT_FOUND ? 0 : slot_of(&p, value);
-	return value;
-}
-
 // The value of a key: the number of its record, with REVERSE if it is the reply
-// key; or NOT_FOUND. by_hint: it is for a packet, and not to change the table.
-static __always_inline __u32 lookup(const struct flow_key *key, bool by_hint)
+// key; or NOT_FOUND.
+static __always_inline __u32 lookup(const struct flow_key *key)
 {
 	struct place p = place_of(key);
 	struct bucket *b = bucket_at(p.home);
@@ -168,7 +135,7 @@ static __always_inline __u32 lookup(const struct flow_key *key, bool by_hint)
 	value = look(b, p.print, key);
 	if (value != NOT_FOUND || !b->displaced)
 		return value;
-	return by_hint ? recall_far(key) : look_far(key);
+	return look_far(key);
 }
 
 static __always_inline bool lock(struct bucket *b)
@@ -222,6 +189,11 @@ static __always_inline bool change(struct bucket *home, const struct place *p, _
 	return done;
 }
 
+static __always_inline __u64 slot_of(const struct place *p, __u32 value)
+{
+	return (__u64)p->print << 32 | value;
+}
+
 // Makes a key lead to a value. old is the value that it has now; NOT_FOUND: it has
 // none. SLOW: it is not so, or there is no room, or somebody holds the lock for
 // too long.
@@ -239,7 +211,7 @@ __noinline int point(const struct flow_key *key, __u32 old, __u32 value)
 		return SLOW;
 	if (old != NOT_FOUND)
 		verdict = change(home, &p, slot_of(&p, old), slot_of(&p, value)) ? KEEP : SLOW;
-	else if (lookup(key, false) == NOT_FOUND)
+	else if (lookup(key) == NOT_FOUND)
 		verdict = change(home, &p, 0, slot_of(&p, value)) ? KEEP : SLOW;
 	unlock(home);
 	return verdict;

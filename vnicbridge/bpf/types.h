@@ -64,8 +64,6 @@ struct flow_record {
 
 #define SLOTS 7
 
-#define HINTS (1 << 13)	// 64 KiB of them
-
 #define QUARANTINE (1 << 17)	// twice maxQuarantined in quarantine.go
 
 // Some of the keys, in one line of the caches.
