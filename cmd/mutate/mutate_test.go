@@ -10,8 +10,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
 )
 
-// Each row of the contract has a defect, each can still be made, and tests of its row
-// are there to find it.
+// Each row that tests hold has a defect. Each defect can still be made, and tests of
+// its row are there to find it.
 func TestMutationsAreCurrent(t *testing.T) {
 	const root = "../.."
 	page, err := contract.Read(filepath.Join(root, "docs/conformance.md"))
@@ -33,9 +33,9 @@ func TestMutationsAreCurrent(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, id := range contract.IDs() {
-		if !slices.Contains(rows, id) {
-			t.Errorf("row %s has no defect to try", id)
+	for _, row := range page.Rows {
+		if len(row.Tests) > 0 && !slices.Contains(rows, row.ID) {
+			t.Errorf("row %s has no defect to try", row.ID)
 		}
 	}
 }

@@ -11,23 +11,17 @@ import (
 	"strings"
 )
 
-// groups lists the groups of rows that the page must carry: the letter, and the
-// number of the last row.
-var groups = []struct {
-	letter string
-	last   int
-}{{"A", 7}, {"F", 12}, {"S", 5}, {"L", 6}}
+// groups lists the rows that the page must carry. A row with a plus sharpens the
+// row before it; S6 was never given.
+var groups = []string{
+	"A1 A1+ A2 A2+ A2++ A3 A4 A5 A6 A6+ A7 A7+",
+	"F1 F2 F3 F4 F4+ F5 F5+ F6 F6+ F7 F7+ F8 F9 F10 F10+ F11 F12",
+	"S1 S2 S3 S4 S4+ S5 S7",
+	"L1 L2 L3 L4 L5 L6 L7",
+}
 
 // IDs lists the ids of all rows of the contract, in order.
-func IDs() []string {
-	var ids []string
-	for _, group := range groups {
-		for n := 1; n <= group.last; n++ {
-			ids = append(ids, fmt.Sprint(group.letter, n))
-		}
-	}
-	return ids
-}
+func IDs() []string { return strings.Fields(strings.Join(groups, " ")) }
 
 // Page is docs/conformance.md as data.
 type Page struct {
@@ -52,7 +46,7 @@ func (t Test) String() string { return t.Package + "." + t.Name }
 var (
 	datapathsLine = regexp.MustCompile(`(?m)^Data paths in force: (.+)\.$`)
 	codeSpan      = regexp.MustCompile("`([^`]*)`")
-	rowID         = regexp.MustCompile(`^[A-Z]\d+$`)
+	rowID         = regexp.MustCompile(`^[A-Z]\d+\+*$`)
 	testName      = regexp.MustCompile(`^([a-z][a-z0-9]*)\.(Test\w+)$`)
 )
 
