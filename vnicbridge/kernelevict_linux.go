@@ -119,13 +119,16 @@ type victim struct {
 
 // victimOf reads the flow of a record, if it has one.
 func victimOf(r *bpf.FlowRecord, number uint32) (v victim, ok bool) {
+	if !filled(&r.Reply) {
+		return v, false
+	}
 	s := stateOfRecord(r)
 	flags := s.flags.Load()
 	class := superseded
 	if flags&flowSuperseded == 0 {
 		class = classOf(Protocol(r.Orig.Proto), flags)
 	}
-	return victim{number, s.lastSeen.Load(), class}, r.Reply.Port != 0
+	return victim{number, s.lastSeen.Load(), class}, true
 }
 
 // idle tells whether a victim is not spared.

@@ -66,17 +66,32 @@ func addrFromBE32(v uint32) addr {
 	return addrOf(netip.AddrFrom4([4]byte(binary.NativeEndian.AppendUint32(nil, v))))
 }
 
+// words are a key as both sides load and store it: first the addresses, then the ports,
+// the protocol and the device's port. The second word of no flow's key is 0.
+func words(k *bpf.FlowKey) *[2]atomic.Uint64 { return (*[2]atomic.Uint64)(unsafe.Pointer(k)) }
+
 // load copies a key that the programs, or another goroutine, may be writing.
 func load(k *bpf.FlowKey) (copied bpf.FlowKey) {
-	from := (*[2]atomic.Uint64)(unsafe.Pointer(k))
+	from := words(k)
 	to := (*[2]uint64)(unsafe.Pointer(&copied))
 	to[0], to[1] = from[0].Load(), from[1].Load()
 	return copied
 }
 
 func store(k *bpf.FlowKey, v bpf.FlowKey) {
-	to := (*[2]atomic.Uint64)(unsafe.Pointer(k))
+	to := words(k)
 	from := (*[2]uint64)(unsafe.Pointer(&v))
 	to[0].Store(from[0])
 	to[1].Store(from[1])
+}
+
+// filled tells whether a key is one of a flow. Its load is atomic: what a caller reads of
+// the record afterwards is at least as new.
+func filled(k *bpf.FlowKey) bool { return words(k)[1].Load() != 0 }
+
+// clearKeys leaves a record without a flow. It does so in the order that find in
+// bpf/flow.h relies on, and leaves the addresses to whoever reuses the record.
+func clearKeys(r *bpf.FlowRecord) {
+	words(&r.Orig)[1].Store(0)
+	words(&r.Reply)[1].Store(0)
 }

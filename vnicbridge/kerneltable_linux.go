@@ -75,12 +75,14 @@ func (t *kernelTable) at(number uint32) *flow {
 	return t.flowOf(number)
 }
 
-// flowOf is the flow that a record is of, also if it was superseded.
+// flowOf is the flow that a record is of, also if it was superseded. A program may reuse
+// the record meanwhile. The keys belong to one flow if orig has not changed around reply
+// (find in bpf/flow.h).
 func (t *kernelTable) flowOf(number uint32) *flow {
 	r := &t.records[number]
 	orig, reply := load(&r.Orig), load(&r.Reply)
 	in, out := t.portOf(uint32(orig.Port)), t.portOf(uint32(reply.Port))
-	if in == nil || out == nil {
+	if in == nil || out == nil || load(&r.Orig) != orig {
 		return nil
 	}
 	return &flow{
@@ -205,7 +207,8 @@ func (t *kernelTable) claim(f *flow, number uint32) bool {
 	return true
 }
 
-// write gives a record to a flow, in the order that find in bpf/flow.h relies on.
+// write gives a cleared record to a flow. The keys come last, because a record with keys
+// is one that the sweep judges.
 func (t *kernelTable) write(number uint32, orig, reply bpf.FlowKey, f *flow) {
 	r := &t.records[number]
 	(&flow{flowState: stateOfRecord(r), sent: t.sentOf(number)}).copyLife(f)
@@ -253,9 +256,7 @@ func (t *kernelTable) unused() (number uint32, ok bool) {
 // giveBack frees the number of a record that no key leads to. A program that is
 // looking at it now sees that it has changed (find in bpf/flow.h).
 func (t *kernelTable) giveBack(number uint32) {
-	r := &t.records[number]
-	store(&r.Orig, bpf.FlowKey{})
-	store(&r.Reply, bpf.FlowKey{})
+	clearKeys(&t.records[number])
 	_ = t.spare.Update(nil, number, ebpf.UpdateAny) // there is room for all numbers
 }
 
@@ -361,7 +362,7 @@ func (t *kernelTable) each(visit func(*flow), pause func() bool) {
 func (t *kernelTable) used() iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
 		for number := range uint32(t.highest()) {
-			if t.records[number].Orig.Port != 0 && !yield(number) {
+			if filled(&t.records[number].Orig) && !yield(number) {
 				return
 			}
 		}
@@ -392,7 +393,7 @@ func (t *kernelTable) sweep(now int64, passed time.Duration) {
 }
 
 func (t *kernelTable) sweepRecord(number uint32, now int64) {
-	if r := &t.records[number]; r.Reply.Port != 0 && expired(r, now) {
+	if r := &t.records[number]; filled(&r.Reply) && expired(r, now) {
 		t.discard(number)
 	}
 }

@@ -55,16 +55,18 @@ static __always_inline void unreserve(void)
 	__sync_fetch_and_add(&plane.flows, -1);
 }
 
-// Makes the state of a record that of a flow that begins with this packet.
+// Makes the state of a record that of a flow that begins with this packet. The flags are
+// exchanged, because that is a full barrier on every CPU: Go's sweep finds neither these
+// flags nor, in a new record, the keys that are stored next beside an older state.
 static __always_inline void begin(struct flow_record *r, __u32 number, const struct packet *p)
 {
 	struct flow_traffic *t = answers_of(number);
 
 	r->state.last_seen = plane.clock;
-	r->state.flags = begins(p) ? 0 : FLOW_PICKED_UP;
 	r->sent.count = r->sent.ack = 0;
 	if (t)
 		t->count = t->ack = 0;
+	__sync_lock_test_and_set(&r->state.flags, begins(p) ? 0 : FLOW_PICKED_UP);
 }
 
 // Claims the original key for a flow whose reply key is claimed. old is the record
@@ -97,8 +99,8 @@ static __always_inline int take(__u32 *number)
 // Gives a record back that no key leads to.
 static __always_inline void give_back(struct flow_record *record, __u32 number)
 {
-	record->orig.port = 0;
-	record->reply.port = 0;
+	words(&record->orig)[1] = 0;
+	words(&record->reply)[1] = 0;
 	bpf_map_push_elem(&spare, &number, BPF_ANY);
 }
 
@@ -159,10 +161,11 @@ static __always_inline int fill(const struct packet *p, __u32 old, struct found 
 	if (!r)
 		return SLOW;
 	f->number = number;
+	words(&r->orig)[0] = words(&p->key)[0];
+	words(&r->reply)[0] = words(&f->answer)[0];
 	begin(r, f->number, p);
-	barrier();	// a record with keys is one that Go sweeps
-	copy_key(&r->orig, &p->key);
-	copy_key(&r->reply, &f->answer);
+	words(&r->orig)[1] = words(&p->key)[1];
+	words(&r->reply)[1] = words(&f->answer)[1];
 	if (point(&f->answer, NOT_FOUND, number | REVERSE) != KEEP) {
 		give_back(r, number);
 		return SLOW;
@@ -174,18 +177,6 @@ static __always_inline int fill(const struct packet *p, __u32 old, struct found 
 	}
 	count_flows(&p->key, &f->answer, 1);
 	return KEEP;
-}
-
-// Opens a new flow under a reply key that is free. Without a place in the table, or
-// a free record, userspace makes room (L1).
-static __always_inline int create(const struct packet *p, __u32 old, struct found *f)
-{
-	if (!reserve())
-		return SLOW;
-	if (fill(p, old, f) == KEEP)
-		return KEEP;
-	unreserve();
-	return SLOW;
 }
 
 // Whether a key is in quarantine, or another one with the same hash: Go knows which.
@@ -201,6 +192,26 @@ static __always_inline bool quarantined(const struct flow_key *key)
 	return until && (__s32)((__u32)*until - plane.clock) > 0;
 }
 
+// Opens a new flow under a reply key that no flow has. Without a place in the table, or
+// a free record, userspace makes room (L1).
+//
+// Go puts a key in quarantine before it removes the key. To reserve a place is a full
+// barrier: who no longer finds the key in the table finds it in quarantine.
+static __always_inline int create(const struct packet *p, __u32 old, struct found *f)
+{
+	int verdict;
+
+	if (!reserve())
+		return SLOW;
+	if (p->key.proto == IPPROTO_TCP && quarantined(&f->answer))
+		verdict = DROP_NO_TUPLE;
+	else
+		verdict = fill(p, old, f);
+	if (verdict != KEEP)
+		unreserve();
+	return verdict;
+}
+
 // Opens the flow of a packet under the reply key f->answer. old is the record of
 // the closing flow whose tuple it uses again, if there is one. DROP_NO_TUPLE: the
 // key is another flow's, or may have been one's not long ago. SLOW: userspace must see to it.
@@ -214,12 +225,7 @@ __noinline enum drop_reason open_flow(const struct packet *p, __u32 old, struct 
 	if (!p || !f)
 		return SLOW;
 	taken = lookup(&f->answer);
-	if (taken != NOT_FOUND)
-		verdict = revive(p, taken, old, f);
-	else if (p->key.proto == IPPROTO_TCP && quarantined(&f->answer))
-		verdict = DROP_NO_TUPLE;
-	else
-		verdict = create(p, old, f);
+	verdict = taken == NOT_FOUND ? create(p, old, f) : revive(p, taken, old, f);
 	f->dir = FORWARD;
 	if (verdict == KEEP) {
 		count_new(p->key.port);

@@ -16,16 +16,28 @@ struct found {
 
 static __always_inline void copy_key(struct flow_key *to, const struct flow_key *from)
 {
-	const volatile __u64 *x = (const void *)from;
 	__u64 *y = (void *)to;
 
-	y[0] = x[0];
-	y[1] = x[1];
+	y[0] = words(from)[0];
+	y[1] = words(from)[1];
 }
 
-// Go gives a record to another flow in the order: both keys cleared, the original
-// one first, then both written, in the same order. Whoever reads the other key
-// first, finds it whole, and then still finds its own, has read both of one flow.
+// The same key, at an address that depends on the words of another one. x86 loads in the
+// order of the program; arm64 does so only if the second load needs what the first one
+// has loaded. The assembler hides from the compiler that what is added is 0, and the
+// verifier knows it.
+static __always_inline const struct flow_key *after(const struct flow_key *loaded, const struct flow_key *key)
+{
+	const __u64 *x = (const void *)loaded;
+	__u64 zero = x[0] | x[1];
+
+	asm volatile("%0 &= 0" : "+r"(zero));
+	return (const void *)key + zero;
+}
+
+// A record is reused in this order: the ports of `orig` are cleared, then those of
+// `reply`; then addresses are stored, then ports. A reader that loads the opposite key
+// and then finds its own key unchanged knows that both keys belong to one flow.
 static __always_inline struct flow_record *find(const struct flow_key *key, struct found *f)
 {
 	__u32 value = lookup(key);
@@ -41,10 +53,10 @@ static __always_inline struct flow_record *find(const struct flow_key *key, stru
 		return NULL;
 	if (f->dir == FORWARD) {
 		copy_key(&f->answer, &r->reply);
-		copy_key(&own, &r->orig);
+		copy_key(&own, after(&f->answer, &r->orig));
 	} else {
 		copy_key(&f->answer, &r->orig);
-		copy_key(&own, &r->reply);
+		copy_key(&own, after(&f->answer, &r->reply));
 	}
 	if (!f->answer.port || !same_key(&own, key) || r->state.flags & FLOW_SUPERSEDED)
 		return NULL;

@@ -47,6 +47,13 @@ static __always_inline struct bucket *bucket_at(__u32 index)
 	return bpf_map_lookup_elem(&buckets, &index);
 }
 
+// A key as it is loaded and stored: first the addresses, then the ports, the protocol and
+// the device's port. The second word of no flow's key is 0.
+static __always_inline volatile __u64 *words(const struct flow_key *key)
+{
+	return (void *)key;
+}
+
 static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
 {
 	const __u64 *x = (const void *)a, *y = (const void *)b;

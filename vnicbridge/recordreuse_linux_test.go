@@ -1,0 +1,118 @@
+package vnicbridge
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// Row S3: a flow ends, and another flow gets its record, while packets of the first flow
+// are looked up. They go by their own flow or by none, never by a mixture of both. One
+// goroutine plays the table, which gives the record away again and again.
+func TestRecordsAreReusedUnderPackets(t *testing.T) {
+	w := newTwins(t, paperConfig())
+	w.begin(t, w.rigs[0].plane.cfg)
+	asked, other := fromRouter(farHost, 4000, 80), fromRouter(otherHost, 5000, 443)
+	w.put("nic0", asked.tcp("S", ""))
+	w.put("nic0", other.tcp("S", ""))
+	for i, datapath := range []string{"userspace", "kernel"} {
+		t.Run(datapath, func(t *testing.T) {
+			r := w.rigs[i]
+			r.t = t
+			first, second := r.flowOf(asked), r.flowOf(other)
+			var again func()
+			var packets []func()
+			switch store := r.plane.path.flows.(type) {
+			case *kernelTable:
+				again = store.alternate(first, second)
+				answer := fromA(first.reply.dst.netip().String(), 80, first.reply.dport)
+				packets = append(packets, r.carriedOrLeft(asked, "nic0", serverA), r.carriedOrLeft(answer, "vnic-A", farHost))
+			case *flowTable:
+				again = func() {
+					for _, f := range []*flow{first, second} {
+						store.removeIf(func(*flow) bool { return true })
+						store.insert(f.alone(), slices.Values([]tuple{f.reply}))
+					}
+				}
+			}
+			orig, reply := first.keys()
+			for _, key := range []flowKey{orig, reply} {
+				packets = append(packets, func() {
+					if f, _ := r.plane.path.flows.lookup(key); f != nil && (f.orig != first.orig || f.reply != first.reply) {
+						t.Errorf("the flow of %v is %v, answered by %v", key, f.orig, f.reply)
+					}
+				})
+			}
+			whileReused(t, again, packets)
+		})
+	}
+}
+
+// whileReused lets packets come for as long as it takes to find them all at every point.
+func whileReused(t *testing.T, again func(), packets []func()) {
+	var table sync.WaitGroup
+	var enough atomic.Bool
+	table.Go(func() {
+		for !enough.Load() {
+			again()
+		}
+	})
+	for range 200_000 {
+		for _, packet := range packets {
+			packet()
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	enough.Store(true)
+	table.Wait()
+}
+
+// flowOf is the flow that a question from the NIC has begun.
+func (r *rig) flowOf(question ends) *flow {
+	r.t.Helper()
+	var found *flow
+	r.plane.path.eachFlow(func(f *flow) {
+		if f.orig.sport == question.sport {
+			found = f.alone()
+		}
+	})
+	if found == nil {
+		r.t.Fatalf("no flow of port %d", question.sport)
+	}
+	return found
+}
+
+// alternate gives the record of a flow to another one, and back. Its keys go on leading
+// there: packets are as they are when they have found the record just before.
+func (t *kernelTable) alternate(first, second *flow) func() {
+	return func() {
+		for _, f := range []*flow{second, first} {
+			orig, reply := f.keys()
+			clearKeys(&t.records[first.number])
+			t.write(first.number, keyOf(orig), keyOf(reply), f)
+		}
+	}
+}
+
+// carriedOrLeft lets a segment of an open connection arrive at a device's program, which
+// carries it to a host, or leaves it as it is.
+func (r *rig) carriedOrLeft(e ends, device, to string) func() {
+	frame := e.tcp("A", "")
+	program := r.machine.devices[device].program
+	return func() {
+		out, _, err := program(frame)
+		if err != nil {
+			r.t.Error(err)
+			return
+		}
+		if slices.Equal(out[:len(frame)], frame) {
+			return
+		}
+		if d := decode(out); d.dst != to {
+			r.t.Errorf("a packet from %s to %s leaves for %s from %s", e.src, e.dst, d.dst, d.src)
+		}
+	}
+}
