@@ -95,6 +95,7 @@ func (p *resumingPolicy) Select(pool reverseproxy.UpstreamPool, r *http.Request,
 type transport struct{ *reverseproxy.HTTPTransport }
 
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	boundProvisional(r, t.headLimit())
 	a := attemptOf(r)
 	if a == nil || a.taken {
 		return t.HTTPTransport.RoundTrip(r)

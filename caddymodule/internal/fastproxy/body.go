@@ -2,13 +2,11 @@ package fastproxy
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
-	"net/http/httputil"
-	"net/textproto"
+	"strings"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -107,35 +105,31 @@ func (x *exchange) Read(p []byte) (int, error) {
 
 var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 
+// chunkedHead is the head of a response whose body comes in chunks.
+const chunkedHead = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+// copyChunked has net/http read the chunks and the trailer, with all the bounds that it
+// has for them. The fields of the trailer have not been announced, and go on as such.
 func (x *exchange) copyChunked() (whole bool, err error) {
 	from := readers.Get().(*bufio.Reader)
-	from.Reset(x)
+	from.Reset(io.MultiReader(strings.NewReader(chunkedHead), x))
 	defer func() {
 		from.Reset(nil)
 		readers.Put(from)
 	}()
-	if err := x.stream(httputil.NewChunkedReader(from)); err != nil {
-		return false, err
-	}
-	if err := x.copyTrailer(from); err != nil {
-		return false, err
-	}
-	return from.Buffered() == 0 && len(x.rest) == 0, nil
-}
-
-// copyTrailer reads the end of a chunked body: an empty line, or fields that have
-// not been announced and go on as such.
-func (x *exchange) copyTrailer(from *bufio.Reader) error {
-	trailer, err := textproto.NewReader(from).ReadMIMEHeader()
+	response, err := http.ReadResponse(from, x.r)
 	if err != nil {
-		return unexpected(err)
+		return false, err
 	}
-	for name, values := range trailer {
+	if err := x.stream(response.Body); err != nil {
+		return false, err
+	}
+	for name, values := range response.Trailer {
 		for _, value := range values {
 			x.w.Header().Add(http.TrailerPrefix+name, value)
 		}
 	}
-	return nil
+	return from.Buffered() == 0 && len(x.rest) == 0, nil
 }
 
 // stream copies a body of unknown length, and lets the client have each piece as it
@@ -161,13 +155,6 @@ func (x *exchange) stream(from io.Reader) error {
 			return err
 		}
 	}
-}
-
-func unexpected(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // abort ends a response that cannot be completed, in the way of reverse_proxy.

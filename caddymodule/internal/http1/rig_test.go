@@ -20,7 +20,10 @@ func start(t testing.TB, at string, s *http.Server) *http.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.ReadHeaderTimeout, s.IdleTimeout = time.Minute, time.Minute
+	s.IdleTimeout = time.Minute
+	if s.ReadHeaderTimeout == 0 {
+		s.ReadHeaderTimeout = time.Minute
+	}
 	go s.Serve(l)
 	t.Cleanup(func() { s.Close() })
 	return s
