@@ -1,7 +1,6 @@
 package vnicbridge
 
 import (
-	"encoding/binary"
 	"sync/atomic"
 	"time"
 )
@@ -32,15 +31,16 @@ type flow struct {
 
 // flowState is struct flow_state of bpf/types.h: both data paths keep it.
 type flowState struct {
-	lastSeen atomic.Uint32 // of the plane's clock, in units of 2²⁶ ns
-	flags    atomic.Uint32 // of flowFlag
+	lastSeen atomic.Uint32    // of the plane's clock, in units of 2²⁶ ns
+	flags    atomic.Uint32    // of flowFlag
+	windows  [2]atomic.Uint32 // by direction: the largest that TCP offered, << 8, and its scale
 }
 
 // flowTraffic is struct flow_traffic of bpf/types.h.
 type flowTraffic struct {
 	count atomic.Uint64 // see total
 	ack   atomic.Uint32 // what was acknowledged last
-	_     uint32
+	next  atomic.Uint32 // the sequence number that follows what was sent
 }
 
 // countShift is where a count of packets begins: a packet and its bytes are counted
@@ -93,6 +93,8 @@ func (f *flow) copyLife(other *flow) {
 	for dir, sent := range other.sent {
 		f.sent[dir].count.Store(sent.count.Load())
 		f.sent[dir].ack.Store(sent.ack.Load())
+		f.sent[dir].next.Store(sent.next.Load())
+		f.windows[dir].Store(other.windows[dir].Load())
 	}
 }
 
@@ -102,9 +104,19 @@ func newFlow(a *arrival, out *port) *flow {
 	f.live()
 	f.lastSeen.Store(coarse(a.now))
 	if !a.begins() {
-		f.flags.Store(flowPickedUp)
+		f.pickUp(&a.packet)
 	}
 	return f
+}
+
+// pickUp makes a flow one that was there before we knew of it, which is now found with
+// a packet of its opener's.
+func (f *flow) pickUp(p *packet) {
+	f.flags.Store(flowPickedUp)
+	f.windows[forward].Store(maxScale)
+	f.windows[reverse].Store(maxScale)
+	f.sent[forward].next.Store(p.next())
+	f.sent[reverse].next.Store(p.ack()) // what has been acknowledged, the other side has sent
 }
 
 func (f *flow) keys() (orig, reply flowKey) {
@@ -123,18 +135,13 @@ func (f *flow) observe(a *arrival, dir direction) (before, after flowClass) {
 		class := f.class()
 		return class, class
 	}
-	if acknowledges(a.tcpFlags) {
-		// With this sequence number the other side could end the connection (RFC 5961
-		// §3.2).
-		f.sent[dir].ack.Store(binary.BigEndian.Uint32(a.l4[8:]))
-	}
 	return f.observeTCP(&a.packet, dir)
 }
 
 // reopens tells whether a packet is the first of a new connection that reuses
-// the tuple of one that is closing (F4).
+// the tuple of one that is over (F4).
 func (f *flow) reopens(p *packet) bool {
-	return p.proto == TCP && f.class() == classClosing && p.begins()
+	return p.proto == TCP && closedForBoth(f.flags.Load()) && p.begins()
 }
 
 func (f *flow) expired(now int64) bool { return f.idle(now) >= idleTimes[f.class()] }

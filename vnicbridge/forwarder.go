@@ -100,7 +100,7 @@ type arrival struct {
 	now   int64
 	out   *outbox // where what it leads to is put
 
-	reopened *flow // the closing flow whose tuple the packet uses again
+	reopened *flow // the flow that is over whose tuple the packet uses again
 }
 
 // batchSize is how many frames are taken from a device at once.

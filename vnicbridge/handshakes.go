@@ -61,7 +61,7 @@ func (fw *forwarder) resume(a *arrival) *flow {
 		return nil
 	}
 	f := newFlow(a, h.out)
-	f.flags.Store(h.flags)
+	f.flags.Store(h.flags &^ (flowAcked << reverse)) // what was acknowledged is forgotten
 	f, _ = fw.flows.insert(f, slices.Values([]tuple{h.reply}))
 	return f
 }

@@ -172,7 +172,7 @@ func TestFarFlows(t *testing.T) {
 			t.Fatal(err)
 		}
 		for port := 4001; port <= 4000+connections; port++ {
-			r.put("nic0", fromRouter(router, uint16(port), 80).tcp("R", ""))
+			r.put("nic0", fromRouter(router, uint16(port), 80).segment("R", 1001+uint32(len("still here")), 0, ""))
 			r.got("vnic-A")
 			c.port = uint16(port - 1)
 			for range 3 { // the SYN, and what follows it

@@ -46,6 +46,7 @@ func TestSharedConstants(t *testing.T) {
 		"flow_flag": {
 			"FLOW_PICKED_UP": flowPickedUp, "FLOW_ACCEPTED": flowAccepted, "FLOW_ESTABLISHED": flowEstablished,
 			"FLOW_FIN": flowFIN, "FLOW_RESET": flowReset, "FLOW_ACKED": flowAcked, "FLOW_SUPERSEDED": flowSuperseded,
+			"FLOW_OVER": flowOver,
 		},
 		"egress": {
 			"EGRESS_OFF": uint64(egressNumbers[EgressOff]), "EGRESS_GATEWAY": uint64(egressNumbers[EgressGateway]),

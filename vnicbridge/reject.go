@@ -1,7 +1,6 @@
 package vnicbridge
 
 import (
-	"encoding/binary"
 	"time"
 
 	"github.com/google/gopacket"
@@ -76,27 +75,14 @@ func (a *arrival) unreachable(code uint8, mtu uint16) frame {
 func (p *packet) reset(ip *layers.IPv4) *layers.TCP {
 	t := &layers.TCP{SrcPort: layers.TCPPort(p.dport), DstPort: layers.TCPPort(p.sport), RST: true}
 	if p.tcpFlags&tcpACK != 0 {
-		t.Seq = binary.BigEndian.Uint32(p.l4[8:])
+		t.Seq = p.ack()
 	} else {
 		t.ACK = true
-		t.Ack = binary.BigEndian.Uint32(p.l4[4:]) + p.sequenceLen()
+		t.Ack = p.next()
 	}
 	// It fails for another network layer than IP only.
 	_ = t.SetNetworkLayerForChecksum(ip)
 	return t
-}
-
-// sequenceLen is how much sequence space a TCP segment takes: its bytes, its SYN
-// and its FIN.
-func (p *packet) sequenceLen() uint32 {
-	n := uint32(len(p.l4)) - uint32(p.l4[12]>>4)*4
-	if p.tcpFlags&tcpSYN != 0 {
-		n++
-	}
-	if p.tcpFlags&tcpFIN != 0 {
-		n++
-	}
-	return n
 }
 
 // quote is what an ICMP error says of the packet that caused it: as much as fits

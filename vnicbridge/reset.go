@@ -18,19 +18,31 @@ func (fw *forwarder) end(condition func(*flow) bool) {
 	out.flush()
 }
 
-// reset sends a RST to one side of a flow, in the name of the other: to the side
-// whose packets are of the direction dir. A side that has acknowledged nothing
-// yet will send its SYN again, and be answered.
+// reset sends RSTs to one side of a flow, in the name of the other: to the side whose
+// packets are of the direction dir. A side that has acknowledged nothing yet will send
+// its SYN again, and be answered.
+//
+// A side believes a RST only if that has the number that it waits for (RFC 5961 §3.2).
+// This is what it has acknowledged or, because acknowledgments are delayed, what follows
+// all that has been sent to it.
 func (f *flow) reset(dir direction, now int64, out *outbox) {
 	if f.flags.Load()&(flowAcked<<dir) == 0 {
 		return
 	}
+	acknowledged, sent := f.sent[dir].ack.Load(), f.sent[1-dir].next.Load()
+	f.sendReset(dir, acknowledged, now, out)
+	if sent != acknowledged {
+		f.sendReset(dir, sent, now, out)
+	}
+}
+
+func (f *flow) sendReset(dir direction, seq uint32, now int64, out *outbox) {
 	to, tuple := f.otherEnd(1 - dir)
 	ip := &layers.IPv4{
 		Version: 4, TTL: 64, Flags: layers.IPv4DontFragment, Protocol: layers.IPProtocolTCP,
 		SrcIP: tuple.src.v4(), DstIP: tuple.dst.v4(),
 	}
-	tcp := &layers.TCP{SrcPort: layers.TCPPort(tuple.sport), DstPort: layers.TCPPort(tuple.dport), Seq: f.sent[dir].ack.Load(), RST: true}
+	tcp := &layers.TCP{SrcPort: layers.TCPPort(tuple.sport), DstPort: layers.TCPPort(tuple.dport), Seq: seq, RST: true}
 	// It fails for another network layer than IP only.
 	_ = tcp.SetNetworkLayerForChecksum(ip)
 	fr := buildFrame(to.mac(), MAC{}, layers.EthernetTypeIPv4, ip, tcp)

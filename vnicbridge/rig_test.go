@@ -376,9 +376,20 @@ func (e ends) build(ip *layers.IPv4, rest ...gopacket.SerializableLayer) []byte 
 	return f.eth()
 }
 
+// tcp builds a segment as it would be after a SYN with the sequence number 1000 from
+// either side.
 func (e ends) tcp(flags string, payload string) []byte {
+	seq := uint32(1001)
+	if strings.Contains(flags, "S") {
+		seq = 1000
+	}
+	return e.segment(flags, seq, 1001, payload)
+}
+
+// segment builds a TCP segment with any numbers.
+func (e ends) segment(flags string, seq, ack uint32, payload string) []byte {
 	ip := e.ip(layers.IPProtocolTCP)
-	tcp := &layers.TCP{SrcPort: layers.TCPPort(e.sport), DstPort: layers.TCPPort(e.dport), Seq: 1000, Ack: 2000, Window: 512}
+	tcp := &layers.TCP{SrcPort: layers.TCPPort(e.sport), DstPort: layers.TCPPort(e.dport), Seq: seq, Ack: ack, Window: 512}
 	for _, c := range flags {
 		switch c {
 		case 'S':

@@ -277,14 +277,16 @@ type flowValues struct {
 	in, out         string
 	orig, reply     tuple
 	lastSeen, flags uint32
-	acks            [2]uint32
+	acks, nexts     [2]uint32
+	windows         [2]uint32
 	packets, bytes  [2]uint64
 }
 
 func (f *flow) values() flowValues {
-	v := flowValues{f.in.name, f.out.name, f.orig, f.reply, f.lastSeen.Load(), f.flags.Load(), [2]uint32{}, [2]uint64{}, [2]uint64{}}
+	v := flowValues{in: f.in.name, out: f.out.name, orig: f.orig, reply: f.reply, lastSeen: f.lastSeen.Load(), flags: f.flags.Load()}
 	for dir := range 2 {
-		v.acks[dir] = f.sent[dir].ack.Load()
+		v.acks[dir], v.nexts[dir] = f.sent[dir].ack.Load(), f.sent[dir].next.Load()
+		v.windows[dir] = f.windows[dir].Load()
 		v.packets[dir], v.bytes[dir] = f.sent[dir].total()
 	}
 	return v

@@ -63,19 +63,19 @@ var flows = []mutation{
 		old: `BPF_F_PSEUDO_HDR | mangled);`, new: `mangled);`, tests: "integration.TestBulkTraffic",
 	}, {
 		row: "F4", defect: "a RST changes nothing", file: "vnicbridge/tcpstate.go",
-		old: `		return flags | flowReset`, new: `		return flags`,
+		old: "	case segment&tcpRST != 0:\n		return flags | believed", new: "	case segment&tcpRST != 0:\n		return flags",
 	}, {
 		row: "F4", defect: "a RST changes nothing", file: "vnicbridge/bpf/flow.h",
-		old: `		add |= FLOW_RESET;`, new: `		add |= 0;`,
+		old: "	if (unlikely(p->tcp_flags & TCP_RST)) {\n		add |= believed(p, f);", new: "	if (unlikely(p->tcp_flags & TCP_RST)) {\n		add |= 0;",
 	}, {
 		row: "F4", defect: "traffic after a RST does not restore the flow", file: "vnicbridge/tcpstate.go",
-		old: `	flags &^= flowReset` + "\n",
+		old: `	flags &^= flowReset | flowOver` + "\n",
 	}, {
 		row: "F4", defect: "traffic after a RST does not restore the flow", file: "vnicbridge/bpf/flow.h",
-		old: `		drop = flags & FLOW_RESET;`, new: `		drop = 0;`,
+		old: `		drop = flags & (FLOW_RESET | FLOW_OVER);`, new: `		drop = 0;`,
 	}, {
 		row: "F4", defect: "one FIN closes a flow", file: "vnicbridge/tcpstate.go",
-		old: `flags&flowFINs == flowFINs:`, new: `flags&flowFINs != 0:`,
+		old: `return flags&flowReset != 0 || flags&flowFINs == flowFINs }`, new: `return flags&flowReset != 0 || flags&flowFINs != 0 }`,
 	}, {
 		row: "F4", defect: "established flows end after an hour", file: "vnicbridge/tcpstate.go",
 		old: `2*time.Hour + 4*time.Minute,`, new: `time.Hour,`,
@@ -93,13 +93,49 @@ var flows = []mutation{
 		old: `		s->last_seen = plane.clock;`, new: `		s->last_seen = s->last_seen;`,
 	}, {
 		row: "F4", defect: "a SYN on a closing flow opens none", file: "vnicbridge/flow.go",
-		old: `return p.proto == TCP && f.class() == classClosing && p.begins()`, new: `return false`,
+		old: `return p.proto == TCP && closedForBoth(f.flags.Load()) && p.begins()`, new: `return false`,
 	}, {
 		row: "F4", defect: "a SYN on an established flow opens another", file: "vnicbridge/flow.go",
-		old: `return p.proto == TCP && f.class() == classClosing && p.begins()`, new: `return p.proto == TCP && p.begins()`,
+		old: `return p.proto == TCP && closedForBoth(f.flags.Load()) && p.begins()`, new: `return p.proto == TCP && p.begins()`,
 	}, {
 		row: "F4", defect: "a SYN on a closing flow opens none", file: "vnicbridge/bpf/flow.h",
-		old: `return p->key.proto == IPPROTO_TCP && closing(r->state.flags) && begins(p);`, new: `return false;`,
+		old: `return p->key.proto == IPPROTO_TCP && closed_for_both(r->state.flags) && begins(p);`, new: `return false;`,
+	}, {
+		row: "F4+", defect: "any RST is believed", file: "vnicbridge/tcpstate.go",
+		old: `	case acked && p.seq()-other.ack.Load() <= window:`, new: `	case acked:`,
+	}, {
+		row: "F4+", defect: "any RST is believed", file: "vnicbridge/bpf/flow.h",
+		old: `	if (acked && p->seq - other->ack <= window)`, new: `	if (acked)`,
+	}, {
+		row: "F4+", defect: "any FIN is believed", file: "vnicbridge/tcpstate.go",
+		old: `known := acked && p.next()-1-other.ack.Load() <= window`, new: `known := acked`,
+	}, {
+		row: "F4+", defect: "any FIN is believed", file: "vnicbridge/bpf/flow.h",
+		old: `acked ? at - other->ack <= window :`, new: `acked ? true :`,
+	}, {
+		row: "F4+", defect: "a SYN chooses anew after an inexact RST", file: "vnicbridge/tcpstate.go",
+		old: `		if dir == reverse || p.seq() == other.ack.Load() {`, new: `		if true {`,
+	}, {
+		row: "F4+", defect: "a SYN chooses anew after an inexact RST", file: "vnicbridge/bpf/flow.h",
+		old: `return f->dir == BACKWARD || p->seq == other->ack ? FLOW_RESET | FLOW_OVER : FLOW_RESET;`, new: `return FLOW_RESET | FLOW_OVER;`,
+	}, {
+		row: "F4+", defect: "the server's SYN-ACK begins no connection", file: "vnicbridge/tcpstate.go",
+		old: `			if flags&flowReset != 0 {`, new: `			if false {`,
+	}, {
+		row: "F4+", defect: "the server's SYN-ACK begins no connection", file: "vnicbridge/bpf/flow.h",
+		old: `			if (flags & FLOW_RESET)`, new: `			if (0)`,
+	}, {
+		row: "F4+", defect: "windows count as if they were not scaled", file: "vnicbridge/tcpsegment.go",
+		old: `return min(uint32(options[2]), maxScale)`, new: `return 0`,
+	}, {
+		row: "F4+", defect: "windows count as if they were not scaled", file: "vnicbridge/bpf/bridge.c",
+		old: `		p->scale = window_scale(skb, p->options);`, new: `		p->scale = 0;`,
+	}, {
+		row: "F4+", defect: "a RST that answers a SYN is not believed", file: "vnicbridge/tcpstate.go",
+		old: `	case dir == reverse && (!acked || isClosing(flags)):`, new: `	case false:`,
+	}, {
+		row: "F4+", defect: "a forged SYN changes what is known of windows", file: "vnicbridge/tcpstate.go",
+		old: `	case flags&flowEstablished == 0 || isClosing(flags): // else the SYN may be forged`, new: `	default:`,
 	}, {
 		row: "F5", defect: "no flow is picked up", file: "vnicbridge/admit.go",
 		old: `if !a.begins() && !(lasting && a.continues()) {`, new: `if _ = lasting; !a.begins() {`,

@@ -61,12 +61,17 @@ static __always_inline void unreserve(void)
 static __always_inline void begin(struct flow_record *r, __u32 number, const struct packet *p)
 {
 	struct flow_traffic *t = answers_of(number);
+	bool picked_up = !begins(p);
 
 	r->state.last_seen = plane.clock;
+	r->state.windows[FORWARD] = r->state.windows[BACKWARD] = picked_up ? MAX_SCALE : 0;
 	r->sent.count = r->sent.ack = 0;
-	if (t)
+	r->sent.next = p->next;
+	if (t) {
 		t->count = t->ack = 0;
-	__sync_lock_test_and_set(&r->state.flags, begins(p) ? 0 : FLOW_PICKED_UP);
+		t->next = picked_up ? p->ack : 0;	// what it has acknowledged, the other side has sent
+	}
+	__sync_lock_test_and_set(&r->state.flags, picked_up ? FLOW_PICKED_UP : 0);
 }
 
 // Claims the original key for a flow whose reply key is claimed. old is the record
@@ -127,7 +132,7 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 		return SLOW;
 	if (!(value & REVERSE) || !same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer))
 		return forgotten(r) ? SLOW : DROP_NO_TUPLE;
-	if (!(r->state.flags & FLOW_SUPERSEDED) && !closing(r->state.flags))
+	if (!(r->state.flags & FLOW_SUPERSEDED) && !closed_for_both(r->state.flags))
 		return SLOW;
 	if (f->number == old) {
 		begin(r, f->number, p);

@@ -128,6 +128,8 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 
 	if (unlikely(plane.mode != MODE_FAST))
 		return give_up(own);
+	if (unlikely(p->tcp_flags & TCP_SYN))
+		p->scale = window_scale(skb, p->options);
 	if (unlikely(!r || reopens(p, r))) {
 		__u32 old = r ? f.number : NOT_FOUND;
 

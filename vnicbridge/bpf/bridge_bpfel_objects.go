@@ -65,20 +65,20 @@ type BridgeFlowRecord struct {
 	Reply BridgeFlowKey
 	State BridgeFlowState
 	Sent  BridgeFlowTraffic
-	Zero  uint64
 }
 
 type BridgeFlowState struct {
 	_        structs.HostLayout
 	LastSeen uint32
 	Flags    uint32
+	Windows  [2]uint32
 }
 
 type BridgeFlowTraffic struct {
 	_     structs.HostLayout
 	Count uint64
 	Ack   uint32
-	Zero  uint32
+	Next  uint32
 }
 
 type BridgeGauges struct {

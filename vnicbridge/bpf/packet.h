@@ -30,7 +30,11 @@ struct packet {
 	struct flow_key key;
 	__u32 len;		// of the frame
 	__u32 size;		// of the IP packet
-	__u32 ack;		// in host order
+	__u32 seq, next;	// of TCP, in host order: next follows its last byte
+	__u32 ack;
+	__u16 window;		// of TCP, in host order, unscaled
+	__u8 options;		// how many bytes of TCP options there are
+	__u8 scale;		// of the sender's windows, if it is a SYN
 	__u8 tcp_flags;
 	__u8 icmp_type;
 	__u16 zero;
@@ -72,7 +76,11 @@ static __always_inline int read_tcp(const struct iphdr *ip, void *end, __u32 l4_
 		return SLOW;
 	set_key(p, ip, tcp->source, tcp->dest);
 	p->tcp_flags = ((__u8 *)tcp)[13];
+	p->seq = bpf_ntohl(tcp->seq);
+	p->next = p->seq + l4_len - tcp->doff * 4 + (p->tcp_flags >> 1 & 1) + (p->tcp_flags & 1);
+	p->options = tcp->doff * 4 - sizeof(*tcp);
 	p->ack = bpf_ntohl(tcp->ack_seq);
+	p->window = bpf_ntohs(tcp->window);
 	return KEEP;
 }
 
@@ -128,6 +136,34 @@ static __always_inline int read_packet(struct __sk_buff *skb, struct packet *p)
 		return read_echo(ip, end, p);
 	}
 	return SLOW;
+}
+
+#define MAX_SCALE 14		// RFC 7323 §2.3
+#define MAX_OPTIONS 40
+#define OPTION_END 0
+#define OPTION_NOP 1
+#define OPTION_SCALE 3
+
+// The scale of the windows that the sender of a SYN will offer. Without the option it
+// is 0.
+__noinline int window_scale(struct __sk_buff *skb, __u32 options)
+{
+	__u32 at = HEADERS, end = HEADERS + options;
+	__u8 option[3];
+
+	for (__u64 i = 0; i < MAX_OPTIONS && at + sizeof(option) <= end; i++) {
+		if (bpf_skb_load_bytes(skb, at, option, sizeof(option)) || option[0] == OPTION_END)
+			return 0;
+		if (option[0] == OPTION_SCALE)
+			return option[2] < MAX_SCALE ? option[2] : MAX_SCALE;
+		if (option[0] == OPTION_NOP)
+			at++;
+		else if (option[1] >= 2)
+			at += option[1];
+		else
+			return 0;
+	}
+	return 0;
 }
 
 // Whether the packet can begin a flow (F1).

@@ -29,21 +29,23 @@ enum flow_flag {
 	FLOW_ESTABLISHED = 1 << 2,	// the opener acknowledged
 	FLOW_FIN = 1 << 3,		// and 1 << 4: of either direction
 	FLOW_RESET = 1 << 5,		// a RST was the last that mattered
-	FLOW_ACKED = 1 << 6,		// and 1 << 7: acks holds a number
+	FLOW_ACKED = 1 << 6,		// and 1 << 7: flow_traffic.ack holds a number
 	FLOW_SUPERSEDED = 1 << 8,	// a newer flow has its original tuple
+	FLOW_OVER = 1 << 9,		// both sides take that RST for the end
 };
 
 // What is known of a flow, which rarely changes.
 struct flow_state {
 	__u32 last_seen;	// of the plane's clock
 	enum flow_flag flags;
+	__u32 windows[2];	// by direction: the largest that TCP offered, << 8, and its scale
 };
 
 // What one direction of a flow has sent. Every packet writes it.
 struct flow_traffic {
 	__u64 count;		// packets, modulo 2^24, in the upper bits; bytes, modulo 2^40
 	__u32 ack;		// what was acknowledged last, in host order
-	__u32 zero;
+	__u32 next;		// the sequence number that follows what was sent, the same
 };
 
 #define COUNT_SHIFT 40
@@ -55,7 +57,6 @@ struct flow_record {
 	struct flow_key reply;	// as the answers come in
 	struct flow_state state;
 	struct flow_traffic sent;	// by the opener
-	__u64 zero;
 };
 
 // The value of a key: the number of the flow's record, and which key it is.
