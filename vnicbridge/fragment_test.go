@@ -16,19 +16,24 @@ func cut(raw []byte, id uint16, size int) (fragments [][]byte) {
 	for offset := 0; offset < len(body); offset += size {
 		part := body[offset:min(offset+size, len(body))]
 		f := append(bytes.Clone(header), part...)
-		ip := f[ethHeaderLen:]
-		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
-		binary.BigEndian.PutUint16(ip[4:], id)
 		bits := uint16(offset / 8)
 		if offset+size < len(body) {
 			bits |= ipMoreFragments
 		}
-		binary.BigEndian.PutUint16(ip[6:], bits)
-		ip[10], ip[11] = 0, 0
-		binary.BigEndian.PutUint16(ip[10:], ^plainSum(ip[:ipv4MinLen]))
+		setFragment(f, id, bits)
 		fragments = append(fragments, f)
 	}
 	return fragments
+}
+
+// setFragment makes a frame's packet a fragment, with a length and a checksum that fit.
+func setFragment(f []byte, id, bits uint16) {
+	ip := f[ethHeaderLen:]
+	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+	binary.BigEndian.PutUint16(ip[4:], id)
+	binary.BigEndian.PutUint16(ip[6:], bits)
+	ip[10], ip[11] = 0, 0
+	binary.BigEndian.PutUint16(ip[10:], ^plainSum(ip[:ipv4MinLen]))
 }
 
 // joined puts fragments together again. They must be all of one datagram.
@@ -124,32 +129,275 @@ func TestFragmentIdentificationsDoNotCollide(t *testing.T) {
 func TestFragmentsAreBounded(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		payload := string(bytes.Repeat([]byte("x"), 3000))
-		for i := range 2 * maxDatagrams {
+		for i := range 2 * maxHeadless {
 			fragments := cut(fromRouter(farHost, 4000, 53).udp(payload), uint16(i), 1480)
 			r.put("nic0", fragments[1]) // never the first
 		}
 		r.silent("vnic-A")
-		table := r.plane.path.fragments
-		table.mu.Lock()
-		if len(table.datagrams) > maxDatagrams || table.held > maxHeldBytes {
-			t.Errorf("%d datagrams, %d bytes are held", len(table.datagrams), table.held)
+		if datagrams, bytes := r.inFragments("nic0"); datagrams > maxHeadless || bytes > maxHeldBytes {
+			t.Errorf("%d datagrams, %d bytes are held", datagrams, bytes)
 		}
-		table.mu.Unlock()
 		if r.drops("nic0", "fragment") == 0 {
 			t.Error("nothing is counted")
 		}
 		time.Sleep(fragmentTime + time.Second)
-		table.mu.Lock()
-		if len(table.datagrams) != 0 || table.held != 0 {
-			t.Errorf("%d datagrams, %d bytes after their time", len(table.datagrams), table.held)
+		if datagrams, bytes := r.inFragments("nic0"); datagrams+bytes != 0 {
+			t.Errorf("%d datagrams, %d bytes after their time", datagrams, bytes)
 		}
-		table.mu.Unlock()
 		r.got("nic0")
 		r.put("nic0", cut(fromRouter(farHost, 4000, 53).udp(payload), 1, 1480)...)
 		if d := decode(joined(t, r.got("vnic-A"))); d.payload != payload {
 			t.Error("afterwards fragments no longer pass")
 		}
+		time.Sleep(fragmentTime + time.Second)
+		if datagrams, _ := r.inFragments("nic0"); datagrams != 0 {
+			t.Errorf("%d datagrams are remembered after their time", datagrams)
+		}
 	})
+}
+
+// inFragments is how many datagrams in fragments a device has, and how many bytes of them
+// are held.
+func (r *rig) inFragments(device string) (datagrams, bytes int) {
+	t := r.plane.path.fragments
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for p, q := range t.ports {
+		if p.name == device {
+			return q.headless.Len() + q.led.Len() + q.over.Len(), q.held
+		}
+	}
+	return 0, 0
+}
+
+// steered sends UDP port 6000 to segment b, and the rest to a.
+func steered() *Config {
+	cfg := paperConfig()
+	cfg.Bridges["lan"].Steer = []Rule{{Segment: "b", Ports: []PortRange{{UDP, 6000, 6000}}}}
+	return cfg
+}
+
+func filled(b byte, n int) string { return string(bytes.Repeat([]byte{b}, n)) }
+
+// Row F7+: a first fragment begins a new datagram, which its own ports steer, whatever
+// datagram had its identification before: a whole one, or one that lacks a part.
+func TestAFirstFragmentBeginsADatagram(t *testing.T) {
+	toA := cut(fromRouter(farHost, 4000, 5000).udp(filled('a', 4000)), 7, 1480)
+	toB := cut(fromRouter(farHost, 4000, 6000).udp(filled('b', 4000)), 7, 1480)
+	againA := cut(fromRouter(farHost, 4000, 5000).udp(filled('c', 4000)), 7, 1480)
+	refused := cut(fromRouter(farHost, 4000, 7000).udp(filled('d', 4000)), 7, 1480)
+	backwards := slices.Clone(toB)
+	slices.Reverse(backwards)
+	for _, tc := range []struct {
+		name string
+		sent [][]byte
+		a, b string // the payload of the last datagram that comes whole
+	}{
+		{"after a whole one", slices.Concat(toA, toB), filled('a', 4000), filled('b', 4000)},
+		{"after a whole one, backwards", slices.Concat(toA, backwards), filled('a', 4000), filled('b', 4000)},
+		{"after a first one", slices.Concat(toA[:1], toB), "", filled('b', 4000)},
+		{"after one without its last", slices.Concat(toA[:2], toB), "", filled('b', 4000)},
+		{"of the same flow", slices.Concat(toA[:2], againA), filled('c', 4000), ""},
+		{"twice", slices.Concat(toA[:1], toA[:1], toA[1:]), filled('a', 4000), ""},
+		{"twice, at the end", slices.Concat(toA[:2], toA[:1], toA[2:]), filled('a', 4000), ""},
+		{"twice, and the second", slices.Concat(toA[:2], toA[:2], toA[2:]), filled('a', 4000), ""},
+		{"which is refused", slices.Concat(toA[:1], refused, againA), filled('c', 4000), ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := steered()
+			cfg.Segments["a"].Ports = []PortRange{{UDP, 5000, 5000}}
+			onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+				r.put("nic0", tc.sent...)
+				for device, want := range map[string]string{"vnic-A": tc.a, "vnic-B": tc.b} {
+					if got := lastWhole(t, r.got(device)); got != want {
+						t.Errorf("%s got %.1q (%d bytes), want %.1q", device, got, len(got), want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// lastWhole is the payload of the last datagram of which all fragments are there, as a
+// receiver sees it, which goes by identifications and drops duplicates.
+func lastWhole(t *testing.T, fragments [][]byte) (payload string) {
+	t.Helper()
+	byID := make(map[uint16][][]byte)
+	for _, f := range fragments {
+		id := binary.BigEndian.Uint16(f[ethHeaderLen+4:])
+		byID[id] = append(byID[id], f)
+		if last := byID[id]; len(last) == 3 {
+			d := decode(joined(t, last))
+			if !d.valid {
+				t.Errorf("identification %d: fragments of two datagrams", id)
+			}
+			payload, byID[id] = d.payload, nil
+		}
+	}
+	return payload
+}
+
+// Row F7+: an identification is free when its datagram is whole: a sender may use few of
+// them for many datagrams, forwards and backwards, in both directions.
+func TestIdentificationsAreFreeAgain(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		for i := range 3 * maxLed / 2 {
+			payload := fmt.Sprintf("%4000d", i)
+			in := cut(fromRouter(farHost, 4000, 53).udp(payload), uint16(i%3), 1480)
+			if i%5 == 0 {
+				slices.Reverse(in)
+			}
+			r.put("nic0", in...)
+			whole := joined(t, r.got("vnic-A"))
+			d := decode(whole)
+			if d.payload != payload || !d.valid || d.ipID != uint16(i%3) {
+				t.Fatalf("datagram %d: identification %d, %d bytes, valid %v", i, d.ipID, len(d.payload), d.valid)
+			}
+			r.put("vnic-A", cut(fromA(d.src, 53, 4000).udp(payload), uint16(i%3), 1480)...)
+			if d := decode(joined(t, r.got("nic0"))); d.payload != payload || !d.valid {
+				t.Fatalf("answer %d: %d bytes, valid %v", i, len(d.payload), d.valid)
+			}
+		}
+	})
+}
+
+// Row F7+: no flood of fragments without a first one keeps others out, whoever sends it:
+// hosts, or a segment.
+func TestStrayFragmentsMakeRoom(t *testing.T) {
+	onEachDataPath(t, steered(), func(t *testing.T, r *rig) {
+		stray := func(e ends, i int) []byte {
+			size := 1480
+			if i%2 == 0 {
+				size = 8
+			}
+			return cut(e.udp(filled('s', 2*size)), uint16(i), size)[1]
+		}
+		strays := 0
+		flood := func(n int) {
+			for range n {
+				strays++
+				r.put("nic0", stray(fromRouter(client(strays%5000), 4000, 53), strays))
+				r.put("vnic-B", stray(ends{vnicBMAC, routerMAC, serverB, routerOnB, 53, 4000}, strays))
+			}
+		}
+		flood(maxHeadless + 100)
+		for i := range 100 {
+			payload := fmt.Sprintf("%4000d", i)
+			in := cut(fromRouter(farHost, 4000, 53).udp(payload), uint16(i), 1480)
+			if i%2 == 0 {
+				slices.Reverse(in)
+			}
+			for _, f := range in {
+				r.put("nic0", f)
+				flood(20)
+			}
+			d := decode(joined(t, r.got("vnic-A")))
+			if d.payload != payload || !d.valid {
+				t.Fatalf("in: datagram %d: %d bytes, valid %v", i, len(d.payload), d.valid)
+			}
+			for _, f := range cut(fromA(d.src, 53, 4000).udp(payload), uint16(i), 1480) {
+				r.put("vnic-A", f)
+				flood(20)
+			}
+			if d := decode(joined(t, r.got("nic0"))); d.payload != payload || !d.valid {
+				t.Fatalf("out: datagram %d: %d bytes, valid %v", i, len(d.payload), d.valid)
+			}
+		}
+		for _, device := range []string{"nic0", "vnic-B"} {
+			if datagrams, bytes := r.inFragments(device); datagrams > maxHeadless+maxLed+maxOver || bytes > maxHeldBytes {
+				t.Errorf("%s: %d datagrams, %d bytes are held", device, datagrams, bytes)
+			}
+		}
+	})
+}
+
+// Row F7+: fragments from a source that cannot be take no memory.
+func TestStrayFragmentsFromNowhere(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		for i, source := range []string{pseudo, serverB, "127.0.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1"} {
+			r.put("nic0", cut(fromRouter(source, 4000, 53).udp(filled('x', 3000)), uint16(i), 1480)[1])
+		}
+		if datagrams, _ := r.inFragments("nic0"); datagrams != 0 {
+			t.Errorf("%d datagrams are held", datagrams)
+		}
+		if n := r.drops("nic0", "bad_source"); n != 6 {
+			t.Errorf("%d dropped for their source, want 6", n)
+		}
+	})
+}
+
+// Row F7+: of a datagram whose fragments overlap, or contradict each other, no fragment
+// leaves any more.
+func TestOverlapsDropTheDatagram(t *testing.T) {
+	whole := fromRouter(farHost, 4000, 53).udp(filled('x', 4000))
+	cuts := cut(whole, 7, 1480)
+	at := func(offset int, more bool, n int) []byte {
+		f := append(bytes.Clone(whole[:ethHeaderLen+ipv4MinLen]), filled('y', n)...)
+		bits := uint16(offset / 8)
+		if more {
+			bits |= ipMoreFragments
+		}
+		setFragment(f, 7, bits)
+		return f
+	}
+	for _, tc := range []struct {
+		name   string
+		sent   [][]byte
+		leaves int
+	}{
+		{"into the first", [][]byte{cuts[0], at(1472, true, 1480), cuts[1], cuts[2]}, 1},
+		{"within the second", [][]byte{cuts[0], cuts[1], at(1488, true, 8), cuts[2]}, 2},
+		{"round the second", [][]byte{cuts[0], cuts[1], at(1472, true, 1496), cuts[2]}, 2},
+		{"the second, made last", [][]byte{cuts[0], cuts[1], at(1480, false, 1480), cuts[2]}, 2},
+		{"beyond the last", [][]byte{cuts[0], cuts[2], at(4400, true, 8), cuts[1]}, 2},
+		{"another last", [][]byte{cuts[0], cuts[2], at(4400, false, 8), cuts[1]}, 2},
+		{"a last before another", [][]byte{cuts[0], cuts[1], at(8, false, 8), cuts[2]}, 2},
+		{"before the first", [][]byte{at(1480, true, 16), at(1488, true, 16), cuts[0], cuts[1], cuts[2]}, 0},
+		{"with the first, which is late", [][]byte{cuts[1], at(8, true, 16), cuts[0], cuts[2]}, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+				r.put("nic0", tc.sent...)
+				if n := len(r.got("vnic-A")); n != tc.leaves {
+					t.Errorf("%d fragments left, want %d", n, tc.leaves)
+				}
+				if n := r.drops("nic0", "fragment"); int(n) != len(tc.sent)-tc.leaves {
+					t.Errorf("%d counted, want %d", n, len(tc.sent)-tc.leaves)
+				}
+				// The identification is good for another datagram.
+				r.put("nic0", cut(fromRouter(farHost, 4000, 53).udp(filled('z', 4000)), 7, 1480)...)
+				if d := decode(joined(t, r.got("vnic-A"))); d.payload != filled('z', 4000) || !d.valid {
+					t.Errorf("the next datagram: %d bytes, valid %v", len(d.payload), d.valid)
+				}
+			})
+		})
+	}
+}
+
+// Row F7+: fragments that no datagram can have.
+func TestImpossibleFragments(t *testing.T) {
+	empty := fromRouter(farHost, 4000, 53).udp("")[:ethHeaderLen+ipv4MinLen]
+	for name, f := range map[string][]byte{
+		"an empty one":                     empty,
+		"beyond the largest datagram":      append(bytes.Clone(empty), filled('x', 1480)...),
+		"one that does not end at 8 bytes": append(bytes.Clone(empty), filled('x', 13)...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			bits := uint16(185 | ipMoreFragments)
+			if len(f) > len(empty)+1000 {
+				bits = ipFragmentOffset
+			}
+			f := bytes.Clone(f)
+			setFragment(f, 7, bits)
+			onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+				r.put("nic0", cut(fromRouter(farHost, 4000, 53).udp(filled('x', 3000)), 7, 1480)[0], f)
+				r.one("vnic-A")
+				if n := r.drops("nic0", "malformed"); n != 1 {
+					t.Errorf("%d counted as malformed, want 1", n)
+				}
+			})
+		})
+	}
 }
 
 // Row F10: a segment that is removed resets its connections, on both sides, with

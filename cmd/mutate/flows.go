@@ -179,20 +179,53 @@ var flows = []mutation{
 		row: "F6", defect: "an error is taken for an echo", file: "vnicbridge/bpf/packet.h",
 		old: "	else\n		return SLOW;\n	return KEEP;", new: "	return KEEP;",
 	}, {
-		row: "F7", defect: "fragments that come before the first are dropped", file: "vnicbridge/fragment.go",
-		old: `if len(d.waiting) >= maxHeldPerPacket || t.held+len(a.frame.data) > maxHeldBytes {`, new: `if true {`,
+		row: "F7", defect: "fragments that come before the first are dropped", file: "vnicbridge/fragmenttable.go",
+		old: "		t.hold(q, d, a.frame)\n",
 	}, {
-		row: "F7", defect: "any number of fragments is held", file: "vnicbridge/fragment.go",
-		old: `if len(d.waiting) >= maxHeldPerPacket || t.held+len(a.frame.data) > maxHeldBytes {`, new: `if false {`,
+		row: "F7", defect: "any number of bytes is held", file: "vnicbridge/fragmenttable.go",
+		old: `	for q.held > maxHeldBytes {`, new: `	for false {`,
 	}, {
-		row: "F7", defect: "unfinished datagrams are never forgotten", file: "vnicbridge/fragment.go",
-		old: `if now-d.came < int64(fragmentTime) {`, new: `if true {`,
+		row: "F7", defect: "any number of datagrams is remembered", file: "vnicbridge/fragmenttable.go",
+		old: `if to.Len() >= to.most {`, new: `if false {`,
 	}, {
-		row: "F7", defect: "two datagrams leave with one identification", file: "vnicbridge/fragment.go",
-		old: `for t.taken[d.outKey] != nil {`, new: `for false {`,
+		row: "F7", defect: "unfinished datagrams are never forgotten", file: "vnicbridge/fragmenttable.go",
+		old: `now-d.came >= int64(fragmentTime)`, new: `false`,
+	}, {
+		row: "F7", defect: "two datagrams leave with one identification", file: "vnicbridge/fragmenttable.go",
+		old: `if other == nil || other.key == d.key && other.whole() {`, new: `if true {`,
 	}, {
 		row: "F7", defect: "fragments are taken for whole packets", file: "vnicbridge/bpf/packet.h",
 		old: `ip->ihl != 5 || ip->frag_off & IP_FRAGMENT ||`, new: `ip->ihl != 5 ||`,
+	}, {
+		row: "F7+", defect: "a first fragment belongs to the datagram that had its identification", file: "vnicbridge/fragmenttable.go",
+		old: `if d != nil && d.begun {` + "\n		t.finish", new: `if d != nil && d.refused {` + "\n		t.finish",
+	}, {
+		row: "F7+", defect: "an identification stays a datagram's when that is whole", file: "vnicbridge/fragmenttable.go",
+		old: "	if d.whole() {\n		t.finish(q, d, a.now)\n	}\n	return d, keep", new: "	return d, keep",
+	}, {
+		row: "F7+", defect: "what follows a refused fragment goes an older one's way", file: "vnicbridge/fragment.go",
+		old: "		fw.fragments.refuse(key, a)\n",
+	}, {
+		row: "F7+", defect: "a flood keeps newer fragments out", file: "vnicbridge/fragmenttable.go",
+		old: `t.forget(q, to.oldest())`, new: `t.forget(q, to.Back().Value.(*datagram))`,
+	}, {
+		row: "F7+", defect: "one segment's fragments make room for another one's", file: "vnicbridge/fragmenttable.go",
+		old: "	q := t.ports[p]\n", new: "	for p = range t.ports {\n		break\n	}\n	q := t.ports[p]\n",
+	}, {
+		row: "F7+", defect: "fragments without a first one take the others' room", file: "vnicbridge/bpf/bridge.c",
+		old: `if (is_stray(ip) && !take_one(&plane.strays))`, new: `if (is_stray(ip) && !take_one(&plane.odd))`,
+	}, {
+		row: "F7+", defect: "fragments without a first one take the others' room", file: "vnicbridge/letin_linux.go",
+		old: `asm.Mov.Imm(isStray, 1),`, new: `asm.Mov.Imm(isStray, 0),`,
+	}, {
+		row: "F7+", defect: "fragments that overlap go on", file: "vnicbridge/fragmenttable.go",
+		old: `if overlaps || contradicts ||`, new: `if contradicts ||`,
+	}, {
+		row: "F7+", defect: "a datagram may have two ends", file: "vnicbridge/fragmenttable.go",
+		old: `if overlaps || contradicts ||`, new: `if overlaps ||`,
+	}, {
+		row: "F7+", defect: "fragments from impossible sources take memory", file: "vnicbridge/fragment.go",
+		old: `if a.in.nic != nil && !fw.rules.Load().possibleSource(a.src) {`, new: `if false {`,
 	}, {
 		row: "F8", defect: "a packet that is too big is sent", file: "vnicbridge/icmperror.go",
 		old: `return mtu > 0 && len(a.ip) > mtu && !a.frame.isSuper()`, new: `return false`,

@@ -147,14 +147,19 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 
 // How many packets that no program can carry a NIC's program leaves to userspace in an
 // interval of 2^24 ns (17 ms): 40,000 a second. Those of a few intervals may come at
-// once, after as many without: large datagrams come in such bursts of fragments.
+// once, after as many without: large datagrams come in such bursts of fragments. At most
+// half of them are fragments whose first one has not come.
 #define ODD_PACKETS 671
 #define ODD_INTERVALS 4
+
+// How many fragments may follow a first one: those of the largest datagram at an MTU of
+// 1500, and some.
+#define FOLLOWERS 64
 
 static __always_inline void allow_odd(void)
 {
 	__u32 interval = bpf_ktime_get_ns() >> 24, passed = interval - plane.interval;
-	__s32 odd;
+	__s32 odd, strays;
 
 	if (!passed)
 		return;
@@ -162,17 +167,53 @@ static __always_inline void allow_odd(void)
 	if (passed > ODD_INTERVALS)
 		passed = ODD_INTERVALS;
 	odd = plane.odd + (__s32)passed * ODD_PACKETS;
+	strays = plane.strays + (__s32)passed * (ODD_PACKETS / 2);
 	plane.odd = odd < ODD_INTERVALS * ODD_PACKETS ? odd : ODD_INTERVALS * ODD_PACKETS;
+	plane.strays = strays < ODD_INTERVALS * (ODD_PACKETS / 2) ? strays : ODD_INTERVALS * (ODD_PACKETS / 2);
+}
+
+// Whether a packet is a fragment whose first one has not come. A flood of such fragments
+// must not keep out those that come in order.
+static __always_inline bool is_stray(const struct iphdr *ip)
+{
+	struct flow_key key = { .src = ip->saddr, .dst = ip->daddr, .sport = ip->id, .port = self, .proto = ip->protocol };
+	__s32 *left;
+	__u32 i;
+
+	if (!(ip->frag_off & (IP_MORE | IP_LATER)))
+		return false;
+	i = place_of(&key).print >> 1 & (MAX_LEADS - 1);
+	left = bpf_map_lookup_elem(&leads, &i);
+	if (!left)
+		return false;
+	if (!(ip->frag_off & IP_LATER)) {
+		*left = FOLLOWERS;
+		return false;
+	}
+	if (*left <= 0)
+		return true;
+	if (ip->frag_off & IP_MORE)
+		__sync_fetch_and_add(left, -1);
+	else
+		*left = 0;
+	return false;
+}
+
+static __always_inline bool take_one(__s32 *left)
+{
+	return *left > 0 && __sync_fetch_and_add(left, -1) > 0;
 }
 
 // Gives such a packet to userspace: a fragment, for one. A flood of them is not to keep
 // it from all else, nor for long at a time.
-static __always_inline int give_up_odd(const struct port *own, __u32 len)
+static __always_inline int give_up_odd(const struct port *own, const struct iphdr *ip, __u32 len)
 {
 	if (plane.mode != MODE_FAST)
 		return give_up(own);
 	allow_odd();
-	if (plane.odd <= 0 || __sync_fetch_and_add(&plane.odd, -1) <= 0)
+	if (is_stray(ip) && !take_one(&plane.strays))
+		return count_drop(len, DROP_OVERLOAD);
+	if (!take_one(&plane.odd))
 		return count_drop(len, DROP_OVERLOAD);
 	return give_up(own);
 }
@@ -207,7 +248,7 @@ int from_nic(struct __sk_buff *skb)
 	if (unlikely(!same_mac(eth->h_dest, own->mac)))
 		return count_drop(skb->len, eth->h_dest[0] & 1 ? DROP_GROUP : DROP_NOT_FOR_US);
 	if (unlikely(read_packet(skb, &p) != KEEP))
-		return give_up_odd(own, skb->len);
+		return give_up_odd(own, ip, skb->len);
 	return carry(skb, &p, own);
 }
 

@@ -127,7 +127,9 @@ type BridgePlaneState struct {
 	Refusals   int32
 	Quarantine uint32
 	Odd        int32
+	Strays     int32
 	Interval   uint32
+	Zero       uint32
 }
 
 type BridgePort struct {
@@ -196,6 +198,7 @@ const (
 	BridgeMapBridges        = "bridges"
 	BridgeMapBuckets        = "buckets"
 	BridgeMapCounts         = "counts"
+	BridgeMapLeads          = "leads"
 	BridgeMapMeters         = "meters"
 	BridgeMapNeighbours     = "neighbours"
 	BridgeMapPorts          = "ports"
@@ -266,6 +269,7 @@ type BridgeMapSpecs struct {
 	Bridges    *ebpf.MapSpec `ebpf:"bridges"`
 	Buckets    *ebpf.MapSpec `ebpf:"buckets"`
 	Counts     *ebpf.MapSpec `ebpf:"counts"`
+	Leads      *ebpf.MapSpec `ebpf:"leads"`
 	Meters     *ebpf.MapSpec `ebpf:"meters"`
 	Neighbours *ebpf.MapSpec `ebpf:"neighbours"`
 	Ports      *ebpf.MapSpec `ebpf:"ports"`
@@ -310,6 +314,7 @@ type BridgeMaps struct {
 	Bridges    *ebpf.Map `ebpf:"bridges"`
 	Buckets    *ebpf.Map `ebpf:"buckets"`
 	Counts     *ebpf.Map `ebpf:"counts"`
+	Leads      *ebpf.Map `ebpf:"leads"`
 	Meters     *ebpf.Map `ebpf:"meters"`
 	Neighbours *ebpf.Map `ebpf:"neighbours"`
 	Ports      *ebpf.Map `ebpf:"ports"`
@@ -327,6 +332,7 @@ func (m *BridgeMaps) Close() error {
 		m.Bridges,
 		m.Buckets,
 		m.Counts,
+		m.Leads,
 		m.Meters,
 		m.Neighbours,
 		m.Ports,

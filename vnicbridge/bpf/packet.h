@@ -7,6 +7,8 @@
 #define ETH_IPV4 bpf_htons(0x0800)
 #define ETH_ARP bpf_htons(0x0806)
 #define IP_FRAGMENT bpf_htons(0xbfff)	// all but "don't fragment"
+#define IP_MORE bpf_htons(0x2000)
+#define IP_LATER bpf_htons(0x1fff)	// the offset of a fragment that is not the first
 
 #define TCP_FIN (1 << 0)
 #define TCP_SYN (1 << 1)

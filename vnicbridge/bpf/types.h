@@ -11,6 +11,7 @@
 #define MAX_GAPS 16		// addresses left out of a pool of aliases
 #define MAX_GATEWAYS 8		// gateways that have an alias on a segment
 #define MAX_PEERS 16		// segments that a segment may reach
+#define MAX_LEADS (1 << 14)	// datagrams in fragments, by a hash
 
 // A packet's tuple, at the port by which it came in. For an ICMP echo the
 // request's identifier is its source port and the reply's its destination port.
@@ -244,5 +245,7 @@ struct plane_state {
 	__s32 refusals;		// that may go to userspace until the next tick
 	__u32 quarantine;	// until when keys are in it
 	__s32 odd;		// packets that may go to userspace until the next interval
+	__s32 strays;		// of these, fragments without a first one
 	__u32 interval;		// of 2^24 ns
+	__u32 zero;
 };

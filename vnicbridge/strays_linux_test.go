@@ -1,0 +1,91 @@
+package vnicbridge
+
+import (
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+)
+
+// Row F7+: of what programs leave to userspace, fragments without a first one get a part
+// only. When that is used up, the fragments that come in order go in still.
+func TestStrayFragmentsLeaveRoom(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("only root can load BPF programs")
+	}
+	t.Run("kernel", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, paperConfig())
+			p := r.plane.fastPath().(memoryFastPath).plane
+			wantRoomBesideStrays(t, func(frames ...[]byte) (in int) {
+				dropped := r.drops("nic0", "overload")
+				for _, f := range frames {
+					p.odd, p.strays = 1000, 0 // until the next interval
+					r.put("nic0", f)
+				}
+				return len(frames) - int(r.drops("nic0", "overload")-dropped)
+			})
+		})
+	})
+	t.Run("userspace", func(t *testing.T) {
+		l := newLetIn(mustIP(pseudo))
+		if l.program == nil {
+			t.Fatal("the filter is no program")
+		}
+		defer l.close()
+		wantRoomBesideStrays(t, func(frames ...[]byte) (in int) {
+			for _, f := range frames {
+				var state letInState
+				if err := l.state.Lookup(uint32(0), &state); err != nil {
+					t.Fatal(err)
+				}
+				state.Left, state.Strays = 1000, 0
+				if err := l.state.Put(uint32(0), state); err != nil {
+					t.Fatal(err)
+				}
+				// A run begins behind an Ethernet header; that of a socket, before it.
+				n, _, err := l.program.Test(slices.Concat(make([]byte, ethHeaderLen), f))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n != 0 {
+					in++
+				}
+			}
+			return in
+		})
+	})
+}
+
+// wantRoomBesideStrays has frames come in while no more strays may. Only those that come
+// as a new interval begins go in.
+func wantRoomBesideStrays(t *testing.T, put func(frames ...[]byte) (in int)) {
+	t.Helper()
+	datagram := func(i int) [][]byte {
+		return cut(fromRouter(client(i), 4000, 53).udp(filled('x', 4000)), uint16(i), 1480)
+	}
+	const frames = 100
+	strays := 0
+	for i := range frames {
+		strays += put(datagram(i)[1])
+	}
+	if strays > frames/2 {
+		t.Errorf("of %d strays %d went in", frames, strays)
+	}
+	for i := range frames {
+		if n := put(datagram(frames + i)...); n != 3 {
+			t.Fatalf("of a datagram of 3 fragments %d went in", n)
+		}
+	}
+	behind := 0
+	for i := range frames {
+		behind += put(datagram(frames + i)[1])
+	}
+	if behind > frames/2 {
+		t.Errorf("of %d fragments behind the last %d went in", frames, behind)
+	}
+	long := cut(fromRouter(farHost, 4000, 53).udp(filled('x', 3000)), 9, 8)
+	if n := put(long...); n > 3*followers {
+		t.Errorf("%d fragments followed one, want %d at most and some", n, followers)
+	}
+}
