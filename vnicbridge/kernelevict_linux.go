@@ -119,7 +119,7 @@ type victim struct {
 
 // victimOf reads the flow of a record, if it has one.
 func victimOf(r *bpf.FlowRecord, number uint32) (v victim, ok bool) {
-	if !filled(&r.Reply) {
+	if !ofFlow(&r.Reply) {
 		return v, false
 	}
 	s := stateOfRecord(r)

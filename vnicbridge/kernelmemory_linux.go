@@ -85,9 +85,9 @@ func store(k *bpf.FlowKey, v bpf.FlowKey) {
 	to[1].Store(from[1])
 }
 
-// filled tells whether a key is one of a flow. Its load is atomic: what a caller reads of
+// ofFlow tells whether a key is one of a flow. Its load is atomic: what a caller reads of
 // the record afterwards is at least as new.
-func filled(k *bpf.FlowKey) bool { return words(k)[1].Load() != 0 }
+func ofFlow(k *bpf.FlowKey) bool { return words(k)[1].Load() != 0 }
 
 // clearKeys leaves a record without a flow. It does so in the order that find in
 // bpf/flow.h relies on, and leaves the addresses to whoever reuses the record.

@@ -362,7 +362,7 @@ func (t *kernelTable) each(visit func(*flow), pause func() bool) {
 func (t *kernelTable) used() iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
 		for number := range uint32(t.highest()) {
-			if filled(&t.records[number].Orig) && !yield(number) {
+			if ofFlow(&t.records[number].Orig) && !yield(number) {
 				return
 			}
 		}
@@ -393,7 +393,7 @@ func (t *kernelTable) sweep(now int64, passed time.Duration) {
 }
 
 func (t *kernelTable) sweepRecord(number uint32, now int64) {
-	if r := &t.records[number]; filled(&r.Reply) && expired(r, now) {
+	if r := &t.records[number]; ofFlow(&r.Reply) && expired(r, now) {
 		t.discard(number)
 	}
 }
