@@ -77,12 +77,13 @@ func (t *kernelTable) at(number uint32) *flow {
 
 // flowOf is the flow that a record is of, also if it was superseded. A program may reuse
 // the record meanwhile. The keys belong to one flow if orig has not changed around reply
-// (find in bpf/flow.h).
+// (find in bpf/flow.h). A goroutine may be interrupted between the halves of a key for as
+// long as the record takes to come back to its first flow, so reply is loaded twice.
 func (t *kernelTable) flowOf(number uint32) *flow {
 	r := &t.records[number]
 	orig, reply := load(&r.Orig), load(&r.Reply)
 	in, out := t.portOf(uint32(orig.Port)), t.portOf(uint32(reply.Port))
-	if in == nil || out == nil || load(&r.Orig) != orig {
+	if in == nil || out == nil || load(&r.Orig) != orig || load(&r.Reply) != reply {
 		return nil
 	}
 	return &flow{

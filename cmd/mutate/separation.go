@@ -73,7 +73,7 @@ var separation = []mutation{
 		old: "	words(&r.Orig)[1].Store(0)\n", new: "	store(&r.Orig, bpf.FlowKey{})\n",
 	}, {
 		row: "S3", defect: "a record that changes while it is read is believed", file: "vnicbridge/kerneltable_linux.go",
-		old: ` || load(&r.Orig) != orig {`, new: ` {`,
+		old: ` || load(&r.Orig) != orig || load(&r.Reply) != reply {`, new: ` {`,
 	}, {
 		row: "S3", defect: "the host routes between the networks of two bridges", file: "vnicbridge/guard_linux.go",
 		old: `			if from != to {`, new: `			if false {`,
