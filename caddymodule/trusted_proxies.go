@@ -18,7 +18,7 @@ func init() { caddy.RegisterModule(new(FrontIPRange)) }
 // An address in it cannot be feigned: the bridge drops it where it comes from
 // outside, or from another segment.
 type FrontIPRange struct {
-	fronts map[netip.Addr][]netip.Prefix // by the address of the segment that is reached
+	fronts map[netip.Addr][]netip.Prefix // by the address that they dial
 }
 
 // CaddyModule returns the Caddy module information.
@@ -36,8 +36,12 @@ func (s *FrontIPRange) Provision(ctx caddy.Context) error {
 	for front, segment := range app.Segments {
 		address := app.address(front)
 		for _, reached := range segment.Reach {
-			to := app.address(reached)
-			s.fronts[to] = append(s.fronts[to], netip.PrefixFrom(address, address.BitLen()))
+			// The alias leads from this front to this segment alone; the segment's
+			// own address is dialed over lo, by the host that the front is part of.
+			alias, _ := app.PeerAlias(front, reached)
+			for _, to := range []netip.Addr{alias, app.address(reached)} {
+				s.fronts[to] = append(s.fronts[to], netip.PrefixFrom(address, address.BitLen()))
+			}
 		}
 	}
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
@@ -46,7 +50,8 @@ func (s *FrontIPRange) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// GetIPRanges returns the fronts of the segment on which a request arrived.
+// GetIPRanges returns the fronts of the segment on which a request arrived. The
+// request's local address is what its client dialed.
 func (s *FrontIPRange) GetIPRanges(r *http.Request) []netip.Prefix {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(interface{ AddrPort() netip.AddrPort })
 	if !ok {

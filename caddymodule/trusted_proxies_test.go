@@ -26,6 +26,14 @@ func TestTrustedFronts(t *testing.T) {
 	if err := source.Provision(ctx); err != nil {
 		t.Fatal(err)
 	}
+	app, err := appOf(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alias := func(front, segment string) net.Addr {
+		alias, _ := app.PeerAlias(front, segment)
+		return &net.TCPAddr{IP: alias.AsSlice(), Port: 80}
+	}
 	for _, test := range []struct {
 		local net.Addr
 		want  []string
@@ -34,6 +42,10 @@ func TestTrustedFronts(t *testing.T) {
 		{&net.UDPAddr{IP: net.IPv4(192, 168, 50, 1), Port: 443}, []string{"192.168.40.1/32", "192.168.41.1/32"}},
 		{&net.TCPAddr{IP: net.IPv4(192, 168, 41, 1), Port: 80}, []string{"192.168.40.1/32"}},
 		{&net.TCPAddr{IP: net.IPv4(192, 168, 40, 1), Port: 80}, nil},
+		{alias("front", "a"), []string{"192.168.40.1/32"}},
+		{alias("inner", "a"), []string{"192.168.41.1/32"}},
+		{alias("front", "inner"), []string{"192.168.40.1/32"}},
+		{&net.TCPAddr{IP: net.IPv4(192, 168, 1, 2), Port: 80}, nil},
 		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80}, nil},
 		{&net.UnixAddr{Name: "/run/a.sock"}, nil},
 	} {

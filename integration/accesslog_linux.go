@@ -14,6 +14,7 @@ type Access struct {
 	Status  int
 	Segment string // by log_append
 	Request struct {
+		RemoteIP string `json:"remote_ip"`
 		ClientIP string `json:"client_ip"`
 		Proto    string
 		URI      string

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"math/big"
 	"net/http"
@@ -91,18 +92,7 @@ func (s *scene) adminStatus(client *http.Client, method, url string, header http
 // key of the certificate.
 func (s *scene) openRemoteAdmin(permissions string) tls.Certificate {
 	s.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	certificate := s.clientCertificate("admin")
 	var config map[string]any
 	if err := json.Unmarshal([]byte(s.fromAdmin("/config/")), &config); err != nil {
 		s.t.Fatal(err)
@@ -111,7 +101,7 @@ func (s *scene) openRemoteAdmin(permissions string) tls.Certificate {
 		"listen":   "localhost:2019",
 		"identity": map[string]any{"identifiers": []string{"localhost"}, "issuers": []any{map[string]any{"module": "internal"}}},
 		"remote": map[string]any{"listen": "localhost:2021", "access_control": []any{
-			map[string]any{"public_keys": [][]byte{der}, "permissions": json.RawMessage(permissions)},
+			map[string]any{"public_keys": certificate.Certificate, "permissions": json.RawMessage(permissions)},
 		}},
 	}
 	body, err := json.Marshal(config)
@@ -125,6 +115,24 @@ func (s *scene) openRemoteAdmin(permissions string) tls.Certificate {
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
 		s.t.Fatalf("POST /load: %s", answer.Status)
+	}
+	return certificate
+}
+
+// clientCertificate is a certificate that its owner has signed, and its key.
+func (s *scene) clientCertificate(name string) tls.Certificate {
+	s.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		s.t.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

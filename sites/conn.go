@@ -3,19 +3,59 @@ package sites
 import (
 	"io"
 	"net"
+	"reflect"
 )
 
-// Conn is a connection to a segment whose client is known. All else is the TCP connection's,
+// Conn is a connection to a segment with its client's ends. All else is the TCP connection's,
 // so that sendfile and splice go on working.
 type Conn struct {
 	*net.TCPConn
 	client   net.Addr
+	dialed   net.Addr
 	listener *listener // that accepted it
 	unread   []byte    // what has been given back
 }
 
 // RemoteAddr is the real client's address, not the alias.
 func (c *Conn) RemoteAddr() net.Addr { return c.client }
+
+// LocalAddr is the address that the client dialed, as it is on a server without
+// segments: certificates are chosen by it. Who connects from this host dials the
+// segment's own.
+func (c *Conn) LocalAddr() net.Addr { return c.dialed }
+
+// connOf is the connection of this package that another one is made of, by TLS or by
+// a listener wrapper; nil if there is none.
+func connOf(c net.Conn) *Conn {
+	for c != nil {
+		switch under := c.(type) {
+		case *Conn:
+			return under
+		case interface{ NetConn() net.Conn }: // *tls.Conn
+			c = under.NetConn()
+		case interface{ Raw() net.Conn }: // of the PROXY protocol
+			c = under.Raw()
+		default:
+			c = embedded(c)
+		}
+	}
+	return nil
+}
+
+// embedded is the connection that another one embeds, as those of listener wrappers do;
+// nil if it embeds none.
+func embedded(c net.Conn) net.Conn {
+	v := reflect.Indirect(reflect.ValueOf(c))
+	if v.Kind() != reflect.Struct {
+		return nil
+	}
+	field := v.FieldByName("Conn")
+	if !field.IsValid() || !field.CanInterface() {
+		return nil
+	}
+	inner, _ := field.Interface().(net.Conn)
+	return inner
+}
 
 // Unread gives back what has been read, to be read next. It must not be changed any
 // more.

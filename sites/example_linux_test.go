@@ -23,12 +23,13 @@ func (oneClient) OpenPort(segment string, port vnicbridge.PortRange) (release fu
 	return func() { fmt.Println("closed:", segment, port) }
 }
 
-func (oneClient) Client(_ vnicbridge.Protocol, _, remote netip.AddrPort) (netip.AddrPort, bool) {
-	return netip.AddrPortFrom(theClient, remote.Port()), remote.Addr() == itsAlias
+func (oneClient) Ends(_ string, _ vnicbridge.Protocol, local, remote netip.AddrPort) (vnicbridge.Ends, bool) {
+	ends := vnicbridge.Ends{Client: netip.AddrPortFrom(theClient, remote.Port()), Dialed: local}
+	return ends, remote.Addr() == itsAlias
 }
 
-func (oneClient) Alias(_ vnicbridge.Protocol, _, client netip.AddrPort) (netip.AddrPort, bool) {
-	return netip.AddrPortFrom(itsAlias, client.Port()), client.Addr() == theClient
+func (oneClient) Alias(_ string, _ vnicbridge.Protocol, _ netip.AddrPort, ends vnicbridge.Ends) (netip.AddrPort, bool) {
+	return netip.AddrPortFrom(itsAlias, ends.Client.Port()), ends.Client.Addr() == theClient
 }
 
 func (oneClient) In(_ string, f func() error) error { return f() }

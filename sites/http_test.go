@@ -17,10 +17,11 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-// echoClient answers with the protocol and the client's address.
+// echoClient answers with the protocol, the client's address, and what that dialed.
 var echoClient = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
-	io.WriteString(w, r.Proto+" "+host)
+	to, _, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String())
+	io.WriteString(w, r.Proto+" "+host+" "+to)
 })
 
 func TestHTTPSeesTheClient(t *testing.T) {
@@ -29,8 +30,8 @@ func TestHTTPSeesTheClient(t *testing.T) {
 		start func(*httptest.Server)
 		want  string
 	}{
-		{"h1", (*httptest.Server).Start, "HTTP/1.1 203.0.113.7"},
-		{"h2", (*httptest.Server).StartTLS, "HTTP/2.0 203.0.113.7"},
+		{"h1", (*httptest.Server).Start, "HTTP/1.1 203.0.113.7 192.0.2.1"},
+		{"h2", (*httptest.Server).StartTLS, "HTTP/2.0 203.0.113.7 192.0.2.1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := httptest.NewUnstartedServer(echoClient)
@@ -67,7 +68,7 @@ func TestHTTP3SeesTheClient(t *testing.T) {
 		},
 	}
 	defer transport.Close()
-	expect(t, transport, "https://"+netip.AddrPortFrom(server, 443).String(), "HTTP/3.0 203.0.113.7")
+	expect(t, transport, "https://"+netip.AddrPortFrom(server, 443).String(), "HTTP/3.0 203.0.113.7 192.0.2.1")
 }
 
 func expect(t *testing.T, transport http.RoundTripper, url, want string) {

@@ -3,7 +3,6 @@ package sites
 import (
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -13,11 +12,11 @@ import (
 type idleConns struct {
 	mu      sync.Mutex
 	idle    map[net.Conn]*idleness
-	stopped map[netip.AddrPort]bool // local addresses where none is kept
+	stopped map[string]bool // segments on which none is kept
 }
 
 // idleness is one time that a connection is idle.
-type idleness struct{ local netip.AddrPort }
+type idleness struct{ segment string }
 
 // ConnState is a hook for [http.Server.ConnState], by which [Sockets.Stop] closes
 // idle connections: those there are, and the others when they become idle.
@@ -30,14 +29,18 @@ func (s *Sockets) ConnState(c net.Conn, state http.ConnState) {
 }
 
 func (i *idleConns) add(c net.Conn) {
+	own := connOf(c)
+	if own == nil {
+		return
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.idle == nil {
 		i.idle = make(map[net.Conn]*idleness)
 	}
-	now := &idleness{addrPort(c.LocalAddr())}
+	now := &idleness{own.listener.at.Segment}
 	i.idle[c] = now
-	if i.stopped[now.local] {
+	if i.stopped[now.segment] {
 		i.closeSoon(c, now)
 	}
 }
@@ -53,7 +56,7 @@ func (i *idleConns) remove(c net.Conn) {
 func (i *idleConns) closeSoon(c net.Conn, since *idleness) {
 	time.AfterFunc(linger, func() {
 		i.mu.Lock()
-		due := i.stopped[since.local] && i.idle[c] == since
+		due := i.stopped[since.segment] && i.idle[c] == since
 		i.mu.Unlock()
 		if due {
 			_ = c.Close() // its server finds out by reading
@@ -61,23 +64,23 @@ func (i *idleConns) closeSoon(c net.Conn, since *idleness) {
 	})
 }
 
-// stop closes the idle connections of a local address, from now on.
-func (i *idleConns) stop(local netip.AddrPort) {
+// stop closes the idle connections of a segment, from now on.
+func (i *idleConns) stop(segment string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.stopped == nil {
-		i.stopped = make(map[netip.AddrPort]bool)
+		i.stopped = make(map[string]bool)
 	}
-	i.stopped[local] = true
+	i.stopped[segment] = true
 	for c, since := range i.idle {
-		if since.local == local {
+		if since.segment == segment {
 			i.closeSoon(c, since)
 		}
 	}
 }
 
-func (i *idleConns) start(local netip.AddrPort) {
+func (i *idleConns) start(segment string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	delete(i.stopped, local)
+	delete(i.stopped, segment)
 }

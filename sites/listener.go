@@ -26,7 +26,7 @@ type listener struct {
 }
 
 // Accept waits for a connection, and for the segment to start if it is stopped.
-// The connection's RemoteAddr is the real client's.
+// The connection's RemoteAddr is the real client's, its LocalAddr what that dialed.
 func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case <-l.closed: // a closed listener takes nothing, even if it could
@@ -55,11 +55,12 @@ func (l *listener) conn(c *net.TCPConn) *Conn {
 		// finds out by reading.
 		_ = c.SetKeepAliveConfig(l.keepAlive)
 	}
-	client, ok := l.sockets.plane.Client(vnicbridge.TCP, addrPort(c.LocalAddr()), addrPort(c.RemoteAddr()))
-	if !ok {
-		return &Conn{TCPConn: c, client: c.RemoteAddr(), listener: l} // from this host itself
+	own := &Conn{TCPConn: c, client: c.RemoteAddr(), dialed: c.LocalAddr(), listener: l}
+	ends, ok := l.sockets.plane.Ends(l.at.Segment, vnicbridge.TCP, addrPort(c.LocalAddr()), addrPort(c.RemoteAddr()))
+	if ok { // else it is from this host itself
+		own.client, own.dialed = net.TCPAddrFromAddrPort(ends.Client), net.TCPAddrFromAddrPort(ends.Dialed)
 	}
-	return &Conn{TCPConn: c, client: net.TCPAddrFromAddrPort(client), listener: l}
+	return own
 }
 
 // Close wakes Accept. The socket closes with the last listener.

@@ -16,7 +16,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-func TestRemoteAddrIsTheClient(t *testing.T) {
+// A connection has its client's ends; one from the host itself has those of its socket.
+func TestEndsAreTheClients(t *testing.T) {
 	l := listen(t, sites.NewSockets(new(planeStub)), freePort(t))
 
 	out := dialFrom(t, alias, l)
@@ -25,14 +26,18 @@ func TestRemoteAddrIsTheClient(t *testing.T) {
 	if got, want := in.RemoteAddr().String(), netip.AddrPortFrom(client, port).String(); got != want {
 		t.Errorf("RemoteAddr is %s, want the client %s", got, want)
 	}
-	if got, want := in.LocalAddr().String(), l.Addr().String(); got != want {
-		t.Errorf("LocalAddr is %s, want %s", got, want)
+	_, own, _ := net.SplitHostPort(l.Addr().String())
+	if got, want := in.LocalAddr().String(), net.JoinHostPort(dialed.String(), own); got != want {
+		t.Errorf("LocalAddr is %s, want what the client dialed, %s", got, want)
 	}
 
 	out = dialFrom(t, server, l)
 	in = accept(t, l)
 	if got, want := in.RemoteAddr().String(), out.LocalAddr().String(); got != want {
 		t.Errorf("RemoteAddr of the host's own connection is %s, want %s", got, want)
+	}
+	if got, want := in.LocalAddr().String(), l.Addr().String(); got != want {
+		t.Errorf("LocalAddr of the host's own connection is %s, want %s", got, want)
 	}
 }
 

@@ -31,12 +31,10 @@ func (s *Sockets) stop(segment string) {
 	}
 	s.mu.Unlock()
 
+	s.idle.stop(segment)
 	var closing sync.WaitGroup
 	for _, t := range streams {
-		closing.Go(func() {
-			s.idle.stop(t.local)
-			_ = t.close(linger) // it is gone, whatever close says
-		})
+		closing.Go(func() { _ = t.close(linger) }) // it is gone, whatever close says
 	}
 	for _, c := range packets {
 		c.stop()
@@ -63,9 +61,9 @@ func (s *Sockets) start(ctx context.Context, segment string) (err error) {
 		return nil
 	}
 	delete(s.stopped, segment)
+	s.idle.start(segment)
 	streams, packets := s.of(segment)
 	for _, t := range streams {
-		s.idle.start(t.local)
 		err = errors.Join(err, t.open(ctx, s.plane, segment))
 		for _, l := range t.listeners {
 			l.port = s.openPort(vnicbridge.TCP, l.at)

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/ipv4"
+
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -23,10 +25,16 @@ type packetConn struct {
 
 	mu                          sync.RWMutex
 	at                          Address
-	socket                      *net.UDPConn // unbound while the segment is stopped
+	socket                      *udpSocket // unbound while the segment is stopped
 	readDeadline, writeDeadline time.Time
 	port                        func() // lets the port go
 	stopped, closed             bool
+}
+
+// udpSocket is one UDP socket.
+type udpSocket struct {
+	*net.UDPConn
+	batches *ipv4.PacketConn // the same, read by several datagrams at once
 }
 
 // bind opens the socket that is wanted now, in place of the one there is.
@@ -42,7 +50,7 @@ func (c *packetConn) bind(ctx context.Context) error {
 	}
 	errs := []error{socket.SetReadDeadline(c.readDeadline), socket.SetWriteDeadline(c.writeDeadline)}
 	if c.socket != nil {
-		errs = append(errs, inherit(socket, c.socket))
+		errs = append(errs, inherit(socket, c.socket.UDPConn))
 	}
 	if err := errors.Join(errs...); err != nil {
 		socket.Close()
@@ -51,7 +59,7 @@ func (c *packetConn) bind(ctx context.Context) error {
 	if c.socket != nil {
 		c.socket.Close() // wakes ReadFrom, which goes on with the new one
 	}
-	c.socket = socket
+	c.socket = &udpSocket{socket, ipv4.NewPacketConn(socket)}
 	return nil
 }
 
@@ -134,37 +142,50 @@ func (c *packetConn) ReadFrom(p []byte) (int, net.Addr, error) {
 	for {
 		socket, local := c.current()
 		n, from, err := socket.ReadFromUDPAddrPort(p)
-		if errors.Is(err, net.ErrClosed) {
-			if now, _ := c.current(); socket != now {
-				continue // moved
-			}
+		if c.moved(socket, err) {
+			continue
 		}
 		if err != nil {
 			return n, nil, err
 		}
-		if client, ok := c.sockets.plane.Client(vnicbridge.UDP, local, from); ok {
-			from = client
+		if ends, ok := c.sockets.plane.Ends(c.at.Segment, vnicbridge.UDP, local, from); ok {
+			from = ends.Client
 		}
 		return n, net.UDPAddrFromAddrPort(from), nil
 	}
 }
 
+// moved tells whether an error is because a socket has given way to another one.
+func (c *packetConn) moved(socket *udpSocket, err error) bool {
+	now, _ := c.current()
+	return errors.Is(err, net.ErrClosed) && socket != now
+}
+
 // WriteTo sends a datagram to a real client.
 func (c *packetConn) WriteTo(p []byte, to net.Addr) (int, error) {
 	socket, local := c.current()
-	client := addrPort(to)
-	peer, ok := c.sockets.plane.Alias(vnicbridge.UDP, local, client)
+	peer, err := c.peer(socket, local, vnicbridge.Ends{Client: addrPort(to)})
+	if err != nil {
+		return 0, err
+	}
+	return socket.WriteToUDPAddrPort(p, peer)
+}
+
+// peer is where a socket sends what is for a client.
+func (c *packetConn) peer(socket *udpSocket, local netip.AddrPort, ends vnicbridge.Ends) (netip.AddrPort, error) {
+	client := ends.Client
+	peer, ok := c.sockets.plane.Alias(c.at.Segment, vnicbridge.UDP, local, ends)
 	if !ok {
 		peer, ok = client, client.Addr() == local.Addr() || client.Addr().IsLoopback() // this host itself
 	}
 	if !ok || addrPort(socket.LocalAddr()) != local {
 		// A client without a flow must not be sent to past the bridge, by the
 		// host's own routes, nor anyone from a stopped segment.
-		return 0, &net.OpError{Op: "write", Net: "udp", Source: c.LocalAddr(), Addr: to,
+		return netip.AddrPort{}, &net.OpError{Op: "write", Net: "udp", Source: c.LocalAddr(), Addr: net.UDPAddrFromAddrPort(client),
 			Err: os.NewSyscallError("sendto", syscall.EHOSTUNREACH)}
 	}
 	c.sent.Store(int64(time.Since(begun)))
-	return socket.WriteToUDPAddrPort(p, peer)
+	return peer, nil
 }
 
 // Close closes the socket and lets the port go.
@@ -181,7 +202,7 @@ func (c *packetConn) Close() error {
 	return err
 }
 
-func (c *packetConn) current() (socket *net.UDPConn, local netip.AddrPort) {
+func (c *packetConn) current() (socket *udpSocket, local netip.AddrPort) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.socket, c.at.Local

@@ -18,6 +18,7 @@ var (
 	server = netip.MustParseAddr("127.0.0.1")
 	alias  = netip.MustParseAddr("127.0.0.2")
 	client = netip.MustParseAddr("203.0.113.7")
+	dialed = netip.MustParseAddr("192.0.2.1")
 )
 
 // planeStub translates between the one alias and the one client, and keeps count
@@ -48,12 +49,15 @@ func (p *planeStub) opened(key string) int {
 	return p.open[key]
 }
 
-func (p *planeStub) Client(_ vnicbridge.Protocol, _, remote netip.AddrPort) (netip.AddrPort, bool) {
-	return netip.AddrPortFrom(client, remote.Port()), remote.Addr() == alias
+func (p *planeStub) Ends(_ string, _ vnicbridge.Protocol, local, remote netip.AddrPort) (vnicbridge.Ends, bool) {
+	return vnicbridge.Ends{
+		Client: netip.AddrPortFrom(client, remote.Port()), Dialed: netip.AddrPortFrom(dialed, local.Port()),
+	}, remote.Addr() == alias
 }
 
-func (p *planeStub) Alias(_ vnicbridge.Protocol, _, to netip.AddrPort) (netip.AddrPort, bool) {
-	return netip.AddrPortFrom(alias, to.Port()), to.Addr() == client
+func (p *planeStub) Alias(_ string, _ vnicbridge.Protocol, local netip.AddrPort, ends vnicbridge.Ends) (netip.AddrPort, bool) {
+	known := !ends.Dialed.IsValid() || ends.Dialed == netip.AddrPortFrom(dialed, local.Port())
+	return netip.AddrPortFrom(alias, ends.Client.Port()), known && ends.Client.Addr() == client
 }
 
 func (p *planeStub) In(_ string, f func() error) error { return f() }

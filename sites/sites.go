@@ -21,10 +21,12 @@ import (
 type Plane interface {
 	// OpenPort lets a port of a segment be entered until release is called.
 	OpenPort(segment string, port vnicbridge.PortRange) (release func())
-	// Client is who is behind an alias.
-	Client(proto vnicbridge.Protocol, local, remote netip.AddrPort) (client netip.AddrPort, ok bool)
-	// Alias is the alias under which a segment reaches a client.
-	Alias(proto vnicbridge.Protocol, local, client netip.AddrPort) (alias netip.AddrPort, ok bool)
+	// Ends are the client's ends of a connection, of which a server's socket on a
+	// segment has local and remote.
+	Ends(segment string, proto vnicbridge.Protocol, local, remote netip.AddrPort) (ends vnicbridge.Ends, ok bool)
+	// Alias is where a server's socket on a segment reaches a client. If ends.Dialed
+	// is not known, any of the client's flows will do.
+	Alias(segment string, proto vnicbridge.Protocol, local netip.AddrPort, ends vnicbridge.Ends) (alias netip.AddrPort, ok bool)
 	// In runs a function where a segment's sockets are opened.
 	In(segment string, f func() error) error
 }
@@ -112,7 +114,6 @@ func (s *Sockets) drop(l *listener) error {
 		return nil
 	}
 	delete(s.streams, l.at.place())
-	s.idle.start(l.at.Local) // the next one there may be another segment's
 	return l.stream.close(0)
 }
 

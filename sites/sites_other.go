@@ -5,6 +5,7 @@ package sites
 import (
 	"errors"
 	"net"
+	"net/netip"
 )
 
 // There are no segments on this system.
@@ -12,6 +13,12 @@ import (
 func reusable(cfg net.ListenConfig) net.ListenConfig { return cfg }
 
 func inherit(_, _ *net.UDPConn) error { return nil }
+
+func putPacketInfo([]byte, netip.Addr) int { return 0 }
+
+func takeControl([]byte) (source netip.Addr, segment int, rest []byte, err error) {
+	return source, 0, nil, errors.ErrUnsupported
+}
 
 func unboundUDP() (*net.UDPConn, error) { return nil, errors.ErrUnsupported }
 

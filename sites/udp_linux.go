@@ -26,12 +26,13 @@ func reusable(cfg net.ListenConfig) net.ListenConfig {
 }
 
 // inherited are the options that QUIC sets on its socket: the buffers, which the
-// kernel reports doubled, and the DF bit, without which path MTU discovery finds
-// nothing.
+// kernel reports doubled, the DF bit, without which path MTU discovery finds nothing,
+// and the wish to be told of congestion (ECN).
 var inherited = []struct{ level, get, set, divisor int }{
 	{unix.SOL_SOCKET, unix.SO_RCVBUF, unix.SO_RCVBUFFORCE, 2},
 	{unix.SOL_SOCKET, unix.SO_SNDBUF, unix.SO_SNDBUFFORCE, 2},
 	{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_MTU_DISCOVER, 1},
+	{unix.IPPROTO_IP, unix.IP_RECVTOS, unix.IP_RECVTOS, 1},
 }
 
 // inherit sets a socket's options to those of an older one.

@@ -271,24 +271,3 @@ func TestOpenPorts(t *testing.T) {
 		}
 	})
 }
-
-// Servers are told who the client really is, and UDP servers how to answer.
-func TestClientAndAlias(t *testing.T) {
-	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-		alias := netip.MustParseAddr(r.open(farHost, 4000))
-		local := netip.MustParseAddrPort(serverA + ":80")
-		client := netip.AddrPortFrom(netip.MustParseAddr(farHost), 4000)
-		if got, ok := r.plane.Client(TCP, local, netip.AddrPortFrom(alias, 4000)); !ok || got != client {
-			t.Errorf("the client is %s, %v", got, ok)
-		}
-		if got, ok := r.plane.Alias(TCP, local, client); !ok || got != netip.AddrPortFrom(alias, 4000) {
-			t.Errorf("the alias is %s, %v", got, ok)
-		}
-		if _, ok := r.plane.Client(TCP, local, netip.MustParseAddrPort("127.0.0.1:4000")); ok {
-			t.Error("a connection over lo has a client")
-		}
-		if _, ok := r.plane.Client(TCP, netip.MustParseAddrPort(serverB+":80"), netip.AddrPortFrom(alias, 4000)); ok {
-			t.Error("another segment's server is told of the client")
-		}
-	})
-}

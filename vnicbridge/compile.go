@@ -8,7 +8,7 @@ import (
 // compile makes the ruleset of a configuration for its living devices. Retired
 // ones carry the flows that they have, and get no new ones.
 func (p *Plane) compile(cfg *Config, d, retired devices) (*ruleset, error) {
-	rules := &ruleset{bridges: make(map[*port]*bridgeRules), segments: make(map[*port]*segmentRules)}
+	rules := &ruleset{bridges: make(map[*port]*bridgeRules), segments: make(map[*port]*segmentRules), vnicsOf: make(map[string][]*port)}
 	available := make(map[string]candidate)
 	for name, s := range d.segments {
 		if p.states[name] == Active && s.port.vnic.problem() == "" {
@@ -28,6 +28,7 @@ func (p *Plane) compile(cfg *Config, d, retired devices) (*ruleset, error) {
 			rules.nics = append(rules.nics, port)
 		} else {
 			rules.vnics = append(rules.vnics, port)
+			rules.vnicsOf[port.vnic.segment] = append(rules.vnicsOf[port.vnic.segment], port)
 		}
 	}
 	var err error

@@ -72,7 +72,7 @@ func (r *rig) openOneOfEach(cfg *Config) map[string]Flow {
 // aliasOf is the alias of a client on segment a, as its server is told.
 func (r *rig) aliasOf(client string, port uint16) netip.AddrPort {
 	r.t.Helper()
-	alias, ok := r.plane.Alias(TCP, netip.MustParseAddrPort(serverA+":80"), netip.AddrPortFrom(netip.MustParseAddr(client), port))
+	alias, ok := r.plane.Alias("a", TCP, netip.MustParseAddrPort(serverA+":80"), Ends{Client: netip.AddrPortFrom(netip.MustParseAddr(client), port)})
 	if !ok {
 		r.t.Fatalf("%s has no alias", client)
 	}

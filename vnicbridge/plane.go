@@ -268,40 +268,6 @@ func (p *Plane) In(segment string, f func() error) error {
 	return s.dev.do(f)
 }
 
-// Client returns the real remote end of a connection that a server on a segment
-// sees as coming from an alias. local and remote are the server socket's own
-// view. ok is false when no flow is known, as for a connection from this host.
-func (p *Plane) Client(proto Protocol, local, remote netip.AddrPort) (client netip.AddrPort, ok bool) {
-	// The server's view is the tuple of its answers.
-	answer := tuple{
-		src: addrOf(local.Addr()), dst: addrOf(remote.Addr()),
-		sport: local.Port(), dport: remote.Port(), proto: proto,
-	}
-	for _, vnic := range p.path.currentRules().vnics {
-		if f, dir := p.path.lookup(flowKey{answer, vnic.index}); f != nil && dir == reverse {
-			return netip.AddrPortFrom(f.orig.src.netip(), f.orig.sport), true
-		}
-	}
-	return netip.AddrPort{}, false
-}
-
-// Alias is the reverse of [Plane.Client]: the alias and port by which a server
-// socket at local answers a client. It is for UDP servers, which send to the
-// address that they were shown.
-func (p *Plane) Alias(proto Protocol, local, client netip.AddrPort) (alias netip.AddrPort, ok bool) {
-	for _, nic := range p.path.currentRules().nics {
-		question := tuple{
-			src: addrOf(client.Addr()), dst: nic.nic.address,
-			sport: client.Port(), dport: local.Port(), proto: proto,
-		}
-		f, dir := p.path.lookup(flowKey{question, nic.index})
-		if f != nil && dir == forward && f.reply.src == addrOf(local.Addr()) {
-			return netip.AddrPortFrom(f.reply.dst.netip(), f.reply.dport), true
-		}
-	}
-	return netip.AddrPort{}, false
-}
-
 // Status returns what the plane is and what it did.
 func (p *Plane) Status() Status {
 	p.mu.Lock()

@@ -155,6 +155,7 @@ type ruleset struct {
 
 	// All the ports, those of retired devices too.
 	nics, vnics []*port
+	vnicsOf     map[string][]*port // the VNICs by their segments' names
 
 	// Addresses that nobody outside can have (S1).
 	impossible []netip.Prefix

@@ -26,11 +26,11 @@ type plane struct{}
 
 func (plane) OpenPort(string, vnicbridge.PortRange) (release func()) { return func() {} }
 
-func (plane) Client(vnicbridge.Protocol, netip.AddrPort, netip.AddrPort) (client netip.AddrPort, ok bool) {
-	return client, false
+func (plane) Ends(string, vnicbridge.Protocol, netip.AddrPort, netip.AddrPort) (ends vnicbridge.Ends, ok bool) {
+	return ends, false
 }
 
-func (plane) Alias(vnicbridge.Protocol, netip.AddrPort, netip.AddrPort) (alias netip.AddrPort, ok bool) {
+func (plane) Alias(string, vnicbridge.Protocol, netip.AddrPort, vnicbridge.Ends) (alias netip.AddrPort, ok bool) {
 	return alias, false
 }
 

@@ -1,0 +1,54 @@
+package sites
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"os"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
+)
+
+// putPacketInfo writes the control message that says which address a datagram was
+// sent to, and returns its length; 0 if there is no room for it.
+func putPacketInfo(oob []byte, to netip.Addr) int {
+	// ipv4 writes the source of what is sent, which the kernel tells of in another
+	// field when it comes.
+	message := (&ipv4.ControlMessage{Src: to.AsSlice()}).Marshal()
+	if len(message) > len(oob) {
+		return 0
+	}
+	info := message[unix.CmsgLen(0):]
+	copy(info[infoAddr:], info[infoSpecDst:infoAddr])
+	return copy(oob, message)
+}
+
+// struct in_pktinfo: the interface's index, the local address, the address in the
+// header; of 4 bytes each.
+const (
+	infoSpecDst = 4
+	infoAddr    = 8
+)
+
+// takeControl takes out of control messages what the kernel is not to be told: the
+// source, which is none of its addresses, and how long the datagrams are that it is to
+// make of what is sent. Without such a length, all is one datagram.
+func takeControl(oob []byte) (source netip.Addr, segment int, rest []byte, err error) {
+	segment = 1 << 16
+	for len(oob) > 0 {
+		header, body, more, err := unix.ParseOneSocketControlMessage(oob)
+		if err != nil {
+			return source, 0, nil, os.NewSyscallError("sendmsg", err)
+		}
+		switch [2]int32{header.Level, header.Type} {
+		case [2]int32{unix.IPPROTO_IP, unix.IP_PKTINFO}:
+			source = netip.AddrFrom4([4]byte(body[infoSpecDst:]))
+		case [2]int32{unix.IPPROTO_UDP, unix.UDP_SEGMENT}:
+			segment = int(binary.NativeEndian.Uint16(body))
+		default:
+			rest = append(rest, oob[:len(oob)-len(more)]...)
+		}
+		oob = more
+	}
+	return source, segment, rest, nil
+}

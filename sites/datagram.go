@@ -1,0 +1,77 @@
+package sites
+
+import (
+	"net"
+	"net/netip"
+
+	"golang.org/x/net/ipv4"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// quic-go reads and writes control messages where a socket lets it. By them each
+// connection learns what its client dialed, as it does on a socket that is bound to no
+// address: that is in IP_PKTINFO, which [packetConn] makes up.
+
+// ReadBatch reads datagrams as [ipv4.PacketConn.ReadBatch] does, each with its real
+// client and with what that dialed.
+func (c *packetConn) ReadBatch(messages []ipv4.Message, flags int) (n int, err error) {
+	for {
+		socket, local := c.current()
+		n, err = socket.batches.ReadBatch(messages, flags)
+		if c.moved(socket, err) {
+			continue
+		}
+		for i := range messages[:max(n, 0)] {
+			c.readdress(&messages[i], local)
+		}
+		return n, err
+	}
+}
+
+// readdress gives a datagram the client's ends.
+func (c *packetConn) readdress(m *ipv4.Message, local netip.AddrPort) {
+	ends, ok := c.sockets.plane.Ends(c.at.Segment, vnicbridge.UDP, local, addrPort(m.Addr))
+	if !ok {
+		return
+	}
+	m.Addr = net.UDPAddrFromAddrPort(ends.Client)
+	m.NN += putPacketInfo(m.OOB[m.NN:], ends.Dialed.Addr())
+}
+
+// ReadMsgUDP reads a datagram with its control messages.
+func (c *packetConn) ReadMsgUDP(p, oob []byte) (n, oobn, flags int, from *net.UDPAddr, err error) {
+	messages := []ipv4.Message{{Buffers: [][]byte{p}, OOB: oob}}
+	if _, err := c.ReadBatch(messages, 0); err != nil {
+		return 0, 0, 0, nil, err
+	}
+	m := messages[0]
+	return m.N, m.NN, m.Flags, m.Addr.(*net.UDPAddr), nil
+}
+
+// WriteMsgUDP sends what is to go to a real client, from the address in IP_PKTINFO,
+// which that dialed. What is to be segmented (UDP_SEGMENT) goes datagram by datagram:
+// not every kernel and NIC takes it as one.
+func (c *packetConn) WriteMsgUDP(p, oob []byte, to *net.UDPAddr) (n, oobn int, err error) {
+	dialed, segment, rest, err := takeControl(oob)
+	if err != nil {
+		return 0, 0, err
+	}
+	socket, local := c.current()
+	ends := vnicbridge.Ends{Client: addrPort(to)}
+	if dialed.IsValid() {
+		ends.Dialed = netip.AddrPortFrom(dialed, local.Port())
+	}
+	peer, err := c.peer(socket, local, ends)
+	if err != nil {
+		return 0, 0, err
+	}
+	for {
+		datagram := p[n:min(len(p), n+segment)]
+		sent, _, err := socket.WriteMsgUDPAddrPort(datagram, rest, peer)
+		n += sent
+		if err != nil || n == len(p) {
+			return n, len(oob), err
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package vnicbridge
+
+import (
+	"iter"
+	"net/netip"
+)
+
+// Ends are the two ends of a connection as its client has them. A server on a
+// segment has others on its socket: its own address, and often an alias.
+type Ends struct {
+	Client netip.AddrPort // who opened the connection
+	// Dialed is where the client opened it to: a pseudo address, or the alias under
+	// which another segment reaches the server's.
+	Dialed netip.AddrPort
+}
+
+// Ends returns the ends of a connection to a segment. local and remote are what the
+// server's socket has. ok is false when no flow is known, as for a connection from
+// this host.
+func (p *Plane) Ends(segment string, proto Protocol, local, remote netip.AddrPort) (ends Ends, ok bool) {
+	// The server's view is the tuple of its answers.
+	answer := tuple{
+		src: addrOf(local.Addr()), dst: addrOf(remote.Addr()),
+		sport: local.Port(), dport: remote.Port(), proto: proto,
+	}
+	for _, vnic := range p.path.currentRules().vnicsOf[segment] {
+		if f, dir := p.path.lookup(flowKey{answer, vnic.index}); f != nil && dir == reverse {
+			return Ends{
+				Client: netip.AddrPortFrom(f.orig.src.netip(), f.orig.sport),
+				Dialed: netip.AddrPortFrom(f.orig.dst.netip(), f.orig.dport),
+			}, true
+		}
+	}
+	return Ends{}, false
+}
+
+// Alias is the reverse of [Plane.Ends]: the address and port under which a server
+// socket at local sees a client. It is for UDP servers, which send to the address
+// that they were shown. Without ends.Dialed the first flow of the client is taken.
+func (p *Plane) Alias(segment string, proto Protocol, local netip.AddrPort, ends Ends) (alias netip.AddrPort, ok bool) {
+	for port, address := range p.path.currentRules().entrances(segment) {
+		if ends.Dialed.IsValid() && ends.Dialed.Addr() != address.netip() {
+			continue
+		}
+		question := tuple{
+			src: addrOf(ends.Client.Addr()), dst: address,
+			sport: ends.Client.Port(), dport: local.Port(), proto: proto,
+		}
+		f, dir := p.path.lookup(flowKey{question, port.index})
+		if f != nil && dir == forward && f.reply.src == addrOf(local.Addr()) {
+			return netip.AddrPortFrom(f.reply.dst.netip(), f.reply.dport), true
+		}
+	}
+	return netip.AddrPort{}, false
+}
+
+// entrances yields where flows for a segment come from: each port, with the address
+// that a client there dials.
+func (r *ruleset) entrances(segment string) iter.Seq2[*port, addr] {
+	return func(yield func(*port, addr) bool) {
+		for _, nic := range r.nics {
+			if !yield(nic, nic.nic.address) {
+				return
+			}
+		}
+		for vnic, rules := range r.segments {
+			for alias, way := range rules.reach {
+				if way.to.vnic.segment == segment && !yield(vnic, alias) {
+					return
+				}
+			}
+		}
+	}
+}
