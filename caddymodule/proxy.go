@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -40,6 +41,10 @@ type Proxy struct {
 
 	segments map[string]string // names by the addresses that are dialed
 	begun    bool              // the embedded handler's Provision
+
+	ways []way
+	open atomic.Int64 // requests that have not ended, tunnels among them
+	left atomic.Bool  // its configuration has ended
 }
 
 // CaddyModule returns the Caddy module information.
@@ -99,7 +104,11 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 	if err := p.setTransport(ctx, app, own); err != nil {
 		return err
 	}
+	if p.StreamCloseDelay == 0 {
+		p.StreamCloseDelay = unlimited
+	}
 	p.begun = true
+	proxies.enter(p)
 	if err := p.Handler.Provision(ctx); err != nil {
 		return err
 	}
@@ -114,7 +123,9 @@ func (p *Proxy) Cleanup() error {
 	if !p.begun {
 		return nil
 	}
-	return p.Handler.Cleanup()
+	err := p.Handler.Cleanup()
+	proxies.leave(p)
+	return err
 }
 
 // ownSegment is the segment that the server of a handler listens on.
@@ -167,12 +178,19 @@ func (p *Proxy) resolve(app *App, own string, dial *string) error {
 	alias, _ := app.PeerAlias(own, at.Host) // there is one, as own may reach it
 	*dial = net.JoinHostPort(alias.String(), strconv.Itoa(int(port)))
 	p.segments[*dial] = at.Host
+	p.ways = append(p.ways, way{own, *dial})
 	app.fronts.proxied[at.Host] = true
 	return nil
 }
 
 // ServeHTTP hands a request on. Where that fails, the error names the segment.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	p.open.Add(1)
+	defer func() {
+		if p.open.Add(-1) == 0 && p.left.Load() {
+			proxies.forget(p)
+		}
+	}()
 	err := p.Handler.ServeHTTP(w, r, next)
 	failed, ok := errors.AsType[caddyhttp.HandlerError](err)
 	if !ok || failed.Err == nil || failed.StatusCode < http.StatusBadGateway {

@@ -20,6 +20,7 @@ var (
 	sockets       = sites.NewSockets(plane)
 	announcements = new(announcer)
 	events        = new(journal)
+	proxies       = &proxySet{living: make(map[*Proxy]struct{}), kept: make(map[*Proxy]struct{})}
 )
 
 // follow lets the sockets that outlive a reload follow their segments.

@@ -63,6 +63,13 @@ func (h *Handler) Cleanup() error {
 	return h.Handler.Cleanup()
 }
 
+// CloseTunnels closes what was upgraded, after Cleanup, if that has left it open.
+func (h *Handler) CloseTunnels() error {
+	stock := h.Handler // whose connections are the same
+	stock.StreamCloseDelay, stock.Upstreams = 0, nil
+	return stock.Cleanup()
+}
+
 // ServeHTTP serves a request by the fast path, or as far as that does not, by
 // reverse_proxy.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {

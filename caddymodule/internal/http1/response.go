@@ -235,7 +235,11 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.status != 0 {
 		return nil, nil, errors.New("http: Hijack after the head of the response has been written")
 	}
-	return http.NewResponseController(w.net()).Hijack()
+	conn, buffered, err := http.NewResponseController(w.net()).Hijack()
+	if err == nil {
+		w.conn.server.remove(w.conn) // nobody waits for its end, as in net/http
+	}
+	return conn, buffered, err
 }
 
 // SetReadDeadline sets the deadline of what tells that the client is gone.

@@ -121,8 +121,10 @@ func (s *server) add(c *conn) bool {
 func (s *server) remove(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.conns, c)
-	s.endIfEmpty()
+	if _, there := s.conns[c]; there { // it may have been hijacked
+		delete(s.conns, c)
+		s.endIfEmpty()
+	}
 }
 
 func (s *server) endIfEmpty() {

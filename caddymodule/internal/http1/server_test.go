@@ -29,6 +29,16 @@ func newAnswering() *answering {
 	a := &answering{held: make(chan *http.Request, 10), release: make(chan struct{}), states: make(map[net.Addr][]http.ConnState)}
 	a.Server = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/hijacked" {
+				c, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					panic(err)
+				}
+				defer c.Close()
+				a.held <- r
+				<-a.release
+				return
+			}
 			if r.URL.Path == "/held" {
 				a.held <- r
 				<-a.release
@@ -212,6 +222,25 @@ func TestShutdown(t *testing.T) {
 		t.Error(err)
 	}
 	testsite.WaitFor(t, "the server is forgotten", func() bool { _, lives := living.Load(ours); return !lives })
+}
+
+// A server that shuts down does not wait for a connection that a handler has taken, as
+// for a WebSocket.
+func TestShutdownLeavesWhatIsHijacked(t *testing.T) {
+	a, at := newAnswering(), testsite.FreeAddress(t)
+	startPlain(t, at, a.Server)
+	dial(t, at).send("/hijacked")
+	<-a.held
+	defer close(a.release)
+	ours := serverOf(t, a.Server)
+	if err := a.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), testsite.Patience)
+	defer cancel()
+	if err := ours.drain(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 func serverOf(t *testing.T, standard *http.Server) (found *server) {
