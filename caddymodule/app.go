@@ -47,7 +47,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.Validate(); err != nil { // other apps' modules look at it before Caddy asks
 		return err
 	}
-	a.up = sync.OnceValue(func() error { return living.push(&a.Config) })
+	a.up = sync.OnceValue(func() error {
+		secret.keepIn(ctx.Storage())
+		return living.push(&a.Config)
+	})
 	for _, name := range a.unreachable() {
 		ctx.Logger().Warn("no bridge steers to this segment, and no segment may reach it: nothing from outside reaches it", zap.String("segment", name))
 	}

@@ -3,7 +3,9 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,11 +36,15 @@ func TestValidateTouchesNothing(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			if err := load(t, fixture.want); err != nil {
+			storage := t.TempDir()
+			if err := load(t, strings.Replace(fixture.want, "{", fmt.Sprintf(`{"storage":{"module":"file_system","root":%q},`, storage), 1)); err != nil {
 				t.Error(err)
 			}
 			if living.any() {
 				t.Error("a configuration is in force")
+			}
+			if _, err := os.Stat(filepath.Join(storage, hashKeyName)); err == nil {
+				t.Error("the secret of the hashes has been made")
 			}
 		})
 	}

@@ -15,12 +15,15 @@ import (
 // What outlives a configuration: the data plane, the configurations that live on
 // it, the sockets on its segments, and what happened to all of them.
 var (
-	plane         = vnicbridge.New(vnicbridge.Options{Log: slog.New(events.handler(logHandler{})), HealthChanged: announcements.announce})
+	plane = vnicbridge.New(vnicbridge.Options{
+		Log: slog.New(events.handler(logHandler{})), HealthChanged: announcements.announce, HashKey: secret.get,
+	})
 	living        = &generations{plane: plane, applied: follow}
 	sockets       = sites.NewSockets(plane)
 	announcements = new(announcer)
 	events        = new(journal)
 	proxies       = &proxySet{living: make(map[*Proxy]struct{}), kept: make(map[*Proxy]struct{})}
+	secret        = new(hashSecret)
 )
 
 // follow lets the sockets that outlive a reload follow their segments.

@@ -1,12 +1,9 @@
 package vnicbridge
 
 import (
-	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-
-	"github.com/dchest/siphash"
 )
 
 // decisionTable is what the steer rules and the policy of a bridge compile to:
@@ -177,19 +174,4 @@ func (t *decisionTable) leastLoaded() *port {
 		}
 	}
 	return t.slots[best]
-}
-
-// hashKey is the key of the hashes that nobody outside should foresee.
-type hashKey struct{ k0, k1 uint64 }
-
-func (k hashKey) hash(data []byte) uint64 { return siphash.Hash(k.k0, k.k1, data) }
-
-func (k hashKey) hashTuple(t tuple) uint64 {
-	var data [37]byte
-	copy(data[:16], t.src[:])
-	copy(data[16:32], t.dst[:])
-	binary.BigEndian.PutUint16(data[32:], t.sport)
-	binary.BigEndian.PutUint16(data[34:], t.dport)
-	data[36] = byte(t.proto)
-	return k.hash(data[:])
 }

@@ -2,13 +2,10 @@ package vnicbridge
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,6 +25,13 @@ type Options struct {
 	// plane. Default: nobody is told.
 	HealthChanged func(HealthChange)
 
+	// HashKey returns the secret of the hashes that spread clients over aliases and
+	// segments. It is called when the plane starts, with the plane locked. Whoever knows
+	// the secret foresees a client's alias and segment; where it changes, clients move.
+	// If it fails, the failure is logged and the secret is derived from the machine's id.
+	// Default: derived from the machine's id, which every user of the machine can read.
+	HashKey func() ([16]byte, error)
+
 	machine func() (machine, error) // default: newMachine
 	dial    dialer                  // of health checks; default: net.Dialer's
 }
@@ -39,7 +43,8 @@ type Plane struct {
 	path    *forwarder
 	open    openPorts
 	started time.Time
-	key     hashKey // of the hashes that spread clients over aliases and segments
+	secret  func() ([16]byte, error) // asked for at the start
+	key     hashKey                  // made of it
 
 	fast       atomic.Pointer[fastPath] // nil: userspace carries
 	slowReason string                   // why, if nobody asked for it
@@ -87,7 +92,7 @@ func (s *session) end() error {
 
 // New makes an empty data plane. It touches nothing; [Plane.Apply] does.
 func New(options Options) *Plane {
-	p := &Plane{log: options.Log, started: time.Now(), key: machineKey(), kick: make(chan struct{}, 1), overrides: newOverrides()}
+	p := &Plane{log: options.Log, started: time.Now(), kick: make(chan struct{}, 1), overrides: newOverrides()}
 	p.captureBudget = rate.NewLimiter(CaptureRate, CaptureRate)
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -99,6 +104,9 @@ func New(options Options) *Plane {
 	if p.healthChanged = options.HealthChanged; p.healthChanged == nil {
 		p.healthChanged = func(HealthChange) {}
 	}
+	if p.secret = options.HashKey; p.secret == nil {
+		p.secret = func() ([16]byte, error) { return machineSecret(), nil }
+	}
 	if p.dial = options.dial; p.dial == nil {
 		p.dial = new(net.Dialer).DialContext
 	}
@@ -108,19 +116,6 @@ func New(options Options) *Plane {
 
 // now is the plane's clock: nanoseconds since it was made, monotonic.
 func (p *Plane) now() int64 { return int64(time.Since(p.started)) }
-
-// machineKey is a secret of the machine, so that the spreading of clients over
-// aliases and segments cannot be foreseen from outside, and is the same at every
-// start (A5). Without a machine id (a bare container) the host's name stands in.
-func machineKey() hashKey {
-	id, err := os.ReadFile("/etc/machine-id")
-	if err != nil {
-		name, _ := os.Hostname()
-		id = []byte(name)
-	}
-	sum := sha256.Sum256(append([]byte("caddy-vnic "), id...))
-	return hashKey{binary.BigEndian.Uint64(sum[:]), binary.BigEndian.Uint64(sum[8:])}
-}
 
 // Apply puts a configuration in force: it makes the devices that are missing,
 // removes those that are no longer wanted, and changes the rest in place; flows of
@@ -201,6 +196,7 @@ func (p *Plane) start() error {
 	if err != nil {
 		return err
 	}
+	p.takeKey()
 	s := &session{machine: m, stop: make(chan struct{})}
 	s.running.Go(func() { p.maintain(m.changes(), s.stop) })
 	p.session = s
