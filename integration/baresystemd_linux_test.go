@@ -25,7 +25,7 @@ func (u *unit) goBare() {
 	u.wantNetworkdLeavesBare()
 	bare := s.snapshot()
 	u.shell(examples.Inline(s.t, installingPage, "systemctl enable "))
-	u.run("systemctl", "start", "caddy")
+	u.wantBoot()
 	u.wantOneAddressForAll()
 	u.shell(examples.Inline(s.t, installingPage, "systemctl disable "))
 	s.wantSame("after going back", bare)
@@ -56,18 +56,38 @@ func (u *unit) tryBare() {
 	wantAll(s.t, "the check before the trial", string(findings), []string{"192.168.1.2 is this host's own, on eth1", "the host has a default route already (default via 192.168.1.1 dev eth1)"})
 	s.ip(s.Server, "neighbour flush dev eth1")
 	before := s.snapshot()
-	u.shell(examples.Beginning(s.t, installingPage, "sudo systemd-run "))
-	u.wantOneAddressForAll()
-	// An alarm is what tells timeout(1) that the time is over.
-	u.run("sh", "-euc", "kill -ALRM $(cat /proc/$(systemctl show --property=MainPID --value vnic-trial)/task/*/children)")
-	s.waitFor("the address is the host's again", func() bool {
-		return strings.Contains(s.ip(s.Server, "route show default"), "via 192.168.1.1 dev eth1")
+	trial := strings.TrimSpace(examples.Beginning(s.t, installingPage, "sudo systemd-run ")) + " "
+	u.wantAddressBack("Caddy does not start", strings.Replace(trial, "/etc/caddy/Caddyfile", "/none", 1), func() {})
+	u.wantAddressBack("the NIC's name is wrong", strings.Replace(trial, "del 192.168.1.2/24 dev eth1", "del 192.168.1.2/24 dev eth9", 1)+"|| true", func() {})
+	u.wantAddressBack("the time is over", strings.Replace(trial, "RuntimeMaxSec=5min", "RuntimeMaxSec=1s", 1), func() {})
+	u.wantAddressBack("Caddy is killed", trial, func() {
+		u.wantOneAddressForAll()
+		u.run("kill", "-KILL", u.property("vnic-trial", "MainPID"))
 	})
-	s.ip(s.Server, "neighbour flush dev eth1")
-	s.wantSame("after the trial", before)
-	if got, err := hear(s.PC1, "192.168.1.2:22", 5*time.Second); got != "the host" {
-		s.t.Errorf("after the trial port 22 gave PC1 %q (%v)", got, err)
+	u.wantAddressBack("the administrator stops it", trial, func() {
+		u.wantOneAddressForAll()
+		u.run("systemctl", "stop", "vnic-trial")
+	})
+	s.wantSame("after the trials", before)
+}
+
+// wantAddressBack makes a trial and ends it, and checks that the host then has its
+// address and its default route again.
+func (u *unit) wantAddressBack(ending, trial string, end func()) {
+	s := u.s
+	s.t.Helper()
+	networkOf := func() string { return s.ip(s.Server, "-brief address show dev eth1") + s.ip(s.Server, "route") }
+	before := networkOf()
+	u.shell(trial)
+	end()
+	s.waitFor(ending+": the trial has ended", func() bool { return u.property("vnic-trial", "LoadState") == "not-found" })
+	if after := networkOf(); after != before {
+		s.t.Errorf("%s: the host has\n%s, and had\n%s", ending, after, before)
 	}
+	if got, err := hear(s.PC1, "192.168.1.2:22", 5*time.Second); got != "the host" {
+		s.t.Errorf("%s: port 22 then gave PC1 %q (%v)", ending, got, err)
+	}
+	s.ip(s.Server, "neighbour flush dev eth1")
 }
 
 // wantOneAddressForAll checks that the site and the host's own SSH are at the pseudo
@@ -102,5 +122,24 @@ func (u *unit) wantNetworkdLeavesBare() {
 	}
 	if got := s.ip(s.Server, "-o link show dev eth1 up"); got == "" {
 		s.t.Error("systemd-networkd leaves the NIC down")
+	}
+}
+
+// wantBoot goes the way of a boot from basic.target, at which the container is, to
+// multi-user.target, and checks that nothing waits for the NIC to get an address, for
+// which systemd-networkd-wait-online takes two minutes.
+func (u *unit) wantBoot() {
+	s := u.s
+	s.t.Helper()
+	u.run("systemctl", "stop", "network-online.target", "systemd-networkd.socket", "systemd-networkd")
+	s.ip(s.Server, "link set eth1 down")
+	u.run("systemctl", "enable", "systemd-networkd", "systemd-networkd-wait-online")
+	u.run("systemctl", "isolate", "--no-block", "multi-user.target")
+	s.waitFor("the network is online and Caddy runs", func() bool { return u.property("caddy", "ActiveState") == "active" })
+	if waited := u.property("systemd-networkd-wait-online", "ActiveState"); waited != "active" {
+		s.t.Errorf("systemd-networkd-wait-online is %s", waited)
+	}
+	if failed := u.run("systemctl", "--failed", "--plain", "--no-legend"); failed != "" {
+		s.t.Errorf("units failed at boot:\n%s", failed)
 	}
 }

@@ -18,7 +18,7 @@ import (
 // says, it starts on the kernel data path, serves, reloads and leaves nothing behind.
 func TestSystemd(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, integration.PaperOptions{Neighbours: 1})
 	unit := s.bootSystemd(caddyfile{})
 	unit.install()
 	before := s.snapshot()
@@ -27,6 +27,7 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("packets are carried in userspace: %s", status.DatapathReason)
 	}
 	s.wantService()
+	unit.wantBackAfterACrash()
 	up := s.snapshot()
 	unit.run("systemctl", "reload", "caddy") // by force, of the same
 	s.wantSame("after the reload", up)
@@ -38,6 +39,9 @@ func TestSystemd(t *testing.T) {
 	unit.wantShutIn()
 	unit.run("systemctl", "stop", "caddy")
 	s.wantSame("after stop", before)
+	s.write("Caddyfile", caddyfile{}.String())
+	unit.wantStartTriedAgain()
+	s.wantSame("after the starts that failed", before)
 
 	// A segment in a namespace of its own takes the second drop-in, and a namespace
 	// that is there before.
@@ -140,6 +144,12 @@ func (u *unit) start() {
 	u.s.waitFor("the admin API", func() bool { return configInForce(u.s) })
 }
 
+// property is a property of a unit.
+func (u *unit) property(unit, name string) string {
+	u.s.t.Helper()
+	return strings.TrimSpace(u.run("systemctl", "show", "--property="+name, "--value", unit))
+}
+
 // wantShutIn checks that the drop-in is in force, word for word as systemd reads
 // it, and how exposed systemd says that the service is.
 func (u *unit) wantShutIn() {
@@ -149,7 +159,7 @@ func (u *unit) wantShutIn() {
 	}
 	u.run("systemd-analyze", "security", "--no-pager", fmt.Sprintf("--threshold=%d", exposure), "caddy.service")
 	wantAll(u.s.t, "the unit", u.shell(examples.Inline(u.s.t, troubleshootingPage, "systemctl cat ")), []string{"/etc/systemd/system/caddy.service.d/vnic.conf", "AmbientCapabilities="})
-	pid := strings.TrimSpace(u.run("systemctl", "show", "--property=MainPID", "--value", "caddy"))
+	pid := u.property("caddy", "MainPID")
 	wantAll(u.s.t, "Caddy's process", u.run("cat", "/proc/"+pid+"/status"), []string{
 		"Name:\tcaddy\n", "CapEff:\t000000c000003400\n", "CapBnd:\t000000c000003400\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n",
 	})

@@ -14,7 +14,7 @@ grep -q ^caddy: etc/passwd || echo 'caddy:x:65533:65533::/var/lib/caddy:/usr/sbi
 grep -q ^caddy: etc/group || echo 'caddy:x:65533:' >>etc/group
 rm -rf etc/systemd/system etc/systemd/network
 mkdir -p etc/systemd/system etc/systemd/network etc/systemd/system.conf.d etc/caddy
-printf '[Manager]\nDefaultEnvironment=CADDY_VNIC_AS_CADDY=1\n' >etc/systemd/system.conf.d/test.conf
+printf '[Manager]\nDefaultEnvironment=CADDY_VNIC_AS_CADDY=1\nDefaultStartLimitIntervalSec=1h\nDefaultStartLimitBurst=2\n' >etc/systemd/system.conf.d/test.conf
 cp "$dir/caddy.service" usr/lib/systemd/system
 cp bin/false usr/bin/caddy
 touch etc/caddy/Caddyfile
