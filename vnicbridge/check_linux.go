@@ -48,7 +48,7 @@ func (m *linuxMachine) problems(cfg *Config, own map[string]bool) (problems []er
 	}
 	for _, name := range sortedKeys(cfg.Segments) {
 		iface := cfg.Segments[name].InterfaceName(name)
-		if devices[iface] != nil && !own[iface] {
+		if there := devices[iface]; there != nil && !own[iface] && !isStalePair(m.ns, there) {
 			found(&ConfigError{"segment", name, existsError(iface)})
 		}
 	}

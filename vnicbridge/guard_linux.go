@@ -2,12 +2,8 @@ package vnicbridge
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"strconv"
-	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -15,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guardPrefix begins the names of our nftables tables; the process id follows,
-// so that two instances on one host do not meet.
+// guardPrefix begins the names of our nftables tables. The process's token follows, so
+// that two instances on one host do not meet.
 const guardPrefix = "caddy-vnic-"
 
 // arpIn is NF_ARP_IN (include/uapi/linux/netfilter_arp.h).
@@ -31,20 +27,20 @@ type guardTable struct {
 	arp, ip *nftables.Table
 }
 
-func newGuardTable(ns *namespace) (*guardTable, error) {
+func newGuardTable(ns *namespace, owner ownership) (*guardTable, error) {
 	var raw *netlink.Conn
 	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(ns.fd()),
 		nftables.WithSockOptions(func(c *netlink.Conn) error { raw = c; return nil }))
 	if err != nil {
 		return nil, fmt.Errorf("opening nftables: %w", err)
 	}
-	name := guardPrefix + strconv.Itoa(os.Getpid())
+	name := guardPrefix + owner.token
 	g := &guardTable{
 		conn: conn,
 		arp:  &nftables.Table{Name: name, Family: nftables.TableFamilyARP},
 		ip:   &nftables.Table{Name: name, Family: nftables.TableFamilyIPv4},
 	}
-	err = g.removeLeftovers()
+	err = g.removeLeftovers(ns)
 	for _, table := range []*nftables.Table{g.arp, g.ip} {
 		if err == nil {
 			err = createOwnedTable(raw, table)
@@ -59,25 +55,21 @@ func newGuardTable(ns *namespace) (*guardTable, error) {
 
 // removeLeftovers removes the tables of instances that were killed on a kernel
 // that does not know table owners.
-func (g *guardTable) removeLeftovers() error {
+func (g *guardTable) removeLeftovers(ns *namespace) error {
 	tables, err := g.conn.ListTables()
 	if err != nil {
 		return fmt.Errorf("listing the nftables tables (is the nf_tables module there? modprobe nf_tables): %w", err)
 	}
 	for _, t := range tables {
-		pid, err := strconv.Atoi(strings.TrimPrefix(t.Name, guardPrefix))
-		if err != nil || !strings.HasPrefix(t.Name, guardPrefix) || pid != os.Getpid() && processExists(pid) {
-			continue
+		if isStale(ns, t.Name, guardPrefix) {
+			g.conn.DelTable(t)
 		}
-		g.conn.DelTable(t)
 	}
 	if err := g.conn.Flush(); err != nil {
 		return fmt.Errorf("removing the nftables tables of an earlier run: %w", err)
 	}
 	return nil
 }
-
-func processExists(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
 
 // replace puts a new set of rules in the place of the standing one, in one
 // transaction.

@@ -14,6 +14,7 @@ import (
 // linuxMachine is the Linux that the process runs on.
 type linuxMachine struct {
 	ns    *namespace
+	owner ownership
 	wall  *guardTable
 	own   sync.Map // the indexes of the VNICs that we made
 	nics  map[int]*nicOwnership
@@ -30,13 +31,17 @@ func newMachine() (machine, error) {
 		return nil, err
 	}
 	m := &linuxMachine{ns: ns, nics: make(map[int]*nicOwnership), hints: make(chan struct{}, 1), done: make(chan struct{})}
+	if m.owner, err = newOwnership(ns); err != nil {
+		ns.close()
+		return nil, err
+	}
 	err = errors.Join(removeStaleRules(ns), removeStalePairs(ns))
 	if err == nil {
 		err = m.watch()
 	}
 	if err != nil {
 		ns.close()
-		return nil, err
+		return nil, errors.Join(err, m.owner.release())
 	}
 	return m, nil
 }
@@ -48,12 +53,12 @@ func (m *linuxMachine) close() error {
 		err = m.wall.remove()
 	}
 	m.ns.close()
-	return err
+	return errors.Join(err, m.owner.release())
 }
 
 func (m *linuxMachine) guard(g guardSpec) (err error) {
 	if m.wall == nil {
-		if m.wall, err = newGuardTable(m.ns); err != nil {
+		if m.wall, err = newGuardTable(m.ns, m.owner); err != nil {
 			return err
 		}
 	}

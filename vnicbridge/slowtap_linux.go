@@ -27,7 +27,7 @@ func (m *linuxMachine) makeSlowTAP() (t *slowTAP, err error) {
 		if t.tapQueue, err = openTAP("vnic-slow%d"); err != nil {
 			return err
 		}
-		_, err = setSysctls(t.name)
+		_, err = setSysctls(t.name, vnicSysctls)
 		return err
 	})
 	if err == nil {

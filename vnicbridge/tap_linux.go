@@ -41,7 +41,7 @@ func (m *linuxMachine) makeVNIC(spec vnicSpec) (vnicDevice, error) {
 	if spec.netns != "" {
 		return m.makeVeth(spec)
 	}
-	t := &tap{vnicSetup: vnicSetup{ns: m.ns, spec: spec}}
+	t := &tap{vnicSetup: vnicSetup{ns: m.ns, spec: spec, sysctls: vnicSysctls}}
 	err := t.open()
 	if err != nil {
 		return nil, fmt.Errorf("VNIC %s: %w", spec.iface, err)

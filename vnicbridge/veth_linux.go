@@ -3,9 +3,6 @@ package vnicbridge
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
@@ -21,61 +18,78 @@ type veth struct {
 	closed        bool
 }
 
-// ownerAlias is the link alias that says whose a device is: a veth pair outlives
-// the process that made it.
+// ownerAlias begins the link alias that says whose a device is: a veth pair outlives
+// the process that made it. The process's token follows.
 const ownerAlias = "caddy-vnic "
 
 func (m *linuxMachine) makeVeth(spec vnicSpec) (vnicDevice, error) {
-	v := &veth{outer: vnicSetup{ns: m.ns, spec: spec}}
-	if err := v.make(m.ns, spec); err != nil {
+	v := &veth{outer: vnicSetup{ns: m.ns, spec: spec, sysctls: outerSysctls}}
+	if err := v.make(m, spec); err != nil {
 		return nil, errors.Join(fmt.Errorf("VNIC %s in netns %s: %w", spec.iface, spec.netns, err), v.close())
 	}
 	m.own.Store(v.outer.ifindex, nil)
 	return v, nil
 }
 
-func (v *veth) make(host *namespace, spec vnicSpec) error {
+func (v *veth) make(m *linuxMachine, spec vnicSpec) error {
 	segment, err := namedNamespace(spec.netns)
 	if err != nil {
 		return err
 	}
-	v.inner = vnicSetup{ns: segment, spec: spec}
+	v.inner = vnicSetup{ns: segment, spec: spec, sysctls: vnicSysctls}
+	if err := removeStaleRules(segment); err != nil {
+		return err
+	}
 	// Until it is over there, the inner end must not meet the outer one's name.
 	pair := &netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: spec.iface},
 		PeerName:  spec.iface, PeerNamespace: netlink.NsFd(segment.handle),
 		PeerHardwareAddr: spec.mac[:],
 	}
-	if err := host.netlink.LinkAdd(pair); err != nil {
+	if err := m.ns.netlink.LinkAdd(pair); err != nil {
 		return fmt.Errorf("making the veth pair: %w", err)
 	}
 	if err := errors.Join(v.outer.find(), v.inner.find()); err != nil {
 		return err
 	}
-	if err := v.setUpOuter(); err != nil {
+	if err := v.mark(m.owner); err != nil {
+		return err
+	}
+	if _, err := v.ensureOuter(vnicSettings{}); err != nil {
 		return err
 	}
 	everything := classicFilter{bpf.RetConstant{Val: maxFrameLen}}
-	v.packetSocket, err = openPacketSocket(host, spec.iface, everything)
+	v.packetSocket, err = openPacketSocket(m.ns, spec.iface, everything)
 	return err
 }
 
-// setUpOuter makes the outer end carry frames, and be nothing else to the host.
-func (v *veth) setUpOuter() error {
+// mark says whose the pair is.
+func (v *veth) mark(owner ownership) error {
 	link, err := v.outer.link()
-	if err != nil {
-		return err
+	if err == nil {
+		err = v.outer.ns.netlink.LinkSetAlias(link, ownerAlias+owner.token)
 	}
-	if err := v.outer.ns.netlink.LinkSetAlias(link, ownerAlias+strconv.Itoa(os.Getpid())); err != nil {
+	if err != nil {
 		return fmt.Errorf("marking the outer end as ours: %w", err)
 	}
-	if _, err := v.outer.ensureSysctls(vnicSettings{}); err != nil {
-		return err
-	}
-	if err := v.outer.ns.netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("setting the outer end up: %w", err)
-	}
 	return nil
+}
+
+// ensureOuter keeps the outer end a port of the bridge and a dead end for the host. It
+// goes up last: nothing comes out of it before.
+func (v *veth) ensureOuter(want vnicSettings) (changed bool, err error) {
+	steps := []func(vnicSettings) (bool, error){v.outer.ensureName, v.outer.ensureSysctls, v.outer.ensureDeadEnd, v.outer.ensureUp}
+	if want.mtu != 0 {
+		steps = append(steps, v.outer.ensureMTU)
+	}
+	for _, ensure := range steps {
+		differed, err := ensure(want)
+		if err != nil {
+			return changed, fmt.Errorf("the outer end of VNIC %s: %w", v.outer.spec.iface, err)
+		}
+		changed = changed || differed
+	}
+	return changed, nil
 }
 
 func (v *veth) index() int { return v.outer.ifindex }
@@ -83,14 +97,12 @@ func (v *veth) index() int { return v.outer.ifindex }
 func (v *veth) do(f func() error) error { return v.inner.do(f) }
 
 func (v *veth) configure(want vnicSettings) (changed []string, err error) {
-	for _, ensure := range []func(vnicSettings) (bool, error){v.outer.ensureMTU, v.outer.ensureUp} {
-		differed, err := ensure(want)
-		if err != nil {
-			return nil, fmt.Errorf("the outer end of VNIC %s: %w", v.outer.spec.iface, err)
-		}
-		if differed {
-			changed = append(changed, "outer end")
-		}
+	differed, err := v.ensureOuter(want)
+	if err != nil {
+		return nil, err
+	}
+	if differed {
+		changed = append(changed, "outer end")
 	}
 	inner, err := v.inner.configure(want)
 	return append(changed, inner...), err
@@ -129,9 +141,7 @@ func removeStalePairs(ns *namespace) error {
 		return fmt.Errorf("listing the devices: %w", err)
 	}
 	for _, l := range links {
-		owner, ours := strings.CutPrefix(l.Attrs().Alias, ownerAlias)
-		pid, err := strconv.Atoi(owner)
-		if !ours || err != nil || l.Type() != "veth" || processExists(pid) {
+		if !isStalePair(ns, l) {
 			continue
 		}
 		if err := ignoreMissing(ns.netlink.LinkDel(l)); err != nil {
@@ -139,4 +149,8 @@ func removeStalePairs(ns *namespace) error {
 		}
 	}
 	return nil
+}
+
+func isStalePair(ns *namespace, l netlink.Link) bool {
+	return l.Type() == "veth" && isStale(ns, l.Attrs().Alias, ownerAlias)
 }

@@ -17,6 +17,7 @@ import (
 type vnicSetup struct {
 	ns      *namespace
 	spec    vnicSpec
+	sysctls []sysctl
 	ifindex int
 }
 
@@ -88,7 +89,7 @@ func (v *vnicSetup) ensureMTU(want vnicSettings) (bool, error) {
 
 func (v *vnicSetup) ensureSysctls(vnicSettings) (changed bool, err error) {
 	err = v.ns.do(func() (err error) {
-		changed, err = setSysctls(v.spec.iface)
+		changed, err = setSysctls(v.spec.iface, v.sysctls)
 		return err
 	})
 	return changed, err

@@ -61,6 +61,18 @@ var load = []mutation{
 		old: "	for i := range rules {\n		if _, err", new: "	for i := range rules[:0] {\n		if _, err",
 		tests: "integration.TestPreserveLeavesNoRule",
 	}, {
+		row: "L5", defect: "what comes out of a pair is the host's to see", file: "vnicbridge/veth_linux.go",
+		old: `v.outer.ensureSysctls, v.outer.ensureDeadEnd, `, new: `v.outer.ensureSysctls, `,
+		tests: "integration.TestKilledNetnsSegmentIsApart",
+	}, {
+		row: "L5", defect: "what a killed instance left is taken for a living one's", file: "vnicbridge/ownership_linux.go",
+		old: `return errors.Is(err, unix.ECONNREFUSED)`, new: `return errors.Is(err, unix.ENOTSOCK)`,
+		tests: "integration.TestContainerIsRestarted",
+	}, {
+		row: "L5", defect: "what a living instance has is taken for a killed one's", file: "vnicbridge/ownership_linux.go",
+		old: `return errors.Is(err, unix.ECONNREFUSED)`, new: `return !errors.Is(err, unix.ENOTSOCK)`,
+		tests: "integration.TestContainersAreToldApart",
+	}, {
 		row: "L6", defect: "short IP headers are read", file: "vnicbridge/packet.go",
 		old: "	if len(ip) < ipv4MinLen {\n		return p, dropMalformed\n	}\n	if total", new: "	if total",
 	}, {
