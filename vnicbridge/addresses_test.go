@@ -206,6 +206,7 @@ func TestAliasesResolveToTheMACBehindThem(t *testing.T) {
 			}
 		}
 		check(routerMAC)
+		time.Sleep(lockTime)
 		r.put("nic0", arp(true, hostMAC, router, MAC{}, pseudo)) // another router took over
 		time.Sleep(maintainInterval)
 		check(hostMAC)

@@ -15,6 +15,30 @@ type arpMessage struct {
 	sender, target       addr
 }
 
+// arpKind is what an ARP message is to us. Each kind has a budget of its own, so that
+// a flood of one keeps none of another out: enum arp_kind of bpf/types.h.
+type arpKind uint32
+
+const (
+	arpAnybody   arpKind = iota // about the pseudo address, from a host that we do not send to
+	arpAnswer                   // to what we asked
+	arpNeighbour                // from a host that we send to
+	arpGateway                  // from the gateway
+	arpKinds
+)
+
+// kindOf is the kind of ARP that comes from a host that has a MAC, if we send there.
+func kindOf(mac MAC, gateway bool) arpKind {
+	switch {
+	case gateway:
+		return arpGateway
+	case mac.IsZero():
+		return arpAnybody
+	default:
+		return arpNeighbour
+	}
+}
+
 // arpLen is the length of an ARP message for IPv4 over Ethernet.
 const arpLen = 28
 

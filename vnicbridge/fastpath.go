@@ -28,9 +28,10 @@ type fastPath interface {
 	setRules(*ruleset)
 	refreshPorts()
 	// setNeighbour tells the MAC of a host on a NIC's link. A zero one: it is no
-	// longer known. uses tells whether packets went there lately.
+	// longer known. eachSentTo visits those to which the programs have sent packets,
+	// with the time of the last one.
 	setNeighbour(nic *port, host addr, mac MAC)
-	uses(nic *port, host addr) bool
+	eachSentTo(nic *port, visit func(host addr, at int64))
 
 	// tick does what time asks for.
 	tick(now int64)
@@ -155,6 +156,9 @@ func (p *Plane) switchTo(next fastPath, maxFlows int) error {
 		}
 		if next != nil {
 			p.fast.Store(&next)
+			for _, nic := range p.path.currentRules().nics {
+				nic.nic.neighbours.tellAll()
+			}
 			err = next.awake()
 		} else {
 			p.fast.Store(nil)
@@ -175,9 +179,6 @@ func (p *Plane) introduce(next fastPath) error {
 		for _, port := range d.ports() {
 			if err := next.attach(port); err != nil {
 				return err
-			}
-			if port.nic != nil {
-				port.nic.neighbours.each(func(host addr, mac MAC) { next.setNeighbour(port, host, mac) })
 			}
 		}
 	}

@@ -100,6 +100,7 @@ type arrival struct {
 	now   int64
 	out   *outbox // where what it leads to is put
 
+	own      bool  // it is of a flow that the segment opened by which it came
 	reopened *flow // the flow that is over whose tuple the packet uses again
 }
 
@@ -140,6 +141,7 @@ func (fw *forwarder) receive(a *arrival) {
 }
 
 func (fw *forwarder) handle(a *arrival) dropReason {
+	a.own = false
 	switch {
 	case len(a.frame.eth()) < ethHeaderLen:
 		return dropMalformed
@@ -208,6 +210,7 @@ func (fw *forwarder) carry(a *arrival) dropReason {
 	if mtu := to.linkMTU(); a.tooBig(mtu) {
 		return fw.refuseTooBig(a, mtu)
 	}
+	a.own = dir == forward && a.in.vnic != nil
 	a.rewrite(tuple, a.frame.checksumUnfinished())
 	return to.emit(a, tuple.dst)
 }
@@ -243,7 +246,7 @@ func (p *port) emit(a *arrival, dst addr) dropReason {
 		return keep
 	}
 	copy(a.frame.eth()[6:], mac[:])
-	ready, verdict := p.nic.neighbours.forward(a.frame, dst, a.now)
+	ready, verdict := p.nic.neighbours.forward(a.frame, dst, a.own, a.now)
 	if ready {
 		a.out.put(p, *a.frame)
 	}

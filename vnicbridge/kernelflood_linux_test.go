@@ -197,14 +197,14 @@ func TestOverload(t *testing.T) {
 		p := r.plane.fastPath().(memoryFastPath).plane
 		const frames = 100
 		for range frames {
-			p.odd = 0 // until the next interval
+			p.odd.Left = 0 // until the next interval
 			r.put("nic0", frame)
 		}
 		if dropped := r.drops("nic0", "overload"); dropped < frames/2 || dropped+looked() != frames {
 			t.Errorf("of %d userspace has looked at %d, the programs have dropped %d", frames, looked(), dropped)
 		}
 		before := looked()
-		p.interval = 0 // it is long ago
+		p.odd.Interval = 0 // it is long ago
 		r.put("nic0", frame)
 		if looked() != before+1 {
 			t.Error("in the next interval userspace has not seen the first one")

@@ -52,6 +52,10 @@ func TestSharedConstants(t *testing.T) {
 			"EGRESS_OFF": uint64(egressNumbers[EgressOff]), "EGRESS_GATEWAY": uint64(egressNumbers[EgressGateway]),
 			"EGRESS_ANY": uint64(egressNumbers[EgressAny]),
 		},
+		"arp_kind": {
+			"ARP_ANYBODY": uint64(arpAnybody), "ARP_ANSWER": uint64(arpAnswer), "ARP_NEIGHBOUR": uint64(arpNeighbour),
+			"ARP_GATEWAY": uint64(arpGateway), "ARP_KINDS": uint64(arpKinds),
+		},
 		"mode": {"MODE_ASLEEP": bpf.Asleep, "MODE_SLOW": bpf.Slow, "MODE_FAST": bpf.Fast},
 	} {
 		var enum *btf.Enum
@@ -88,6 +92,7 @@ func TestSharedLayouts(t *testing.T) {
 	spec := loadObjects(t)
 	for name, own := range map[string]any{
 		"plane_state": planeState{}, "flow_state": flowState{}, "flow_traffic": flowTraffic{}, "gauges": gauges{},
+		"budget":   budget{},
 		"flow_key": bpf.FlowKey{}, "flow_record": bpf.FlowRecord{}, "counters": bpf.Counters{}, "port": bpf.Port{},
 	} {
 		var c *btf.Struct

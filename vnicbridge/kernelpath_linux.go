@@ -391,18 +391,32 @@ func (k *kernelPath) setNeighbour(nic *port, host addr, mac MAC) {
 	if err != nil {
 		k.log.Error("telling the BPF programs of a neighbour", "address", host.netip(), "error", err)
 	}
+	if gateway, _ := nic.nic.neighbours.router(); host != gateway {
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.refreshAll() // it may be the gateway
+	k.refreshAll()
 }
 
-// usedLately is within the last second.
-const usedLately = 1e9 >> clockShift
+// neighbourBatch is how many neighbours are read with one system call.
+const neighbourBatch = 4096
 
-func (k *kernelPath) uses(nic *port, host addr) bool {
-	var n bpf.Neighbour
-	key := bpf.NeighbourKey{Address: be32(host), Port: nic.index}
-	return k.maps[bpf.BridgeMapNeighbours].Lookup(key, &n) == nil && n.Used != 0 && k.plane.clock.Load()-n.Used <= usedLately
+func (k *kernelPath) eachSentTo(nic *port, visit func(host addr, at int64)) {
+	now, clock := k.slow.clock(), k.plane.clock.Load()
+	keys, values := make([]bpf.NeighbourKey, neighbourBatch), make([]bpf.Neighbour, neighbourBatch)
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := k.maps[bpf.BridgeMapNeighbours].BatchLookup(&cursor, keys, values, nil)
+		for i, v := range values[:n] {
+			if keys[i].Port == nic.index && v.Used != 0 {
+				visit(addrFromBE32(keys[i].Address), now-int64(clock-v.Used)<<clockShift)
+			}
+		}
+		if err != nil { // ErrKeyNotExist: those were the last
+			return
+		}
+	}
 }
 
 // tick sets the programs' clock, and bounds what they may leave to userspace only to

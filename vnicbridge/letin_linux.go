@@ -1,9 +1,8 @@
 package vnicbridge
 
 import (
+	"encoding/binary"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -11,21 +10,22 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/google/gopacket/layers"
 	"github.com/mdlayher/socket"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
-// letIn is the filter of a NIC's packet socket: it lets in what there is for the
-// forwarder to carry or to answer. Where BPF may be had, it is a program that besides
-// leaves out what is beyond the bound on odd packets, as the NIC's program of the kernel
-// data path does (bpf/bridge.c): a flood of fragments costs the kernel their drop, and
-// the forwarder nothing. Else it is a classic filter, which has no such bound.
+// letIn is the filter of a NIC's packet socket: it lets in the frames that the
+// forwarder carries or answers. If eBPF is available, it is an eBPF filter that also
+// rate-limits packets that only userspace can handle and ARP, as the NIC's program of
+// the kernel data path does (bpf/bridge.c): a flood of them costs the kernel their drop,
+// and the forwarder nothing. Else it is a classic filter, which has no such bound.
 type letIn struct {
 	classic classicFilter
 	program *ebpf.Program
 	state   *ebpf.Map
-	leads   *ebpf.Map // how many fragments may still follow a first one, by a hash of both
+	hosts   *ebpf.Map // what hosts on the link are: arpNeighbour or arpGateway, by their addresses
 
 	mu   sync.Mutex // the plane asks while a NIC that is gone is closed
 	told letInState // when it was last asked
@@ -33,43 +33,52 @@ type letIn struct {
 
 // letInState is what the program keeps.
 type letInState struct {
-	Interval uint32 // of 2^24 ns
-	Left     int32  // how many odd packets may come until the next one
-	Strays   int32  // of these, fragments whose first one has not come
-	_        uint32
-	Packets  uint64 // that were left out beyond the bound
-	Bytes    uint64
+	Odd       budget
+	ARP       [arpKinds]budget
+	Overload  letInTally // beyond the budgets
+	OthersARP letInTally // neither about the pseudo address nor from a host that we send to
 }
 
-// oddPackets is how many packets that no program of the kernel data path can carry are
-// let in for each interval of 2^24 ns, and oddIntervals for how many of these there may
-// be at once: ODD_PACKETS and ODD_INTERVALS of bpf/bridge.c. So are followers, how many
-// fragments may follow a first one, and leadBits, which make the size of leads.
+// budget is struct budget of bpf/types.h.
+type budget struct {
+	Interval uint32 // of 2^24 ns
+	Left     int32
+}
+
+type letInTally struct{ Packets, Bytes uint64 }
+
+func (t letInTally) since(before letInTally) tally {
+	return tally{t.Packets - before.Packets, t.Bytes - before.Bytes}
+}
+
+// How many packets of a kind are let in for each interval of 2^24 ns, and for how many
+// intervals at once: ODD_PACKETS and so on of bpf/bridge.c.
 const (
 	oddPackets   = 671
 	oddIntervals = 4
-	followers    = 64
-	leadBits     = 14
+	arpPackets   = 68
+	arpIntervals = 60
 )
 
 func newLetIn(pseudo netip.Addr) *letIn {
 	l := &letIn{classic: pseudoAddressFilter(pseudo)}
-	if l.load() != nil {
+	if l.load(pseudo) != nil {
 		_ = l.close()
-		l.program, l.state, l.leads = nil, nil, nil
+		l.program, l.state, l.hosts = nil, nil, nil
 	}
 	return l
 }
 
-func (l *letIn) load() (err error) {
+func (l *letIn) load(pseudo netip.Addr) (err error) {
 	l.state, err = ebpf.NewMap(&ebpf.MapSpec{
 		Name: "let_in", Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(letInState{})), MaxEntries: 1,
 	})
 	if err != nil {
 		return err
 	}
-	l.leads, err = ebpf.NewMap(&ebpf.MapSpec{
-		Name: "let_in_leads", Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1 << leadBits,
+	l.hosts, err = ebpf.NewMap(&ebpf.MapSpec{
+		Name: "let_in_hosts", Type: ebpf.Hash, KeySize: 4, ValueSize: 4, Flags: unix.BPF_F_NO_PREALLOC,
+		MaxEntries: uint32(neighbourBounds[partUsed]) + 1, // and the gateway
 	})
 	if err != nil {
 		return err
@@ -79,7 +88,7 @@ func (l *letIn) load() (err error) {
 		return err
 	}
 	l.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "let_in", Type: ebpf.SocketFilter, Instructions: slices.Concat(instructions, l.findOdd(), l.findStrays(), l.bound()), License: "GPL",
+		Name: "let_in", Type: ebpf.SocketFilter, Instructions: append(instructions, l.bound(pseudo)...), License: "GPL",
 	})
 	return err
 }
@@ -91,23 +100,41 @@ func (l *letIn) attach(conn *socket.Conn) error {
 	return l.classic.attach(conn)
 }
 
-// overload is what was left out beyond the bound since it was last asked.
-func (l *letIn) overload() (packets, bytes uint64) {
+// leftOut is what was left out since it was last asked. ARP that is nobody's business
+// here counts like the ARP that the forwarder drops.
+func (l *letIn) leftOut() map[dropReason]tally {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var now letInState
 	if l.state == nil || l.state.Lookup(uint32(0), &now) != nil {
-		return 0, 0
+		return nil
 	}
-	packets, bytes = now.Packets-l.told.Packets, now.Bytes-l.told.Bytes
+	before := l.told
 	l.told = now
-	return packets, bytes
+	return map[dropReason]tally{
+		dropOverload: now.Overload.since(before.Overload), dropARP: now.OthersARP.since(before.OthersARP),
+	}
+}
+
+// know tells the program what a host on the link is. A host for which there is no room
+// loses its own share of ARP only.
+func (l *letIn) know(host addr, kind arpKind) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := binary.BigEndian.Uint32(host.v4())
+	switch {
+	case l.hosts == nil:
+	case kind == arpAnybody:
+		_ = l.hosts.Delete(key)
+	default:
+		_ = l.hosts.Put(key, kind)
+	}
 }
 
 func (l *letIn) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return errors.Join(l.program.Close(), l.state.Close(), l.leads.Close()) // also what was not made
+	return errors.Join(l.program.Close(), l.state.Close(), l.hosts.Close()) // also what was not made
 }
 
 // pseudoAddressFilter lets in ARP, and IPv4 to the pseudo address; nothing that
@@ -130,125 +157,122 @@ func pseudoAddressFilter(pseudo netip.Addr) classicFilter {
 
 // What the program goes on to.
 const (
-	labelOurs  = "ours" // by the classic part
-	labelOut   = "out"
-	labelIn    = "in"
-	labelOdd   = "odd"
-	labelBound = "bound"
+	labelOurs = "ours" // by the classic part
+	labelOut  = "out"
+	labelIn   = "in"
 )
 
-const ipFragment = ethHeaderLen + 6 // where the flags and the offset of a fragment are
+// Offsets in a frame that bound looks at.
+const (
+	ipVersionAt  = ethHeaderLen
+	ipFragmentAt = ethHeaderLen + 6
+	ipProtocolAt = ethHeaderLen + 9
+	icmpTypeAt   = ethHeaderLen + ipv4MinLen
 
-// isStray is the register that tells whether a packet is a fragment whose first one has
-// not come. It takes the place of the frame's length, which is not needed any more.
-const isStray = classicLen
+	arpOperationAt = ethHeaderLen + 6
+	arpSenderAt    = ethHeaderLen + 14
+	arpTargetAt    = ethHeaderLen + 24
+)
 
-// findOdd is the part of the program that comes after the filter, which has seen that
-// there is a whole IP header, or that it is ARP: what programs of the kernel data path
-// could carry goes in.
-func (l *letIn) findOdd() asm.Instructions {
-	const version, protocol, icmpType = ethHeaderLen, ethHeaderLen + 9, ethHeaderLen + ipv4MinLen
-	return asm.Instructions{
-		asm.LoadAbs(12, asm.Half).WithSymbol(labelOurs),
-		asm.JNE.Imm(asm.R0, etherIPv4, labelIn),
-		asm.LoadAbs(version, asm.Byte),
-		asm.JNE.Imm(asm.R0, 0x45, labelOdd),
-		asm.LoadAbs(ipFragment, asm.Half),
-		asm.JSet.Imm(asm.R0, ipMoreFragments|ipFragmentOffset, labelOdd),
-		asm.LoadAbs(protocol, asm.Byte),
-		asm.JEq.Imm(asm.R0, int32(TCP), labelIn),
-		asm.JEq.Imm(asm.R0, int32(UDP), labelIn),
-		asm.JNE.Imm(asm.R0, int32(ICMP), labelOdd),
-		asm.JLE.Imm(classicLen, icmpType, labelOdd),
-		asm.LoadAbs(icmpType, asm.Byte),
-		asm.JEq.Imm(asm.R0, icmpEchoReply, labelIn),
-		asm.JEq.Imm(asm.R0, icmpEcho, labelIn),
-	}
+// bound is the part of the program that comes after the filter, which has seen that
+// there is a whole IP header, or that the frame is ARP.
+func (l *letIn) bound(pseudo netip.Addr) asm.Instructions {
+	return slices.Concat(
+		asm.Instructions{
+			asm.LoadAbs(12, asm.Half).WithSymbol(labelOurs),
+			asm.JNE.Imm(asm.R0, etherIPv4, "arp"),
+			asm.LoadAbs(ipVersionAt, asm.Byte),
+			asm.JNE.Imm(asm.R0, 0x45, "odd"),
+			asm.LoadAbs(ipFragmentAt, asm.Half),
+			asm.JSet.Imm(asm.R0, ipMoreFragments|ipFragmentOffset, "odd"),
+			asm.LoadAbs(ipProtocolAt, asm.Byte),
+			asm.JEq.Imm(asm.R0, int32(TCP), labelIn),
+			asm.JEq.Imm(asm.R0, int32(UDP), labelIn),
+			asm.JNE.Imm(asm.R0, int32(ICMP), "odd"),
+			asm.JLE.Imm(classicLen, icmpTypeAt, "odd"),
+			asm.LoadAbs(icmpTypeAt, asm.Byte),
+			asm.JEq.Imm(asm.R0, icmpEchoReply, labelIn),
+			asm.JEq.Imm(asm.R0, icmpEcho, labelIn),
+
+			asm.Mov.Imm(budgetAt, int32(unsafe.Offsetof(letInState{}.Odd))).WithSymbol("odd"),
+			asm.Mov.Imm(budgetPackets, oddPackets),
+			asm.Mov.Imm(budgetIntervals, oddIntervals),
+			asm.Ja.Label("spend"),
+		},
+		l.arpKind(pseudo),
+		l.spend(),
+		asm.Instructions{
+			asm.Mov.Imm(asm.R0, 0).WithSymbol(labelOut),
+			asm.Return(),
+			asm.Mov.Imm(asm.R0, maxFrameLen).WithSymbol(labelIn),
+			asm.Return(),
+		},
+	)
 }
 
-// findStrays is what is_stray of bpf/bridge.c does. Its hash is secret, since the number
-// that it multiplies by is.
-func (l *letIn) findStrays() asm.Instructions {
-	const (
-		id, source = ethHeaderLen + 4, ethHeaderLen + 12
-		more       = asm.R1
-	)
-	left, bits, hash := asm.R0, asm.R8, asm.R7
+// Registers by which the parts of the program say which budget a packet takes from: its
+// offset in letInState, and what it grows by.
+const (
+	budgetAt        = asm.R7
+	budgetPackets   = asm.R3
+	budgetIntervals = asm.R4
+)
+
+// arpKind finds the budget of an ARP message, as arp_kind of bpf/bridge.c does.
+func (l *letIn) arpKind(pseudo netip.Addr) asm.Instructions {
+	ours := int32(binary.BigEndian.Uint32(pseudo.AsSlice()))
+	kind, sender := asm.R7, asm.R8
+	const key = -4 // on the stack
 	return asm.Instructions{
-		asm.LoadAbs(ipFragment, asm.Half).WithSymbol(labelOdd),
-		asm.Mov.Reg(bits, asm.R0),
-		asm.Mov.Imm(isStray, 0),
-		asm.JSet.Imm(bits, ipMoreFragments|ipFragmentOffset, "fragment"),
-		asm.Ja.Label(labelBound),
-		asm.LoadAbs(source, asm.Word).WithSymbol("fragment"),
-		asm.Mov.Reg(hash, asm.R0),
-		asm.LSh.Imm(hash, 16),
-		asm.LoadAbs(id, asm.Half),
-		asm.Or.Reg(hash, asm.R0),
-		asm.LoadImm(asm.R1, int64(rand.Uint64()|1), asm.DWord),
-		asm.Mul.Reg(hash, asm.R1),
-		asm.RSh.Imm(hash, 64-leadBits),
-		asm.StoreMem(asm.RFP, -4, hash, asm.Word),
-		asm.LoadMapPtr(asm.R1, l.leads.FD()),
+		asm.Mov.Imm(kind, int32(arpAnybody)).WithSymbol("arp"),
+		asm.JLT.Imm(classicLen, ethHeaderLen+arpLen, "arp budget"), // malformed, as the forwarder finds
+		asm.LoadAbs(arpSenderAt, asm.Word),
+		asm.Mov.Reg(sender, asm.R0),
+		asm.StoreMem(asm.RFP, key, asm.R0, asm.Word),
+		asm.LoadMapPtr(asm.R1, l.hosts.FD()),
 		asm.Mov.Reg(asm.R2, asm.RFP),
-		asm.Add.Imm(asm.R2, -4),
+		asm.Add.Imm(asm.R2, key),
 		asm.FnMapLookupElem.Call(),
-		asm.JEq.Imm(left, 0, labelBound),
-		asm.JSet.Imm(bits, ipFragmentOffset, "later"),
-		asm.StoreImm(left, 0, followers, asm.Word),
-		asm.Ja.Label(labelBound),
-		asm.LoadMem(asm.R1, left, 0, asm.Word).WithSymbol("later"),
-		asm.JSGT.Imm32(asm.R1, 0, "led"),
-		asm.Mov.Imm(isStray, 1),
-		asm.Ja.Label(labelBound),
-		asm.JSet.Imm(bits, ipMoreFragments, "more").WithSymbol("led"),
-		asm.StoreImm(left, 0, 0, asm.Word),
-		asm.Ja.Label(labelBound),
-		asm.Mov.Imm(more, -1).WithSymbol("more"),
-		asm.AddAtomic.Mem(left, more, asm.Word, 0),
+		asm.JEq.Imm(asm.R0, 0, "arp stranger"),
+		asm.LoadMem(kind, asm.R0, 0, asm.Word),
+		asm.JEq.Imm(kind, int32(arpGateway), "arp budget"),
+		asm.Mov.Imm(kind, int32(arpNeighbour)), // to the verifier it is any number
+
+		asm.LoadAbs(arpTargetAt, asm.Word).WithSymbol("arp stranger"),
+		asm.JNE.Imm32(asm.R0, ours, "arp to others"),
+		asm.LoadAbs(arpOperationAt, asm.Half),
+		asm.JNE.Imm(asm.R0, int32(layers.ARPReply), "arp budget"),
+		asm.Mov.Imm(kind, int32(arpAnswer)),
+		asm.Ja.Label("arp budget"),
+
+		asm.JEq.Imm(kind, int32(arpNeighbour), "arp budget").WithSymbol("arp to others"),
+		asm.JEq.Imm32(sender, ours, "arp budget"),
+		asm.Mov.Imm(budgetAt, int32(unsafe.Offsetof(letInState{}.OthersARP))),
+		asm.Ja.Label("count"),
+
+		asm.LSh.Imm(kind, 3).WithSymbol("arp budget"), // the size of a budget
+		asm.Add.Imm(kind, int32(unsafe.Offsetof(letInState{}.ARP))),
+		asm.Mov.Imm(budgetPackets, arpPackets),
+		asm.Mov.Imm(budgetIntervals, arpIntervals),
 	}
 }
 
-// at gives instructions a label.
-func at(label string, instructions asm.Instructions) asm.Instructions {
-	instructions[0] = instructions[0].WithSymbol(label)
-	return instructions
-}
-
-// bound leaves out what is beyond the bound on odd packets.
-func (l *letIn) bound() asm.Instructions {
+// spend takes a packet from a budget, as spend of bpf/bridge.c does, or counts it.
+func (l *letIn) spend() asm.Instructions {
 	const (
-		interval = int16(unsafe.Offsetof(letInState{}.Interval))
-		left     = int16(unsafe.Offsetof(letInState{}.Left))
-		strays   = int16(unsafe.Offsetof(letInState{}.Strays))
-		packets  = int16(unsafe.Offsetof(letInState{}.Packets))
-		bytes    = int16(unsafe.Offsetof(letInState{}.Bytes))
+		interval, left = int16(unsafe.Offsetof(budget{}.Interval)), int16(unsafe.Offsetof(budget{}.Left))
+		packets, bytes = int16(unsafe.Offsetof(letInTally{}.Packets)), int16(unsafe.Offsetof(letInTally{}.Bytes))
 	)
-	frame, state, now, passed := classicFrame, asm.R7, asm.R8, asm.R2
-	// refill gives a field its packets for the intervals that have passed.
-	refill := func(field int16, packets int32) asm.Instructions {
-		room := fmt.Sprint("room", field)
-		return asm.Instructions{
-			asm.Mov.Reg(asm.R3, passed),
-			asm.Mul.Imm(asm.R3, packets),
-			asm.LoadMem(asm.R1, state, field, asm.Word),
-			asm.Add.Reg32(asm.R3, asm.R1),
-			asm.JSLE.Imm32(asm.R3, oddIntervals*packets, room),
-			asm.Mov.Imm(asm.R3, oddIntervals*packets),
-			asm.StoreMem(state, field, asm.R3, asm.Word).WithSymbol(room),
-		}
-	}
-	take := func(field int16) asm.Instructions {
-		return asm.Instructions{
-			asm.LoadMem(asm.R1, state, field, asm.Word),
-			asm.JSLE.Imm32(asm.R1, 0, "beyond"),
-			asm.Mov.Imm(asm.R1, -1),
-			asm.AddAtomic.Mem(state, asm.R1, asm.Word, field),
-		}
-	}
-	return slices.Concat(asm.Instructions{
-		asm.LoadMapValue(state, l.state.FD(), 0).WithSymbol(labelBound),
+	const packetsSaved, intervalsSaved = -8, -16 // on the stack
+	frame, state, now, more := classicFrame, asm.R8, asm.R2, asm.R5
+	return asm.Instructions{
+		asm.StoreMem(asm.RFP, packetsSaved, budgetPackets, asm.DWord).WithSymbol("spend"),
+		asm.StoreMem(asm.RFP, intervalsSaved, budgetIntervals, asm.DWord),
+		asm.LoadMapValue(state, l.state.FD(), 0),
+		asm.Add.Reg(state, budgetAt),
 		asm.FnKtimeGetNs.Call(),
+		asm.LoadMem(budgetPackets, asm.RFP, packetsSaved, asm.DWord),
+		asm.LoadMem(budgetIntervals, asm.RFP, intervalsSaved, asm.DWord),
 		asm.Mov.Reg(now, asm.R0),
 		asm.RSh.Imm(now, 24),
 		asm.LSh.Imm(now, 32),
@@ -256,23 +280,29 @@ func (l *letIn) bound() asm.Instructions {
 		asm.LoadMem(asm.R1, state, interval, asm.Word),
 		asm.JEq.Reg(asm.R1, now, "same"),
 		asm.StoreMem(state, interval, now, asm.Word),
-		asm.Mov.Reg(passed, now),
-		asm.Sub.Reg32(passed, asm.R1),
-		asm.JLE.Imm(passed, oddIntervals, "few"),
-		asm.Mov.Imm(passed, oddIntervals),
-	}, at("few", refill(left, oddPackets)), refill(strays, oddPackets/2), asm.Instructions{
-		asm.JEq.Imm(isStray, 0, "no stray").WithSymbol("same"),
-	}, take(strays), at("no stray", take(left)), asm.Instructions{
+		asm.Mov.Reg(more, now),
+		asm.Sub.Reg32(more, asm.R1), // the intervals since
+		asm.JLE.Reg(more, budgetIntervals, "few"),
+		asm.Mov.Reg(more, budgetIntervals),
+		asm.Mul.Reg(more, budgetPackets).WithSymbol("few"),
+		asm.Mul.Reg(budgetIntervals, budgetPackets), // the most that may come at once
+		asm.LoadMem(asm.R1, state, left, asm.Word),
+		asm.Add.Reg32(more, asm.R1),
+		asm.JSLE.Reg32(more, budgetIntervals, "room"),
+		asm.Mov.Reg(more, budgetIntervals),
+		asm.StoreMem(state, left, more, asm.Word).WithSymbol("room"),
+		asm.LoadMem(asm.R1, state, left, asm.Word).WithSymbol("same"),
+		asm.JSLE.Imm32(asm.R1, 0, "beyond"),
+		asm.Mov.Imm(asm.R1, -1),
+		asm.AddAtomic.Mem(state, asm.R1, asm.Word, left),
 		asm.Ja.Label(labelIn),
 
-		asm.Mov.Imm(asm.R1, 1).WithSymbol("beyond"),
+		asm.Mov.Imm(budgetAt, int32(unsafe.Offsetof(letInState{}.Overload))).WithSymbol("beyond"),
+		asm.LoadMapValue(state, l.state.FD(), 0).WithSymbol("count"),
+		asm.Add.Reg(state, budgetAt),
+		asm.Mov.Imm(asm.R1, 1),
 		asm.AddAtomic.Mem(state, asm.R1, asm.DWord, packets),
 		asm.LoadMem(asm.R1, frame, 0, asm.Word), // skb->len
 		asm.AddAtomic.Mem(state, asm.R1, asm.DWord, bytes),
-
-		asm.Mov.Imm(asm.R0, 0).WithSymbol(labelOut),
-		asm.Return(),
-		asm.Mov.Imm(asm.R0, maxFrameLen).WithSymbol(labelIn),
-		asm.Return(),
-	})
+	}
 }

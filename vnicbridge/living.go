@@ -116,29 +116,25 @@ func (p *Plane) attachNIC(port *port, spec nicSpec) {
 	address := addrOf(spec.address.Addr())
 	log := p.log.With("bridge", spec.bridge, "nic", spec.nic)
 	claim := newAddressClaim(address, port.mac, p.isOurs, port.transmit, log)
-	port.nic = &nicSide{
-		address: address,
-		claim:   claim,
-		neighbours: &neighbours{
-			link:    spec.address.Masked(),
-			entries: make(map[addr]*neighbour),
-			send:    port.transmit,
-			learned: func(c macChange) { p.neighbourLearned(log, c) },
-			publish: func(host addr, mac MAC) {
-				if f := p.fastPath(); f != nil {
-					f.setNeighbour(port, host, mac)
-				}
-			},
-			inUse: func(host addr) bool {
-				f := p.fastPath()
-				return f != nil && f.uses(port, host)
-			},
-			gaveUp: func(n int) { port.drops[dropUnresolved].Add(uint64(n)) },
-			ask: func(target addr, to MAC) {
-				port.transmit([]frame{claim.request(address, target, to)})
-			},
-		},
+	n := newNeighbours(spec.address.Masked())
+	n.send = port.transmit
+	n.learned = func(c macChange) { p.neighbourLearned(log, c) }
+	n.publish = func(host addr, mac MAC, gateway bool) {
+		port.device().(nicDevice).know(host, kindOf(mac, gateway))
+		if f := p.fastPath(); f != nil {
+			f.setNeighbour(port, host, mac)
+		}
 	}
+	n.sentByKernel = func(visit func(host addr, at int64)) {
+		if f := p.fastPath(); f != nil {
+			f.eachSentTo(port, visit)
+		}
+	}
+	n.gaveUp = func(n int) { port.drops[dropUnresolved].Add(uint64(n)) }
+	n.ask = func(target addr, to MAC) {
+		port.transmit([]frame{claim.request(address, target, to)})
+	}
+	port.nic = &nicSide{address: address, claim: claim, neighbours: n}
 }
 
 // isOurs tells whether a MAC is that of a NIC in use.
@@ -231,6 +227,7 @@ func (p *Plane) reopenNIC(port *port) error {
 			}
 			b.dev, b.name, b.up = dev, b.spec.nic, state.up
 			port.setDevice(dev)
+			port.nic.neighbours.tellAll()
 			port.setMAC(state.mac)
 			port.mtu.Store(int32(state.mtu))
 			port.nic.claim.announce()

@@ -304,9 +304,15 @@ func TestARPFloods(t *testing.T) {
 		if n := configured(func(i byte) {
 			last = MAC{0x02, 0, 0, 0, 2, i}
 			r.put("nic0", arp(true, last, router, MAC{}, pseudo))
-		}); n != 1 {
+		}); n > 1 {
 			t.Errorf("a gateway that changes has the VNIC configured %d times, want once", n)
 		}
+		r.got("nic0")
+		time.Sleep(lockTime + 2*maintainInterval)
+		if !r.asksFor(router) {
+			t.Error("after a MAC that was not taken in, the gateway is not asked for again")
+		}
+		r.put("nic0", arp(false, last, router, nicMAC, pseudo))
 		time.Sleep(2 * maintainInterval)
 		settings, _ := vnic.configured()
 		if got := settings.neighbours[mustIP(routerOnA)]; got != last {

@@ -39,16 +39,21 @@ type nicDevice interface {
 	// link is the state of the NIC now.
 	link() (linkState, error)
 	index() int
-	// overload is what the device left out, since it was last asked, of packets that
-	// take more thought than others and are too many.
-	overload() (packets, bytes uint64)
+	// leftOut is what the device left out since it was last asked, by the reason.
+	leftOut() map[dropReason]tally
+	// know tells the device what a host on the link is, so that ARP from there finds
+	// its way in a flood of other ARP.
+	know(host addr, kind arpKind)
 }
+
+// tally is a number of packets, and of their bytes.
+type tally struct{ packets, bytes uint64 }
 
 // vnicDevice is a VNIC that we made.
 type vnicDevice interface {
 	device
-	// configure sets all that differs from what is wanted, and tells what did. A
-	// new device must be configured before use.
+	// configure sets all that differs from what is wanted, and tells what of it
+	// somebody else had changed. A new device must be configured before use.
 	configure(want vnicSettings) (changed []string, err error)
 	index() int
 	// do runs a function where the segment's sockets are opened: on a thread in

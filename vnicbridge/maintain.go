@@ -30,18 +30,19 @@ func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 			changed = true
 		case <-kick:
 			kick = nil // until the next tick, however often the gateway changes
-			p.configureVNICs(false)
+			p.configureVNICs()
 		case <-ticker.C:
 			kick = p.kick
 			now := p.now()
 			p.tick(now, time.Duration(now-last))
+			p.logged.flush(time.Now())
 			last = now
 			// At most once a tick, however much the machine tells.
 			if changed || now-inspected >= int64(inspectInterval) {
 				changed, inspected = false, now
 				p.followNICs()
 				p.refreshSources()
-				p.configureVNICs(true)
+				p.configureVNICs()
 			}
 		}
 	}
@@ -55,7 +56,7 @@ func (p *Plane) tick(now int64, passed time.Duration) {
 	for _, nic := range p.path.currentRules().nics {
 		nic.nic.claim.tick(now)
 		nic.nic.neighbours.tick(now)
-		nic.countOverload()
+		nic.countLeftOut()
 	}
 }
 
@@ -124,9 +125,8 @@ func (p *Plane) remind() {
 	}
 }
 
-// configureVNICs keeps the VNICs as the configuration in force wants them. If
-// nothing of ours asked for it, what differs was changed by somebody else.
-func (p *Plane) configureVNICs(repair bool) {
+// configureVNICs keeps the VNICs as the configuration in force wants them.
+func (p *Plane) configureVNICs() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, s := range p.segments {
@@ -134,7 +134,7 @@ func (p *Plane) configureVNICs(repair bool) {
 		switch {
 		case err != nil:
 			p.log.Error("keeping a VNIC as it should be", "segment", name, "error", err)
-		case repair && len(changed) > 0:
+		case len(changed) > 0:
 			p.log.Warn("a VNIC was changed from outside: put back", "segment", name, "device", s.spec.iface, "changed", strings.Join(changed, ", "))
 		}
 	}

@@ -5,19 +5,30 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Timing and bounds of next-hop resolution. The times are those of Linux's
-// neighbour table (base_reachable_time, retrans_timer, ucast_solicit).
+// neighbour table (base_reachable_time, retrans_timer, ucast_solicit, locktime).
 const (
 	reachableTime   = 30 * time.Second // a MAC is used unasked for this long
 	askInterval     = time.Second      // between two questions for the same host
 	maxAsks         = 3                // unanswered, before the waiting frames are given up
 	maxWaiting      = 16               // frames that wait for one host
-	maxNeighbours   = 4096             // hosts on one link
+	maxWaitingBytes = 8 << 20          // of the frames that wait for all hosts of a link
 	unicastAsks     = 3                // a known host is asked directly first
 	forgetNeighbour = 10 * time.Minute // a host not heard of for this long is forgotten
 	gatewayWait     = time.Second      // for the gateway's first answer, at the start
+	lockTime        = time.Second      // a host's MAC changes at most once in this time
+)
+
+// Broadcast questions go to every host on the link, and whoever forges a source
+// address causes one. Those that segments cause by flows of their own have a
+// budget of their own.
+const (
+	broadcastRate  = 512 // a second
+	broadcastBurst = 1024
 )
 
 // neighbours resolves the next hops on a NIC's link by ARP from the pseudo
@@ -29,12 +40,29 @@ type neighbours struct {
 	send    func([]frame)             // sends frames that have waited
 	gaveUp  func(frames int)          // counts frames that nobody will get
 	learned func(macChange)           // called, unlocked, when a MAC is new or has changed
-	publish func(host addr, mac MAC)  // called, unlocked, to tell the kernel data path of a MAC, or that it is forgotten
-	inUse   func(host addr) bool      // asks the kernel data path whether it sends there
 
-	mu      sync.RWMutex
-	gateway netip.Addr // not valid: there is none
-	entries map[addr]*neighbour
+	// publish is called, unlocked, to tell the data path of a host that frames go to,
+	// or that one is forgotten (a zero MAC).
+	publish func(host addr, mac MAC, gateway bool)
+	// sentByKernel visits the hosts to which the kernel data path has sent frames,
+	// with the time of the last one.
+	sentByKernel func(visit func(host addr, at int64))
+
+	publishing sync.Mutex // held while publish is called; taken before mu
+	mu         sync.RWMutex
+	gateway    netip.Addr // not valid: there is none
+	table      neighbourTable
+	waiting    int              // bytes of frames
+	surveyed   int64            // when sentByKernel was last called
+	broadcasts [2]*rate.Limiter // of questions: for answers to clients, for segments' own flows
+}
+
+func newNeighbours(link netip.Prefix) *neighbours {
+	n := &neighbours{link: link, table: newNeighbourTable()}
+	for i := range n.broadcasts {
+		n.broadcasts[i] = rate.NewLimiter(broadcastRate, broadcastBurst)
+	}
+	return n
 }
 
 // macChange is a host's new MAC.
@@ -44,19 +72,50 @@ type macChange struct {
 	gateway  bool
 }
 
-type neighbour struct {
-	mac       MAC // zero while it is unknown
-	confirmed int64
-	asked     int64
-	asks      int // since the last answer
-	waiting   []frame
-}
-
 // setGateway names the router of the link, or none.
 func (n *neighbours) setGateway(gateway netip.Addr) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	before := n.gateway
 	n.gateway = gateway
+	n.mu.Unlock()
+	for _, host := range []netip.Addr{before, gateway} {
+		if host.IsValid() {
+			n.tell([]addr{addrOf(host)})
+		}
+	}
+}
+
+// tell publishes what is true of hosts now: when two goroutines tell of one host,
+// the later one tells what holds.
+func (n *neighbours) tell(hosts []addr) {
+	n.publishing.Lock()
+	defer n.publishing.Unlock()
+	for _, host := range hosts {
+		var mac MAC
+		n.mu.RLock()
+		if e := n.table.entries[host]; e != nil && e.part() == partUsed {
+			mac = e.mac
+		}
+		gateway := n.isGateway(host)
+		n.mu.RUnlock()
+		n.publish(host, mac, gateway)
+	}
+}
+
+// tellAll publishes all that there is to publish, to a data path that is new.
+func (n *neighbours) tellAll() {
+	n.mu.RLock()
+	var hosts []addr
+	for host, e := range n.table.entries {
+		if e.part() == partUsed {
+			hosts = append(hosts, host)
+		}
+	}
+	if n.gateway.IsValid() {
+		hosts = append(hosts, addrOf(n.gateway))
+	}
+	n.mu.RUnlock()
+	n.tell(hosts)
 }
 
 // nextHop is the host on the link by which a destination is reached.
@@ -67,10 +126,10 @@ func (n *neighbours) nextHop(dst netip.Addr) (netip.Addr, bool) {
 	return n.gateway, n.gateway.IsValid()
 }
 
-// forward gives a frame for a destination its next hop's MAC. False means that
-// the frame is not ready to be sent: it waits for an answer, or the verdict says
-// why it never will be.
-func (n *neighbours) forward(f *frame, dst addr, now int64) (ready bool, verdict dropReason) {
+// forward gives a frame for a destination its next hop's MAC. own says that the
+// frame is of a flow that a segment has opened. A false ready means that the frame
+// is not sent now: it waits for an answer, or the verdict says why it never will be.
+func (n *neighbours) forward(f *frame, dst addr, own bool, now int64) (ready bool, verdict dropReason) {
 	n.mu.RLock()
 	hop, ok := n.nextHop(dst.netip())
 	if !ok {
@@ -78,51 +137,103 @@ func (n *neighbours) forward(f *frame, dst addr, now int64) (ready bool, verdict
 		return false, dropUnresolved
 	}
 	key := addrOf(hop)
-	e := n.entries[key]
-	fresh := e != nil && !e.mac.IsZero() && now-e.confirmed < int64(reachableTime)
-	if fresh {
+	e := n.table.entries[key]
+	serves := e != nil && e.part() == partUsed && now-e.confirmed < int64(reachableTime)
+	if serves {
+		e.use(now)
 		copy(f.eth(), e.mac[:])
 	}
 	n.mu.RUnlock()
-	if fresh {
+	if serves {
 		return true, keep
 	}
-	return n.resolve(f, key, now)
+	return n.resolve(f, key, own, now)
 }
 
-// resolve asks for a next hop that is unknown or has not been heard of lately.
-func (n *neighbours) resolve(f *frame, key addr, now int64) (ready bool, verdict dropReason) {
+// resolve sends to a next hop for the first time, or asks for one that is unknown
+// or has not been heard of lately.
+func (n *neighbours) resolve(f *frame, key addr, own bool, now int64) (ready bool, verdict dropReason) {
+	var changed []addr
+	defer func() { n.tell(changed) }()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	e := n.entries[key]
+	e := n.table.entries[key]
 	if e == nil {
-		if len(n.entries) >= maxNeighbours {
-			return false, dropUnresolved
-		}
-		e = &neighbour{}
-		n.entries[key] = e
+		changed = n.makeRoom(partResolving)
+		e = n.table.add(key, now)
 	}
-	n.askAgain(key, e, now)
+	e.own = e.own || own
+	if e.mac.IsZero() || now-e.confirmed >= int64(reachableTime) {
+		n.askAgain(key, e, now)
+	}
 	if !e.mac.IsZero() {
+		if e.part() != partUsed {
+			changed = append(n.makeRoom(partUsed), key)
+		}
+		n.table.used(e, now)
 		copy(f.eth(), e.mac[:])
 		return true, keep
 	}
-	if len(e.waiting) >= maxWaiting {
+	if len(e.waiting) >= maxWaiting || n.waiting+len(f.data) > maxWaitingBytes {
 		return false, dropUnresolved
 	}
+	n.waiting += len(f.data)
 	e.waiting = append(e.waiting, frame{data: slices.Clone(f.data)})
 	return false, keep
 }
 
+// makeRoom takes entries out of a part of the table that is full. It returns those
+// that had been published.
+func (n *neighbours) makeRoom(p neighbourPart) (published []addr) {
+	for _, key := range n.table.idlest(p, n.isGateway) {
+		if n.remove(key) {
+			published = append(published, key)
+		}
+	}
+	return published
+}
+
+func (n *neighbours) isGateway(host addr) bool {
+	return n.gateway.IsValid() && host == addrOf(n.gateway)
+}
+
+// remove forgets a host and the frames that wait for it. It tells whether the host
+// had been published.
+func (n *neighbours) remove(key addr) (published bool) {
+	e := n.table.remove(key)
+	n.gaveUp(len(n.release(e)))
+	return e.part() == partUsed
+}
+
+// release takes the frames that wait for a host.
+func (n *neighbours) release(e *neighbour) []frame {
+	frames := e.waiting
+	e.waiting = nil
+	for _, f := range frames {
+		n.waiting -= len(f.data)
+	}
+	return frames
+}
+
 // askAgain asks for a host, at most once in askInterval: a known host directly at
-// first, then everybody.
+// first, then everybody, within the budget of broadcasts. The gateway is asked for
+// whatever the budget says.
 func (n *neighbours) askAgain(key addr, e *neighbour, now int64) {
 	if e.asks > 0 && now-e.asked < int64(askInterval) {
 		return
 	}
 	to := broadcastMAC
-	if !e.mac.IsZero() && e.asks < unicastAsks {
+	if !e.mac.IsZero() && e.asks < unicastAsks && !e.contested {
 		to = e.mac
+	}
+	if to == broadcastMAC && !n.isGateway(key) {
+		budget := n.broadcasts[0]
+		if e.own {
+			budget = n.broadcasts[1]
+		}
+		if !budget.AllowN(time.Unix(0, now), 1) {
+			return // tick tries again
+		}
 	}
 	e.asked = now
 	e.asks++
@@ -132,29 +243,11 @@ func (n *neighbours) askAgain(key addr, e *neighbour, now int64) {
 // hear takes in that a host has a MAC. Hosts that nobody asked for are remembered
 // only if they turned to us.
 func (n *neighbours) hear(host addr, mac MAC, turnedToUs bool, now int64) {
-	ip := host.netip()
 	n.mu.Lock()
-	if !mac.IsUnicast() || !n.link.Contains(ip) && ip != n.gateway {
-		n.mu.Unlock()
-		return
-	}
-	e := n.entries[host]
-	if e == nil {
-		if !turnedToUs || len(n.entries) >= maxNeighbours {
-			n.mu.Unlock()
-			return
-		}
-		e = &neighbour{}
-		n.entries[host] = e
-	}
-	change := macChange{ip, e.mac, mac, ip == n.gateway}
-	e.mac, e.confirmed, e.asks = mac, now, 0
-	waiting := e.waiting
-	e.waiting = nil
+	change, waiting, changed := n.learn(host, mac, turnedToUs, now)
 	n.mu.Unlock()
-
+	n.tell(changed)
 	if change.from != change.to {
-		n.publish(host, mac)
 		n.learned(change)
 	}
 	for _, f := range waiting {
@@ -165,44 +258,101 @@ func (n *neighbours) hear(host addr, mac MAC, turnedToUs bool, now int64) {
 	}
 }
 
-// tick keeps the gateway resolved, asks again for hosts that frames wait for, and
-// forgets those that do not answer.
+func (n *neighbours) learn(host addr, mac MAC, turnedToUs bool, now int64) (change macChange, waiting []frame, changed []addr) {
+	ip := host.netip()
+	if !mac.IsUnicast() || !n.link.Contains(ip) && ip != n.gateway {
+		return change, nil, nil
+	}
+	e := n.table.entries[host]
+	switch {
+	case e == nil && !turnedToUs:
+		return change, nil, nil
+	case e == nil:
+		changed = n.makeRoom(partHeard)
+		e = n.table.add(host, now)
+	case !e.mac.IsZero() && mac != e.mac && now-e.changed < int64(lockTime):
+		e.contested = true // once that time is over, tick asks who has the address
+		return change, nil, nil
+	}
+	change = macChange{ip, e.mac, mac, ip == n.gateway}
+	waiting = n.release(e)
+	n.table.resolved(e, mac, now)
+	if e.part() != partUsed && (len(waiting) > 0 || change.gateway) {
+		changed = append(changed, n.makeRoom(partUsed)...)
+		n.table.used(e, now)
+	}
+	if change.from != mac && e.part() == partUsed {
+		changed = append(changed, host)
+	}
+	return change, waiting, changed
+}
+
+// surveyInterval is how often the kernel data path is asked where it sent frames.
+const surveyInterval = time.Second
+
+// tick keeps the gateway resolved, asks again for hosts that frames wait for or
+// were sent to lately, and forgets those that do not answer.
 func (n *neighbours) tick(now int64) {
-	for _, host := range n.refresh(now) {
-		n.publish(host, MAC{})
+	var changed []addr
+	n.mu.Lock()
+	if n.gateway.IsValid() {
+		n.refreshGateway(now)
+	}
+	survey := now-n.surveyed >= int64(surveyInterval)
+	if survey {
+		n.surveyed = now
+	}
+	n.mu.Unlock()
+	if survey {
+		n.sentByKernel(n.noteUse)
+	}
+	n.mu.Lock()
+	for key, e := range n.table.entries {
+		if !n.isGateway(key) && n.review(key, e, now) {
+			changed = append(changed, key)
+		}
+	}
+	n.mu.Unlock()
+	n.tell(changed)
+}
+
+func (n *neighbours) refreshGateway(now int64) {
+	key := addrOf(n.gateway)
+	e := n.table.entries[key]
+	if e == nil {
+		e = n.table.add(key, now)
+	}
+	switch {
+	case e.contested && now-e.changed >= int64(lockTime), e.mac.IsZero(), now-e.confirmed >= int64(reachableTime):
+		n.askAgain(key, e, now)
+	}
+	if e.mac.IsZero() && now-e.made >= int64(maxAsks*askInterval) {
+		n.gaveUp(len(n.release(e)))
+		e.made = now
 	}
 }
 
-func (n *neighbours) refresh(now int64) (forgotten []addr) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.gateway.IsValid() {
-		key := addrOf(n.gateway)
-		e := n.entries[key]
-		if e == nil {
-			e = &neighbour{}
-			n.entries[key] = e
-		}
-		if e.mac.IsZero() || now-e.confirmed >= int64(reachableTime) {
-			n.askAgain(key, e, now)
-		}
+// noteUse takes in when the kernel data path last sent to a host.
+func (n *neighbours) noteUse(host addr, at int64) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if e := n.table.entries[host]; e != nil && e.part() == partUsed && at > e.lastUse.Load() {
+		e.lastUse.Store(at)
 	}
-	for key, e := range n.entries {
-		switch {
-		case key.netip() == n.gateway && len(e.waiting) == 0:
-		case e.mac.IsZero() && e.asks >= maxAsks && now-e.asked >= int64(askInterval):
-			n.gaveUp(len(e.waiting))
-			delete(n.entries, key)
-		case e.mac.IsZero():
-			n.askAgain(key, e, now)
-		case now-e.confirmed >= int64(forgetNeighbour):
-			delete(n.entries, key)
-			forgotten = append(forgotten, key)
-		case now-e.confirmed >= int64(reachableTime) && n.inUse(key):
-			n.askAgain(key, e, now)
-		}
+}
+
+// review does what time asks for with one entry. It tells whether a host that had
+// been published is forgotten.
+func (n *neighbours) review(key addr, e *neighbour, now int64) (forgotten bool) {
+	switch {
+	case e.mac.IsZero() && now-e.made >= int64(maxAsks*askInterval), now-e.confirmed >= int64(forgetNeighbour) && !e.mac.IsZero():
+		return n.remove(key)
+	case e.mac.IsZero(), e.contested && now-e.changed >= int64(lockTime):
+		n.askAgain(key, e, now)
+	case now-e.confirmed >= int64(reachableTime) && e.part() == partUsed && now-e.lastUse.Load() <= int64(2*surveyInterval):
+		n.askAgain(key, e, now)
 	}
-	return forgotten
+	return false
 }
 
 // awaitGateway asks for the gateway and waits a little for the answer. It tells
@@ -225,21 +375,6 @@ func (n *neighbours) awaitGateway(now func() int64) bool {
 	return false
 }
 
-// each calls a function, unlocked, with every host whose MAC is known.
-func (n *neighbours) each(visit func(host addr, mac MAC)) {
-	known := make(map[addr]MAC)
-	n.mu.RLock()
-	for host, e := range n.entries {
-		if !e.mac.IsZero() {
-			known[host] = e.mac
-		}
-	}
-	n.mu.RUnlock()
-	for host, mac := range known {
-		visit(host, mac)
-	}
-}
-
 // router returns the gateway and its MAC, as far as they are known.
 func (n *neighbours) router() (gateway addr, mac MAC) {
 	n.mu.RLock()
@@ -248,7 +383,7 @@ func (n *neighbours) router() (gateway addr, mac MAC) {
 		return noAddr, mac
 	}
 	gateway = addrOf(n.gateway)
-	if e := n.entries[gateway]; e != nil {
+	if e := n.table.entries[gateway]; e != nil {
 		mac = e.mac
 	}
 	return gateway, mac
@@ -258,7 +393,7 @@ func (n *neighbours) router() (gateway addr, mac MAC) {
 func (n *neighbours) lookup(host netip.Addr) (MAC, bool) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	e := n.entries[addrOf(host)]
+	e := n.table.entries[addrOf(host)]
 	if e == nil || e.mac.IsZero() {
 		return MAC{}, false
 	}

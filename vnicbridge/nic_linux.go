@@ -32,7 +32,9 @@ func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error
 
 func (n *ownedNIC) index() int { return n.ifindex }
 
-func (n *ownedNIC) overload() (packets, bytes uint64) { return n.letIn.overload() }
+func (n *ownedNIC) leftOut() map[dropReason]tally { return n.letIn.leftOut() }
+
+func (n *ownedNIC) know(host addr, kind arpKind) { n.letIn.know(host, kind) }
 
 // close gives the NIC up. A second time it does nothing: the NIC may have been
 // opened anew.

@@ -101,7 +101,7 @@ func (p *Plane) SetState(segment string, state State) error {
 	}
 	before, err := override(p, p.states, segment, state)
 	if err == nil && before != state {
-		p.log.Info("the segment's state changed", "segment", segment, "from", before, "to", state)
+		p.acts.Info("the segment's state changed", "segment", segment, "from", before, "to", state)
 	}
 	return err
 }
@@ -124,7 +124,7 @@ func (p *Plane) SetWeight(segment string, weight int) error {
 	}
 	before, err := override(p, p.weights, segment, weight)
 	if err == nil && before != weight {
-		p.log.Info("the segment's weight changed", "segment", segment, "weight", p.weight(p.cfg, segment))
+		p.acts.Info("the segment's weight changed", "segment", segment, "weight", p.weight(p.cfg, segment))
 	}
 	return err
 }
@@ -151,7 +151,7 @@ func (p *Plane) Switch(bridge, segment string) error {
 	}
 	before, err := override(p, p.switches, bridge, segment)
 	if err == nil && before != segment {
-		p.log.Info("the bridge was switched", "bridge", bridge, "from", orPolicy(before), "to", orPolicy(segment))
+		p.acts.Info("the bridge was switched", "bridge", bridge, "from", orPolicy(before), "to", orPolicy(segment))
 	}
 	return err
 }

@@ -39,7 +39,9 @@ type Options struct {
 // Plane is a data plane: the devices, the flow table, and the configuration that
 // is in force. Its methods may be called from several goroutines at once.
 type Plane struct {
-	log     *slog.Logger
+	log     *slog.Logger // of what happens: limited, as whoever makes it happen may do so at any rate
+	logged  *logLimit    // of log
+	acts    *slog.Logger // of what somebody has asked for
 	path    *forwarder
 	open    openPorts
 	started time.Time
@@ -92,10 +94,11 @@ func (s *session) end() error {
 
 // New makes an empty data plane. It touches nothing; [Plane.Apply] does.
 func New(options Options) *Plane {
-	p := &Plane{log: options.Log, started: time.Now(), kick: make(chan struct{}, 1), overrides: newOverrides()}
+	p := &Plane{started: time.Now(), kick: make(chan struct{}, 1), overrides: newOverrides()}
 	p.captureBudget = rate.NewLimiter(CaptureRate, CaptureRate)
-	if p.log == nil {
-		p.log = slog.New(slog.DiscardHandler)
+	p.setLog(slog.DiscardHandler)
+	if options.Log != nil {
+		p.setLog(options.Log.Handler())
 	}
 	p.open.changed = func() { p.withFastPath(fastPath.refreshPorts) }
 	if p.newMachine = options.machine; p.newMachine == nil {
@@ -112,6 +115,11 @@ func New(options Options) *Plane {
 	}
 	p.path = newForwarder(&p.open, p.now)
 	return p
+}
+
+func (p *Plane) setLog(h slog.Handler) {
+	limited := newLimitedHandler(h)
+	p.log, p.logged, p.acts = slog.New(limited), limited.limit, slog.New(h)
 }
 
 // now is the plane's clock: nanoseconds since it was made, monotonic.

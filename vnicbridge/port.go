@@ -103,12 +103,13 @@ func (p *port) transmit(frames []frame) {
 	p.drops[dropSend].Add(uint64(len(frames) - sent))
 }
 
-// countOverload counts what a NIC has left out by itself.
-func (p *port) countOverload() {
-	packets, bytes := p.device().(nicDevice).overload()
-	p.packetsIn.Add(packets)
-	p.bytesIn.Add(bytes)
-	p.drops[dropOverload].Add(packets)
+// countLeftOut counts what a NIC has left out by itself.
+func (p *port) countLeftOut() {
+	for reason, t := range p.device().(nicDevice).leftOut() {
+		p.packetsIn.Add(t.packets)
+		p.bytesIn.Add(t.bytes)
+		p.drops[reason].Add(t.packets)
+	}
 }
 
 // outbox gathers the frames that a batch makes, so that each device gets its own

@@ -18,6 +18,11 @@ func init() {
 	}
 	newMemoryFastPath = takeMemoryFastPath
 	inKernel = runProgram
+	refillARP = func(r *rig) {
+		if fast, ok := r.plane.fastPath().(memoryFastPath); ok {
+			fast.refillARP()
+		}
+	}
 }
 
 // smallTable is the size of the flow table where a test does not ask for another:
@@ -86,7 +91,14 @@ func (k *kernelPath) wipe() error {
 		errs = append(errs, neighbours.Delete(key))
 	}
 	k.woken = false
+	k.refillARP()
 	return errors.Join(errs...)
+}
+
+func (k *kernelPath) refillARP() {
+	for index := range uint32(8 * arpKinds) { // the ports that there are in tests
+		_ = k.maps[bpf.BridgeMapArpBudgets].Put(index, budget{})
+	}
 }
 
 // memoryHook is a program on a device in memory: frames are given to it with
@@ -137,7 +149,7 @@ func runProgram(r *rig, d *memoryDevice, raw []byte) bool {
 		return false
 	}
 	fast.plane.clock.Store(coarse(r.plane.path.clock()))
-	before := fast.sent()
+	before, dropped := fast.sent(), fast.dropped()
 	out, code, err := d.program(raw)
 	if errors.Is(err, unix.EINVAL) {
 		return false // the kernel does not run programs on so short a frame
@@ -150,10 +162,10 @@ func runProgram(r *rig, d *memoryDevice, raw []byte) bool {
 		return true
 	case tcUnspec:
 		// Out of a segment, it reaches the reader of the TAP. From the NIC it goes to
-		// the host, and a copy of ARP to userspace.
+		// the host, and a copy of ARP to userspace, unless the program counts a drop.
 		isARP := binary.BigEndian.Uint16(raw[12:]) == etherARP
 		if !r.isNIC(d) || isARP {
-			return false
+			return r.isNIC(d) && fast.dropped() > dropped
 		}
 		r.leftToHost++
 		return true
@@ -186,4 +198,14 @@ func (r *rig) isNIC(d *memoryDevice) bool {
 func (m memoryFastPath) sent() (sent [maxPorts]uint64) {
 	m.each(func(a *attachment) { sent[a.port.index] = m.counters(a.port).packetsOut })
 	return sent
+}
+
+// dropped is how many packets the programs have dropped.
+func (m memoryFastPath) dropped() (n uint64) {
+	m.each(func(a *attachment) {
+		for _, drops := range m.counters(a.port).drops {
+			n += drops
+		}
+	})
+	return n
 }

@@ -88,6 +88,10 @@ var dataPaths = []string{"userspace"}
 // a device. False: there is none, or it leaves the frame to userspace.
 var inKernel = func(*rig, *memoryDevice, []byte) bool { return false }
 
+// refillARP makes the budgets of ARP whole, which go by the kernel's clock and not by a
+// test's.
+var refillARP = func(*rig) {}
+
 // rig is a whole data plane on a machine whose devices are in memory: the frames
 // that a test puts in are those that a kernel would give, offload header and all.
 type rig struct {
@@ -324,7 +328,9 @@ func (d *memoryDevice) link() (linkState, error) {
 
 func (d *memoryDevice) index() int { return d.number }
 
-func (d *memoryDevice) overload() (packets, bytes uint64) { return 0, 0 }
+func (d *memoryDevice) leftOut() map[dropReason]tally { return nil }
+
+func (d *memoryDevice) know(addr, arpKind) {}
 
 func (d *memoryDevice) do(f func() error) error { return f() }
 

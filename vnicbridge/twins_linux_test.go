@@ -99,8 +99,9 @@ func (w *twins) begin(t *testing.T, cfg *Config) {
 		p.path.fragments, p.path.refuse = newFragmentTable(), newRefuser()
 		for _, b := range p.bridges {
 			n := b.port.nic.neighbours
-			n.each(func(host addr, _ MAC) { n.publish(host, MAC{}) })
-			clear(n.entries)
+			used := n.usedMACs()
+			n.table = newNeighbourTable()
+			n.tell(slices.Collect(maps.Keys(used)))
 			n.hear(addrOf(n.gateway), routerMAC, true, w.clock)
 		}
 		for _, port := range p.devices.ports() {
@@ -118,6 +119,7 @@ func (w *twins) begin(t *testing.T, cfg *Config) {
 		if f := p.fastPath(); f != nil {
 			f.tick(w.clock)
 		}
+		refillARP(r)
 	}
 }
 
@@ -133,13 +135,22 @@ func (w *twins) pass(d time.Duration) {
 		r.plane.path.tick(w.clock, long)
 		for _, b := range r.plane.bridges {
 			n := b.port.nic.neighbours
-			known := make(map[addr]MAC)
-			n.each(func(host addr, mac MAC) { known[host] = mac })
-			for host, mac := range known {
-				n.hear(host, mac, true, w.clock)
+			for host, e := range maps.Clone(n.table.entries) {
+				n.hear(host, e.mac, true, w.clock)
 			}
 		}
 	}
+}
+
+// usedMACs are the MACs of the hosts that frames go to.
+func (n *neighbours) usedMACs() map[addr]MAC {
+	used := make(map[addr]MAC)
+	for host, e := range n.table.entries {
+		if e.part() == partUsed {
+			used[host] = e.mac
+		}
+	}
+	return used
 }
 
 // put lets a frame arrive at a device of both, and compares what comes of it.

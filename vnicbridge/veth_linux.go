@@ -101,7 +101,7 @@ func (v *veth) configure(want vnicSettings) (changed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if differed {
+	if differed && v.inner.set.mtu == want.mtu {
 		changed = append(changed, "outer end")
 	}
 	inner, err := v.inner.configure(want)

@@ -2,6 +2,7 @@ package vnicbridge
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -19,6 +20,7 @@ type vnicSetup struct {
 	spec    vnicSpec
 	sysctls []sysctl
 	ifindex int
+	set     vnicSettings // by the last configure
 }
 
 // find learns which device it is, by its name.
@@ -35,8 +37,9 @@ func (v *vnicSetup) index() int { return v.ifindex }
 
 func (v *vnicSetup) do(f func() error) error { return v.ns.do(f) }
 
-// configure makes the device as it should be, and tells what differed.
+// configure makes the device as it should be, and tells what somebody else had changed.
 func (v *vnicSetup) configure(want vnicSettings) (changed []string, err error) {
+	ours := v.set.differences(want)
 	// The MAC comes early: to change it flushes even permanent neighbours.
 	steps := []struct {
 		name   string
@@ -51,11 +54,21 @@ func (v *vnicSetup) configure(want vnicSettings) (changed []string, err error) {
 		if err != nil {
 			return changed, fmt.Errorf("VNIC %s: setting its %s: %w", v.spec.iface, step.name, err)
 		}
-		if differed {
+		if differed && !ours[step.name] {
 			changed = append(changed, step.name)
 		}
 	}
+	v.set = want
 	return changed, nil
+}
+
+// differences names the steps of configure that have something to do because other
+// settings are wanted than before.
+func (s vnicSettings) differences(want vnicSettings) map[string]bool {
+	return map[string]bool{
+		"MTU": s.mtu != want.mtu, "rule": s.via != want.via, "default route": s.hostRoute != want.hostRoute || s.via != want.via,
+		"neighbours": !maps.Equal(s.neighbours, want.neighbours),
+	}
 }
 
 func (v *vnicSetup) link() (netlink.Link, error) { return v.ns.netlink.LinkByIndex(v.ifindex) }

@@ -120,15 +120,36 @@ var addresses = []mutation{
 		old: `return n->mac;`, new: `return nic->gateway_mac;`,
 	}, {
 		row: "A7", defect: "the gateway's MAC is not refreshed", file: "vnicbridge/neighbour.go",
-		old: `if e.mac.IsZero() || now-e.confirmed >= int64(reachableTime) {`, new: `if e.mac.IsZero() {`,
+		old: `e.mac.IsZero(), now-e.confirmed >= int64(reachableTime):`, new: `e.mac.IsZero():`,
 	}, {
 		row: "A7", defect: "what the kernel data path uses is not refreshed", file: "vnicbridge/neighbour.go",
-		old: `case now-e.confirmed >= int64(reachableTime) && n.inUse(key):`, new: `case false:`,
+		old: `case now-e.confirmed >= int64(reachableTime) && e.part() == partUsed && now-e.lastUse.Load() <= int64(2*surveyInterval):`, new: `case false:`,
 	}, {
 		row: "A7", defect: "next hops that do not answer are asked for ever", file: "vnicbridge/neighbour.go",
-		old: `case e.mac.IsZero() && e.asks >= maxAsks && now-e.asked >= int64(askInterval):`, new: `case false:`,
+		old: `case e.mac.IsZero() && now-e.made >= int64(maxAsks*askInterval), `, new: `case `,
 	}, {
 		row: "A7", defect: "a gateway off the subnet is not heard", file: "vnicbridge/neighbour.go",
 		old: `if !mac.IsUnicast() || !n.link.Contains(ip) && ip != n.gateway {`, new: `if !mac.IsUnicast() || !n.link.Contains(ip) {`,
+	}, {
+		row: "A7+", defect: "hosts that only asked are as many as there are", file: "vnicbridge/neighbourtable.go",
+		old: `if t.sizes[p] < t.bounds[p] {`, new: `if t.sizes[p] < t.bounds[p] || p == partHeard {`,
+	}, {
+		row: "A7+", defect: "a new host is refused for those that only asked", file: "vnicbridge/neighbour.go",
+		old: "		changed = n.makeRoom(partHeard)\n", new: "		if n.table.sizes[partHeard] >= neighbourBounds[partHeard] {\n			return change, nil, nil\n		}\n",
+	}, {
+		row: "A7+", defect: "hosts that frames go to are few", file: "vnicbridge/neighbourtable.go",
+		old: `partUsed: 1 << 16}`, new: `partUsed: 1 << 12}`,
+	}, {
+		row: "A7+", defect: "the hosts that were used last make room", file: "vnicbridge/neighbourtable.go",
+		old: `return cmp.Compare(a.idle, b.idle)`, new: `return cmp.Compare(b.idle, a.idle)`,
+	}, {
+		row: "A7+", defect: "where the programs send is not seen", file: "vnicbridge/kernelpath_linux.go",
+		old: `if keys[i].Port == nic.index && v.Used != 0 {`, new: `if false {`,
+	}, {
+		row: "A7+", defect: "forged hosts cause a broadcast each", file: "vnicbridge/neighbour.go",
+		old: `if !budget.AllowN(time.Unix(0, now), 1) {`, new: `if false {`,
+	}, {
+		row: "A7+", defect: "forged hosts keep segments' own questions back", file: "vnicbridge/neighbour.go",
+		old: `budget = n.broadcasts[1]`, new: `budget = n.broadcasts[0]`,
 	},
 }

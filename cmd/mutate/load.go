@@ -39,7 +39,7 @@ var load = []mutation{
 		tests: "integration.TestFaults",
 	}, {
 		row: "L3", defect: "what others change of a VNIC stays so", file: "vnicbridge/maintain.go",
-		old:   `				p.configureVNICs(true)` + "\n",
+		old: "				p.refreshSources()\n				p.configureVNICs()\n", new: "				p.refreshSources()\n",
 		tests: "integration.TestVNICIsPutBack",
 	}, {
 		row: "L4", defect: "a reload makes every VNIC anew", file: "vnicbridge/apply.go",
@@ -81,5 +81,32 @@ var load = []mutation{
 	}, {
 		row: "L6", defect: "data offsets beyond the segment are believed", file: "vnicbridge/packet.go",
 		old: ` || int(l4[12]>>4)*4 > len(l4) {`, new: ` {`,
+	}, {
+		row: "L7", defect: "a next hop's MAC changes at any rate", file: "vnicbridge/neighbour.go",
+		old: ` && now-e.changed < int64(lockTime):`, new: ` && false:`,
+	}, {
+		row: "L7", defect: "a MAC that was not taken in is never asked about", file: "vnicbridge/neighbour.go",
+		old: `e.contested = true // once`, new: `// once`,
+	}, {
+		row: "L7", defect: "frames wait for hosts without a bound", file: "vnicbridge/neighbour.go",
+		old: ` || n.waiting+len(f.data) > maxWaitingBytes {`, new: ` {`,
+	}, {
+		row: "L7", defect: "ARP has no budget", file: "vnicbridge/bpf/bridge.c",
+		old: `else if (!b || !spend(b, ARP_PACKETS, ARP_INTERVALS))`, new: `else if (!b)`,
+	}, {
+		row: "L7", defect: "all ARP has one budget", file: "vnicbridge/bpf/bridge.c",
+		old: `index = self * ARP_KINDS + kind;`, new: `index = self * ARP_KINDS;`,
+	}, {
+		row: "L7", defect: "ARP has no budget", file: "vnicbridge/letin_linux.go",
+		old: `asm.Mov.Imm(budgetPackets, arpPackets),`, new: `asm.Mov.Imm(budgetPackets, 1000*arpPackets),`,
+	}, {
+		row: "L7", defect: "all ARP has one budget", file: "vnicbridge/letin_linux.go",
+		old: `asm.LSh.Imm(kind, 3).WithSymbol("arp budget"), // the size of a budget`, new: `asm.Mov.Imm(kind, 0).WithSymbol("arp budget"),`,
+	}, {
+		row: "L7", defect: "a line is logged as often as a packet causes it", file: "vnicbridge/loglimit.go",
+		old: `if w.written < logBurst {`, new: `if true {`, tests: "vnicbridge.TestNeighboursCannotFillTheLog",
+	}, {
+		row: "L7", defect: "what follows from the gateway's MAC counts as changed from outside", file: "vnicbridge/vnicsetup_linux.go",
+		old: `if differed && !ours[step.name] {`, new: `if differed {`, tests: "integration.TestNeighbourFloods",
 	},
 }

@@ -145,32 +145,33 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 	return r && verdict != SLOW ? verdict : give_up(own);
 }
 
-// How many packets that no program can carry a NIC's program leaves to userspace in an
-// interval of 2^24 ns (17 ms): 40,000 a second. Those of a few intervals may come at
-// once, after as many without: large datagrams come in such bursts of fragments. At most
-// half of them are fragments whose first one has not come.
+// Takes one packet from a budget that grows with each interval of 2^24 ns (17 ms).
+// After a pause, the packets of some intervals may come at once. False: the budget is
+// used up.
+static __always_inline bool spend(struct budget *b, __s32 packets, __u32 intervals)
+{
+	__u32 interval = bpf_ktime_get_ns() >> 24, passed = interval - b->interval;
+	__s32 most = packets * (__s32)intervals, left;
+
+	if (passed) {
+		b->interval = interval;
+		if (passed > intervals)
+			passed = intervals;
+		left = b->left + (__s32)passed * packets;
+		b->left = left < most ? left : most;
+	}
+	return b->left > 0 && __sync_fetch_and_add(&b->left, -1) > 0;
+}
+
+// How many packets that no program can carry a NIC's program leaves to userspace:
+// 40,000 a second. Large datagrams come in bursts of fragments. At most half of them
+// are fragments whose first one has not come.
 #define ODD_PACKETS 671
 #define ODD_INTERVALS 4
 
 // How many fragments may follow a first one: those of the largest datagram at an MTU of
 // 1500, and some.
 #define FOLLOWERS 64
-
-static __always_inline void allow_odd(void)
-{
-	__u32 interval = bpf_ktime_get_ns() >> 24, passed = interval - plane.interval;
-	__s32 odd, strays;
-
-	if (!passed)
-		return;
-	plane.interval = interval;
-	if (passed > ODD_INTERVALS)
-		passed = ODD_INTERVALS;
-	odd = plane.odd + (__s32)passed * ODD_PACKETS;
-	strays = plane.strays + (__s32)passed * (ODD_PACKETS / 2);
-	plane.odd = odd < ODD_INTERVALS * ODD_PACKETS ? odd : ODD_INTERVALS * ODD_PACKETS;
-	plane.strays = strays < ODD_INTERVALS * (ODD_PACKETS / 2) ? strays : ODD_INTERVALS * (ODD_PACKETS / 2);
-}
 
 // Whether a packet is a fragment whose first one has not come. A flood of such fragments
 // must not keep out those that come in order.
@@ -199,23 +200,62 @@ static __always_inline bool is_stray(const struct iphdr *ip)
 	return false;
 }
 
-static __always_inline bool take_one(__s32 *left)
-{
-	return *left > 0 && __sync_fetch_and_add(left, -1) > 0;
-}
-
 // Gives such a packet to userspace: a fragment, for one. A flood of them is not to keep
 // it from all else, nor for long at a time.
 static __always_inline int give_up_odd(const struct port *own, const struct iphdr *ip, __u32 len)
 {
 	if (plane.mode != MODE_FAST)
 		return give_up(own);
-	allow_odd();
-	if (is_stray(ip) && !take_one(&plane.strays))
+	if (is_stray(ip) && !spend(&plane.strays, ODD_PACKETS / 2, ODD_INTERVALS))
 		return count_drop(len, DROP_OVERLOAD);
-	if (!take_one(&plane.odd))
+	if (!spend(&plane.odd, ODD_PACKETS, ODD_INTERVALS))
 		return count_drop(len, DROP_OVERLOAD);
 	return give_up(own);
+}
+
+// How much ARP of one kind a NIC's program leaves to userspace: 4,000 frames a second,
+// and as many at once.
+#define ARP_PACKETS 68
+#define ARP_INTERVALS 60
+
+// What an ARP frame is to us. ARP_KINDS: nothing.
+__noinline enum arp_kind arp_kind(struct __sk_buff *skb)
+{
+	__u32 port = self;
+	struct port *own = bpf_map_lookup_elem(&ports, &port);
+	struct arp *m = (void *)(long)skb->data;
+	struct neighbour_key sender = { .port = port };
+
+	if (!own)
+		return ARP_KINDS;
+	if ((void *)(m + 1) > (void *)(long)skb->data_end || m->hardware != ARP_ETHERNET || m->protocol != ETH_IPV4 ||
+	    m->hardware_length != 6 || m->protocol_length != 4 || (m->operation != ARP_REQUEST && m->operation != ARP_REPLY))
+		return ARP_ANYBODY;	// userspace finds that it is malformed
+	sender.address = m->sender;
+	if (own->gateway && m->sender == own->gateway)
+		return ARP_GATEWAY;
+	if (m->target == own->address && m->operation == ARP_REPLY)
+		return ARP_ANSWER;
+	if (bpf_map_lookup_elem(&neighbours, &sender))
+		return ARP_NEIGHBOUR;
+	return m->target == own->address || m->sender == own->address ? ARP_ANYBODY : ARP_KINDS;
+}
+
+// Gives userspace a copy of the ARP that is our business. The host gets all ARP: it
+// may have an address of its own on the NIC.
+static __always_inline int hear_arp(struct __sk_buff *skb, const struct port *own)
+{
+	enum arp_kind kind = arp_kind(skb);
+	__u32 index = self * ARP_KINDS + kind;
+	struct budget *b = bpf_map_lookup_elem(&arp_budgets, &index);
+
+	if (kind == ARP_KINDS)
+		count_drop(skb->len, DROP_ARP);
+	else if (!b || !spend(b, ARP_PACKETS, ARP_INTERVALS))
+		count_drop(skb->len, DROP_OVERLOAD);
+	else
+		bpf_clone_redirect(skb, own->slow, 0);
+	return TC_ACT_UNSPEC;
 }
 
 // What comes in at a NIC. Only what is for the pseudo address is ours (S1); ARP is
@@ -234,10 +274,8 @@ int from_nic(struct __sk_buff *skb)
 	eth = (void *)(long)skb->data;
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_UNSPEC;
-	if (unlikely(eth->h_proto == ETH_ARP && !skb->vlan_present)) {
-		bpf_clone_redirect(skb, own->slow, 0);
-		return TC_ACT_UNSPEC;
-	}
+	if (unlikely(eth->h_proto == ETH_ARP && !skb->vlan_present))
+		return hear_arp(skb, own);
 	ip = (void *)(eth + 1);
 	if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)
 		return TC_ACT_UNSPEC;

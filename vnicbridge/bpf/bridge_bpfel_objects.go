@@ -31,6 +31,12 @@ type BridgeBucket struct {
 	Slot      [7]uint64
 }
 
+type BridgeBudget struct {
+	_        structs.HostLayout
+	Interval uint32
+	Left     int32
+}
+
 type BridgeCounters struct {
 	_          structs.HostLayout
 	PacketsIn  uint64
@@ -126,10 +132,16 @@ type BridgePlaneState struct {
 	Fresh      uint32
 	Refusals   int32
 	Quarantine uint32
-	Odd        int32
-	Strays     int32
-	Interval   uint32
-	Zero       uint32
+	Odd        struct {
+		_        structs.HostLayout
+		Interval uint32
+		Left     int32
+	}
+	Strays struct {
+		_        structs.HostLayout
+		Interval uint32
+		Left     int32
+	}
 }
 
 type BridgePort struct {
@@ -195,6 +207,7 @@ type BridgeSteer struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	BridgeMapAnswers        = "answers"
+	BridgeMapArpBudgets     = "arp_budgets"
 	BridgeMapBridges        = "bridges"
 	BridgeMapBuckets        = "buckets"
 	BridgeMapCounts         = "counts"
@@ -266,6 +279,7 @@ type BridgeProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type BridgeMapSpecs struct {
 	Answers    *ebpf.MapSpec `ebpf:"answers"`
+	ArpBudgets *ebpf.MapSpec `ebpf:"arp_budgets"`
 	Bridges    *ebpf.MapSpec `ebpf:"bridges"`
 	Buckets    *ebpf.MapSpec `ebpf:"buckets"`
 	Counts     *ebpf.MapSpec `ebpf:"counts"`
@@ -311,6 +325,7 @@ func (o *BridgeObjects) Close() error {
 // It can be passed to LoadBridgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BridgeMaps struct {
 	Answers    *ebpf.Map `ebpf:"answers"`
+	ArpBudgets *ebpf.Map `ebpf:"arp_budgets"`
 	Bridges    *ebpf.Map `ebpf:"bridges"`
 	Buckets    *ebpf.Map `ebpf:"buckets"`
 	Counts     *ebpf.Map `ebpf:"counts"`
@@ -329,6 +344,7 @@ type BridgeMaps struct {
 func (m *BridgeMaps) Close() error {
 	return _BridgeClose(
 		m.Answers,
+		m.ArpBudgets,
 		m.Bridges,
 		m.Buckets,
 		m.Counts,

@@ -98,6 +98,14 @@ struct {
 	__type(value, struct neighbour);
 } neighbours SEC(".maps");
 
+// What ARP of each kind may go to userspace, by port and kind.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_PORTS * ARP_KINDS);
+	__type(key, __u32);
+	__type(value, struct budget);
+} arp_budgets SEC(".maps");
+
 // The rules, in two halves: Go fills the one that is not in force.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -28,6 +28,23 @@ struct echo {
 	__be16 check, id, sequence;
 };
 
+// An ARP message for IPv4 over Ethernet (RFC 826), with its frame's header. What it
+// begins with is the same in all of them.
+struct arp {
+	struct ethhdr eth;
+	__be16 hardware, protocol;
+	__u8 hardware_length, protocol_length;
+	__be16 operation;
+	__u8 sender_mac[6];
+	__be32 sender;
+	__u8 target_mac[6];
+	__be32 target;
+} __attribute__((packed));
+
+#define ARP_ETHERNET bpf_htons(1)
+#define ARP_REQUEST bpf_htons(1)
+#define ARP_REPLY bpf_htons(2)
+
 struct packet {
 	struct flow_key key;
 	__u32 len;		// of the frame

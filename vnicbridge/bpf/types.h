@@ -146,6 +146,21 @@ struct neighbour {
 	__u32 used;		// of the plane's clock
 };
 
+// How much more may go to userspace until the next interval.
+struct budget {
+	__u32 interval;		// of 2^24 ns
+	__s32 left;
+};
+
+// Kinds of ARP frames, each with a budget of its own.
+enum arp_kind {
+	ARP_ANYBODY,		// about the pseudo address, from a host that we do not send to
+	ARP_ANSWER,		// to what we asked
+	ARP_NEIGHBOUR,		// from a host that we send to
+	ARP_GATEWAY,		// from the gateway
+	ARP_KINDS,
+};
+
 // How a policy finds the slot for a new flow: slotIndex in decision.go.
 enum slot_index {
 	SLOT_FIRST,
@@ -244,8 +259,6 @@ struct plane_state {
 	__u32 fresh;		// records, from the first on, that have been used
 	__s32 refusals;		// that may go to userspace until the next tick
 	__u32 quarantine;	// until when keys are in it
-	__s32 odd;		// packets that may go to userspace until the next interval
-	__s32 strays;		// of these, fragments without a first one
-	__u32 interval;		// of 2^24 ns
-	__u32 zero;
+	struct budget odd;	// of packets that no program can carry
+	struct budget strays;	// of these, fragments without a first one
 };
