@@ -145,7 +145,7 @@ func (fw *forwarder) handle(a *arrival) dropReason {
 	switch {
 	case len(a.frame.eth()) < ethHeaderLen:
 		return dropMalformed
-	case a.frame.tagged || a.frame.etherType() == etherVLAN || a.frame.etherType() == etherQinQ:
+	case !a.frame.untag():
 		return dropVLAN
 	case a.in.nic != nil:
 		return fw.fromNIC(a)

@@ -137,17 +137,27 @@ func (l *letIn) close() error {
 	return errors.Join(l.program.Close(), l.state.Close(), l.hosts.Close()) // also what was not made
 }
 
-// pseudoAddressFilter lets in ARP, and IPv4 to the pseudo address; nothing that
-// is another host's or our own. What it leaves out is not ours to count.
+// pseudoAddressFilter lets in ARP, and IPv4 to the pseudo address, with a priority tag
+// too; nothing that is another host's or our own. What it leaves out is not ours to
+// count.
 func pseudoAddressFilter(pseudo netip.Addr) classicFilter {
-	a := pseudo.As4()
-	address := uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])
+	address := binary.BigEndian.Uint32(pseudo.AsSlice())
+	const tagged = ethHeaderLen + vlanTagLen
 	return classicFilter{
 		bpf.LoadExtension{Num: bpf.ExtType},
-		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: unix.PACKET_MULTICAST, SkipTrue: 6},
+		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: unix.PACKET_MULTICAST, SkipTrue: 15},
 		bpf.LoadAbsolute{Off: 12, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherARP, SkipTrue: 3},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: etherIPv4, SkipTrue: 3},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherARP, SkipTrue: 12},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherIPv4, SkipTrue: 9},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherVLAN, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: etherQinQ, SkipTrue: 10},
+		bpf.LoadAbsolute{Off: 14, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: vlanID, SkipTrue: 8},
+		bpf.LoadAbsolute{Off: tagged - 2, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherARP, SkipTrue: 5},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: etherIPv4, SkipTrue: 5},
+		bpf.LoadAbsolute{Off: tagged + 16, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: address, SkipTrue: 2, SkipFalse: 3},
 		bpf.LoadAbsolute{Off: ethHeaderLen + 16, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: address, SkipTrue: 1},
 		bpf.RetConstant{Val: maxFrameLen},
@@ -180,7 +190,8 @@ func (l *letIn) bound(pseudo netip.Addr) asm.Instructions {
 	return slices.Concat(
 		asm.Instructions{
 			asm.LoadAbs(12, asm.Half).WithSymbol(labelOurs),
-			asm.JNE.Imm(asm.R0, etherIPv4, "arp"),
+			asm.JEq.Imm(asm.R0, etherARP, "arp"),
+			asm.JNE.Imm(asm.R0, etherIPv4, "odd"), // it has a tag
 			asm.LoadAbs(ipVersionAt, asm.Byte),
 			asm.JNE.Imm(asm.R0, 0x45, "odd"),
 			asm.LoadAbs(ipFragmentAt, asm.Half),

@@ -50,7 +50,7 @@ const vnetNeedsCsum = 1
 // frame itself.
 type frame struct {
 	data   []byte
-	tagged bool // it came with a VLAN tag that the kernel keeps beside the bytes
+	tagged bool // it came with a VLAN tag beside the bytes, of another network
 }
 
 func (f *frame) eth() []byte { return f.data[vnetHeaderLen:] }
@@ -70,6 +70,34 @@ func (f *frame) srcMAC() MAC { return MAC(f.data[vnetHeaderLen+6:]) }
 
 func (f *frame) etherType() uint16 {
 	return binary.BigEndian.Uint16(f.data[vnetHeaderLen+12:])
+}
+
+// vlanTagLen is the length of a VLAN tag: its Ethernet type and the tag control
+// information, whose lower 12 bits are the VLAN id (IEEE 802.1Q §9.6).
+const (
+	vlanTagLen = 4
+	vlanID     = 0x0fff
+)
+
+func isVLAN(etherType uint16) bool { return etherType == etherVLAN || etherType == etherQinQ }
+
+// untag takes a priority tag, whose VLAN id is 0, out of the bytes: such a frame is an
+// untagged one (IEEE 802.1Q §6.9.1). False: it has another network's tag, or several.
+func (f *frame) untag() bool {
+	if f.tagged || !isVLAN(f.etherType()) {
+		return !f.tagged
+	}
+	eth := f.eth()
+	if len(eth) < ethHeaderLen+vlanTagLen || binary.BigEndian.Uint16(eth[14:])&vlanID != 0 || isVLAN(binary.BigEndian.Uint16(eth[16:])) {
+		return false
+	}
+	copy(f.data[vlanTagLen:], f.data[:vnetHeaderLen+12]) // the MACs, and what is before them
+	f.data = f.data[vlanTagLen:]
+	if f.checksumUnfinished() {
+		start := f.data[6:8] // virtio_net_hdr.csum_start
+		binary.NativeEndian.PutUint16(start, binary.NativeEndian.Uint16(start)-vlanTagLen)
+	}
+	return true
 }
 
 // addr is an IP address as flow keys hold it: 16 bytes, IPv4 mapped into IPv6

@@ -264,24 +264,28 @@ func (m *messages) frames(batch []frame) int {
 		if h.header.Flags&unix.MSG_TRUNC != 0 || h.length < vnetHeaderLen {
 			continue
 		}
-		batch[n] = frame{data: m.buffers[i][:h.length], tagged: tagged(m.control[i][:h.header.Controllen])}
+		batch[n] = frame{data: m.buffers[i][:h.length]}
+		if tci, ok := hiddenTag(m.control[i][:h.header.Controllen]); ok {
+			// A priority tag is none, unless there is another behind it.
+			batch[n].tagged = tci&vlanID != 0 || h.length >= vnetHeaderLen+ethHeaderLen && isVLAN(batch[n].etherType())
+		}
 		n++
 	}
 	return n
 }
 
-// tagged tells whether the kernel took a VLAN tag out of a frame. The auxiliary
-// data is the only control message that the socket asks for.
-func tagged(control []byte) bool {
+// hiddenTag is the control information of a VLAN tag that the kernel took out of a
+// frame. The auxiliary data is the only control message that the socket asks for.
+func hiddenTag(control []byte) (tci uint16, ok bool) {
 	if len(control) < unix.CmsgLen(int(unsafe.Sizeof(unix.TpacketAuxdata{}))) {
-		return false
+		return 0, false
 	}
 	header := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
 	if header.Level != unix.SOL_PACKET || header.Type != unix.PACKET_AUXDATA {
-		return false
+		return 0, false
 	}
 	aux := (*unix.TpacketAuxdata)(unsafe.Pointer(&control[unix.CmsgLen(0)]))
-	return aux.Status&unix.TP_STATUS_VLAN_VALID != 0
+	return aux.Vlan_tci, aux.Status&unix.TP_STATUS_VLAN_VALID != 0
 }
 
 func newVector(frames []frame) []mmsghdr {

@@ -1,7 +1,6 @@
 package vnicbridge
 
 import (
-	"encoding/binary"
 	"errors"
 	"log/slog"
 	"os"
@@ -163,7 +162,8 @@ func runProgram(r *rig, d *memoryDevice, raw []byte) bool {
 	case tcUnspec:
 		// Out of a segment, it reaches the reader of the TAP. From the NIC it goes to
 		// the host, and a copy of ARP to userspace, unless the program counts a drop.
-		isARP := binary.BigEndian.Uint16(raw[12:]) == etherARP
+		f := asFrame(raw)
+		isARP := f.untag() && f.etherType() == etherARP
 		if !r.isNIC(d) || isARP {
 			return r.isNIC(d) && fast.dropped() > dropped
 		}

@@ -1,8 +1,12 @@
 package vnicbridge
 
 import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +72,69 @@ func TestWhatEntersFromTheNIC(t *testing.T) {
 				r.one("vnic-A") // the good one enters still
 			})
 		})
+	}
+}
+
+// withTags puts VLAN tags into a frame, the outermost first.
+func withTags(raw []byte, tags ...uint32) []byte {
+	out := slices.Clone(raw[:12])
+	for _, tag := range tags {
+		out = binary.BigEndian.AppendUint32(out, tag)
+	}
+	return append(out, raw[12:]...)
+}
+
+// Row A1+: a frame with a priority tag in its bytes is an untagged one, at the NIC and
+// at a VNIC; what leaves has none.
+func TestPriorityTags(t *testing.T) {
+	for _, tag := range []uint32{etherVLAN << 16, etherVLAN<<16 | 5<<13, etherQinQ << 16, etherQinQ<<16 | 1<<12} {
+		t.Run(fmt.Sprintf("%08x", tag), func(t *testing.T) {
+			onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+				r.put("nic0", withTags(arp(true, hostMAC, otherHost, MAC{}, pseudo), tag))
+				answer := asFrame(r.one("nic0"))
+				if m, err := parseARP(&answer); err != nil || m.senderMAC != nicMAC || m.target.netip().String() != otherHost {
+					t.Errorf("ARP is answered by %+v, %v", m, err)
+				}
+				r.put("nic0", withTags(fromRouter(router, 4000, 80).tcp("S", "in"), tag))
+				if got, want := r.one("vnic-A"), decode(fromRouter(routerOnA, 4000, 80).tcp("S", "in")); decode(got).payload != want.payload || !decode(got).valid || decode(got).src != routerOnA {
+					t.Errorf("on the VNIC: %+v", decode(got))
+				}
+				r.put("vnic-A", withTags(fromA(routerOnA, 80, 4000).tcp("SA", "out"), tag))
+				if d := decode(r.one("nic0")); d.payload != "out" || !d.valid || d.dst != router {
+					t.Errorf("on the NIC: %+v", d)
+				}
+				// A tag behind it is another network's.
+				for _, nested := range [][]uint32{{tag, etherVLAN<<16 | 5}, {tag, etherVLAN << 16}, {etherVLAN<<16 | 5, tag}, {etherVLAN<<16 | 5}} {
+					r.put("nic0", withTags(fromRouter(router, 4000, 80).tcp("A", ""), nested...))
+					r.put("vnic-A", withTags(fromA(routerOnA, 80, 4000).tcp("A", ""), nested...))
+					r.silent("nic0", "vnic-A", "vnic-B")
+				}
+				if in, out := r.drops("nic0", "vlan")+r.leftToHost, r.drops("vnic-A", "vlan"); in != 4 || out != 4 {
+					t.Errorf("%d and %d frames of other networks counted, want 4", in, out)
+				}
+				for n := range ethHeaderLen + vlanTagLen { // cut off anywhere
+					if n >= ethHeaderLen {
+						r.put("nic0", withTags(fromRouter(router, 4000, 80).tcp("A", ""), tag)[:n])
+					}
+				}
+				r.silent("nic0", "vnic-A", "vnic-B")
+			})
+		})
+	}
+}
+
+// Row A1+: where a checksum is to be finished moves with the packet when a tag is taken
+// out before it.
+func TestUntagMovesTheChecksum(t *testing.T) {
+	raw := withTags(fromRouter(router, 4000, 80).udp("x"), etherVLAN<<16)
+	f := asFrame(raw)
+	f.data[0] = vnetNeedsCsum
+	binary.NativeEndian.PutUint16(f.data[6:], ethHeaderLen+vlanTagLen+ipv4MinLen)
+	if !f.untag() || binary.NativeEndian.Uint16(f.data[6:]) != ethHeaderLen+ipv4MinLen || !f.checksumUnfinished() {
+		t.Errorf("after it was taken out: %x", f.data[:vnetHeaderLen])
+	}
+	if want := fromRouter(router, 4000, 80).udp("x"); !bytes.Equal(f.eth(), want) {
+		t.Errorf("the frame is %x, want %x", f.eth(), want)
 	}
 }
 

@@ -151,5 +151,26 @@ var addresses = []mutation{
 	}, {
 		row: "A7+", defect: "forged hosts keep segments' own questions back", file: "vnicbridge/neighbour.go",
 		old: `budget = n.broadcasts[1]`, new: `budget = n.broadcasts[0]`,
+	}, {
+		row: "A1+", defect: "a tag of any VLAN is taken out", file: "vnicbridge/packet.go",
+		old: `binary.BigEndian.Uint16(eth[14:])&vlanID != 0 || `, new: ``,
+	}, {
+		row: "A1+", defect: "a tag behind a priority tag is not looked for", file: "vnicbridge/packet.go",
+		old: ` || isVLAN(binary.BigEndian.Uint16(eth[16:])) {`, new: ` {`, tests: "vnicbridge.TestPriorityTags",
+	}, {
+		row: "A1+", defect: "the checksum's place stays where it was with the tag", file: "vnicbridge/packet.go",
+		old: `binary.NativeEndian.Uint16(start)-vlanTagLen)`, new: `binary.NativeEndian.Uint16(start))`,
+	}, {
+		row: "A1+", defect: "a priority tag beside the bytes is another network's", file: "vnicbridge/packetsocket_linux.go",
+		old: `tci&vlanID != 0 || `, new: `true || `, tests: "integration.TestPriorityTaggedLink",
+	}, {
+		row: "A1+", defect: "a priority tag beside the bytes is another network's", file: "vnicbridge/bpf/bridge.c",
+		old: `return skb->vlan_present && skb->vlan_tci & VLAN_ID;`, new: `return skb->vlan_present;`, tests: "integration.TestPriorityTaggedLink",
+	}, {
+		row: "A1+", defect: "a priority tag stays on what a segment sends", file: "vnicbridge/bpf/bridge.c",
+		old: "	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))\n		return give_up(own);\n", new: "", tests: "integration.TestPriorityTaggedLink",
+	}, {
+		row: "A1+", defect: "priority tags in the bytes are not let in", file: "vnicbridge/bpf/bridge.c",
+		old: `if (f->proto == ETH_ARP) {`, new: `if (0) {`,
 	},
 }

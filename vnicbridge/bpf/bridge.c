@@ -258,6 +258,31 @@ static __always_inline int hear_arp(struct __sk_buff *skb, const struct port *ow
 	return TC_ACT_UNSPEC;
 }
 
+// Whether a frame has a tag of another network. A priority tag is none: such a frame is
+// an untagged one (IEEE 802.1Q, 6.9.1).
+static __always_inline bool foreign_tag(const struct __sk_buff *skb)
+{
+	return skb->vlan_present && skb->vlan_tci & VLAN_ID;
+}
+
+// What comes in at a NIC with a tag in its bytes. The kernel takes a first tag out of
+// them, so that there is hardly any: userspace takes a priority tag off.
+static __always_inline int from_nic_tagged(struct __sk_buff *skb, const struct port *own)
+{
+	struct tagged *f = (void *)(long)skb->data;
+
+	if (skb->vlan_present || (void *)&f->ip > (void *)(long)skb->data_end || f->control & bpf_htons(VLAN_ID))
+		return TC_ACT_UNSPEC;
+	if (f->proto == ETH_ARP) {
+		if (spend(&plane.odd, ODD_PACKETS, ODD_INTERVALS))
+			bpf_clone_redirect(skb, own->slow, 0);
+		return TC_ACT_UNSPEC;
+	}
+	if (f->proto != ETH_IPV4 || (void *)(f + 1) > (void *)(long)skb->data_end || f->ip.daddr != own->address)
+		return TC_ACT_UNSPEC;
+	return give_up_odd(own, skb->len);
+}
+
 // What comes in at a NIC. Only what is for the pseudo address is ours (S1); ARP is
 // everybody's.
 SEC("tc")
@@ -274,17 +299,21 @@ int from_nic(struct __sk_buff *skb)
 	eth = (void *)(long)skb->data;
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_UNSPEC;
-	if (unlikely(eth->h_proto == ETH_ARP && !skb->vlan_present))
+	if (unlikely(eth->h_proto == ETH_ARP && !foreign_tag(skb)))
 		return hear_arp(skb, own);
+	if (unlikely(eth->h_proto == ETH_VLAN || eth->h_proto == ETH_QINQ))
+		return from_nic_tagged(skb, own);
 	ip = (void *)(eth + 1);
 	if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)
 		return TC_ACT_UNSPEC;
-	if (unlikely(skb->vlan_present)) {
+	if (unlikely(foreign_tag(skb))) {
 		count_drop(skb->len, DROP_VLAN);
 		return TC_ACT_UNSPEC;
 	}
 	if (unlikely(!same_mac(eth->h_dest, own->mac)))
 		return count_drop(skb->len, eth->h_dest[0] & 1 ? DROP_GROUP : DROP_NOT_FOR_US);
+	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))
+		return count_drop(skb->len, DROP_VLAN);
 	if (unlikely(read_packet(skb, &p) != KEEP))
 		return give_up_odd(own, ip, skb->len);
 	return carry(skb, &p, own);
@@ -306,7 +335,9 @@ int from_vnic(struct __sk_buff *skb)
 		return give_up(own);
 	eth = (void *)(long)skb->data;
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end || eth->h_proto != ETH_IPV4 ||
-	    skb->vlan_present || eth->h_dest[0] & 1)
+	    foreign_tag(skb) || eth->h_dest[0] & 1)
+		return give_up(own);
+	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))
 		return give_up(own);
 	if (read_packet(skb, &p) != KEEP || p.key.src != own->address)
 		return give_up(own);

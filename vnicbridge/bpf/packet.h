@@ -6,6 +6,9 @@
 
 #define ETH_IPV4 bpf_htons(0x0800)
 #define ETH_ARP bpf_htons(0x0806)
+#define ETH_VLAN bpf_htons(0x8100)
+#define ETH_QINQ bpf_htons(0x88a8)
+#define VLAN_ID 0x0fff	// in the tag control information; 0: it is a priority tag
 #define IP_FRAGMENT bpf_htons(0xbfff)	// all but "don't fragment"
 #define IP_MORE bpf_htons(0x2000)
 #define IP_LATER bpf_htons(0x1fff)	// the offset of a fragment that is not the first
@@ -26,6 +29,13 @@
 struct echo {
 	__u8 type, code;
 	__be16 check, id, sequence;
+};
+
+// The headers of a frame with a VLAN tag.
+struct tagged {
+	struct ethhdr eth;
+	__be16 control, proto;
+	struct iphdr ip;
 };
 
 // An ARP message for IPv4 over Ethernet (RFC 826), with its frame's header. What it
