@@ -18,6 +18,7 @@ import (
 //	    steer <segment> <matcher> <values…>…
 //	    lb_policy <policy> <segments…>
 //	    on_no_segment reject|drop
+//	    dad on|off
 //	}
 func (p *parser) bridge(d *caddyfile.Dispenser) error {
 	name, err := p.bridges.define(d)
@@ -33,6 +34,7 @@ func (p *parser) bridge(d *caddyfile.Dispenser) error {
 		"steer":         {parse: func(d *caddyfile.Dispenser) error { return p.steer(d, b) }, repeatable: true},
 		"lb_policy":     {parse: func(d *caddyfile.Dispenser) error { return p.lbPolicy(d, b) }},
 		"on_no_segment": {parse: word(&b.OnNoSegment)},
+		"dad":           {parse: word(&b.DAD)},
 	})
 }
 

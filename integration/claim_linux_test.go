@@ -3,12 +3,15 @@ package integration_test
 import (
 	"bytes"
 	"net"
+	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"github.com/mdlayher/packet"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
@@ -53,6 +56,77 @@ func TestPseudoAddressInUse(t *testing.T) {
 			t.Errorf("PC1 got %q", got)
 		}
 	})
+}
+
+// Row A2+: a switch that tracks devices answers each probe with a unicast probe of its
+// own, which does not fail the start; with `dad off` a router that answers for every
+// address does not either.
+func TestNoRivals(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		probes := s.answerProbes(func(mac net.HardwareAddr) []byte {
+			f := arpRequest(mac, netip.IPv4Unspecified(), integration.PseudoAddr)
+			copy(f, integration.NICMAC) // to the one host
+			return f
+		})
+		if err := s.tryStart(caddyfile{datapath: datapath}.String()); err != nil {
+			t.Fatal(err)
+		}
+		s.wantService()
+		if probes() == 0 {
+			t.Error("the switch heard no probe")
+		}
+		s.stop()
+		heard := probes()
+		s.answerProbes(func(mac net.HardwareAddr) []byte { // proxy ARP: for whatever address
+			return arpRequest(mac, integration.PseudoAddr, netip.IPv4Unspecified())
+		})
+		if err := s.tryStart(caddyfile{datapath: datapath}.String()); err == nil || !strings.Contains(err.Error(), "dad off") {
+			t.Errorf("the start says %v, want an error with the way out", err)
+		}
+		config := strings.Replace(caddyfile{datapath: datapath}.String(), "nic nic0", "nic nic0\n\t\t\tdad off", 1)
+		if probes() == heard {
+			t.Error("the router heard no probe")
+		}
+		heard = probes()
+		if err := s.tryStart(config); err != nil {
+			t.Fatal(err)
+		}
+		s.wantService()
+		if n := probes(); n != heard {
+			t.Errorf("%d probes with dad off", n-heard)
+		}
+	})
+}
+
+// answerProbes lets a neighbour answer each ARP probe for the pseudo address, until the
+// test ends. It returns how many there were.
+func (s *scene) answerProbes(answer func(mac net.HardwareAddr) []byte) (probes func() int64) {
+	s.t.Helper()
+	conn, mac, err := rawSocket(s.Neighbours[0], "eth0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	var heard atomic.Int64
+	go func() {
+		buf := make([]byte, 2000)
+		for {
+			n, _, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			p := gopacket.NewPacket(buf[:n], layers.LayerTypeEthernet, gopacket.Default)
+			arp, ok := p.Layer(layers.LayerTypeARP).(*layers.ARP)
+			if !ok || bytes.Equal(arp.SourceHwAddress, mac) || !bytes.Equal(arp.SourceProtAddress, netip.IPv4Unspecified().AsSlice()) || !bytes.Equal(arp.DstProtAddress, integration.PseudoAddr.AsSlice()) {
+				continue
+			}
+			heard.Add(1)
+			f := answer(mac)
+			_, _ = conn.WriteTo(f, &packet.Addr{HardwareAddr: f[:6]})
+		}
+	}()
+	return heard.Load
 }
 
 // Row A2: the pseudo address is announced at the start, when the NIC comes back

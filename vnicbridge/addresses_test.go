@@ -58,6 +58,80 @@ func TestAnAddressInUseFailsTheStart(t *testing.T) {
 	})
 }
 
+// Row A2+: who only looks whether we are there, or repeats what others sent, is no
+// rival. Such frames are answered once the address is ours.
+func TestOnlyARivalFailsTheStart(t *testing.T) {
+	repeated := func(raw []byte, by MAC) []byte {
+		copy(raw[6:], by[:])
+		return raw
+	}
+	bubble(t, func(t *testing.T) {
+		r := newEmptyRig(t)
+		go func() {
+			for _, raw := range [][]byte{
+				arp(true, hostMAC, "0.0.0.0", nicMAC, pseudo),                         // a switch's device tracking
+				arp(true, hostMAC, otherHost, MAC{}, pseudo),                          // a host that looks for us
+				repeated(arp(true, hostMAC, "0.0.0.0", MAC{}, pseudo), routerMAC),     // another's probe, by a repeater
+				arp(true, nicMAC, "0.0.0.0", MAC{}, pseudo),                           // our own
+				repeated(arp(true, nicMAC, "0.0.0.0", MAC{}, pseudo), routerMAC),      // our own, by a repeater
+				arp(true, hostMAC, "0.0.0.0", MAC{}, otherHost),                       // for another address
+				arp(false, hostMAC, otherHost, nicMAC, "0.0.0.0"),                     // an answer for another address
+				repeated(arp(false, nicMAC, pseudo, routerMAC, otherHost), routerMAC), // our own answer, repeated
+			} {
+				time.Sleep(50 * time.Millisecond)
+				r.machine.device("nic0").in <- asFrame(raw)
+			}
+		}()
+		if err := r.plane.Apply(paperConfig()); err != nil {
+			t.Fatal(err)
+		}
+		r.settle()
+		r.put("nic0", arp(true, hostMAC, "0.0.0.0", nicMAC, pseudo))
+		answer := asFrame(r.one("nic0"))
+		if m, err := parseARP(&answer); err != nil || m.request || m.senderMAC != nicMAC {
+			t.Errorf("device tracking is answered by %+v, %v", m, err)
+		}
+	})
+}
+
+// Row A2+: with `dad off` nobody is asked whether the address is free, and no answer
+// fails the start. The address is announced as ever.
+func TestWithoutDAD(t *testing.T) {
+	cfg := paperConfig()
+	cfg.Bridges["lan"].DAD = DADOff
+	bubble(t, func(t *testing.T) {
+		r := newEmptyRig(t)
+		go func() {
+			for range 20 {
+				r.machine.mu.Lock()
+				d := r.machine.devices["nic0"]
+				r.machine.mu.Unlock()
+				if d != nil {
+					d.in <- asFrame(arp(false, routerMAC, pseudo, nicMAC, "0.0.0.0"))
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}()
+		if err := r.plane.Apply(cfg); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		announced := 0
+		for _, raw := range r.got("nic0") {
+			f := asFrame(raw)
+			switch m, err := parseARP(&f); {
+			case err == nil && m.sender == noAddr:
+				t.Error("the link was probed")
+			case err == nil && m.sender == m.target:
+				announced++
+			}
+		}
+		if announced < announceCount {
+			t.Errorf("%d announcements, want %d", announced, announceCount)
+		}
+	})
+}
+
 // Row A2: probes first, then announcements.
 func TestTheAddressIsProbedAndAnnounced(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -133,7 +133,7 @@ func (t *transition) retire() {
 	}
 }
 
-// acquireAddresses probes for the new bridges' pseudo addresses, all at once, and
+// acquireAddresses takes the new bridges' pseudo addresses, all at once, and
 // then asks for their gateways, so that the first packet finds its way.
 func (t *transition) acquireAddresses() error {
 	type result struct {
@@ -149,7 +149,7 @@ func (t *transition) acquireAddresses() error {
 		probing++
 		t.p.carry(b.port)
 		go func() {
-			err := b.port.nic.claim.acquire()
+			err := b.port.nic.claim.acquire(t.cfg.Bridges[name].DAD != DADOff)
 			if err == nil && !b.port.nic.neighbours.awaitGateway(t.p.now) {
 				t.p.log.Warn("the gateway does not answer ARP", "bridge", name, "gateway", t.cfg.Bridges[name].Gateway)
 			}

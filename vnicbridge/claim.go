@@ -43,13 +43,18 @@ func newAddressClaim(address addr, mac func() MAC, ours func(MAC) bool, send fun
 	}
 }
 
-// acquire probes the link and takes the address, or says who has it.
-func (c *addressClaim) acquire() error {
-	for range probeCount {
+// acquire takes the address: with probing after the link was asked, or it says who has
+// the address.
+func (c *addressClaim) acquire(probing bool) error {
+	probes := probeCount
+	if !probing {
+		probes = 0
+	}
+	for range probes {
 		c.send([]frame{c.request(noAddr, c.address, broadcastMAC)})
 		select {
 		case mac := <-c.conflicts:
-			return fmt.Errorf("address %s is in use on this network by %s (it answered an ARP probe, RFC 5227): choose another pseudo address or take it away there", c.address.netip(), mac)
+			return fmt.Errorf("address %s is in use on this network by %s (it answered an ARP probe, RFC 5227): choose another pseudo address or take it away there; if that is a router that answers ARP for others (proxy ARP), set dad off", c.address.netip(), mac)
 		case <-time.After(probeInterval):
 		}
 	}
@@ -90,15 +95,15 @@ func (c *addressClaim) request(sender, target addr, to MAC) frame {
 	return arpMessage{request: true, senderMAC: c.mac(), sender: sender, target: target}.frame(to)
 }
 
-// handle answers an ARP message about the address. It tells whether the message
-// was a question for us, from a host that may be remembered.
-func (c *addressClaim) handle(m arpMessage, now int64) (asked bool) {
+// handle answers an ARP message about the address, which came in a frame. It tells
+// whether the message was a question for us, from a host that may be remembered.
+func (c *addressClaim) handle(m arpMessage, f *frame, now int64) (asked bool) {
 	if m.senderMAC == c.mac() || c.ours(m.senderMAC) {
 		return false // come back by a loop in the network, or from the NIC before this one
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m.sender == c.address || !c.claimed && m.isProbeFor(c.address) {
+	if m.sender == c.address || !c.claimed && m.isProbeFor(c.address) && isRivals(m, f) {
 		c.conflict(m.senderMAC, now)
 		return false
 	}
@@ -109,6 +114,14 @@ func (c *addressClaim) handle(m arpMessage, now int64) (asked bool) {
 		senderMAC: c.mac(), sender: c.address, targetMAC: m.senderMAC, target: m.sender,
 	}.frame(m.senderMAC)})
 	return m.sender != noAddr
+}
+
+// isRivals tells whether a probe for our address is of a host that wants it. Such a
+// host asks everybody, by a frame of its own (RFC 5227 §2.1.1). A switch that tracks
+// devices asks the one host whether it is there, and a repeater sends on what others
+// asked.
+func isRivals(m arpMessage, f *frame) bool {
+	return f.dstMAC() == broadcastMAC && f.srcMAC() == m.senderMAC
 }
 
 func (m arpMessage) isProbeFor(a addr) bool {

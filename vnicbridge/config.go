@@ -102,6 +102,11 @@ type Bridge struct {
 	// What a flow gets for which there is no segment: "reject" (default; TCP RST
 	// or ICMP port unreachable) or "drop".
 	OnNoSegment OnNoSegment `json:"on_no_segment,omitempty"`
+
+	// Whether a start asks the link for another host that has the pseudo address
+	// (duplicate address detection, RFC 5227): "on" (default) or "off", for a link
+	// where a router answers ARP for every address (proxy ARP).
+	DAD DAD `json:"dad,omitempty"`
 }
 
 // Rule steers the new flows that match it to a segment. The values of one
@@ -147,6 +152,15 @@ const (
 	EgressOff     Egress = "off"     // nowhere
 	EgressGateway Egress = "gateway" // the gateway of its bridge, under the gateway's alias
 	EgressAny     Egress = "any"     // what the gateway reaches
+)
+
+// DAD says whether the pseudo address is probed before use.
+type DAD string
+
+// The modes of duplicate address detection.
+const (
+	DADOn  DAD = "on"
+	DADOff DAD = "off"
 )
 
 // OnNoSegment says what a flow gets for which there is no segment.

@@ -68,6 +68,7 @@ func TestValidate(t *testing.T) {
 		{"segment twice", br(func(b *Bridge) { b.LBPolicy.Segments = []string{"a", "a"} }), "bridge", "named twice"},
 		{"steer without matcher", br(func(b *Bridge) { b.Steer = []Rule{{Segment: "a"}} }), "bridge", "no matcher"},
 		{"steer to nowhere", br(func(b *Bridge) { b.Steer = []Rule{{Segment: "q", Protocols: []Protocol{TCP}}} }), "bridge", `unknown segment "q"`},
+		{"dad", br(func(b *Bridge) { b.DAD = "maybe" }), "bridge", "want on or off"},
 		{"on_no_segment", br(func(b *Bridge) { b.OnNoSegment = "panic" }), "bridge", "want reject or drop"},
 		{"address twice", func(c *Config) {
 			second := *c.Bridges["lan"]

@@ -48,7 +48,7 @@ func (n *nicSide) handleARP(f *frame, now int64) dropReason {
 	if err != nil {
 		return dropMalformed
 	}
-	asked := n.claim.handle(m, now)
+	asked := n.claim.handle(m, f, now)
 	if m.sender != noAddr && m.sender != n.address {
 		n.neighbours.hear(m.sender, m.senderMAC, asked, now)
 	}

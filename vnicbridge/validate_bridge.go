@@ -32,6 +32,11 @@ func (c *Config) validateBridge(name string) error {
 	default:
 		return fmt.Errorf("on_no_segment %q: want reject or drop", b.OnNoSegment)
 	}
+	switch b.DAD {
+	case "", DADOn, DADOff:
+	default:
+		return fmt.Errorf("dad %q: want on or off", b.DAD)
+	}
 	if err := c.validateNeighbours(name); err != nil {
 		return err
 	}

@@ -172,5 +172,17 @@ var addresses = []mutation{
 	}, {
 		row: "A1+", defect: "priority tags in the bytes are not let in", file: "vnicbridge/bpf/bridge.c",
 		old: `if (f->proto == ETH_ARP) {`, new: `if (0) {`,
+	}, {
+		row: "A2+", defect: "a switch's device tracking is a rival", file: "vnicbridge/claim.go",
+		old: `return f.dstMAC() == broadcastMAC && f.srcMAC() == m.senderMAC`, new: `return f.srcMAC() == m.senderMAC`,
+	}, {
+		row: "A2+", defect: "a probe that a repeater sends on is a rival's", file: "vnicbridge/claim.go",
+		old: `return f.dstMAC() == broadcastMAC && f.srcMAC() == m.senderMAC`, new: `return f.dstMAC() == broadcastMAC`,
+	}, {
+		row: "A2+", defect: "our own frames are a rival's", file: "vnicbridge/claim.go",
+		old: `if m.senderMAC == c.mac() || c.ours(m.senderMAC) {`, new: `if false {`,
+	}, {
+		row: "A2+", defect: "dad off probes still", file: "vnicbridge/apply.go",
+		old: `claim.acquire(t.cfg.Bridges[name].DAD != DADOff)`, new: `claim.acquire(true)`,
 	},
 }
