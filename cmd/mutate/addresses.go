@@ -16,11 +16,11 @@ var addresses = []mutation{
 		tests: "integration.TestHostKernelKeepsOut integration.TestNoWayRound",
 	}, {
 		row: "A1", defect: "the programs keep ARP from userspace", file: "vnicbridge/bpf/bridge.c",
-		old:   `		bpf_clone_redirect(skb, own->slow, 0);` + "\n",
+		old: "DROP_OVERLOAD);\n	else\n		bpf_clone_redirect(skb, own->slow, 0);", new: "DROP_OVERLOAD);",
 		tests: "integration.TestHostKernelKeepsOut",
 	}, {
 		row: "A2", defect: "the address is not probed", file: "vnicbridge/claim.go",
-		old: `for range probeCount {`, new: `for range 0 {`,
+		old: `for range probes {`, new: `for range 0 {`,
 	}, {
 		row: "A2", defect: "an address that is held is probed again", file: "vnicbridge/apply.go",
 		old: `		if !slices.Contains(t.made, b.port) {`, new: `		if false {`,

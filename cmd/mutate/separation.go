@@ -3,8 +3,8 @@ package main
 // separation are the defects of rows S1 to S5.
 var separation = []mutation{
 	{
-		row: "S1", defect: "a VLAN tag beside the frame is not seen", file: "vnicbridge/forwarder.go",
-		old: `case a.frame.tagged || a.frame.etherType() == etherVLAN`, new: `case a.frame.etherType() == etherVLAN`,
+		row: "S1", defect: "a VLAN tag beside the frame is not seen", file: "vnicbridge/packet.go",
+		old: "	if f.tagged || !isVLAN(f.etherType()) {\n		return !f.tagged\n", new: "	if !isVLAN(f.etherType()) {\n		return true\n",
 	}, {
 		row: "S1", defect: "frames for other MACs enter", file: "vnicbridge/forwarder.go",
 		old: `} else if dst != a.in.mac() {`, new: `} else if false {`,
