@@ -12,7 +12,7 @@ BPF_TOOLS := clang-14 llvm-strip-14 libbpf-dev
 # What the tests run beside Go. nginx is a server on a VNIC; the rest are
 # clients, hostile senders and witnesses. The BPF objects are made again, to see
 # that they are current.
-TEST_TOOLS := $(BPF_TOOLS) gcc libc-dev nginx tcpdump tshark ip iptables-nft route ping curl nft wrk hping3 ethtool nmap setpriv h2load chromium systemd-nspawn arping setcap ssh dropbear
+TEST_TOOLS := $(BPF_TOOLS) gcc libc-dev nginx tcpdump tshark ip iptables-nft route ping curl nft wrk hping3 ethtool nmap setpriv h2load chromium systemd-nspawn arping setcap ssh dropbear traceroute
 
 # What the benchmark compares with, and measures with.
 BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3 h2load

@@ -70,12 +70,16 @@ func inboundReplies(bridge *bridgeRules, s *segmentRules, a *arrival, to *port) 
 		server := tuple{src: to.vnic.address, dst: a.src, sport: a.dport, dport: a.sport, proto: a.proto}
 		return otherPorts(server)
 	}
-	reserved := len(s.gateways)
-	preferred := s.gatewayAlias(a.in)
-	if a.src != bridge.gateway || preferred < 0 {
-		preferred = s.aliases.preferred(a.src, reserved)
+	return s.aliases.replies(a.tuple, to.vnic.address, s.preferredAlias(bridge, a), len(s.gateways))
+}
+
+// preferredAlias is the index of the alias under which a segment best sees the sender of
+// a packet from a NIC.
+func (s *segmentRules) preferredAlias(bridge *bridgeRules, a *arrival) int {
+	if gateway := s.gatewayAlias(a.in); a.src == bridge.gateway && gateway >= 0 {
+		return gateway
 	}
-	return s.aliases.replies(a.tuple, to.vnic.address, preferred, reserved)
+	return s.aliases.preferred(a.src, len(s.gateways))
 }
 
 // admitOutbound opens a flow from a segment to the network, as its egress allows
@@ -160,7 +164,36 @@ func (fw *forwarder) refuseFlow(bridge *bridgeRules, a *arrival, verdict dropRea
 
 // answerRefusal tells the sender of a packet that nothing will come of it.
 func (fw *forwarder) answerRefusal(a *arrival) {
-	if f, ok := fw.refuse.refusal(a); ok {
+	if f, ok := a.refusal(); ok {
 		a.sendBack(f)
 	}
+}
+
+// refuseProtocol turns a packet away of whose protocol no flows are made. Its sender is
+// told as an ordinary host would tell it (RFC 1122 §3.2.2.1).
+func (fw *forwarder) refuseProtocol(a *arrival) dropReason {
+	rules := fw.rules.Load()
+	if a.in.nic != nil && !rules.possibleSource(a.src) {
+		return dropSource
+	}
+	if !a.later && rules.answers(a) {
+		fw.answerRefusal(a)
+	}
+	return dropProtocol
+}
+
+// answers tells whether there is anybody where a packet goes to who would refuse it.
+func (r *ruleset) answers(a *arrival) bool {
+	if bridge := r.bridges[a.in]; bridge != nil {
+		return bridge.refuse != Drop
+	}
+	segment := r.segments[a.in]
+	if segment == nil {
+		return false
+	}
+	if _, ok := segment.reach[a.dst]; ok {
+		return true
+	}
+	to, _ := r.egress(segment, a.dst)
+	return to != nil
 }

@@ -118,7 +118,7 @@ func programGate(t *testing.T) arpGate {
 	return arpGate{
 		lets: func(frame []byte) bool {
 			overload, others := dropped()
-			if _, _, err := r.machine.device("nic0").program(frame); err != nil {
+			if _, _, err := r.machine.device("nic0").program(asFrame(frame)); err != nil {
 				t.Fatal(err)
 			}
 			nowOverload, nowOthers := dropped()

@@ -16,13 +16,12 @@ type forwarder struct {
 	rules      atomic.Pointer[ruleset]
 	open       *openPorts
 	clock      func() int64 // nanoseconds, monotonic
-	refuse     *refuser
 }
 
 func newForwarder(open *openPorts, clock func() int64) *forwarder {
 	fw := &forwarder{
 		handshakes: new(handshakes), fragments: newFragmentTable(),
-		open: open, clock: clock, refuse: newRefuser(),
+		open: open, clock: clock,
 	}
 	fw.flows = newFlowTable(DefaultMaxFlows, fw.handshakes)
 	fw.setRules(&ruleset{})
@@ -197,6 +196,8 @@ func (fw *forwarder) fromVNIC(a *arrival) (verdict dropReason) {
 // carry moves a packet to the other end of its flow.
 func (fw *forwarder) carry(a *arrival) dropReason {
 	switch {
+	case !a.proto.carried():
+		return fw.refuseProtocol(a)
 	case a.fragment:
 		return fw.carryFragment(a)
 	case a.icmpError:

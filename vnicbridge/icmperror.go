@@ -10,7 +10,8 @@ func (fw *forwarder) carryError(a *arrival) dropReason {
 	if !validChecksum(a.l4) {
 		return dropMalformed
 	}
-	if a.in.nic != nil && !fw.rules.Load().possibleSource(a.src) {
+	// Any router on the way may send it: the quote decides (RFC 4787 REQ-12).
+	if a.in.nic != nil && !a.in.nic.possibleRouter(a.src) {
 		return dropSource
 	}
 	quoted, ok := parseQuote(a.l4[icmpHeaderLen:])
@@ -23,11 +24,35 @@ func (fw *forwarder) carryError(a *arrival) dropReason {
 		return dropNoFlow
 	}
 	to, tuple := fl.otherEnd(dir)
-	// The error may come from a router on the way. To the segment it comes from
-	// the alias of the flow's other host: it has no other name for what is outside.
+	if a.tooBig(to.linkMTU()) {
+		return dropTooBig
+	}
 	a.rewriteQuote(quoted, tuple.reversed())
+	if a.in.nic != nil && a.src != quoted.dst {
+		tuple.src = fw.rules.Load().routerAt(to, a, tuple.src)
+	}
 	a.rewriteAddresses(tuple)
 	return to.emit(a, tuple.dst)
+}
+
+// routerAt is the address under which a segment sees a router on the way to another
+// host: the router's own, if the segment sees hosts by theirs; else the alias that a
+// client with the router's address would prefer, and never that of the other host.
+func (r *ruleset) routerAt(to *port, a *arrival, host addr) addr {
+	segment, bridge := r.segments[to], r.bridges[a.in]
+	if segment == nil || bridge == nil {
+		return host // one of the devices is about to go
+	}
+	if segment.preserve && r.possibleSource(a.src) {
+		return a.src
+	}
+	preferred, reserved := segment.preferredAlias(bridge, a), len(segment.gateways)
+	for i := range segment.aliases.addrs {
+		if alias := segment.aliases.addrs[segment.aliases.probe(preferred, reserved, i)]; alias != host {
+			return alias
+		}
+	}
+	return host
 }
 
 // parseQuote reads the packet that an ICMP error quotes: its header, and at least
@@ -65,16 +90,21 @@ func (a *arrival) rewriteQuote(quoted packet, to tuple) {
 	applyDiff(a.l4[2:4], checksumDiff(before, changing))
 }
 
-// tooBig tells whether a packet does not fit a link. Segmentation offload cuts a
-// super-packet into pieces that do.
+// tooBig tells whether a packet does not fit a link: as it is, or in the pieces that
+// segmentation offload cuts it into. A segment's root chooses their size.
 func (a *arrival) tooBig(mtu int) bool {
-	return mtu > 0 && len(a.ip) > mtu && !a.frame.isSuper()
+	if mtu == 0 || len(a.ip) <= mtu {
+		return false
+	}
+	size := a.frame.gsoSize()
+	cut := size > 0 && !a.fragment && a.proto != ICMP
+	return !cut || a.headersLen()+size > mtu
 }
 
 // refuseTooBig tells the sender of a packet which size would pass, so that path
 // MTU discovery works (F8, RFC 1191).
 func (fw *forwarder) refuseTooBig(a *arrival, mtu int) dropReason {
-	if f, ok := fw.refuse.fragmentationNeeded(a, mtu); ok {
+	if f, ok := a.fragmentationNeeded(mtu); ok {
 		a.sendBack(f)
 	}
 	return dropTooBig

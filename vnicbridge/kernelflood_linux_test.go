@@ -34,8 +34,6 @@ func (r *rig) openedByPrograms() uint64 {
 // openedByGo is how many flows from the NIC userspace has opened.
 func (r *rig) openedByGo() uint64 { return r.plane.bridges["lan"].port.newFlows.Load() }
 
-func client(i int) string { return fmt.Sprintf("198.51.%d.%d", 100+i/250, 1+i%250) }
-
 // When the table is full, the flow that has to ask for room makes some for those that
 // follow it, which then need not ask.
 func TestRoomForPrograms(t *testing.T) {

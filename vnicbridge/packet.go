@@ -58,9 +58,14 @@ func (f *frame) eth() []byte { return f.data[vnetHeaderLen:] }
 // gsoNone is VIRTIO_NET_HDR_GSO_NONE: the frame is not to be cut up.
 const gsoNone = 0
 
-// isSuper tells whether the frame is cut into packets by a device, or was put
-// together from some.
-func (f *frame) isSuper() bool { return f.data[1] != gsoNone }
+// gsoSize is how much payload each of the packets has into which a device cuts the
+// frame, or from which it was put together. 0: it is one packet.
+func (f *frame) gsoSize() int {
+	if f.data[1] == gsoNone {
+		return 0
+	}
+	return int(binary.NativeEndian.Uint16(f.data[4:]))
+}
 
 func (f *frame) checksumUnfinished() bool { return f.data[0]&vnetNeedsCsum != 0 }
 
@@ -212,10 +217,17 @@ func (p *packet) parseTransport() dropReason {
 		p.setPorts()
 	case ICMP:
 		return p.parseICMP()
-	default:
-		return dropProtocol
 	}
 	return keep
+}
+
+// headersLen is the length of the headers that each piece of a super-packet has.
+func (p *packet) headersLen() int {
+	n := len(p.ip) - len(p.l4)
+	if p.proto == TCP {
+		return n + int(p.l4[12]>>4)*4
+	}
+	return n + udpHeaderLen
 }
 
 func (p *packet) setPorts() {

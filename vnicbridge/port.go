@@ -29,7 +29,8 @@ type port struct {
 	mtu    atomic.Int32
 	closed atomic.Bool
 	counters
-	gauge atomic.Pointer[gauges]
+	gauge   atomic.Pointer[gauges]
+	answers answerLimits
 
 	nic  *nicSide  // of a NIC's port
 	vnic *vnicSide // of a VNIC's port
@@ -73,7 +74,7 @@ func (p *port) setDevice(d device) { p.dev.Store(&d) }
 const maxPorts = 1024
 
 func newPort(index uint32, name string) *port {
-	p := &port{index: index, name: name}
+	p := &port{index: index, name: name, answers: newAnswerLimits()}
 	p.gauge.Store(new(gauges))
 	return p
 }
@@ -189,20 +190,24 @@ func (s *segmentRules) gatewayAlias(nic *port) int {
 }
 
 // neverOutside are the sources that no host on a network can have: this network
-// (0/8), loopback, multicast, and what is reserved, broadcast included (RFC 6890).
+// (0/8), loopback, multicast and broadcast (RFC 6890). 240/4 is reserved, and in use.
 var neverOutside = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("127.0.0.0/8"),
-	netip.MustParsePrefix("224.0.0.0/3"),
+	netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("255.255.255.255/32"),
 }
 
 // possibleSource tells whether a host outside can have an address.
-func (r *ruleset) possibleSource(a addr) bool {
+func (r *ruleset) possibleSource(a addr) bool { return !anyPrefixContains(r.impossible, a) }
+
+// possibleRouter tells whether a router outside can have an address. It is like a host,
+// but the ways to the segments' clients may cross networks that are numbered as ours are.
+func (n *nicSide) possibleRouter(a addr) bool {
+	return a != n.address && !anyPrefixContains(neverOutside, a)
+}
+
+func anyPrefixContains(prefixes []netip.Prefix, a addr) bool {
 	ip := a.netip()
-	for _, p := range r.impossible {
-		if p.Contains(ip) {
-			return false
-		}
-	}
-	return true
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
 }

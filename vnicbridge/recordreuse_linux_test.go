@@ -103,7 +103,7 @@ func (r *rig) carriedOrLeft(e ends, device, to string) func() {
 	frame := e.tcp("A", "")
 	program := r.machine.devices[device].program
 	return func() {
-		out, _, err := program(frame)
+		out, _, err := program(asFrame(frame))
 		if err != nil {
 			r.t.Error(err)
 			return

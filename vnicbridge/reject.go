@@ -8,48 +8,53 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// refusalRate bounds how many refusals are sent in a second, so that a flood is
-// not answered with a flood (RFC 1812 §4.3.2.8).
+// refusalRate bounds how many answers of a kind are sent in a second to what comes in
+// at a port, so that a flood is not answered with a flood (RFC 1812 §4.3.2.8).
 const (
 	refusalRate  = 1000
 	refusalBurst = 1000
 )
 
-// refuser answers packets that nothing will be done with, so that no client is
-// left hanging (F5, F11).
-type refuser struct {
-	limit *rate.Limiter
+// answerLimits bound what a port answers by itself. What says that a packet is too big
+// has a bound of its own: a flood of packets that are refused must not keep senders from
+// learning the path's MTU.
+type answerLimits struct {
+	refusals, tooBig *rate.Limiter
 }
 
-func newRefuser() *refuser {
-	return &refuser{limit: rate.NewLimiter(refusalRate, refusalBurst)}
+func newAnswerLimits() answerLimits {
+	limiter := func() *rate.Limiter { return rate.NewLimiter(refusalRate, refusalBurst) }
+	return answerLimits{limiter(), limiter()}
 }
 
-// allow tells whether one more may be sent now.
-func (r *refuser) allow(now int64) bool { return r.limit.AllowN(time.Unix(0, now), 1) }
+// allows tells whether one more answer to the packet may be sent now.
+func (a *arrival) allows(limit *rate.Limiter) bool { return limit.AllowN(time.Unix(0, a.now), 1) }
 
-// refusal builds the answer to a packet, towards the place it came from: a RST
-// to TCP, destination unreachable to the rest. ok is false where there must be
-// none: to a RST (RFC 9293 §3.5.2), to an answer, or beyond the rate.
-func (r *refuser) refusal(a *arrival) (f frame, ok bool) {
-	if a.proto == TCP && a.tcpFlags&tcpRST != 0 || a.proto == ICMP && a.l4[0] != icmpEcho || !r.allow(a.now) {
+// refusal builds the answer to a packet that nothing will be done with, towards the
+// place it came from, so that no client is left hanging (F5, F11): a RST to TCP,
+// destination unreachable to the rest. ok is false where there must be none: to a RST
+// (RFC 9293 §3.5.2), to an answer, or beyond the rate.
+func (a *arrival) refusal() (f frame, ok bool) {
+	if a.proto == TCP && a.tcpFlags&tcpRST != 0 || a.proto == ICMP && a.l4[0] != icmpEcho || !a.allows(a.in.answers.refusals) {
 		return frame{}, false
 	}
-	if a.proto == TCP {
+	switch a.proto {
+	case TCP:
 		ip := a.answerHeader(layers.IPProtocolTCP)
 		return buildFrame(a.frame.dstMAC(), a.frame.srcMAC(), layers.EthernetTypeIPv4, ip, a.reset(ip)), true
+	case UDP:
+		return a.unreachable(layers.ICMPv4CodePort, 0), true
+	case ICMP:
+		return a.unreachable(layers.ICMPv4CodeHost, 0), true // an echo has no port
+	default:
+		return a.unreachable(layers.ICMPv4CodeProtocol, 0), true
 	}
-	code := uint8(layers.ICMPv4CodePort)
-	if a.proto == ICMP {
-		code = layers.ICMPv4CodeHost // an echo has no port
-	}
-	return a.unreachable(code, 0), true
 }
 
 // fragmentationNeeded builds the answer to a packet that is too big for the next
 // link (RFC 1191 §4).
-func (r *refuser) fragmentationNeeded(a *arrival, mtu int) (f frame, ok bool) {
-	if !r.allow(a.now) {
+func (a *arrival) fragmentationNeeded(mtu int) (f frame, ok bool) {
+	if !a.allows(a.in.answers.tooBig) {
 		return frame{}, false
 	}
 	return a.unreachable(layers.ICMPv4CodeFragmentationNeeded, uint16(mtu)), true

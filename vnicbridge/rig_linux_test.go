@@ -114,12 +114,19 @@ func hookMemory(p *port, program *ebpf.Program, _ bool) (hook, error) {
 		return nil, err
 	}
 	d := p.device().(*memoryDevice)
-	d.program = func(frame []byte) ([]byte, uint32, error) {
-		run := &ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+256)}
+	d.program = func(f frame) ([]byte, uint32, error) {
+		run := &ebpf.RunOptions{Data: f.eth(), DataOut: make([]byte, len(f.eth())+256), Context: skb{gsoSize: uint32(f.gsoSize())}}
 		code, err := clone.Run(run)
 		return run.DataOut, code, err
 	}
 	return memoryHook{d}, nil
+}
+
+// skb is struct __sk_buff (include/uapi/linux/bpf.h), of which a run sets one field.
+type skb struct {
+	_       [176]byte
+	gsoSize uint32
+	_       [12]byte
 }
 
 func (h memoryHook) target() (int, uint32) { return noIndex + h.device.number, 0 }
@@ -141,7 +148,7 @@ const (
 )
 
 // runProgram gives a frame to the program of a device and does what it says.
-func runProgram(r *rig, d *memoryDevice, raw []byte) bool {
+func runProgram(r *rig, d *memoryDevice, f frame) bool {
 	r.t.Helper()
 	fast, ok := r.plane.fastPath().(memoryFastPath)
 	if !ok || d.program == nil {
@@ -149,7 +156,8 @@ func runProgram(r *rig, d *memoryDevice, raw []byte) bool {
 	}
 	fast.plane.clock.Store(coarse(r.plane.path.clock()))
 	before, dropped := fast.sent(), fast.dropped()
-	out, code, err := d.program(raw)
+	raw := f.eth()
+	out, code, err := d.program(f)
 	if errors.Is(err, unix.EINVAL) {
 		return false // the kernel does not run programs on so short a frame
 	}

@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -86,7 +87,7 @@ var dataPaths = []string{"userspace"}
 
 // inKernel lets the programs of the kernel data path carry a frame that arrives at
 // a device. False: there is none, or it leaves the frame to userspace.
-var inKernel = func(*rig, *memoryDevice, []byte) bool { return false }
+var inKernel = func(*rig, *memoryDevice, frame) bool { return false }
 
 // refillARP makes the budgets of ARP whole, which go by the kernel's clock and not by a
 // test's.
@@ -148,11 +149,24 @@ func (r *rig) put(device string, frames ...[]byte) {
 	if d == nil {
 		r.t.Fatalf("no device %s", device)
 	}
-	for _, f := range frames {
-		if !inKernel(r, d, f) {
-			d.in <- asFrame(f)
+	for _, raw := range frames {
+		if f := asFrame(raw); !inKernel(r, d, f) {
+			d.in <- f
 			synctest.Wait() // frames that leave by another way must not overtake it
 		}
+	}
+	synctest.Wait()
+}
+
+// putSuper lets a frame arrive that segmentation offload is to cut into packets of so
+// much payload.
+func (r *rig) putSuper(device string, raw []byte, gsoType byte, gsoSize int) {
+	r.t.Helper()
+	f, d := asFrame(raw), r.machine.devices[device]
+	f.data[1] = gsoType
+	binary.NativeEndian.PutUint16(f.data[4:], uint16(gsoSize))
+	if !inKernel(r, d, f) {
+		d.in <- f
 	}
 	synctest.Wait()
 }
@@ -284,7 +298,7 @@ type memoryDevice struct {
 	number   int
 	settings vnicSettings
 	set      int // how often it was configured
-	program  func(frame []byte) (out []byte, code uint32, err error)
+	program  func(f frame) (out []byte, code uint32, err error)
 }
 
 func (d *memoryDevice) receive(batch []frame) (int, error) {
@@ -370,6 +384,9 @@ func fromA(alias string, sport, dport uint16) ends {
 	return ends{vnicAMAC, routerMAC, serverA, alias, sport, dport}
 }
 
+// client is the address of one of many hosts beyond the router.
+func client(i int) string { return fmt.Sprintf("198.51.%d.%d", 100+i/250, 1+i%250) }
+
 func (e ends) ip(proto layers.IPProtocol) *layers.IPv4 {
 	return &layers.IPv4{
 		Version: 4, TTL: 63, TOS: 0x2, Id: 0x2c93, Flags: layers.IPv4DontFragment, Protocol: proto,
@@ -450,7 +467,8 @@ type decoded struct {
 	ttl, tos uint8
 	ipID     uint16
 	icmp     uint8 // type
-	valid    bool  // all the checksums
+	code     uint8
+	valid    bool // all the checksums
 	payload  string
 }
 
@@ -479,7 +497,7 @@ func decode(raw []byte) decoded {
 		d.valid = d.valid && (l.Checksum == 0 || plainSum(append(pseudoHeader, body...)) == 0xffff)
 		d.payload = string(l.Payload)
 	case *layers.ICMPv4:
-		d.icmp = l.TypeCode.Type()
+		d.icmp, d.code = l.TypeCode.Type(), l.TypeCode.Code()
 		if d.icmp == icmpEcho {
 			d.sport = l.Id
 		} else {

@@ -96,7 +96,7 @@ func (w *twins) begin(t *testing.T, cfg *Config) {
 	w.clock = int64(time.Hour)
 	for _, r := range w.rigs {
 		p := r.plane
-		p.path.fragments, p.path.refuse = newFragmentTable(), newRefuser()
+		p.path.fragments = newFragmentTable()
 		for _, b := range p.bridges {
 			n := b.port.nic.neighbours
 			used := n.usedMACs()
@@ -106,6 +106,7 @@ func (w *twins) begin(t *testing.T, cfg *Config) {
 		}
 		for _, port := range p.devices.ports() {
 			port.gauges().turn.Store(0)
+			port.answers = newAnswerLimits()
 			port.device().(*memoryDevice).take()
 		}
 		if p.cfg != cfg {
@@ -206,7 +207,7 @@ func (r *rig) carry(device string, raw []byte) {
 	r.t.Helper()
 	d := r.machine.devices[device]
 	in := r.portOf(d)
-	if inKernel(r, d, raw) {
+	if inKernel(r, d, asFrame(raw)) {
 		return
 	}
 	// What the program leaves to the host, the filter of a packet socket leaves out.

@@ -19,6 +19,9 @@ const (
 	UDP  Protocol = 17
 )
 
+// carried tells whether flows are made of the protocol.
+func (p Protocol) carried() bool { return p == ICMP || p == TCP || p == UDP }
+
 var protocolNames = map[Protocol]string{ICMP: "icmp", TCP: "tcp", UDP: "udp"}
 
 // String returns the protocol's name, or its number for one that has none here.

@@ -64,7 +64,7 @@ var addresses = []mutation{
 		old: `set_macs(eth, dst_mac, out->mac);`, new: `set_macs(eth, dst_mac, eth->h_source);`,
 	}, {
 		row: "A5", defect: "the gateway has no alias of its own", file: "vnicbridge/admit.go",
-		old: `if a.src != bridge.gateway || preferred < 0 {`, new: `if true {`,
+		old: `a.src == bridge.gateway && gateway >= 0 {`, new: `gateway < -1 {`,
 	}, {
 		row: "A5", defect: "the gateway has no alias of its own", file: "vnicbridge/bpf/admit.h",
 		old: `if (p->key.src == b->gateway && b->gateway)`, new: `if (0)`,

@@ -156,7 +156,7 @@ var flows = []mutation{
 		old: `if a.proto == TCP && a.tcpFlags&tcpRST != 0 || a.proto == ICMP`, new: `if a.proto == ICMP`,
 	}, {
 		row: "F5", defect: "a flood of refusals is sent", file: "vnicbridge/reject.go",
-		old: ` || !r.allow(a.now) {` + "\n		return frame{}, false\n	}\n	if a.proto == TCP {", new: " {\n		return frame{}, false\n	}\n	if a.proto == TCP {",
+		old: ` || !a.allows(a.in.answers.refusals) {`, new: ` {`,
 	}, {
 		row: "F6", defect: "the quoted header stays as it was", file: "vnicbridge/icmperror.go",
 		old: `	a.rewriteQuote(quoted, tuple.reversed())` + "\n",
@@ -176,8 +176,32 @@ var flows = []mutation{
 		row: "F6", defect: "an error about no flow is let in", file: "vnicbridge/icmperror.go",
 		old: "	if fl == nil {\n		return dropNoFlow\n	}\n	to, tuple", new: "	if fl == nil {\n		for _, vnic := range fw.rules.Load().vnics {\n			return vnic.emit(a, a.dst)\n		}\n	}\n	to, tuple",
 	}, {
+		row: "F6", defect: "a router is seen as the flow's other host", file: "vnicbridge/icmperror.go",
+		old: `if a.in.nic != nil && a.src != quoted.dst {`, new: `if false {`,
+	}, {
+		row: "F6", defect: "the flow's other host is seen as a router", file: "vnicbridge/icmperror.go",
+		old: `if a.in.nic != nil && a.src != quoted.dst {`, new: `if a.in.nic != nil {`,
+	}, {
+		row: "F6", defect: "a router has the alias of the flow's other host", file: "vnicbridge/icmperror.go",
+		old: `alias != host {`, new: `true {`,
+	}, {
+		row: "F6", defect: "a router is an alias to a segment that sees clients by their addresses", file: "vnicbridge/icmperror.go",
+		old: `if segment.preserve && r.possibleSource(a.src) {`, new: `if false {`,
+	}, {
+		row: "F6", defect: "a router has an address of a segment", file: "vnicbridge/icmperror.go",
+		old: `if segment.preserve && r.possibleSource(a.src) {`, new: `if segment.preserve {`,
+	}, {
 		row: "F6", defect: "an error is taken for an echo", file: "vnicbridge/bpf/packet.h",
 		old: "	else\n		return SLOW;\n	return KEEP;", new: "	return KEEP;",
+	}, {
+		row: "F6+", defect: "routers whose addresses are ours are not heard", file: "vnicbridge/icmperror.go",
+		old: `!a.in.nic.possibleRouter(a.src)`, new: `!fw.rules.Load().possibleSource(a.src)`,
+	}, {
+		row: "F6+", defect: "anybody is heard", file: "vnicbridge/icmperror.go",
+		old: `!a.in.nic.possibleRouter(a.src)`, new: `false`,
+	}, {
+		row: "F6+", defect: "240/4 is not unicast", file: "vnicbridge/port.go",
+		old: `"224.0.0.0/4"`, new: `"224.0.0.0/3"`,
 	}, {
 		row: "F7", defect: "fragments that come before the first are dropped", file: "vnicbridge/fragmenttable.go",
 		old: "		t.hold(q, d, a.frame)\n",
@@ -228,17 +252,29 @@ var flows = []mutation{
 		old: `if a.in.nic != nil && !fw.rules.Load().possibleSource(a.src) {`, new: `if false {`,
 	}, {
 		row: "F8", defect: "a packet that is too big is sent", file: "vnicbridge/icmperror.go",
-		old: `return mtu > 0 && len(a.ip) > mtu && !a.frame.isSuper()`, new: `return false`,
+		old: `return !cut || a.headersLen()+size > mtu`, new: `return false`,
 	}, {
 		row: "F8", defect: "a packet that is too big is sent", file: "vnicbridge/bpf/bridge.c",
-		old: `if (unlikely(out->mtu && p->size > out->mtu && !skb->gso_size))`, new: `if (0)`,
+		old: `if (unlikely(too_big(skb, p, out->mtu)))`, new: `if (0 && too_big(skb, p, out->mtu))`,
+	}, {
+		row: "F8", defect: "the pieces of a super-packet may have any size", file: "vnicbridge/icmperror.go",
+		old: `return !cut || a.headersLen()+size > mtu`, new: `return !cut`,
+	}, {
+		row: "F8", defect: "the pieces of a super-packet may have any size", file: "vnicbridge/bpf/bridge.c",
+		old: `(!cut || headers + skb->gso_size > mtu)`, new: `(!cut || headers > mtu)`,
+	}, {
+		row: "F8", defect: "TCP's options are no part of a super-packet's pieces", file: "vnicbridge/icmperror.go",
+		old: `return !cut || a.headersLen()+size > mtu`, new: `return !cut || ipv4MinLen+udpHeaderLen+size > mtu`,
+	}, {
+		row: "F8", defect: "a flood of refusals keeps senders from learning the MTU", file: "vnicbridge/reject.go",
+		old: `!a.allows(a.in.answers.tooBig)`, new: `!a.allows(a.in.answers.refusals)`,
 	}, {
 		row: "F8", defect: "its sender is not told", file: "vnicbridge/icmperror.go",
 		old: `		a.sendBack(f)` + "\n", new: "		_ = f\n",
 	}, {
 		row: "F8", defect: "a super-packet is refused", file: "vnicbridge/icmperror.go",
-		old: `return mtu > 0 && len(a.ip) > mtu && !a.frame.isSuper()`, new: `return mtu > 0 && len(a.ip) > mtu`,
-		tests: "vnicbridge.TestFragmentationNeeded integration.TestBulkTraffic",
+		old: `return !cut || a.headersLen()+size > mtu`, new: `return true`,
+		tests: "vnicbridge.TestSuperPackets integration.TestBulkTraffic",
 	}, {
 		row: "F8", defect: "a VNIC's MTU is not its NIC's", file: "vnicbridge/compile.go",
 		old: `		if m := int(bridges[name].port.mtu.Load()); mtu == 0 || m < mtu {`, new: `		if m := int(bridges[name].port.mtu.Load()); m < 0 {`,
@@ -276,6 +312,12 @@ var flows = []mutation{
 	}, {
 		row: "F11", defect: "all are refused aloud", file: "vnicbridge/admit.go",
 		old: `if bridge.refuse != Drop {`, new: `if true {`,
+	}, {
+		row: "F11", defect: "a protocol that is not carried is met with silence", file: "vnicbridge/admit.go",
+		old: `if !a.later && rules.answers(a) {`, new: `if false {`,
+	}, {
+		row: "F11", defect: "later fragments are refused", file: "vnicbridge/admit.go",
+		old: `if !a.later && rules.answers(a) {`, new: `if rules.answers(a) {`,
 	}, {
 		row: "F11", defect: "all ports are open", file: "vnicbridge/admit.go",
 		old: `return anyPortContains(s.ports, p.tuple)`, new: `return true`,

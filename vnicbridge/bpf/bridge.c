@@ -91,6 +91,16 @@ static __always_inline const __u8 *next_hop(const struct flow_key *answer, const
 	return n->mac;
 }
 
+// Whether a packet does not fit a link: as it is, or in the pieces that segmentation
+// offload cuts it into. A segment's root chooses their size.
+static __always_inline bool too_big(const struct __sk_buff *skb, const struct packet *p, __u32 mtu)
+{
+	__u32 l4 = p->key.proto == IPPROTO_TCP ? sizeof(struct tcphdr) + p->options : sizeof(struct udphdr);
+	bool cut = skb->gso_size && p->key.proto != IPPROTO_ICMP;
+
+	return mtu && p->size > mtu && (!cut || sizeof(struct iphdr) + l4 + skb->gso_size > mtu);
+}
+
 // Sends a packet to the other end of its flow.
 static __always_inline int forward(struct __sk_buff *skb, struct packet *p, const struct found *f, struct flow_record *r)
 {
@@ -100,7 +110,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 
 	if (unlikely(!out || !out->ifindex))
 		return SLOW;
-	if (unlikely(out->mtu && p->size > out->mtu && !skb->gso_size))
+	if (unlikely(too_big(skb, p, out->mtu)))
 		return SLOW;
 	mac = out->nic ? next_hop(&f->answer, out) : out->mac;
 	if (unlikely(!mac))

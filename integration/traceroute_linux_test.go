@@ -1,0 +1,85 @@
+package integration_test
+
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// Row F6: traceroute from inside a segment tells the routers on the way from each other
+// and from its end, whatever it probes with: a `translate` segment sees their aliases, a
+// `preserve` segment their own addresses. From outside the pseudo address is the end.
+func TestTraceroute(t *testing.T) {
+	const end = "10.9.0.2"
+	for name, want := range map[string]func(hops []string) bool{
+		"translate": func(hops []string) bool {
+			alias := netip.MustParseAddr(hops[1])
+			return hops[0] == "192.168.50.2" && hops[1] != hops[0] && hops[1] != "192.168.50.1" &&
+				netip.MustParsePrefix("192.168.50.0/24").Contains(alias)
+		},
+		"preserve": func(hops []string) bool { return hops[0] == "192.168.1.1" && hops[1] == "192.168.10.2" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onEachDataPath(t, func(t *testing.T, datapath string) {
+				s := newScene(t, integration.PaperOptions{})
+				s.addSecondRouter(netip.MustParseAddr(end))
+				s.start(caddyfile{datapath: datapath, a: "ports any\negress any\nclient_ip " + name})
+				var before []string
+				for _, probes := range []string{"-U", "-I", "-T"} {
+					hops := s.traceroute(s.Server, probes, "-s", "192.168.50.1", end)
+					if len(hops) != 3 || !want(hops) || hops[2] != end {
+						t.Errorf("traceroute %s shows %q", probes, hops)
+					}
+					if before != nil && !slices.Equal(hops, before) {
+						t.Errorf("traceroute %s shows %q, and before %q", probes, hops, before)
+					}
+					before = hops
+				}
+				if hops := s.traceroute(s.PC1, "-U", "192.168.1.2"); !slices.Equal(hops, []string{"192.168.10.1", "192.168.1.2"}) {
+					t.Errorf("traceroute from PC1 shows %q", hops)
+				}
+			})
+		})
+	}
+}
+
+// addSecondRouter makes PC1 a router, with a host behind it.
+func (s *scene) addSecondRouter(host netip.Addr) {
+	s.t.Helper()
+	far, err := s.NewHost("far")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	inner := host.Prev()
+	err = s.Link(
+		integration.Port{Host: s.PC1, Device: "behind", Address: netip.PrefixFrom(inner, 24)},
+		integration.Port{Host: far, Device: "eth0", Address: netip.PrefixFrom(host, 24)})
+	if err == nil {
+		err = far.DefaultRoute(inner)
+	}
+	if err == nil {
+		err = s.PC1.Sysctl("net/ipv4/ip_forward", "1")
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.ip(s.Router, "route add "+netip.PrefixFrom(host, 24).Masked().String()+" via "+integration.PC1Addr.String())
+}
+
+var hopLine = regexp.MustCompile(`(?m)^ *\d+ +(\S+)`)
+
+// traceroute returns the hops that it shows, of which each is waited for as long as it
+// takes on a busy machine.
+func (s *scene) traceroute(h *integration.Host, args ...string) (hops []string) {
+	s.t.Helper()
+	out := s.run(h, "traceroute", append([]string{"-n", "-q", "1", "-N", "1", "-w", "5", "-m", "8"}, args...)...)
+	_, out, _ = strings.Cut(out, "\n")
+	for _, m := range hopLine.FindAllStringSubmatch(out, -1) {
+		hops = append(hops, m[1])
+	}
+	return hops
+}
