@@ -12,6 +12,7 @@ import (
 type applier interface {
 	Apply(cfg *vnicbridge.Config, retained ...*vnicbridge.Config) error
 	Close() error
+	Leave() error
 }
 
 // generations are the living configurations of one data plane. Caddy starts a
@@ -21,6 +22,7 @@ type applier interface {
 type generations struct {
 	plane   applier
 	applied func(*vnicbridge.Config) // is told what came into force; an empty one is nothing
+	exiting func() bool              // the process ends
 
 	mu     sync.Mutex
 	living []*vnicbridge.Config // the oldest first
@@ -39,7 +41,7 @@ func (g *generations) push(cfg *vnicbridge.Config) error {
 }
 
 // remove drops a configuration, if it lives. If it was in force, the next newest
-// comes back; after the last the plane is closed.
+// comes back; after the last the plane is closed, or left, if the process ends.
 func (g *generations) remove(cfg *vnicbridge.Config) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -49,7 +51,11 @@ func (g *generations) remove(cfg *vnicbridge.Config) error {
 	}
 	g.living = slices.Delete(g.living, i, i+1)
 	if len(g.living) == 0 {
-		err := g.plane.Close()
+		end := g.plane.Close
+		if g.exiting() {
+			end = g.plane.Leave
+		}
+		err := end()
 		g.applied(new(vnicbridge.Config))
 		return err
 	}

@@ -14,6 +14,7 @@ type planeRecord struct {
 	inForce *vnicbridge.Config // nil before the first Apply and after Close
 
 	retained []*vnicbridge.Config // beside it
+	left     bool                 // it was closed for a successor
 }
 
 var errRefused = errors.New("refused")
@@ -31,18 +32,25 @@ func (p *planeRecord) Close() error {
 	return nil
 }
 
+func (p *planeRecord) Leave() error {
+	p.left = true
+	return p.Close()
+}
+
 // history plays pushes and removals.
 type history struct {
 	t *testing.T
 	planeRecord
 	generations
-	told *vnicbridge.Config
+	told  *vnicbridge.Config
+	exits bool // the process
 }
 
 func newHistory(t *testing.T) *history {
 	h := &history{t: t, planeRecord: planeRecord{refuse: make(map[*vnicbridge.Config]bool)}}
 	h.generations.plane = &h.planeRecord
 	h.generations.applied = func(cfg *vnicbridge.Config) { h.told = cfg }
+	h.generations.exiting = func() bool { return h.exits }
 	return h
 }
 
@@ -152,4 +160,19 @@ func TestOldConfigurationThatDoesNotComeBack(t *testing.T) {
 	}
 	h.mustRemove(a)
 	h.expect(nil)
+}
+
+// A plane without a configuration is closed; only at the end of the process is it left
+// for a successor.
+func TestThePlaneIsLeftAtTheEnd(t *testing.T) {
+	for _, exits := range []bool{false, true} {
+		h := newHistory(t)
+		h.exits = exits
+		cfg := new(vnicbridge.Config)
+		h.mustPush(cfg)
+		h.mustRemove(cfg)
+		if h.inForce != nil || h.left != exits {
+			t.Errorf("the process exits: %v; the plane is left: %v", exits, h.left)
+		}
+	}
 }

@@ -18,7 +18,7 @@ var (
 	plane = vnicbridge.New(vnicbridge.Options{
 		Log: slog.New(events.handler(logHandler{})), HealthChanged: announcements.announce, HashKey: secret.get,
 	})
-	living        = &generations{plane: plane, applied: follow}
+	living        = &generations{plane: plane, applied: follow, exiting: caddy.Exiting}
 	sockets       = sites.NewSockets(plane)
 	announcements = new(announcer)
 	events        = new(journal)

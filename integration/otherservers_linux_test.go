@@ -54,9 +54,15 @@ func TestOtherServers(t *testing.T) {
 	})
 }
 
-// startNginx runs nginx on the server, as one process, so that it ends with the
-// network, and waits until it listens.
+// startNginx runs nginx on the server, which says one thing to every client.
 func (s *scene) startNginx(address, answer string) *integration.Process {
+	s.t.Helper()
+	return s.startNginxThat(address, fmt.Sprintf("return 200 %q;", answer))
+}
+
+// startNginxThat runs nginx on the server, as one process, so that it ends with the
+// network, and waits until it listens.
+func (s *scene) startNginxThat(address, does string) *integration.Process {
 	s.t.Helper()
 	config := s.write("nginx.conf", fmt.Sprintf(`
 pid %[1]s/nginx.pid;
@@ -71,10 +77,10 @@ http {
 	scgi_temp_path %[1]s/scgi;
 	server {
 		listen %[2]s;
-		return 200 "%[3]s";
+		%[3]s
 	}
 }
-`, s.dir, address, answer))
+`, s.dir, address, does))
 	command := exec.Command("nginx", "-c", config, "-e", filepath.Join(s.dir, "nginx.log"), "-g", "daemon off; master_process off;")
 	nginx, err := s.Server.Start(command)
 	if err != nil {

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -140,7 +141,11 @@ type download struct {
 // that the server has to wait.
 func (s *scene) slowDownload(url string, size int) *download {
 	s.t.Helper()
-	conn, err := s.PC1.DialContext(s.t.Context(), "tcp4", "192.168.1.2:80")
+	request, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	conn, err := s.PC1.DialContext(s.t.Context(), "tcp4", net.JoinHostPort("192.168.1.2", cmp.Or(request.URL.Port(), "80")))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -148,11 +153,7 @@ func (s *scene) slowDownload(url string, size int) *download {
 	if err := conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
 		s.t.Fatal(err)
 	}
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		s.t.Fatal(err)
-	}
-	request, err := http.NewRequest(http.MethodGet, url, nil)
-	if err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		s.t.Fatal(err)
 	}
 	request.Close = true

@@ -93,11 +93,16 @@ func (fw *forwarder) admitOutbound(a *arrival) (*flow, dropReason) {
 	if peer, ok := segment.reach[a.dst]; ok {
 		return fw.admitToPeer(a, rules, peer)
 	}
+	if fl := fw.pickUp(a, rules, segment); fl != nil {
+		return fl, keep
+	}
 	to, host := rules.egress(segment, a.dst)
 	if to == nil {
+		fw.orphaned(a)
 		return nil, dropEgress
 	}
 	if !a.begins() {
+		fw.orphaned(a)
 		return nil, dropNoFlow
 	}
 	return fw.begin(a, to, outboundReplies(host, to, &a.packet))

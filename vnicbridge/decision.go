@@ -116,12 +116,24 @@ func interleave(pool []candidate) (turns []int) {
 // lasting tells whether the same flow gets the same segment whenever it is asked
 // for, so that one that is unknown can be picked up again (F5).
 func (t *decisionTable) decide(flow tuple) (segment *port, lasting bool) {
+	if segment, lasting = t.lasting(flow); lasting {
+		return segment, true
+	}
+	return t.balance(flow), false
+}
+
+// lasting returns the segment that a flow gets whenever it is asked for, if there is
+// one.
+func (t *decisionTable) lasting(flow tuple) (segment *port, ok bool) {
 	for i := range t.rules {
 		if r := &t.rules[i]; r.matches(flow) {
 			return r.segment, true
 		}
 	}
-	return t.balance(flow), t.index == slotClientHash || t.index == slotFlowHash
+	if t.index == slotClientHash || t.index == slotFlowHash {
+		return t.balance(flow), true
+	}
+	return nil, false
 }
 
 func (r *steerRule) matches(flow tuple) bool {

@@ -13,6 +13,7 @@ type forwarder struct {
 	flows      flowStore
 	handshakes *handshakes // whose flows had to make room
 	fragments  *fragmentTable
+	orphans    orphans
 	rules      atomic.Pointer[ruleset]
 	open       *openPorts
 	clock      func() int64 // nanoseconds, monotonic
@@ -20,7 +21,7 @@ type forwarder struct {
 
 func newForwarder(open *openPorts, clock func() int64) *forwarder {
 	fw := &forwarder{
-		handshakes: new(handshakes), fragments: newFragmentTable(),
+		handshakes: new(handshakes), fragments: newFragmentTable(), orphans: orphans{known: make(map[flowKey]orphan)},
 		open: open, clock: clock,
 	}
 	fw.flows = newFlowTable(DefaultMaxFlows, fw.handshakes)
@@ -228,7 +229,9 @@ func (fw *forwarder) flowOf(a *arrival) (fl *flow, dir direction, verdict dropRe
 		if fl, verdict = fw.admit(a); fl == nil {
 			return nil, forward, verdict
 		}
-		dir = forward
+		if dir = forward; fl.in != a.in {
+			dir = reverse // it was picked up by an answer
+		}
 	}
 	if before, after := fl.observe(a, dir); before != after {
 		fw.flows.moved(fl, before, after)
@@ -274,4 +277,5 @@ func (fw *forwarder) tick(now int64, passed time.Duration) {
 	defer fw.moving.RUnlock()
 	fw.flows.sweep(now, passed)
 	fw.fragments.sweep(now)
+	fw.endOrphans(now)
 }

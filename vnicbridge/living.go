@@ -148,7 +148,7 @@ func (p *Plane) closePort(gone *port) {
 	if gone.vnic != nil {
 		gone.vnic.stopChecks()
 	}
-	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone })
+	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone }, p.comesBack)
 	p.detach(gone)
 	p.indexes[gone.index] = false
 	if err := gone.device().close(); err != nil {

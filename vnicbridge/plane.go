@@ -62,13 +62,14 @@ type Plane struct {
 	captureBudget *rate.Limiter // of all of them, in bytes
 
 	mu        sync.Mutex
-	session   *session       // nil before the first Apply and after Close
-	cfg       *Config        // in force; nil if none is
-	devices                  // of the configuration in force
-	retired   devices        // of older ones that may yet come back
-	overrides                // of it, by hand
-	indexes   [maxPorts]bool // of ports, that are in use
-	index     uint32         // the last one given
+	session   *session         // nil before the first Apply and after Close
+	cfg       *Config          // in force; nil if none is
+	devices                    // of the configuration in force
+	retired   devices          // of older ones that may yet come back
+	overrides                  // of it, by hand
+	comesBack func(*flow) bool // while the process ends: flows that are left in silence
+	indexes   [maxPorts]bool   // of ports, that are in use
+	index     uint32           // the last one given
 }
 
 // devices are the living devices of a configuration, by the names in it.
@@ -212,10 +213,19 @@ func (p *Plane) start() error {
 }
 
 // Close removes all that the plane made: devices, routes, neighbours, packet
-// filter. The plane can be used again by [Plane.Apply]. Closing it twice is
-// harmless.
-func (p *Plane) Close() error {
+// filter. Both sides of its connections are told. The plane can be used again by
+// [Plane.Apply]. Closing it twice is harmless.
+func (p *Plane) Close() error { return p.shut(false) }
+
+// Leave is Close at the end of a process after which another one may begin, with the
+// same configuration. Connections that this will pick up again are left in silence.
+func (p *Plane) Leave() error { return p.shut(true) }
+
+func (p *Plane) shut(leaving bool) error {
 	p.mu.Lock()
+	if leaving {
+		p.comesBack = p.successorPicksUp()
+	}
 	for _, port := range append(p.devices.ports(), p.retired.ports()...) {
 		p.closePort(port)
 	}
@@ -236,6 +246,7 @@ func (p *Plane) vacate() *session {
 	}
 	p.session, p.cfg, p.devices, p.retired, p.reported = nil, nil, devices{}, devices{}, datapathState{}
 	p.overrides.clear()
+	p.comesBack = nil
 	p.setRules(&ruleset{})
 	return s
 }

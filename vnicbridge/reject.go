@@ -40,8 +40,7 @@ func (a *arrival) refusal() (f frame, ok bool) {
 	}
 	switch a.proto {
 	case TCP:
-		ip := a.answerHeader(layers.IPProtocolTCP)
-		return buildFrame(a.frame.dstMAC(), a.frame.srcMAC(), layers.EthernetTypeIPv4, ip, a.reset(ip)), true
+		return a.resetFrame(), true
 	case UDP:
 		return a.unreachable(layers.ICMPv4CodePort, 0), true
 	case ICMP:

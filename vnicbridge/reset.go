@@ -2,15 +2,15 @@ package vnicbridge
 
 import "github.com/google/gopacket/layers"
 
-// end ends flows at once, and tells both sides of those that are TCP
-// connections (F10).
-func (fw *forwarder) end(condition func(*flow) bool) {
+// end ends flows at once, and tells both sides of those that are TCP connections (F10),
+// but for those that come back. If comesBack is nil, none does.
+func (fw *forwarder) end(condition, comesBack func(*flow) bool) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	var out outbox
 	now := fw.clock()
 	for _, f := range fw.flows.removeIf(condition) {
-		if f.orig.proto == TCP && f.class() != classClosing {
+		if f.orig.proto == TCP && f.class() != classClosing && (comesBack == nil || !comesBack(f)) {
 			f.reset(forward, now, &out)
 			f.reset(reverse, now, &out)
 		}

@@ -175,7 +175,8 @@ func nextFlags(flags uint32, segment uint8, dir direction, believed uint32) uint
 	if pickedUp && dir == reverse {
 		flags |= flowAccepted
 	}
-	if flags&flowAccepted != 0 && segment&tcpACK != 0 && (dir == forward || pickedUp) {
+	opened := dir == forward || pickedUp && flags&flowAcked != 0
+	if flags&flowAccepted != 0 && segment&tcpACK != 0 && opened {
 		flags |= flowEstablished
 	}
 	return flags | believed

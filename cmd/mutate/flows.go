@@ -158,6 +158,45 @@ var flows = []mutation{
 		row: "F5", defect: "a flood of refusals is sent", file: "vnicbridge/reject.go",
 		old: ` || !a.allows(a.in.answers.refusals) {`, new: ` {`,
 	}, {
+		row: "F5+", defect: "no flow is picked up from the server's side", file: "vnicbridge/admit.go",
+		old: `	if fl := fw.pickUp(a, rules, segment); fl != nil {`, new: `	if fl := fw.pickUp(a, rules, segment); fl != nil && false {`,
+	}, {
+		row: "F5+", defect: "a segment picks up what is another's", file: "vnicbridge/pickup.go",
+		old: `		if lasting && to == a.in && fw.enters(segment, to, &question) {`, new: `		if fw.enters(segment, a.in, &question) {`,
+	}, {
+		row: "F5+", defect: "a closed port's flow is picked up", file: "vnicbridge/pickup.go",
+		old: `		if lasting && to == a.in && fw.enters(segment, to, &question) {`, new: `		if lasting && to == a.in {`,
+	}, {
+		row: "F5+", defect: "a flow of another segment with the client's tuple is taken for the server's", file: "vnicbridge/pickup.go",
+		old: `	if f == nil || f.out != a.in || f.reply != a.tuple {`, new: `	if f == nil {`,
+	}, {
+		row: "F5+", defect: "a flow that only its server speaks in is established", file: "vnicbridge/tcpstate.go",
+		old: `	opened := dir == forward || pickedUp && flags&flowAcked != 0`, new: `	opened := dir == forward || pickedUp`,
+	}, {
+		row: "F5+", defect: "a flow that only its server speaks in is established", file: "vnicbridge/bpf/flow.h",
+		old: `(flags & FLOW_PICKED_UP && flags & FLOW_ACKED)`, new: `flags & FLOW_PICKED_UP`,
+	}, {
+		row: "F5+", defect: "a server without a flow is left hanging", file: "vnicbridge/forwarder.go",
+		old: `	fw.endOrphans(now)` + "\n",
+	}, {
+		row: "F5+", defect: "a server is reset although its client has spoken", file: "vnicbridge/orphans.go",
+		old: `		if f, _ := fw.flows.lookup(key); f == nil && !orphan.in.closed.Load() {`, new: `		if !orphan.in.closed.Load() {`,
+	}, {
+		row: "F5+", defect: "any number of servers without flows is remembered", file: "vnicbridge/orphans.go",
+		old: `	if len(o.known) == maxOrphans {`, new: `	if false {`,
+	}, {
+		row: "F5+", defect: "a stop resets what comes back", file: "vnicbridge/reset.go",
+		old: ` && (comesBack == nil || !comesBack(f)) {`, new: ` {`,
+	}, {
+		row: "F5+", defect: "a stop tells nobody", file: "vnicbridge/reset.go",
+		old: ` && (comesBack == nil || !comesBack(f)) {`, new: ` && comesBack == nil {`,
+	}, {
+		row: "F5+", defect: "a stop leaves Caddy's own connections in silence", file: "vnicbridge/pickup.go",
+		old: ` || p.open.wereOurs(to.vnic.segment, f.orig) {`, new: ` {`,
+	}, {
+		row: "F5+", defect: "a RST carries only what was acknowledged", file: "vnicbridge/reset.go",
+		old: `	if sent != acknowledged {`, new: `	if false {`,
+	}, {
 		row: "F6", defect: "the quoted header stays as it was", file: "vnicbridge/icmperror.go",
 		old: `	a.rewriteQuote(quoted, tuple.reversed())` + "\n",
 	}, {
@@ -287,7 +326,7 @@ var flows = []mutation{
 		old: "		return p->icmp_type == ICMP_ECHO_REQUEST;\n	}\n	return true;", new: "		return p->icmp_type == ICMP_ECHO_REQUEST;\n	}\n	return false;",
 	}, {
 		row: "F10", defect: "new rules end the flows that there are", file: "vnicbridge/fastpath.go",
-		old: `	p.path.setRules(r)` + "\n", new: "	p.path.setRules(r)\n	p.path.end(func(*flow) bool { return true })\n",
+		old: `	p.path.setRules(r)` + "\n", new: "	p.path.setRules(r)\n	p.path.end(func(*flow) bool { return true }, nil)\n",
 	}, {
 		row: "F10", defect: "a drained segment gets new flows", file: "vnicbridge/compile.go",
 		old: `if p.states[name] == Active && s.port.vnic.problem() == "" {`, new: `if s.port.vnic.problem() == "" {`,
@@ -302,7 +341,7 @@ var flows = []mutation{
 		old: "	if w := o.weights[segment]; w != 0 {\n		return w\n	}\n",
 	}, {
 		row: "F10", defect: "the flows of a removed segment are not reset", file: "vnicbridge/living.go",
-		old: `	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone })` + "\n",
+		old: `	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone }, p.comesBack)` + "\n",
 	}, {
 		row: "F11", defect: "nobody is refused aloud", file: "vnicbridge/admit.go",
 		old: `if bridge.refuse != Drop {`, new: `if false {`,

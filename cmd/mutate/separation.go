@@ -40,7 +40,7 @@ var separation = []mutation{
 		old: `	case a.frame.dstMAC().isGroup():`, new: `	case false:`,
 	}, {
 		row: "S2", defect: "a segment answers as it likes, without a flow", file: "vnicbridge/admit.go",
-		old: "	if !a.begins() {\n		return nil, dropNoFlow\n	}\n	return fw.begin(a, to, outboundReplies", new: "	return fw.begin(a, to, outboundReplies",
+		old: "	if !a.begins() {\n		fw.orphaned(a)\n		return nil, dropNoFlow\n	}\n	return fw.begin(a, to, outboundReplies", new: "	return fw.begin(a, to, outboundReplies",
 	}, {
 		row: "S2", defect: "a segment answers as it likes, without a flow", file: "vnicbridge/bpf/admit.h",
 		old: "	if (!begins(p))\n		return DROP_NO_FLOW;\n", new: "",

@@ -290,7 +290,7 @@ static __always_inline int from_nic_tagged(struct __sk_buff *skb, const struct p
 	}
 	if (f->proto != ETH_IPV4 || (void *)(f + 1) > (void *)(long)skb->data_end || f->ip.daddr != own->address)
 		return TC_ACT_UNSPEC;
-	return give_up_odd(own, skb->len);
+	return give_up_odd(own, &f->ip, skb->len);
 }
 
 // What comes in at a NIC. Only what is for the pseudo address is ours (S1); ARP is

@@ -200,7 +200,7 @@ static __always_inline void observe_tcp(const struct packet *p, const struct fou
 		if (flags & FLOW_PICKED_UP && f->dir == BACKWARD)
 			add |= FLOW_ACCEPTED;
 		if ((flags | add) & FLOW_ACCEPTED && p->tcp_flags & TCP_ACK &&
-		    (f->dir == FORWARD || flags & FLOW_PICKED_UP))
+		    (f->dir == FORWARD || (flags & FLOW_PICKED_UP && flags & FLOW_ACKED)))
 			add |= FLOW_ESTABLISHED;
 		if (unlikely(p->tcp_flags & TCP_FIN))
 			add |= believed(p, f);

@@ -1,0 +1,90 @@
+package vnicbridge
+
+import "slices"
+
+// A table that is lost, as by a restart, leaves connections that nobody knows. What a
+// client sends opens its flow again in admitInbound, if the segment can be only one
+// (F5). Here is what a server sends (F5+): its client may have nothing to say.
+
+// pickUp opens the flow again that a segment sends to, if the client is known by its
+// address there, and new flows of the client's would get this segment. Or nil.
+func (fw *forwarder) pickUp(a *arrival, rules *ruleset, segment *segmentRules) *flow {
+	if !a.continues() {
+		return nil
+	}
+	for nic, bridge := range rules.bridges {
+		client := segment.clientAt(nic, bridge, a.dst)
+		if client == noAddr || !rules.possibleSource(client) {
+			continue
+		}
+		question := packet{tuple: tuple{src: client, dst: nic.nic.address, sport: a.dport, dport: a.sport, proto: TCP}}
+		to, lasting := bridge.decisions.lasting(question.tuple)
+		if lasting && to == a.in && fw.enters(segment, to, &question) {
+			return fw.insertAnswered(a, nic, question.tuple)
+		}
+	}
+	return nil
+}
+
+// clientAt is the host that an address stands for at a segment, for a flow by a NIC,
+// or noAddr: the alias of many clients tells none of them.
+func (s *segmentRules) clientAt(nic *port, bridge *bridgeRules, at addr) addr {
+	if s.preserve {
+		return at
+	}
+	if i := s.gatewayAlias(nic); i >= 0 && s.aliases.addrs[i] == at {
+		return bridge.gateway
+	}
+	return noAddr
+}
+
+// insertAnswered adds the flow of a client's tuple that a packet is an answer in. Or
+// nil, if that tuple or that answer are of another flow.
+func (fw *forwarder) insertAnswered(a *arrival, nic *port, client tuple) *flow {
+	f := newFlow(a, a.in)
+	f.in, f.orig = nic, client
+	f.sent[forward].next.Store(a.ack())
+	f.sent[reverse].next.Store(a.next())
+	f, _ = fw.flows.insert(f, slices.Values([]tuple{a.tuple}))
+	if f == nil || f.out != a.in || f.reply != a.tuple {
+		return nil
+	}
+	return f
+}
+
+// twoSegments is how many bytes a client receives before it must acknowledge some (RFC
+// 1122 §4.2.3.2).
+const twoSegments = 2 * 1460
+
+// successorPicksUp returns what tells the flows that another process with this
+// configuration will pick up, after what was set by hand is forgotten. Those of this
+// process's own servers are not among them: their sockets end.
+func (p *Plane) successorPicksUp() func(*flow) bool {
+	all := make(map[string]candidate)
+	for name, s := range p.segments {
+		all[name] = candidate{name, s.port, p.cfg.Segments[name].weight()}
+	}
+	decisions := make(map[*port]*decisionTable)
+	for name, b := range p.bridges {
+		decisions[b.port] = compileDecisions(p.cfg.Bridges[name], all, b.port, p.key)
+	}
+	rules := p.path.currentRules()
+	return func(f *flow) bool {
+		table := decisions[f.in]
+		if table == nil {
+			return false
+		}
+		to, lasting := table.lasting(f.orig)
+		if !lasting || to != f.out || p.open.wereOurs(to.vnic.segment, f.orig) {
+			return false
+		}
+		segment, bridge := rules.segments[to], rules.bridges[f.in]
+		if !anyPortContains(segment.ports, f.orig) {
+			return false
+		}
+		// The server alone can bring it back if its client is known, and must not if not:
+		// in a transfer to the client that has nothing to say.
+		known := segment.clientAt(f.in, bridge, f.reply.dst) != noAddr
+		return known || f.sent[reverse].next.Load()-f.sent[forward].ack.Load() <= twoSegments
+	}
+}
