@@ -64,6 +64,30 @@ func TestFaults(t *testing.T) {
 	})
 }
 
+// Row L3: connections in which both sides send go on when a VNIC, or the NIC, is deleted
+// and made again, time after time: what is sent meanwhile is lost, and nobody is reset.
+func TestStreamsOutliveTheirDevices(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, integration.PaperOptions{})
+		s.start(caddyfile{datapath: datapath, a: "ports any"})
+		s.listen(s.Server, "192.168.50.1:9000", echo)
+		s.listen(s.Server, "192.168.50.1:9002", func(conn net.Conn) { countUp(conn) })
+		stream, numbers := s.startStream(), s.hearNumbers("192.168.1.2:9002")
+		for range 4 {
+			from := len(s.caddy.Log(everything))
+			s.ip(s.Server, "link delete vnic-A")
+			s.wantLogFrom(from, "the device is back")
+			numbers.wantMore("vnic-A was deleted")
+		}
+		from := len(s.caddy.Log(everything))
+		s.ip(s.Server, "link delete nic0")
+		s.wantLogFrom(from, "a device is lost")
+		s.linkAgain()
+		numbers.wantMore("nic0 was deleted")
+		stream.finish()
+	})
+}
+
 // Row L3: what is changed of a VNIC by hand, or by a network manager, is put back,
 // and the log says what it was.
 func TestVNICIsPutBack(t *testing.T) {

@@ -31,6 +31,7 @@ type kernelPath struct {
 	meters   []gauges
 	table    *kernelTable
 	ports    atomic.Pointer[[bpf.MaxPorts]*attachment]
+	known    [bpf.MaxPorts]atomic.Pointer[port] // also while their devices are made again
 	running  sync.WaitGroup
 	done     chan struct{}
 
@@ -84,6 +85,9 @@ func newKernelPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger,
 func (k *kernelPath) begin(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) {
 	k.slow, k.log, k.done = slow, log, make(chan struct{})
 	k.ports.Store(new([bpf.MaxPorts]*attachment))
+	for i := range k.known {
+		k.known[i].Store(nil)
+	}
 	k.plane.capacity.Store(uint32(recordsFor(maxFlows)))
 	near, far := bucketsFor(maxFlows)
 	k.plane.nearMask, k.plane.farMask = uint32(near-1), uint32(far-1)
@@ -153,12 +157,8 @@ func (k *kernelPath) fits(maxFlows int) bool { return recordsFor(maxFlows) <= le
 
 func (k *kernelPath) gauges(p *port) *gauges { return &k.meters[p.index] }
 
-func (k *kernelPath) portOf(index uint32) *port {
-	if a := k.attached(index); a != nil {
-		return a.port
-	}
-	return nil
-}
+// portOf is the port of an index, until it is closed: its flows wait for it.
+func (k *kernelPath) portOf(index uint32) *port { return k.known[index].Load() }
 
 func (k *kernelPath) attached(index uint32) *attachment { return k.ports.Load()[index] }
 
@@ -182,6 +182,7 @@ func (k *kernelPath) attach(p *port) error {
 		return errors.Join(err, a.hook.close())
 	}
 	k.place(p.index, a)
+	k.known[p.index].Store(p)
 	if slow, _ := a.slow(); slow != nil {
 		k.running.Go(func() { k.carry(a, slow) })
 	}
@@ -265,6 +266,9 @@ func (k *kernelPath) carry(a *attachment, slow device) {
 func (k *kernelPath) detach(p *port) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if p.closed.Load() {
+		k.known[p.index].CompareAndSwap(p, nil)
+	}
 	a := k.attached(p.index)
 	if a == nil {
 		return

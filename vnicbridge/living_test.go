@@ -1,0 +1,66 @@
+package vnicbridge
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Row L3: while a device is made again, packets of known flows are dropped. Neither side
+// is reset, and the flows go on when the device is back.
+func TestFlowsWaitForTheirDevice(t *testing.T) {
+	for _, policy := range []PolicyName{PolicyFirst, PolicyRoundRobin, PolicyIPHash} {
+		for _, lost := range []string{"vnic-A", "nic0"} {
+			t.Run(string(policy)+" "+lost, func(t *testing.T) {
+				cfg := paperConfig()
+				cfg.Bridges["lan"].LBPolicy.Policy = policy
+				cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
+				onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+					r.open(router, 4000)
+					client, server := fromRouter(router, 4000, 80), fromA(routerOnA, 80, 4000)
+					for range 3 {
+						r.breaks(lost)
+						if lost == "vnic-A" {
+							r.put("nic0", client.tcp("A", "meanwhile"), client.tcp("FA", ""))
+							r.silent("nic0")
+						} else {
+							r.put("vnic-A", server.tcp("A", "meanwhile"), server.tcp("FA", ""))
+							r.silent("vnic-A")
+						}
+						r.mends()
+						r.put("nic0", client.tcp("A", "then"))
+						r.one("vnic-A")
+						r.put("vnic-A", server.tcp("A", "then"))
+						if d := decode(r.one("nic0")); d.dst != router || d.payload != "then" {
+							t.Errorf("the client gets %+v", d)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// breaks takes a device away, which cannot be made again.
+func (r *rig) breaks(name string) {
+	r.t.Helper()
+	r.machine.mu.Lock()
+	r.machine.fail = name
+	r.machine.mu.Unlock()
+	_ = r.machine.device(name).close()
+	synctest.Wait()
+}
+
+// mends lets devices be made again, and waits until they are.
+func (r *rig) mends() {
+	r.t.Helper()
+	r.machine.mu.Lock()
+	r.machine.fail = ""
+	r.machine.mu.Unlock()
+	time.Sleep(2 * retryInterval)
+	synctest.Wait()
+	r.put("nic0", arp(false, routerMAC, router, nicMAC, pseudo))
+	for _, d := range r.machine.devices {
+		d.take()
+	}
+}
