@@ -92,7 +92,6 @@ func TestSharedLayouts(t *testing.T) {
 	spec := loadObjects(t)
 	for name, own := range map[string]any{
 		"plane_state": planeState{}, "flow_state": flowState{}, "flow_traffic": flowTraffic{}, "gauges": gauges{},
-		"budget":   budget{},
 		"flow_key": bpf.FlowKey{}, "flow_record": bpf.FlowRecord{}, "counters": bpf.Counters{}, "port": bpf.Port{},
 	} {
 		var c *btf.Struct

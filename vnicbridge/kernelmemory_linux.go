@@ -36,7 +36,7 @@ type planeState struct {
 	capacity, fresh               atomic.Uint32
 	refusals                      atomic.Int32
 	quarantine                    atomic.Uint32
-	odd, strays                   budget // the programs' own
+	odd, strays                   bpf.Budget // the programs' own
 }
 
 func stateOfRecord(r *bpf.FlowRecord) *flowState { return (*flowState)(unsafe.Pointer(&r.State)) }

@@ -96,7 +96,7 @@ func (k *kernelPath) wipe() error {
 
 func (k *kernelPath) refillARP() {
 	for index := range uint32(8 * arpKinds) { // the ports that there are in tests
-		_ = k.maps[bpf.BridgeMapArpBudgets].Put(index, budget{})
+		_ = k.maps[bpf.BridgeMapArpBudgets].Put(index, bpf.Budget{})
 	}
 }
 

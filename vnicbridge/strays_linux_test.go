@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
 // Row F7+: of what programs leave to userspace, fragments without a first one get a part
@@ -20,7 +22,7 @@ func TestStrayFragmentsLeaveRoom(t *testing.T) {
 			wantRoomBesideStrays(t, func(frames ...[]byte) (in int) {
 				dropped := r.drops("nic0", "overload")
 				for _, f := range frames {
-					p.odd, p.strays = 1000, 0 // until the next interval
+					p.odd.Left, p.strays.Left = 1000, 0 // until the next interval
 					r.put("nic0", f)
 				}
 				return len(frames) - int(r.drops("nic0", "overload")-dropped)
@@ -35,11 +37,11 @@ func TestStrayFragmentsLeaveRoom(t *testing.T) {
 		defer l.close()
 		wantRoomBesideStrays(t, func(frames ...[]byte) (in int) {
 			for _, f := range frames {
-				var state letInState
+				var state bpf.LetInState
 				if err := l.state.Lookup(uint32(0), &state); err != nil {
 					t.Fatal(err)
 				}
-				state.Left, state.Strays = 1000, 0
+				state.Odd.Left, state.Strays.Left = 1000, 0
 				if err := l.state.Put(uint32(0), state); err != nil {
 					t.Fatal(err)
 				}
@@ -84,6 +86,7 @@ func wantRoomBesideStrays(t *testing.T, put func(frames ...[]byte) (in int)) {
 	if behind > frames/2 {
 		t.Errorf("of %d fragments behind the last %d went in", frames, behind)
 	}
+	const followers = 64 // FOLLOWERS of bpf/limit.h
 	long := cut(fromRouter(farHost, 4000, 53).udp(filled('x', 3000)), 9, 8)
 	if n := put(long...); n > 3*followers {
 		t.Errorf("%d fragments followed one, want %d at most and some", n, followers)

@@ -171,7 +171,7 @@ var addresses = []mutation{
 		old: "	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))\n		return give_up(own);\n", new: "", tests: "integration.TestPriorityTaggedLink",
 	}, {
 		row: "A1+", defect: "priority tags in the bytes are not let in", file: "vnicbridge/bpf/bridge.c",
-		old: `if (f->proto == ETH_ARP) {`, new: `if (0) {`,
+		old: `if (tag->proto == ETH_ARP)`, new: `if (0)`,
 	}, {
 		row: "A2+", defect: "a switch's device tracking is a rival", file: "vnicbridge/claim.go",
 		old: `return f.dstMAC() == broadcastMAC && f.srcMAC() == m.senderMAC`, new: `return f.srcMAC() == m.senderMAC`,

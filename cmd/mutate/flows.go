@@ -275,11 +275,8 @@ var flows = []mutation{
 		row: "F7+", defect: "one segment's fragments make room for another one's", file: "vnicbridge/fragmenttable.go",
 		old: "	q := t.ports[p]\n", new: "	for p = range t.ports {\n		break\n	}\n	q := t.ports[p]\n",
 	}, {
-		row: "F7+", defect: "fragments without a first one take the others' room", file: "vnicbridge/bpf/bridge.c",
-		old: `if (is_stray(ip) && !take_one(&plane.strays))`, new: `if (is_stray(ip) && !take_one(&plane.odd))`,
-	}, {
-		row: "F7+", defect: "fragments without a first one take the others' room", file: "vnicbridge/letin_linux.go",
-		old: `asm.Mov.Imm(isStray, 1),`, new: `asm.Mov.Imm(isStray, 0),`,
+		row: "F7+", defect: "fragments without a first one take the others' room", file: "vnicbridge/bpf/limit.h",
+		old: `!spend(strays, ODD_PACKETS / 2, ODD_INTERVALS)`, new: `!spend(odd, ODD_PACKETS / 2, ODD_INTERVALS)`,
 	}, {
 		row: "F7+", defect: "fragments that overlap go on", file: "vnicbridge/fragmenttable.go",
 		old: `if overlaps || contradicts ||`, new: `if contradicts ||`,
@@ -300,7 +297,7 @@ var flows = []mutation{
 		old: `return !cut || a.headersLen()+size > mtu`, new: `return !cut`,
 	}, {
 		row: "F8", defect: "the pieces of a super-packet may have any size", file: "vnicbridge/bpf/bridge.c",
-		old: `(!cut || headers + skb->gso_size > mtu)`, new: `(!cut || headers > mtu)`,
+		old: ` + l4 + skb->gso_size > mtu)`, new: ` + l4 > mtu)`,
 	}, {
 		row: "F8", defect: "TCP's options are no part of a super-packet's pieces", file: "vnicbridge/icmperror.go",
 		old: `return !cut || a.headersLen()+size > mtu`, new: `return !cut || ipv4MinLen+udpHeaderLen+size > mtu`,

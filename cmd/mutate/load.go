@@ -100,11 +100,11 @@ var load = []mutation{
 		row: "L7", defect: "all ARP has one budget", file: "vnicbridge/bpf/bridge.c",
 		old: `index = self * ARP_KINDS + kind;`, new: `index = self * ARP_KINDS;`,
 	}, {
-		row: "L7", defect: "ARP has no budget", file: "vnicbridge/letin_linux.go",
-		old: `asm.Mov.Imm(budgetPackets, arpPackets),`, new: `asm.Mov.Imm(budgetPackets, 1000*arpPackets),`,
+		row: "L7", defect: "ARP has no budget", file: "vnicbridge/bpf/letin.c",
+		old: `if (!spend(&state.arp[kind], ARP_PACKETS, ARP_INTERVALS))`, new: `if (false)`,
 	}, {
-		row: "L7", defect: "all ARP has one budget", file: "vnicbridge/letin_linux.go",
-		old: `asm.LSh.Imm(kind, 3).WithSymbol("arp budget"), // the size of a budget`, new: `asm.Mov.Imm(kind, 0).WithSymbol("arp budget"),`,
+		row: "L7", defect: "all ARP has one budget", file: "vnicbridge/bpf/letin.c",
+		old: `&state.arp[kind]`, new: `&state.arp[0]`,
 	}, {
 		row: "L7", defect: "a line is logged as often as a packet causes it", file: "vnicbridge/loglimit.go",
 		old: `if w.written < logBurst {`, new: `if true {`, tests: "vnicbridge.TestNeighboursCannotFillTheLog",

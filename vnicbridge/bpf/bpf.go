@@ -3,10 +3,12 @@
 //
 // bridge.c is where to begin: it says what happens to a packet. flow.h finds and
 // follows its flow, admit.h opens one, decide.h chooses the segment, packet.h reads
-// and rewrites it.
+// and rewrites it. letin.c is the filter of a NIC's packet socket, for the userspace
+// data path; limit.h has the limits that both share.
 package bpf
 
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" -type flow_key -type bucket -type flow_record -type flow_state -type port -type port_range -type steer -type peer -type counters -type gauges -type neighbour_key -type neighbour -type decision_table -type bridge_rules -type segment_rules -type prefix_key Bridge bridge.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" LetIn letin.c
 
 // The records in the maps, by the names that they have in types.h.
 type (
@@ -27,6 +29,8 @@ type (
 	Peer          = BridgePeer
 	PrefixKey     = BridgePrefixKey
 	Plane         = BridgePlaneState
+	Budget        = BridgeBudget
+	LetInState    = LetInLetInState
 )
 
 // Limits of types.h.

@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "admit.h"
+#include "limit.h"
 
 // Userspace's heartbeat is older than this: it is gone, and nobody may be left
 // without a network by what it left behind.
@@ -155,110 +156,49 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 	return r && verdict != SLOW ? verdict : give_up(own);
 }
 
-// Takes one packet from a budget that grows with each interval of 2^24 ns (17 ms).
-// After a pause, the packets of some intervals may come at once. False: the budget is
-// used up.
-static __always_inline bool spend(struct budget *b, __s32 packets, __u32 intervals)
+// Gives userspace a packet that no program can carry, whose IP header is at an offset. A
+// flood of such packets must not keep userspace from all else.
+static __always_inline int give_up_odd(struct __sk_buff *skb, const struct port *own, __u32 at)
 {
-	__u32 interval = bpf_ktime_get_ns() >> 24, passed = interval - b->interval;
-	__s32 most = packets * (__s32)intervals, left;
+	struct iphdr *ip = (void *)(long)skb->data + at;
+	struct flow_key datagram = { .port = self };
 
-	if (passed) {
-		b->interval = interval;
-		if (passed > intervals)
-			passed = intervals;
-		left = b->left + (__s32)passed * packets;
-		b->left = left < most ? left : most;
-	}
-	return b->left > 0 && __sync_fetch_and_add(&b->left, -1) > 0;
-}
-
-// How many packets that no program can carry a NIC's program leaves to userspace:
-// 40,000 a second. Large datagrams come in bursts of fragments. At most half of them
-// are fragments whose first one has not come.
-#define ODD_PACKETS 671
-#define ODD_INTERVALS 4
-
-// How many fragments may follow a first one: those of the largest datagram at an MTU of
-// 1500, and some.
-#define FOLLOWERS 64
-
-// Whether a packet is a fragment whose first one has not come. A flood of such fragments
-// must not keep out those that come in order.
-static __always_inline bool is_stray(const struct iphdr *ip)
-{
-	struct flow_key key = { .src = ip->saddr, .dst = ip->daddr, .sport = ip->id, .port = self, .proto = ip->protocol };
-	__s32 *left;
-	__u32 i;
-
-	if (!(ip->frag_off & (IP_MORE | IP_LATER)))
-		return false;
-	i = place_of(&key).print >> 1 & (MAX_LEADS - 1);
-	left = bpf_map_lookup_elem(&leads, &i);
-	if (!left)
-		return false;
-	if (!(ip->frag_off & IP_LATER)) {
-		*left = FOLLOWERS;
-		return false;
-	}
-	if (*left <= 0)
-		return true;
-	if (ip->frag_off & IP_MORE)
-		__sync_fetch_and_add(left, -1);
-	else
-		*left = 0;
-	return false;
-}
-
-// Gives such a packet to userspace: a fragment, for one. A flood of them is not to keep
-// it from all else, nor for long at a time.
-static __always_inline int give_up_odd(const struct port *own, const struct iphdr *ip, __u32 len)
-{
 	if (plane.mode != MODE_FAST)
 		return give_up(own);
-	if (is_stray(ip) && !spend(&plane.strays, ODD_PACKETS / 2, ODD_INTERVALS))
-		return count_drop(len, DROP_OVERLOAD);
-	if (!spend(&plane.odd, ODD_PACKETS, ODD_INTERVALS))
-		return count_drop(len, DROP_OVERLOAD);
+	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+		return count_drop(skb->len, DROP_MALFORMED);
+	datagram.src = ip->saddr;
+	datagram.dst = ip->daddr;
+	datagram.sport = ip->id;
+	datagram.proto = ip->protocol;
+	if (!spend_odd(&plane.odd, &plane.strays, ip, place_of(&datagram).print >> 1))
+		return count_drop(skb->len, DROP_OVERLOAD);
 	return give_up(own);
 }
 
-// How much ARP of one kind a NIC's program leaves to userspace: 4,000 frames a second,
-// and as many at once.
-#define ARP_PACKETS 68
-#define ARP_INTERVALS 60
-
-// What an ARP frame is to us. ARP_KINDS: nothing.
-__noinline enum arp_kind arp_kind(struct __sk_buff *skb)
+// What the sender of an ARP message is, as far as the program knows.
+static __always_inline enum arp_kind arp_sender(const struct port *own, __be32 address)
 {
-	__u32 port = self;
-	struct port *own = bpf_map_lookup_elem(&ports, &port);
-	struct arp *m = (void *)(long)skb->data;
-	struct neighbour_key sender = { .port = port };
+	struct neighbour_key key = { .address = address, .port = self };
 
-	if (!own)
-		return ARP_KINDS;
-	if ((void *)(m + 1) > (void *)(long)skb->data_end || m->hardware != ARP_ETHERNET || m->protocol != ETH_IPV4 ||
-	    m->hardware_length != 6 || m->protocol_length != 4 || (m->operation != ARP_REQUEST && m->operation != ARP_REPLY))
-		return ARP_ANYBODY;	// userspace finds that it is malformed
-	sender.address = m->sender;
-	if (own->gateway && m->sender == own->gateway)
+	if (own->gateway && address == own->gateway)
 		return ARP_GATEWAY;
-	if (m->target == own->address && m->operation == ARP_REPLY)
-		return ARP_ANSWER;
-	if (bpf_map_lookup_elem(&neighbours, &sender))
-		return ARP_NEIGHBOUR;
-	return m->target == own->address || m->sender == own->address ? ARP_ANYBODY : ARP_KINDS;
+	return bpf_map_lookup_elem(&neighbours, &key) ? ARP_NEIGHBOUR : ARP_ANYBODY;
 }
 
-// Gives userspace a copy of the ARP that is our business. The host gets all ARP: it
-// may have an address of its own on the NIC.
-static __always_inline int hear_arp(struct __sk_buff *skb, const struct port *own)
+// Gives userspace a copy of the ARP that is our business; the message is at an offset.
+// The host gets all ARP: it may have an address of its own on the NIC.
+static __always_inline int hear_arp(struct __sk_buff *skb, const struct port *own, __u32 at)
 {
-	enum arp_kind kind = arp_kind(skb);
-	__u32 index = self * ARP_KINDS + kind;
-	struct budget *b = bpf_map_lookup_elem(&arp_budgets, &index);
+	struct arp *m = (void *)(long)skb->data + at;
+	enum arp_kind kind = ARP_ANYBODY;	// if there is no whole message: userspace finds that
+	struct budget *b;
+	__u32 index;
 
+	if ((void *)(m + 1) <= (void *)(long)skb->data_end)
+		kind = arp_kind(m, own->address, arp_sender(own, m->sender));
+	index = self * ARP_KINDS + kind;
+	b = bpf_map_lookup_elem(&arp_budgets, &index);
 	if (kind == ARP_KINDS)
 		count_drop(skb->len, DROP_ARP);
 	else if (!b || !spend(b, ARP_PACKETS, ARP_INTERVALS))
@@ -279,18 +219,17 @@ static __always_inline bool foreign_tag(const struct __sk_buff *skb)
 // them, so that there is hardly any: userspace takes a priority tag off.
 static __always_inline int from_nic_tagged(struct __sk_buff *skb, const struct port *own)
 {
-	struct tagged *f = (void *)(long)skb->data;
+	struct tag *tag = (void *)(long)skb->data + sizeof(struct ethhdr);
+	__u32 at = sizeof(struct ethhdr) + sizeof(*tag);
+	struct iphdr *ip = (void *)(tag + 1);
 
-	if (skb->vlan_present || (void *)&f->ip > (void *)(long)skb->data_end || f->control & bpf_htons(VLAN_ID))
+	if (skb->vlan_present || (void *)(tag + 1) > (void *)(long)skb->data_end || tag->control & bpf_htons(VLAN_ID))
 		return TC_ACT_UNSPEC;
-	if (f->proto == ETH_ARP) {
-		if (spend(&plane.odd, ODD_PACKETS, ODD_INTERVALS))
-			bpf_clone_redirect(skb, own->slow, 0);
+	if (tag->proto == ETH_ARP)
+		return hear_arp(skb, own, at);
+	if (tag->proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)
 		return TC_ACT_UNSPEC;
-	}
-	if (f->proto != ETH_IPV4 || (void *)(f + 1) > (void *)(long)skb->data_end || f->ip.daddr != own->address)
-		return TC_ACT_UNSPEC;
-	return give_up_odd(own, &f->ip, skb->len);
+	return give_up_odd(skb, own, at);
 }
 
 // What comes in at a NIC. Only what is for the pseudo address is ours (S1); ARP is
@@ -310,7 +249,7 @@ int from_nic(struct __sk_buff *skb)
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_UNSPEC;
 	if (unlikely(eth->h_proto == ETH_ARP && !foreign_tag(skb)))
-		return hear_arp(skb, own);
+		return hear_arp(skb, own, IP_OFFSET);
 	if (unlikely(eth->h_proto == ETH_VLAN || eth->h_proto == ETH_QINQ))
 		return from_nic_tagged(skb, own);
 	ip = (void *)(eth + 1);
@@ -325,7 +264,7 @@ int from_nic(struct __sk_buff *skb)
 	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))
 		return count_drop(skb->len, DROP_VLAN);
 	if (unlikely(read_packet(skb, &p) != KEEP))
-		return give_up_odd(own, ip, skb->len);
+		return give_up_odd(skb, own, IP_OFFSET);
 	return carry(skb, &p, own);
 }
 

@@ -20,14 +20,17 @@ func TestObjectsAreCurrent(t *testing.T) {
 		}
 	}
 	made := t.TempDir()
-	words := slices.Insert(generator(t), 3, "-output-dir", made) // go run <package>
-	generate := exec.Command(words[0], words[1:]...)
-	generate.Env = append(os.Environ(), "GOPACKAGE=bpf")
-	if out, err := generate.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", words, err, out)
+	commands := generators(t)
+	for _, words := range commands {
+		words = slices.Insert(words, 3, "-output-dir", made) // go run <package>
+		generate := exec.Command(words[0], words[1:]...)
+		generate.Env = append(os.Environ(), "GOPACKAGE=bpf")
+		if out, err := generate.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", words, err, out)
+		}
 	}
 	files, err := filepath.Glob(filepath.Join(made, "*"))
-	if err != nil || len(files) != 4 {
+	if err != nil || len(files) != 4*len(commands) {
 		t.Fatalf("the generator made %q (%v), want an object and its Go code for each byte order", files, err)
 	}
 	for _, file := range files {
@@ -38,18 +41,20 @@ func TestObjectsAreCurrent(t *testing.T) {
 	}
 }
 
-// generator is the command of the go:generate line.
-func generator(t *testing.T) (words []string) {
+// generators are the commands of the go:generate lines.
+func generators(t *testing.T) (commands [][]string) {
 	t.Helper()
-	_, rest, found := strings.Cut(string(read(t, "bpf.go")), "\n//go:generate ")
-	if !found {
+	for _, line := range regexp.MustCompile(`(?m)^//go:generate (.*)$`).FindAllStringSubmatch(string(read(t, "bpf.go")), -1) {
+		var words []string
+		for _, word := range regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(line[1], -1) {
+			words = append(words, strings.Trim(word, `"`))
+		}
+		commands = append(commands, words)
+	}
+	if len(commands) == 0 {
 		t.Fatal("bpf.go has no go:generate line")
 	}
-	line, _, _ := strings.Cut(rest, "\n")
-	for _, word := range regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(line, -1) {
-		words = append(words, strings.Trim(word, `"`))
-	}
-	return words
+	return commands
 }
 
 func read(t *testing.T, file string) []byte {

@@ -81,15 +81,6 @@ struct {
 	__type(value, struct gauges);
 } meters SEC(".maps");
 
-// How many fragments may still follow the first one of a datagram, by a hash of what
-// identifies the datagram.
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, MAX_LEADS);
-	__type(key, __u32);
-	__type(value, __s32);
-} leads SEC(".maps");
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -3,57 +3,11 @@
 #pragma once
 
 #include "maps.h"
-
-#define ETH_IPV4 bpf_htons(0x0800)
-#define ETH_ARP bpf_htons(0x0806)
-#define ETH_VLAN bpf_htons(0x8100)
-#define ETH_QINQ bpf_htons(0x88a8)
-#define VLAN_ID 0x0fff	// in the tag control information; 0: it is a priority tag
-#define IP_FRAGMENT bpf_htons(0xbfff)	// all but "don't fragment"
-#define IP_MORE bpf_htons(0x2000)
-#define IP_LATER bpf_htons(0x1fff)	// the offset of a fragment that is not the first
-
-#define TCP_FIN (1 << 0)
-#define TCP_SYN (1 << 1)
-#define TCP_RST (1 << 2)
-#define TCP_ACK (1 << 4)
-
-#define ICMP_ECHO_REPLY 0
-#define ICMP_ECHO_REQUEST 8
+#include "wire.h"
 
 #define IP_OFFSET sizeof(struct ethhdr)
 #define L4_OFFSET (IP_OFFSET + sizeof(struct iphdr))
 #define HEADERS (L4_OFFSET + sizeof(struct tcphdr))	// the most that is read
-
-// The header of an ICMP echo (RFC 792).
-struct echo {
-	__u8 type, code;
-	__be16 check, id, sequence;
-};
-
-// The headers of a frame with a VLAN tag.
-struct tagged {
-	struct ethhdr eth;
-	__be16 control, proto;
-	struct iphdr ip;
-};
-
-// An ARP message for IPv4 over Ethernet (RFC 826), with its frame's header. What it
-// begins with is the same in all of them.
-struct arp {
-	struct ethhdr eth;
-	__be16 hardware, protocol;
-	__u8 hardware_length, protocol_length;
-	__be16 operation;
-	__u8 sender_mac[6];
-	__be32 sender;
-	__u8 target_mac[6];
-	__be32 target;
-} __attribute__((packed));
-
-#define ARP_ETHERNET bpf_htons(1)
-#define ARP_REQUEST bpf_htons(1)
-#define ARP_REPLY bpf_htons(2)
 
 struct packet {
 	struct flow_key key;

@@ -161,6 +161,19 @@ enum arp_kind {
 	ARP_KINDS,
 };
 
+struct tally {
+	__u64 packets, bytes;
+};
+
+// What the filter of a NIC's packet socket keeps.
+struct let_in_state {
+	struct budget odd;	// of packets that no program can carry
+	struct budget strays;	// of these, fragments without a first one
+	struct budget arp[ARP_KINDS];
+	struct tally overload;	// beyond the budgets
+	struct tally others_arp;	// neither about the pseudo address nor from a host that we send to
+};
+
 // How a policy finds the slot for a new flow: slotIndex in decision.go.
 enum slot_index {
 	SLOT_FIRST,

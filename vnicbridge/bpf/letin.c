@@ -1,0 +1,120 @@
+//go:build ignore
+
+// The filter of a NIC's packet socket: what goes in to the userspace data path. It
+// limits what only that path can handle as the NIC's program of the kernel data path
+// does, so that a flood costs the kernel a drop, and userspace nothing.
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "limit.h"
+
+#define LET_IN (68 << 10)	// maxFrameLen of packetsocket_linux.go: a whole frame
+#define KEEP_OUT 0
+
+// Set before the program is loaded.
+volatile const __be32 pseudo;
+volatile const __u64 secret;	// of the hash that finds a datagram's lead
+
+// The one variable, which Go reads as a whole.
+struct let_in_state state;
+
+// What hosts on the link are, by their addresses: ARP_NEIGHBOUR or ARP_GATEWAY. Go sets
+// its size.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __be32);
+	__type(value, __u32);
+} hosts SEC(".maps");
+
+static __always_inline int keep_out(struct __sk_buff *skb, struct tally *t)
+{
+	__sync_fetch_and_add(&t->packets, 1);
+	__sync_fetch_and_add(&t->bytes, skb->len);
+	return KEEP_OUT;
+}
+
+static __always_inline int let_in_arp(struct __sk_buff *skb, __u32 at)
+{
+	enum arp_kind kind = ARP_ANYBODY;	// if there is no whole message: userspace finds that
+	struct arp m;
+
+	if (!bpf_skb_load_bytes(skb, at, &m, sizeof(m))) {
+		__u32 *sender = bpf_map_lookup_elem(&hosts, &m.sender);
+
+		kind = arp_kind(&m, pseudo, sender ? *sender : ARP_ANYBODY);
+	}
+	if (kind >= ARP_KINDS)
+		return keep_out(skb, &state.others_arp);
+	if (!spend(&state.arp[kind], ARP_PACKETS, ARP_INTERVALS))
+		return keep_out(skb, &state.overload);
+	return LET_IN;
+}
+
+// Whether the programs of the kernel data path could carry the packet.
+static __always_inline bool is_common(struct __sk_buff *skb, __u32 at, const struct iphdr *ip)
+{
+	__u8 type;
+
+	if (ip->version != 4 || ip->ihl != 5 || ip->frag_off & (IP_MORE | IP_LATER))
+		return false;
+	switch (ip->protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+		return true;
+	case IPPROTO_ICMP:
+		return !bpf_skb_load_bytes(skb, at + sizeof(*ip), &type, 1) &&
+		       (type == ICMP_ECHO_REQUEST || type == ICMP_ECHO_REPLY);
+	}
+	return false;
+}
+
+static __always_inline __u32 lead_of(const struct iphdr *ip)
+{
+	__u64 id = (__u64)ip->saddr << 32 | (__u32)ip->protocol << 16 | ip->id;
+
+	return (id ^ secret) * 0x9e3779b97f4a7c15ULL >> 40;
+}
+
+static __always_inline int let_in_ip(struct __sk_buff *skb, __u32 at)
+{
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.daddr != pseudo)
+		return KEEP_OUT;
+	if (is_common(skb, at, &ip) || spend_odd(&state.odd, &state.strays, &ip, lead_of(&ip)))
+		return LET_IN;
+	return keep_out(skb, &state.overload);
+}
+
+// What is for the pseudo address, and ARP, may go in. What is another host's or our own
+// is not ours to count.
+SEC("socket")
+int let_in(struct __sk_buff *skb)
+{
+	__u32 at = sizeof(struct ethhdr);
+	__be16 proto;
+	struct tag tag;
+
+	if (skb->pkt_type > PACKET_MULTICAST || bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &proto, sizeof(proto)))
+		return KEEP_OUT;
+	if (proto == ETH_VLAN || proto == ETH_QINQ) {
+		if (bpf_skb_load_bytes(skb, at, &tag, sizeof(tag)) || tag.control & bpf_htons(VLAN_ID))
+			return KEEP_OUT;
+		proto = tag.proto;
+		at += sizeof(tag);
+	}
+	if (proto == ETH_ARP)
+		return let_in_arp(skb, at);
+	return proto == ETH_IPV4 ? let_in_ip(skb, at) : KEEP_OUT;
+}
+
+char _license[] SEC("license") = "GPL";

@@ -1,0 +1,45 @@
+// What stands in packets, where the kernel's headers have no name for it.
+#pragma once
+
+#define ETH_IPV4 bpf_htons(0x0800)
+#define ETH_ARP bpf_htons(0x0806)
+#define ETH_VLAN bpf_htons(0x8100)
+#define ETH_QINQ bpf_htons(0x88a8)
+#define VLAN_ID 0x0fff	// in the tag control information; 0: it is a priority tag
+#define IP_FRAGMENT bpf_htons(0xbfff)	// all but "don't fragment"
+#define IP_MORE bpf_htons(0x2000)
+#define IP_LATER bpf_htons(0x1fff)	// the offset of a fragment that is not the first
+
+#define TCP_FIN (1 << 0)
+#define TCP_SYN (1 << 1)
+#define TCP_RST (1 << 2)
+#define TCP_ACK (1 << 4)
+
+#define ICMP_ECHO_REPLY 0
+#define ICMP_ECHO_REQUEST 8
+
+// The header of an ICMP echo (RFC 792).
+struct echo {
+	__u8 type, code;
+	__be16 check, id, sequence;
+};
+
+// A VLAN tag, which stands behind the Ethernet header (IEEE 802.1Q).
+struct tag {
+	__be16 control, proto;
+};
+
+// An ARP message for IPv4 over Ethernet (RFC 826).
+struct arp {
+	__be16 hardware, protocol;
+	__u8 hardware_length, protocol_length;
+	__be16 operation;
+	__u8 sender_mac[6];
+	__be32 sender;
+	__u8 target_mac[6];
+	__be32 target;
+} __attribute__((packed));
+
+#define ARP_ETHERNET bpf_htons(1)
+#define ARP_REQUEST bpf_htons(1)
+#define ARP_REPLY bpf_htons(2)
