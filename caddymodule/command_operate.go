@@ -11,8 +11,9 @@ func operationCommands() []*cobra.Command {
 	return []*cobra.Command{
 		operationCommand("drain", "Gives a segment no new flows", `
 Gives a segment no new flows: the policy chooses among the others, and a flow that
-a steer rule would give to it is refused. The flows that it has go on. activate
-ends it. It holds over reloads, until the segment or Caddy itself is gone.`),
+a steer rule would give to it is refused. The flows that it has go on, but Caddy's
+sites there end kept-alive connections once no request is being answered. It says
+how many flows are left, and of which clients. activate ends it. It holds over reloads, until the segment or Caddy itself is gone.`),
 		operationCommand("activate", "Gives a segment new flows again", `
 Gives a segment new flows again, after drain or stop. It is the same as start.`),
 		operationCommand("stop", "Stops the servers of one segment", `
@@ -36,7 +37,10 @@ func operationCommand(name, short, long string) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, err := admin.request(http.MethodPost, segmentsPath+url.PathEscape(args[0])+"/"+name)
-			return err
+			if err != nil || name != "drain" {
+				return err
+			}
+			return writeDraining(cmd.OutOrStdout(), &admin, args[0])
 		},
 	}
 	admin.register(cmd)

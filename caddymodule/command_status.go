@@ -37,7 +37,18 @@ from the servers for a segment's VNIC.`,
 			if err := json.Unmarshal(raw, &status); err != nil {
 				return fmt.Errorf("reading the instance's answer: %w", err)
 			}
-			return writeStatus(cmd.OutOrStdout(), status)
+			if err := writeStatus(cmd.OutOrStdout(), status); err != nil {
+				return err
+			}
+			for _, name := range sortedKeys(status.Segments) {
+				if status.Segments[name].State == vnicbridge.Draining {
+					fmt.Fprintln(cmd.OutOrStdout())
+					if err := writeDraining(cmd.OutOrStdout(), &admin, name); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
 		},
 	}
 	admin.register(cmd)

@@ -75,7 +75,12 @@ func drainSegment(_ *http.Request, segment string) error {
 	if plane.State(segment) == vnicbridge.Stopped {
 		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: fmt.Errorf("segment %s is stopped and has nothing to drain: start it first", segment)}
 	}
-	return plane.SetState(segment, vnicbridge.Draining)
+	if err := plane.SetState(segment, vnicbridge.Draining); err != nil {
+		return err
+	}
+	sockets.Drain(segment)
+	proxies.closeIdle(segment)
+	return nil
 }
 
 // stopSegment keeps new flows away before the listeners close, so that no client
@@ -85,6 +90,7 @@ func stopSegment(_ *http.Request, segment string) error {
 		return err
 	}
 	sockets.Stop(segment)
+	proxies.closeIdle(segment)
 	return nil
 }
 
@@ -103,8 +109,8 @@ func badRequest(err error) error {
 	return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 }
 
-// trackIdle lets a segment's stop close the idle connections of the configuration's
-// HTTP servers. It may have the http app provisioned, whose modules may ask for
+// trackIdle lets a segment's drain and stop close the idle connections of the
+// configuration's HTTP servers. It may have the http app provisioned, whose modules may ask for
 // this app, which must be complete by then.
 func trackIdle(ctx caddy.Context) error {
 	app, err := ctx.AppIfConfigured("http")
@@ -117,6 +123,7 @@ func trackIdle(ctx caddy.Context) error {
 	for _, server := range app.(*caddyhttp.App).Servers {
 		if slices.ContainsFunc(server.Listen, func(addr string) bool { return strings.HasPrefix(addr, "vnic/") }) {
 			server.RegisterConnState(sockets.ConnState)
+			server.RegisterConnContext(sockets.ConnContext)
 		}
 	}
 	return nil

@@ -22,7 +22,7 @@ var (
 	sockets       = sites.NewSockets(plane)
 	announcements = new(announcer)
 	events        = new(journal)
-	proxies       = &proxySet{living: make(map[*Proxy]struct{}), kept: make(map[*Proxy]struct{})}
+	proxies       = &proxySet{living: make(map[*Proxy]struct{}), kept: make(map[*Proxy]struct{}), closing: make(map[string]bool)}
 	secret        = new(hashSecret)
 )
 
@@ -42,13 +42,13 @@ func follow(cfg *vnicbridge.Config) {
 	if err != nil {
 		log.Error("moving UDP listeners to their segments' new addresses", zap.Error(err))
 	}
-	for _, segment := range sockets.Stopped() {
-		if plane.State(segment) == vnicbridge.Stopped {
+	for _, segment := range sockets.Leaving() {
+		if plane.State(segment) != vnicbridge.Active {
 			continue
 		}
 		// The segment is gone for good; one of the same name begins anew.
 		if err := sockets.Start(ctx, segment); err != nil {
-			log.Error("opening the listeners of a segment that is no longer stopped", zap.String("segment", segment), zap.Error(err))
+			log.Error("opening the listeners of a segment that is active again", zap.String("segment", segment), zap.Error(err))
 		}
 	}
 }

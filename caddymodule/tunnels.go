@@ -24,6 +24,7 @@ type way struct{ from, to string }
 type proxySet struct {
 	mu           sync.Mutex
 	living, kept map[*Proxy]struct{}
+	closing      map[string]bool // segments to which no idle connection is kept
 }
 
 // enter is called for a handler before it serves.

@@ -2,7 +2,6 @@ package integration_test
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -13,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
 )
@@ -153,6 +150,10 @@ var features = []feature{
 	{
 		name: "a certificate on demand", sites: "https:// {\nBIND\ntls internal {\non_demand\n}\nBODY\n}",
 		probe: secure(&tls.Config{}),
+	},
+	{
+		name: "a certificate on demand by HTTP/3", sites: "https:// {\nBIND\ntls internal {\non_demand\n}\nBODY\n}",
+		probe: web("https://192.168.1.2/", integration.HTTP3),
 	},
 }
 
@@ -339,9 +340,8 @@ func (s *featureScene) keptAlive() (string, error) {
 }
 
 func (s *featureScene) h2c() (string, error) {
-	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, address string, _ *tls.Config) (net.Conn, error) {
-		return s.PC1.DialContext(ctx, network, address)
-	}}
+	transport := &http.Transport{Protocols: new(http.Protocols), DialContext: s.PC1.DialContext}
+	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
 	return fetch(&http.Client{Transport: transport, Timeout: 2 * time.Second}, "http://192.168.1.2/")
 }

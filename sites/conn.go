@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"sync/atomic"
 )
 
 // Conn is a connection to a segment with its client's ends. All else is the TCP connection's,
@@ -14,6 +15,9 @@ type Conn struct {
 	dialed   net.Addr
 	listener *listener // that accepted it
 	unread   []byte    // what has been given back
+
+	reads atomic.Uint32 // that have returned something
+	http2 atomic.Bool   // a request has come by HTTP/2
 }
 
 // RemoteAddr is the real client's address, not the alias.
@@ -64,10 +68,15 @@ func (c *Conn) Unread(p []byte) { c.unread = p }
 // Read reads what has been given back, then the connection.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.unread) == 0 {
-		return c.TCPConn.Read(p)
+		n, err := c.TCPConn.Read(p)
+		if n > 0 {
+			c.reads.Add(1)
+		}
+		return n, err
 	}
 	n := copy(p, c.unread)
 	c.unread = c.unread[n:]
+	c.reads.Add(1)
 	return n, nil
 }
 

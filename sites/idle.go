@@ -12,14 +12,19 @@ import (
 type idleConns struct {
 	mu      sync.Mutex
 	idle    map[net.Conn]*idleness
-	stopped map[string]bool // segments on which none is kept
+	leaving sync.Map // the segments on which none is kept; written under mu
 }
 
 // idleness is one time that a connection is idle.
-type idleness struct{ segment string }
+type idleness struct {
+	conn    *Conn
+	reads   uint32     // of the connection, when it became idle
+	goodbye sync.Mutex // held while GOAWAY is written
+}
 
-// ConnState is a hook for [http.Server.ConnState], by which [Sockets.Stop] closes
-// idle connections: those there are, and the others when they become idle.
+// ConnState is a hook for [http.Server.ConnState], by which [Sockets.Drain] and
+// [Sockets.Stop] close idle connections: those there are, and the others when they
+// become idle.
 func (s *Sockets) ConnState(c net.Conn, state http.ConnState) {
 	if state == http.StateIdle {
 		s.idle.add(c)
@@ -38,49 +43,85 @@ func (i *idleConns) add(c net.Conn) {
 	if i.idle == nil {
 		i.idle = make(map[net.Conn]*idleness)
 	}
-	now := &idleness{own.listener.at.Segment}
+	now := &idleness{conn: own, reads: own.reads.Load()}
 	i.idle[c] = now
-	if i.stopped[now.segment] {
+	if own.Leaving() {
 		i.closeSoon(c, now)
 	}
 }
 
+// remove returns when nothing of ours is being written to the connection.
 func (i *idleConns) remove(c net.Conn) {
 	i.mu.Lock()
-	defer i.mu.Unlock()
+	was := i.idle[c]
 	delete(i.idle, c)
+	i.mu.Unlock()
+	if was != nil {
+		was.goodbye.Lock()
+		defer was.goodbye.Unlock()
+	}
 }
+
+// due tells whether a connection on which nothing has come since is to be closed.
+func (i *idleConns) due(c net.Conn, since *idleness) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.idle[c] == since && since.conn.Leaving()
+}
+
+// farewell is how long an HTTP/2 client has, after GOAWAY, to close the connection.
+const farewell = time.Second
 
 // closeSoon closes a connection, if it is still idle by then: an HTTP/2 server
 // has yet to flush its last response when it says that a connection is idle.
 func (i *idleConns) closeSoon(c net.Conn, since *idleness) {
 	time.AfterFunc(linger, func() {
-		i.mu.Lock()
-		due := i.stopped[since.segment] && i.idle[c] == since
-		i.mu.Unlock()
-		if due {
-			_ = c.Close() // its server finds out by reading
+		switch {
+		case since.conn.http2.Load():
+			i.goAway(c, since)
+			time.AfterFunc(farewell, func() {
+				if i.due(c, since) {
+					_ = c.Close() // its server finds out by reading
+				}
+			})
+		case i.due(c, since) && since.conn.reads.Load() == since.reads: // else a request is coming
+			_ = c.Close()
 		}
 	})
 }
 
-// stop closes the idle connections of a segment, from now on.
-func (i *idleConns) stop(segment string) {
+// goAway asks the client of an idle HTTP/2 connection to send no more requests, as its
+// server has no way to do. The server writes nothing of a response meanwhile, as it
+// begins one by [idleConns.remove].
+func (i *idleConns) goAway(c net.Conn, since *idleness) {
+	since.goodbye.Lock()
+	defer since.goodbye.Unlock()
+	if !i.due(c, since) {
+		return
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(farewell)) // if anything fails, the connection is dead
+	_, _ = c.Write([]byte(goAwayFrame))
+	_ = c.SetWriteDeadline(time.Time{})
+}
+
+// goAwayFrame is GOAWAY (RFC 9113, section 6.8) without an error: length, type, flags,
+// stream, and the last stream, as which the greatest number stands for those to come.
+const goAwayFrame = "\x00\x00\x08" + "\x07" + "\x00" + "\x00\x00\x00\x00" + "\x7f\xff\xff\xff" + "\x00\x00\x00\x00"
+
+// leave closes the idle connections of a segment, from now on.
+func (i *idleConns) leave(segment string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.stopped == nil {
-		i.stopped = make(map[string]bool)
-	}
-	i.stopped[segment] = true
+	i.leaving.Store(segment, nil)
 	for c, since := range i.idle {
-		if since.segment == segment {
+		if since.conn.listener.at.Segment == segment {
 			i.closeSoon(c, since)
 		}
 	}
 }
 
-func (i *idleConns) start(segment string) {
+func (i *idleConns) stay(segment string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	delete(i.stopped, segment)
+	i.leaving.Delete(segment)
 }

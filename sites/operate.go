@@ -8,10 +8,19 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
+// Drain has the kept-alive connections of a segment's HTTP servers end, until
+// [Sockets.Start]: idle ones are closed, and the others after their next response, for
+// the servers that call [Sockets.ConnState] and [Sockets.ConnContext]. Requests that are
+// being answered are finished. The listeners stay open.
+func (s *Sockets) Drain(segment string) {
+	s.operating.Lock()
+	defer s.operating.Unlock()
+	s.idle.leave(segment)
+}
+
 // Stop closes the sockets of a segment while its servers go on: their Accept and
 // ReadFrom wait for [Sockets.Start]. Connections that wait in an accept queue are
-// handed out first, requests that are being answered are finished, and idle
-// connections of the HTTP servers that call [Sockets.ConnState] are closed. It
+// handed out first, and those of HTTP servers end as by [Sockets.Drain]. It
 // holds for listeners that are opened later, too. The bridge should have stopped
 // giving new flows to the segment before.
 func (s *Sockets) Stop(segment string) {
@@ -31,7 +40,7 @@ func (s *Sockets) stop(segment string) {
 	}
 	s.mu.Unlock()
 
-	s.idle.stop(segment)
+	s.idle.leave(segment)
 	var closing sync.WaitGroup
 	for _, t := range streams {
 		closing.Go(func() { _ = t.close(linger) }) // it is gone, whatever close says
@@ -42,8 +51,8 @@ func (s *Sockets) stop(segment string) {
 	closing.Wait()
 }
 
-// Start opens the sockets of a stopped segment again. If one cannot be, the
-// segment stays stopped.
+// Start ends a drain, and opens the sockets of a stopped segment again. If one cannot
+// be, the segment stays stopped.
 func (s *Sockets) Start(ctx context.Context, segment string) error {
 	s.operating.Lock()
 	defer s.operating.Unlock()
@@ -57,11 +66,11 @@ func (s *Sockets) Start(ctx context.Context, segment string) error {
 func (s *Sockets) start(ctx context.Context, segment string) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.idle.stay(segment)
 	if !s.stopped[segment] {
 		return nil
 	}
 	delete(s.stopped, segment)
-	s.idle.start(segment)
 	streams, packets := s.of(segment)
 	for _, t := range streams {
 		err = errors.Join(err, t.open(ctx, s.plane, segment))
@@ -73,16 +82,6 @@ func (s *Sockets) start(ctx context.Context, segment string) (err error) {
 		err = errors.Join(err, c.start(ctx))
 	}
 	return err
-}
-
-// Stopped lists the stopped segments, in no order.
-func (s *Sockets) Stopped() (segments []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for segment := range s.stopped {
-		segments = append(segments, segment)
-	}
-	return segments
 }
 
 // of are the sockets of a segment. A stream's is that of its newest listener.

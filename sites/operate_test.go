@@ -127,7 +127,7 @@ func TestStartThatFailsLeavesItStopped(t *testing.T) {
 	if err := sockets.Start(t.Context(), "a"); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("Start returned %v, want address in use", err)
 	}
-	if plane.opened("a tcp/"+port(at)) != 0 || len(sockets.Stopped()) != 1 {
+	if plane.opened("a tcp/"+port(at)) != 0 || len(sockets.Leaving()) != 1 {
 		t.Error("the segment is half started")
 	}
 	taken.Close()
@@ -136,65 +136,6 @@ func TestStartThatFailsLeavesItStopped(t *testing.T) {
 	}
 	dialFrom(t, alias, l)
 	accept(t, l)
-}
-
-// Of an HTTP server's connections the idle one is closed at once, and the active
-// one when its response is complete.
-func TestStopEndsHTTPConnectionsInOrder(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		start func(*httptest.Server)
-	}{{"h1", (*httptest.Server).Start}, {"h2", (*httptest.Server).StartTLS}} {
-		t.Run(test.name, func(t *testing.T) {
-			sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
-			finish, begun := make(chan struct{}), make(chan struct{})
-			s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path == "/slow" {
-					w.(http.Flusher).Flush()
-					close(begun)
-					<-finish
-				}
-				io.WriteString(w, "done")
-			}))
-			s.Listener.Close()
-			s.Listener = listen(t, sockets, at)
-			s.EnableHTTP2 = true
-			s.Config.ConnState = sockets.ConnState
-			test.start(s)
-			defer s.Close()
-
-			idle, active := clientOf(s), clientOf(s)
-			fetch(t, idle.Client, s.URL)
-			answer := make(chan string)
-			go func() {
-				resp, err := active.Get(s.URL + "/slow")
-				if err != nil {
-					answer <- err.Error()
-					return
-				}
-				defer resp.Body.Close()
-				body, err := io.ReadAll(resp.Body)
-				if err != nil {
-					body = []byte(err.Error())
-				}
-				answer <- string(body)
-			}()
-			<-begun
-
-			sockets.Stop("a")
-			idle.expectClosed(t)
-			close(finish)
-			if got := <-answer; got != "done" {
-				t.Errorf("the request of before the stop got %q", got)
-			}
-			active.expectClosed(t)
-
-			if err := sockets.Start(t.Context(), "a"); err != nil {
-				t.Fatal(err)
-			}
-			fetch(t, clientOf(s).Client, s.URL)
-		})
-	}
 }
 
 // httpClient is a client with one connection, of which the end can be seen.

@@ -63,6 +63,17 @@ func (h *Handler) Cleanup() error {
 	return h.Handler.Cleanup()
 }
 
+// CloseIdle closes the idle connections to an address. Those of reverse_proxy's own
+// transport to other addresses are closed, too.
+func (h *Handler) CloseIdle(address string) {
+	if h.fast != nil {
+		h.fast.closeIdle(address)
+	}
+	if t, ok := h.Transport.(*transport); ok {
+		t.Transport.CloseIdleConnections()
+	}
+}
+
 // CloseTunnels closes what was upgraded, after Cleanup, if that has left it open.
 func (h *Handler) CloseTunnels() error {
 	stock := h.Handler // whose connections are the same

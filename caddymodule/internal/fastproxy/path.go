@@ -40,6 +40,14 @@ func (p *path) close() {
 	}
 }
 
+func (p *path) closeIdle(address string) {
+	for _, u := range p.upstreams {
+		if u.of.Dial == address {
+			u.closeIdle()
+		}
+	}
+}
+
 // buffers are what an exchange needs as long as it lasts.
 type buffers struct {
 	request  requestHead

@@ -134,6 +134,17 @@ func (u *upstream) close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.closed = true
+	u.discardIdle()
+}
+
+// closeIdle closes the idle connections.
+func (u *upstream) closeIdle() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.discardIdle()
+}
+
+func (u *upstream) discardIdle() {
 	u.sweep.Stop()
 	for _, c := range u.idle {
 		c.discard()

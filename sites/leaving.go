@@ -1,0 +1,68 @@
+package sites
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// IsLeaving tells whether a segment is drained or stopped.
+func (s *Sockets) IsLeaving(segment string) bool {
+	_, leaving := s.idle.leaving.Load(segment)
+	return leaving
+}
+
+// Leaving lists the segments that are drained or stopped, in no order.
+func (s *Sockets) Leaving() (segments []string) {
+	s.idle.leaving.Range(func(segment, _ any) bool {
+		segments = append(segments, segment.(string))
+		return true
+	})
+	return segments
+}
+
+// Leaving tells whether the connection's segment is drained or stopped.
+func (c *Conn) Leaving() bool { return c.listener.sockets.IsLeaving(c.listener.at.Segment) }
+
+// connKey is a context's key for the *Conn that a request came by.
+type connKey struct{}
+
+// wrapping lets one connection at a time see whether its server's handler is wrapped.
+var wrapping sync.Mutex
+
+// ConnContext is a hook for [http.Server.ConnContext], by which [Sockets.Drain] and
+// [Sockets.Stop] have connections closed after their next response: HTTP/1 by
+// "Connection: close", from which net/http makes a GOAWAY for HTTP/2.
+//
+// It wraps the server's handler, before that gets its first request.
+func (s *Sockets) ConnContext(ctx context.Context, c net.Conn) context.Context {
+	if server, ok := ctx.Value(http.ServerContextKey).(*http.Server); ok {
+		wrapping.Lock()
+		if _, wrapped := server.Handler.(leavingHandler); !wrapped {
+			server.Handler = leavingHandler{cmp.Or[http.Handler](server.Handler, http.DefaultServeMux)}
+		}
+		wrapping.Unlock()
+	}
+	own := connOf(c)
+	if own == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, connKey{}, own)
+}
+
+// leavingHandler ends the connections of leaving segments.
+type leavingHandler struct{ http.Handler }
+
+func (h leavingHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if c, ok := r.Context().Value(connKey{}).(*Conn); ok {
+		if r.ProtoMajor == 2 && !c.http2.Load() {
+			c.http2.Store(true)
+		}
+		if c.Leaving() && r.Header.Get("Upgrade") == "" {
+			w.Header().Set("Connection", "close")
+		}
+	}
+	h.Handler.ServeHTTP(w, r)
+}
