@@ -3,13 +3,10 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
-	"slices"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
-	"go.uber.org/zap"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
@@ -51,13 +48,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 		secret.keepIn(ctx.Storage())
 		return living.push(&a.Config)
 	})
-	for _, name := range a.unreachable() {
-		ctx.Logger().Warn("no bridge steers to this segment, and no segment may reach it: nothing from outside reaches it", zap.String("segment", name))
-	}
 	if err := a.provisionChallenges(ctx); err != nil {
 		return err
 	}
-	if err := a.fronts.provision(ctx); err != nil {
+	if err := a.fronts.provision(ctx, &a.Config); err != nil {
 		return err
 	}
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
@@ -67,7 +61,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.events, err = newEmitter(ctx, announcements); err != nil {
 		return err
 	}
-	return trackIdle(ctx)
+	return a.provisionServers(ctx)
 }
 
 // Start puts the configuration in force, unless a listener has done it already.
@@ -86,42 +80,17 @@ func (a *App) Cleanup() error {
 
 // segment finds the segment that a listener names.
 func (a *App) segment(name string) (*vnicbridge.Segment, error) {
-	if s, ok := a.Segments[name]; ok {
-		return s, nil
-	}
-	return nil, vnicbridge.UnknownSegment(name, slices.Sorted(maps.Keys(a.Segments)))
+	return a.Segments[name], knownSegment(&a.Config, name)
 }
 
 // address is a segment's own address.
 func (a *App) address(segment string) netip.Addr { return a.Segments[segment].Addresses[0].Addr() }
 
-// unreachable lists the segments that neither a bridge nor a segment names.
-func (a *App) unreachable() []string {
-	named := make(map[string]bool)
-	for _, b := range a.Bridges {
-		for _, rule := range b.Steer {
-			named[rule.Segment] = true
-		}
-		if b.LBPolicy != nil {
-			for _, name := range b.LBPolicy.Segments {
-				named[name] = true
-			}
-		}
-	}
-	for _, s := range a.Segments {
-		for _, name := range s.Reach {
-			named[name] = true
-		}
-	}
-	names := slices.Sorted(maps.Keys(a.Segments))
-	return slices.DeleteFunc(names, func(name string) bool { return named[name] })
-}
-
 // appOf is the app of the configuration that a Caddy context belongs to.
 func appOf(ctx caddy.Context) (*App, error) {
 	app, err := ctx.AppIfConfigured("vnic")
 	if errors.Is(err, caddy.ErrNotConfigured) {
-		return nil, errors.New("the configuration has no segments: add the global option vnic")
+		return nil, errNoSegments
 	}
 	if err != nil {
 		return nil, fmt.Errorf("vnic: %w", err)

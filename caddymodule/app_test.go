@@ -7,13 +7,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
-
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
 // load validates a Caddy configuration, as `caddy validate` does.
@@ -82,6 +79,35 @@ func TestValidateErrors(t *testing.T) {
 	}
 }
 
+// What Caddy would find out at the start alone: where its servers listen.
+func TestValidateListeners(t *testing.T) {
+	t.Setenv("SEGMENT", "a")
+	for listen, want := range map[string]string{
+		"vnic/a:80":             "",
+		"vnic/{env.SEGMENT}:80": "",
+		":8080":                 "",
+		"a:80":                  "", // it may be a host
+		"vnic/c:80":             `listening on vnic/c:80: unknown segment "c": the configuration has a, b`,
+		"VNIC/c:80":             `unknown segment "c": the configuration has a, b`,
+		"vnic/:80":              `unknown segment "": the configuration has a, b`,
+		"vnic+udp/c:80":         `unknown segment "c": the configuration has a, b`,
+		"vnic-a:80":             "listening on vnic-a:80: vnic-a is no address, but the VNIC of segment a: use `bind vnic/a`",
+		"tcp/eth9:80-81":        "eth9 is no address, but the VNIC of segment b: use `bind vnic/b`",
+	} {
+		t.Run(listen, func(t *testing.T) {
+			err := load(t, `{"apps": {"vnic": {"segments": {"a": {"addresses": ["192.168.50.1/24"]},
+				"b": {"addresses": ["192.168.60.1/24"], "interface": "eth9"}}},
+				"http": {"servers": {"site": {"listen": ["vnic/b:80", "`+listen+`"]}}}}}`)
+			switch {
+			case want == "" && err != nil:
+				t.Error(err)
+			case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+				t.Errorf("the error is %v, want %q", err, want)
+			}
+		})
+	}
+}
+
 func TestListenErrors(t *testing.T) {
 	const with = `{"apps": {"vnic": {"segments": {"a": {"addresses": ["192.168.50.1/24"]}}}}}`
 	for _, test := range []struct {
@@ -122,18 +148,5 @@ func expectListenError(t *testing.T, ctx context.Context, address, want string) 
 	_, err = na.Listen(ctx, 0, net.ListenConfig{})
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("the error is %v, want %q", err, want)
-	}
-}
-
-func TestUnreachableSegments(t *testing.T) {
-	app := App{Config: vnicbridge.Config{
-		Segments: map[string]*vnicbridge.Segment{"a": {}, "b": {}, "c": {}, "d": {}},
-		Bridges: map[string]*vnicbridge.Bridge{
-			"one": {Steer: []vnicbridge.Rule{{Segment: "a"}}},
-			"two": {LBPolicy: &vnicbridge.Policy{Segments: []string{"c"}}},
-		},
-	}}
-	if got := app.unreachable(); !slices.Equal(got, []string{"b", "d"}) {
-		t.Errorf("unreachable segments are %q, want b and d", got)
 	}
 }

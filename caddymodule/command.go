@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -13,13 +14,32 @@ import (
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
-		Name:  "vnic",
-		Usage: "<command>",
-		Short: "Shows and operates the network segments behind this server",
-		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(commands()...)
-		},
+		Name:      "vnic",
+		Usage:     "<command>",
+		Short:     "Shows and operates the network segments behind this server",
+		CobraFunc: addCommands,
 	})
+}
+
+func addCommands(vnic *cobra.Command) {
+	vnic.AddCommand(commands()...)
+	vnic.Args = knownCommand
+	vnic.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	vnic.SuggestionsMinimumDistance = 2
+}
+
+// knownCommand refuses what follows `caddy vnic` and is none of its commands: for a
+// command below the root cobra would show the help and succeed, and a script would go
+// on as if it had drained a segment.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 || args[0] == "help" {
+		return nil
+	}
+	err := fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+	if meant := cmd.SuggestionsFor(args[0]); len(meant) > 0 {
+		return fmt.Errorf("%w: did you mean %s?", err, strings.Join(meant, " or "))
+	}
+	return err
 }
 
 func commands() []*cobra.Command {

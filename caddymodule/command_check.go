@@ -1,17 +1,18 @@
 package caddymodule
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/cmd"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
@@ -35,12 +36,14 @@ start, but sees what its own privileges let it see: run it as Caddy will run.
 Exits non-zero when something would keep Caddy from starting.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, opts, err := admin.loadForCheck()
+			config, file, err := admin.loadForCheck()
 			if err != nil {
 				return err
 			}
-			opts.Session = session()
-			findings := vnicbridge.Check(config, opts)
+			findings := listenFindings(&config.Apps.VNIC, config.addresses(), findPlaces(file))
+			findings = append(findings, vnicbridge.Check(&config.Apps.VNIC, vnicbridge.CheckOptions{
+				Own: admin.runningVNICs(), Listen: config.listen(), Session: session(),
+			})...)
 			if err := writeFindings(cmd.OutOrStdout(), findings, asJSON); err != nil {
 				return err
 			}
@@ -75,43 +78,85 @@ func writeFindings(w io.Writer, findings []vnicbridge.Finding, asJSON bool) erro
 	return nil
 }
 
-// loadForCheck reads the configuration, of which none is an empty one, and looks
-// whether an instance runs already.
-func (f *adminFlags) loadForCheck() (*vnicbridge.Config, vnicbridge.CheckOptions, error) {
-	opts := vnicbridge.CheckOptions{Listen: make(map[string][]vnicbridge.PortRange)}
-	adapted, _, _, err := caddycmd.LoadConfig(f.config, f.adapter)
+// checkedConfig is what the check looks at in a configuration.
+type checkedConfig struct {
+	others []string // where apps listen of which nothing is known but their JSON
+
+	Apps struct {
+		VNIC vnicbridge.Config `json:"vnic"`
+		HTTP struct {
+			HTTPSPort uint16 `json:"https_port"`
+			Servers   map[string]struct {
+				Listen    []string `json:"listen"`
+				Protocols []string `json:"protocols"`
+				TLS       []any    `json:"tls_connection_policies"`
+			} `json:"servers"`
+		} `json:"http"`
+	} `json:"apps"`
+}
+
+// loadForCheck reads the configuration, of which none is an empty one, and tells from
+// which file.
+func (f *adminFlags) loadForCheck() (config checkedConfig, file string, err error) {
+	adapted, file, _, err := caddycmd.LoadConfig(f.config, f.adapter)
 	if err != nil {
-		return nil, opts, err
-	}
-	var config struct {
-		Apps struct {
-			VNIC vnicbridge.Config `json:"vnic"`
-			HTTP struct {
-				Servers map[string]struct {
-					Listen []string `json:"listen"`
-				} `json:"servers"`
-			} `json:"http"`
-		} `json:"apps"`
+		return config, file, err
 	}
 	if len(adapted) > 0 {
 		if err := json.Unmarshal(adapted, &config); err != nil {
-			return nil, opts, fmt.Errorf("reading the configuration: %w", err)
+			return config, file, fmt.Errorf("reading the configuration: %w", err)
 		}
 	}
-	if err := config.Apps.VNIC.Validate(); err != nil {
-		return nil, opts, err
+	config.others = otherListeners(adapted)
+	return config, file, config.Apps.VNIC.Validate()
+}
+
+// segmentAddress is the address of a listener on a segment, as JSON.
+var segmentAddress = regexp.MustCompile(`"(vnic/[^"\s]+:\d[^"\s]*)"`)
+
+// otherListeners are the addresses on segments in the JSON of apps that this program
+// has from other modules, such as layer4.
+func otherListeners(adapted []byte) (addresses []string) {
+	var config struct {
+		Apps map[string]json.RawMessage `json:"apps"`
 	}
-	for _, server := range config.Apps.HTTP.Servers {
-		for _, listen := range server.Listen {
-			addr, err := caddy.ParseNetworkAddress(listen)
-			if err == nil && strings.HasPrefix(addr.Network, "vnic") {
-				port := vnicbridge.PortRange{Protocol: vnicbridge.TCP, First: uint16(addr.StartPort), Last: uint16(addr.EndPort)}
-				opts.Listen[addr.Host] = append(opts.Listen[addr.Host], port)
+	if json.Unmarshal(adapted, &config) != nil {
+		return nil
+	}
+	for _, app := range sortedKeys(config.Apps) {
+		if app == "http" {
+			continue
+		}
+		for _, address := range segmentAddress.FindAllSubmatch(config.Apps[app], -1) {
+			addresses = append(addresses, string(address[1]))
+		}
+	}
+	return addresses
+}
+
+// addresses are those that servers listen on.
+func (c *checkedConfig) addresses() (addresses []string) {
+	for _, name := range sortedKeys(c.Apps.HTTP.Servers) {
+		addresses = append(addresses, c.Apps.HTTP.Servers[name].Listen...)
+	}
+	return append(addresses, c.others...)
+}
+
+// listen are the ports that servers open, by segment: for HTTP/3 those of UDP, too.
+func (c *checkedConfig) listen() map[string][]vnicbridge.PortRange {
+	ports := segmentPorts(c.others)
+	for _, server := range c.Apps.HTTP.Servers {
+		http3 := len(server.Protocols) == 0 || slices.Contains(server.Protocols, "h3")
+		for segment, ranges := range segmentPorts(server.Listen) {
+			for _, r := range ranges {
+				ports[segment] = append(ports[segment], r)
+				if http3 && (len(server.TLS) > 0 || r.First == cmp.Or(c.Apps.HTTP.HTTPSPort, caddyhttp.DefaultHTTPSPort)) {
+					ports[segment] = append(ports[segment], vnicbridge.PortRange{Protocol: vnicbridge.UDP, First: r.First, Last: r.Last})
+				}
 			}
 		}
 	}
-	opts.Own = f.runningVNICs()
-	return &config.Apps.VNIC, opts, nil
+	return ports
 }
 
 // runningVNICs are the devices of the instance that runs, if one answers at once:

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -10,22 +11,29 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// fronts is what the modules of one configuration tell each other about its HTTP
-// servers, while they are provisioned one after the other.
+// fronts is what the modules of one configuration tell each other about its servers,
+// while they are provisioned and started one after the other.
 type fronts struct {
 	ctx      caddy.Context
+	config   *vnicbridge.Config
 	proxied  map[string]bool            // segments that a vnic_proxy sends requests to
 	trusting map[*caddyhttp.Server]bool // those with trusted_proxies vnic
 
 	started chan struct{} // closed when all apps of the configuration have started
 	once    sync.Once
+
+	mu     sync.Mutex
+	listen map[string][]vnicbridge.PortRange // what listeners have opened, by segment
 }
 
 // provision asks to be told when the configuration runs.
-func (f *fronts) provision(ctx caddy.Context) error {
-	f.ctx = ctx
+func (f *fronts) provision(ctx caddy.Context, config *vnicbridge.Config) error {
+	f.ctx, f.config = ctx, config
+	f.listen = make(map[string][]vnicbridge.PortRange)
 	f.proxied = make(map[string]bool)
 	f.trusting = make(map[*caddyhttp.Server]bool)
 	f.started = make(chan struct{})
@@ -39,11 +47,14 @@ func (f *fronts) provision(ctx caddy.Context) error {
 // Handle is called when all apps have started.
 func (f *fronts) Handle(context.Context, caddy.Event) error {
 	f.once.Do(func() { close(f.started) })
-	http, err := f.ctx.AppIfConfigured("http")
-	if err != nil {
-		return nil // no servers
+	var servers map[string]*caddyhttp.Server
+	if http, err := f.ctx.AppIfConfigured("http"); err == nil {
+		servers = http.(*caddyhttp.App).Servers
 	}
-	for name, server := range http.(*caddyhttp.App).Servers {
+	for _, finding := range f.config.Unserved(f.listenBut(servers[redirects])) {
+		f.ctx.Logger().Warn(finding)
+	}
+	for name, server := range servers {
 		for _, segment := range segmentsOf(server) {
 			if f.proxied[segment] && !f.trusting[server] {
 				f.ctx.Logger().Warn("this server does not trust the front that sends it requests, and takes it for the client: add `trusted_proxies vnic` to the global option servers",
@@ -52,6 +63,31 @@ func (f *fronts) Handle(context.Context, caddy.Event) error {
 		}
 	}
 	return nil
+}
+
+// redirects is the server that Caddy adds for redirects to HTTPS, where no site of the
+// configuration listens on the port for HTTP. Nobody misses it.
+const redirects = "remaining_auto_https_redirects"
+
+// opened notes that a listener of the configuration is on a segment.
+func (f *fronts) opened(segment string, proto vnicbridge.Protocol, port uint16) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listen[segment] = append(f.listen[segment], vnicbridge.PortRange{Protocol: proto, First: port, Last: port})
+}
+
+// listenBut is what is listened on, but for one server, which may be nil.
+func (f *fronts) listenBut(server *caddyhttp.Server) map[string][]vnicbridge.PortRange {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	listen := maps.Clone(f.listen)
+	if server == nil {
+		return listen
+	}
+	for segment, ports := range segmentPorts(server.Listen) {
+		listen[segment] = slices.DeleteFunc(slices.Clone(listen[segment]), func(r vnicbridge.PortRange) bool { return slices.Contains(ports, r) })
+	}
+	return listen
 }
 
 // segmentsOf names the segments that a server listens on.

@@ -13,20 +13,21 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-vnic/caddy-vnic/sites"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
 // The network types: `vnic/<segment>` is TCP on a segment's address, and
 // `vnic+udp/<segment>` UDP, which HTTP/3 uses by itself.
 func init() {
 	caddy.RegisterNetwork("vnic", func(ctx context.Context, _, segment, ports string, offset uint, cfg net.ListenConfig) (any, error) {
-		at, err := site(ctx, segment, ports, offset)
+		at, err := site(ctx, segment, vnicbridge.TCP, ports, offset)
 		if err != nil {
 			return nil, err
 		}
 		return sockets.Listen(ctx, at, cfg)
 	})
 	caddy.RegisterNetwork("vnic+udp", func(ctx context.Context, _, segment, ports string, offset uint, cfg net.ListenConfig) (any, error) {
-		at, err := site(ctx, segment, ports, offset)
+		at, err := site(ctx, segment, vnicbridge.UDP, ports, offset)
 		if err != nil {
 			return nil, err
 		}
@@ -37,7 +38,7 @@ func init() {
 
 // site is where a listener for a segment is to be. Apps start in random order,
 // so it brings the segments up if they are not yet.
-func site(ctx context.Context, segment, ports string, offset uint) (sites.Address, error) {
+func site(ctx context.Context, segment string, proto vnicbridge.Protocol, ports string, offset uint) (sites.Address, error) {
 	config, ok := ctx.(caddy.Context)
 	if !ok {
 		return sites.Address{}, fmt.Errorf("vnic/%s: only an app of the configuration can listen on a segment", segment)
@@ -57,6 +58,7 @@ func site(ctx context.Context, segment, ports string, offset uint) (sites.Addres
 	if err := app.up(); err != nil {
 		return sites.Address{}, err
 	}
+	app.fronts.opened(segment, proto, port)
 	return sites.Address{Segment: segment, Netns: s.Netns, Local: netip.AddrPortFrom(app.address(segment), port)}, nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
@@ -107,24 +106,4 @@ func notFound(err error) error {
 
 func badRequest(err error) error {
 	return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
-}
-
-// trackIdle lets a segment's drain and stop close the idle connections of the
-// configuration's HTTP servers. It may have the http app provisioned, whose modules may ask for
-// this app, which must be complete by then.
-func trackIdle(ctx caddy.Context) error {
-	app, err := ctx.AppIfConfigured("http")
-	if errors.Is(err, caddy.ErrNotConfigured) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, server := range app.(*caddyhttp.App).Servers {
-		if slices.ContainsFunc(server.Listen, func(addr string) bool { return strings.HasPrefix(addr, "vnic/") }) {
-			server.RegisterConnState(sockets.ConnState)
-			server.RegisterConnContext(sockets.ConnContext)
-		}
-	}
-	return nil
 }

@@ -18,9 +18,9 @@ func TestCheck(t *testing.T) {
 	s := newScene(t, integration.PaperOptions{})
 	tests := []struct {
 		name          string
-		config        caddyfile
-		prepare, undo []string // commands on the server
-		wrapper       []string // runs the check
+		config        fmt.Stringer // default: caddyfile{}
+		prepare, undo []string     // commands on the server
+		wrapper       []string     // runs the check
 		fails         bool
 		wants         []string
 		lacks         string // what the output must not have
@@ -29,7 +29,8 @@ func TestCheck(t *testing.T) {
 			name:    "nothing amiss",
 			prepare: []string{"ip route add default via 10.9.9.1 dev other"},
 			undo:    []string{"ip route del default"},
-			wrapper: hidden("/run", ""),
+			config:  caddyfile{policy: "lb_policy first a b"},
+			wrapper: hidden("/run", "mkdir -p /run/systemd/netif/links /run/systemd/netif/leases &&"), // as at every boot of systemd
 			wants:   []string{"ok: nothing is missing"},
 		}, {
 			name:   "several errors at once",
@@ -47,13 +48,29 @@ func TestCheck(t *testing.T) {
 			fails:   true,
 			wants:   []string{"error: CAP_NET_ADMIN is missing", "error: segment a: CAP_SYS_ADMIN is missing, to open netns a", "warning: CAP_NET_BIND_SERVICE is missing", "note: the packet filter was not looked at"},
 		}, {
+			name: "sites bound to what is no segment",
+			config: caddyfile{sites: "http:// {\n\tbind vnic/a\n}\n" +
+				"http://c {\n\tbind vnic/c\n}\n" +
+				"http://d {\n\tbind vnic-B {\n\t\tprotocols h1\n\t}\n}\n"},
+			fails: true,
+			wants: []string{
+				`Caddyfile:28: bind vnic/c: unknown segment "c": the configuration has a, b`,
+				"Caddyfile:31: bind vnic-B: vnic-B is no address, but the VNIC of segment b: use `bind vnic/b`",
+			},
+			lacks: "bind vnic/a:",
+		}, {
+			name:   "no vnic block",
+			config: verbatim("http:// {\n\tbind vnic/a\n}\n"),
+			fails:  true,
+			wants:  []string{"Caddyfile:2: bind vnic/a: the configuration has no segments: add the global option vnic"},
+		}, {
 			name:    "without /dev/net/tun",
 			wrapper: hidden("/dev/net", ""),
 			fails:   true,
 			wants:   []string{"error: /dev/net/tun is missing", "modprobe tun"},
 		}, {
 			name:    "network managers",
-			wrapper: hidden("/run", "mkdir -p /run/NetworkManager /run/systemd/netif &&"),
+			wrapper: hidden("/run", "mkdir -p /run/NetworkManager /run/systemd/netif/links && touch /run/systemd/netif/links/1 &&"),
 			wants:   []string{"note: NetworkManager runs", "unmanaged-devices=interface-name:vnic-*", "note: systemd-networkd runs"},
 		}, {
 			name:    "NIC down, no default route",
@@ -110,6 +127,9 @@ func TestCheck(t *testing.T) {
 	})
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			if tt.config == nil {
+				tt.config = caddyfile{}
+			}
 			s.all(tt.prepare)
 			output, err := s.check(tt.config, tt.wrapper, false)
 			if tt.fails != (err != nil) {
@@ -163,6 +183,51 @@ func TestCheckWildcardListeners(t *testing.T) {
 	}
 }
 
+// HTTP/3 takes UDP ports, which programs on all addresses may have, too.
+func TestCheckWildcardListenersOfUDP(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	s.packetConn(s.Server, "0.0.0.0:443")
+	output, err := s.check(caddyfile{sites: "https://a.example {\n\tbind vnic/a\n\ttls internal\n}\n"}, nil, false)
+	if err == nil || !strings.Contains(output, "error: segment a: port udp/443: a program listens on it on all addresses") {
+		t.Errorf("%v:\n%s", err, output)
+	}
+}
+
+// What no client reaches, and what no server answers: the check warns, and so does the
+// log at the start and at a reload.
+func TestUnserved(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	config := caddyfile{
+		policy: "lb_policy round_robin a b",
+		sites:  "http:// {\n\tbind vnic/a\n}\n",
+	}
+	const closed = "segment b: it gets flows from bridge lan and opens no port, so it refuses them"
+	output, err := s.check(config, nil, false)
+	if err != nil || !strings.Contains(output, "warning: "+closed) {
+		t.Errorf("%v:\n%s", err, output)
+	}
+	s.start(config)
+	s.wantInLog(closed)
+
+	config.policy = "steer a port tcp/80\nlb_policy first b"
+	config.sites = "https://a.example {\n\tbind vnic/a\n\ttls internal\n}\nhttp:// {\n\tbind vnic/b\n}\n"
+	const missed = "segment a: a server listens on tcp/443, which bridge lan does not let in"
+	output, err = s.check(config, nil, false)
+	if err != nil || !strings.Contains(output, "warning: "+missed) || strings.Contains(output, closed) {
+		t.Errorf("%v:\n%s", err, output)
+	}
+	s.reload(config)
+	s.wantInLog(missed)
+
+	before := strings.Count(s.caddy.Log(1000), "does not let in")
+	config.policy = "steer a port tcp/443\nlb_policy first b" // Caddy's own redirects on port 80 are not missed
+	s.reload(config)
+	s.reload(caddyfile{policy: "lb_policy first a b"})
+	if got := s.caddy.Log(1000); strings.Count(got, "does not let in") != before {
+		t.Errorf("the log has a warning too many:\n%s", got)
+	}
+}
+
 // Beside the instance that runs, its own devices are no conflict; they are left as
 // they are.
 func TestCheckBesideARunningCaddy(t *testing.T) {
@@ -183,6 +248,12 @@ func TestCheckBesideARunningCaddy(t *testing.T) {
 		}
 	}
 	s.wantSame("after the check", before)
+}
+
+// wantInLog waits until Caddy's log has a text.
+func (s *scene) wantInLog(text string) {
+	s.t.Helper()
+	s.waitFor(fmt.Sprintf("the log has %q", text), func() bool { return strings.Contains(s.caddy.Log(1000), text) })
 }
 
 // hidden is a command that runs another with a directory of its own, in which it

@@ -41,6 +41,9 @@ func Check(cfg *Config, opts CheckOptions) []Finding {
 		c.own[device] = true
 	}
 	c.run()
+	for _, finding := range cfg.Unserved(opts.Listen) {
+		c.warn("%s", finding)
+	}
 	return c.findings
 }
 

@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -140,11 +141,13 @@ func (c *checkup) forwarding() {
 // networkManagers are programs that may put addresses and routes of their own on
 // any new device.
 func (c *checkup) networkManagers() {
+	// systemd makes /run/systemd/netif and the directories in it at every boot; files
+	// there are systemd-networkd's.
 	for _, manager := range []struct{ trace, name, fix string }{
 		{"/run/NetworkManager", "NetworkManager", `write "[keyfile]" and "unmanaged-devices=interface-name:vnic-*" to /etc/NetworkManager/conf.d/vnic.conf, and reload it`},
-		{"/run/systemd/netif", "systemd-networkd", `write "[Match]", "Name=vnic-*", "[Link]" and "Unmanaged=yes" to /etc/systemd/network/05-vnic.network, and networkctl reload`},
+		{"/run/systemd/netif/links/*", "systemd-networkd", `write "[Match]", "Name=vnic-*", "[Link]" and "Unmanaged=yes" to /etc/systemd/network/05-vnic.network, and networkctl reload`},
 	} {
-		if _, err := os.Stat(manager.trace); err == nil {
+		if traces, err := filepath.Glob(manager.trace); err == nil && len(traces) > 0 {
 			c.note("%s runs, and may take hold of VNICs: to keep it off, %s", manager.name, manager.fix)
 		}
 	}
