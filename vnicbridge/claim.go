@@ -138,10 +138,10 @@ func (c *addressClaim) conflict(other MAC, now int64) {
 		}
 		return
 	}
+	c.log.Warn("another host uses the pseudo address, which is defended", "address", c.address.netip(), "mac", other)
 	if now-c.defended < int64(defendInterval) {
 		return
 	}
 	c.defended = now
 	c.send([]frame{c.announcement()})
-	c.log.Warn("another host uses the pseudo address: defending it", "address", c.address.netip(), "mac", other)
 }

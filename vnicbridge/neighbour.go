@@ -287,6 +287,14 @@ func (n *neighbours) learn(host addr, mac MAC, turnedToUs bool, now int64) (chan
 	return change, waiting, changed
 }
 
+// sendsTo tells whether frames go to a host, or would if it were known: the gateway.
+func (n *neighbours) sendsTo(host addr) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	e := n.table.entries[host]
+	return e != nil && e.part() == partUsed || n.isGateway(host)
+}
+
 // surveyInterval is how often the kernel data path is asked where it sent frames.
 const surveyInterval = time.Second
 

@@ -49,11 +49,15 @@ func (n *nicSide) handleARP(f *frame, now int64) dropReason {
 	if err != nil {
 		return dropMalformed
 	}
+	others := m.target != n.address && m.sender != n.address
+	if others && !n.neighbours.sendsTo(m.sender) {
+		return dropARP // as the programs do (arp_kind of bpf/bridge.c)
+	}
 	asked := n.claim.handle(m, f, now)
 	if m.sender != noAddr && m.sender != n.address {
 		n.neighbours.hear(m.sender, m.senderMAC, asked, now)
 	}
-	if m.target != n.address && m.sender != n.address {
+	if others {
 		return dropARP
 	}
 	return keep
