@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -31,54 +32,38 @@ func (v *vnicSetup) rule() *netlink.Rule {
 
 // ensureRule keeps the rule and its table's route, or their absence.
 func (v *vnicSetup) ensureRule(want vnicSettings) (changed bool, err error) {
-	stands, err := v.ruleStands()
+	if !want.via.IsValid() {
+		err := v.ns.netlink.RuleDel(v.rule())
+		return err == nil, ignoreMissing(err)
+	}
+	if err := v.dropStaleRoute(want, v.defaultRoute); err != nil {
+		return false, err
+	}
+	route, err := added(v.ns.netlink.RouteAddEcmp(v.defaultRoute(want.via))) // before any other
 	if err != nil {
 		return false, err
 	}
-	if !want.via.IsValid() {
-		if stands {
-			return true, v.removeRule()
-		}
-		return false, nil
-	}
-	if changed, err = v.ensureDefaultRoute(want); err != nil || stands {
-		return changed, err
-	}
-	return true, v.ns.netlink.RuleAdd(v.rule())
+	rule, err := added(v.ns.netlink.RuleAdd(v.rule()))
+	return route || rule, err
 }
 
-func (v *vnicSetup) ensureDefaultRoute(want vnicSettings) (bool, error) {
-	filter := &netlink.Route{Table: v.table()}
-	routes, err := retryDump(func() ([]netlink.Route, error) {
-		return v.ns.netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_TABLE)
-	})
-	if err != nil || len(routes) == 1 && routes[0].Gw.Equal(net.IP(want.via.AsSlice())) {
-		return false, err
+// dropStaleRoute removes a route by the gateway's alias if that was another one before.
+func (v *vnicSetup) dropStaleRoute(want vnicSettings, route func(via netip.Addr) *netlink.Route) error {
+	before := v.set.via
+	if !before.IsValid() || before == want.via {
+		return nil
 	}
-	return true, v.ns.netlink.RouteReplace(&netlink.Route{
-		LinkIndex: v.ifindex, Table: v.table(), Gw: want.via.AsSlice(), Flags: int(netlink.FLAG_ONLINK),
-	})
+	return ignoreMissing(v.ns.netlink.RouteDel(route(before)))
 }
 
-func (v *vnicSetup) ruleStands() (bool, error) {
-	rules, err := ownRules(v.ns)
-	for _, r := range rules {
-		if r.Table == v.table() {
-			return true, nil
-		}
-	}
-	return false, err
+// defaultRoute is the route of the rule's table.
+func (v *vnicSetup) defaultRoute(via netip.Addr) *netlink.Route {
+	return &netlink.Route{LinkIndex: v.ifindex, Table: v.table(), Gw: via.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}
 }
 
 // removeRule removes the rule, if it stands; the table's route goes with the
 // device.
-func (v *vnicSetup) removeRule() error {
-	stands, err := v.ruleStands()
-	if err != nil || !stands {
-		return err
-	}
-	return ignoreMissing(v.ns.netlink.RuleDel(v.rule()))
-}
+func (v *vnicSetup) removeRule() error { return ignoreMissing(v.ns.netlink.RuleDel(v.rule())) }
 
 // ownRules are the rules of this program, of this process or another.
 func ownRules(ns *namespace) (own []netlink.Rule, err error) {

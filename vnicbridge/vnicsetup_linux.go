@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -121,59 +122,48 @@ func (v *vnicSetup) ensureAddress(vnicSettings) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	want := ipNet(v.spec.address)
-	addrs, err := retryDump(func() ([]netlink.Addr, error) { return v.ns.netlink.AddrList(link, netlink.FAMILY_V4) })
-	if err != nil || slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.IPNet.String() == want.String() }) {
-		return false, err
+	return added(v.ns.netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(v.spec.address)}))
+}
+
+// added tells whether something had to be added, by the kernel's answer to the attempt.
+// A list to look in would be as long as whoever is root in the namespace wants it to be.
+func added(err error) (bool, error) {
+	if errors.Is(err, unix.EEXIST) {
+		return false, nil
 	}
-	return true, v.ns.netlink.AddrAdd(link, &netlink.Addr{IPNet: want})
+	return err == nil, err
 }
 
 // ensureRoutes keeps the two routes of the paper's Fig-4: the segment's network
 // by way of the VNIC's own address, and on the link. The kernel makes the latter
 // with the address; ours is put before it, as `route add -net … gw …` does.
 func (v *vnicSetup) ensureRoutes(vnicSettings) (bool, error) {
-	subnet := ipNet(v.spec.address.Masked())
-	filter := &netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Table: unix.RT_TABLE_MAIN}
-	list := func() ([]netlink.Route, error) {
-		return v.ns.netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
-	}
-	routes, err := retryDump(list)
+	subnet, own := ipNet(v.spec.address.Masked()), net.IP(v.spec.address.Addr().AsSlice())
+	last, err := added(v.ns.netlink.RouteAppend(&netlink.Route{
+		LinkIndex: v.ifindex, Dst: subnet, Src: own, Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_KERNEL,
+	}))
 	if err != nil {
 		return false, err
 	}
-	own := net.IP(v.spec.address.Addr().AsSlice())
-	if len(routes) == 2 && routes[0].Gw.Equal(own) && routes[1].Gw == nil {
-		return false, nil
-	}
-	for i := range routes {
-		if err := v.ns.netlink.RouteDel(&routes[i]); err != nil {
-			return false, err
-		}
-	}
-	onLink := &netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Src: own, Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_KERNEL}
-	if err := v.ns.netlink.RouteAdd(onLink); err != nil {
-		return false, err
-	}
-	return true, v.ns.netlink.RouteAddEcmp(&netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Gw: own})
+	first, err := added(v.ns.netlink.RouteAddEcmp(&netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Gw: own}))
+	return first || last, err
 }
 
 // ensureHostRoute keeps the default route of the namespace by this VNIC, or its
 // absence. Sockets that are bound to nothing get the segment's address.
 func (v *vnicSetup) ensureHostRoute(want vnicSettings) (bool, error) {
-	filter := &netlink.Route{LinkIndex: v.ifindex, Table: unix.RT_TABLE_MAIN, Dst: anywhere}
-	routes, err := retryDump(func() ([]netlink.Route, error) {
-		return v.ns.netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
-	})
-	if err != nil || want.hostRoute == (len(routes) > 0) {
+	if !want.hostRoute {
+		err := v.ns.netlink.RouteDel(&netlink.Route{LinkIndex: v.ifindex, Dst: anywhere, Scope: netlink.SCOPE_NOWHERE})
+		return err == nil, ignoreMissing(err)
+	}
+	if err := v.dropStaleRoute(want, v.hostRoute); err != nil {
 		return false, err
 	}
-	if !want.hostRoute {
-		return true, v.ns.netlink.RouteDel(&routes[0])
-	}
-	return true, v.ns.netlink.RouteAdd(&netlink.Route{
-		LinkIndex: v.ifindex, Gw: want.via.AsSlice(), Src: v.spec.address.Addr().AsSlice(), Protocol: unix.RTPROT_STATIC,
-	})
+	return added(v.ns.netlink.RouteAppend(v.hostRoute(want.via)))
+}
+
+func (v *vnicSetup) hostRoute(via netip.Addr) *netlink.Route {
+	return &netlink.Route{LinkIndex: v.ifindex, Gw: via.AsSlice(), Src: v.spec.address.Addr().AsSlice(), Protocol: unix.RTPROT_STATIC}
 }
 
 var anywhere = ipNet(netip.MustParsePrefix("0.0.0.0/0"))
@@ -181,32 +171,22 @@ var anywhere = ipNet(netip.MustParsePrefix("0.0.0.0/0"))
 // ensureNeighbours makes each alias resolve to its MAC, for good. Aliases that are
 // no longer named keep theirs: flows may still use them.
 func (v *vnicSetup) ensureNeighbours(want vnicSettings) (changed bool, err error) {
-	known, err := retryDump(func() ([]netlink.Neigh, error) {
-		return v.ns.netlink.NeighList(v.ifindex, netlink.FAMILY_V4)
-	})
+	socket, err := newNeighbourSocket(v.ns, v.ifindex)
 	if err != nil {
 		return false, err
 	}
-	has := make(map[netip.Addr]MAC)
-	for _, n := range known {
-		if ip, ok := netip.AddrFromSlice(n.IP); ok && n.State == netlink.NUD_PERMANENT && len(n.HardwareAddr) == len(MAC{}) {
-			has[ip.Unmap()] = MAC(n.HardwareAddr)
-		}
+	defer socket.close()
+	has, err := socket.permanent(slices.Collect(maps.Keys(want.neighbours)))
+	if err != nil {
+		return false, err
 	}
+	var differ []netip.Addr
 	for alias, mac := range want.neighbours {
-		if has[alias] == mac {
-			continue
-		}
-		changed = true
-		err := v.ns.netlink.NeighSet(&netlink.Neigh{
-			LinkIndex: v.ifindex, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
-			IP: alias.AsSlice(), HardwareAddr: net.HardwareAddr(mac[:]),
-		})
-		if err != nil {
-			return changed, fmt.Errorf("%s: %w", alias, err)
+		if has[alias] != mac {
+			differ = append(differ, alias)
 		}
 	}
-	return changed, nil
+	return len(differ) > 0, socket.set(differ, want.neighbours)
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {
