@@ -159,6 +159,13 @@ func TestAnnouncements(t *testing.T) {
 		s.ip(s.Server, "link set nic0 up")
 		wait("when the NIC is up again", integration.NICMAC, seen)
 
+		// Down and up between two looks of the bridge.
+		s.waitFor("the bridge sees the NIC up", func() bool { return s.status().Bridges["lan"].Up })
+		time.Sleep(5 * time.Second) // the announcements of that are over
+		seen = len(s.frames(wan))
+		s.run(s.Server, "sh", "-c", "ip link set nic0 down && ip link set nic0 up")
+		wait("when the NIC was down for a moment", integration.NICMAC, seen)
+
 		seen = len(s.frames(wan))
 		other := net.HardwareAddr{0xb0, 0xc7, 0x45, 0x00, 0x00, 0x01}
 		s.ip(s.Server, "link set nic0 address "+other.String())

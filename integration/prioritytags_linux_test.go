@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -40,28 +39,11 @@ func priorityTaggedLink(t *testing.T, datapath string, protocol uint16, offload 
 	s.start(caddyfile{datapath: datapath, a: "ports any\nnetns " + name})
 	a := s.enter(name)
 	s.tagAll(a, "vnic-A", protocol, 5<<13)
-	received := make(chan int64, 1)
-	s.listen(a, "192.168.50.1:9000", func(conn net.Conn) {
-		n, _ := io.Copy(conn, conn)
-		received <- n
-	})
+	s.listen(a, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
 	s.wantService()
 
 	slow := s.slowPackets()
-	const size = 4 << 20
-	conn, err := s.PC1.DialContext(t.Context(), "tcp4", "192.168.1.2:9000")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	go func() {
-		_, _ = conn.Write(bytes.Repeat([]byte("tagged  "), size/8))
-		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
-	}()
-	back, err := io.Copy(io.Discard, conn)
-	if n := <-received; err != nil || n != size || back != size {
-		t.Errorf("%d bytes arrived and %d came back (%v), want %d", n, back, err, size)
-	}
+	s.wantEchoed("192.168.1.2:9000", 4<<20)
 	if more := s.slowPackets() - slow; more > 100 {
 		t.Errorf("%d packets of a tagged transfer took the slow path", more)
 	}

@@ -200,7 +200,8 @@ func TestTheAddressIsDefended(t *testing.T) {
 	})
 }
 
-// Row A2: a NIC that comes back, or has a new MAC, announces the address.
+// Rows A2 and A2++: a NIC that comes back, has a new MAC, or is on another link announces
+// the address.
 func TestTheAddressIsAnnouncedWhenTheNICChanges(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		time.Sleep(10 * time.Second)
@@ -214,6 +215,12 @@ func TestTheAddressIsAnnouncedWhenTheNICChanges(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		if n := len(announcements(r)); n != announceCount {
 			t.Errorf("%d announcements when the NIC is up again, want %d", n, announceCount)
+		}
+		r.nicChanges(linkState{up: true, mac: nicMAC, mtu: 1500, notifyPeers: true})
+		r.nicChanges(linkState{up: true, mac: nicMAC, mtu: 1500})
+		time.Sleep(5 * time.Second)
+		if n := len(announcements(r)); n != announceCount {
+			t.Errorf("%d announcements when the peers are to be notified, want %d", n, announceCount)
 		}
 		r.nicChanges(linkState{up: true, mac: hostMAC, mtu: 1500})
 		time.Sleep(5 * time.Second)

@@ -135,16 +135,42 @@ func checkNIC(nic string, devices map[string]netlink.Link) error {
 	if a.Flags&net.FlagLoopback != 0 || a.EncapType != "ether" {
 		return fmt.Errorf("nic %s: it is no Ethernet device (%s)", nic, a.EncapType)
 	}
+	if reason := unfitKinds[link.Type()]; reason != "" {
+		return fmt.Errorf("nic %s is of kind %s, %s", nic, link.Type(), reason)
+	}
 	if a.MasterIndex == 0 {
 		return nil
 	}
 	for _, master := range devices {
 		if master.Attrs().Index == a.MasterIndex {
-			return fmt.Errorf("nic %s is a member of %s (%s), which takes its frames first: name %s as the nic, or take %s out (ip link set %s nomaster)",
-				nic, master.Attrs().Name, master.Type(), master.Attrs().Name, nic, nic)
+			return memberError(nic, master)
 		}
 	}
 	return fmt.Errorf("nic %s is a member of device %d: take it out (ip link set %s nomaster)", nic, a.MasterIndex, nic)
+}
+
+// unfitKinds are the kinds of Ethernet devices that pass no frames for an address that
+// the host does not have, and what to take instead.
+var unfitKinds = map[string]string{
+	"vrf":         "a routing table that passes no frames: name the device that faces the network, outside of the VRF",
+	"ipvlan":      "which passes packets of the addresses that it has alone, and a pseudo address belongs to no device: make it a macvlan",
+	"ipvtap":      "which passes packets of the addresses that it has alone, and a pseudo address belongs to no device: make it a macvlan",
+	"macvtap":     "whose frames go to the program that opened it: make it a macvlan",
+	"openvswitch": "the switch itself, which passes no frames: name an internal port of the Open vSwitch bridge (ovs-vsctl add-port <bridge> vnic0 -- set interface vnic0 type=internal)",
+}
+
+// memberError says what to do with a NIC that is a member of another device.
+func memberError(nic string, master netlink.Link) error {
+	name, kind := master.Attrs().Name, master.Type()
+	takeOut := fmt.Sprintf("take %s out (ip link set %s nomaster)", nic, nic)
+	switch kind {
+	case "vrf":
+		return fmt.Errorf("nic %s is a member of %s (vrf), whose routes its packets would take: %s", nic, name, takeOut)
+	case "openvswitch":
+		return fmt.Errorf("nic %s is a port of an Open vSwitch bridge (%s), which takes its frames: name an internal port of the bridge as the nic (ovs-vsctl add-port <bridge> vnic0 -- set interface vnic0 type=internal), or take %s out (ovs-vsctl del-port %s)", nic, name, nic, nic)
+	default:
+		return fmt.Errorf("nic %s is a member of %s (%s), which takes its frames first: name %s as the nic, or %s", nic, name, kind, name, takeOut)
+	}
 }
 
 // checkAddresses finds addresses of the host that a bridge or a segment claims.

@@ -83,8 +83,13 @@ type vnicSpec struct {
 type linkState struct {
 	name string // it can be changed
 	up   bool   // up, and with a carrier
-	mac  MAC
-	mtu  int
+
+	// What the kernel announces its own addresses for has happened since the state
+	// was last asked for: bond fail-over, live migration, a carrier that came back.
+	notifyPeers bool
+
+	mac MAC
+	mtu int
 }
 
 // hostPrefix is an address of the host, on one of its own devices.

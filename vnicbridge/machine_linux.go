@@ -17,6 +17,8 @@ type linuxMachine struct {
 	owner ownership
 	wall  *guardTable
 	own   sync.Map // the indexes of the VNICs that we made
+	peers sync.Map // the indexes of the devices whose peers are to be notified
+	down  sync.Map // the indexes of the devices that were last heard to be down
 	nics  map[int]*nicOwnership
 	hints chan struct{}
 	done  chan struct{}

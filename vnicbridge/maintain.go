@@ -80,18 +80,20 @@ func (p *Plane) followNIC(name string, b *bridge, state linkState) {
 		log.Warn("the NIC was renamed: it is followed until the next reload", "to", state.name)
 		b.name = state.name
 	}
+	announce := state.notifyPeers
 	if state.up && !state.mac.IsZero() && state.mac != b.port.mac() {
 		log.Info("the NIC has another MAC", "mac", state.mac)
 		b.port.setMAC(state.mac)
-		b.port.nic.claim.announce()
+		announce = true
 	}
 	if state.up != b.up {
 		log.Info("the NIC went "+upOrDown(state.up), "up", state.up)
-		if state.up {
-			b.port.nic.claim.announce()
-		}
+		announce = announce || state.up
 	}
 	b.up = state.up
+	if announce {
+		b.port.nic.claim.announce()
+	}
 	if mtu := int32(state.mtu); mtu > 0 && b.port.mtu.Swap(mtu) != mtu {
 		p.remind()
 	}

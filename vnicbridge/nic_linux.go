@@ -32,6 +32,14 @@ func (m *linuxMachine) openNIC(name string, pseudo netip.Addr) (nicDevice, error
 
 func (n *ownedNIC) index() int { return n.ifindex }
 
+func (n *ownedNIC) link() (linkState, error) {
+	state, err := n.packetSocket.link()
+	if err == nil && state.up { // else the announcement would be lost
+		_, state.notifyPeers = n.machine.peers.LoadAndDelete(n.ifindex)
+	}
+	return state, err
+}
+
 func (n *ownedNIC) leftOut() map[dropReason]tally { return n.letIn.leftOut() }
 
 func (n *ownedNIC) know(host addr, kind arpKind) { n.letIn.know(host, kind) }

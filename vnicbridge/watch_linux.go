@@ -56,10 +56,10 @@ func (m *linuxMachine) hint() {
 // neighbours of our VNICs. ended is closed when the kernel stops telling.
 func (m *linuxMachine) subscribe() (ended <-chan struct{}, err error) {
 	stop, over := make(chan struct{}), make(chan struct{})
-	links, addrs := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate)
+	addrs := make(chan netlink.AddrUpdate)
 	routes, neighbours := make(chan netlink.RouteUpdate), make(chan netlink.NeighUpdate)
 	ns := m.ns.ref()
-	err = netlink.LinkSubscribeWithOptions(links, stop, netlink.LinkSubscribeOptions{Namespace: ns, ReceiveBufferSize: watchBuffer})
+	links, err := m.subscribeLinks(stop)
 	if err == nil {
 		err = netlink.AddrSubscribeWithOptions(addrs, stop, netlink.AddrSubscribeOptions{Namespace: ns, ReceiveBufferSize: watchBuffer})
 	}
@@ -77,12 +77,14 @@ func (m *linuxMachine) subscribe() (ended <-chan struct{}, err error) {
 		defer close(over)
 		defer close(stop)
 		for ok, ours := true, true; ok; {
+			var l linkMessage
 			var r netlink.RouteUpdate
 			var n netlink.NeighUpdate
 			select {
 			case <-m.done:
 				return
-			case _, ok = <-links:
+			case l, ok = <-links:
+				m.noteLink(l)
 				ours = true
 			case _, ok = <-addrs:
 				ours = true

@@ -35,10 +35,10 @@ var addresses = []mutation{
 		old: "	c.defended = now\n	c.send([]frame{c.announcement()})", new: "	c.defended = now",
 	}, {
 		row: "A2", defect: "no announcement when the NIC is up again", file: "vnicbridge/maintain.go",
-		old: "		if state.up {\n			b.port.nic.claim.announce()", new: "		if state.up {",
+		old: `announce = announce || state.up`, new: `_ = 0`,
 	}, {
 		row: "A2", defect: "no announcement of another MAC", file: "vnicbridge/maintain.go",
-		old: "		b.port.setMAC(state.mac)\n		b.port.nic.claim.announce()", new: "		b.port.setMAC(state.mac)",
+		old: "		b.port.setMAC(state.mac)\n		announce = true\n", new: "		b.port.setMAC(state.mac)\n",
 	}, {
 		row: "A3", defect: "a VNIC's frames keep the MAC that they came to", file: "vnicbridge/forwarder.go",
 		old: "		copy(a.frame.eth(), mac[:])\n", new: "",
@@ -52,9 +52,9 @@ var addresses = []mutation{
 		row: "A3", defect: "the aliases do not follow the gateway's MAC", file: "vnicbridge/maintain.go",
 		old: "	if c.gateway {\n		p.remind()\n	}\n", new: "",
 	}, {
-		row: "A3", defect: "the kernel forgets the aliases' neighbours", file: "vnicbridge/vnicsetup_linux.go",
-		old:   `LinkIndex: v.ifindex, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,`,
-		new:   `LinkIndex: v.ifindex, Family: netlink.FAMILY_V4, State: netlink.NUD_REACHABLE,`,
+		row: "A3", defect: "the kernel forgets the aliases' neighbours", file: "vnicbridge/neighboursocket_linux.go",
+		old:   `s.message(netlink.NUD_PERMANENT)`,
+		new:   `s.message(netlink.NUD_REACHABLE)`,
 		tests: "integration.TestSegmentOfTwoBridges",
 	}, {
 		row: "A4", defect: "frames leave the NIC with a VNIC's MAC", file: "vnicbridge/forwarder.go",
@@ -102,11 +102,11 @@ var addresses = []mutation{
 		old: `return proto == TCP && s.flags.Load()&flowAccepted != 0 && s.idle(now) < timeWait`, new: `return false`,
 	}, {
 		row: "A6", defect: "the route by the VNIC's own address is missing", file: "vnicbridge/vnicsetup_linux.go",
-		old: `return true, v.ns.netlink.RouteAddEcmp(&netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Gw: own})`, new: `return true, nil`,
+		old: `added(v.ns.netlink.RouteAddEcmp(&netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Gw: own}))`, new: `false, error(nil)`,
 		tests: "integration.TestRoutesAndReversePathFilter",
 	}, {
 		row: "A6", defect: "a preserving segment has no rule", file: "vnicbridge/sourcerule_linux.go",
-		old: `return true, v.ns.netlink.RuleAdd(v.rule())`, new: `return true, nil`,
+		old: `added(v.ns.netlink.RuleAdd(v.rule()))`, new: `false, error(nil)`,
 		tests: "integration.TestPreserve",
 	}, {
 		row: "A6", defect: "a segment with `egress any` has no rule", file: "vnicbridge/compile.go",
@@ -147,7 +147,7 @@ var addresses = []mutation{
 		old: `if keys[i].Port == nic.index && v.Used != 0 {`, new: `if false {`,
 	}, {
 		row: "A7+", defect: "forged hosts cause a broadcast each", file: "vnicbridge/neighbour.go",
-		old: `if !budget.AllowN(time.Unix(0, now), 1) {`, new: `if false {`,
+		old: `broadcastBurst = 1024`, new: `broadcastBurst = 1 << 20`,
 	}, {
 		row: "A7+", defect: "forged hosts keep segments' own questions back", file: "vnicbridge/neighbour.go",
 		old: `budget = n.broadcasts[1]`, new: `budget = n.broadcasts[0]`,
@@ -184,5 +184,11 @@ var addresses = []mutation{
 	}, {
 		row: "A2+", defect: "dad off probes still", file: "vnicbridge/apply.go",
 		old: `claim.acquire(t.cfg.Bridges[name].DAD != DADOff)`, new: `claim.acquire(true)`,
+	}, {
+		row: "A2++", defect: "peers that are to be notified are not", file: "vnicbridge/maintain.go",
+		old: `announce := state.notifyPeers`, new: `announce := false`, tests: "vnicbridge.TestTheAddressIsAnnouncedWhenTheNICChanges",
+	}, {
+		row: "A2++", defect: "a carrier that was away for a moment goes unnoticed", file: "vnicbridge/watchlinks_linux.go",
+		old: `case l.notifyPeers || wasDown:`, new: `case l.notifyPeers && wasDown:`, tests: "integration.TestAnnouncements",
 	},
 }

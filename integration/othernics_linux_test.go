@@ -1,0 +1,70 @@
+package integration_test
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/integration"
+)
+
+// Row A2++: a bridge that has the network's device as a member, and a macvlan on it, as
+// the NIC. They carry as the device does, on the fast way of the kernel data path, and
+// another MAC of theirs is announced.
+func TestOtherNICs(t *testing.T) {
+	for _, kind := range []struct {
+		name string
+		make []string // arguments of ip
+	}{
+		{"bridge", []string{"link add other type bridge", "link set nic0 master other", "link set other up"}},
+		{"macvlan", []string{"link add other link nic0 type macvlan mode bridge", "link set other up"}},
+	} {
+		t.Run(kind.name, func(t *testing.T) {
+			onEachDataPath(t, func(t *testing.T, datapath string) {
+				s := newScene(t, integration.PaperOptions{NAT: true})
+				for _, args := range kind.make {
+					s.ip(s.Server, args)
+				}
+				s.start(caddyfile{datapath: datapath, nic: "other", a: "ports any"})
+				s.wantService()
+				s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
+				slow := s.slowPackets()
+				s.wantEchoed("192.168.1.2:9000", 4<<20)
+				if more := s.slowPackets() - slow; more > 100 {
+					t.Errorf("%d packets took the slow path", more)
+				}
+
+				wan := s.capture(s.Router, integration.RouterWANDevice)
+				other := net.HardwareAddr{0xb0, 0xc7, 0x45, 0x00, 0x00, 0x01}
+				s.ip(s.Server, "link set other address "+other.String())
+				s.waitFor("an announcement of another MAC", func() bool {
+					for _, f := range s.frames(wan) {
+						if announces(f, other) {
+							return true
+						}
+					}
+					return false
+				})
+				s.wantService()
+			})
+		})
+	}
+}
+
+// wantEchoed sends bytes to an echo server from PC1, which must come back.
+func (s *scene) wantEchoed(address string, size int) {
+	s.t.Helper()
+	conn, err := s.PC1.DialContext(s.t.Context(), "tcp4", address)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close()
+	go func() {
+		_, _ = io.Copy(conn, strings.NewReader(strings.Repeat("echoed  ", size/8)))
+		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
+	}()
+	if back, err := io.Copy(io.Discard, conn); err != nil || back != int64(size) {
+		s.t.Errorf("%d bytes came back (%v), want %d", back, err, size)
+	}
+}
