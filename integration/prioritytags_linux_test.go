@@ -21,7 +21,7 @@ import (
 func TestPriorityTaggedLink(t *testing.T) {
 	for _, protocol := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
 		for _, offload := range []string{"on", "off"} { // off: the tag is in the bytes on the wire
-			t.Run(fmt.Sprintf("%04x/offload %s", protocol, offload), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%04x, offload %s", protocol, offload), func(t *testing.T) {
 				onEachInTurn(t, func(t *testing.T, datapath string) { priorityTaggedLink(t, datapath, protocol, offload) })
 			})
 		}

@@ -54,6 +54,13 @@ func (r *rig) asked() (broadcasts int) {
 	return broadcasts
 }
 
+// size is how many entries a part of the table has.
+func (n *neighbours) size(p neighbourPart) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.table.sizes[p]
+}
+
 // Row A7+: hosts that only asked for us take a part of the table, where the newest are
 // remembered. No flood of them keeps a new host out, or a known one.
 func TestHostsThatOnlyAskMakeRoom(t *testing.T) {
@@ -67,7 +74,7 @@ func TestHostsThatOnlyAskMakeRoom(t *testing.T) {
 			r.put("nic0", arp(true, mac, host, MAC{}, pseudo))
 		}
 		r.got("nic0")
-		if heard := n.table.sizes[partHeard]; heard > neighbourBounds[partHeard] || heard < neighbourBounds[partHeard]/2 {
+		if heard := n.size(partHeard); heard > neighbourBounds[partHeard] || heard < neighbourBounds[partHeard]/2 {
 			t.Errorf("%d hosts that only asked are remembered, want nearly %d", heard, neighbourBounds[partHeard])
 		}
 		refillARP(r)
@@ -106,7 +113,9 @@ func TestManyNeighboursWithFlows(t *testing.T) {
 func TestTheIdlestNeighboursMakeRoom(t *testing.T) {
 	onEachDataPath(t, largeLink(), func(t *testing.T, r *rig) {
 		n := r.plane.bridges["lan"].port.nic.neighbours
+		n.mu.Lock()
 		n.table.bounds[partUsed] = 64
+		n.mu.Unlock()
 		for i := range 63 { // and the gateway
 			if host, mac := onLink(i); !r.connects(host, mac, 4000) {
 				t.Fatalf("host %d gets no answer", i)
@@ -130,7 +139,7 @@ func TestTheIdlestNeighboursMakeRoom(t *testing.T) {
 				t.Errorf("host %d was forgotten before those that were idle for longer", i)
 			}
 		}
-		if size := n.table.sizes[partUsed]; size > 64 {
+		if size := n.size(partUsed); size > 64 {
 			t.Errorf("%d hosts are remembered, want 64 at most", size)
 		}
 		if _, known := n.lookup(mustIP(router)); !known {
@@ -161,7 +170,7 @@ func TestForgedHostsOnTheLink(t *testing.T) {
 			t.Errorf("%d broadcasts for %d forged hosts at once, want %d", n, forged, broadcastBurst)
 		}
 		n := r.plane.bridges["lan"].port.nic.neighbours
-		if size := n.table.sizes[partResolving]; size > neighbourBounds[partResolving] {
+		if size := n.size(partResolving); size > neighbourBounds[partResolving] {
 			t.Errorf("%d hosts are asked for at once, want %d at most", size, neighbourBounds[partResolving])
 		}
 		if !r.connects("192.168.31.200", MAC{0x02, 9, 9, 9, 9, 9}, 4000) {
@@ -177,9 +186,11 @@ func TestForgedHostsOnTheLink(t *testing.T) {
 			t.Errorf("%d broadcasts in the next 2 s, want %d a second", n, broadcastRate)
 		}
 		time.Sleep(10 * time.Second)
-		if size := n.table.sizes[partResolving]; size != 0 {
+		if size := n.size(partResolving); size != 0 {
 			t.Errorf("%d hosts are asked for still, 10 s later", size)
 		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
 		if n.waiting != 0 {
 			t.Errorf("%d bytes wait still", n.waiting)
 		}
