@@ -21,7 +21,7 @@ type forwarder struct {
 
 func newForwarder(open *openPorts, clock func() int64) *forwarder {
 	fw := &forwarder{
-		handshakes: new(handshakes), fragments: newFragmentTable(), orphans: orphans{known: make(map[flowKey]orphan)},
+		handshakes: new(handshakes), fragments: newFragmentTable(),
 		open: open, clock: clock,
 	}
 	fw.flows = newFlowTable(DefaultMaxFlows, fw.handshakes)

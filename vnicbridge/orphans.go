@@ -19,10 +19,11 @@ const maxOrphans = 1 << 12
 // orphans are the TCP connections in which segments send, and that belong to no flow.
 type orphans struct {
 	mu    sync.Mutex
-	known map[flowKey]orphan
+	known newest[flowKey, orphan]
 }
 
 type orphan struct {
+	key   flowKey // of the server's packets
 	in    *port
 	since int64
 	reset frame // ends it; nothing else comes to the server that could change its number
@@ -36,14 +37,14 @@ func (fw *forwarder) orphaned(a *arrival) {
 	o, key := &fw.orphans, flowKey{a.tuple, a.in.index}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, known := o.known[key]; known {
+	if _, known := o.known.get(key); known {
 		return
 	}
-	if len(o.known) == maxOrphans {
+	if len(o.known.byKey) == maxOrphans {
 		fw.answerRefusal(a)
 		return
 	}
-	o.known[key] = orphan{a.in, a.now, a.resetFrame()}
+	o.known.put(key, orphan{key, a.in, a.now, a.resetFrame()}, maxOrphans)
 }
 
 // resetFrame is the RST that answers a TCP segment.
@@ -58,17 +59,18 @@ func (fw *forwarder) endOrphans(now int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var out outbox
-	for key, orphan := range o.known {
+	o.known.popWhile(func(orphan orphan) bool {
 		if now-orphan.since < int64(orphanTime) {
-			continue
+			return false
 		}
-		if f, _ := fw.flows.lookup(key); f == nil && !orphan.in.closed.Load() {
-			if !orphan.in.answers.refusals.AllowN(time.Unix(0, now), 1) {
-				continue
-			}
-			out.put(orphan.in, orphan.reset)
+		if f, _ := fw.flows.lookup(orphan.key); f != nil || orphan.in.closed.Load() {
+			return true
 		}
-		delete(o.known, key)
-	}
+		if !orphan.in.answers.refusals.AllowN(time.Unix(0, now), 1) {
+			return false
+		}
+		out.put(orphan.in, orphan.reset)
+		return true
+	})
 	out.flush()
 }

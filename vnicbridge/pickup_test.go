@@ -188,7 +188,7 @@ func TestServersWithoutFlowsAreBounded(t *testing.T) {
 			t.Errorf("%d resets in two seconds", n)
 		}
 		time.Sleep(orphanTime)
-		if n := len(r.plane.path.orphans.known); n != 0 {
+		if n := len(r.plane.path.orphans.known.byKey); n != 0 {
 			t.Errorf("%d are remembered for ever", n)
 		}
 	})

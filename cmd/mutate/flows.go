@@ -180,10 +180,10 @@ var flows = []mutation{
 		old: `	fw.endOrphans(now)` + "\n",
 	}, {
 		row: "F5+", defect: "a server is reset although its client has spoken", file: "vnicbridge/orphans.go",
-		old: `		if f, _ := fw.flows.lookup(key); f == nil && !orphan.in.closed.Load() {`, new: `		if !orphan.in.closed.Load() {`,
+		old: `		if f, _ := fw.flows.lookup(orphan.key); f != nil || orphan.in.closed.Load() {`, new: `		if orphan.in.closed.Load() {`,
 	}, {
 		row: "F5+", defect: "any number of servers without flows is remembered", file: "vnicbridge/orphans.go",
-		old: `	if len(o.known) == maxOrphans {`, new: `	if false {`,
+		old: `	if len(o.known.byKey) == maxOrphans {`, new: `	if false {`,
 	}, {
 		row: "F5+", defect: "a stop resets what comes back", file: "vnicbridge/reset.go",
 		old: ` && (comesBack == nil || !comesBack(f)) {`, new: ` {`,
