@@ -9,11 +9,7 @@ import (
 
 func operationCommands() []*cobra.Command {
 	return []*cobra.Command{
-		operationCommand("drain", "Gives a segment no new flows", `
-Gives a segment no new flows: the policy chooses among the others, and a flow that
-a steer rule would give to it is refused. The flows that it has go on, but Caddy's
-sites there end kept-alive connections once no request is being answered. It says
-how many flows are left, and of which clients. activate ends it. It holds over reloads, until the segment or Caddy itself is gone.`),
+		drainCommand(),
 		operationCommand("activate", "Gives a segment new flows again", `
 Gives a segment new flows again, after drain or stop. It is the same as start.`),
 		operationCommand("stop", "Stops the servers of one segment", `
@@ -28,7 +24,27 @@ Starts the servers of one segment again, after stop, and gives it new flows.`),
 	}
 }
 
+func drainCommand() *cobra.Command {
+	var want drainRequest
+	cmd := commandWith("drain", &want, "Gives a segment no new flows", `
+Gives a segment no new flows: the policy chooses among the others, and a flow that
+a steer rule would give to it is refused. The flows that it has go on, but Caddy's
+sites there end kept-alive connections once no request is being answered. It says
+how many flows are left, and of which clients. activate ends it. It holds over
+reloads, until the segment or Caddy itself is gone.
+
+With --flows its UDP and echo flows end, and the next packet of each chooses again.
+TCP connections go on.`)
+	registerFlows(cmd, &want.Flows)
+	return cmd
+}
+
 func operationCommand(name, short, long string) *cobra.Command {
+	return commandWith(name, struct{}{}, short, long)
+}
+
+// commandWith is the command of an operation whose request has a body.
+func commandWith(name string, body any, short, long string) *cobra.Command {
 	var admin adminFlags
 	cmd := &cobra.Command{
 		Use:   name + " <segment> [--address <interface>] [--config <path> [--adapter <name>]]",
@@ -36,7 +52,7 @@ func operationCommand(name, short, long string) *cobra.Command {
 		Long:  long,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, err := admin.request(http.MethodPost, segmentsPath+url.PathEscape(args[0])+"/"+name)
+			err := admin.send(http.MethodPost, segmentsPath+url.PathEscape(args[0])+"/"+name, body)
 			if err != nil || name != "drain" {
 				return err
 			}

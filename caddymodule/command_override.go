@@ -6,21 +6,35 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
 func switchCommand() *cobra.Command {
-	return overrideCommand("switch", "<bridge> <segment>", "Gives the new flows of a bridge to one segment", `
+	var flows bool
+	cmd := overrideCommand("switch", "<bridge> <segment>", "Gives the new flows of a bridge to one segment", `
 Gives the new flows of a bridge to one segment of its lb_policy, from the next one
 on: blue/green, or a roll-back. Flows that live keep their segment, and steer rules
 go on as they were. While the segment is drained, stopped or unhealthy, the others
 of lb_policy take its place, the first one first.
 
+With --flows the UDP and echo flows that lb_policy had given to another segment end:
+the next packet of each goes to this one. TCP connections go on.
+
 It holds over reloads while lb_policy names the segment. It ends with --undo, and
 when Caddy ends.`,
 		func(bridge string) string { return bridgesPath + url.PathEscape(bridge) + "/switch" },
-		func(segment string) (any, error) { return switchRequest{segment}, nil })
+		func(segment string) (any, error) { return switchRequest{segment, flows}, nil })
+	registerFlows(cmd, &flows)
+	cmd.MarkFlagsMutuallyExclusive("flows", "undo")
+	return cmd
+}
+
+// registerFlows is for a command that leaves living flows alone, if nothing is said.
+func registerFlows(cmd *cobra.Command, flows *bool) {
+	cmd.Use = strings.Replace(cmd.Use, "<segment>", "<segment> [--flows]", 1)
+	cmd.Flags().BoolVar(flows, "flows", false, "Let UDP and echo flows choose again, too")
 }
 
 func weightCommand() *cobra.Command {

@@ -24,6 +24,7 @@ func FuzzAdmin(f *testing.F) {
 		{"GET", "/vnic/flows", "limit=-1&colour=red", ""},
 		{"GET", "/vnic/flows", "client=::1%25eth0&client=%zz", ""},
 		{"POST", "/vnic/segments/a/drain", "", ""},
+		{"POST", "/vnic/segments/a/drain", "", `{"flows": true}`},
 		{"POST", "/vnic/segments/a/weight", "", `{"weight": 3}`},
 		{"DELETE", "/vnic/segments//weight", "", `{"weight": 1e99}`},
 		{"POST", "/vnic/bridges/lan/switch", "", `{"segment": "b"}`},
@@ -43,7 +44,7 @@ func FuzzAdmin(f *testing.F) {
 			r := &http.Request{Method: method, URL: &url.URL{Path: path, RawQuery: query}, Body: io.NopCloser(strings.NewReader(body))}
 			wantAnswered(t, route.Handler.ServeHTTP(httptest.NewRecorder(), r))
 		}
-		for _, into := range []any{new(switchRequest), new(weightRequest)} {
+		for _, into := range []any{new(switchRequest), new(weightRequest), new(drainRequest)} {
 			wantAnswered(t, decode(&http.Request{Body: io.NopCloser(strings.NewReader(body))}, into, "{}"))
 		}
 	})

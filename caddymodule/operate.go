@@ -70,7 +70,13 @@ func (o operated) serve(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-func drainSegment(_ *http.Request, segment string) error {
+func drainSegment(r *http.Request, segment string) error {
+	var want drainRequest
+	if r.ContentLength != 0 {
+		if err := decode(r, &want, `{"flows": true}`); err != nil {
+			return err
+		}
+	}
 	if plane.State(segment) == vnicbridge.Stopped {
 		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: fmt.Errorf("segment %s is stopped and has nothing to drain: start it first", segment)}
 	}
@@ -79,7 +85,10 @@ func drainSegment(_ *http.Request, segment string) error {
 	}
 	sockets.Drain(segment)
 	proxies.closeIdle(segment)
-	return nil
+	if !want.Flows {
+		return nil
+	}
+	return plane.DrainFlows(segment)
 }
 
 // stopSegment keeps new flows away before the listeners close, so that no client

@@ -80,6 +80,14 @@ func drainAndActivate(t *testing.T) {
 	expectState(t, vnicbridge.Draining)
 	mustExecute(t, "activate")
 	expectState(t, vnicbridge.Active)
+	mustRun(t, drainCommand(), "a", "--flows")
+	expectState(t, vnicbridge.Draining)
+	mustExecute(t, "activate")
+	expectSend(t, http.MethodPost, segmentsURL+"a/drain", `{"flows": true}`, http.StatusOK, "")
+	expectState(t, vnicbridge.Draining)
+	expectSend(t, http.MethodPost, segmentsURL+"a/drain", `{"all": true}`, http.StatusBadRequest, `unknown field \"all\"`)
+	mustExecute(t, "activate")
+	expectState(t, vnicbridge.Active)
 }
 
 func stopAndStart(t *testing.T) {

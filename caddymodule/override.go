@@ -10,7 +10,13 @@ import (
 
 // switchRequest is the body of POST /vnic/bridges/<bridge>/switch.
 type switchRequest struct {
-	Segment string `json:"segment"` // one of the bridge's lb_policy
+	Segment string `json:"segment"`         // one of the bridge's lb_policy
+	Flows   bool   `json:"flows,omitempty"` // UDP and echo flows choose again
+}
+
+// drainRequest is the body of POST /vnic/segments/<segment>/drain, which may be missing.
+type drainRequest struct {
+	Flows bool `json:"flows,omitempty"` // the same
 }
 
 // weightRequest is the body of POST /vnic/segments/<segment>/weight.
@@ -26,7 +32,10 @@ func switchBridge(r *http.Request, bridge string) error {
 	if want.Segment == "" {
 		return badRequest(errors.New("segment is missing: to let lb_policy choose again, use DELETE"))
 	}
-	return plane.Switch(bridge, want.Segment)
+	if err := plane.Switch(bridge, want.Segment); err != nil || !want.Flows {
+		return err
+	}
+	return plane.SwitchFlows(bridge)
 }
 
 func switchBack(_ *http.Request, bridge string) error { return plane.Switch(bridge, "") }

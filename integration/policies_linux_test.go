@@ -129,17 +129,19 @@ func (s *crowd) policy(lines string) {
 // answerUDP answers every datagram on the server with a name.
 func (s *scene) answerUDP(address, name string) {
 	s.t.Helper()
-	conn := s.packetConn(s.Server, address)
-	go func() {
-		buffer := make([]byte, 1<<16)
-		for {
-			_, from, err := conn.ReadFrom(buffer)
-			if err != nil {
-				return
-			}
-			conn.WriteTo([]byte(name), from)
+	go answer(s.packetConn(s.Server, address), name)
+}
+
+// answer answers every datagram with a name.
+func answer(conn net.PacketConn, name string) {
+	buffer := make([]byte, 1<<16)
+	for {
+		_, from, err := conn.ReadFrom(buffer)
+		if err != nil {
+			return
 		}
-	}()
+		conn.WriteTo([]byte(name), from)
+	}
 }
 
 // hostOf is the host that has an address, which a port may follow.

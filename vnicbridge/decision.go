@@ -125,13 +125,21 @@ func (t *decisionTable) decide(flow tuple) (segment *port, lasting bool) {
 // lasting returns the segment that a flow gets whenever it is asked for, if there is
 // one.
 func (t *decisionTable) lasting(flow tuple) (segment *port, ok bool) {
+	if segment, ok = t.steered(flow); ok {
+		return segment, true
+	}
+	if t.index == slotClientHash || t.index == slotFlowHash {
+		return t.balance(flow), true
+	}
+	return nil, false
+}
+
+// steered returns the segment of the first steer rule that matches a flow, if one does.
+func (t *decisionTable) steered(flow tuple) (segment *port, ok bool) {
 	for i := range t.rules {
 		if r := &t.rules[i]; r.matches(flow) {
 			return r.segment, true
 		}
-	}
-	if t.index == slotClientHash || t.index == slotFlowHash {
-		return t.balance(flow), true
 	}
 	return nil, false
 }

@@ -3,8 +3,8 @@ package vnicbridge
 import "slices"
 
 // carryError moves an ICMP error to the other end of the flow that it is about,
-// which the packet quoted in it tells (F6, RFC 5508 §4). It neither refreshes
-// nor ends the flow. A damaged one is dropped (RFC 5508 REQ-3): nothing else shows
+// which the packet quoted in it tells (F6, RFC 5508 §4). It does not refresh the
+// flow, and ends it only if the server says that its port is closed. A damaged one is dropped (RFC 5508 REQ-3): nothing else shows
 // that what it quotes is what was sent.
 func (fw *forwarder) carryError(a *arrival) dropReason {
 	if !validChecksum(a.l4) {
@@ -26,6 +26,9 @@ func (fw *forwarder) carryError(a *arrival) dropReason {
 	to, tuple := fl.otherEnd(dir)
 	if a.tooBig(to.linkMTU()) {
 		return dropTooBig
+	}
+	if a.saysClosed(fl) {
+		fw.flows.remove(fl, a.now)
 	}
 	a.rewriteQuote(quoted, tuple.reversed())
 	if a.in.nic != nil && a.src != quoted.dst {

@@ -42,6 +42,7 @@ func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 				changed, inspected = false, now
 				p.followNICs()
 				p.refreshSources()
+				p.leaveUnhealthy()
 				p.configureVNICs()
 			}
 		}

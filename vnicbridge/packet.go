@@ -41,6 +41,9 @@ const (
 	icmpParameterProblem = 12
 )
 
+// icmpPortUnreachable is a code of icmpUnreachable.
+const icmpPortUnreachable = 3
+
 // vnetNeedsCsum is VIRTIO_NET_HDR_F_NEEDS_CSUM: the transport checksum is not
 // finished yet.
 const vnetNeedsCsum = 1

@@ -155,6 +155,26 @@ func TestScaledWindows(t *testing.T) {
 	}
 }
 
+// Row F4+: a SYN on an established connection may be forged: what it says of windows, and
+// of where its sender is, does not count.
+func TestASYNOnAConnectionSaysNothing(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		c := r.connection(1000, 5000).handshake()
+		ip := c.client.ip(layers.IPProtocolTCP)
+		tcp := &layers.TCP{
+			SrcPort: 4000, DstPort: 80, Seq: 1 << 30, SYN: true, Window: 65535,
+			Options: []layers.TCPOption{{OptionType: layers.TCPOptionKindWindowScale, OptionLength: 3, OptionData: []byte{14}}},
+		}
+		_ = tcp.SetNetworkLayerForChecksum(ip)
+		r.put("nic0", c.client.build(ip, tcp))
+		c.fromServer("R", 1+512+1, 0, "")
+		c.is(classEstablished)
+		if next := r.onlyFlow().sent[forward].next.Load(); next != 1001 {
+			t.Errorf("the client is at %d, want 1001", next)
+		}
+	})
+}
+
 // Row F4+: who knows a connection's addresses and ports only, and sends a RST and a SYN
 // in the client's name, changes nothing: neither its segment nor its phase.
 func TestBlindRSTAndSYN(t *testing.T) {

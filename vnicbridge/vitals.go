@@ -72,6 +72,9 @@ func (p *Plane) examine(port *port, change func(*vitals)) error {
 		return err
 	}
 	p.setRules(rules)
+	if problem != "" {
+		p.path.rechoose(port.isServer)
+	}
 	log := p.log.With("segment", s.spec.segment, "established_flows", port.gauges().flows.Load())
 	if problem != "" {
 		log.Warn("the segment is unhealthy: it gets no new flows", "reason", problem)

@@ -134,8 +134,11 @@ var flows = []mutation{
 		row: "F4+", defect: "a RST that answers a SYN is not believed", file: "vnicbridge/tcpstate.go",
 		old: `	case dir == reverse && (!acked || isClosing(flags)):`, new: `	case false:`,
 	}, {
+		row: "F4+", defect: "a forged SYN changes what is known of windows", file: "vnicbridge/bpf/flow.h",
+		old: `	if (s->flags & FLOW_ESTABLISHED && !closing(s->flags))`, new: `	if (0)`,
+	}, {
 		row: "F4+", defect: "a forged SYN changes what is known of windows", file: "vnicbridge/tcpstate.go",
-		old: `	case flags&flowEstablished == 0 || isClosing(flags): // else the SYN may be forged`, new: `	default:`,
+		old: `	case flags&flowEstablished == 0 || isClosing(flags): // else the SYN may be forged`, new: `	case flags >= 0:`,
 	}, {
 		row: "F5", defect: "no flow is picked up", file: "vnicbridge/admit.go",
 		old: `if !a.begins() && !(lasting && a.continues()) {`, new: `if _ = lasting; !a.begins() {`,
@@ -162,7 +165,7 @@ var flows = []mutation{
 		old: `	if fl := fw.pickUp(a, rules, segment); fl != nil {`, new: `	if fl := fw.pickUp(a, rules, segment); fl != nil && false {`,
 	}, {
 		row: "F5+", defect: "a segment picks up what is another's", file: "vnicbridge/pickup.go",
-		old: `		if lasting && to == a.in && fw.enters(segment, to, &question) {`, new: `		if fw.enters(segment, a.in, &question) {`,
+		old: `		if lasting && to == a.in && fw.enters(segment, to, &question) {`, new: `		if _, _ = to, lasting; fw.enters(segment, a.in, &question) {`,
 	}, {
 		row: "F5+", defect: "a closed port's flow is picked up", file: "vnicbridge/pickup.go",
 		old: `		if lasting && to == a.in && fw.enters(segment, to, &question) {`, new: `		if lasting && to == a.in {`,
@@ -339,6 +342,30 @@ var flows = []mutation{
 	}, {
 		row: "F10", defect: "the flows of a removed segment are not reset", file: "vnicbridge/living.go",
 		old: `	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone }, p.comesBack)` + "\n",
+	}, {
+		row: "F10+", defect: "datagrams stay at an unhealthy segment", file: "vnicbridge/vitals.go",
+		old: `	if problem != "" {` + "\n		p.path.rechoose(port.isServer)\n", new: `	if problem != "" {` + "\n",
+	}, {
+		row: "F10+", defect: "datagrams stay that came while a segment became unhealthy", file: "vnicbridge/maintain.go",
+		old: `				p.leaveUnhealthy()` + "\n",
+	}, {
+		row: "F10+", defect: "datagrams stay at a closed port", file: "vnicbridge/icmperror.go",
+		old: `	if a.saysClosed(fl) {`, new: `	if false {`,
+	}, {
+		row: "F10+", defect: "anybody can say that a port is closed", file: "vnicbridge/rechoose.go",
+		old: `fl.in.nic != nil && fl.out == a.in &&`, new: `fl.in.nic != nil &&`,
+	}, {
+		row: "F10+", defect: "any unreachability ends a flow", file: "vnicbridge/rechoose.go",
+		old: `a.l4[0] == icmpUnreachable && a.l4[1] == icmpPortUnreachable`, new: `a.l4[0] == icmpUnreachable`,
+	}, {
+		row: "F10+", defect: "connections end where datagrams choose again", file: "vnicbridge/rechoose.go",
+		old: `return f.orig.proto != TCP && f.in.nic != nil && condition(f)`, new: `return f.in.nic != nil && condition(f)`,
+	}, {
+		row: "F10+", defect: "what a segment has opened ends, too", file: "vnicbridge/rechoose.go",
+		old: `return f.orig.proto != TCP && f.in.nic != nil && condition(f)`, new: `return f.orig.proto != TCP && (condition(f) || f.in.vnic != nil)`,
+	}, {
+		row: "F10+", defect: "a switch takes what a steer rule has given", file: "vnicbridge/rechoose.go",
+		old: `return f.in == b.port && !steered && `, new: `_ = steered` + "\n		return f.in == b.port && ",
 	}, {
 		row: "F11", defect: "nobody is refused aloud", file: "vnicbridge/admit.go",
 		old: `if bridge.refuse != Drop {`, new: `if false {`,
