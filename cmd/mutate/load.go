@@ -42,7 +42,7 @@ var load = []mutation{
 		old: `	if p.closed.Load() {` + "\n		k.known", new: "	if true {\n		k.known",
 	}, {
 		row: "L3", defect: "what others change of a VNIC stays so", file: "vnicbridge/maintain.go",
-		old: "				p.refreshSources()\n				p.configureVNICs()\n", new: "				p.refreshSources()\n",
+		old: "				p.leaveUnhealthy()\n				p.configureVNICs()\n", new: "				p.leaveUnhealthy()\n",
 		tests: "integration.TestVNICIsPutBack",
 	}, {
 		row: "L4", defect: "a reload makes every VNIC anew", file: "vnicbridge/apply.go",

@@ -32,7 +32,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1);
 	__type(key, __be32);
-	__type(value, __u32);
+	__type(value, enum arp_kind);
 } hosts SEC(".maps");
 
 static __always_inline int keep_out(struct __sk_buff *skb, struct tally *t)
@@ -48,7 +48,7 @@ static __always_inline int let_in_arp(struct __sk_buff *skb, __u32 at)
 	struct arp m;
 
 	if (!bpf_skb_load_bytes(skb, at, &m, sizeof(m))) {
-		__u32 *sender = bpf_map_lookup_elem(&hosts, &m.sender);
+		enum arp_kind *sender = bpf_map_lookup_elem(&hosts, &m.sender);
 
 		kind = arp_kind(&m, pseudo, sender ? *sender : ARP_ANYBODY);
 	}

@@ -13,6 +13,16 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type LetInArpKind uint32
+
+const (
+	LetInArpKindARP_ANYBODY   LetInArpKind = 0
+	LetInArpKindARP_ANSWER    LetInArpKind = 1
+	LetInArpKindARP_NEIGHBOUR LetInArpKind = 2
+	LetInArpKindARP_GATEWAY   LetInArpKind = 3
+	LetInArpKindARP_KINDS     LetInArpKind = 4
+)
+
 type LetInLetInState struct {
 	_   structs.HostLayout
 	Odd struct {
