@@ -129,8 +129,12 @@ func TestFragmentIdentificationsDoNotCollide(t *testing.T) {
 func TestFragmentsAreBounded(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		payload := string(bytes.Repeat([]byte("x"), 3000))
-		for i := range 2 * maxHeadless {
-			fragments := cut(fromRouter(farHost, 4000, 53).udp(payload), uint16(i), 1480)
+		for i := range 4 * maxHeadless {
+			size := 1480 // many bytes, then many fragments
+			if i > 2*maxHeadless {
+				size = 8
+			}
+			fragments := cut(fromRouter(farHost, 4000, 53).udp(payload[:2*size]), uint16(i), size)
 			r.put("nic0", fragments[1]) // never the first
 		}
 		r.silent("vnic-A")
@@ -307,6 +311,40 @@ func TestStrayFragmentsMakeRoom(t *testing.T) {
 			if datagrams, bytes := r.inFragments(device); datagrams > maxHeadless+maxLed+maxOver || bytes > maxHeldBytes {
 				t.Errorf("%s: %d datagrams, %d bytes are held", device, datagrams, bytes)
 			}
+		}
+	})
+}
+
+// Row F7+: a flood out of a segment, or from the network, costs the fragments that come in
+// elsewhere no time at all.
+func TestStrayFragmentsStayAmongThemselves(t *testing.T) {
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		payload := filled('x', 4000)
+		backwards := func(e ends) [][]byte {
+			fragments := cut(e.udp(payload), 7, 1480)
+			slices.Reverse(fragments)
+			return fragments
+		}
+		fromB := cut(ends{vnicBMAC, routerMAC, serverB, routerOnB, 53, 4000}.udp(filled('s', 16)), 0, 8)[1]
+		in := backwards(fromRouter(farHost, 4000, 53))
+		r.put("nic0", in[:2]...)
+		for i := range 2 * maxHeadless {
+			setFragment(fromB, uint16(i), 1)
+			r.put("vnic-B", fromB)
+		}
+		r.put("nic0", in[2])
+		d := decode(joined(t, r.got("vnic-A")))
+		if d.payload != payload || !d.valid {
+			t.Fatalf("in: %d bytes, valid %v", len(d.payload), d.valid)
+		}
+		out := backwards(fromA(d.src, 53, 4000))
+		r.put("vnic-A", out[:2]...)
+		for i := range 2 * maxHeadless {
+			r.put("nic0", cut(fromRouter(client(i%5000), 4000, 53).udp(filled('s', 16)), uint16(i), 8)[1])
+		}
+		r.put("vnic-A", out[2])
+		if d := decode(joined(t, r.got("nic0"))); d.payload != payload || !d.valid {
+			t.Errorf("out: %d bytes, valid %v", len(d.payload), d.valid)
 		}
 	})
 }

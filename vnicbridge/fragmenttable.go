@@ -107,10 +107,10 @@ func (t *fragmentTable) follow(key fragmentKey, s part, a *arrival) (*datagram, 
 // lead gives a datagram the way of its first fragment, and returns it with the fragments
 // that waited for that. nil: the fragment is a duplicate, or overlaps with one that waits.
 func (t *fragmentTable) lead(key fragmentKey, s part, fl *flow, dir direction, a *arrival) (*datagram, []frame) {
+	first := maphash.Bytes(t.seed, a.l4)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	q := t.queue(a.in)
-	first := maphash.Bytes(t.seed, a.l4)
 	if d := q.datagrams[key]; d != nil && d.begun && d.first == first {
 		return nil, nil
 	}
