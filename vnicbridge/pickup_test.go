@@ -188,7 +188,10 @@ func TestServersWithoutFlowsAreBounded(t *testing.T) {
 			t.Errorf("%d resets in two seconds", n)
 		}
 		time.Sleep(orphanTime)
-		if n := len(r.plane.path.orphans.known.byKey); n != 0 {
+		o := &r.plane.path.orphans
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if n := len(o.known.byKey); n != 0 {
 			t.Errorf("%d are remembered for ever", n)
 		}
 	})
