@@ -111,7 +111,7 @@ var flows = []mutation{
 		old: `known := acked && p.next()-1-other.ack.Load() <= window`, new: `known := acked`,
 	}, {
 		row: "F4+", defect: "any FIN is believed", file: "vnicbridge/bpf/flow.h",
-		old: `acked ? at - other->ack <= window :`, new: `acked ? true :`,
+		old: `acked ? at - other->ack <= window :`, new: `acked ? at | 1 :`,
 	}, {
 		row: "F4+", defect: "a SYN chooses anew after an inexact RST", file: "vnicbridge/tcpstate.go",
 		old: `		if dir == reverse || p.seq() == other.ack.Load() {`, new: `		if true {`,
