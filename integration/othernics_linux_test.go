@@ -26,7 +26,11 @@ func TestOtherNICs(t *testing.T) {
 				for _, args := range kind.make {
 					s.ip(s.Server, args)
 				}
-				s.start(caddyfile{datapath: datapath, nic: "other", a: "ports any"})
+				config := caddyfile{datapath: datapath, nic: "other", a: "ports any"}
+				if kind.name == "bridge" {
+					s.refusesBridgeNetfilter(config)
+				}
+				s.start(config)
 				s.wantService()
 				s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
 				slow := s.slowPackets()
@@ -49,6 +53,23 @@ func TestOtherNICs(t *testing.T) {
 				s.wantService()
 			})
 		})
+	}
+}
+
+// refusesBridgeNetfilter wants a start to fail because br_netfilter gives a bridge's
+// packets to the host's packet filter, and does what the error says.
+func (s *scene) refusesBridgeNetfilter(config caddyfile) {
+	s.t.Helper()
+	const calls = "net/bridge/bridge-nf-call-iptables"
+	if err := s.Server.Sysctl(calls, "1"); err != nil {
+		s.t.Fatalf("%v: is br_netfilter there? modprobe br_netfilter", err)
+	}
+	err := s.tryStart(config.String())
+	if err == nil || !strings.Contains(err.Error(), "sysctl -w net.bridge.bridge-nf-call-iptables=0") {
+		s.t.Fatalf("with br_netfilter the start says %v", err)
+	}
+	if err := s.Server.Sysctl(calls, "0"); err != nil {
+		s.t.Fatal(err)
 	}
 }
 

@@ -53,7 +53,11 @@ func (m *linuxMachine) problems(cfg *Config, own map[string]bool) (problems []er
 		}
 	}
 	for _, name := range sortedKeys(cfg.Bridges) {
-		if err := checkNIC(cfg.Bridges[name].NIC, devices); err != nil {
+		err := checkNIC(cfg.Bridges[name].NIC, devices)
+		if err == nil {
+			err = m.checkBridgeNetfilter(cfg.Bridges[name].NIC, devices)
+		}
+		if err != nil {
 			found(&ConfigError{"bridge", name, err})
 		}
 	}
@@ -147,6 +151,36 @@ func checkNIC(nic string, devices map[string]netlink.Link) error {
 		}
 	}
 	return fmt.Errorf("nic %s is a member of device %d: take it out (ip link set %s nomaster)", nic, a.MasterIndex, nic)
+}
+
+// checkBridgeNetfilter refuses a NIC whose packets come by a Linux bridge that gives
+// them to the host's packet filter (br_netfilter, which Docker and Kubernetes load). The
+// host's filter has rules of ours, which keep the host's kernel off the pseudo address,
+// and there they would take the packets before the NIC has them.
+func (m *linuxMachine) checkBridgeNetfilter(nic string, devices map[string]netlink.Link) error {
+	byIndex := make(map[int]netlink.Link)
+	for _, link := range devices {
+		byIndex[link.Attrs().Index] = link
+	}
+	below := devices[nic]
+	for range len(devices) { // a VLAN or macvlan on a bridge, or on another one
+		if below == nil || below.Type() == "bridge" {
+			break
+		}
+		below = byIndex[below.Attrs().ParentIndex]
+	}
+	if below == nil || below.Type() != "bridge" {
+		return nil
+	}
+	var calls []byte
+	err := m.ns.do(func() (err error) {
+		calls, err = os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-iptables")
+		return err
+	})
+	if err != nil || strings.TrimSpace(string(calls)) != "1" { // without the file there is no br_netfilter
+		return nil
+	}
+	return fmt.Errorf("nic %s: br_netfilter gives the packets of bridge %s to the host's packet filter, which drops those for the pseudo address before they come to the NIC: switch that off (sysctl -w net.bridge.bridge-nf-call-iptables=0), or name another device", nic, below.Attrs().Name)
 }
 
 // unfitKinds are the kinds of Ethernet devices that pass no frames for an address that
