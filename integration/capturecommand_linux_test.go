@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +38,7 @@ func TestCaptureCommand(t *testing.T) {
 			{"before and after rewriting", captureBothSides},
 			{"of a segment, by filter and client", captureFiltered},
 			{"bounds", captureBounds},
+			{"live traffic", captureLive},
 			{"refused", captureRefused},
 			{"a full disk", captureToFullDisk},
 			{"a reader that stops", captureWithoutReader},
@@ -219,6 +222,45 @@ func captureBounds(t *testing.T, s *scene) {
 	comment := s.run(s.Server, "capinfos", file)
 	if !strings.Contains(comment, "caddy vnic capture segment/a") {
 		t.Errorf("the file says\n%s", comment)
+	}
+}
+
+// captureLive: of traffic that passes already, nothing is missing between the first
+// frame and the last, and all devices begin together.
+func captureLive(t *testing.T, s *scene) {
+	pings, err := s.Router.Start(exec.Command("ping", "-q", "-i", "0.005", "192.168.1.2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pings.Stop()
+	s.waitFor("the pings pass", func() bool { return s.status().Segments["a"].Packets.Out > 10 })
+	for range 3 {
+		r := s.startCapture(filepath.Join(s.dir, "live.pcapng"), "lan", "--filter", "icmp", "--count", "100")
+		if err := r.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(r.stderr.String(), "100 frames, 0 dropped") {
+			t.Errorf("it says %q", &r.stderr)
+		}
+		first, last := map[string]int{}, map[string]int{}
+		for _, line := range s.tshark(r.file, "frame.interface_name", "frame.packet_flags", "icmp.seq") {
+			at, number, _ := strings.Cut(strings.TrimSpace(line), " 0x0000000")
+			direction, number, _ := strings.Cut(number, " ")
+			at += direction
+			seq, err := strconv.Atoi(number)
+			if err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			if _, ok := first[at]; !ok {
+				first[at], last[at] = seq, seq-1
+			}
+			if last[at]++; seq != last[at] {
+				t.Fatalf("at %s ping %d comes where %d is due", at, seq, last[at])
+			}
+		}
+		if seqs := slices.Collect(maps.Values(first)); len(seqs) != 4 || slices.Max(seqs)-slices.Min(seqs) > 1 {
+			t.Errorf("the devices begin with the pings %v, want the same one at both devices and in both directions", first)
+		}
 	}
 }
 

@@ -84,7 +84,7 @@ func (p *Plane) OpenCapture(opts CaptureOptions) (*Capture, error) {
 		p.captures.Add(-1)
 		return nil, ErrTooManyCaptures
 	}
-	c := &Capture{plane: p, opts: opts, began: time.Now()}
+	c := &Capture{plane: p, opts: opts}
 	if err := p.beginCapture(c); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -113,8 +113,18 @@ func (p *Plane) beginCapture(c *Capture) error {
 			return err
 		}
 	}
-	c.grant(c.began)
+	c.start()
 	return nil
+}
+
+// start lets all devices keep frames, which none could while the others were opened.
+// The capture begins now: what passed before is no part of it, and was not dropped.
+func (c *Capture) start() {
+	c.began = time.Now()
+	c.grant(c.began)
+	for _, point := range c.points {
+		point.source.drops()
+	}
 }
 
 // findPoints lists the devices of what is to be captured, its own first.
