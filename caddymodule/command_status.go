@@ -21,8 +21,8 @@ func statusCommand() *cobra.Command {
 		Long: `
 Shows the bridges and segments of the running instance: their devices and
 addresses, the flows, packets and bytes that they carried, and what they dropped
-and why. "In" is what came in by a device: from the network for a bridge's NIC,
-from the servers for a segment's VNIC.`,
+and why. FROM is what a bridge's network or a segment's servers have sent, TO what
+was sent to them.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			raw, err := admin.request(http.MethodGet, statusPath)

@@ -70,8 +70,8 @@ var (
 	segmentState   = describe("segment_state", "1 for the state that the segment has been set to by hand (active, draining or stopped), 0 for the others.", "segment", "state")
 	bridgeLinkUp   = describe("bridge_link_up", "Whether the bridge's NIC is up and has a carrier.", "bridge")
 
-	segmentCounts = newDeviceMetrics("segment", "Direction in is out of the segment, direction out into it.")
-	bridgeCounts  = newDeviceMetrics("bridge", "Direction in is from the NIC's network, direction out to it.")
+	segmentCounts = newDeviceMetrics("segment", "segment")
+	bridgeCounts  = newDeviceMetrics("bridge", "network")
 )
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -82,15 +82,22 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 // two have names of their own: a packet that crosses is counted at both.
 type deviceMetrics struct {
 	flows, newFlows, packets, bytes, drops *prometheus.Desc
+
+	from, to string // the directions
 }
 
-func newDeviceMetrics(kind, directions string) deviceMetrics {
+// newDeviceMetrics describes them. what is on the device's other side: the segment
+// itself, or the network of a bridge's NIC.
+func newDeviceMetrics(kind, what string) deviceMetrics {
+	from, to := "from_"+what, "to_"+what
+	directions := "Direction " + from + " is what the " + what + " has sent, " + to + " what was sent to it."
 	return deviceMetrics{
+		from: from, to: to,
 		flows:    describe(kind+"_flows", "Flows in the flow table that go by the "+kind+".", kind),
 		newFlows: describe(kind+"_new_flows_total", "Flows that began.", kind),
 		packets:  describe(kind+"_packets_total", "Packets carried. "+directions, kind, "direction"),
 		bytes:    describe(kind+"_bytes_total", "Bytes of the Ethernet frames carried. "+directions, kind, "direction"),
-		drops:    describe(kind+"_dropped_packets_total", "Packets that came in by the "+kind+"'s device and went no further.", kind, "reason"),
+		drops:    describe(kind+"_dropped_packets_total", "Packets from the "+what+" that went no further.", kind, "reason"),
 	}
 }
 
@@ -106,10 +113,10 @@ func (m deviceMetrics) collect(ch chan<- prometheus.Metric, name string, c vnicb
 	}
 	ch <- prometheus.MustNewConstMetric(m.flows, prometheus.GaugeValue, float64(c.Flows), name)
 	count(m.newFlows, c.NewFlows)
-	count(m.packets, c.Packets.In, "in")
-	count(m.packets, c.Packets.Out, "out")
-	count(m.bytes, c.Bytes.In, "in")
-	count(m.bytes, c.Bytes.Out, "out")
+	count(m.packets, c.Packets.From, m.from)
+	count(m.packets, c.Packets.To, m.to)
+	count(m.bytes, c.Bytes.From, m.from)
+	count(m.bytes, c.Bytes.To, m.to)
 	for _, reason := range vnicbridge.DropReasons() { // those of which there are none, too: rate() needs a first value
 		count(m.drops, c.Drops[reason], reason)
 	}

@@ -18,7 +18,7 @@ import (
 func sample() vnicbridge.Status {
 	counters := func(n uint64) vnicbridge.Counters {
 		return vnicbridge.Counters{
-			Flows: int(n), NewFlows: n + 1, Packets: vnicbridge.Traffic{In: n + 2, Out: n + 3}, Bytes: vnicbridge.Traffic{In: n + 4, Out: n + 5},
+			Flows: int(n), NewFlows: n + 1, Packets: vnicbridge.Traffic{From: n + 2, To: n + 3}, Bytes: vnicbridge.Traffic{From: n + 4, To: n + 5},
 			Drops: map[string]uint64{"no_segment": n + 6},
 		}
 	}
@@ -45,17 +45,17 @@ func TestMetrics(t *testing.T) {
 		`caddy_vnic_segment_state{segment="b",state="draining"}`:                       1,
 		`caddy_vnic_segment_flows{segment="a"}`:                                        100,
 		`caddy_vnic_segment_new_flows_total{segment="a"}`:                              101,
-		`caddy_vnic_segment_packets_total{direction="in",segment="a"}`:                 102,
-		`caddy_vnic_segment_packets_total{direction="out",segment="b"}`:                203,
-		`caddy_vnic_segment_bytes_total{direction="in",segment="a"}`:                   104,
-		`caddy_vnic_segment_bytes_total{direction="out",segment="b"}`:                  205,
+		`caddy_vnic_segment_packets_total{direction="from_segment",segment="a"}`:       102,
+		`caddy_vnic_segment_packets_total{direction="to_segment",segment="b"}`:         203,
+		`caddy_vnic_segment_bytes_total{direction="from_segment",segment="a"}`:         104,
+		`caddy_vnic_segment_bytes_total{direction="to_segment",segment="b"}`:           205,
 		`caddy_vnic_segment_dropped_packets_total{reason="no_segment",segment="b"}`:    206,
 		`caddy_vnic_segment_dropped_packets_total{reason="port_not_open",segment="b"}`: 0,
 		`caddy_vnic_bridge_link_up{bridge="lan"}`:                                      1,
 		`caddy_vnic_bridge_flows{bridge="lan"}`:                                        300,
 		`caddy_vnic_bridge_new_flows_total{bridge="lan"}`:                              301,
-		`caddy_vnic_bridge_packets_total{bridge="lan",direction="in"}`:                 302,
-		`caddy_vnic_bridge_bytes_total{bridge="lan",direction="out"}`:                  305,
+		`caddy_vnic_bridge_packets_total{bridge="lan",direction="from_network"}`:       302,
+		`caddy_vnic_bridge_bytes_total{bridge="lan",direction="to_network"}`:           305,
 		`caddy_vnic_bridge_dropped_packets_total{bridge="lan",reason="no_segment"}`:    306,
 	} {
 		if value, ok := got[metric]; !ok || value != want {

@@ -35,9 +35,9 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 	writeUnhealthy(t, s)
 	writePeers(t, s)
 	devices := counted(s)
-	row(t, "\nDEVICE", "FLOWS", "NEW FLOWS", "PACKETS IN", "PACKETS OUT", "BYTES IN", "BYTES OUT")
+	row(t, "\nDEVICE", "FLOWS", "NEW FLOWS", "PACKETS FROM", "PACKETS TO", "BYTES FROM", "BYTES TO")
 	for _, d := range devices {
-		row(t, d.name, d.Flows, d.NewFlows, d.Packets.In, d.Packets.Out, d.Bytes.In, d.Bytes.Out)
+		row(t, d.name, d.Flows, d.NewFlows, d.Packets.From, d.Packets.To, d.Bytes.From, d.Bytes.To)
 	}
 	row(t, "\nDEVICE", "DROPPED", "REASON")
 	for _, d := range devices {

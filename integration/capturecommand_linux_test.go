@@ -233,7 +233,7 @@ func captureLive(t *testing.T, s *scene) {
 		t.Fatal(err)
 	}
 	defer pings.Stop()
-	s.waitFor("the pings pass", func() bool { return s.status().Segments["a"].Packets.Out > 10 })
+	s.waitFor("the pings pass", func() bool { return s.status().Segments["a"].Packets.To > 10 })
 	for range 3 {
 		r := s.startCapture(filepath.Join(s.dir, "live.pcapng"), "lan", "--filter", "icmp", "--count", "100")
 		if err := r.Wait(); err != nil {

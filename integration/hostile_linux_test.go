@@ -46,7 +46,7 @@ func TestHostileNeighbour(t *testing.T) {
 				t.Errorf("nothing was dropped as %s: %v", reason, drops)
 			}
 		}
-		if b := status.Segments["b"]; b.NewFlows != 0 || b.Packets.Out != 0 {
+		if b := status.Segments["b"]; b.NewFlows != 0 || b.Packets.To != 0 {
 			t.Errorf("segment b was reached: %+v", b)
 		}
 	})

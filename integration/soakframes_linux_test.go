@@ -59,7 +59,7 @@ func soakFrames(t *testing.T, datapath string) []figure {
 	figures := []figure{
 		{"hostile frames sent", fmt.Sprint(frames)},
 		{"frames a second", fmt.Sprintf("%.0f", rate)},
-		{"frames that the bridge has looked at, with those of the scans", fmt.Sprint(status.Bridges["lan"].Packets.In)},
+		{"frames that the bridge has looked at, with those of the scans", fmt.Sprint(status.Bridges["lan"].Packets.From)},
 		{"flows that they opened", fmt.Sprint(status.Bridges["lan"].NewFlows)},
 		{"of the server's core Caddy took, beside the frames", fmt.Sprintf("%.2f", busy.Seconds()/took.Seconds())},
 		{"a request, p50 / p99 / slowest, without", usual.String()},

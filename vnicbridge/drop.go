@@ -124,8 +124,8 @@ func (p *Plane) count(port *port) Counters {
 	}
 	return Counters{
 		Flows: int(port.gauges().flows.Load()), NewFlows: v.newFlows,
-		Packets: Traffic{In: v.packetsIn, Out: v.packetsOut},
-		Bytes:   Traffic{In: v.bytesIn, Out: v.bytesOut},
+		Packets: Traffic{From: v.packetsIn, To: v.packetsOut},
+		Bytes:   Traffic{From: v.bytesIn, To: v.bytesOut},
 		Drops:   drops,
 	}
 }

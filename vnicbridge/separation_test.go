@@ -262,7 +262,7 @@ func TestEveryDropIsCounted(t *testing.T) {
 		carried := uint64(len(r.got("vnic-A")) + len(r.got("vnic-B")) + len(r.got("nic0")))
 		time.Sleep(fragmentTime + time.Second) // fragments without a first one are held
 		after := r.plane.Status()
-		in := r.leftToHost + after.Bridges["lan"].Packets.In - before.Bridges["lan"].Packets.In + after.Segments["a"].Packets.In
+		in := r.leftToHost + after.Bridges["lan"].Packets.From - before.Bridges["lan"].Packets.From + after.Segments["a"].Packets.From
 		dropped := r.leftToHost
 		for _, drops := range []map[string]uint64{after.Bridges["lan"].Drops, after.Segments["a"].Drops} {
 			for _, n := range drops {

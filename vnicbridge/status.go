@@ -53,19 +53,18 @@ type BridgeStatus struct {
 	Counters
 }
 
-// Counters count since the device was made. "In" is from the network's side for
-// a NIC (towards us), and from the segment's side for a VNIC (out of the
-// segment).
+// Counters count since the device was made.
 type Counters struct {
 	Flows    int               `json:"flows"`     // in the table now
 	NewFlows uint64            `json:"new_flows"` // admitted so far
 	Packets  Traffic           `json:"packets"`
 	Bytes    Traffic           `json:"bytes"` // of Ethernet frames, without offload headers
-	Drops    map[string]uint64 `json:"drops"` // of packets that came in, by reason
+	Drops    map[string]uint64 `json:"drops"` // of packets from the segment or the network, by reason
 }
 
-// Traffic is a count for each direction.
+// Traffic is a count for each direction, as the segment sees it, or for a bridge the
+// NIC's network.
 type Traffic struct {
-	In  uint64 `json:"in"`  // came in by the device
-	Out uint64 `json:"out"` // was sent out by the device
+	From uint64 `json:"from"` // what the segment, or the network, has sent
+	To   uint64 `json:"to"`   // what was sent to it
 }

@@ -89,7 +89,7 @@ export class BridgeCard extends Card {
 	#choosing = "";
 
 	constructor(name) {
-		super("bridge", name, figures("To network", "bitsOut", "From network", "bitsIn"), charts(`bridge ${name}`, "to network", "bitsOut", "from network", "bitsIn"));
+		super("bridge", name, figures("To network", "bitsTo", "From network", "bitsFrom"), charts(`bridge ${name}`, "to network", "bitsTo", "from network", "bitsFrom"));
 		this.#name = name;
 		this.#choices.setAttribute("role", "group");
 		this.#choices.setAttribute("aria-label", `New flows of bridge ${name} go to`);
@@ -141,7 +141,7 @@ export class SegmentCard extends Card {
 	#weighed;
 
 	constructor(name) {
-		super("segment", name, figures("Out of it", "bitsIn", "Into it", "bitsOut"), charts(`segment ${name}`, `out of ${name}`, "bitsIn", `into ${name}`, "bitsOut"));
+		super("segment", name, figures("Out of it", "bitsFrom", "Into it", "bitsTo"), charts(`segment ${name}`, `out of ${name}`, "bitsFrom", `into ${name}`, "bitsTo"));
 		this.#name = name;
 		this.element.querySelector(".facts").after(this.#reason);
 		this.#buttons = Object.fromEntries(Object.keys(done).map((what) => [what, this.#operation(what)]));

@@ -6,13 +6,13 @@ export const interval = 2000; // ms, between looks
 // History keeps what one device carried.
 export class History {
 	#last;
-	points = []; // {time, gap, flows, and rates a second: newFlows, packetsIn, packetsOut, bitsIn, bitsOut}
+	points = []; // {time, gap, flows, and rates a second: newFlows, packetsFrom, packetsTo, bitsFrom, bitsTo}
 
 	add(time, counters) {
 		const last = this.#last;
 		this.#last = { time, counters };
 		// Counters that went back are those of a device made anew.
-		if (!last || counters.new_flows < last.counters.new_flows || counters.bytes.in < last.counters.bytes.in || counters.bytes.out < last.counters.bytes.out) {
+		if (!last || counters.new_flows < last.counters.new_flows || counters.bytes.from < last.counters.bytes.from || counters.bytes.to < last.counters.bytes.to) {
 			return;
 		}
 		const seconds = (time - last.time) / 1000;
@@ -22,10 +22,10 @@ export class History {
 			gap: time - last.time > 3 * interval,
 			flows: counters.flows,
 			newFlows: rate(counters.new_flows, last.counters.new_flows),
-			packetsIn: rate(counters.packets.in, last.counters.packets.in),
-			packetsOut: rate(counters.packets.out, last.counters.packets.out),
-			bitsIn: 8 * rate(counters.bytes.in, last.counters.bytes.in),
-			bitsOut: 8 * rate(counters.bytes.out, last.counters.bytes.out),
+			packetsFrom: rate(counters.packets.from, last.counters.packets.from),
+			packetsTo: rate(counters.packets.to, last.counters.packets.to),
+			bitsFrom: 8 * rate(counters.bytes.from, last.counters.bytes.from),
+			bitsTo: 8 * rate(counters.bytes.to, last.counters.bytes.to),
 		});
 		while (this.points[0].time < time - span - interval) {
 			this.points.shift();

@@ -115,7 +115,7 @@ function bridgeNode(name, bridge, b) {
 
 function segmentNode(name, segment, latest, b) {
 	const { sign, word, gravity } = condition(segment);
-	const rate = latest ? ` · ${bits(latest.bitsIn + latest.bitsOut)}` : "";
+	const rate = latest ? ` · ${bits(latest.bitsFrom + latest.bitsTo)}` : "";
 	return node("segment", b, name, segment.addresses.join(" "), gravity, [`${sign} ${word}`, gravity], [`${count(segment.flows)} flows${rate}`]);
 }
 
