@@ -37,8 +37,6 @@ counted in it and on standard error. To watch live:
     caddy vnic capture lan -w - | wireshark -k -i -`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
 			query := captureParameters.query(cmd)
 			query.Set(captured, args[0])
 			resp, err := admin.open(http.MethodGet, capturePath+"?"+query.Encode(), nil)
@@ -46,28 +44,30 @@ counted in it and on standard error. To watch live:
 				return err
 			}
 			defer resp.Body.Close()
+			file := os.Stdout
+			if path != "-" {
+				// This waits for the reader of a pipe. Ctrl-C ends the command meanwhile.
+				if file, err = createCaptureFile(path); err != nil {
+					return err
+				}
+				defer file.Close()
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
 			interrupted := context.AfterFunc(ctx, func() { resp.Body.Close() })
 			defer interrupted()
-			return saveCapture(ctx, cmd, path, resp.Body)
+			return saveCapture(ctx, cmd, file, resp.Body)
 		},
 	}
 	admin.register(cmd)
 	captureParameters.register(cmd, captured)
-	cmd.Flags().StringVarP(&path, "write", "w", "", "The file, which is replaced; - is standard output")
+	cmd.Flags().StringVarP(&path, "write", "w", "", "The file, which only its owner can read, and which is replaced; - is standard output")
 	_ = cmd.MarkFlagRequired("write")
 	return cmd
 }
 
 // saveCapture writes a capture to a file, and what became of it to standard error.
-func saveCapture(ctx context.Context, cmd *cobra.Command, path string, from io.Reader) error {
-	file := os.Stdout
-	if path != "-" {
-		var err error
-		if file, err = os.Create(path); err != nil {
-			return err
-		}
-		defer file.Close()
-	}
+func saveCapture(ctx context.Context, cmd *cobra.Command, file *os.File, from io.Reader) error {
 	copied := captureCopy{from: from, to: file}
 	err := copied.run()
 	if ctx.Err() != nil && errors.Is(err, errCutOff) {
@@ -77,7 +77,7 @@ func saveCapture(ctx context.Context, cmd *cobra.Command, path string, from io.R
 	if err == nil && copied.ended != "" {
 		fmt.Fprintln(cmd.ErrOrStderr(), "ended: "+copied.ended)
 	}
-	if err == nil && path != "-" {
+	if err == nil && file != os.Stdout {
 		err = file.Close()
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
