@@ -66,7 +66,7 @@ func (r *packetRing) open(o ringOptions) error {
 		{"attaching the filter", func() error { return classicFilter(o.filter).attach(r.conn) }},
 		{"making the ring", func() error { return r.share(max(o.memory/ringBlock, 1)) }},
 		{"binding the packet socket", func() error {
-			return r.conn.Bind(&unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL), Ifindex: o.ifindex})
+			return r.conn.Bind(&unix.SockaddrLinklayer{Protocol: be16(unix.ETH_P_ALL), Ifindex: o.ifindex})
 		}},
 	} {
 		if err := step.do(); err != nil {

@@ -121,7 +121,7 @@ func (r *rawSocket) configure() error {
 }
 
 func (s *packetSocket) bind(r *rawSocket, protocol uint16) error {
-	err := r.Bind(&unix.SockaddrLinklayer{Protocol: bigEndian(protocol), Ifindex: s.ifindex})
+	err := r.Bind(&unix.SockaddrLinklayer{Protocol: be16(protocol), Ifindex: s.ifindex})
 	if err != nil {
 		return fmt.Errorf("device %s: binding a packet socket: %w", s.name, err)
 	}
@@ -139,8 +139,6 @@ func (s *packetSocket) listen(on bool) error {
 	}
 	return s.bind(s.in, noProtocol)
 }
-
-func bigEndian(v uint16) uint16 { return v<<8 | v>>8 }
 
 func (s *packetSocket) link() (linkState, error) {
 	link, err := s.ns.netlink.LinkByIndex(s.ifindex)
