@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/pcapfilter"
+
+	programs "github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
 // A filter takes the same frames as a program for tc as it does as classic BPF.
@@ -68,7 +70,7 @@ func loadFilter(t *testing.T, classic []bpf.Instruction) *ebpf.Program {
 	if classic[len(classic)-1] == (bpf.RetConstant{Val: 1 << 16}) {
 		instructions = instructions[:len(instructions)-2] // the verifier takes no dead ends
 	}
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, Instructions: instructions, License: "GPL"})
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, Instructions: instructions, License: programs.License})
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
+
+	programs "github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
 // programRing captures what comes in by a device, or what goes out by it. While a
@@ -102,7 +104,7 @@ func (r *programRing) attach(m *linuxMachine) error {
 		return err
 	}
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "capture", Type: ebpf.SchedCLS, Instructions: append(instructions, r.copyFrame()...), License: "GPL",
+		Name: "capture", Type: ebpf.SchedCLS, Instructions: append(instructions, r.copyFrame()...), License: programs.License,
 	})
 	if err != nil {
 		return fmt.Errorf("loading the BPF program of a capture: %w", explainBPF(err))

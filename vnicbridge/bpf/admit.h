@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Opening a flow for the first packet of one (admit.go).
 #pragma once
 

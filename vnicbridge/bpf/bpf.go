@@ -10,6 +10,11 @@ package bpf
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" -type flow_key -type bucket -type flow_record -type flow_state -type port -type port_range -type steer -type peer -type counters -type gauges -type neighbour_key -type neighbour -type decision_table -type bridge_rules -type segment_rules -type prefix_key Bridge bridge.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" LetIn letin.c
 
+// License is what each BPF program declares to the kernel: that of the repository. The
+// kernel then refuses helpers that are for GPL programs only. None is in use: the last one
+// was bpf_ktime_get_ns, before Linux 5.8.
+const License = "Apache-2.0"
+
 // The records in the maps, by the names that they have in types.h.
 type (
 	FlowKey       = BridgeFlowKey

@@ -1,5 +1,7 @@
 //go:build ignore
 
+// SPDX-License-Identifier: Apache-2.0
+
 // The kernel data path: what forwarder.go does, for the packets that are common.
 // One program runs on what comes in at a NIC, the other on what a segment sends;
 // each is loaded once for a port. What needs thought goes to userspace as it came.
@@ -293,4 +295,5 @@ int from_vnic(struct __sk_buff *skb)
 	return carry(skb, &p, own);
 }
 
-char _license[] SEC("license") = "GPL";
+// License in bpf.go. No helper that is called here is for GPL programs only.
+char _license[] SEC("license") = "Apache-2.0";

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The decision for a new flow: the first steer rule that matches, else the policy
 // (decision.go).
 #pragma once

@@ -1,5 +1,7 @@
 //go:build ignore
 
+// SPDX-License-Identifier: Apache-2.0
+
 // The filter of a NIC's packet socket: what goes in to the userspace data path. It
 // limits what only that path can handle as the NIC's program of the kernel data path
 // does, so that a flood costs the kernel a drop, and userspace nothing.
@@ -117,4 +119,5 @@ int let_in(struct __sk_buff *skb)
 	return proto == ETH_IPV4 ? let_in_ip(skb, at) : KEEP_OUT;
 }
 
-char _license[] SEC("license") = "GPL";
+// License in bpf.go.
+char _license[] SEC("license") = "Apache-2.0";

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How much a NIC may bring to userspace. The NIC's program of the kernel data path
 // (bridge.c) and the filter of the NIC's packet socket (letin.c) share these limits.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The maps, and the variables that Go sets.
 #pragma once
 

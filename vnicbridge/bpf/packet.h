@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Reading and rewriting a packet. What is not read here is no common traffic: it
 // goes to userspace.
 #pragma once

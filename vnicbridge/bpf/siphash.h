@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // SipHash-2-4 (Aumasson and Bernstein, 2012), as userspace uses it: what a hash
 // decides is the same on both data paths.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The table of the flows' keys. Of what lies where for a packet of one flow among
 // a million, nothing is in a cache: so a key costs one line, that of its bucket,
 // and its flow's record another one. A hash map of the kernel's takes three, and a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the programs and Go share: the records in the maps. Go's types are
 // generated from these (go generate), so that the layout is written once.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What stands in packets, where the kernel's headers have no name for it.
 #pragma once
 
