@@ -65,10 +65,11 @@ generate: ## make the BPF objects, which are committed, from vnicbridge/bpf/*.c 
 	@scripts/need 'the BPF objects' go ca-certificates $(BPF_TOOLS)
 	CGO_ENABLED=0 go generate ./vnicbridge/bpf
 
-check: ## gofmt, go vet and staticcheck
+check: ## gofmt, go mod tidy, go vet and staticcheck
 	@scripts/need 'the checks' go ca-certificates
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { \
 		echo "make check: not gofmt'ed, run make fmt:" >&2; echo "$$unformatted" >&2; exit 1; }
+	go mod tidy -diff
 	CGO_ENABLED=0 go vet -tags soak ./...
 	CGO_ENABLED=0 go run $(STATICCHECK) -tags soak ./...
 
