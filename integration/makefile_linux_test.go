@@ -91,6 +91,30 @@ exec scripts/need 'this test' no-such-command`)
 	})
 }
 
+// The package arping has a program of that name that knows other options. It does not pass
+// for the one of iputils, which is installed then.
+func TestNeedTellsTheArpings(t *testing.T) {
+	if output, err := inRepository(nil, "scripts/need", "this test", "arping"); err != nil || output != "" {
+		t.Errorf("with the arping of the tests: %v: %s", err, output)
+	}
+	output, err := inRepository(nil, "unshare", "--mount", "sh", "-euc", `
+mount -t tmpfs none /mnt
+mkdir /mnt/bin /mnt/sbin
+printf '#!/bin/sh\nexit 101\n' >/mnt/sbin/policy-rc.d
+printf '#!/bin/sh\necho ARPing 2.23, by Thomas Habets\n' >/mnt/bin/arping
+cat >/mnt/bin/apt-get <<'EOF'
+#!/bin/sh
+echo "apt-get $*"
+[ "$1" = update ] || echo 'echo arping from iputils' >/mnt/bin/arping
+EOF
+chmod 755 /mnt/*bin/*
+mount -t overlay -o lowerdir=/mnt/sbin:/usr/sbin none /usr/sbin
+PATH=/mnt/bin:$PATH scripts/need 'this test' arping`)
+	if err != nil || !strings.Contains(output, "missing arping") || !strings.Contains(output, "iputils-arping\n") {
+		t.Errorf("with another arping: %v: %s", err, output)
+	}
+}
+
 // inRepository runs a command in the root of the repository, as from a shell: what make
 // tells those that it runs does not reach it.
 func inRepository(as *syscall.SysProcAttr, name string, args ...string) (string, error) {
