@@ -83,7 +83,7 @@ func TestErrorsAboutQueries(t *testing.T) {
 		sent := r.one("nic0")
 		time.Sleep(idleTimes[classICMP] - time.Second)
 		r.put("nic0", fromRouter("198.51.100.1", 0, 0).icmpErrorAbout(icmpTimeExceeded, sent, 576))
-		if d := decode(r.one("vnic-A")); d.icmp != icmpTimeExceeded || d.src != routerOnA {
+		if d := decode(r.one("vnic-A")); d.icmp != icmpTimeExceeded || d.dst != serverA || d.src == routerOnA {
 			t.Errorf("the error is %+v", d)
 		}
 		if n := r.plane.Status().Flows; n != 1 {
