@@ -27,6 +27,7 @@ type attempt struct {
 	err  error
 	conn *conn  // of the response, if there is no error
 	read []byte // what has been read of it
+	head *headFirst
 
 	chosen, taken bool
 }
@@ -54,13 +55,14 @@ func (h *Handler) resume(w http.ResponseWriter, r *http.Request, a *attempt, nex
 	defer a.end()
 	setPath(r)
 	defer a.addTime(r)
+	a.head = newHeadFirst(w)
 	stock := h.Handler
 	if lb := *h.LoadBalancing; lb.TryDuration > 0 {
 		// The attempt has taken some of that already.
 		lb.TryDuration = max(1, lb.TryDuration-caddy.Duration(a.latency))
 		stock.LoadBalancing = &lb
 	}
-	return stock.ServeHTTP(w, withoutHearsay(a.carriedBy(r)), next)
+	return stock.ServeHTTP(a.head, withoutHearsay(a.carriedBy(r)), next)
 }
 
 // addTime adds what the attempt took to the placeholders of durations, as far as they
@@ -168,6 +170,9 @@ func (b *attemptBody) Read(p []byte) (int, error) {
 	}
 	if gone := context.Cause(b.response.Request.Context()); gone != nil && !errors.Is(err, io.EOF) {
 		err = gone
+	}
+	if err == io.EOF && b.response.ContentLength < 0 {
+		b.head.wait()
 	}
 	b.finish(err == io.EOF && !b.response.Close && b.from.Buffered() == 0)
 	return n, err

@@ -90,9 +90,18 @@ const copyBufferSize = caddyhttp.DefaultMaxWriteChunk
 var copyBuffers = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
 
 // Read reads the rest of the response: what has come with the head, then from the
-// connection.
+// connection. The client does not wait for the head while this waits.
 func (x *exchange) Read(p []byte) (int, error) {
 	if len(x.rest) == 0 {
+		if !x.flushed {
+			n, err := x.conn.readNow(p)
+			if n > 0 {
+				return n, nil
+			}
+			if err != nil { // it is not the end, which is read again
+				x.flush()
+			}
+		}
 		if err := x.conn.watch(x.r.Context()); err != nil {
 			return 0, err
 		}
@@ -132,21 +141,25 @@ func (x *exchange) copyChunked() (whole bool, err error) {
 	return from.Buffered() == 0 && len(x.rest) == 0, nil
 }
 
+// pieceSize is the most that reverse_proxy reads at once.
+const pieceSize = 32 << 10
+
 // stream copies a body of unknown length, and lets the client have each piece as it
-// comes.
+// comes. The head goes by itself, as reverse_proxy flushes it, unless a first piece is
+// here already and more will follow: net/http finds a type or a length for it otherwise.
 func (x *exchange) stream(from io.Reader) error {
 	buf := copyBuffers.Get().(*[copyBufferSize]byte)
 	defer copyBuffers.Put(buf)
-	flusher := http.NewResponseController(x.w)
 	for {
-		n, err := from.Read(buf[:])
+		n, err := from.Read(buf[:pieceSize])
+		if err == io.EOF && !x.flushed {
+			x.flush()
+		}
 		if n > 0 {
 			if _, err := x.w.Write(buf[:n]); err != nil {
 				return err
 			}
-			if err := flusher.Flush(); err != nil {
-				return err
-			}
+			x.flush()
 		}
 		if err == io.EOF {
 			return nil
@@ -155,6 +168,12 @@ func (x *exchange) stream(from io.Reader) error {
 			return err
 		}
 	}
+}
+
+// flush sends what has been written. A client that is gone is noticed by the next write.
+func (x *exchange) flush() {
+	x.flushed = true
+	_ = http.NewResponseController(x.w).Flush()
 }
 
 // abort ends a response that cannot be completed, in the way of reverse_proxy.

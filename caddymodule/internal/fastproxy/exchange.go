@@ -21,6 +21,7 @@ type exchange struct {
 	w        http.ResponseWriter
 	conn     *conn
 	rest     []byte // what has been read after the head
+	flushed  bool   // the client has been sent the head
 
 	// What placeholders tell.
 	begun             time.Time
