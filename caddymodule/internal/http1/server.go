@@ -11,6 +11,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"reflect"
 	"sync"
 	"sync/atomic"
 
@@ -23,14 +24,27 @@ import (
 // Serve has the plain HTTP listeners of a server, as far as they are of package
 // sites, served by this package from their second connection on. It is for modules
 // that are being provisioned.
+//
+// A server with listener wrappers stays net/http's. A wrapper may let one connection
+// through unwrapped and must see the next one nevertheless: proxy_protocol does so for
+// clients that its policy skips.
 func Serve(of *caddyhttp.Server) {
+	if hasWrappers(of) {
+		return
+	}
 	of.RegisterConnContext(adopt)
 	of.RegisterOnStop(drainAll)
 }
 
+// hasWrappers tells whether a server has listener wrappers. Caddy keeps them in a field
+// that is not exported; if there is no such field, the server may have some.
+func hasWrappers(of *caddyhttp.Server) bool {
+	loaded := reflect.ValueOf(of).Elem().FieldByName("listenerWrappers")
+	return of.ListenerWrappersRaw != nil || loaded.Kind() != reflect.Slice || loaded.Len() > 0
+}
+
 // adopt begins to serve the listener that a connection has come from. If there is
-// something between (TLS, listener wrappers) the connection is of another type, and
-// remains net/http's.
+// something between (TLS) the connection is of another type, and remains net/http's.
 func adopt(ctx context.Context, c net.Conn) context.Context {
 	standard, ok := ctx.Value(http.ServerContextKey).(*http.Server)
 	if ok && standard.ReadTimeout == 0 && standard.WriteTimeout == 0 {

@@ -3,6 +3,7 @@ package http1
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
@@ -300,4 +303,14 @@ func TestIdleTimeout(t *testing.T) {
 	c.send("/length")
 	c.expect()
 	c.expectEnd()
+}
+
+// A server of Caddy's is served here only if it has no listener wrappers.
+func TestWrappersAreKnown(t *testing.T) {
+	if hasWrappers(new(caddyhttp.Server)) {
+		t.Error("a server without wrappers seems to have some: Caddy keeps them elsewhere")
+	}
+	if !hasWrappers(&caddyhttp.Server{ListenerWrappersRaw: []json.RawMessage{nil}}) {
+		t.Error("wrappers that are not loaded yet are overlooked")
+	}
 }
