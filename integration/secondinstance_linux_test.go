@@ -77,3 +77,25 @@ func TestSecondInstanceOnARemadeNIC(t *testing.T) {
 		t.Errorf("the error lacks %q:\n%s", want, output)
 	}
 }
+
+// A second instance of the same configuration is told to leave the first one's NIC and
+// devices alone, and not how to delete them.
+func TestSecondInstanceOfTheSame(t *testing.T) {
+	s := newScene(t, integration.PaperOptions{})
+	s.start(caddyfile{})
+	before := s.snapshot()
+	bridges := fmt.Sprintf("bridge lan: nic nic0: process %d bridges it already", s.caddy.Process().PID())
+	const open = "segment a: a device vnic-A exists already, and a process has it open"
+	for _, other := range []struct{ config, want string }{
+		{caddyfile{global: "admin localhost:2020"}.String(), bridges},
+		{"{\n\tadmin localhost:2020\n\tvnic {\n\t\tsegment a {\n\t\t\tinterface vnic-A\n\t\t\taddress 192.168.70.1/24\n\t\t}\n\t}\n}\n", open},
+	} {
+		for _, command := range []string{"run", "vnic check"} {
+			output, err := s.caddyCommand(command, verbatim(other.config))
+			if err == nil || !strings.Contains(output, other.want) || strings.Contains(output, "ip link del") {
+				t.Errorf("%s: %v, want %q and no advice to delete a device:\n%s", command, err, other.want, output)
+			}
+		}
+	}
+	s.wantSame("after the others", before)
+}

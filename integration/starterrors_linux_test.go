@@ -158,7 +158,8 @@ func (s *scene) caddyCommand(command string, config fmt.Stringer, wrapper ...str
 	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
 	defer cancel()
 	args := append([]string{asCaddy, "XDG_CONFIG_HOME=" + s.dir, "XDG_DATA_HOME=" + s.dir}, wrapper...)
-	args = append(args, self, command, "--config", s.write("Caddyfile", config.String()), "--adapter", "caddyfile")
+	args = append(append(args, self), strings.Fields(command)...)
+	args = append(args, "--config", s.write("Caddyfile", config.String()), "--adapter", "caddyfile")
 	output, err := s.Server.Run(ctx, "env", args...)
 	return string(output), err
 }

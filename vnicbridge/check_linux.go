@@ -46,6 +46,13 @@ func (m *linuxMachine) problems(cfg *Config, own map[string]bool) (problems []er
 	if err != nil {
 		return append(problems, err)
 	}
+	if len(own) == 0 { // the first start: what the devices of a segment are called is no matter beside it
+		for _, name := range sortedKeys(cfg.Bridges) {
+			if err := m.checkOwner(cfg.Bridges[name].NIC, devices); err != nil {
+				found(&ConfigError{"bridge", name, err})
+			}
+		}
+	}
 	for _, name := range sortedKeys(cfg.Segments) {
 		iface := cfg.Segments[name].InterfaceName(name)
 		if there := devices[iface]; there != nil && !own[iface] && !isStalePair(m.ns, there) {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"syscall"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,7 +69,7 @@ func (m *linuxMachine) ownNIC(ifindex int) error {
 		own.users++
 		return nil
 	}
-	name := fmt.Sprintf("@caddy-vnic/nic/%d", ifindex)
+	name := nicSocket(ifindex)
 	var socket net.Listener
 	err := m.ns.do(func() (err error) {
 		socket, err = net.Listen("unix", name)
@@ -76,7 +77,7 @@ func (m *linuxMachine) ownNIC(ifindex int) error {
 	})
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("%s bridges it already: stop that one first, or name another NIC", m.listenerOf(name))
+		return m.ownedError(name)
 	case err != nil:
 		return fmt.Errorf("making it this process's own: %w", err)
 	}
@@ -85,6 +86,32 @@ func (m *linuxMachine) ownNIC(ifindex int) error {
 	}
 	m.nics[ifindex] = &nicOwnership{socket, 1}
 	return nil
+}
+
+func nicSocket(ifindex int) string { return fmt.Sprintf("@caddy-vnic/nic/%d", ifindex) }
+
+func (m *linuxMachine) ownedError(socket string) error {
+	return fmt.Errorf("%s bridges it already: stop that one first, or name another NIC", m.listenerOf(socket))
+}
+
+// checkOwner tells whether another process bridges a NIC, without taking it.
+func (m *linuxMachine) checkOwner(nic string, devices map[string]netlink.Link) error {
+	link := devices[nic]
+	if link == nil || m.nics[link.Attrs().Index] != nil {
+		return nil
+	}
+	name := nicSocket(link.Attrs().Index)
+	err := m.ns.do(func() error {
+		conn, err := net.Dial("unix", name)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	if err != nil {
+		return nil // nobody does
+	}
+	return fmt.Errorf("nic %s: %w", nic, m.ownedError(name))
 }
 
 func (m *linuxMachine) disownNIC(ifindex int) error {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/songgao/water"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -128,6 +129,10 @@ func makeTAP(name string) (fd int, given string, err error) {
 }
 
 func existsError(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err == nil && link.Type() == "tuntap" && link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0 { // somebody reads it
+		return fmt.Errorf("a device %s exists already, and a process has it open, another Caddy for one: stop that process, or choose another `interface`", name)
+	}
 	return fmt.Errorf("a device %s exists already and is not ours: choose another `interface`, or remove it (ip link del %s)", name, name)
 }
 
