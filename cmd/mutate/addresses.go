@@ -162,7 +162,7 @@ var addresses = []mutation{
 		old: `binary.NativeEndian.Uint16(start)-vlanTagLen)`, new: `binary.NativeEndian.Uint16(start))`,
 	}, {
 		row: "A1+", defect: "a priority tag beside the bytes is another network's", file: "vnicbridge/packetsocket_linux.go",
-		old: `tci&vlanID != 0 || `, new: `true || `, tests: "integration.TestPriorityTaggedLink",
+		old: `tci&vlanID != 0 || `, new: `tci|1 != 0 || `, tests: "integration.TestPriorityTaggedLink",
 	}, {
 		row: "A1+", defect: "a priority tag beside the bytes is another network's", file: "vnicbridge/bpf/bridge.c",
 		old: `return skb->vlan_present && skb->vlan_tci & VLAN_ID;`, new: `return skb->vlan_present;`, tests: "integration.TestPriorityTaggedLink",
