@@ -73,6 +73,12 @@ func TestCheck(t *testing.T) {
 			wrapper: hidden("/run", "mkdir -p /run/NetworkManager /run/systemd/netif/links && touch /run/systemd/netif/links/1 &&"),
 			wants:   []string{"note: NetworkManager runs", "unmanaged-devices=interface-name:vnic-*", "note: systemd-networkd runs"},
 		}, {
+			name:    "a routing rule that nothing can stand before",
+			prepare: []string{"ip rule add pref 0 to 203.0.113.0/24 lookup main", "ip rule add pref 1 to 203.0.113.0/24 lookup main"},
+			undo:    []string{"ip rule delete pref 0 to 203.0.113.0/24", "ip rule delete pref 1"},
+			wants:   []string{"warning: a routing rule of priority 0 comes before the segments' own"},
+			lacks:   "of priority 1",
+		}, {
 			name:    "NIC down, no default route",
 			prepare: []string{"ip link set nic0 down"},
 			undo:    []string{"ip link set nic0 up"},

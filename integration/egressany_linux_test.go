@@ -18,7 +18,7 @@ func TestEgressAnyReachesBeyondTheGateway(t *testing.T) {
 		s.listen(s.PC1, ":22", sayPeer)
 		s.listen(s.Router, ":22", sayPeer)
 		s.listen(s.Neighbours[0], ":22", sayPeer)
-		s.wantRule()
+		s.wantRule(true)
 		for _, filter := range []string{"0", "1", "2"} {
 			for _, device := range []string{"all", "default", "vnic-A"} {
 				if err := s.Server.Sysctl("net/ipv4/conf/"+device+"/rp_filter", filter); err != nil {

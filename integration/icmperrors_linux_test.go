@@ -3,6 +3,7 @@ package integration_test
 import (
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -128,7 +129,13 @@ func TestMTUFollows(t *testing.T) {
 			s.waitFor("vnic-A with an MTU of "+mtu, func() bool {
 				return strings.Contains(s.ip(s.Server, "link show vnic-A"), "mtu "+mtu+" ")
 			})
+			s.wantLog(fmt.Sprintf(`"the NIC has another MTU: the VNICs that it serves follow","bridge":"lan","nic":"nic0","from":%d,"to":%s`, map[string]int{"1300": 1500, "1500": 1300}[mtu], mtu))
 			s.wantDownload(2 * mib)
+		}
+		s.ip(s.Server, "link set vnic-A mtu 1300") // by somebody: that is told
+		s.wantLog("changed from outside")
+		if log := s.caddy.Log(everything); strings.Count(log, "changed from outside") != 1 {
+			t.Errorf("the log takes what the NIC's MTU changed for somebody's work:\n%s", log)
 		}
 	})
 }

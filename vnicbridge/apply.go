@@ -248,7 +248,7 @@ func (p *Plane) guards(all ...devices) guardSpec {
 	for _, d := range all {
 		for _, name := range sortedKeys(d.segments) {
 			s := d.segments[name]
-			g.vnics = append(g.vnics, guardedVNIC{s.dev.index(), s.spec.address.Masked(), s.spec.netns != ""})
+			g.vnics = append(g.vnics, guardedVNIC{s.dev.index(), s.spec.address, s.spec.netns != ""})
 		}
 		for _, name := range sortedKeys(d.bridges) {
 			b := d.bridges[name]

@@ -48,7 +48,7 @@ func TestARemovedSegment(t *testing.T) {
 		if _, ok := r.plane.SegmentAddr("a"); ok {
 			t.Error("the segment has an address still")
 		}
-		if g := r.machine.guards[len(r.machine.guards)-1]; len(g.vnics) != 1 || g.vnics[0].subnet.String() != "192.168.60.0/24" {
+		if g := r.machine.guards[len(r.machine.guards)-1]; len(g.vnics) != 1 || g.vnics[0].address.Masked().String() != "192.168.60.0/24" {
 			t.Errorf("the guard is %+v", g)
 		}
 	})

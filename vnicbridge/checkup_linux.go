@@ -33,6 +33,17 @@ func (c *checkup) run() {
 	c.wildcardListeners()
 	c.forwarding()
 	c.networkManagers()
+	c.obstacles(m)
+}
+
+// obstacles are what of others' stands before what is or will be ours.
+func (c *checkup) obstacles(m *linuxMachine) {
+	if len(c.cfg.Segments) == 0 {
+		return
+	}
+	for _, o := range m.obstacles() {
+		c.warn("%s", o)
+	}
 }
 
 // namespaces tells whether this process may open those of the segments.

@@ -2,8 +2,10 @@ package vnicbridge
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -81,6 +83,9 @@ func (g *guardTable) replace(spec guardSpec) error {
 		return err
 	}
 	g.guardForward(spec)
+	if err := g.guardSources(spec.vnics); err != nil {
+		return err
+	}
 	if err := g.conn.Flush(); err != nil {
 		return fmt.Errorf("setting the nftables rules that keep the host's kernel off the VNICs: %w", err)
 	}
@@ -105,7 +110,7 @@ func (g *guardTable) guardARP(spec guardSpec) {
 	})
 	const targetOffset = 24 // of the target address in ARP for IPv4 (RFC 826)
 	for _, v := range spec.vnics {
-		g.drop(chain, matchPrefix(targetOffset, v.subnet))
+		g.drop(chain, matchPrefix(targetOffset, v.address.Masked()))
 		if v.away {
 			g.drop(chain, matchDevice(expr.MetaKeyIIF, expr.CmpOpEq, v.index))
 		}
@@ -131,7 +136,7 @@ func (g *guardTable) guardIP(spec guardSpec) error {
 		return err
 	}
 	for _, v := range spec.vnics {
-		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
+		g.drop(chain, matchPrefix(destinationOffset, v.address.Masked()), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
 		if v.away {
 			g.drop(chain, matchDevice(expr.MetaKeyIIF, expr.CmpOpEq, v.index))
 		}
@@ -185,6 +190,43 @@ func (g *guardTable) guardForward(spec guardSpec) {
 	}
 }
 
+// guardSources lets nothing with a VNIC's address leave but by that VNIC, whatever routes
+// and rules the host has (A6): an answer that would take another way is lost. The host
+// itself has it by lo.
+func (g *guardTable) guardSources(vnics []guardedVNIC) error {
+	if len(vnics) == 0 {
+		return nil
+	}
+	chain := g.conn.AddChain(&nftables.Chain{
+		Name: "postrouting", Table: g.ip, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityRaw,
+	})
+	addresses := &nftables.Set{Table: g.ip, Anonymous: true, Constant: true, KeyType: nftables.TypeIPAddr}
+	ways := &nftables.Set{
+		Table: g.ip, Anonymous: true, Constant: true, Concatenation: true,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIFIndex),
+	}
+	var all, own []nftables.SetElement
+	for _, v := range vnics {
+		address := v.address.Addr().AsSlice()
+		all = append(all, nftables.SetElement{Key: address})
+		own = append(own, nftables.SetElement{Key: binary.NativeEndian.AppendUint32(slices.Clone(address), uint32(v.index))})
+	}
+	if err := errors.Join(g.conn.AddSet(addresses, all), g.conn.AddSet(ways, own)); err != nil {
+		return fmt.Errorf("sets of the VNICs' addresses for the nftables rules: %w", err)
+	}
+	const second = 9 // the 32-bit register behind the first four bytes of register 1
+	source := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: sourceOffset, Len: 4}
+	g.conn.AddRule(&nftables.Rule{Table: g.ip, Chain: chain, Exprs: []expr.Any{
+		source, &expr.Meta{Key: expr.MetaKeyOIF, Register: second},
+		&expr.Lookup{SourceRegister: 1, SetName: ways.Name, SetID: ways.ID},
+		&expr.Verdict{Kind: expr.VerdictAccept},
+	}})
+	g.drop(chain, matchDevice(expr.MetaKeyOIF, expr.CmpOpNeq, loopbackIndex),
+		[]expr.Any{source, &expr.Lookup{SourceRegister: 1, SetName: addresses.Name, SetID: addresses.ID}})
+	return nil
+}
+
 // drop adds a rule that counts and drops what matches all.
 func (g *guardTable) drop(chain *nftables.Chain, matches ...[]expr.Any) {
 	rule := &nftables.Rule{Table: chain.Table, Chain: chain}
@@ -195,7 +237,8 @@ func (g *guardTable) drop(chain *nftables.Chain, matches ...[]expr.Any) {
 	g.conn.AddRule(rule)
 }
 
-const destinationOffset = 16 // of the destination address in an IPv4 header (RFC 791)
+// Where an IPv4 header has the addresses (RFC 791).
+const sourceOffset, destinationOffset = 12, 16
 
 // matchPrefix matches an address in the network header.
 func matchPrefix(offset uint32, p netip.Prefix) []expr.Any {

@@ -57,7 +57,7 @@ func (p *Plane) makeSegment(spec vnicSpec) (*segment, error) {
 	if err != nil {
 		return nil, errors.Join(err, dev.close())
 	}
-	return &segment{spec, dev, port}, nil
+	return &segment{spec: spec, dev: dev, port: port}, nil
 }
 
 // openBridge opens a NIC and makes its port.

@@ -28,8 +28,12 @@ type machine interface {
 	// hostPrefixes are the addresses that the host has by itself, the VNICs'
 	// excepted, with their networks.
 	hostPrefixes() ([]hostPrefix, error)
-	// changes hints that devices, addresses, routes or neighbours may have changed.
+	// changes hints that devices, addresses, routes, rules, neighbours or programs on
+	// devices may have changed.
 	changes() <-chan struct{}
+	// obstacles are what of others' stands before what is ours and cannot be put behind
+	// it: what it is, what may come of it, and the fix.
+	obstacles() []string
 	close() error
 }
 
@@ -106,7 +110,7 @@ type guardSpec struct {
 }
 
 type guardedVNIC struct {
-	index  int
-	subnet netip.Prefix
-	away   bool // the VNIC is in a namespace of its own: nothing that comes out of it is for the host
+	index   int
+	address netip.Prefix
+	away    bool // the VNIC is in a namespace of its own: nothing that comes out of it is for the host
 }

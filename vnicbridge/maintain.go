@@ -20,33 +20,41 @@ const inspectInterval = 10 * time.Second
 func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 	ticker := time.NewTicker(maintainInterval)
 	defer ticker.Stop()
-	last, changed := p.now(), false
-	inspected, kick := last, p.kick
+	last := p.now()
+	inspected, hints, kick := last, changes, p.kick
+	inspect := func() {
+		hints, inspected = nil, p.now() // until the next tick, however much the machine tells
+		p.inspect()
+	}
 	for {
 		select {
 		case <-stop:
 			return
-		case <-changes:
-			changed = true
+		case <-hints:
+			inspect()
 		case <-kick:
 			kick = nil // until the next tick, however often the gateway changes
 			p.configureVNICs()
 		case <-ticker.C:
-			kick = p.kick
+			hints, kick = changes, p.kick
 			now := p.now()
 			p.tick(now, time.Duration(now-last))
 			p.logged.flush(time.Now())
 			last = now
-			// At most once a tick, however much the machine tells.
-			if changed || now-inspected >= int64(inspectInterval) {
-				changed, inspected = false, now
-				p.followNICs()
-				p.refreshSources()
-				p.leaveUnhealthy()
-				p.configureVNICs()
+			if now-inspected >= int64(inspectInterval) {
+				inspect()
 			}
 		}
 	}
+}
+
+// inspect looks at all that others can change.
+func (p *Plane) inspect() {
+	p.followNICs()
+	p.refreshSources()
+	p.leaveUnhealthy()
+	p.configureVNICs()
+	p.reportObstacles()
 }
 
 func (p *Plane) tick(now int64, passed time.Duration) {
@@ -95,8 +103,11 @@ func (p *Plane) followNIC(name string, b *bridge, state linkState) {
 	if announce {
 		b.port.nic.claim.announce()
 	}
-	if mtu := int32(state.mtu); mtu > 0 && b.port.mtu.Swap(mtu) != mtu {
-		p.remind()
+	if state.mtu <= 0 {
+		return
+	}
+	if was := int(b.port.mtu.Swap(int32(state.mtu))); was != state.mtu {
+		log.Info("the NIC has another MTU: the VNICs that it serves follow", "from", was, "to", state.mtu)
 	}
 }
 
@@ -133,14 +144,36 @@ func (p *Plane) configureVNICs() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, s := range p.segments {
-		changed, err := s.dev.configure(p.cfg.settingsOf(name, p.bridges))
+		byOthers, err := s.dev.configure(p.cfg.settingsOf(name, p.bridges))
 		switch {
 		case err != nil:
 			p.log.Error("keeping a VNIC as it should be", "segment", name, "error", err)
-		case len(changed) > 0:
-			p.log.Warn("a VNIC was changed from outside: put back", "segment", name, "device", s.spec.iface, "changed", strings.Join(changed, ", "))
+		case len(byOthers) > 0:
+			p.log.Warn("a VNIC was changed from outside: put back", "segment", name, "device", s.spec.iface, "changed", strings.Join(byOthers, ", "))
 		}
 	}
+}
+
+// reportObstacles tells of what others have put before what is ours, and where it cannot
+// stand before that again. Each is told once while it lasts.
+func (p *Plane) reportObstacles() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.session == nil {
+		return
+	}
+	obstacles := p.session.machine.obstacles()
+	for _, o := range obstacles {
+		if !slices.Contains(p.obstacles, o) {
+			p.log.Warn(o)
+		}
+	}
+	for _, o := range p.obstacles {
+		if !slices.Contains(obstacles, o) {
+			p.log.Info("no longer so: " + o)
+		}
+	}
+	p.obstacles = obstacles
 }
 
 // refreshSources compiles again which sources nobody outside can have.

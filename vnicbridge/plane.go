@@ -68,6 +68,7 @@ type Plane struct {
 	retired   devices          // of older ones that may yet come back
 	overrides                  // of it, by hand
 	comesBack func(*flow) bool // while the process ends: flows that are left in silence
+	obstacles []string         // that were told
 	indexes   [maxPorts]bool   // of ports, that are in use
 	index     uint32           // the last one given
 }

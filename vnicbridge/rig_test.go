@@ -286,6 +286,8 @@ func (m *memoryMachine) hostPrefixes() ([]hostPrefix, error) { return m.prefixes
 
 func (m *memoryMachine) changes() <-chan struct{} { return m.hints }
 
+func (m *memoryMachine) obstacles() []string { return nil }
+
 func (m *memoryMachine) close() error { return nil }
 
 // memoryDevice is one of its devices.

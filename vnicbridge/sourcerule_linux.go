@@ -5,46 +5,68 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// A segment that answers addresses beyond its own network (client_ip preserve)
-// has a routing table of its own, chosen by its source address: a default route
-// by the gateway's alias (A6). The rule outlives device and process; ours carry a
-// protocol number by which the next start finds what a killed process left.
+// What has a VNIC's address as its source leaves by that VNIC, whatever else the host
+// routes by (A6): a rule for the address chooses a routing table of the VNIC's own. That
+// has the segment's network and, where a segment answers addresses beyond it (client_ip
+// preserve, egress any), a default route by the gateway's alias.
+//
+// The rule outlives device and process, its table's routes do not: without these it has
+// no effect. Ours carry a protocol number by which the next start finds what a killed
+// process left.
 const (
-	rulePriority = 7660
 	ruleProtocol = 76         // not in /etc/iproute2/rt_protos
 	ruleTables   = 0x76630000 // the device's index is added
 )
 
+// latestPriority is where our rules stand if those of others all come later. The kernel
+// puts a rule that is added without a priority right before the second rule there is
+// (fib_default_rule_pref in net/core/fib_rules.c), and wg-quick adds two such rules that
+// must be in the opposite order: so there must be free numbers below ours.
+const latestPriority = 1000
+
 func (v *vnicSetup) table() int { return ruleTables + v.ifindex }
 
-func (v *vnicSetup) rule() *netlink.Rule {
+func (v *vnicSetup) rule(priority int) *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Family = netlink.FAMILY_V4
-	rule.Priority, rule.Protocol, rule.Table = rulePriority, ruleProtocol, v.table()
+	rule.Priority, rule.Protocol, rule.Table = priority, ruleProtocol, v.table()
 	rule.Src = &net.IPNet{IP: v.spec.address.Addr().AsSlice(), Mask: net.CIDRMask(32, 32)}
 	return rule
 }
 
-// ensureRule keeps the rule and its table's route, or their absence.
+// ensureRule keeps the rule in its place, and its table's routes.
 func (v *vnicSetup) ensureRule(want vnicSettings) (changed bool, err error) {
-	if !want.via.IsValid() {
-		err := v.ns.netlink.RuleDel(v.rule())
-		return err == nil, ignoreMissing(err)
-	}
-	if err := v.dropStaleRoute(want, v.defaultRoute); err != nil {
-		return false, err
-	}
-	route, err := added(v.ns.netlink.RouteAddEcmp(v.defaultRoute(want.via))) // before any other
+	table, err := v.ensureTable(want)
 	if err != nil {
-		return false, err
+		return table, err
 	}
-	rule, err := added(v.ns.netlink.RuleAdd(v.rule()))
-	return route || rule, err
+	rule, err := v.ensurePlace()
+	return table || rule, err
+}
+
+// ensureTable keeps the routes of the VNIC's own table.
+func (v *vnicSetup) ensureTable(want vnicSettings) (bool, error) {
+	onLink := &netlink.Route{LinkIndex: v.ifindex, Table: v.table(), Dst: ipNet(v.spec.address.Masked()), Scope: netlink.SCOPE_LINK}
+	near, err := added(v.ns.netlink.RouteAddEcmp(onLink))
+	if err != nil {
+		return near, err
+	}
+	if err := v.dropStaleRoute(want, v.defaultRoute); err != nil || !want.via.IsValid() {
+		return near, err
+	}
+	far, err := added(v.ns.netlink.RouteAddEcmp(v.defaultRoute(want.via))) // before any other
+	return near || far, err
+}
+
+// defaultRoute is the route of the VNIC's own table to all that is beyond its network.
+func (v *vnicSetup) defaultRoute(via netip.Addr) *netlink.Route {
+	return &netlink.Route{LinkIndex: v.ifindex, Table: v.table(), Gw: via.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}
 }
 
 // dropStaleRoute removes a route by the gateway's alias if that was another one before.
@@ -56,42 +78,122 @@ func (v *vnicSetup) dropStaleRoute(want vnicSettings, route func(via netip.Addr)
 	return ignoreMissing(v.ns.netlink.RouteDel(route(before)))
 }
 
-// defaultRoute is the route of the rule's table.
-func (v *vnicSetup) defaultRoute(via netip.Addr) *netlink.Route {
-	return &netlink.Route{LinkIndex: v.ifindex, Table: v.table(), Gw: via.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}
+// ensurePlace keeps the rule where it comes before those of others.
+//
+// In a segment's own namespace it has a fixed place: who is root there may have so many
+// rules that to list them stalls this process, and harms their own segment only.
+func (v *vnicSetup) ensurePlace() (changed bool, err error) {
+	if v.spec.netns != "" {
+		return added(v.ns.netlink.RuleAdd(v.rule(latestPriority)))
+	}
+	rules, err := listRules(v.ns)
+	if err != nil {
+		return false, err
+	}
+	priority, _ := placeOfOurs(rules)
+	own := v.ownRules(rules)
+	stands := slices.IndexFunc(own, func(r netlink.Rule) bool { return r.Priority == priority })
+	if stands < 0 {
+		changed = true
+		if err := v.ns.netlink.RuleAdd(v.rule(priority)); err != nil {
+			return changed, err
+		}
+	} else {
+		own = slices.Delete(own, stands, stands+1)
+	}
+	if len(own) > 0 { // in another place, behind what has come before it
+		changed = true
+	}
+	return changed, removeRules(v.ns, own)
 }
 
-// removeRule removes the rule, if it stands; the table's route goes with the
-// device.
-func (v *vnicSetup) removeRule() error { return ignoreMissing(v.ns.netlink.RuleDel(v.rule())) }
+// ownRules are this VNIC's.
+func (v *vnicSetup) ownRules(rules []netlink.Rule) []netlink.Rule {
+	return slices.DeleteFunc(slices.Clone(rules), func(r netlink.Rule) bool { return !isOurs(r) || r.Table != v.table() })
+}
 
-// ownRules are the rules of this program, of this process or another.
-func ownRules(ns *namespace) (own []netlink.Rule, err error) {
+// removeRule removes the rule, if it stands; the table's routes go with the device.
+func (v *vnicSetup) removeRule() error {
+	if v.spec.netns != "" {
+		return ignoreMissing(v.ns.netlink.RuleDel(v.rule(latestPriority)))
+	}
+	rules, err := listRules(v.ns)
+	if err != nil {
+		return err
+	}
+	return removeRules(v.ns, v.ownRules(rules))
+}
+
+// isOurs tells whether a rule is this program's, of this process or another.
+func isOurs(r netlink.Rule) bool { return r.Protocol == ruleProtocol }
+
+// isLocalTable tells whether a rule is the one by which the host knows its own addresses.
+func isLocalTable(r netlink.Rule) bool {
+	return r.Table == unix.RT_TABLE_LOCAL && r.Src == nil && r.Dst == nil && r.IifName == "" && r.OifName == "" && r.Mark == 0
+}
+
+// placeOfOurs is the priority at which our rules come before all others, but behind the
+// rule of the local table, so that the host reaches itself. ahead are others that come
+// before them all the same: nothing has a place before theirs.
+func placeOfOurs(rules []netlink.Rule) (priority int, ahead []netlink.Rule) {
+	local := slices.IndexFunc(rules, isLocalTable)
+	least := 0
+	if local >= 0 {
+		least = rules[local].Priority
+	}
+	priority = latestPriority
+	first := false // ours have come already, at the least priority
+	for i, r := range rules {
+		switch {
+		case i == local:
+		case isOurs(r):
+			first = first || r.Priority == least
+		case i < local, r.Priority == least && !first:
+			ahead = append(ahead, r)
+		default:
+			priority = min(priority, r.Priority-1)
+		}
+	}
+	return max(priority, least), ahead
+}
+
+func listRules(ns *namespace) ([]netlink.Rule, error) {
 	rules, err := retryDump(func() ([]netlink.Rule, error) { return ns.netlink.RuleList(netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, fmt.Errorf("listing the routing rules: %w", err)
 	}
-	for _, r := range rules {
-		if r.Priority == rulePriority && r.Protocol == ruleProtocol {
-			own = append(own, r)
-		}
-	}
-	return own, nil
+	return rules, nil
 }
 
-// removeStaleRules removes the rules whose device is gone: a killed process left
+func removeRules(ns *namespace, rules []netlink.Rule) error {
+	for i := range rules {
+		if err := ignoreMissing(ns.netlink.RuleDel(&rules[i])); err != nil {
+			return fmt.Errorf("removing a routing rule: %w", err)
+		}
+	}
+	return nil
+}
+
+// removeStaleRules removes the rules whose tables have no route: a killed process left
 // them.
 func removeStaleRules(ns *namespace) error {
-	rules, err := ownRules(ns)
+	rules, err := listRules(ns)
 	if err != nil {
 		return err
 	}
-	for i := range rules {
-		if _, err := ns.netlink.LinkByIndex(rules[i].Table - ruleTables); err == nil {
+	for _, r := range rules {
+		if !isOurs(r) {
 			continue
 		}
-		if err := ignoreMissing(ns.netlink.RuleDel(&rules[i])); err != nil {
-			return fmt.Errorf("removing a routing rule of an earlier run: %w", err)
+		filter := &netlink.Route{Table: r.Table}
+		routes, err := retryDump(func() ([]netlink.Route, error) {
+			return ns.netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_TABLE)
+		})
+		if err == nil && len(routes) == 0 {
+			err = removeRules(ns, []netlink.Rule{r})
+		}
+		if err != nil {
+			return fmt.Errorf("of an earlier run: %w", err)
 		}
 	}
 	return nil

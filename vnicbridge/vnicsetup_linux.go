@@ -47,8 +47,8 @@ func (v *vnicSetup) configure(want vnicSettings) (changed []string, err error) {
 		ensure func(vnicSettings) (bool, error)
 	}{
 		{"name", v.ensureName}, {"MAC", v.ensureMAC}, {"MTU", v.ensureMTU}, {"sysctls", v.ensureSysctls},
-		{"state", v.ensureUp}, {"address", v.ensureAddress}, {"routes", v.ensureRoutes},
-		{"rule", v.ensureRule}, {"default route", v.ensureHostRoute}, {"neighbours", v.ensureNeighbours},
+		{"state", v.ensureUp}, {"rule", v.ensureRule}, {"address", v.ensureAddress}, {"routes", v.ensureRoutes},
+		{"default route", v.ensureHostRoute}, {"neighbours", v.ensureNeighbours},
 	}
 	for _, step := range steps {
 		differed, err := step.ensure(want)

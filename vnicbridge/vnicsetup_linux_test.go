@@ -135,7 +135,10 @@ func TestUpkeepIsBounded(t *testing.T) {
 			return h.RouteDel(&netlink.Route{LinkIndex: v.ifindex, Dst: ipNet(v.spec.address.Masked()), Scope: netlink.SCOPE_LINK})
 		}},
 		{"address", func() error { return h.AddrDel(link, &netlink.Addr{IPNet: ipNet(v.spec.address)}) }},
-		{"rule", func() error { return h.RuleDel(v.rule()) }},
+		{"rule", func() error { return h.RuleDel(v.rule(latestPriority)) }},
+		{"rule", func() error {
+			return h.RouteDel(&netlink.Route{LinkIndex: v.ifindex, Table: v.table(), Dst: ipNet(v.spec.address.Masked())})
+		}},
 		{"rule", func() error { return h.RouteDel(v.defaultRoute(want.via)) }},
 		{"default route", func() error { return h.RouteDel(&netlink.Route{LinkIndex: v.ifindex, Dst: anywhere}) }},
 	} {

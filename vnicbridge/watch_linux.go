@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // watchBuffer holds what the kernel tells while nobody listens: making a segment
@@ -52,8 +55,9 @@ func (m *linuxMachine) hint() {
 	}
 }
 
-// subscribe hints at each message about links, addresses, and routes and
-// neighbours of our VNICs. ended is closed when the kernel stops telling.
+// subscribe hints at each message about links, addresses, rules, filters and settings,
+// and about routes and neighbours of our VNICs. ended is closed when the kernel stops
+// telling.
 func (m *linuxMachine) subscribe() (ended <-chan struct{}, err error) {
 	stop, over := make(chan struct{}), make(chan struct{})
 	addrs := make(chan netlink.AddrUpdate)
@@ -69,9 +73,13 @@ func (m *linuxMachine) subscribe() (ended <-chan struct{}, err error) {
 	if err == nil {
 		err = netlink.NeighSubscribeWithOptions(neighbours, stop, netlink.NeighSubscribeOptions{Namespace: ns, ReceiveBufferSize: watchBuffer})
 	}
+	others := make(chan struct{})
+	if err == nil {
+		err = subscribeOthers(m.ns, others, stop)
+	}
 	if err != nil {
 		close(stop)
-		return nil, fmt.Errorf("watching devices, addresses, routes and neighbours: %w", err)
+		return nil, fmt.Errorf("watching devices, addresses, routes, rules and neighbours: %w", err)
 	}
 	go func() {
 		defer close(over)
@@ -88,6 +96,8 @@ func (m *linuxMachine) subscribe() (ended <-chan struct{}, err error) {
 				ours = true
 			case _, ok = <-addrs:
 				ours = true
+			case _, ok = <-others:
+				ours = true
 			case r, ok = <-routes:
 				_, ours = m.own.Load(r.LinkIndex)
 			case n, ok = <-neighbours:
@@ -99,4 +109,37 @@ func (m *linuxMachine) subscribe() (ended <-chan struct{}, err error) {
 		}
 	}()
 	return over, nil
+}
+
+// subscribeOthers tells of each message about routing rules, traffic control, and devices'
+// IPv4 settings, of which the netlink package has no subscriptions. changes is closed when
+// the kernel stops telling.
+func subscribeOthers(ns *namespace, changes chan<- struct{}, stop <-chan struct{}) error {
+	at := netns.None()
+	if ref := ns.ref(); ref != nil {
+		at = *ref
+	}
+	s, err := nl.SubscribeAt(at, netns.None(), unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_TC, unix.RTNLGRP_IPV4_NETCONF)
+	if err != nil {
+		return err
+	}
+	_ = s.SetReceiveBufferSize(watchBuffer, false) // best effort
+	go func() {
+		<-stop
+		s.Close()
+	}()
+	go func() {
+		defer close(changes)
+		for {
+			if _, _, err := s.Receive(); err != nil {
+				return
+			}
+			select {
+			case changes <- struct{}{}:
+			case <-stop:
+				return
+			}
+		}
+	}()
+	return nil
 }

@@ -12,7 +12,7 @@ var addresses = []mutation{
 		new: `if !c.claimed || !m.request || m.target != c.address || m.sender == noAddr {`,
 	}, {
 		row: "A1", defect: "the host answers ARP for VNIC addresses", file: "vnicbridge/guard_linux.go",
-		old:   `		g.drop(chain, matchPrefix(targetOffset, v.subnet))` + "\n",
+		old:   `		g.drop(chain, matchPrefix(targetOffset, v.address.Masked()))` + "\n",
 		tests: "integration.TestHostKernelKeepsOut integration.TestNoWayRound",
 	}, {
 		row: "A1", defect: "the programs keep ARP from userspace", file: "vnicbridge/bpf/bridge.c",
@@ -105,13 +105,25 @@ var addresses = []mutation{
 		old: `added(v.ns.netlink.RouteAddEcmp(&netlink.Route{LinkIndex: v.ifindex, Dst: subnet, Gw: own}))`, new: `false, error(nil)`,
 		tests: "integration.TestRoutesAndReversePathFilter",
 	}, {
-		row: "A6", defect: "a preserving segment has no rule", file: "vnicbridge/sourcerule_linux.go",
-		old: `added(v.ns.netlink.RuleAdd(v.rule()))`, new: `false, error(nil)`,
+		row: "A6", defect: "a preserving segment has no default route", file: "vnicbridge/sourcerule_linux.go",
+		old: `added(v.ns.netlink.RouteAddEcmp(v.defaultRoute(want.via))) // before any other`, new: `false, error(nil)`,
 		tests: "integration.TestPreserve",
 	}, {
 		row: "A6", defect: "a segment with `egress any` has no rule", file: "vnicbridge/compile.go",
 		old: `beyond := c.Segments[segment].ClientIP == Preserve || c.Segments[segment].egress() == EgressAny`,
 		new: `beyond := c.Segments[segment].ClientIP == Preserve`, tests: "integration.TestEgressAnyReachesBeyondTheGateway",
+	}, {
+		row: "A6+", defect: "a segment's rule stays behind others", file: "vnicbridge/sourcerule_linux.go",
+		old: `			priority = min(priority, r.Priority-1)`, new: `			_ = r`,
+		tests: "integration.TestPolicyRules",
+	}, {
+		row: "A6+", defect: "nobody watches the rules", file: "vnicbridge/watch_linux.go",
+		old: `unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_RULE, `, new: `unix.NETLINK_ROUTE, `,
+		tests: "integration.TestPolicyRules",
+	}, {
+		row: "A6+", defect: "packets of a segment leave by any interface", file: "vnicbridge/guard_linux.go",
+		old: `	if err := g.guardSources(spec.vnics); err != nil {`, new: `	if err := g.guardSources(nil); err != nil {`,
+		tests: "integration.TestNothingLeavesByAnotherInterface",
 	}, {
 		row: "A7", defect: "hosts off the link are asked for themselves", file: "vnicbridge/neighbour.go",
 		old: `if n.link.Contains(dst) {`, new: `if true {`,

@@ -347,7 +347,7 @@ var flows = []mutation{
 		old: `	if problem != "" {` + "\n		p.path.rechoose(port.isServer)\n", new: `	if problem != "" {` + "\n",
 	}, {
 		row: "F10+", defect: "datagrams stay that came while a segment became unhealthy", file: "vnicbridge/maintain.go",
-		old: `				p.leaveUnhealthy()` + "\n",
+		old: `	p.leaveUnhealthy()` + "\n",
 	}, {
 		row: "F10+", defect: "datagrams stay at a closed port", file: "vnicbridge/icmperror.go",
 		old: `	if a.saysClosed(fl) {`, new: `	if false {`,

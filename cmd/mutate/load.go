@@ -42,7 +42,7 @@ var load = []mutation{
 		old: `	if p.closed.Load() {` + "\n		k.known", new: "	if true {\n		k.known",
 	}, {
 		row: "L3", defect: "what others change of a VNIC stays so", file: "vnicbridge/maintain.go",
-		old: "				p.leaveUnhealthy()\n				p.configureVNICs()\n", new: "				p.leaveUnhealthy()\n",
+		old: "	p.configureVNICs()\n	p.reportObstacles()", new: "	p.reportObstacles()",
 		tests: "integration.TestVNICIsPutBack",
 	}, {
 		row: "L4", defect: "a reload makes every VNIC anew", file: "vnicbridge/apply.go",
@@ -61,7 +61,7 @@ var load = []mutation{
 		tests: "integration.TestKilledUnderLoad",
 	}, {
 		row: "L5", defect: "the rules of a killed instance stay", file: "vnicbridge/sourcerule_linux.go",
-		old: "	for i := range rules {\n		if _, err", new: "	for i := range rules[:0] {\n		if _, err",
+		old: `if err == nil && len(routes) == 0 {`, new: `if err == nil && len(routes) < 0 {`,
 		tests: "integration.TestPreserveLeavesNoRule",
 	}, {
 		row: "L5", defect: "what comes out of a pair is the host's to see", file: "vnicbridge/veth_linux.go",

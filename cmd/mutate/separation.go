@@ -80,7 +80,7 @@ var separation = []mutation{
 		tests: "integration.TestSeparation",
 	}, {
 		row: "S4", defect: "packets for VNIC addresses enter by another interface", file: "vnicbridge/guard_linux.go",
-		old:   "		g.drop(chain, matchPrefix(destinationOffset, v.subnet), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))\n		if v.away {",
+		old:   "		g.drop(chain, matchPrefix(destinationOffset, v.address.Masked()), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))\n		if v.away {",
 		new:   "		if v.away {",
 		tests: "integration.TestNoWayRound integration.TestSeparation",
 	}, {
