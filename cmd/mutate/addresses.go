@@ -170,9 +170,6 @@ var addresses = []mutation{
 		row: "A1+", defect: "a tag behind a priority tag is not looked for", file: "vnicbridge/packet.go",
 		old: ` || isVLAN(binary.BigEndian.Uint16(eth[16:])) {`, new: ` {`, tests: "vnicbridge.TestPriorityTags",
 	}, {
-		row: "A1+", defect: "the checksum's place stays where it was with the tag", file: "vnicbridge/packet.go",
-		old: `binary.NativeEndian.Uint16(start)-vlanTagLen)`, new: `binary.NativeEndian.Uint16(start))`,
-	}, {
 		row: "A1+", defect: "a priority tag beside the bytes is another network's", file: "vnicbridge/packetsocket_linux.go",
 		old: `tci&vlanID != 0 || `, new: `tci|1 != 0 || `, tests: "integration.TestPriorityTaggedLink",
 	}, {
@@ -183,7 +180,7 @@ var addresses = []mutation{
 		old: "	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))\n		return give_up(own);\n", new: "", tests: "integration.TestPriorityTaggedLink",
 	}, {
 		row: "A1+", defect: "priority tags in the bytes are not let in", file: "vnicbridge/bpf/bridge.c",
-		old: `if (tag->proto == ETH_ARP)`, new: `if (0)`,
+		old: `if (tag->proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)`, new: `if (true)`,
 	}, {
 		row: "A2+", defect: "a switch's device tracking is a rival", file: "vnicbridge/claim.go",
 		old: `return f.dstMAC() == broadcastMAC && f.srcMAC() == m.senderMAC`, new: `return f.srcMAC() == m.senderMAC`,
