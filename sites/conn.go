@@ -103,7 +103,7 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	if !ok {
 		return c.TCPConn.ReadFrom(r)
 	}
-	if source, ok := outer.R.(*Source); ok {
+	if source := sourceOf(outer.R); source != nil {
 		n, err := c.sendFrom(source, outer.N)
 		outer.N -= n
 		return n, err
@@ -116,4 +116,15 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	outer.N -= n
 	inner.N -= n
 	return n, err
+}
+
+// sourceOf is what a reader is that can be sent on by way of the kernel; nil if it is none.
+func sourceOf(r io.Reader) *Source {
+	switch r := r.(type) {
+	case *Source:
+		return r
+	case *net.TCPConn:
+		return &Source{Conn: r, Sent: func() {}}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package sites
 import (
 	"io"
 	"net"
+	"sync"
 )
 
 // Source is a TCP connection that is read to be sent to another one.
@@ -22,5 +23,32 @@ func (c *Conn) sendFrom(s *Source, n int64) (sent int64, err error) {
 	if sent, able, err := c.splice(s, n); able {
 		return sent, err
 	}
-	return c.TCPConn.ReadFrom(io.LimitReader(s.Conn, n))
+	return c.copyFrom(s, n)
+}
+
+var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+// copyFrom is sendFrom by way of this process. Package net would splice, by pipes that may
+// be too small for that.
+func (c *Conn) copyFrom(s *Source, n int64) (sent int64, err error) {
+	buf := buffers.Get().(*[64 << 10]byte)
+	defer buffers.Put(buf)
+	for sent < n {
+		got, end := s.Conn.Read(buf[:min(n-sent, int64(len(buf)))])
+		if got > 0 {
+			written, err := c.Write(buf[:got])
+			sent += int64(written)
+			if err != nil {
+				return sent, err
+			}
+			s.Sent()
+		}
+		if end == io.EOF {
+			return sent, nil
+		}
+		if end != nil {
+			return sent, end
+		}
+	}
+	return sent, nil
 }

@@ -1,6 +1,7 @@
 package sites
 
 import (
+	"errors"
 	"os"
 	"runtime"
 	"sync"
@@ -11,6 +12,7 @@ import (
 // pipe is what splice needs between two connections.
 type pipe struct {
 	r, w  int
+	size  int // of what it holds, in bytes
 	limit int // how many bytes fill moves at most
 	held  int // how many bytes are in it, which drain moves
 
@@ -19,8 +21,16 @@ type pipe struct {
 	err         error                 // of that call
 }
 
-// pipeSize is what Linux lets everybody have.
-const pipeSize = 1 << 20
+// wantedSize is what Linux lets everybody have. leastSize is a pipe's by default; with less,
+// splicing costs more than copying.
+const (
+	wantedSize = 1 << 20
+	leastSize  = 64 << 10
+)
+
+// errSmallPipe says that the user's pipes have grown too many: beyond 64 MiB of them an
+// ordinary user is given two pages for a new one (fs.pipe-user-pages-soft).
+var errSmallPipe = errors.New("a new pipe is too small")
 
 // pipes are empty.
 var pipes sync.Pool
@@ -34,12 +44,26 @@ func takePipe() (*pipe, error) {
 		return nil, err
 	}
 	p := &pipe{r: fds[0], w: fds[1]}
-	// It remains smaller where the user's pipes have grown too many.
-	_, _ = unix.FcntlInt(uintptr(p.w), unix.F_SETPIPE_SZ, pipeSize)
+	if p.size = p.grow(); p.size < leastSize {
+		p.close()
+		return nil, errSmallPipe
+	}
 	p.fill = func(from uintptr) bool { return p.move(int(from), p.w, p.limit) }
 	p.drain = func(to uintptr) bool { return p.move(p.r, int(to), p.held) }
 	runtime.SetFinalizer(p, (*pipe).close)
 	return p, nil
+}
+
+// grow makes the pipe as large as it is allowed to be, and returns its size.
+func (p *pipe) grow() int {
+	size, err := unix.FcntlInt(uintptr(p.w), unix.F_SETPIPE_SZ, wantedSize)
+	if err != nil {
+		size, err = unix.FcntlInt(uintptr(p.w), unix.F_GETPIPE_SZ, 0)
+	}
+	if err != nil {
+		return 0
+	}
+	return size
 }
 
 func (p *pipe) close() {
@@ -75,7 +99,7 @@ func (c *Conn) splice(s *Source, n int64) (sent int64, able bool, err error) {
 		return 0, true, err
 	}
 	for sent < n {
-		p.limit = int(min(n-sent, pipeSize))
+		p.limit = int(min(n-sent, int64(p.size)))
 		if err := p.call(from.Read, p.fill); err != nil {
 			return sent, true, err
 		}
