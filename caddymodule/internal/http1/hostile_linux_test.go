@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,19 +58,23 @@ func TestEndlessClient(t *testing.T) {
 		"trailer value":           {Begin: post + "5\r\nhello\r\n0\r\nX: ", Again: long},
 		"trailer":                 {Begin: post + "5\r\nhello\r\n0\r\n", Again: "X: y\r\n"},
 	} {
-		for when, paths := range before {
-			t.Run(name+" "+when, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
+			var clients sync.WaitGroup
+			for when, paths := range before {
 				c := dial(t, at)
 				for _, path := range paths {
 					c.send(path)
 					c.expect()
 				}
 				go func() { _, _ = io.Copy(io.Discard, c.Reader) }() // an answer, perhaps
-				if cost := request.Send(t, c.Conn); !cost.Bounded() {
-					t.Error(cost)
-				}
-			})
-		}
+				clients.Go(func() {
+					if cost := request.Send(t, c.Conn); !cost.Bounded() {
+						t.Errorf("%s: %v", when, cost)
+					}
+				})
+			}
+			clients.Wait()
+		})
 	}
 }
 

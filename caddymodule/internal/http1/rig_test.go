@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bufio"
+	"cmp"
 	"io"
 	"net"
 	"net/http"
@@ -20,10 +21,8 @@ func start(t testing.TB, at string, s *http.Server) *http.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.IdleTimeout = time.Minute
-	if s.ReadHeaderTimeout == 0 {
-		s.ReadHeaderTimeout = time.Minute
-	}
+	s.ReadHeaderTimeout = cmp.Or(s.ReadHeaderTimeout, time.Minute)
+	s.IdleTimeout = cmp.Or(s.IdleTimeout, time.Minute)
 	go s.Serve(l)
 	t.Cleanup(func() { s.Close() })
 	return s

@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -47,10 +49,27 @@ func hasWrappers(of *caddyhttp.Server) bool {
 // something between (TLS) the connection is of another type, and remains net/http's.
 func adopt(ctx context.Context, c net.Conn) context.Context {
 	standard, ok := ctx.Value(http.ServerContextKey).(*http.Server)
-	if ok && standard.ReadTimeout == 0 && standard.WriteTimeout == 0 {
+	if ok && isPlain(standard) {
 		sites.Divert(c, func() func(*sites.Conn) bool { return newServer(standard).serve })
 	}
 	return ctx
+}
+
+// heeded are the fields of an http.Server that this package heeds, or that mean nothing to
+// a plain connection.
+const heeded = "Addr Handler DisableGeneralOptionsHandler TLSConfig ReadHeaderTimeout IdleTimeout MaxHeaderBytes " +
+	"TLSNextProto ConnState ErrorLog ConnContext HTTP2 Protocols"
+
+// isPlain tells whether a server has no other field set: one that this package does not
+// heed, such as WriteTimeout, or does not know, as net/http may get more.
+func isPlain(standard *http.Server) bool {
+	v, names := reflect.ValueOf(standard).Elem(), strings.Fields(heeded)
+	for i := range v.NumField() {
+		if field := v.Type().Field(i); field.IsExported() && !v.Field(i).IsZero() && !slices.Contains(names, field.Name) {
+			return false
+		}
+	}
+	return true
 }
 
 // server serves the connections of one listener.

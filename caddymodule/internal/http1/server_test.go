@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -297,8 +298,8 @@ func TestUnencryptedHTTP2(t *testing.T) {
 // A client that asks for nothing more is not waited for for ever.
 func TestIdleTimeout(t *testing.T) {
 	a, at := newAnswering(), testsite.FreeAddress(t)
-	startPlain(t, at, a.Server)
 	a.IdleTimeout = 100 * time.Millisecond
+	startPlain(t, at, a.Server)
 	c := dial(t, at)
 	c.send("/length")
 	c.expect()
@@ -312,5 +313,27 @@ func TestWrappersAreKnown(t *testing.T) {
 	}
 	if !hasWrappers(&caddyhttp.Server{ListenerWrappersRaw: []json.RawMessage{nil}}) {
 		t.Error("wrappers that are not loaded yet are overlooked")
+	}
+}
+
+// A field of a server's is heeded, or keeps its connections net/http's. A new one that
+// net/http has must be looked at before it is added to either list.
+func TestFieldsOfAServer(t *testing.T) {
+	unheeded := map[string]*http.Server{
+		"ReadTimeout":  {ReadTimeout: time.Second},
+		"WriteTimeout": {WriteTimeout: time.Second},
+		"BaseContext":  {BaseContext: func(net.Listener) context.Context { return context.Background() }},
+	}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[http.Server]()) {
+		server, isUnheeded := unheeded[field.Name]
+		if field.IsExported() && isUnheeded == slices.Contains(strings.Fields(heeded), field.Name) {
+			t.Errorf("nobody has decided what %s means here", field.Name)
+		}
+		if isUnheeded && isPlain(server) {
+			t.Errorf("a server with %s is served here", field.Name)
+		}
+	}
+	if !isPlain(&http.Server{Handler: http.NotFoundHandler(), IdleTimeout: time.Second}) {
+		t.Error("a plain server is not served here")
 	}
 }
