@@ -45,15 +45,36 @@ func TestSystemd(t *testing.T) {
 
 	// A segment in a namespace of its own takes the second drop-in, and a namespace
 	// that is there before.
-	unit.run("ip", "netns", "add", "a")
 	s.write("Caddyfile", caddyfile{a: "netns a"}.String())
-	unit.shell("cp packaging/systemd/caddy.service.d/vnic_netns.conf /etc/systemd/system/caddy.service.d && systemctl daemon-reload")
+	makesIt := examples.Beginning(t, installingPage, "sudo install -m 644 packaging/systemd/caddy.service.d/vnic_netns.conf")
+	unit.shell(strings.Replace(makesIt, "sudo systemctl enable", "exit; sudo systemctl enable", 1))
+	unit.wantNamespaceMissed()
+	unit.shell(makesIt)
 	unit.start()
 	s.wantService()
 	unit.run("systemctl", "stop", "caddy")
 	s.wantSame("after the second stop", before)
 
 	unit.goBare()
+}
+
+// wantNamespaceMissed starts Caddy without the namespace of a segment, and makes that
+// as the error and the page say.
+func (u *unit) wantNamespaceMissed() {
+	u.s.t.Helper()
+	symptom := examples.SymptomOf(u.s.t, troubleshootingPage, "a network namespace is absent")
+	u.run("systemctl", "start", "--no-block", "caddy")
+	u.s.waitFor("the journal says that the namespace is absent", func() bool {
+		return strings.Contains(u.run("journalctl", "--unit=caddy", "--no-pager"), `the network namespace \"a\" is absent, and cannot be made here (mkdir /run/netns: permission denied): make it first (ip netns add a)`)
+	})
+	if seen := u.shell(symptom.Look[0]); seen != "" {
+		u.s.t.Errorf("%s shows %q", symptom.Look[0], seen)
+	}
+	u.shell(symptom.Fix[0])
+	u.s.waitFor("Caddy runs", func() bool { return configInForce(u.s) })
+	u.s.wantService()
+	u.run("systemctl", "stop", "caddy")
+	u.run("ip", "netns", "delete", "a")
 }
 
 // unit is caddy.service of a systemd that runs in a container.

@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,8 +47,17 @@ func (c *checkup) obstacles(m *linuxMachine) {
 	}
 }
 
-// namespaces tells whether this process may open those of the segments.
+// namespaces tells whether this process may open those of the segments, or make them.
 func (c *checkup) namespaces() {
+	for _, name := range sortedKeys(c.cfg.Segments) {
+		netns := c.cfg.Segments[name].Netns
+		if _, err := os.Stat(netnsDirectory + netns); netns == "" || err == nil {
+			continue
+		}
+		if err := unix.Access(netnsDirectory, unix.W_OK); errors.Is(err, unix.EACCES) || errors.Is(err, unix.EROFS) {
+			c.error(fmt.Errorf("segment %s: %w", name, absentError(netns, err)))
+		}
+	}
 	effective, err := capabilities()
 	if err != nil || effective&(1<<unix.CAP_SYS_ADMIN) != 0 {
 		return

@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// netnsDirectory is where `ip netns` keeps the names of namespaces.
+const netnsDirectory = "/run/netns/"
+
 // madeAlias marks, on its lo, a namespace that this program made and may remove.
 const madeAlias = "made by caddy-vnic"
 
@@ -21,6 +24,9 @@ func namedNamespace(name string) (*namespace, error) {
 	made := errors.Is(err, fs.ErrNotExist)
 	if made {
 		handle, err = makeNamespace(name)
+	}
+	if made && err != nil {
+		return nil, absentError(name, err)
 	}
 	if errors.Is(err, unix.EPERM) {
 		return nil, fmt.Errorf("opening netns %s: %w (it takes CAP_SYS_ADMIN: run as root, or add it to the binary's or the unit's capabilities)", name, err)
@@ -43,6 +49,14 @@ func namedNamespace(name string) (*namespace, error) {
 		return nil, fmt.Errorf("preparing netns %s: %w", name, err)
 	}
 	return ns, nil
+}
+
+// absentError is for a namespace that is not there, and could not be made.
+func absentError(name string, err error) error {
+	if errors.Is(err, unix.EPERM) {
+		err = fmt.Errorf("%w, it takes CAP_SYS_ADMIN", err)
+	}
+	return fmt.Errorf("the network namespace %q is absent, and cannot be made here (%w): make it first (ip netns add %s)", name, err, name)
 }
 
 // makeNamespace makes a namespace and comes back to the one before.
