@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -32,6 +33,22 @@ func testMapsOfFlows(t *testing.T) {
 	}
 	if each := float64(total) / flows; each > KernelFlowBytes {
 		t.Errorf("a flow costs %.1f bytes, more than the %d stated", each, KernelFlowBytes)
+	}
+}
+
+// What the pages say that the flow table takes is what it takes.
+func TestMemoryInThePages(t *testing.T) {
+	megabytes := func(flows int) string { return fmt.Sprintf("%.0f MB", float64(flows*KernelFlowBytes)/1e6) }
+	for _, page := range []string{"../README.md", "../docs/installing.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{megabytes(DefaultMaxFlows), "1,048,576 flows", "`max_flows 65536`", megabytes(65536)} {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("%s lacks %q", page, want)
+			}
+		}
 	}
 }
 
