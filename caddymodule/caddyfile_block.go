@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
 // option is one option of a block.
@@ -29,7 +31,7 @@ func parseBlock(d *caddyfile.Dispenser, what string, known options) error {
 		}
 		opt, ok := known[name]
 		if !ok {
-			return d.Errf("unknown %s option %q: the options are %s", what, name, names(known))
+			return d.Errf("unknown %s option %q: the options are %s%s", what, name, names(known), misplaced(what, name))
 		}
 		if line, twice := seen[name]; twice && !opt.repeatable {
 			return d.Errf("%s is given twice; the first is on line %d", name, line)
@@ -51,9 +53,9 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 // value parses an option with exactly one argument.
 func value[T any](target *T, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
-		var text string
-		if !d.AllArgs(&text) {
-			return d.ArgErr()
+		text, err := oneArgument(d)
+		if err != nil {
+			return err
 		}
 		v, err := parse(text)
 		if err != nil {
@@ -62,6 +64,47 @@ func value[T any](target *T, parse func(string) (T, error)) func(*caddyfile.Disp
 		*target = v
 		return nil
 	}
+}
+
+// oneArgument reads the only argument of an option.
+func oneArgument(d *caddyfile.Dispenser) (string, error) {
+	name, args := d.Val(), d.RemainingArgs()
+	switch {
+	case len(args) == 0:
+		return "", d.Errf("%s has no value; if that comes from an environment variable, it is not set", name)
+	case len(args) == 1:
+		return args[0], noSemicolon(d, args[0])
+	case strings.HasPrefix(args[1], "//") || strings.HasPrefix(args[1], ";"):
+		return "", d.Errf("%s takes one value; a comment begins with #", name)
+	default:
+		return "", d.Errf("%s takes one value, and has %d: %s", name, len(args), strings.Join(args, " "))
+	}
+}
+
+// noSemicolon refuses what other configuration languages end a line by.
+func noSemicolon(d *caddyfile.Dispenser, text string) error {
+	if strings.HasSuffix(text, ";") {
+		return d.Errf("%s: a line of a Caddyfile ends without a semicolon", text)
+	}
+	return nil
+}
+
+// misplaced hints at a brace that is missing or too much, where an option stands
+// outside its block.
+func misplaced(what, name string) string {
+	if what != "vnic" {
+		return ""
+	}
+	p := newParser()
+	for _, part := range []struct {
+		kind  string
+		known options
+	}{{"segment", p.segmentOptions(new(vnicbridge.Segment))}, {"bridge", p.bridgeOptions(new(vnicbridge.Bridge))}} {
+		if _, ok := part.known[name]; ok {
+			return fmt.Sprintf("; %s stands in the braces of a %s: is its { missing, or a } too early?", name, part.kind)
+		}
+	}
+	return ""
 }
 
 // number parses an option whose one argument is 1 or more; want says what it is.
@@ -98,6 +141,9 @@ func flag(target *bool) func(*caddyfile.Dispenser) error {
 func values[T any](target *[]T, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		for d.NextArg() {
+			if err := noSemicolon(d, d.Val()); err != nil {
+				return err
+			}
 			v, err := parse(d.Val())
 			if err != nil {
 				return d.WrapErr(err)

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -27,7 +28,11 @@ func (p *parser) bridge(d *caddyfile.Dispenser) error {
 	}
 	b := new(vnicbridge.Bridge)
 	p.config.Bridges[name] = b
-	return parseBlock(d, "bridge", options{
+	return parseBlock(d, "bridge", p.bridgeOptions(b))
+}
+
+func (p *parser) bridgeOptions(b *vnicbridge.Bridge) options {
+	return options{
 		"nic":           {parse: word(&b.NIC)},
 		"address":       {parse: value(&b.Addresses, onePrefix)},
 		"gateway":       {parse: value(&b.Gateway, gateway)},
@@ -35,7 +40,7 @@ func (p *parser) bridge(d *caddyfile.Dispenser) error {
 		"lb_policy":     {parse: func(d *caddyfile.Dispenser) error { return p.lbPolicy(d, b) }},
 		"on_no_segment": {parse: word(&b.OnNoSegment)},
 		"dad":           {parse: word(&b.DAD)},
-	})
+	}
 }
 
 func gateway(text string) (netip.Addr, error) {
@@ -54,6 +59,9 @@ func (p *parser) lbPolicy(d *caddyfile.Dispenser, b *vnicbridge.Bridge) error {
 	}
 	b.LBPolicy = &vnicbridge.Policy{Policy: vnicbridge.PolicyName(d.Val())}
 	for d.NextArg() {
+		if name := vnicbridge.PolicyName(d.Val()); slices.Contains(vnicbridge.Policies, name) && !slices.Contains(vnicbridge.Policies, b.LBPolicy.Policy) {
+			return d.Errf("lb_policy %s … %s: the policy comes first: lb_policy %s %s …", b.LBPolicy.Policy, name, name, b.LBPolicy.Policy)
+		}
 		b.LBPolicy.Segments = append(b.LBPolicy.Segments, p.refer(d))
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -33,7 +34,11 @@ func (p *parser) segment(d *caddyfile.Dispenser) error {
 	}
 	s := new(vnicbridge.Segment)
 	p.config.Segments[name] = s
-	return parseBlock(d, "segment", options{
+	return parseBlock(d, "segment", p.segmentOptions(s))
+}
+
+func (p *parser) segmentOptions(s *vnicbridge.Segment) options {
+	return options{
 		"interface":     {parse: word(&s.Interface)},
 		"address":       {parse: value(&s.Addresses, onePrefix)},
 		"mac":           {parse: value(&s.MAC, vnicbridge.ParseMAC)},
@@ -46,7 +51,7 @@ func (p *parser) segment(d *caddyfile.Dispenser) error {
 		"netns":         {parse: word(&s.Netns)},
 		"health":        {parse: func(d *caddyfile.Dispenser) error { return parseHealth(d, s) }},
 		"default_route": {parse: flag(&s.DefaultRoute)},
-	})
+	}
 }
 
 // reach reads the segments that a segment may open flows to.
@@ -63,8 +68,18 @@ func (p *parser) reach(d *caddyfile.Dispenser, s *vnicbridge.Segment) error {
 // onePrefix parses an address with the prefix length of its network.
 func onePrefix(text string) ([]netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
-	if err != nil {
+	if err == nil {
+		return []netip.Prefix{prefix}, nil
+	}
+	address, bits, hasBits := strings.Cut(text, "/")
+	switch _, err := netip.ParseAddr(address); {
+	case text == "dhcp" || text == "auto":
+		return nil, fmt.Errorf("address %s: an address is given as it is, as in 192.168.50.1/24; none is asked of DHCP", text)
+	case err != nil:
+		return nil, fmt.Errorf("address %q: %q is no IPv4 address; want one with its prefix length, as in 192.168.50.1/24", text, address)
+	case hasBits:
+		return nil, fmt.Errorf("address %q: %q is no prefix length; want 0 to 32, as in 192.168.50.1/24", text, bits)
+	default:
 		return nil, fmt.Errorf("address %q: want the prefix length, too, as in 192.168.50.1/24", text)
 	}
-	return []netip.Prefix{prefix}, nil
 }

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -104,5 +105,25 @@ func (f *adminFlags) open(method, uri string, body io.Reader) (*http.Response, e
 	if err != nil {
 		return nil, err
 	}
-	return caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
+	resp, err := caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
+	return resp, explainAdmin(err)
+}
+
+// explainAdmin makes what Caddy's own request says readable: an answer's error, which
+// comes as JSON, and that there is no answer.
+func explainAdmin(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	var answer struct {
+		Error string `json:"error"`
+	}
+	if at := strings.Index(text, "{"); at >= 0 && json.Unmarshal([]byte(text[at:]), &answer) == nil && answer.Error != "" {
+		return errors.New(answer.Error)
+	}
+	if strings.HasPrefix(text, "performing request:") {
+		return fmt.Errorf("%w\nIs Caddy running? If its admin endpoint is elsewhere, name it by --address, or by --config with the Caddyfile that runs; with `admin off` there is none", err)
+	}
+	return err
 }

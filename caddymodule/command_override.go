@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
 func switchCommand() *cobra.Command {
@@ -48,8 +50,8 @@ the segment is removed, and when Caddy ends.`,
 		func(segment string) string { return segmentsPath + url.PathEscape(segment) + "/weight" },
 		func(arg string) (any, error) {
 			weight, err := strconv.Atoi(arg)
-			if err != nil {
-				return nil, fmt.Errorf("weight %q: want a number", arg)
+			if err != nil || weight < 1 || weight > vnicbridge.MaxWeight {
+				return nil, fmt.Errorf("weight %q: want 1 to %d; drain the segment to give it no new flows, and let the configuration's weight hold again by --undo", arg, vnicbridge.MaxWeight)
 			}
 			return weightRequest{weight}, nil
 		})

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -24,14 +25,16 @@ func init() {
 		if err != nil {
 			return nil, err
 		}
-		return sockets.Listen(ctx, at, cfg)
+		listener, err := sockets.Listen(ctx, at, cfg)
+		return listener, explainListen(err, at)
 	})
 	caddy.RegisterNetwork("vnic+udp", func(ctx context.Context, _, segment, ports string, offset uint, cfg net.ListenConfig) (any, error) {
 		at, err := site(ctx, segment, vnicbridge.UDP, ports, offset)
 		if err != nil {
 			return nil, err
 		}
-		return sockets.ListenPacket(ctx, at, cfg)
+		conn, err := sockets.ListenPacket(ctx, at, cfg)
+		return conn, explainListen(err, at)
 	})
 	caddyhttp.RegisterNetworkHTTP3("vnic", "vnic+udp")
 }
@@ -60,6 +63,15 @@ func site(ctx context.Context, segment string, proto vnicbridge.Protocol, ports 
 	}
 	app.fronts.opened(segment, proto, port)
 	return sites.Address{Segment: segment, Netns: s.Netns, Local: netip.AddrPortFrom(app.address(segment), port)}, nil
+}
+
+// explainListen says why a port of a segment's is taken, and by whom.
+func explainListen(err error, at sites.Address) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		port := at.Local.Port()
+		return fmt.Errorf("segment %s: port %d: %w: a program listens on it, maybe on all addresses, so that no other can on the segment: bind that one to an address (ss -lnp 'sport = :%d' shows it)", at.Segment, port, err, port)
+	}
+	return err
 }
 
 // nthPort is a port of a range such as "8000-8099", counted from 0.

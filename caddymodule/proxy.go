@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -68,7 +69,39 @@ func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	if err := p.checkUpstreams(); err != nil {
 		return nil, h.WrapErr(err)
 	}
-	return p, nil
+	return p, p.checkSegments(h)
+}
+
+// checkSegments refuses upstreams that are no segments of the Caddyfile, where its
+// line is known.
+func (p *Proxy) checkSegments(h httpcaddyfile.Helper) error {
+	var config vnicbridge.Config
+	if app, ok := h.Option("vnic").(httpcaddyfile.App); ok {
+		if err := json.Unmarshal(app.Value, &config); err != nil {
+			return h.WrapErr(err)
+		}
+	}
+	h.Reset()
+	h.Next()
+	for _, dial := range p.dials() {
+		at, err := upstreamAddress(*dial)
+		if err == nil {
+			err = knownSegment(&config, at.Host)
+		}
+		if err != nil {
+			return h.WrapErr(err)
+		}
+	}
+	return nil
+}
+
+// upstreamAddress parses a segment's name and a port.
+func upstreamAddress(dial string) (caddy.NetworkAddress, error) {
+	at, err := caddy.ParseNetworkAddressWithDefaults(dial, "tcp", 80)
+	if err != nil || at.Network != "tcp" || at.PortRangeSize() != 1 {
+		return at, fmt.Errorf("upstream %q: want <segment> or <segment>:<port>", dial)
+	}
+	return at, nil
 }
 
 func (p *Proxy) checkUpstreams() error {
@@ -159,9 +192,9 @@ func (p *Proxy) dials() (fields []*string) {
 // resolve replaces a segment by the alias under which the site's own segment sees
 // it.
 func (p *Proxy) resolve(app *App, own string, dial *string) error {
-	at, err := caddy.ParseNetworkAddressWithDefaults(*dial, "tcp", 80)
-	if err != nil || at.Network != "tcp" || at.PortRangeSize() != 1 {
-		return fmt.Errorf("upstream %q: want <segment> or <segment>:<port>", *dial)
+	at, err := upstreamAddress(*dial)
+	if err != nil {
+		return err
 	}
 	segment, err := app.segment(at.Host)
 	if err != nil {

@@ -189,6 +189,9 @@ func TestCheckWildcardListeners(t *testing.T) {
 	if err == nil || !strings.Contains(output, "error: segment a: port tcp/80: a program listens on it on all addresses") {
 		t.Errorf("%v:\n%s", err, output)
 	}
+	if err := s.tryStart(caddyfile{}.String()); err == nil || !strings.Contains(err.Error(), "segment a: port 80: ") || !strings.Contains(err.Error(), "(ss -lnp 'sport = :80' shows it)") {
+		t.Errorf("the start says %v", err)
+	}
 	output, err = s.check(caddyfile{a: "netns a", b: "netns b"}, nil, false)
 	if err != nil || strings.Contains(output, "listens on it on all addresses") {
 		t.Errorf("in a namespace the port is not taken: %v:\n%s", err, output)

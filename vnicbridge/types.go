@@ -61,6 +61,9 @@ func ParsePortRange(text string) (PortRange, error) {
 	if text == "any" {
 		return AnyPort, nil
 	}
+	if strings.Contains(text, ",") {
+		return PortRange{}, fmt.Errorf("port %q: separate ports by spaces, as in tcp/80 tcp/443", text)
+	}
 	name, ports, ok := strings.Cut(text, "/")
 	if !ok || (name != "tcp" && name != "udp") {
 		return PortRange{}, fmt.Errorf("port %q: want tcp/<port>, udp/<port>, a range such as tcp/8000-8099, or any", text)

@@ -107,6 +107,9 @@ func (c *Config) validatePolicy(b *Bridge) error {
 		return nil
 	}
 	if !slices.Contains(Policies, b.LBPolicy.Policy) {
+		if _, ok := c.Segments[string(b.LBPolicy.Policy)]; ok {
+			return fmt.Errorf("lb_policy %q: that is a segment; the policy comes first: want %s", b.LBPolicy.Policy, policyList())
+		}
 		return fmt.Errorf("lb_policy %q: want %s", b.LBPolicy.Policy, policyList())
 	}
 	if len(b.LBPolicy.Segments) == 0 {
