@@ -19,6 +19,9 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 	if s.DatapathReason != "" {
 		fmt.Fprintf(t, "The kernel data path cannot be used: %s.\n", s.DatapathReason)
 	}
+	for _, o := range s.Obstacles {
+		fmt.Fprintf(t, "Warning: %s.\n", o)
+	}
 
 	row(t, "\nBRIDGE", "NIC", "LINK", "MAC", "ADDRESS", "GATEWAY", "LB POLICY", "ELSE")
 	for _, name := range sortedKeys(s.Bridges) {

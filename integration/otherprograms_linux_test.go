@@ -1,6 +1,8 @@
 package integration_test
 
 import (
+	"io"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -12,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
-// Other programs on the NIC, before ours and behind, by tcx and by clsact, see what
-// is the host's, those before ours see what is ours as well, and all stay when we
-// go.
+// Other programs on the NIC, put there before ours and after, by tcx and by clsact, see
+// what is the host's, and all stay when we go.
 func TestOtherPrograms(t *testing.T) {
 	onEachAttachment(t, func(t *testing.T, datapath string) {
 		s := newScene(t, integration.PaperOptions{})
@@ -33,7 +35,6 @@ func TestOtherPrograms(t *testing.T) {
 		late := s.witness()
 		late.attach(link.Tail())
 		all := map[string]*witness{"tcx before": early, "tcx behind": late, "the first filter": first, "the last filter": last}
-		before := map[string]bool{"tcx before": true, "the first filter": datapath == "userspace" || withoutTCX()}
 
 		visit := func() {
 			t.Helper()
@@ -49,9 +50,6 @@ func TestOtherPrograms(t *testing.T) {
 			if w.saw("192.168.1.3") == 0 {
 				t.Errorf("%s has not seen what is the host's", name)
 			}
-			if before[name] && w.saw("192.168.1.2") == 0 {
-				t.Errorf("%s, before ours, has not seen what is ours", name)
-			}
 		}
 		s.stop()
 		for name, w := range all {
@@ -62,6 +60,75 @@ func TestOtherPrograms(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Row S4+: a program of others that ends with TC_ACT_OK, which keeps packets from those
+// behind it, takes none from the bridge: not one that was there before Caddy, nor one that
+// comes before ours later. One that comes back at once is told of, and is not fought.
+func TestAcceptingPrograms(t *testing.T) {
+	onEachAttachment(t, func(t *testing.T, datapath string) {
+		s := newScene(t, integration.PaperOptions{})
+		s.run(s.Server, "tc", "qdisc", "add", "dev", "nic0", "clsact")
+		put := func() (remove func()) { return s.accepts().attach(link.Head()) }
+		if withoutTCX() {
+			put = func() func() { return s.accepts().addFilter(1) }
+		}
+		put()
+		s.accepts().addFilter(1)
+		s.start(caddyfile{datapath: datapath, a: "ports any", b: "ports any\nnetns " + s.ownNamespace("b"), policy: "steer b port tcp/9001\nlb_policy first a"})
+		s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
+		s.wantService()
+		session := s.openSession("192.168.1.2:9000")
+		session.want("behind nobody")
+
+		from := len(s.caddy.Log(everything))
+		put()
+		if datapath == "kernel" {
+			from = s.wantLogFrom(from, "the bridge's is put first again")
+		}
+		s.wantService()
+		session.want("a program that came before")
+
+		remove := put()
+		if datapath == "kernel" {
+			symptom := examples.SymptomOf(t, troubleshootingPage, "comes before the bridge's program")
+			from = s.wantLogFrom(from, "comes before the bridge's program")
+			wantAll(t, "the status", s.shell(symptom.Look[0]), []string{"Warning: device nic0: ", "comes before the bridge's program"})
+		} else {
+			session.want("a program that came back")
+		}
+		remove()
+		if datapath == "kernel" {
+			s.wantLogFrom(from, "no longer so: device nic0: ")
+		}
+		s.wantService()
+		session.want("when it is gone")
+	})
+}
+
+// Row S4+: a program of ours that somebody takes off the NIC is put there again.
+func TestProgramTakenAway(t *testing.T) {
+	onKernel(t, "without tcx")
+	s := newScene(t, integration.PaperOptions{})
+	s.start(caddyfile{datapath: "kernel"})
+	s.run(s.Server, "tc", "filter", "delete", "dev", "nic0", "ingress")
+	s.wantLog("the bridge's is put first again")
+	s.wantFilters(1)
+	s.wantService()
+}
+
+// accepts is a program that lets every packet go to the host, and to no other program.
+func (s *scene) accepts() *witness {
+	s.t.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
+		asm.Mov.Imm(asm.R0, 0), // TC_ACT_OK
+		asm.Return(),
+	}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { program.Close() })
+	return &witness{s: s, program: program}
 }
 
 // witness is a program that counts the packets for each destination, and lets all
@@ -122,31 +189,41 @@ func (w *witness) saw(address string) (n uint64) {
 }
 
 // attach puts the witness on the NIC by tcx.
-func (w *witness) attach(at link.Anchor) {
+func (w *witness) attach(at link.Anchor) (remove func()) {
 	w.s.t.Helper()
-	err := w.s.Server.Do(func() error {
-		l, err := link.AttachTCX(link.TCXOptions{Interface: w.s.nicIndex(), Program: w.program, Attach: ebpf.AttachTCXIngress, Anchor: at})
-		if err == nil {
-			w.s.t.Cleanup(func() { l.Close() })
-		}
+	var l link.Link
+	err := w.s.Server.Do(func() (err error) {
+		l, err = link.AttachTCX(link.TCXOptions{Interface: w.s.nicIndex(), Program: w.program, Attach: ebpf.AttachTCXIngress, Anchor: at})
 		return err
 	})
 	if err != nil {
 		w.s.t.Fatal(err)
 	}
+	w.s.t.Cleanup(func() { l.Close() })
+	return func() { l.Close() }
 }
 
 // addFilter puts the witness on the NIC as a filter of clsact.
-func (w *witness) addFilter(priority uint16) {
+func (w *witness) addFilter(priority uint16) (remove func()) {
 	w.s.t.Helper()
-	err := w.s.Server.Netlink().FilterAdd(&netlink.BpfFilter{
-		FilterAttrs:  netlink.FilterAttrs{LinkIndex: w.s.nicIndex(), Parent: netlink.HANDLE_MIN_INGRESS, Priority: priority, Protocol: unix.ETH_P_ALL},
+	info, err := w.program.Info()
+	if err != nil {
+		w.s.t.Fatal(err)
+	}
+	id, _ := info.ID()
+	f := &netlink.BpfFilter{
+		FilterAttrs:  netlink.FilterAttrs{LinkIndex: w.s.nicIndex(), Parent: netlink.HANDLE_MIN_INGRESS, Handle: uint32(id), Priority: priority, Protocol: unix.ETH_P_ALL},
 		Fd:           w.program.FD(),
 		Name:         "witness",
 		DirectAction: true,
-	})
-	if err != nil {
+	}
+	if err := w.s.Server.Netlink().FilterAdd(f); err != nil {
 		w.s.t.Fatal(err)
+	}
+	return func() {
+		if err := w.s.Server.Netlink().FilterDel(f); err != nil {
+			w.s.t.Error(err)
+		}
 	}
 }
 

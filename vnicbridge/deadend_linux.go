@@ -26,7 +26,7 @@ func (v *vnicSetup) ensureDeadEnd(vnicSettings) (bool, error) {
 	if err != nil || slices.ContainsFunc(filters, isDeadEnd) {
 		return false, err
 	}
-	f := &filter{v.ns, netlink.BpfFilter{FilterAttrs: netlink.FilterAttrs{LinkIndex: v.ifindex}}}
+	f := &filter{ns: v.ns, BpfFilter: netlink.BpfFilter{FilterAttrs: netlink.FilterAttrs{LinkIndex: v.ifindex}}}
 	if _, err := f.ensureClsact(); err != nil {
 		return false, err
 	}

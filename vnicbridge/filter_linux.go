@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Filters of ours are found by their priority, which lets those that tc adds
-// without one come later, and their name, which also says who made the clsact. A
-// capture sees packets before they are redirected.
+// Filters of ours are found by their name, which also says who made the clsact. Their
+// priority lets those that tc adds without one come later; where others have lower ones,
+// ours get lower ones still. A capture sees packets before they are redirected.
 const (
-	capturePriority  = 7659
+	capturePriority  = filterPriority - 1
 	filterPriority   = 7660
 	filterName       = "caddy-vnic"
 	filterNameClsact = filterName + " and its clsact"
@@ -27,20 +27,22 @@ const (
 type filter struct {
 	ns *namespace
 	netlink.BpfFilter
+	rank    rank
+	program *ebpf.Program // nil for one of an earlier run
 }
 
 // attachFilter puts a program on a device as a filter. clsact is added where it is
 // not: others may use it as well.
-func (m *linuxMachine) attachFilter(ifindex int, attach ebpf.AttachType, program *ebpf.Program, priority uint16) (*filter, error) {
+func (m *linuxMachine) attachFilter(ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank) (*filter, error) {
 	info, err := program.Info()
 	if err != nil {
 		return nil, err
 	}
 	id, _ := info.ID()
-	f := &filter{m.ns, netlink.BpfFilter{
+	f := &filter{ns: m.ns, rank: r, program: program, BpfFilter: netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: ifindex, Parent: netlink.HANDLE_MIN_INGRESS, Handle: uint32(id), // which no other filter of ours has
-			Priority: priority, Protocol: unix.ETH_P_ALL,
+			Protocol: unix.ETH_P_ALL,
 		},
 		Fd: program.FD(), Name: filterName, DirectAction: true,
 	}}
@@ -54,11 +56,92 @@ func (m *linuxMachine) attachFilter(ifindex int, attach ebpf.AttachType, program
 	if ours {
 		f.Name = filterNameClsact
 	}
-	if err := m.ns.netlink.FilterAdd(&f.BpfFilter); err != nil {
-		err = fmt.Errorf("adding the filter (is the module there? modprobe cls_bpf): %w", err)
+	if err := f.put(); err != nil {
 		return nil, errors.Join(err, f.tidy())
 	}
 	return f, nil
+}
+
+// put adds the filter before those of others.
+func (f *filter) put() error {
+	others, err := f.others()
+	if err != nil {
+		return err
+	}
+	f.Priority = priorityBefore(others, f.rank)
+	if err := f.ns.netlink.FilterAdd(&f.BpfFilter); err != nil {
+		return fmt.Errorf("adding the filter (is the module there? modprobe cls_bpf): %w", err)
+	}
+	return nil
+}
+
+// priorityBefore is a priority with which a filter of ours comes before others, which are
+// in order. At the lowest one, of filters of a kind the newest comes first; with another
+// kind there it cannot be shared, and ours stays behind.
+func priorityBefore(others []netlink.Filter, r rank) uint16 {
+	priority := map[rank]int{captures: capturePriority, carries: filterPriority}[r]
+	if len(others) == 0 {
+		return uint16(priority)
+	}
+	first := others[0].Attrs()
+	switch _, same := others[0].(*netlink.BpfFilter); {
+	case first.Priority > 1:
+		lead := map[rank]int{captures: 2, carries: 1}[r]
+		return uint16(max(1, min(priority, int(first.Priority)-lead)))
+	case same && first.Protocol == unix.ETH_P_ALL:
+		return 1
+	default:
+		return uint16(priority)
+	}
+}
+
+// others are the filters of others on the same side of the device, in the order in which
+// they run.
+func (f *filter) others() ([]netlink.Filter, error) {
+	all, err := f.sameSide()
+	return slices.DeleteFunc(all, func(other netlink.Filter) bool { return ourFilter(other) != nil || isDeadEnd(other) }), err
+}
+
+func (f *filter) sameSide() ([]netlink.Filter, error) {
+	all, err := filtersOn(f.ns, f.LinkIndex)
+	return slices.DeleteFunc(all, func(other netlink.Filter) bool { return other.Attrs().Parent != f.Parent }), err
+}
+
+func (f *filter) ahead() (names []string, stands bool, err error) {
+	all, err := f.sameSide()
+	for _, other := range all {
+		b := ourFilter(other)
+		if b != nil && b.Handle == f.Handle && b.Priority == f.Priority {
+			return names, true, nil
+		}
+		if b == nil && !isDeadEnd(other) {
+			names = append(names, fmt.Sprintf("the filter of priority %d (%s)", other.Attrs().Priority, other.Type()))
+		}
+	}
+	return nil, false, err
+}
+
+// raise adds the filter anew before the old one goes, if it has another priority now.
+func (f *filter) raise() error {
+	old := f.BpfFilter
+	others, err := f.others()
+	if err != nil {
+		return err
+	}
+	moves := priorityBefore(others, f.rank) != old.Priority
+	if moves {
+		err = f.put()
+	}
+	if err == nil {
+		err = f.ns.netlink.FilterDel(&old)
+	}
+	if err == nil || isGone(err) {
+		err = nil
+		if !moves {
+			err = f.put()
+		}
+	}
+	return err
 }
 
 // heartbeatInterval is well below what the programs wait for (HEARTBEAT_NS in
@@ -118,6 +201,7 @@ func (f *filter) clsact() netlink.Qdisc {
 // Close takes the filter away, and clsact, if that is ours and nobody uses it any
 // more. The device may be gone, and both with it.
 func (f *filter) Close() error {
+	defer func() { _ = f.program.Close() }() // also none
 	if err := f.ns.netlink.FilterDel(&f.BpfFilter); err != nil && !isGone(err) {
 		return fmt.Errorf("removing the filter: %w", err)
 	}
@@ -147,7 +231,7 @@ func removeStaleFilters(ns *namespace, ifindex int) error {
 	}
 	for _, other := range filters {
 		if b := ourFilter(other); b != nil {
-			if err := (&filter{ns, *b}).Close(); err != nil {
+			if err := (&filter{ns: ns, BpfFilter: *b}).Close(); err != nil {
 				return fmt.Errorf("of an earlier run: %w", err)
 			}
 		}
@@ -157,7 +241,7 @@ func removeStaleFilters(ns *namespace, ifindex int) error {
 
 func ourFilter(f netlink.Filter) *netlink.BpfFilter {
 	b, ok := f.(*netlink.BpfFilter)
-	if !ok || b.Priority != filterPriority && b.Priority != capturePriority || b.Name != filterName && b.Name != filterNameClsact {
+	if !ok || b.Name != filterName && b.Name != filterNameClsact {
 		return nil
 	}
 	return b

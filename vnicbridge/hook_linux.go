@@ -3,11 +3,9 @@ package vnicbridge
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 )
 
 // newFastPath makes the kernel data path of this machine.
@@ -29,33 +27,29 @@ type hookable interface {
 
 // linuxHook is a program on a device.
 type linuxHook struct {
+	machine  *linuxMachine
 	device   hookable
-	program  io.Closer // the attachment
-	slowPath *slowTAP  // nil for a TAP: what goes on reaches its reader
+	name     string
+	program  place
+	slowPath *slowTAP // nil for a TAP: what goes on reaches its reader
+	first    keptFirst
 }
 
 func (m *linuxMachine) hook(p *port, program *ebpf.Program, clsact bool) (hook, error) {
 	device := p.device().(hookable)
 	ifindex, attach, _ := device.place()
-	h := &linuxHook{device: device}
+	h := &linuxHook{machine: m, device: device, name: p.name}
 	var err error
 	if attach == ebpf.AttachTCXIngress {
 		if h.slowPath, err = m.makeSlowTAP(); err != nil {
 			return nil, err
 		}
 	}
-	err = m.ns.do(func() (err error) {
-		if clsact {
-			h.program, err = m.attachFilter(ifindex, attach, program, filterPriority)
-			return err
-		}
-		h.program, err = link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: program, Attach: attach})
-		return err
-	})
+	h.program, err = m.putProgram(ifindex, attach, program, carries, clsact)
 	if err != nil {
-		h.program = nil
 		return nil, errors.Join(fmt.Errorf("attaching the BPF program: %w", err), h.close())
 	}
+	m.hooks.Store(h, nil)
 	return h, nil
 }
 
@@ -74,6 +68,7 @@ func (h *linuxHook) slow() (device, int) {
 func (h *linuxHook) listen(on bool) error { return h.device.listen(on) }
 
 func (h *linuxHook) close() error {
+	h.machine.hooks.Delete(h)
 	var errs []error
 	if h.program != nil {
 		errs = append(errs, h.program.Close())

@@ -54,6 +54,8 @@ type hook interface {
 	// slow is the device by which frames come that the program leaves to userspace,
 	// and its index; nil, if they come by the port's own.
 	slow() (device, int)
+	// keepFirst keeps the program before those of others.
+	keepFirst(log *slog.Logger)
 	// listen lets userspace see all that comes in, as without a program, or not.
 	listen(bool) error
 	close() error
@@ -432,6 +434,7 @@ func (k *kernelPath) tick(now int64) {
 	defer k.mu.Unlock()
 	k.refreshAll()
 	k.rules.tidy()
+	k.each(func(a *attachment) { a.keepFirst(k.log) })
 }
 
 func (k *kernelPath) counters(p *port) (sum counterValues) {

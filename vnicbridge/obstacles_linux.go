@@ -1,8 +1,15 @@
 package vnicbridge
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
-func (m *linuxMachine) obstacles() []string { return m.rulesAhead() }
+func (m *linuxMachine) obstacles() []string {
+	all := append(m.rulesAhead(), m.programsAhead()...)
+	slices.Sort(all)
+	return all
+}
 
 // rulesAhead tells of routing rules that come before ours.
 func (m *linuxMachine) rulesAhead() (told []string) {

@@ -294,7 +294,8 @@ func (p *Plane) Status() Status {
 	carrier := p.datapath()
 	s := Status{
 		Datapath: carrier.datapath, DatapathReason: carrier.reason,
-		Flows: p.path.flowCount(), MaxFlows: p.cfg.maxFlows(),
+		Obstacles: slices.Clone(p.obstacles),
+		Flows:     p.path.flowCount(), MaxFlows: p.cfg.maxFlows(),
 		Segments: make(map[string]SegmentStatus), Bridges: make(map[string]BridgeStatus),
 	}
 	for name, seg := range p.segments {

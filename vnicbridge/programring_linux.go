@@ -9,7 +9,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
@@ -114,17 +113,14 @@ func (r *programRing) attach(m *linuxMachine) error {
 	if r.ingress {
 		at = ebpf.AttachTCXIngress
 	}
-	err = m.ns.do(func() (err error) {
-		r.program, err = link.AttachTCX(link.TCXOptions{Interface: r.ifindex, Program: program, Attach: at, Anchor: link.Head()})
-		if errors.Is(err, ebpf.ErrNotSupported) {
-			r.program, err = m.attachFilter(r.ifindex, at, program, capturePriority)
-		}
-		return err
-	})
+	place, err := m.putProgram(r.ifindex, at, program, captures, false)
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		place, err = m.putProgram(r.ifindex, at, program, captures, true)
+	}
 	if err != nil {
-		r.program = nil
 		return fmt.Errorf("attaching the BPF program of a capture: %w", err)
 	}
+	r.program = place
 	return nil
 }
 

@@ -133,6 +133,8 @@ func (h memoryHook) target() (int, uint32) { return noIndex + h.device.number, 0
 
 func (h memoryHook) slow() (device, int) { return nil, 2 * noIndex }
 
+func (h memoryHook) keepFirst(*slog.Logger) {}
+
 func (h memoryHook) listen(bool) error { return nil }
 
 func (h memoryHook) close() error {

@@ -8,6 +8,9 @@ type Status struct {
 	// Why it is userspace, where the configuration leaves the choice: what the kernel
 	// data path lacks here, and the fix.
 	DatapathReason string `json:"datapath_reason,omitempty"`
+	// What of others' on this machine stands before what is the bridge's and cannot be
+	// put behind it: routing rules, programs on devices. What may come of it, and the fix.
+	Obstacles []string `json:"obstacles,omitempty"`
 
 	Flows    int                      `json:"flows"`     // in the table now
 	MaxFlows int                      `json:"max_flows"` // the bound

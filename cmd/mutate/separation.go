@@ -96,6 +96,15 @@ var separation = []mutation{
 		old: "matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))\n		if v.away {", new: "matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))\n		if false {",
 		tests: "integration.TestSeparation",
 	}, {
+		row: "S4+", defect: "the programs stand behind those of others", file: "vnicbridge/programplace_linux.go",
+		old: `		at := t.anchor()`, new: `		at := link.Tail()`, tests: "integration.TestAcceptingPrograms",
+	}, {
+		row: "S4+", defect: "the filters stand behind those of others", file: "vnicbridge/filter_linux.go",
+		old: `	case same && first.Protocol == unix.ETH_P_ALL:`, new: `	case false && same:`, tests: "integration.TestAcceptingPrograms",
+	}, {
+		row: "S4+", defect: "nobody looks at what comes before the programs later", file: "vnicbridge/keptfirst_linux.go",
+		old: `	if h.slowPath == nil {`, new: `	if true {`, tests: "integration.TestAcceptingPrograms",
+	}, {
 		row: "S5", defect: "drops are not counted", file: "vnicbridge/forwarder.go",
 		old: "		a.in.drops[verdict].Add(1)\n	}\n}\n\nfunc (fw *forwarder) handle", new: "	}\n}\n\nfunc (fw *forwarder) handle",
 	}, {

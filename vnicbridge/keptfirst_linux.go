@@ -1,0 +1,68 @@
+package vnicbridge
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// raiseInterval is how often a program of ours is put before those of others again, at
+// most: one of others that does the same is not to be fought. One that somebody took away
+// is put back sooner.
+const (
+	raiseInterval   = time.Minute
+	putBackInterval = time.Second
+)
+
+// keptFirst is what is known of a program's place.
+type keptFirst struct {
+	mu     sync.Mutex
+	raised time.Time
+	behind []string // the programs of others that it stays behind
+}
+
+// keepFirst puts the program before those of others, should any have come before it. On
+// a segment's TAP there is no need: the forwarder is behind the programs of all. If the
+// device is gone, others tell.
+func (h *linuxHook) keepFirst(log *slog.Logger) {
+	if h.slowPath == nil {
+		return
+	}
+	h.first.mu.Lock()
+	defer h.first.mu.Unlock()
+	ahead, stands, err := h.program.ahead()
+	if err != nil {
+		return
+	}
+	since := time.Since(h.first.raised)
+	if len(ahead) > 0 && since >= raiseInterval || !stands && since >= putBackInterval {
+		h.first.raised = time.Now()
+		if err = h.program.raise(); err == nil {
+			log.Info("others changed the programs on a device: the bridge's is put first again", "device", h.name, "before", ahead)
+			ahead, _, err = h.program.ahead()
+		}
+	}
+	if err != nil && !isGone(err) {
+		log.Error("keeping the bridge's program before those of others", "device", h.name, "error", err)
+	}
+	if !slices.Equal(ahead, h.first.behind) {
+		h.first.behind = ahead
+		h.machine.hint() // to tell
+	}
+}
+
+// programsAhead tells of programs of others that stay before ours.
+func (m *linuxMachine) programsAhead() (told []string) {
+	m.hooks.Range(func(key, _ any) bool {
+		h := key.(*linuxHook)
+		h.first.mu.Lock()
+		defer h.first.mu.Unlock()
+		for _, other := range h.first.behind {
+			told = append(told, fmt.Sprintf("device %s: %s comes before the bridge's program: what it does not let go on is lost to the segments; take it away, or let it end with TC_ACT_UNSPEC (-1)", h.name, other))
+		}
+		return true
+	})
+	return told
+}
