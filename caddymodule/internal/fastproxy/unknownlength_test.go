@@ -138,6 +138,7 @@ func askUnknown(t *testing.T, transport *http.Transport, url string, had chan<- 
 	if err != nil {
 		return err.Error()
 	}
+	defer transport.CloseIdleConnections() // as http1 serves a listener from its second one on
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	for _, name := range []string{"Date", "X-Path", "X-Shown", "X-Long"} {
