@@ -40,28 +40,25 @@ func (v *vnicSetup) rule(priority int) *netlink.Rule {
 	return rule
 }
 
-// ensureRule keeps the rule in its place, and its table's routes.
-func (v *vnicSetup) ensureRule(want vnicSettings) (changed bool, err error) {
-	table, err := v.ensureTable(want)
+// ensureRule keeps the rule in its place, and in its table the segment's network.
+func (v *vnicSetup) ensureRule(vnicSettings) (changed bool, err error) {
+	onLink := &netlink.Route{LinkIndex: v.ifindex, Table: v.table(), Dst: ipNet(v.spec.address.Masked()), Scope: netlink.SCOPE_LINK}
+	route, err := added(v.ns.netlink.RouteAddEcmp(onLink))
 	if err != nil {
-		return table, err
+		return route, err
 	}
 	rule, err := v.ensurePlace()
-	return table || rule, err
+	return route || rule, err
 }
 
-// ensureTable keeps the routes of the VNIC's own table.
-func (v *vnicSetup) ensureTable(want vnicSettings) (bool, error) {
-	onLink := &netlink.Route{LinkIndex: v.ifindex, Table: v.table(), Dst: ipNet(v.spec.address.Masked()), Scope: netlink.SCOPE_LINK}
-	near, err := added(v.ns.netlink.RouteAddEcmp(onLink))
-	if err != nil {
-		return near, err
-	}
+// ensureDefaultRoute keeps the default route of the rule's table, or its absence. The
+// address comes first: in a namespace without any address the kernel takes every gateway
+// for a broadcast address (__inet_dev_addr_type in net/ipv4/fib_frontend.c).
+func (v *vnicSetup) ensureDefaultRoute(want vnicSettings) (bool, error) {
 	if err := v.dropStaleRoute(want, v.defaultRoute); err != nil || !want.via.IsValid() {
-		return near, err
+		return false, err
 	}
-	far, err := added(v.ns.netlink.RouteAddEcmp(v.defaultRoute(want.via))) // before any other
-	return near || far, err
+	return added(v.ns.netlink.RouteAddEcmp(v.defaultRoute(want.via))) // before any other
 }
 
 // defaultRoute is the route of the VNIC's own table to all that is beyond its network.

@@ -48,7 +48,7 @@ func (v *vnicSetup) configure(want vnicSettings) (changed []string, err error) {
 	}{
 		{"name", v.ensureName}, {"MAC", v.ensureMAC}, {"MTU", v.ensureMTU}, {"sysctls", v.ensureSysctls},
 		{"state", v.ensureUp}, {"rule", v.ensureRule}, {"address", v.ensureAddress}, {"routes", v.ensureRoutes},
-		{"default route", v.ensureHostRoute}, {"neighbours", v.ensureNeighbours},
+		{"rule's default route", v.ensureDefaultRoute}, {"default route", v.ensureHostRoute}, {"neighbours", v.ensureNeighbours},
 	}
 	for _, step := range steps {
 		differed, err := step.ensure(want)
@@ -67,7 +67,7 @@ func (v *vnicSetup) configure(want vnicSettings) (changed []string, err error) {
 // settings are wanted than before.
 func (s vnicSettings) differences(want vnicSettings) map[string]bool {
 	return map[string]bool{
-		"MTU": s.mtu != want.mtu, "rule": s.via != want.via, "default route": s.hostRoute != want.hostRoute || s.via != want.via,
+		"MTU": s.mtu != want.mtu, "rule's default route": s.via != want.via, "default route": s.hostRoute != want.hostRoute || s.via != want.via,
 		"neighbours": !maps.Equal(s.neighbours, want.neighbours),
 	}
 }

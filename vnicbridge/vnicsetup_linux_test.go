@@ -39,7 +39,9 @@ func crowdedVNIC(t *testing.T) (v *vnicSetup, want vnicSettings) {
 	for i := range 253 {
 		want.neighbours[netip.AddrFrom4([4]byte{192, 168, 50, byte(2 + i)})] = routerMAC
 	}
-	return &dev.(*tap).vnicSetup, want
+	setup := &dev.(*tap).vnicSetup
+	setup.spec.netns = "a" // where this is so, nobody else's rules are listed
+	return setup, want
 }
 
 func configured(t *testing.T, v *vnicSetup, want vnicSettings) (changed []string) {
@@ -137,9 +139,9 @@ func TestUpkeepIsBounded(t *testing.T) {
 		{"address", func() error { return h.AddrDel(link, &netlink.Addr{IPNet: ipNet(v.spec.address)}) }},
 		{"rule", func() error { return h.RuleDel(v.rule(latestPriority)) }},
 		{"rule", func() error {
-			return h.RouteDel(&netlink.Route{LinkIndex: v.ifindex, Table: v.table(), Dst: ipNet(v.spec.address.Masked())})
+			return h.RouteDel(&netlink.Route{LinkIndex: v.ifindex, Table: v.table(), Dst: ipNet(v.spec.address.Masked()), Scope: netlink.SCOPE_LINK})
 		}},
-		{"rule", func() error { return h.RouteDel(v.defaultRoute(want.via)) }},
+		{"rule's default route", func() error { return h.RouteDel(v.defaultRoute(want.via)) }},
 		{"default route", func() error { return h.RouteDel(&netlink.Route{LinkIndex: v.ifindex, Dst: anywhere}) }},
 	} {
 		if err := change.do(); err != nil {
