@@ -72,7 +72,7 @@ func weighAndBack(t *testing.T) {
 	expectWeight(t, 256)
 	expectSend(t, http.MethodDelete, weightURL, "", http.StatusOK, "")
 	expectWeight(t, 1)
-	expectUsage(t, weightCommand, "want a number", "a", "much")
+	expectUsage(t, weightCommand, "want 1 to 256", "a", "much")
 }
 
 // run runs a command on the running instance.
