@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
 )
 
 // Ping sends echo requests from the host. Lost ones are no error; a reply
@@ -106,6 +107,9 @@ func (p *pinger) send(seq int) error {
 	p.sent[seq], p.data[seq] = now, data
 	p.result.Sent++
 	_, err = p.conn.WriteTo(request, &net.IPAddr{IP: p.to.AsSlice()})
+	if errors.Is(err, unix.EPERM) {
+		return nil // the packet filter drops it: it is lost, as on its way
+	}
 	return err
 }
 
