@@ -85,10 +85,12 @@ func newBulkScene(t *testing.T, datapath string, noOffloads bool) *bulkScene {
 
 // serveFiles serves the scene's directory, by sendfile as web servers do, and
 // answers a POST with the hash of its body.
-func (s *scene) serveFiles(address string) {
+func (s *scene) serveFiles(address string) { s.serveFilesOn(s.Server, address) }
+
+func (s *scene) serveFilesOn(h *integration.Host, address string) {
 	s.t.Helper()
 	files := http.FileServer(http.Dir(s.dir))
-	s.serveHTTP(s.Server, address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.serveHTTP(h, address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			files.ServeHTTP(w, r)
 			return

@@ -70,6 +70,10 @@ func (f *frame) gsoSize() int {
 	return int(binary.NativeEndian.Uint16(f.data[4:]))
 }
 
+// isSuperTCP tells whether it is a number of TCP segments over IPv4: what is larger than
+// an IP packet can be is none else (VIRTIO_NET_HDR_GSO_TCPV4, but for the bit of ECN).
+func (f *frame) isSuperTCP() bool { return f.data[1]&^0x80 == 1 }
+
 func (f *frame) checksumUnfinished() bool { return f.data[0]&vnetNeedsCsum != 0 }
 
 func (f *frame) dstMAC() MAC { return MAC(f.data[vnetHeaderLen:]) }
@@ -163,12 +167,14 @@ func parseIPv4(f *frame) (p packet, verdict dropReason) {
 	if len(ip) < ipv4MinLen {
 		return p, dropMalformed
 	}
-	if total := int(binary.BigEndian.Uint16(ip[2:])); total <= len(ip) {
-		ip = ip[:total]
-	} else {
+	total := int(binary.BigEndian.Uint16(ip[2:]))
+	if total == 0 && f.isSuperTCP() { // it does not fit the field (iph_totlen in include/linux/ip.h)
+		total = len(ip)
+	}
+	if total > len(ip) {
 		return p, dropMalformed
 	}
-	return p, p.parse(ip)
+	return p, p.parse(ip[:total])
 }
 
 // parse reads a packet, which fills its slice.

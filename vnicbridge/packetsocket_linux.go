@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"errors"
 	"fmt"
+	"math"
 	"syscall"
 	"unsafe"
 
@@ -11,9 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFrameLen holds the largest frame that a device with segmentation offload
-// gives: a 64 KiB IP packet, its Ethernet header, and the offload header.
-const maxFrameLen = 68 << 10
+// usualFrameLen holds the largest frame that a device with segmentation offload usually
+// gives: a 64 KiB IP packet, its Ethernet header, and the offload header. Where an
+// administrator lets packets be larger (BIG TCP: gro_ipv4_max_size), buffers grow when
+// the first one does not fit, up to largestFrameLen, which holds the kernel's limit
+// (GSO_MAX_SIZE, 8 times 64 KiB).
+const (
+	usualFrameLen   = 68 << 10
+	largestFrameLen = usualFrameLen << 3
+)
+
+// wholeFrame is what a filter says to let a frame in, however long it is.
+const wholeFrame = math.MaxInt32
 
 // socketBuffer is asked for in both directions: bursts of 64 KiB frames overflow
 // the default in no time.
@@ -223,6 +233,9 @@ type messages struct {
 	vectors []unix.Iovec
 	buffers [][]byte
 	control [][controlLen]byte
+
+	length    int  // of a buffer
+	truncated bool // a frame has not fit
 }
 
 // controlLen has room for one control message with tpacket_auxdata (20 bytes).
@@ -234,18 +247,29 @@ func newMessages() *messages {
 		buffers: make([][]byte, batchSize), control: make([][controlLen]byte, batchSize),
 	}
 	for i := range m.headers {
-		m.buffers[i] = make([]byte, maxFrameLen)
-		m.vectors[i].Base = &m.buffers[i][0]
-		m.vectors[i].SetLen(maxFrameLen)
 		h := &m.headers[i].header
 		h.Iov = &m.vectors[i]
 		h.SetIovlen(1)
 		h.Control = &m.control[i][0]
 	}
+	m.allocate(usualFrameLen)
 	return m
 }
 
+// allocate makes the buffers anew.
+func (m *messages) allocate(length int) {
+	m.length, m.truncated = length, false
+	for i := range m.buffers {
+		m.buffers[i] = make([]byte, length)
+		m.vectors[i].Base = &m.buffers[i][0]
+		m.vectors[i].SetLen(length)
+	}
+}
+
 func (m *messages) recvmmsg(fd uintptr, most int) (int, syscall.Errno) {
+	if m.truncated && m.length < largestFrameLen {
+		m.allocate(2 * m.length)
+	}
 	for i := range m.headers {
 		m.headers[i].header.SetControllen(controlLen)
 	}
@@ -259,7 +283,11 @@ func (m *messages) frames(batch []frame) int {
 	n := 0
 	for i := range batch {
 		h := &m.headers[i]
-		if h.header.Flags&unix.MSG_TRUNC != 0 || h.length < vnetHeaderLen {
+		if h.header.Flags&unix.MSG_TRUNC != 0 {
+			m.truncated = true
+			continue
+		}
+		if h.length < vnetHeaderLen {
 			continue
 		}
 		batch[n] = frame{data: m.buffers[i][:h.length]}

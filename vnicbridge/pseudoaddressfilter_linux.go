@@ -31,7 +31,7 @@ func pseudoAddressFilter(pseudo netip.Addr) classicFilter {
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: address, SkipTrue: 2, SkipFalse: 3},
 		bpf.LoadAbsolute{Off: ethHeaderLen + 16, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: address, SkipTrue: 1},
-		bpf.RetConstant{Val: maxFrameLen},
+		bpf.RetConstant{Val: wholeFrame},
 		bpf.RetConstant{Val: 0},
 	}
 }

@@ -36,6 +36,8 @@ type tapQueue struct {
 	file   *os.File
 	raw    syscall.RawConn
 	frames [][]byte
+
+	truncated bool // a frame has not fit
 }
 
 func (m *linuxMachine) makeVNIC(spec vnicSpec) (vnicDevice, error) {
@@ -100,10 +102,17 @@ func openTAP(name string) (*tapQueue, error) {
 		_ = q.file.Close()
 		return nil, err
 	}
-	for range batchSize {
-		q.frames = append(q.frames, make([]byte, maxFrameLen))
-	}
+	q.frames = make([][]byte, batchSize)
+	q.allocate(usualFrameLen)
 	return q, nil
+}
+
+// allocate makes the buffers anew.
+func (t *tapQueue) allocate(length int) {
+	t.truncated = false
+	for i := range t.frames {
+		t.frames[i] = make([]byte, length)
+	}
 }
 
 // makeTAP makes a TAP device with a name that no device has, and tells the name.
@@ -177,6 +186,9 @@ func (t *tap) awaitRemoval() {
 // receive takes the frames that are there, one system call each: a TAP has no
 // other way.
 func (t *tapQueue) receive(batch []frame) (int, error) {
+	if length := len(t.frames[0]); t.truncated && length < largestFrameLen {
+		t.allocate(2 * length)
+	}
 	n := 0
 	var errno error
 	err := t.raw.Read(func(fd uintptr) bool {
@@ -190,6 +202,10 @@ func (t *tapQueue) receive(batch []frame) (int, error) {
 			}
 			if errno = err; err != nil {
 				return true
+			}
+			if length == len(t.frames[n]) { // all that is told of a longer one
+				t.truncated = true
+				continue
 			}
 			if length >= vnetHeaderLen {
 				batch[n] = frame{data: t.frames[n][:length]}

@@ -58,7 +58,7 @@ func (v *veth) make(m *linuxMachine, spec vnicSpec) error {
 	if _, err := v.ensureOuter(vnicSettings{}); err != nil {
 		return err
 	}
-	everything := classicFilter{bpf.RetConstant{Val: maxFrameLen}}
+	everything := classicFilter{bpf.RetConstant{Val: wholeFrame}}
 	v.packetSocket, err = openPacketSocket(m.ns, spec.iface, everything)
 	return err
 }

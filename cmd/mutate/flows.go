@@ -319,6 +319,18 @@ var flows = []mutation{
 		old: `		if m := int(bridges[name].port.mtu.Load()); mtu == 0 || m < mtu {`, new: `		if m := int(bridges[name].port.mtu.Load()); m < 0 {`,
 		tests: "integration.TestMTUFollows",
 	}, {
+		row: "F8", defect: "a packet beyond 64 KiB is taken for a malformed one", file: "vnicbridge/packet.go",
+		old: `if total == 0 && f.isSuperTCP() {`, new: `if false {`,
+		tests: "integration.TestSwitchedOnOffloads",
+	}, {
+		row: "F8", defect: "a packet beyond 64 KiB is left to userspace", file: "vnicbridge/bpf/packet.h",
+		old: `if (unlikely(!size) && skb->gso_size && ip->protocol == IPPROTO_TCP)`, new: `if (0)`,
+		tests: "integration.TestSwitchedOnOffloads",
+	}, {
+		row: "F8", defect: "a packet beyond 64 KiB never fits", file: "vnicbridge/packetsocket_linux.go",
+		old: `	if m.truncated && m.length < largestFrameLen {`, new: `	if false {`,
+		tests: "integration.TestSwitchedOnOffloads",
+	}, {
 		row: "F9", defect: "UDP begins no flow", file: "vnicbridge/packet.go",
 		old: "	case UDP:\n		return true\n	default:", new: "	case UDP:\n		return false\n	default:",
 	}, {

@@ -77,7 +77,7 @@ var load = []mutation{
 		tests: "integration.TestContainersAreToldApart",
 	}, {
 		row: "L6", defect: "short IP headers are read", file: "vnicbridge/packet.go",
-		old: "	if len(ip) < ipv4MinLen {\n		return p, dropMalformed\n	}\n	if total", new: "	if total",
+		old: "	if len(ip) < ipv4MinLen {\n		return p, dropMalformed\n	}\n	total", new: "	total",
 	}, {
 		row: "L6", defect: "short ICMP messages are read", file: "vnicbridge/packet.go",
 		old: "	if len(p.l4) < icmpHeaderLen {\n		return dropMalformed\n	}\n", new: "",

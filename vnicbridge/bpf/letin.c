@@ -17,7 +17,7 @@
 
 #include "limit.h"
 
-#define LET_IN (68 << 10)	// maxFrameLen of packetsocket_linux.go: a whole frame
+#define LET_IN 0x7fffffff	// wholeFrame of packetsocket_linux.go: however long it is
 #define KEEP_OUT 0
 
 // Set before the program is loaded.

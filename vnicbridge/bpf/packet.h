@@ -105,6 +105,8 @@ static __always_inline int read_packet(struct __sk_buff *skb, struct packet *p)
 	if ((void *)(ip + 1) > end)
 		return SLOW;
 	size = bpf_ntohs(ip->tot_len);
+	if (unlikely(!size) && skb->gso_size && ip->protocol == IPPROTO_TCP)
+		size = skb->len - IP_OFFSET;	// beyond 64 KiB (iph_totlen in include/linux/ip.h)
 	if (ip->version != 4 || ip->ihl != 5 || ip->frag_off & IP_FRAGMENT ||
 	    size < sizeof(*ip) || size > skb->len - IP_OFFSET)
 		return SLOW;
