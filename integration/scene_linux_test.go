@@ -18,9 +18,12 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// onEachDataPath runs a conformance test on each data path that there is, side by
-// side: most of what a test does is to wait.
+// onEachDataPath runs a conformance test on each data path that there is, beside the
+// other one and beside other tests: most of what a test does is to wait.
 func onEachDataPath(t *testing.T, test func(t *testing.T, datapath string)) {
+	if !strings.Contains(t.Name(), "/") { // the cases of a test may share a scene
+		t.Parallel()
+	}
 	onEachInTurn(t, func(t *testing.T, datapath string) {
 		t.Parallel()
 		test(t, datapath)

@@ -38,7 +38,7 @@ func TestSetcap(t *testing.T) {
 	t.Run("installing.md", func(t *testing.T) {
 		s := newScene(t, integration.PaperOptions{NAT: true})
 		s.nicIsEth1()
-		install := examples.Beginning(t, installingPage, "sudo install ")
+		install := examples.Beginning(t, installingPage, "sudo install -m 755 caddy /usr/local/bin/")
 		s.startBySetcap(caddyfile{nic: "eth1"}.String(), install+"exec "+asNobody+` /usr/local/bin/caddy "$@"`)
 		s.wantOrdinaryUser()
 	})
