@@ -74,7 +74,7 @@ func meetKernel() error {
 // onEachAttachment runs a test on each data path, and on the kernel's where the
 // programs are filters.
 func onEachAttachment(t *testing.T, test func(t *testing.T, datapath string)) {
-	onEachDataPath(t, test)
+	onBothAtOnce(t, test) // which kernel Caddy meets is said to the whole process
 	t.Run("clsact", func(t *testing.T) {
 		onKernel(t, "without tcx")
 		test(t, "kernel")

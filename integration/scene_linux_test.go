@@ -24,6 +24,12 @@ func onEachDataPath(t *testing.T, test func(t *testing.T, datapath string)) {
 	if !strings.Contains(t.Name(), "/") { // the cases of a test may share a scene
 		t.Parallel()
 	}
+	onBothAtOnce(t, test)
+}
+
+// onBothAtOnce runs a conformance test on the data paths beside each other, and not
+// beside other tests.
+func onBothAtOnce(t *testing.T, test func(t *testing.T, datapath string)) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
 		t.Parallel()
 		test(t, datapath)
