@@ -25,7 +25,11 @@ func TestServersThatOpenFlows(t *testing.T) {
 				t.Fatal(err)
 			}
 			content := strings.Repeat("of the segment\n", 100)
-			s.listen(s.Server, "192.168.50.1:21", func(conn net.Conn) { s.serveFTP(conn, content) })
+			served := make(chan struct{}, 1)
+			s.listen(s.Server, "192.168.50.1:21", func(conn net.Conn) {
+				s.serveFTP(conn, content)
+				served <- struct{}{}
+			})
 			s.serveTFTP("192.168.50.1:69", content)
 			for _, args := range [][]string{
 				{"--ftp-port", "-", "--disable-eprt", "ftp://192.168.1.2/file"},
@@ -35,6 +39,7 @@ func TestServersThatOpenFlows(t *testing.T) {
 					t.Errorf("curl %q got %d bytes, want %d", args, len(got), len(content))
 				}
 			}
+			<-served // the server enters the namespace, which is about to go
 		})
 	}
 }
@@ -93,22 +98,14 @@ func (s *scene) serveFTP(conn net.Conn, content string) {
 	}
 }
 
-// serveTFTP sends a file to each client from a port of its own (RFC 1350).
+// serveTFTP sends a file to one client at a time, from another port (RFC 1350).
 func (s *scene) serveTFTP(address, content string) {
 	s.t.Helper()
-	asked := s.packetConn(s.Server, address)
+	asked, conn := s.packetConn(s.Server, address), s.packetConn(s.Server, "192.168.50.1:0")
 	go func() {
 		request := make([]byte, 600)
 		for {
 			_, client, err := asked.ReadFrom(request)
-			if err != nil {
-				return
-			}
-			var conn net.PacketConn
-			err = s.Server.Do(func() (err error) {
-				conn, err = net.ListenPacket("udp4", "192.168.50.1:0")
-				return err
-			})
 			if err != nil {
 				return
 			}
@@ -117,7 +114,6 @@ func (s *scene) serveTFTP(address, content string) {
 				conn.WriteTo(append([]byte{0, 3, 0, byte(block + 1)}, data...), client)
 				conn.ReadFrom(request)
 			}
-			conn.Close()
 		}
 	}()
 }
