@@ -73,13 +73,22 @@ func (s *scene) addSecondRouter(host netip.Addr) {
 var hopLine = regexp.MustCompile(`(?m)^ *\d+ +(\S+)`)
 
 // traceroute returns the hops that it shows, of which each is waited for as long as it
-// takes on a busy machine.
+// takes on a busy machine. It asks again when a hop was silent: the kernel sets a raw
+// socket's error after it wakes the reader (raw_err, net/ipv4/raw.c), and traceroute reads no
+// answer any more from a socket whose error stays.
 func (s *scene) traceroute(h *integration.Host, args ...string) (hops []string) {
 	s.t.Helper()
-	out := s.run(h, "traceroute", append([]string{"-n", "-q", "1", "-N", "1", "-w", "5", "-m", "8"}, args...)...)
-	_, out, _ = strings.Cut(out, "\n")
-	for _, m := range hopLine.FindAllStringSubmatch(out, -1) {
-		hops = append(hops, m[1])
+	args = append([]string{"-n", "-q", "1", "-N", "1", "-w", "2", "-m", "5"}, args...)
+	for range 4 {
+		out := s.run(h, "traceroute", args...)
+		_, out, _ = strings.Cut(out, "\n")
+		hops = nil
+		for _, m := range hopLine.FindAllStringSubmatch(out, -1) {
+			hops = append(hops, m[1])
+		}
+		if !slices.Contains(hops, "*") {
+			break
+		}
 	}
 	return hops
 }
