@@ -1,9 +1,6 @@
 package vnicbridge
 
-import (
-	"slices"
-	"sync/atomic"
-)
+import "slices"
 
 // dropReason says why a packet went no further. Every drop has one, and each is
 // counted at the device by which the packet came in (S5).
@@ -61,71 +58,3 @@ func (r dropReason) String() string { return dropNames[r] }
 
 // DropReasons are all the reasons that [Counters.Drops] may have.
 func DropReasons() []string { return slices.Clone(dropNames[keep+1:]) }
-
-// counters count what one device did.
-type counters struct {
-	packetsIn, packetsOut atomic.Uint64
-	bytesIn, bytesOut     atomic.Uint64
-	newFlows              atomic.Uint64
-	drops                 [dropReasons]atomic.Uint64
-}
-
-// gauges are what is true of a device now: struct gauges of bpf/types.h.
-type gauges struct {
-	flows atomic.Int64
-	load  atomic.Int64  // flows that are not closing, for least_conn
-	turn  atomic.Uint32 // of a NIC's policy, if that goes in turn
-	_     uint32
-}
-
-// counterValues are counters at one moment.
-type counterValues struct {
-	packetsIn, packetsOut, bytesIn, bytesOut, newFlows uint64
-	drops                                              [dropReasons]uint64
-}
-
-// values adds what was counted here to what was counted elsewhere.
-func (c *counters) values(v counterValues) counterValues {
-	v.packetsIn += c.packetsIn.Load()
-	v.packetsOut += c.packetsOut.Load()
-	v.bytesIn += c.bytesIn.Load()
-	v.bytesOut += c.bytesOut.Load()
-	v.newFlows += c.newFlows.Load()
-	for reason := range v.drops {
-		v.drops[reason] += c.drops[reason].Load()
-	}
-	return v
-}
-
-// add counts what was counted elsewhere, for good.
-func (c *counters) add(v counterValues) {
-	c.packetsIn.Add(v.packetsIn)
-	c.packetsOut.Add(v.packetsOut)
-	c.bytesIn.Add(v.bytesIn)
-	c.bytesOut.Add(v.bytesOut)
-	c.newFlows.Add(v.newFlows)
-	for reason, n := range v.drops {
-		c.drops[reason].Add(n)
-	}
-}
-
-// count is what a port did, on whatever data path.
-func (p *Plane) count(port *port) Counters {
-	var v counterValues
-	if f := p.fastPath(); f != nil {
-		v = f.counters(port)
-	}
-	v = port.counters.values(v)
-	drops := make(map[string]uint64)
-	for reason, n := range v.drops {
-		if n > 0 {
-			drops[dropReason(reason).String()] = n
-		}
-	}
-	return Counters{
-		Flows: int(port.gauges().flows.Load()), NewFlows: v.newFlows,
-		Packets: Traffic{From: v.packetsIn, To: v.packetsOut},
-		Bytes:   Traffic{From: v.bytesIn, To: v.bytesOut},
-		Drops:   drops,
-	}
-}

@@ -71,3 +71,24 @@ type Traffic struct {
 	From uint64 `json:"from"` // what the segment, or the network, has sent
 	To   uint64 `json:"to"`   // what was sent to it
 }
+
+// count is what a port did, on whatever data path.
+func (p *Plane) count(port *port) Counters {
+	var v counterValues
+	if f := p.fastPath(); f != nil {
+		v = f.counters(port)
+	}
+	v = port.counters.values(v)
+	drops := make(map[string]uint64)
+	for reason, n := range v.drops {
+		if n > 0 {
+			drops[dropReason(reason).String()] = n
+		}
+	}
+	return Counters{
+		Flows: int(port.gauges().flows.Load()), NewFlows: v.newFlows,
+		Packets: Traffic{From: v.packetsIn, To: v.packetsOut},
+		Bytes:   Traffic{From: v.bytesIn, To: v.bytesOut},
+		Drops:   drops,
+	}
+}

@@ -242,7 +242,7 @@ var flows = []mutation{
 		row: "F6+", defect: "anybody is heard", file: "vnicbridge/icmperror.go",
 		old: `!a.in.nic.possibleRouter(a.src)`, new: `false`,
 	}, {
-		row: "F6+", defect: "240/4 is not unicast", file: "vnicbridge/port.go",
+		row: "F6+", defect: "240/4 is not unicast", file: "vnicbridge/ruleset.go",
 		old: `"224.0.0.0/4"`, new: `"224.0.0.0/3"`,
 	}, {
 		row: "F7", defect: "fragments that come before the first are dropped", file: "vnicbridge/fragmenttable.go",
