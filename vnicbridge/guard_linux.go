@@ -2,10 +2,8 @@ package vnicbridge
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -132,8 +130,16 @@ func (g *guardTable) guardIP(spec guardSpec) error {
 		Name: "prerouting", Table: g.ip, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
 	})
-	if err := g.acceptFrom(chain, spec.vnics); err != nil {
-		return err
+	var here []int // a segment's packets come in there, and they are nearly all there are
+	for _, v := range spec.vnics {
+		if !v.away {
+			here = append(here, v.index)
+		}
+	}
+	if len(here) > 0 {
+		if err := g.accept(chain, expr.MetaKeyIIF, here); err != nil {
+			return err
+		}
 	}
 	for _, v := range spec.vnics {
 		g.drop(chain, matchPrefix(destinationOffset, v.address.Masked()), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
@@ -147,30 +153,6 @@ func (g *guardTable) guardIP(spec guardSpec) error {
 	for _, option := range []uint8{looseSourceRoute, strictSourceRoute} {
 		g.drop(chain, matchOption(option), matchLocal(), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
 	}
-	return nil
-}
-
-// acceptFrom lets go at once what comes in by a VNIC of the host's: the bridge has
-// put it there, and it is nearly all there is.
-func (g *guardTable) acceptFrom(chain *nftables.Chain, vnics []guardedVNIC) error {
-	set := &nftables.Set{Table: chain.Table, Anonymous: true, Constant: true, KeyType: nftables.TypeIFIndex}
-	var devices []nftables.SetElement
-	for _, v := range vnics {
-		if !v.away {
-			devices = append(devices, nftables.SetElement{Key: binary.NativeEndian.AppendUint32(nil, uint32(v.index))})
-		}
-	}
-	if len(devices) == 0 {
-		return nil
-	}
-	if err := g.conn.AddSet(set, devices); err != nil {
-		return fmt.Errorf("a set of VNICs for the nftables rules: %w", err)
-	}
-	g.conn.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIF, Register: 1},
-		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
-		&expr.Verdict{Kind: expr.VerdictAccept},
-	}})
 	return nil
 }
 
@@ -190,9 +172,10 @@ func (g *guardTable) guardForward(spec guardSpec) {
 	}
 }
 
-// guardSources lets nothing with a VNIC's address leave but by that VNIC, whatever routes
-// and rules the host has (A6): an answer that would take another way is lost. The host
-// itself has it by lo.
+// guardSources lets nothing with a VNIC's address leave but by a VNIC, whatever routes and
+// rules the host has (A6): an answer that would take another way is lost. Every packet
+// that the host sends passes here, so what leaves by a VNIC or by lo is let go first, by
+// one look at the device. The bridge drops what leaves by the VNIC of another segment.
 func (g *guardTable) guardSources(vnics []guardedVNIC) error {
 	if len(vnics) == 0 {
 		return nil
@@ -201,29 +184,42 @@ func (g *guardTable) guardSources(vnics []guardedVNIC) error {
 		Name: "postrouting", Table: g.ip, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityRaw,
 	})
+	devices := []int{loopbackIndex}
 	addresses := &nftables.Set{Table: g.ip, Anonymous: true, Constant: true, KeyType: nftables.TypeIPAddr}
-	ways := &nftables.Set{
-		Table: g.ip, Anonymous: true, Constant: true, Concatenation: true,
-		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIFIndex),
-	}
-	var all, own []nftables.SetElement
+	var elements []nftables.SetElement
 	for _, v := range vnics {
-		address := v.address.Addr().AsSlice()
-		all = append(all, nftables.SetElement{Key: address})
-		own = append(own, nftables.SetElement{Key: binary.NativeEndian.AppendUint32(slices.Clone(address), uint32(v.index))})
+		devices = append(devices, v.index)
+		elements = append(elements, nftables.SetElement{Key: v.address.Addr().AsSlice()})
 	}
-	if err := errors.Join(g.conn.AddSet(addresses, all), g.conn.AddSet(ways, own)); err != nil {
-		return fmt.Errorf("sets of the VNICs' addresses for the nftables rules: %w", err)
+	if err := g.accept(chain, expr.MetaKeyOIF, devices); err != nil {
+		return err
 	}
-	const second = 9 // the 32-bit register behind the first four bytes of register 1
-	source := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: sourceOffset, Len: 4}
-	g.conn.AddRule(&nftables.Rule{Table: g.ip, Chain: chain, Exprs: []expr.Any{
-		source, &expr.Meta{Key: expr.MetaKeyOIF, Register: second},
-		&expr.Lookup{SourceRegister: 1, SetName: ways.Name, SetID: ways.ID},
+	if err := g.conn.AddSet(addresses, elements); err != nil {
+		return fmt.Errorf("a set of the VNICs' addresses for the nftables rules: %w", err)
+	}
+	g.drop(chain, []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: sourceOffset, Len: 4},
+		&expr.Lookup{SourceRegister: 1, SetName: addresses.Name, SetID: addresses.ID},
+	})
+	return nil
+}
+
+// accept adds a rule that lets go at once what comes in or leaves by one of several
+// devices.
+func (g *guardTable) accept(chain *nftables.Chain, way expr.MetaKey, devices []int) error {
+	set := &nftables.Set{Table: chain.Table, Anonymous: true, Constant: true, KeyType: nftables.TypeIFIndex}
+	var elements []nftables.SetElement
+	for _, index := range devices {
+		elements = append(elements, nftables.SetElement{Key: binary.NativeEndian.AppendUint32(nil, uint32(index))})
+	}
+	if err := g.conn.AddSet(set, elements); err != nil {
+		return fmt.Errorf("a set of devices for the nftables rules: %w", err)
+	}
+	g.conn.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: []expr.Any{
+		&expr.Meta{Key: way, Register: 1},
+		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
 		&expr.Verdict{Kind: expr.VerdictAccept},
 	}})
-	g.drop(chain, matchDevice(expr.MetaKeyOIF, expr.CmpOpNeq, loopbackIndex),
-		[]expr.Any{source, &expr.Lookup{SourceRegister: 1, SetName: addresses.Name, SetID: addresses.ID}})
 	return nil
 }
 

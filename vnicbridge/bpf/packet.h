@@ -132,23 +132,23 @@ static __always_inline int read_packet(struct __sk_buff *skb, struct packet *p)
 #define OPTION_SCALE 3
 
 // The scale of the windows that the sender of a SYN will offer. Without the option it
-// is 0.
+// is 0. All options are loaded at once, because a call of a helper for each costs more
+// than all else here.
 __noinline int window_scale(struct __sk_buff *skb, __u32 options)
 {
-	__u32 at = HEADERS, end = HEADERS + options;
-	__u8 option[3];
+	__u8 option[64] = {};	// more than there can be, so that a mask bounds the index
+	__u32 at = 0;
 
-	for (__u64 i = 0; i < MAX_OPTIONS && at + sizeof(option) <= end; i++) {
-		if (bpf_skb_load_bytes(skb, at, option, sizeof(option)) || option[0] == OPTION_END)
+	if (options < 3 || options > MAX_OPTIONS || bpf_skb_load_bytes(skb, HEADERS, option, options))
+		return 0;
+	for (__u64 i = 0; i < MAX_OPTIONS && at + 3 <= options; i++) {
+		__u8 kind = option[at & 63], len = option[(at + 1) & 63], scale = option[(at + 2) & 63];
+
+		if (kind == OPTION_SCALE)
+			return scale < MAX_SCALE ? scale : MAX_SCALE;
+		if (kind != OPTION_NOP && (kind == OPTION_END || len < 2))
 			return 0;
-		if (option[0] == OPTION_SCALE)
-			return option[2] < MAX_SCALE ? option[2] : MAX_SCALE;
-		if (option[0] == OPTION_NOP)
-			at++;
-		else if (option[1] >= 2)
-			at += option[1];
-		else
-			return 0;
+		at += kind == OPTION_NOP ? 1 : len;
 	}
 	return 0;
 }
