@@ -72,7 +72,7 @@ func (c *checker) check(ctx context.Context) {
 	if !ok || c.closed {
 		return
 	}
-	err := c.health.probe(ctx, c.p.dialThrough(dev), c.port.vnic.address.netip())
+	err := probe(ctx, c.health, c.p.dialThrough(dev), c.port.vnic.address.netip())
 	if ctx.Err() == nil {
 		c.report(func(v *vitals) { v.count(err, c.health) })
 	}

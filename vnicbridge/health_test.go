@@ -208,7 +208,7 @@ func TestWhatIsHealthy(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				reason := ""
-				if err := test.health.withDefaults().probe(t.Context(), (&site{answer: test.answer}).dial, netip.MustParseAddr(serverA)); err != nil {
+				if err := probe(t.Context(), test.health.withDefaults(), (&site{answer: test.answer}).dial, netip.MustParseAddr(serverA)); err != nil {
 					reason = err.Error()
 				}
 				if (reason == "") != (test.reason == "") || !strings.Contains(reason, test.reason) {

@@ -19,15 +19,16 @@ type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 const maxHealthHeader = 64 << 10
 
 // probe asks a segment's server once. The error says what is wrong with it.
-func (h Health) probe(ctx context.Context, dial dialer, host netip.Addr) error {
+func probe(ctx context.Context, h Health, dial dialer, host netip.Addr) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.Timeout))
 	defer cancel()
 	address := netip.AddrPortFrom(host, h.Port).String()
-	ask := probeTCP
+	var err error
 	if h.Protocol == HealthHTTP {
-		ask = h.probeHTTP
+		err = probeHTTP(ctx, dial, address, h.Path)
+	} else {
+		err = probeTCP(ctx, dial, address)
 	}
-	err := ask(ctx, dial, address)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
 		return fmt.Errorf("%s/%d does not answer within %s", h.Protocol, h.Port, h.Timeout)
 	}
@@ -44,8 +45,8 @@ func probeTCP(ctx context.Context, dial dialer, address string) error {
 
 // probeHTTP looks at the status alone: a redirection is an answer, and is not
 // followed.
-func (h Health) probeHTTP(ctx context.Context, dial dialer, address string) error {
-	request, err := http.NewRequest(http.MethodGet, "http://"+address+h.Path, nil)
+func probeHTTP(ctx context.Context, dial dialer, address, path string) error {
+	request, err := http.NewRequest(http.MethodGet, "http://"+address+path, nil)
 	if err != nil {
 		return err
 	}
