@@ -169,7 +169,7 @@ func (fw *forwarder) refuseFlow(bridge *bridgeRules, a *arrival, verdict dropRea
 
 // answerRefusal tells the sender of a packet that nothing will come of it.
 func (fw *forwarder) answerRefusal(a *arrival) {
-	if f, ok := a.refusal(); ok {
+	if f, ok := fw.refusal(a); ok {
 		a.sendBack(f)
 	}
 }

@@ -14,6 +14,7 @@ type forwarder struct {
 	handshakes *handshakes // whose flows had to make room
 	fragments  *fragmentTable
 	orphans    orphans
+	answers    [maxPorts]atomic.Pointer[answerLimits] // by the number of a port
 	rules      atomic.Pointer[ruleset]
 	open       *openPorts
 	clock      func() int64 // nanoseconds, monotonic

@@ -107,7 +107,7 @@ func (a *arrival) tooBig(mtu int) bool {
 // refuseTooBig tells the sender of a packet which size would pass, so that path
 // MTU discovery works (F8, RFC 1191).
 func (fw *forwarder) refuseTooBig(a *arrival, mtu int) dropReason {
-	if f, ok := a.fragmentationNeeded(mtu); ok {
+	if f, ok := fw.fragmentationNeeded(a, mtu); ok {
 		a.sendBack(f)
 	}
 	return dropTooBig

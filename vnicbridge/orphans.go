@@ -66,7 +66,7 @@ func (fw *forwarder) endOrphans(now int64) {
 		if f, _ := fw.flows.lookup(orphan.key); f != nil || orphan.in.closed.Load() {
 			return true
 		}
-		if !orphan.in.answers.refusals.AllowN(time.Unix(0, now), 1) {
+		if !fw.limits(orphan.in).refusals.AllowN(time.Unix(0, now), 1) {
 			return false
 		}
 		out.put(orphan.in, orphan.reset)

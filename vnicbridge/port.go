@@ -25,8 +25,7 @@ type port struct {
 	mtu    atomic.Int32
 	closed atomic.Bool
 	counters
-	gauge   atomic.Pointer[gauges]
-	answers answerLimits
+	gauge atomic.Pointer[gauges]
 
 	nic  *nicSide  // of a NIC's port
 	vnic *vnicSide // of a VNIC's port
@@ -80,7 +79,7 @@ func (p *port) setDevice(d device) { p.dev.Store(&d) }
 const maxPorts = 1024
 
 func newPort(index uint32, name string) *port {
-	p := &port{index: index, name: name, answers: newAnswerLimits()}
+	p := &port{index: index, name: name}
 	p.gauge.Store(new(gauges))
 	return p
 }

@@ -15,16 +15,25 @@ const (
 	refusalBurst = 1000
 )
 
-// answerLimits bound what a port answers by itself. What says that a packet is too big
-// has a bound of its own: a flood of packets that are refused must not keep senders from
-// learning the path's MTU.
+// answerLimits bound what the forwarder answers to what comes in at a port. Answers that
+// say that a packet is too big have a bound of their own: a flood of packets that are
+// refused must not keep senders from learning the path's MTU.
 type answerLimits struct {
 	refusals, tooBig *rate.Limiter
 }
 
-func newAnswerLimits() answerLimits {
+func newAnswerLimits() *answerLimits {
 	limiter := func() *rate.Limiter { return rate.NewLimiter(refusalRate, refusalBurst) }
-	return answerLimits{limiter(), limiter()}
+	return &answerLimits{limiter(), limiter()}
+}
+
+// limits returns the limits of a port. A later port with the same number inherits them.
+func (fw *forwarder) limits(p *port) *answerLimits {
+	l := &fw.answers[p.index]
+	if l.Load() == nil {
+		l.CompareAndSwap(nil, newAnswerLimits())
+	}
+	return l.Load()
 }
 
 // allows tells whether one more answer to the packet may be sent now.
@@ -34,8 +43,8 @@ func (a *arrival) allows(limit *rate.Limiter) bool { return limit.AllowN(time.Un
 // place it came from, so that no client is left hanging (F5, F11): a RST to TCP,
 // destination unreachable to the rest. ok is false where there must be none: to a RST
 // (RFC 9293 §3.5.2), to an answer, or beyond the rate.
-func (a *arrival) refusal() (f frame, ok bool) {
-	if a.proto == TCP && a.tcpFlags&tcpRST != 0 || a.proto == ICMP && a.l4[0] != icmpEcho || !a.allows(a.in.answers.refusals) {
+func (fw *forwarder) refusal(a *arrival) (f frame, ok bool) {
+	if a.proto == TCP && a.tcpFlags&tcpRST != 0 || a.proto == ICMP && a.l4[0] != icmpEcho || !a.allows(fw.limits(a.in).refusals) {
 		return frame{}, false
 	}
 	switch a.proto {
@@ -52,8 +61,8 @@ func (a *arrival) refusal() (f frame, ok bool) {
 
 // fragmentationNeeded builds the answer to a packet that is too big for the next
 // link (RFC 1191 §4).
-func (a *arrival) fragmentationNeeded(mtu int) (f frame, ok bool) {
-	if !a.allows(a.in.answers.tooBig) {
+func (fw *forwarder) fragmentationNeeded(a *arrival, mtu int) (f frame, ok bool) {
+	if !a.allows(fw.limits(a.in).tooBig) {
 		return frame{}, false
 	}
 	return a.unreachable(layers.ICMPv4CodeFragmentationNeeded, uint16(mtu)), true

@@ -107,7 +107,7 @@ func (w *twins) begin(t *testing.T, cfg *Config) {
 		}
 		for _, port := range p.devices.ports() {
 			port.gauges().turn.Store(0)
-			port.answers = newAnswerLimits()
+			p.path.answers[port.index].Store(nil)
 			port.device().(*memoryDevice).take()
 		}
 		if p.cfg != cfg {

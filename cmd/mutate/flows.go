@@ -159,7 +159,7 @@ var flows = []mutation{
 		old: `if a.proto == TCP && a.tcpFlags&tcpRST != 0 || a.proto == ICMP`, new: `if a.proto == ICMP`,
 	}, {
 		row: "F5", defect: "a flood of refusals is sent", file: "vnicbridge/reject.go",
-		old: ` || !a.allows(a.in.answers.refusals) {`, new: ` {`,
+		old: ` || !a.allows(fw.limits(a.in).refusals) {`, new: ` {`,
 	}, {
 		row: "F5+", defect: "no flow is picked up from the server's side", file: "vnicbridge/admit.go",
 		old: `	if fl := fw.pickUp(a, rules, segment); fl != nil {`, new: `	if fl := fw.pickUp(a, rules, segment); fl != nil && false {`,
@@ -306,7 +306,7 @@ var flows = []mutation{
 		old: `return !cut || a.headersLen()+size > mtu`, new: `return !cut || ipv4MinLen+udpHeaderLen+size > mtu`,
 	}, {
 		row: "F8", defect: "a flood of refusals keeps senders from learning the MTU", file: "vnicbridge/reject.go",
-		old: `!a.allows(a.in.answers.tooBig)`, new: `!a.allows(a.in.answers.refusals)`,
+		old: `!a.allows(fw.limits(a.in).tooBig)`, new: `!a.allows(fw.limits(a.in).refusals)`,
 	}, {
 		row: "F8", defect: "its sender is not told", file: "vnicbridge/icmperror.go",
 		old: `		a.sendBack(f)` + "\n", new: "		_ = f\n",
