@@ -215,7 +215,7 @@ func (fw *forwarder) carry(a *arrival) dropReason {
 	}
 	a.own = dir == forward && a.in.vnic != nil
 	a.rewrite(tuple, a.frame.checksumUnfinished())
-	return to.emit(a, tuple.dst)
+	return a.leaveBy(to, tuple.dst)
 }
 
 // flowOf finds the flow of a packet, or opens one, and takes the packet into
@@ -240,10 +240,10 @@ func (fw *forwarder) flowOf(a *arrival) (fl *flow, dir direction, verdict dropRe
 	return fl, dir, keep
 }
 
-// emit puts a rewritten frame on the way out of a port, with the MACs of its
+// leaveBy puts the rewritten frame on the way out of a port, with the MACs of its
 // link: on a VNIC the source stays the one that the frame came with (A3), on a
 // NIC it is the NIC's (A4).
-func (p *port) emit(a *arrival, dst addr) dropReason {
+func (a *arrival) leaveBy(p *port, dst addr) dropReason {
 	mac := p.mac()
 	if p.vnic != nil {
 		copy(a.frame.eth(), mac[:])
@@ -267,7 +267,7 @@ func (a *arrival) sendBack(f frame) {
 		answer.out.put(a.in, f)
 		return
 	}
-	if verdict := a.in.emit(&answer, a.src); verdict != keep {
+	if verdict := answer.leaveBy(a.in, a.src); verdict != keep {
 		a.in.drops[verdict].Add(1)
 	}
 }

@@ -60,7 +60,7 @@ func (fw *forwarder) leaveAs(a *arrival, d *datagram) dropReason {
 	}
 	a.rewriteID(d.out.id)
 	a.rewrite(tuple, a.frame.checksumUnfinished())
-	return to.emit(a, tuple.dst)
+	return a.leaveBy(to, tuple.dst)
 }
 
 // part is which bytes of a datagram's payload a fragment has.

@@ -35,7 +35,7 @@ func (fw *forwarder) carryError(a *arrival) dropReason {
 		tuple.src = fw.rules.Load().routerAt(to, a, tuple.src)
 	}
 	a.rewriteAddresses(tuple)
-	return to.emit(a, tuple.dst)
+	return a.leaveBy(to, tuple.dst)
 }
 
 // routerAt is the address under which a segment sees a router on the way to another

@@ -46,5 +46,6 @@ func (f *flow) sendReset(dir direction, seq uint32, now int64, out *outbox) {
 	// It fails for another network layer than IP only.
 	_ = tcp.SetNetworkLayerForChecksum(ip)
 	fr := buildFrame(to.mac(), MAC{}, layers.EthernetTypeIPv4, ip, tcp)
-	_ = to.emit(&arrival{frame: &fr, now: now, out: out}, tuple.dst)
+	a := arrival{frame: &fr, now: now, out: out}
+	_ = a.leaveBy(to, tuple.dst)
 }

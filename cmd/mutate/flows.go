@@ -204,7 +204,7 @@ var flows = []mutation{
 		old: `	a.rewriteQuote(quoted, tuple.reversed())` + "\n",
 	}, {
 		row: "F6", defect: "the outer header stays as it was", file: "vnicbridge/icmperror.go",
-		old: "	a.rewriteAddresses(tuple)\n	return to.emit", new: "	return to.emit",
+		old: "	a.rewriteAddresses(tuple)\n	return a.leaveBy", new: "	return a.leaveBy",
 	}, {
 		row: "F6", defect: "a quote of 8 bytes is dropped", file: "vnicbridge/icmperror.go",
 		old: `p.later || len(p.l4) < 8 {`, new: `p.later || len(p.l4) < tcpMinLen {`,
@@ -216,7 +216,7 @@ var flows = []mutation{
 		old: `	a.rewriteQuote(quoted, tuple.reversed())`, new: "	fw.flows.remove(fl, a.now)\n	a.rewriteQuote(quoted, tuple.reversed())",
 	}, {
 		row: "F6", defect: "an error about no flow is let in", file: "vnicbridge/icmperror.go",
-		old: "	if fl == nil {\n		return dropNoFlow\n	}\n	to, tuple", new: "	if fl == nil {\n		for _, vnic := range fw.rules.Load().vnics {\n			return vnic.emit(a, a.dst)\n		}\n	}\n	to, tuple",
+		old: "	if fl == nil {\n		return dropNoFlow\n	}\n	to, tuple", new: "	if fl == nil {\n		for _, vnic := range fw.rules.Load().vnics {\n			return a.leaveBy(vnic, a.dst)\n		}\n	}\n	to, tuple",
 	}, {
 		row: "F6", defect: "a router is seen as the flow's other host", file: "vnicbridge/icmperror.go",
 		old: `if a.in.nic != nil && a.src != quoted.dst {`, new: `if false {`,
