@@ -120,7 +120,7 @@ func (p *Plane) attachNIC(port *port, spec nicSpec) {
 	n.send = port.transmit
 	n.learned = func(c macChange) { p.neighbourLearned(log, c) }
 	n.publish = func(host addr, mac MAC, gateway bool) {
-		port.device().(nicDevice).know(host, kindOf(mac, gateway))
+		port.device().(nicDevice).know(host, mac, gateway)
 		if f := p.fastPath(); f != nil {
 			f.setNeighbour(port, host, mac)
 		}

@@ -37,22 +37,6 @@ type machine interface {
 	close() error
 }
 
-// nicDevice is an open NIC.
-type nicDevice interface {
-	device
-	// link is the state of the NIC now.
-	link() (linkState, error)
-	index() int
-	// leftOut is what the device left out since it was last asked, by the reason.
-	leftOut() map[dropReason]tally
-	// know tells the device what a host on the link is, so that ARP from there finds
-	// its way in a flood of other ARP.
-	know(host addr, kind arpKind)
-}
-
-// tally is a number of packets, and of their bytes.
-type tally struct{ packets, bytes uint64 }
-
 // vnicDevice is a VNIC that we made.
 type vnicDevice interface {
 	device
@@ -81,19 +65,6 @@ type vnicSpec struct {
 	address netip.Prefix
 	mac     MAC
 	netns   string // the segment's own namespace; empty: the host's
-}
-
-// linkState is what matters of a NIC's state.
-type linkState struct {
-	name string // it can be changed
-	up   bool   // up, and with a carrier
-
-	// What the kernel announces its own addresses for has happened since the state
-	// was last asked for: bond fail-over, live migration, a carrier that came back.
-	notifyPeers bool
-
-	mac MAC
-	mtu int
 }
 
 // hostPrefix is an address of the host, on one of its own devices.

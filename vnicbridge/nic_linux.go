@@ -43,7 +43,9 @@ func (n *ownedNIC) link() (linkState, error) {
 
 func (n *ownedNIC) leftOut() map[dropReason]tally { return n.letIn.leftOut() }
 
-func (n *ownedNIC) know(host addr, kind arpKind) { n.letIn.know(host, kind) }
+func (n *ownedNIC) know(host addr, mac MAC, gateway bool) {
+	n.letIn.know(host, kindOf(mac, gateway))
+}
 
 // close gives the NIC up. A second time it does nothing: the NIC may have been
 // opened anew.

@@ -2,19 +2,6 @@ package vnicbridge
 
 import "sync/atomic"
 
-// device is a NIC or a VNIC as the userspace data path uses it. Injected, so that
-// the path can be driven without a kernel.
-type device interface {
-	// receive waits for frames and fills the batch with at least one. The
-	// frames' bytes are valid until the next call.
-	receive(batch []frame) (int, error)
-	// send sends frames in order and returns how many the device took. It may be
-	// called by several goroutines at once.
-	send(frames []frame) int
-	// close ends the device and a receive that waits.
-	close() error
-}
-
 // port is a device in its place: frames come in and go out by it, flows begin and
 // end at it. A port outlives reloads for as long as its device is wanted.
 type port struct {

@@ -346,7 +346,7 @@ func (d *memoryDevice) index() int { return d.number }
 
 func (d *memoryDevice) leftOut() map[dropReason]tally { return nil }
 
-func (d *memoryDevice) know(addr, arpKind) {}
+func (d *memoryDevice) know(addr, MAC, bool) {}
 
 func (d *memoryDevice) do(f func() error) error { return f() }
 
