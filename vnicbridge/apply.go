@@ -149,8 +149,8 @@ func (t *transition) acquireAddresses() error {
 		probing++
 		t.p.carry(b.port)
 		go func() {
-			err := b.port.nic.claim.acquire(t.cfg.Bridges[name].DAD != DADOff)
-			if err == nil && !b.port.nic.neighbours.awaitGateway(t.p.now) {
+			err := b.link.claim.acquire(t.cfg.Bridges[name].DAD != DADOff)
+			if err == nil && !b.link.awaitGateway(t.p.now) {
 				t.p.log.Warn("the gateway does not answer ARP", "bridge", name, "gateway", t.cfg.Bridges[name].Gateway)
 			}
 			results <- result{name, err}
@@ -209,7 +209,7 @@ func (p *Plane) reinstate() error {
 func (t *transition) commit() {
 	p := t.p
 	for name, b := range t.bridges {
-		b.port.nic.neighbours.setGateway(t.cfg.Bridges[name].Gateway)
+		b.link.setGateway(t.cfg.Bridges[name].Gateway)
 	}
 	p.path.setLimit(t.cfg.maxFlows())
 	p.setRules(t.rules)
@@ -237,8 +237,7 @@ func (p *Plane) begin() {
 		if !b.up {
 			p.log.Warn("the NIC is down: nothing passes until it is up (ip link set "+b.spec.nic+" up)", "bridge", name)
 		}
-		b.port.nic.claim.tick(now)
-		b.port.nic.neighbours.tick(now)
+		b.link.tick(now)
 	}
 }
 

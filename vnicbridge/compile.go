@@ -168,7 +168,7 @@ func (c *Config) aliasMACs(segment string, bridges map[string]*bridge) map[netip
 }
 
 func (b *bridge) gatewayMAC(gateway netip.Addr) MAC {
-	if mac, ok := b.port.nic.neighbours.lookup(gateway); ok {
+	if mac, ok := b.link.lookup(gateway); ok {
 		return mac
 	}
 	return b.port.mac()

@@ -157,7 +157,7 @@ func (p *Plane) switchTo(next fastPath, maxFlows int) error {
 		if next != nil {
 			p.fast.Store(&next)
 			for _, nic := range p.path.currentRules().nics {
-				nic.nic.neighbours.tellAll()
+				nic.nic.link.tellAll()
 			}
 			err = next.awake()
 		} else {

@@ -158,7 +158,7 @@ func (fw *forwarder) handle(a *arrival) dropReason {
 func (fw *forwarder) fromNIC(a *arrival) (verdict dropReason) {
 	switch a.frame.etherType() {
 	case etherARP:
-		return a.in.nic.handleARP(a.frame, a.now)
+		return a.in.nic.link.handleARP(a.frame, a.now)
 	case etherIPv4:
 	default:
 		return dropEtherType
@@ -251,7 +251,7 @@ func (a *arrival) leaveBy(p *port, dst addr) dropReason {
 		return keep
 	}
 	copy(a.frame.eth()[6:], mac[:])
-	ready, verdict := p.nic.neighbours.forward(a.frame, dst, a.own, a.now)
+	ready, verdict := p.nic.link.forward(a.frame, dst, a.own, a.now)
 	if ready {
 		a.out.put(p, *a.frame)
 	}

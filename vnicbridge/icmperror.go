@@ -11,7 +11,7 @@ func (fw *forwarder) carryError(a *arrival) dropReason {
 		return dropMalformed
 	}
 	// Any router on the way may send it: the quote decides (RFC 4787 REQ-12).
-	if a.in.nic != nil && !a.in.nic.possibleRouter(a.src) {
+	if a.in.nic != nil && !possibleRouter(a.src, a.in.nic.address) {
 		return dropSource
 	}
 	quoted, ok := parseQuote(a.l4[icmpHeaderLen:])

@@ -346,11 +346,11 @@ func (k *kernelPath) describe(a *attachment) bpf.Port {
 		entry.Address = be32(p.vnic.address)
 		return entry
 	}
-	gateway, mac := p.nic.neighbours.router()
+	gateway, mac := p.nic.link.router()
 	entry.Nic = 1
 	entry.Address = be32(p.nic.address)
-	entry.Network = be32(addrOf(p.nic.neighbours.link.Addr()))
-	entry.Mask = be32(addrFrom4(net.CIDRMask(p.nic.neighbours.link.Bits(), 32)))
+	entry.Network = be32(addrOf(p.nic.network.Addr()))
+	entry.Mask = be32(addrFrom4(net.CIDRMask(p.nic.network.Bits(), 32)))
 	entry.Gateway, entry.GatewayMac = be32(gateway), mac
 	return entry
 }
@@ -397,7 +397,7 @@ func (k *kernelPath) setNeighbour(nic *port, host addr, mac MAC) {
 	if err != nil {
 		k.log.Error("telling the BPF programs of a neighbour", "address", host.netip(), "error", err)
 	}
-	if gateway, _ := nic.nic.neighbours.router(); host != gateway {
+	if gateway, _ := nic.nic.link.router(); host != gateway {
 		return
 	}
 	k.mu.Lock()

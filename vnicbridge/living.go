@@ -20,7 +20,8 @@ type bridge struct {
 	spec nicSpec
 	dev  nicDevice
 	port *port
-	name string // of the NIC now: it can be renamed
+	link *ethernet // of the port
+	name string    // of the NIC now: it can be renamed
 	up   bool
 }
 
@@ -67,16 +68,17 @@ func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
 		return nil, err
 	}
 	port, err := p.newPort(spec.nic, dev, state.mac)
+	var link *ethernet
 	if err == nil {
 		port.mtu.Store(int32(state.mtu))
-		p.attachNIC(port, spec)
-		port.nic.neighbours.setGateway(gateway)
+		link = p.attachNIC(port, spec)
+		link.setGateway(gateway)
 		err = p.attach(port)
 	}
 	if err != nil {
 		return nil, errors.Join(err, dev.close())
 	}
-	return &bridge{spec: spec, dev: dev, port: port, name: spec.nic, up: state.up}, nil
+	return &bridge{spec: spec, dev: dev, port: port, link: link, name: spec.nic, up: state.up}, nil
 }
 
 // openNIC opens a NIC and reads its state.
@@ -111,30 +113,25 @@ func (p *Plane) newPort(name string, dev device, mac MAC) (*port, error) {
 	return nil, fmt.Errorf("device %s: there are %d devices already, which is the most", name, maxPorts-1)
 }
 
-// attachNIC gives a port what a NIC needs to speak for the pseudo address.
-func (p *Plane) attachNIC(port *port, spec nicSpec) {
-	address := addrOf(spec.address.Addr())
+// attachNIC gives a port the link on which its NIC speaks for the pseudo address.
+func (p *Plane) attachNIC(port *port, spec nicSpec) *ethernet {
 	log := p.log.With("bridge", spec.bridge, "nic", spec.nic)
-	claim := newAddressClaim(address, port.mac, p.isOurs, port.transmit, log)
-	n := newNeighbours(spec.address.Masked())
-	n.send = port.transmit
-	n.learned = func(c macChange) { p.neighbourLearned(log, c) }
-	n.publish = func(host addr, mac MAC, gateway bool) {
+	port.nic = &nicSide{address: addrOf(spec.address.Addr()), network: spec.address.Masked()}
+	link := newEthernet(port, p.isOurs, log)
+	link.learned = func(c macChange) { p.neighbourLearned(log, c) }
+	link.publish = func(host addr, mac MAC, gateway bool) {
 		port.device().(nicDevice).know(host, mac, gateway)
 		if f := p.fastPath(); f != nil {
 			f.setNeighbour(port, host, mac)
 		}
 	}
-	n.sentByKernel = func(visit func(host addr, at int64)) {
+	link.sentByKernel = func(visit func(host addr, at int64)) {
 		if f := p.fastPath(); f != nil {
 			f.eachSentTo(port, visit)
 		}
 	}
-	n.gaveUp = func(n int) { port.drops[dropUnresolved].Add(uint64(n)) }
-	n.ask = func(target addr, to MAC) {
-		port.transmit([]frame{claim.request(address, target, to)})
-	}
-	port.nic = &nicSide{address: address, claim: claim, neighbours: n}
+	port.nic.link = link
+	return link
 }
 
 // isOurs tells whether a MAC is that of a NIC in use.
@@ -227,10 +224,10 @@ func (p *Plane) reopenNIC(port *port) error {
 			}
 			b.dev, b.name, b.up = dev, b.spec.nic, state.up
 			port.setDevice(dev)
-			port.nic.neighbours.tellAll()
+			b.link.tellAll()
 			port.setMAC(state.mac)
 			port.mtu.Store(int32(state.mtu))
-			port.nic.claim.announce()
+			b.link.claim.announce()
 			p.remind()
 			return nil
 		}

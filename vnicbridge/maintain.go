@@ -63,8 +63,7 @@ func (p *Plane) tick(now int64, passed time.Duration) {
 	p.path.moving.RLock() // next hops are told to the kernel data path
 	defer p.path.moving.RUnlock()
 	for _, nic := range p.path.currentRules().nics {
-		nic.nic.claim.tick(now)
-		nic.nic.neighbours.tick(now)
+		nic.nic.link.tick(now)
 		nic.countLeftOut()
 	}
 }
@@ -101,7 +100,7 @@ func (p *Plane) followNIC(name string, b *bridge, state linkState) {
 	}
 	b.up = state.up
 	if announce {
-		b.port.nic.claim.announce()
+		b.link.claim.announce()
 	}
 	if state.mtu <= 0 {
 		return

@@ -68,7 +68,7 @@ func TestHostsThatOnlyAskMakeRoom(t *testing.T) {
 		if !r.connects(otherHost, hostMAC, 4000) {
 			t.Fatal("a host on the link gets no answer")
 		}
-		n := r.plane.bridges["lan"].port.nic.neighbours
+		n := r.plane.bridges["lan"].link.neighbours
 		for i := range 7000 {
 			host, mac := onLink(i)
 			r.put("nic0", arp(true, mac, host, MAC{}, pseudo))
@@ -112,7 +112,7 @@ func TestManyNeighboursWithFlows(t *testing.T) {
 // on whatever data path their frames go.
 func TestTheIdlestNeighboursMakeRoom(t *testing.T) {
 	onEachDataPath(t, largeLink(), func(t *testing.T, r *rig) {
-		n := r.plane.bridges["lan"].port.nic.neighbours
+		n := r.plane.bridges["lan"].link.neighbours
 		n.mu.Lock()
 		n.table.bounds[partUsed] = 64
 		n.mu.Unlock()
@@ -169,7 +169,7 @@ func TestForgedHostsOnTheLink(t *testing.T) {
 		if n := r.asked(); n < broadcastBurst || n > broadcastBurst+1 {
 			t.Errorf("%d broadcasts for %d forged hosts at once, want %d", n, forged, broadcastBurst)
 		}
-		n := r.plane.bridges["lan"].port.nic.neighbours
+		n := r.plane.bridges["lan"].link.neighbours
 		if size := n.size(partResolving); size > neighbourBounds[partResolving] {
 			t.Errorf("%d hosts are asked for at once, want %d at most", size, neighbourBounds[partResolving])
 		}

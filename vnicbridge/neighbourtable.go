@@ -64,9 +64,9 @@ func (e *neighbour) idleSince() int64 {
 	}
 }
 
-// useUnit is how exactly the time of the last frame is kept: packets of several
-// CPUs then seldom write it.
-const useUnit = 1 << clockShift
+// useUnit is how exactly the time of the last frame is kept, in nanoseconds (67 ms):
+// packets of several CPUs then seldom write it.
+const useUnit = 1 << 26
 
 // use notes that a frame is sent to a host that had some before.
 func (e *neighbour) use(now int64) {

@@ -323,7 +323,7 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 
 func (p *Plane) bridgeStatus(name string, b *bridge) BridgeStatus {
 	cfg := p.cfg.Bridges[name]
-	gatewayMAC, _ := b.port.nic.neighbours.lookup(cfg.Gateway)
+	gatewayMAC, _ := b.link.lookup(cfg.Gateway)
 	return BridgeStatus{
 		NIC: b.spec.nic, Up: b.up, MAC: b.port.mac(), Addresses: cfg.Addresses,
 		Gateway: cfg.Gateway, GatewayMAC: gatewayMAC,

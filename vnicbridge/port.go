@@ -1,6 +1,9 @@
 package vnicbridge
 
-import "sync/atomic"
+import (
+	"net/netip"
+	"sync/atomic"
+)
 
 // port is a device in its place: frames come in and go out by it, flows begin and
 // end at it. A port outlives reloads for as long as its device is wanted.
@@ -20,35 +23,25 @@ type port struct {
 
 // nicSide is what a port is when its device is a NIC.
 type nicSide struct {
-	address    addr // the pseudo address
-	claim      *addressClaim
-	neighbours *neighbours
+	address addr         // the pseudo address
+	network netip.Prefix // that the address is of
+	link    nicLink
 }
 
-// handleARP answers for the pseudo address and learns the neighbours' MACs.
-func (n *nicSide) handleARP(f *frame, now int64) dropReason {
-	m, err := parseARP(f)
-	if err != nil {
-		return dropMalformed
-	}
-	others := m.target != n.address && m.sender != n.address
-	if others && !n.neighbours.sendsTo(m.sender) {
-		return dropARP // as the programs do (arp_kind of bpf/bridge.c)
-	}
-	asked := n.claim.handle(m, f, now)
-	if m.sender != noAddr && m.sender != n.address {
-		n.neighbours.hear(m.sender, m.senderMAC, asked, now)
-	}
-	if others {
-		return dropARP
-	}
-	return keep
-}
-
-// possibleRouter tells whether a router outside can have an address. It is like a host,
-// but the ways to the segments' clients may cross networks that are numbered as ours are.
-func (n *nicSide) possibleRouter(a addr) bool {
-	return a != n.address && !anyPrefixContains(neverOutside, a)
+// nicLink is the network outside, as a NIC reaches it.
+type nicLink interface {
+	// forward gives a frame for a destination its next hop's MAC. own says that the
+	// frame is of a flow that a segment has opened. A false ready means that the frame
+	// is not sent now: it waits for an answer, or the verdict says why it never will be.
+	forward(f *frame, dst addr, own bool, now int64) (ready bool, verdict dropReason)
+	// handleARP answers for the pseudo address and learns the MACs of other hosts.
+	handleARP(f *frame, now int64) dropReason
+	// router returns the gateway and its MAC, as far as they are known.
+	router() (gateway addr, mac MAC)
+	// tellAll tells a new kernel path to which hosts frames go.
+	tellAll()
+	// tick does what time asks for.
+	tick(now int64)
 }
 
 // vnicSide is what a port is when its device is a VNIC.

@@ -57,6 +57,13 @@ var neverOutside = []netip.Prefix{
 // possibleSource tells whether a host outside can have an address.
 func (r *ruleset) possibleSource(a addr) bool { return !anyPrefixContains(r.impossible, a) }
 
+// possibleRouter tells whether a router outside can have an address, where ours is a
+// pseudo address. It is like a host, but the ways to the segments' clients may cross
+// networks that are numbered as ours are.
+func possibleRouter(a, pseudo addr) bool {
+	return a != pseudo && !anyPrefixContains(neverOutside, a)
+}
+
 func anyPrefixContains(prefixes []netip.Prefix, a addr) bool {
 	ip := a.netip()
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })

@@ -99,7 +99,7 @@ func (w *twins) begin(t *testing.T, cfg *Config) {
 		p.path.fragments = newFragmentTable()
 		p.path.orphans.known = newest[flowKey, orphan]{}
 		for _, b := range p.bridges {
-			n := b.port.nic.neighbours
+			n := b.link.neighbours
 			used := n.usedMACs()
 			n.table = newNeighbourTable()
 			n.tell(slices.Collect(maps.Keys(used)))
@@ -136,7 +136,7 @@ func (w *twins) pass(d time.Duration) {
 		}
 		r.plane.path.tick(w.clock, long)
 		for _, b := range r.plane.bridges {
-			n := b.port.nic.neighbours
+			n := b.link.neighbours
 			for host, e := range maps.Clone(n.table.entries) {
 				n.hear(host, e.mac, true, w.clock)
 			}

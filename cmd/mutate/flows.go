@@ -237,10 +237,10 @@ var flows = []mutation{
 		old: "	else\n		return SLOW;\n	return KEEP;", new: "	return KEEP;",
 	}, {
 		row: "F6+", defect: "routers whose addresses are ours are not heard", file: "vnicbridge/icmperror.go",
-		old: `!a.in.nic.possibleRouter(a.src)`, new: `!fw.rules.Load().possibleSource(a.src)`,
+		old: `!possibleRouter(a.src, a.in.nic.address)`, new: `!fw.rules.Load().possibleSource(a.src)`,
 	}, {
 		row: "F6+", defect: "anybody is heard", file: "vnicbridge/icmperror.go",
-		old: `!a.in.nic.possibleRouter(a.src)`, new: `false`,
+		old: `!possibleRouter(a.src, a.in.nic.address)`, new: `false`,
 	}, {
 		row: "F6+", defect: "240/4 is not unicast", file: "vnicbridge/ruleset.go",
 		old: `"224.0.0.0/4"`, new: `"224.0.0.0/3"`,
