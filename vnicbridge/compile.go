@@ -11,7 +11,7 @@ func (p *Plane) compile(cfg *Config, d, retired devices) (*ruleset, error) {
 	rules := &ruleset{bridges: make(map[*port]*bridgeRules), segments: make(map[*port]*segmentRules), vnicsOf: make(map[string][]*port)}
 	available := make(map[string]candidate)
 	for name, s := range d.segments {
-		if p.states[name] == Active && s.port.vnic.problem() == "" {
+		if p.states[name] == Active && p.health.condition(s.port).problem == "" {
 			available[name] = candidate{name, s.port, p.weight(cfg, name)}
 		}
 		rules.segments[s.port] = p.compileSegment(cfg, name, d)

@@ -13,6 +13,8 @@ type segment struct {
 	spec vnicSpec
 	dev  vnicDevice
 	port *port
+
+	unhealthy bool // as far as the rules in force know
 }
 
 // bridge is a configured bridge with its open NIC.
@@ -142,9 +144,7 @@ func (p *Plane) isOurs(mac MAC) bool {
 // closePort ends a device and the flows by it, of which both sides are told.
 func (p *Plane) closePort(gone *port) {
 	gone.closed.Store(true)
-	if gone.vnic != nil {
-		gone.vnic.stopChecks()
-	}
+	p.health.forget(gone)
 	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone }, p.comesBack)
 	p.detach(gone)
 	p.indexes[gone.index] = false

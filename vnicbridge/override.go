@@ -97,7 +97,7 @@ func (p *Plane) SetState(segment string, state State) error {
 		return UnknownSegment(segment, sortedKeys(p.segments))
 	}
 	if p.states[segment] == Stopped && state != Stopped {
-		p.forgiveOrLog(p.segments[segment].port) // what was found before the stop is out of date
+		p.forgive(p.segments[segment].port) // what was found before the stop is out of date
 	}
 	before, err := override(p, p.states, segment, state)
 	if err == nil && before != state {

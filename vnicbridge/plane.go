@@ -55,6 +55,7 @@ type Plane struct {
 	kick       chan struct{} // the aliases' MACs are out of date
 	newMachine func() (machine, error)
 
+	health        *monitor
 	healthChanged func(HealthChange)
 	dial          dialer
 
@@ -116,6 +117,7 @@ func New(options Options) *Plane {
 		p.dial = new(net.Dialer).DialContext
 	}
 	p.path = newForwarder(&p.open, p.now)
+	p.watchHealth()
 	return p
 }
 
@@ -315,7 +317,7 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 		ports = p.open.list(name)
 	}
 	return SegmentStatus{
-		State: p.states[name], Health: seg.port.vnic.status(), Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.weight(), Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac, Netns: seg.spec.netns,
+		State: p.states[name], Health: healthStatus(p.health.condition(seg.port)), Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.weight(), Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac, Netns: seg.spec.netns,
 		Aliases: AddrRange{pool[0], pool[len(pool)-1]}, Ports: ports, Egress: cfg.egress(), ClientIP: cmp.Or(cfg.ClientIP, Translate),
 		Reach: cfg.Reach, Peers: p.cfg.peerAliases(name), Counters: p.count(seg.port),
 	}

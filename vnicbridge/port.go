@@ -48,7 +48,6 @@ type nicLink interface {
 type vnicSide struct {
 	segment string
 	address addr
-	vitals  // guarded by the plane's lock
 }
 
 func (p *port) device() device { return *p.dev.Load() }

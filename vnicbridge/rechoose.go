@@ -22,7 +22,7 @@ func (p *Plane) leaveUnhealthy() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.segments {
-		if s.port.vnic.problem() != "" {
+		if p.health.condition(s.port).problem != "" {
 			p.path.rechoose(s.port.isServer)
 		}
 	}

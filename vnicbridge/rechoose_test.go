@@ -38,7 +38,8 @@ func (r *rig) fails(segment, reason string) {
 	r.t.Helper()
 	r.plane.mu.Lock()
 	defer r.plane.mu.Unlock()
-	if err := r.plane.examine(r.plane.segments[segment].port, func(v *vitals) { v.failing = reason }); err != nil {
+	r.plane.health.change(r.plane.segments[segment].port, func(v *vitals) { v.failing = reason })
+	if err := r.plane.enforceHealth(); err != nil {
 		r.t.Error(err)
 	}
 }
@@ -97,7 +98,7 @@ func TestDatagramsThatCameLateLeave(t *testing.T) {
 		datagram := fromRouter(farHost, 5000, 53).udp("q")
 		r.wantAt("at first", "a", datagram)
 		r.plane.mu.Lock()
-		r.plane.segments["a"].port.vnic.failing = "it is, and nothing else has happened yet"
+		r.plane.health.change(r.plane.segments["a"].port, func(v *vitals) { v.failing = "it is, and nothing else has happened yet" })
 		rules, err := r.plane.compile(r.plane.cfg, r.plane.devices, r.plane.retired)
 		r.plane.mu.Unlock()
 		if err != nil {

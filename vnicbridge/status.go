@@ -1,6 +1,9 @@
 package vnicbridge
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Status is a snapshot of a [Plane], for people and programs to read.
 type Status struct {
@@ -39,6 +42,18 @@ type SegmentStatus struct {
 	// reach it.
 	Peers map[string]netip.Addr `json:"peers,omitempty"`
 	Counters
+}
+
+// HealthStatus is whether a segment gets new flows as far as its health goes.
+type HealthStatus struct {
+	Healthy bool      `json:"healthy"`
+	Checked bool      `json:"checked"`          // the configuration has a check; without one only the VNIC counts
+	Reason  string    `json:"reason,omitempty"` // why it is unhealthy
+	Since   time.Time `json:"since,omitzero"`   // when that changed last, if it ever did
+}
+
+func healthStatus(c condition) HealthStatus {
+	return HealthStatus{Healthy: c.problem == "", Checked: c.checked, Reason: c.problem, Since: c.since}
 }
 
 // BridgeStatus is what a bridge is and what it did.

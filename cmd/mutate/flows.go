@@ -341,10 +341,10 @@ var flows = []mutation{
 		old: `	p.path.setRules(r)` + "\n", new: "	p.path.setRules(r)\n	p.path.end(func(*flow) bool { return true }, nil)\n",
 	}, {
 		row: "F10", defect: "a drained segment gets new flows", file: "vnicbridge/compile.go",
-		old: `if p.states[name] == Active && s.port.vnic.problem() == "" {`, new: `if s.port.vnic.problem() == "" {`,
+		old: `if p.states[name] == Active && p.health.condition(s.port).problem == "" {`, new: `if p.health.condition(s.port).problem == "" {`,
 	}, {
 		row: "F10", defect: "an unhealthy segment gets new flows", file: "vnicbridge/compile.go",
-		old: `if p.states[name] == Active && s.port.vnic.problem() == "" {`, new: `if p.states[name] == Active {`,
+		old: `if p.states[name] == Active && p.health.condition(s.port).problem == "" {`, new: `if p.states[name] == Active {`,
 	}, {
 		row: "F10", defect: "a switch changes nothing", file: "vnicbridge/override.go",
 		old: `		b.LBPolicy = b.LBPolicy.preferring(segment)` + "\n",
@@ -355,8 +355,8 @@ var flows = []mutation{
 		row: "F10", defect: "the flows of a removed segment are not reset", file: "vnicbridge/living.go",
 		old: `	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone }, p.comesBack)` + "\n",
 	}, {
-		row: "F10+", defect: "datagrams stay at an unhealthy segment", file: "vnicbridge/vitals.go",
-		old: `	if problem != "" {` + "\n		p.path.rechoose(port.isServer)\n", new: `	if problem != "" {` + "\n",
+		row: "F10+", defect: "datagrams stay at an unhealthy segment", file: "vnicbridge/verdicts.go",
+		old: `		p.path.rechoose(s.port.isServer)` + "\n",
 	}, {
 		row: "F10+", defect: "datagrams stay that came while a segment became unhealthy", file: "vnicbridge/maintain.go",
 		old: `	p.leaveUnhealthy()` + "\n",

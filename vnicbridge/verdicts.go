@@ -1,0 +1,137 @@
+package vnicbridge
+
+import (
+	"context"
+	"net"
+)
+
+// HealthChange is a segment that became unhealthy, or healthy again.
+type HealthChange struct {
+	Segment string
+	Reason  string // why it is unhealthy; empty: it is healthy
+}
+
+// watchHealth makes the monitor of the segments. The plane's lock is taken before the
+// monitor's.
+func (p *Plane) watchHealth() {
+	p.health = newMonitor(surroundings{
+		server: p.server,
+		listens: func(segment string, port uint16) bool {
+			return p.open.contains(segment, tuple{proto: TCP, dport: port})
+		},
+		changed: func(vnic *port) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.enforceHealthOrLog("a segment's health has changed, which is not in force: the next check tries again", vnic)
+		},
+	})
+}
+
+// server is the way to the server of a segment, for its checks.
+func (p *Plane) server(vnic *port) (dial dialer, stopped bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stopped = p.states[vnic.vnic.segment] == Stopped
+	if s := p.segments[vnic.vnic.segment]; s != nil && s.port == vnic && !stopped {
+		dial = p.dialThrough(s.dev)
+	}
+	return dial, stopped
+}
+
+// dialThrough opens connections where the sockets of a VNIC's segment are.
+func (p *Plane) dialThrough(dev vnicDevice) dialer {
+	return func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		err = dev.do(func() error {
+			var err error
+			conn, err = p.dial(ctx, network, address)
+			return err
+		})
+		return conn, err
+	}
+}
+
+// followHealth lets the segments be checked as the configuration in force wants.
+func (p *Plane) followHealth() {
+	wanted := make(map[*port]*Health)
+	for name, s := range p.segments {
+		wanted[s.port] = p.cfg.Segments[name].Health
+	}
+	p.health.follow(wanted, p.session.running.Go)
+	if err := p.enforceHealth(); err != nil {
+		p.log.Error("checking segments anew", "error", err)
+	}
+}
+
+// forgive forgets what the checks of a segment found.
+func (p *Plane) forgive(vnic *port) {
+	p.health.forgive(vnic)
+	p.enforceHealthOrLog("checking a segment anew", vnic)
+}
+
+// setLost takes in whether a port has its device. A NIC's port has no health.
+func (p *Plane) setLost(port *port, lost bool) error {
+	if port.vnic == nil {
+		return nil
+	}
+	p.health.setLost(port, lost)
+	return p.enforceHealth()
+}
+
+// lose is told that a port's device is gone and could not be made again at once.
+func (p *Plane) lose(port *port) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if port.closed.Load() {
+		return
+	}
+	if err := p.setLost(port, true); err != nil {
+		p.log.Error("a segment without its VNIC gets new flows still", "segment", port.vnic.segment, "error", err)
+	}
+}
+
+// enforceHealth gives new flows to the segments that are healthy, if these are others than
+// before. On error they are the same still, and whoever calls next tries again.
+func (p *Plane) enforceHealth() error {
+	var changes []HealthChange
+	for _, name := range sortedKeys(p.segments) {
+		s := p.segments[name]
+		if problem := p.health.condition(s.port).problem; s.unhealthy != (problem != "") {
+			changes = append(changes, HealthChange{name, problem})
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	rules, err := p.compile(p.cfg, p.devices, p.retired)
+	if err != nil {
+		return err
+	}
+	p.setRules(rules)
+	for _, c := range changes {
+		p.inForce(c)
+	}
+	return nil
+}
+
+// inForce says that rules that follow from a change of health are in force. Datagrams leave
+// a segment that is unhealthy.
+func (p *Plane) inForce(c HealthChange) {
+	s := p.segments[c.Segment]
+	s.unhealthy = c.Reason != ""
+	if s.unhealthy {
+		p.path.rechoose(s.port.isServer)
+	}
+	log := p.log.With("segment", c.Segment, "established_flows", s.port.gauges().flows.Load())
+	if s.unhealthy {
+		log.Warn("the segment is unhealthy: it gets no new flows", "reason", c.Reason)
+	} else {
+		log.Info("the segment is healthy again")
+	}
+	p.healthChanged(c)
+}
+
+func (p *Plane) enforceHealthOrLog(failure string, vnic *port) {
+	if err := p.enforceHealth(); err != nil {
+		p.log.Error(failure, "segment", vnic.vnic.segment, "error", err)
+	}
+}
