@@ -42,8 +42,6 @@ func kindOf(mac MAC, gateway bool) arpKind {
 // arpLen is the length of an ARP message for IPv4 over Ethernet.
 const arpLen = 28
 
-var noAddr = addrFrom4([]byte{0, 0, 0, 0})
-
 var errNotARP = errors.New("not ARP for IPv4 over Ethernet")
 
 func parseARP(f *frame) (arpMessage, error) {

@@ -122,6 +122,9 @@ func addrFrom4(b []byte) addr {
 	return addr{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}
 }
 
+// noAddr is 0.0.0.0, which no host has.
+var noAddr = addrFrom4([]byte{0, 0, 0, 0})
+
 func (a addr) netip() netip.Addr { return netip.AddrFrom16(a).Unmap() }
 
 func (a addr) v4() []byte { return a[12:16] }
