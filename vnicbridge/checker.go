@@ -42,8 +42,8 @@ func (c *checker) run(ctx context.Context) {
 	}
 }
 
-// check asks the segment, unless the answer is known: a stopped one has no servers,
-// and one without its VNIC no address.
+// check asks the segment, unless the answer is known: a stopped segment has no servers,
+// and a segment without its VNIC has no address.
 func (c *checker) check(ctx context.Context) {
 	c.watchListener()
 	dial, _ := c.monitor.server(c.vnic)
@@ -56,9 +56,8 @@ func (c *checker) check(ctx context.Context) {
 	}
 }
 
-// watchListener looks whether the port that is checked was open by a listener of
-// this program, and is no longer. Nothing needs to be asked then: it counts as all
-// the checks that would fail.
+// watchListener looks whether a listener of this program has had the port open and has
+// closed it. If so, the segment fails at once, because all checks would fail.
 func (c *checker) watchListener() {
 	listens := c.monitor.listens(c.vnic.vnic.segment, c.health.Port)
 	c.listened = c.listened || listens

@@ -8,8 +8,8 @@ import (
 )
 
 // Timing of RFC 5227. Probing takes a fifth of the RFC's least times (PROBE_MIN
-// is 1 s): those are for hosts that pick an address at random on a link of
-// unknown speed, while ours is configured and a restart waits for it.
+// is 1 s). The RFC's times are for hosts that pick an address at random on a link of
+// unknown speed. Our address is configured, and a restart waits for the probes.
 // NetworkManager's default is the same 200 ms.
 const (
 	probeCount       = 3                      // PROBE_NUM
@@ -43,8 +43,8 @@ func newAddressClaim(address addr, mac func() MAC, ours func(MAC) bool, send fun
 	}
 }
 
-// acquire takes the address: with probing after the link was asked, or it says who has
-// the address.
+// acquire claims the address. If probing is set, it asks the link first. The error says
+// who has the address.
 func (c *addressClaim) acquire(probing bool) error {
 	probes := probeCount
 	if !probing {
@@ -65,8 +65,8 @@ func (c *addressClaim) acquire(probing bool) error {
 	return nil
 }
 
-// announce makes the next ticks tell the link where the address is: at the start,
-// when the NIC comes back up, and when its MAC changes.
+// announce makes the next ticks tell the link where the address is. It is called when
+// the NIC comes back up, and when its MAC changes.
 func (c *addressClaim) announce() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,8 +95,8 @@ func (c *addressClaim) request(sender, target addr, to MAC) frame {
 	return arpMessage{request: true, senderMAC: c.mac(), sender: sender, target: target}.frame(to)
 }
 
-// handle answers an ARP message about the address, which came in a frame. It tells
-// whether the message was a question for us, from a host that may be remembered.
+// handle answers an ARP message about the address. f is the frame that the message came
+// in. asked tells that a host asked for our address, and may be remembered.
 func (c *addressClaim) handle(m arpMessage, f *frame, now int64) (asked bool) {
 	if m.senderMAC == c.mac() || c.ours(m.senderMAC) {
 		return false // come back by a loop in the network, or from the NIC before this one
@@ -116,10 +116,10 @@ func (c *addressClaim) handle(m arpMessage, f *frame, now int64) (asked bool) {
 	return m.sender != noAddr
 }
 
-// isRivals tells whether a probe for our address is of a host that wants it. Such a
-// host asks everybody, by a frame of its own (RFC 5227 §2.1.1). A switch that tracks
-// devices asks the one host whether it is there, and a repeater sends on what others
-// asked.
+// isRivals tells whether a probe for our address comes from a host that wants the address.
+// Such a host broadcasts the probe in a frame of its own (RFC 5227 §2.1.1). A switch that
+// tracks devices sends its probes to single hosts, and a repeater forwards the probes of
+// others.
 func isRivals(m arpMessage, f *frame) bool {
 	return f.dstMAC() == broadcastMAC && f.srcMAC() == m.senderMAC
 }
@@ -128,8 +128,9 @@ func (m arpMessage) isProbeFor(a addr) bool {
 	return m.request && m.sender == noAddr && m.target == a
 }
 
-// conflict is called when another host uses the address: it ends the probing, or
-// the address is defended (RFC 5227 §2.4 b), at most once in DEFEND_INTERVAL.
+// conflict takes in that another host uses the address. Before the address is claimed,
+// this ends the probing. Afterwards we defend the address, at most once in DEFEND_INTERVAL
+// (RFC 5227 §2.4 b).
 func (c *addressClaim) conflict(other MAC, now int64) {
 	if !c.claimed {
 		select {

@@ -1,7 +1,6 @@
 package vnicbridge
 
-// device is a NIC or a VNIC as the userspace data path uses it. Injected, so that
-// the path can be driven without a kernel.
+// device is a NIC or a VNIC as the userspace path uses it. Tests have devices in memory.
 type device interface {
 	// receive waits for frames and fills the batch with at least one. The
 	// frames' bytes are valid until the next call.
@@ -19,10 +18,10 @@ type nicDevice interface {
 	// link is the state of the NIC now.
 	link() (linkState, error)
 	index() int
-	// leftOut is what the device left out since it was last asked, by the reason.
+	// leftOut returns what the device itself has dropped since the last call, by reason.
 	leftOut() map[dropReason]tally
-	// know tells the device that frames go to a host on the link, or no longer do (a
-	// zero MAC), so that ARP from there finds its way in a flood of other ARP.
+	// know tells the device that frames go to a host on the link, or with a zero MAC
+	// that they no longer do. ARP from such a host gets through a flood of other ARP.
 	know(host addr, mac MAC, gateway bool)
 }
 
@@ -34,8 +33,8 @@ type linkState struct {
 	name string // it can be changed
 	up   bool   // up, and with a carrier
 
-	// What the kernel announces its own addresses for has happened since the state
-	// was last asked for: bond fail-over, live migration, a carrier that came back.
+	// Since the last call something has happened for which the kernel announces its own
+	// addresses: a bond failed over, a machine migrated, a carrier came back.
 	notifyPeers bool
 
 	mac MAC

@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// Health is how a segment is asked, again and again, whether it serves: from its
-// own namespace, at its own address. One that does not gets no new flows until it
-// does again; the flows that it has go on.
+// Health says how a segment is checked, from its own namespace and at its own address.
+// While the checks fail, the segment gets no new flows. The flows that it has go on.
 type Health struct {
 	// What is asked for: "tcp", a connection that is accepted, or "http", a GET of
 	// the path that is answered by a status of 2xx or 3xx.

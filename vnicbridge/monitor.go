@@ -50,12 +50,13 @@ func (m *monitor) condition(vnic *port) condition {
 	return condition{}
 }
 
-// follow begins the checks that are wanted of segments, and ends their others; nil wants
-// none. Checks that are the same go on, and what they found stays. Others begin anew, and
-// the segment is healthy until they say otherwise: a check is changed because it was
-// wrong, and at a start all would be refused until the first ones pass.
+// follow begins the checks that are wanted, and ends the others of the same segments; nil
+// means that a segment is not checked. A check that has not changed goes on, and what it
+// found stays. A new check begins anew, and the segment is healthy until the check says
+// otherwise: somebody has changed the check because it was wrong, and at a start no segment
+// would get flows until the first checks pass.
 //
-// start runs a function in a goroutine, which ends soon after its check does.
+// start runs a function in a goroutine. The function returns soon after its check has ended.
 func (m *monitor) follow(wanted map[*port]*Health, start func(func())) {
 	for vnic, want := range wanted {
 		m.change(vnic, func(v *vitals) {

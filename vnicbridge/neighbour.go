@@ -12,28 +12,26 @@ import (
 // Timing and bounds of next-hop resolution. The times are those of Linux's
 // neighbour table (base_reachable_time, retrans_timer, ucast_solicit, locktime).
 const (
-	reachableTime   = 30 * time.Second // a MAC is used unasked for this long
+	reachableTime   = 30 * time.Second // how long a MAC is used before the host is asked again
 	askInterval     = time.Second      // between two questions for the same host
-	maxAsks         = 3                // unanswered, before the waiting frames are given up
+	maxAsks         = 3                // without an answer, before the waiting frames are dropped
 	maxWaiting      = 16               // frames that wait for one host
 	maxWaitingBytes = 8 << 20          // of the frames that wait for all hosts of a link
 	unicastAsks     = 3                // a known host is asked directly first
-	forgetNeighbour = 10 * time.Minute // a host not heard of for this long is forgotten
+	forgetNeighbour = 10 * time.Minute // how long a host is remembered that is not heard of
 	gatewayWait     = time.Second      // for the gateway's first answer, at the start
 	lockTime        = time.Second      // a host's MAC changes at most once in this time
 )
 
-// Broadcast questions go to every host on the link, and whoever forges a source
-// address causes one. Those that segments cause by flows of their own have a
-// budget of their own.
+// Every host on the link gets a broadcast question, and a forged source address causes
+// one. Questions for flows that segments open have a separate budget.
 const (
 	broadcastRate  = 512 // a second
 	broadcastBurst = 1024
 )
 
-// neighbours resolves the next hops on a NIC's link by ARP from the pseudo
-// address (A7): the host's own table is not used, because the host has no
-// address there.
+// neighbours resolves the next hops on a NIC's link by ARP from the pseudo address (A7).
+// The host's own table cannot serve, because the host has no address on the link.
 type neighbours struct {
 	link    netip.Prefix
 	ask     func(target addr, to MAC) // sends an ARP request, to a host or to all
@@ -41,8 +39,8 @@ type neighbours struct {
 	gaveUp  func(frames int)          // counts frames that nobody will get
 	learned func(macChange)           // called, unlocked, when a MAC is new or has changed
 
-	// publish is called, unlocked, to tell the data path of a host that frames go to,
-	// or that one is forgotten (a zero MAC).
+	// publish is called, unlocked, to tell the data path which MAC a host has. A zero MAC
+	// means that no frames go to the host.
 	publish func(host addr, mac MAC, gateway bool)
 	// sentByKernel visits the hosts to which the kernel data path has sent frames,
 	// with the time of the last one.
@@ -85,8 +83,8 @@ func (n *neighbours) setGateway(gateway netip.Addr) {
 	}
 }
 
-// tell publishes what is true of hosts now: when two goroutines tell of one host,
-// the later one tells what holds.
+// tell publishes what is true of hosts now. If two goroutines tell of one host, the later
+// one has the last word.
 func (n *neighbours) tell(hosts []addr) {
 	n.publishing.Lock()
 	defer n.publishing.Unlock()
@@ -102,7 +100,7 @@ func (n *neighbours) tell(hosts []addr) {
 	}
 }
 
-// tellAll publishes all that there is to publish, to a data path that is new.
+// tellAll publishes all hosts that frames go to, for a data path that is new.
 func (n *neighbours) tellAll() {
 	n.mu.RLock()
 	var hosts []addr
@@ -182,7 +180,7 @@ func (n *neighbours) resolve(f *frame, key addr, own bool, now int64) (ready boo
 	return false, keep
 }
 
-// makeRoom takes entries out of a part of the table that is full. It returns those
+// makeRoom removes entries from a part of the table, if the part is full. It returns those
 // that had been published.
 func (n *neighbours) makeRoom(p neighbourPart) (published []addr) {
 	for _, key := range n.table.idlest(p, n.isGateway) {
@@ -240,8 +238,8 @@ func (n *neighbours) askAgain(key addr, e *neighbour, now int64) {
 	n.ask(key, to)
 }
 
-// hear takes in that a host has a MAC. Hosts that nobody asked for are remembered
-// only if they turned to us.
+// hear takes in that a host has a MAC. If nobody asked for the host, it is remembered only
+// if it asked for us.
 func (n *neighbours) hear(host addr, mac MAC, turnedToUs bool, now int64) {
 	n.mu.Lock()
 	change, waiting, changed := n.learn(host, mac, turnedToUs, now)
@@ -287,7 +285,8 @@ func (n *neighbours) learn(host addr, mac MAC, turnedToUs bool, now int64) (chan
 	return change, waiting, changed
 }
 
-// sendsTo tells whether frames go to a host, or would if it were known: the gateway.
+// sendsTo tells whether frames go to a host. To the gateway they do even before its MAC
+// is known.
 func (n *neighbours) sendsTo(host addr) bool {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -298,8 +297,8 @@ func (n *neighbours) sendsTo(host addr) bool {
 // surveyInterval is how often the kernel data path is asked where it sent frames.
 const surveyInterval = time.Second
 
-// tick keeps the gateway resolved, asks again for hosts that frames wait for or
-// were sent to lately, and forgets those that do not answer.
+// tick keeps the gateway resolved. It asks again for the hosts for which frames wait or to
+// which frames went lately, and forgets the hosts that do not answer.
 func (n *neighbours) tick(now int64) {
 	var changed []addr
 	n.mu.Lock()
@@ -349,8 +348,8 @@ func (n *neighbours) noteUse(host addr, at int64) {
 	}
 }
 
-// review does what time asks for with one entry. It tells whether a host that had
-// been published is forgotten.
+// review asks for a host again or forgets it, if it is time to. It tells whether a host
+// that had been published is forgotten.
 func (n *neighbours) review(key addr, e *neighbour, now int64) (forgotten bool) {
 	switch {
 	case e.mac.IsZero() && now-e.made >= int64(maxAsks*askInterval), now-e.confirmed >= int64(forgetNeighbour) && !e.mac.IsZero():
@@ -363,8 +362,8 @@ func (n *neighbours) review(key addr, e *neighbour, now int64) (forgotten bool) 
 	return false
 }
 
-// awaitGateway asks for the gateway and waits a little for the answer. It tells
-// whether there is nothing to wait for any more.
+// awaitGateway asks for the gateway and waits for the answer, at most gatewayWait. It tells
+// whether the gateway has answered, or there is none.
 func (n *neighbours) awaitGateway(now func() int64) bool {
 	n.mu.RLock()
 	gateway := n.gateway

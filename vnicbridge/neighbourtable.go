@@ -6,9 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// neighbourPart is a part of the table of neighbours. Each part has a bound of its
-// own, so that entries that anybody can cause take no room from hosts that frames go
-// to.
+// neighbourPart is a part of the table of neighbours. Each part has its own bound, so that
+// entries that anybody can cause take no room from hosts to which frames go.
 type neighbourPart int
 
 const (
@@ -18,13 +17,13 @@ const (
 	neighbourParts
 )
 
-// neighbourBounds are how many entries each part has at most. A part that is full
-// makes room: the entries that were idle for the longest go. The hosts that frames
-// go to are as many as the programs' map of neighbours holds, a /16.
+// neighbourBounds are how many entries each part has at most. A part that is full evicts
+// the entries that were idle for the longest. The bound of partUsed is the size of the
+// programs' map of neighbours, a /16.
 var neighbourBounds = [neighbourParts]int{partResolving: 4096, partHeard: 4096, partUsed: 1 << 16}
 
-// evictShare is the share of a full part that makes room at once, because a survey
-// of all entries is needed to find the idlest.
+// evictShare is the share of a full part that is evicted at once, because it takes a scan
+// of all entries to find the idlest.
 const evictShare = 16
 
 // neighbour is a host on a NIC's link.
@@ -123,8 +122,7 @@ func (t *neighbourTable) resolved(e *neighbour, mac MAC, now int64) {
 	})
 }
 
-// idlest are the entries that make room in a part that is full, but for those that
-// are kept.
+// idlest returns the entries that a full part evicts. It leaves out those that are kept.
 func (t *neighbourTable) idlest(p neighbourPart, kept func(addr) bool) []addr {
 	if t.sizes[p] < t.bounds[p] {
 		return nil

@@ -54,7 +54,7 @@ func (p *port) device() device { return *p.dev.Load() }
 
 func (p *port) setDevice(d device) { p.dev.Store(&d) }
 
-// maxPorts is how many devices there can be at once, and one more.
+// maxPorts is one more than the most devices that there can be at once.
 const maxPorts = 1024
 
 func newPort(index uint32, name string) *port {
@@ -88,47 +88,11 @@ func (p *port) transmit(frames []frame) {
 	p.drops[dropSend].Add(uint64(len(frames) - sent))
 }
 
-// countLeftOut counts what a NIC has left out by itself.
+// countLeftOut counts the frames that a NIC itself has dropped since the last call.
 func (p *port) countLeftOut() {
 	for reason, t := range p.device().(nicDevice).leftOut() {
 		p.packetsIn.Add(t.packets)
 		p.bytesIn.Add(t.bytes)
 		p.drops[reason].Add(t.packets)
 	}
-}
-
-// outbox gathers the frames that a batch makes, so that each device gets its own
-// in one go.
-type outbox struct {
-	boxes []box
-}
-
-type box struct {
-	to     *port
-	frames []frame
-}
-
-func (o *outbox) put(to *port, f frame) {
-	for i := range o.boxes {
-		if o.boxes[i].to == to {
-			o.boxes[i].frames = append(o.boxes[i].frames, f)
-			return
-		}
-	}
-	o.boxes = append(o.boxes, box{to, []frame{f}})
-}
-
-// flush sends all and keeps the boxes of living ports for the next batch.
-func (o *outbox) flush() {
-	kept := o.boxes[:0]
-	for _, b := range o.boxes {
-		if len(b.frames) > 0 {
-			b.to.transmit(b.frames)
-		}
-		if !b.to.closed.Load() {
-			kept = append(kept, box{b.to, b.frames[:0]})
-		}
-	}
-	clear(o.boxes[len(kept):])
-	o.boxes = kept
 }

@@ -34,12 +34,11 @@ func (r *rig) wantAt(when, want string, frame []byte) (got []byte) {
 }
 
 // fails lets a segment be found unhealthy, or healthy again.
-func (r *rig) fails(segment, reason string) {
+func (r *rig) fails(segment string, unhealthy bool) {
 	r.t.Helper()
 	r.plane.mu.Lock()
 	defer r.plane.mu.Unlock()
-	r.plane.health.change(r.plane.segments[segment].port, func(v *vitals) { v.failing = reason })
-	if err := r.plane.enforceHealth(); err != nil {
+	if err := r.plane.setLost(r.plane.segments[segment].port, unhealthy); err != nil {
 		r.t.Error(err)
 	}
 }
@@ -48,7 +47,7 @@ func (r *rig) fails(segment, reason string) {
 // their next packet. Connections stay, and so does what the segment itself has opened.
 func TestDatagramsLeaveAnUnhealthySegment(t *testing.T) {
 	for name, breaks := range map[string]func(*rig){
-		"by its checks": func(r *rig) { r.fails("a", "it does not answer") },
+		"with its VNIC": func(r *rig) { r.fails("a", true) },
 		"without its VNIC": func(r *rig) {
 			r.breaks("vnic-A")
 			time.Sleep(retryInterval)
@@ -77,13 +76,13 @@ func TestDatagramsLeaveAnUnhealthySegment(t *testing.T) {
 					}
 					r.wantAt("unhealthy", after, datagram)
 					r.wantAt("unhealthy", after, echo)
-					if name == "by its checks" {
+					if name == "with its VNIC" {
 						r.wantAt("unhealthy", "a", fromRouter(farHost, 5001, 80).tcp("A", "still here"))
 						r.put("nic0", fromRouter(router, 53, 6000).udp("answer"))
 						r.one("vnic-A")
 					}
 					if after == "b" {
-						r.fails("a", "")
+						r.fails("a", false)
 						r.wantAt("healthy again", "b", datagram) // a living flow does not move
 					}
 				})
@@ -98,7 +97,7 @@ func TestDatagramsThatCameLateLeave(t *testing.T) {
 		datagram := fromRouter(farHost, 5000, 53).udp("q")
 		r.wantAt("at first", "a", datagram)
 		r.plane.mu.Lock()
-		r.plane.health.change(r.plane.segments["a"].port, func(v *vitals) { v.failing = "it is, and nothing else has happened yet" })
+		r.plane.health.setLost(r.plane.segments["a"].port, true) // and nothing else has happened yet
 		rules, err := r.plane.compile(r.plane.cfg, r.plane.devices, r.plane.retired)
 		r.plane.mu.Unlock()
 		if err != nil {
