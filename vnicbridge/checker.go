@@ -13,7 +13,7 @@ const listenerInterval = 250 * time.Millisecond
 // checker asks one segment for as long as its VNIC and its checks are wanted.
 type checker struct {
 	monitor *monitor
-	vnic    *port
+	port    *port
 	health  Health // with the defaults
 	cancel  context.CancelFunc
 
@@ -46,11 +46,11 @@ func (c *checker) run(ctx context.Context) {
 // and a segment without its VNIC has no address.
 func (c *checker) check(ctx context.Context) {
 	c.watchListener()
-	dial, _ := c.monitor.server(c.vnic)
-	if dial == nil || c.closed || c.monitor.condition(c.vnic).lost {
+	dial, _ := c.monitor.server(c.port)
+	if dial == nil || c.closed || c.monitor.condition(c.port).lost {
 		return
 	}
-	err := probe(ctx, c.health, dial, c.vnic.vnic.address.netip())
+	err := probe(ctx, c.health, dial, c.port.vnic.address.netip())
 	if ctx.Err() == nil {
 		c.monitor.report(c, func(v *vitals) { v.count(err, c.health) })
 	}
@@ -59,12 +59,12 @@ func (c *checker) check(ctx context.Context) {
 // watchListener looks whether a listener of this program has had the port open and has
 // closed it. If so, the segment fails at once, because all checks would fail.
 func (c *checker) watchListener() {
-	listens := c.monitor.listens(c.vnic.vnic.segment, c.health.Port)
+	listens := c.monitor.listens(c.port.vnic.segment, c.health.Port)
 	c.listened = c.listened || listens
 	if c.closed = c.listened && !listens; !c.closed {
 		return
 	}
-	if _, stopped := c.monitor.server(c.vnic); stopped {
+	if _, stopped := c.monitor.server(c.port); stopped {
 		return
 	}
 	c.monitor.report(c, func(v *vitals) {

@@ -22,9 +22,9 @@ type surroundings struct {
 	// dialer is nil, nobody is to be asked now: the segment is stopped, or the
 	// configuration in force does not have it.
 	server func(vnic *port) (dial dialer, stopped bool)
-	// listens tells whether a listener of this program has a TCP port of a segment
-	// open.
-	listens func(segment string, port uint16) bool
+	// listens tells whether a listener of this program has a TCP port of a segment open,
+	// by the port's number.
+	listens func(segment string, number uint16) bool
 	// changed is told that something new is known of a segment.
 	changed func(vnic *port)
 }
@@ -69,7 +69,7 @@ func (m *monitor) follow(wanted map[*port]*Health, start func(func())) {
 				return
 			}
 			ctx, cancel := context.WithCancel(context.Background())
-			c := &checker{monitor: m, vnic: vnic, health: want.withDefaults(), cancel: cancel}
+			c := &checker{monitor: m, port: vnic, health: want.withDefaults(), cancel: cancel}
 			v.checker = c
 			start(func() { c.run(ctx) })
 		})
@@ -108,14 +108,14 @@ func (m *monitor) change(vnic *port, do func(*vitals)) {
 // report takes in what a check found, if the check is still wanted.
 func (m *monitor) report(c *checker, found func(*vitals)) {
 	if m.takeIn(c, found) {
-		m.changed(c.vnic)
+		m.changed(c.port)
 	}
 }
 
 func (m *monitor) takeIn(c *checker, found func(*vitals)) (wanted bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v := m.vitals[c.vnic]
+	v := m.vitals[c.port]
 	if v == nil || v.checker != c {
 		return false
 	}

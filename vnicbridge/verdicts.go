@@ -16,23 +16,23 @@ type HealthChange struct {
 func (p *Plane) watchHealth() {
 	p.health = newMonitor(surroundings{
 		server: p.server,
-		listens: func(segment string, port uint16) bool {
-			return p.open.contains(segment, tuple{proto: TCP, dport: port})
+		listens: func(segment string, number uint16) bool {
+			return p.open.contains(segment, tuple{proto: TCP, dport: number})
 		},
-		changed: func(vnic *port) {
+		changed: func(port *port) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.enforceHealthOrLog("a segment's health has changed, which is not in force: the next check tries again", vnic)
+			p.enforceHealthOrLog("a segment's health has changed, which is not in force: the next check tries again", port)
 		},
 	})
 }
 
 // server is the way to the server of a segment, for its checks.
-func (p *Plane) server(vnic *port) (dial dialer, stopped bool) {
+func (p *Plane) server(port *port) (dial dialer, stopped bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stopped = p.states[vnic.vnic.segment] == Stopped
-	if s := p.segments[vnic.vnic.segment]; s != nil && s.port == vnic && !stopped {
+	stopped = p.states[port.vnic.segment] == Stopped
+	if s := p.segments[port.vnic.segment]; s != nil && s.port == port && !stopped {
 		dial = p.dialThrough(s.dev)
 	}
 	return dial, stopped
@@ -63,9 +63,9 @@ func (p *Plane) followHealth() {
 }
 
 // forgive forgets what the checks of a segment found.
-func (p *Plane) forgive(vnic *port) {
-	p.health.forgive(vnic)
-	p.enforceHealthOrLog("checking a segment anew", vnic)
+func (p *Plane) forgive(port *port) {
+	p.health.forgive(port)
+	p.enforceHealthOrLog("checking a segment anew", port)
 }
 
 // setLost takes in whether a port has its device. A NIC's port has no health.
@@ -130,8 +130,8 @@ func (p *Plane) inForce(c HealthChange) {
 	p.healthChanged(c)
 }
 
-func (p *Plane) enforceHealthOrLog(failure string, vnic *port) {
+func (p *Plane) enforceHealthOrLog(failure string, port *port) {
 	if err := p.enforceHealth(); err != nil {
-		p.log.Error(failure, "segment", vnic.vnic.segment, "error", err)
+		p.log.Error(failure, "segment", port.vnic.segment, "error", err)
 	}
 }
