@@ -15,8 +15,8 @@ type arpMessage struct {
 	sender, target       addr
 }
 
-// arpKind is what an ARP message is to us. Each kind has a budget of its own, so that
-// a flood of one keeps none of another out: enum arp_kind of bpf/types.h.
+// arpKind is what an ARP message is to us: enum arp_kind of bpf/types.h. Each kind has its
+// own budget, so that a flood of one kind keeps out no other.
 type arpKind uint32
 
 const (
@@ -27,7 +27,8 @@ const (
 	arpKinds
 )
 
-// kindOf is the kind of ARP that comes from a host that has a MAC, if we send there.
+// kindOf returns the kind of ARP that comes from a host. mac is where frames for the host
+// go; if it is zero, no frames go there.
 func kindOf(mac MAC, gateway bool) arpKind {
 	switch {
 	case gateway:
