@@ -1,5 +1,8 @@
 package vnicbridge
 
+// batchSize is how many frames are taken from a device at once.
+const batchSize = 64
+
 // device is a NIC or a VNIC as the userspace path uses it. Tests have devices in memory.
 type device interface {
 	// receive waits for frames and fills the batch with at least one. The

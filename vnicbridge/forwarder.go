@@ -105,9 +105,6 @@ type arrival struct {
 	reopened *flow // the flow that is over whose tuple the packet uses again
 }
 
-// batchSize is how many frames are taken from a device at once.
-const batchSize = 64
-
 // run carries what a device gives as having come in at a port, until it is closed.
 func (fw *forwarder) run(in *port, from device) error {
 	batch := make([]frame, batchSize)
