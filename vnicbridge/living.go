@@ -97,22 +97,16 @@ func (p *Plane) openNIC(spec nicSpec) (nicDevice, linkState, error) {
 	return dev, state, nil
 }
 
-// newPort gives a device its place. An index is given again as late as can be.
+// newPort gives a device its place.
 func (p *Plane) newPort(name string, dev device, mac MAC) (*port, error) {
-	for range maxPorts {
-		if p.index++; p.index >= maxPorts {
-			p.index = 1
-		}
-		if p.indexes[p.index] {
-			continue
-		}
-		p.indexes[p.index] = true
-		port := newPort(p.index, name)
-		port.setDevice(dev)
-		port.setMAC(mac)
-		return port, nil
+	index, ok := p.numbers.take()
+	if !ok {
+		return nil, fmt.Errorf("device %s: there are %d devices already, which is the most", name, maxPorts-1)
 	}
-	return nil, fmt.Errorf("device %s: there are %d devices already, which is the most", name, maxPorts-1)
+	port := newPort(index, name)
+	port.setDevice(dev)
+	port.setMAC(mac)
+	return port, nil
 }
 
 // attachNIC gives a port the link on which its NIC speaks for the pseudo address.
@@ -147,7 +141,7 @@ func (p *Plane) closePort(gone *port) {
 	p.health.forget(gone)
 	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone }, p.comesBack)
 	p.detach(gone)
-	p.indexes[gone.index] = false
+	p.numbers.free(gone.index)
 	if err := gone.device().close(); err != nil {
 		p.log.Error("closing a device", "device", gone.name, "error", err)
 	}

@@ -70,8 +70,7 @@ type Plane struct {
 	overrides                  // of it, by hand
 	comesBack func(*flow) bool // while the process ends: flows that are left in silence
 	obstacles []string         // that were told
-	indexes   [maxPorts]bool   // of ports, that are in use
-	index     uint32           // the last one given
+	numbers   numbers          // of ports
 }
 
 // devices are the living devices of a configuration, by the names in it.
