@@ -16,18 +16,18 @@ import (
 // the frames before; a filter of ours that carries them has a lower priority. A veth pair
 // outlives a killed process, and so does this filter, which ends with the pair.
 const (
-	deadEndPriority = filterPriority + 1
+	deadEndPriority = 7661
 	deadEndHandle   = 1
 )
 
 // ensureDeadEnd keeps the filter in its place.
 func (v *vnicSetup) ensureDeadEnd(vnicSettings) (bool, error) {
-	filters, err := filtersOn(v.ns, v.ifindex)
+	c := clsact{v.ns, v.ifindex}
+	filters, err := c.filters()
 	if err != nil || slices.ContainsFunc(filters, isDeadEnd) {
 		return false, err
 	}
-	f := &filter{ns: v.ns, BpfFilter: netlink.BpfFilter{FilterAttrs: netlink.FilterAttrs{LinkIndex: v.ifindex}}}
-	if _, err := f.ensureClsact(); err != nil {
+	if _, err := c.ensure(); err != nil {
 		return false, err
 	}
 	if err := v.ns.do(func() error { return addDrop(v.ifindex) }); err != nil {

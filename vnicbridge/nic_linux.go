@@ -83,7 +83,7 @@ func (m *linuxMachine) ownNIC(ifindex int) error {
 	case err != nil:
 		return fmt.Errorf("making it this process's own: %w", err)
 	}
-	if err := removeStaleFilters(m.ns, ifindex); err != nil {
+	if err := (clsact{m.ns, ifindex}).removeStale(); err != nil {
 		return errors.Join(err, socket.Close())
 	}
 	m.nics[ifindex] = &nicOwnership{socket, 1}

@@ -1,0 +1,22 @@
+package vnicbridge
+
+import "time"
+
+// heartbeatInterval is well below the time that the programs wait (HEARTBEAT_NS in
+// bridge.c).
+const heartbeatInterval = 500 * time.Millisecond
+
+// beat tells the programs of filters that this process lives. It has a goroutine of its
+// own, so that nothing can delay it.
+func (k *kernelPath) beat() {
+	ticker := time.NewTicker(heartbeatInterval)
+	defer ticker.Stop()
+	for {
+		k.plane.heartbeat.Store(uint64(programClock()))
+		select {
+		case <-k.done:
+			return
+		case <-ticker.C:
+		}
+	}
+}
