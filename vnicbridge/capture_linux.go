@@ -11,8 +11,10 @@ import (
 // leaves.
 type deviceCapture []frameSource
 
-func (m *linuxMachine) capture(p *capturePoint, snaplen, memory int, kernel bool) (frameSource, error) {
-	o := ringOptions{ns: m.ns, filter: p.program, snaplen: snaplen, memory: memory}
+// openCapture copies the frames that pass a device; kernel tells whether a kernel data path
+// carries them. memory is how many bytes may wait.
+func openCapture(on *places, p *capturePoint, snaplen, memory int, kernel bool) (frameSource, error) {
+	o := ringOptions{ns: on.machine.ns, filter: p.program, snaplen: snaplen, memory: memory}
 	switch d := p.device.(type) {
 	case *tap:
 		o.ifindex = d.ifindex
@@ -22,7 +24,7 @@ func (m *linuxMachine) capture(p *capturePoint, snaplen, memory int, kernel bool
 		o.ifindex = d.ifindex
 	}
 	var source frameSource
-	source, err := m.openPrograms(o)
+	source, err := openPrograms(on, o)
 	if err != nil && !kernel {
 		source, err = openPacketRing(o)
 	}
@@ -32,9 +34,9 @@ func (m *linuxMachine) capture(p *capturePoint, snaplen, memory int, kernel bool
 	return source, nil
 }
 
-func (m *linuxMachine) openPrograms(o ringOptions) (c deviceCapture, err error) {
+func openPrograms(on *places, o ringOptions) (c deviceCapture, err error) {
 	for _, ingress := range []bool{true, false} {
-		ring, err := m.openProgramRing(o, ingress)
+		ring, err := openProgramRing(on, o, ingress)
 		if err != nil {
 			return nil, errors.Join(err, c.close())
 		}

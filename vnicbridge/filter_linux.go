@@ -29,13 +29,13 @@ type filter struct {
 }
 
 // attachFilter puts a program on a device as a filter. It adds the clsact if there is none.
-func (m *linuxMachine) attachFilter(ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank) (*filter, error) {
+func attachFilter(ns *namespace, ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank) (*filter, error) {
 	info, err := program.Info()
 	if err != nil {
 		return nil, err
 	}
 	id, _ := info.ID()
-	f := &filter{clsact: clsact{m.ns, ifindex}, rank: r, program: program, BpfFilter: netlink.BpfFilter{
+	f := &filter{clsact: clsact{ns, ifindex}, rank: r, program: program, BpfFilter: netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: ifindex, Parent: netlink.HANDLE_MIN_INGRESS, Handle: uint32(id), // which no other filter of ours has
 			Protocol: unix.ETH_P_ALL,

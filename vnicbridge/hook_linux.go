@@ -3,60 +3,58 @@ package vnicbridge
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/cilium/ebpf"
 )
 
-// newFastPath makes the kernel data path of this machine.
-func (m *linuxMachine) newFastPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) (fastPath, error) {
-	if err := require(datapathCapabilities); err != nil {
-		return nil, err
-	}
-	return newKernelPath(slow, maxFlows, key, log, m.hook)
-}
-
-// hookable is a device that a program can be put on.
-type hookable interface {
-	// place is the device, the side of it that the program is for, and how
-	// bpf_redirect sends what leaves by it.
-	place() (ifindex int, attach ebpf.AttachType, redirect uint32)
-	// listen lets the device receive by itself, or not.
-	listen(bool) error
-}
-
 // linuxHook is a program on a device.
 type linuxHook struct {
-	machine  *linuxMachine
-	device   hookable
-	name     string
-	program  place
-	slowPath *slowTAP // nil for a TAP: what goes on reaches its reader
-	first    keptFirst
+	places   *places
+	name     string // of the device
+	ifindex  int
+	redirect uint32 // flags of bpf_redirect by which frames leave by the device
+
+	program place
+	first   keptFirst
+
+	// A TAP has neither: its reader receives what its program lets go on.
+	socket   *packetSocket
+	slowPath *slowTAP
 }
 
-func (m *linuxMachine) hook(p *port, program *ebpf.Program, clsact bool) (hook, error) {
-	device := p.device().(hookable)
-	ifindex, attach, _ := device.place()
-	h := &linuxHook{machine: m, device: device, name: p.name}
+// redirectIngress is BPF_F_INGRESS: into the device's receive side.
+const redirectIngress = 1
+
+// hook puts the program of a port on its device. Linux sends what a segment sends out by
+// the segment's TAP, so a TAP has its program on that side. Frames of all other devices
+// come in.
+func (s *places) hook(p *port, program *ebpf.Program, clsact bool) (hook, error) {
+	h := &linuxHook{places: s, name: p.name}
+	side := ebpf.AttachTCXIngress
+	switch d := p.device().(type) {
+	case *tap:
+		h.ifindex, h.redirect, side = d.ifindex, redirectIngress, ebpf.AttachTCXEgress
+	case *veth:
+		h.socket = d.packetSocket
+	case *ownedNIC:
+		h.socket = d.packetSocket
+	}
 	var err error
-	if attach == ebpf.AttachTCXIngress {
-		if h.slowPath, err = m.makeSlowTAP(); err != nil {
+	if h.socket != nil {
+		h.ifindex = h.socket.ifindex
+		if h.slowPath, err = makeSlowTAP(s.machine); err != nil {
 			return nil, err
 		}
 	}
-	h.program, err = m.putProgram(ifindex, attach, program, carries, clsact)
+	h.program, err = s.put(h.ifindex, side, program, carries, clsact)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("attaching the BPF program: %w", err), h.close())
 	}
-	m.hooks.Store(h, nil)
+	s.hooks.Store(h, nil)
 	return h, nil
 }
 
-func (h *linuxHook) target() (ifindex int, flags uint32) {
-	ifindex, _, flags = h.device.place()
-	return ifindex, flags
-}
+func (h *linuxHook) target() (ifindex int, flags uint32) { return h.ifindex, h.redirect }
 
 func (h *linuxHook) slow() (device, int) {
 	if h.slowPath == nil {
@@ -65,10 +63,15 @@ func (h *linuxHook) slow() (device, int) {
 	return h.slowPath, h.slowPath.ifindex
 }
 
-func (h *linuxHook) listen(on bool) error { return h.device.listen(on) }
+func (h *linuxHook) listen(on bool) error {
+	if h.socket == nil {
+		return nil
+	}
+	return h.socket.listen(on)
+}
 
 func (h *linuxHook) close() error {
-	h.machine.hooks.Delete(h)
+	h.places.hooks.Delete(h)
 	var errs []error
 	if h.program != nil {
 		errs = append(errs, h.program.Close())
@@ -77,17 +80,4 @@ func (h *linuxHook) close() error {
 		errs = append(errs, h.slowPath.close())
 	}
 	return errors.Join(errs...)
-}
-
-// redirectIngress is BPF_F_INGRESS: into the device's receive side.
-const redirectIngress = 1
-
-func (t *tap) place() (int, ebpf.AttachType, uint32) {
-	return t.ifindex, ebpf.AttachTCXEgress, redirectIngress
-}
-
-func (t *tap) listen(bool) error { return nil }
-
-func (s *packetSocket) place() (int, ebpf.AttachType, uint32) {
-	return s.ifindex, ebpf.AttachTCXIngress, 0
 }

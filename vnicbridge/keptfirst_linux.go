@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// raiseInterval is how often a program of ours is put before those of others again, at
-// most: one of others that does the same is not to be fought. One that somebody took away
-// is put back sooner.
+// raiseInterval is the shortest time between two times that a program of ours is put before
+// those of others again: another program that does the same is not to be fought. If
+// somebody took our program away, it is put back sooner.
 const (
 	raiseInterval   = time.Minute
 	putBackInterval = time.Second
 )
 
-// keptFirst is what is known of a program's place.
+// keptFirst is what is known of a program's place among those of others.
 type keptFirst struct {
 	mu     sync.Mutex
 	raised time.Time
 	behind []string // the programs of others that it stays behind
 }
 
-// keepFirst puts the program before those of others, should any have come before it. On
-// a segment's TAP there is no need: the forwarder is behind the programs of all. If the
-// device is gone, others tell.
+// keepFirst puts the program before those of others, if any have come before it. On a
+// segment's TAP there is no need: the forwarder is behind the programs of all. If the
+// device is gone, the port's reader reports that.
 func (h *linuxHook) keepFirst(log *slog.Logger) {
 	if h.slowPath == nil {
 		return
@@ -49,13 +49,14 @@ func (h *linuxHook) keepFirst(log *slog.Logger) {
 	}
 	if !slices.Equal(ahead, h.first.behind) {
 		h.first.behind = ahead
-		h.machine.hint() // to tell
+		h.places.machine.hint() // to tell
 	}
 }
 
-// programsAhead tells of programs of others that stay before ours.
-func (m *linuxMachine) programsAhead() (told []string) {
-	m.hooks.Range(func(key, _ any) bool {
+// programsAhead tells of programs of others that stay before ours: what may come of each,
+// and the fix.
+func (s *places) programsAhead() (told []string) {
+	s.hooks.Range(func(key, _ any) bool {
 		h := key.(*linuxHook)
 		h.first.mu.Lock()
 		defer h.first.mu.Unlock()

@@ -13,20 +13,19 @@ import (
 
 // linuxMachine is the Linux that the process runs on.
 type linuxMachine struct {
-	ns       *namespace
-	owner    ownership
-	wall     *guardTable
-	own      sync.Map // the indexes of the VNICs that we made
-	peers    sync.Map // the indexes of the devices whose peers are to be notified
-	down     sync.Map // the indexes of the devices that were last heard to be down
-	programs sync.Map // the ranks of our programs on devices by tcx, by their ids
-	hooks    sync.Map // that are in their places
-	nics     map[int]*nicOwnership
-	hints    chan struct{}
-	done     chan struct{}
+	ns    *namespace
+	owner ownership
+	wall  *guardTable
+	own   sync.Map // the indexes of the VNICs that we made
+	peers sync.Map // the indexes of the devices whose peers are to be notified
+	down  sync.Map // the indexes of the devices that were last heard to be down
+	nics  map[int]*nicOwnership
+	hints chan struct{}
+	done  chan struct{}
 }
 
-func newMachine() (machine, error) {
+// openMachine removes what killed processes left, and begins to watch for changes.
+func openMachine() (*linuxMachine, error) {
 	if err := require(deviceCapabilities); err != nil {
 		return nil, err
 	}

@@ -4,14 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
-// A program of others that runs before ours and ends with TC_ACT_OK keeps its packets
-// from ours. So ours stand before those of others: what captures first, then what carries.
+// rank is the order of our programs on a device: captures come first. All come before the
+// programs of others, because a program that ends with TC_ACT_OK keeps its packets from
+// the programs behind it.
 type rank int
 
 const (
@@ -22,24 +24,33 @@ const (
 // place is a program in its place on a device.
 type place interface {
 	io.Closer
-	// ahead names the programs of others that come before it, and tells whether it stands
-	// there itself: somebody may have taken it away.
+	// ahead names the programs of others that come before this one. stands is false if
+	// somebody took this one away.
 	ahead() (names []string, stands bool, err error)
-	// raise puts it before those of others again, where there is a place before theirs.
+	// raise puts the program before those of others again, if there is a place.
 	raise() error
 }
 
-// putProgram puts a program on a device: by tcx, or as a filter of clsact.
-func (m *linuxMachine) putProgram(ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank, clsact bool) (place, error) {
+// places are our programs in their places on a machine's devices.
+type places struct {
+	machine *linuxMachine
+	ranks   sync.Map // of the programs by tcx, by their ids
+	hooks   sync.Map // the hooks of the kernel path
+}
+
+func newPlaces(m *linuxMachine) *places { return &places{machine: m} }
+
+// put puts a program on a device: by tcx, or as a filter of clsact.
+func (s *places) put(ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank, clsact bool) (place, error) {
 	own, err := program.Clone() // to be put there again
 	if err != nil {
 		return nil, err
 	}
 	var p place
 	if clsact {
-		p, err = m.attachFilter(ifindex, attach, own, r)
+		p, err = attachFilter(s.machine.ns, ifindex, attach, own, r)
 	} else {
-		p, err = m.attachTCX(ifindex, attach, own, r)
+		p, err = s.attachTCX(ifindex, attach, own, r)
 	}
 	if err != nil {
 		return nil, errors.Join(err, own.Close())
@@ -49,7 +60,7 @@ func (m *linuxMachine) putProgram(ifindex int, attach ebpf.AttachType, program *
 
 // tcxProgram is a program on a device by tcx.
 type tcxProgram struct {
-	m       *linuxMachine
+	places  *places
 	ifindex int
 	attach  ebpf.AttachType
 	rank    rank
@@ -58,26 +69,26 @@ type tcxProgram struct {
 	link    link.Link
 }
 
-func (m *linuxMachine) attachTCX(ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank) (*tcxProgram, error) {
+func (s *places) attachTCX(ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank) (*tcxProgram, error) {
 	info, err := program.Info()
 	if err != nil {
 		return nil, err
 	}
-	t := &tcxProgram{m: m, ifindex: ifindex, attach: attach, rank: r, program: program}
+	t := &tcxProgram{places: s, ifindex: ifindex, attach: attach, rank: r, program: program}
 	t.id, _ = info.ID()
 	if err := t.put(); err != nil {
 		return nil, err
 	}
-	m.programs.Store(t.id, r)
+	s.ranks.Store(t.id, r)
 	return t, nil
 }
 
-// put attaches the program before all but those of ours that come first. What it is put
-// before may go meanwhile.
+// put attaches the program before all programs but our captures. The program that it is
+// put before may go meanwhile: then put tries again.
 func (t *tcxProgram) put() (err error) {
 	for range 10 {
 		at := t.anchor()
-		err = t.m.ns.do(func() (err error) {
+		err = t.places.machine.ns.do(func() (err error) {
 			t.link, err = link.AttachTCX(link.TCXOptions{Interface: t.ifindex, Program: t.program, Attach: t.attach, Anchor: at})
 			return err
 		})
@@ -92,9 +103,9 @@ func (t *tcxProgram) anchor() link.Anchor {
 	if t.rank == captures {
 		return link.Head()
 	}
-	programs, _ := t.programs() // where it fails, to attach does too
+	programs, _ := t.programs() // if this fails, to attach fails too
 	for _, id := range programs {
-		if r, ours := t.m.programs.Load(id); !ours || r != captures {
+		if r, ours := t.places.ranks.Load(id); !ours || r != captures {
 			return link.BeforeProgramByID(id)
 		}
 	}
@@ -103,7 +114,7 @@ func (t *tcxProgram) anchor() link.Anchor {
 
 // programs are those on the device, in the order in which they run.
 func (t *tcxProgram) programs() (ids []ebpf.ProgramID, err error) {
-	err = t.m.ns.do(func() error {
+	err = t.places.machine.ns.do(func() error {
 		result, err := link.QueryPrograms(link.QueryOptions{Target: t.ifindex, Attach: t.attach})
 		if err != nil {
 			return err
@@ -122,21 +133,21 @@ func (t *tcxProgram) ahead() (names []string, stands bool, err error) {
 		if id == t.id {
 			return names, true, nil
 		}
-		if _, ours := t.m.programs.Load(id); !ours {
+		if _, ours := t.places.ranks.Load(id); !ours {
 			names = append(names, fmt.Sprintf("the BPF program %d", id))
 		}
 	}
 	return nil, false, err
 }
 
-// raise leaves the device without the program for a moment, since the kernel moves none:
-// meanwhile the packet filter keeps the host from what is not its own.
+// raise leaves the device without the program for a moment, because the kernel cannot move
+// programs. Meanwhile the packet filter keeps the host off what is not its own.
 func (t *tcxProgram) raise() error {
-	_ = t.link.Close() // nor is it there if somebody took it away
+	_ = t.link.Close() // which fails if somebody took the program away
 	return t.put()
 }
 
 func (t *tcxProgram) Close() error {
-	t.m.programs.Delete(t.id)
+	t.places.ranks.Delete(t.id)
 	return errors.Join(t.link.Close(), t.program.Close())
 }

@@ -61,11 +61,11 @@ const (
 	labelNext = "next"
 )
 
-func (m *linuxMachine) openProgramRing(o ringOptions, ingress bool) (*programRing, error) {
+func openProgramRing(on *places, o ringOptions, ingress bool) (*programRing, error) {
 	r := &programRing{ringOptions: o, ingress: ingress}
 	err := r.makeMaps()
 	if err == nil {
-		err = r.attach(m)
+		err = r.attach(on)
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.close())
@@ -97,7 +97,7 @@ func (r *programRing) makeMaps() error {
 }
 
 // attach puts the program before all others on the device.
-func (r *programRing) attach(m *linuxMachine) error {
+func (r *programRing) attach(on *places) error {
 	instructions, err := fromClassic(r.filter, labelTake, labelNext)
 	if err != nil {
 		return err
@@ -113,9 +113,9 @@ func (r *programRing) attach(m *linuxMachine) error {
 	if r.ingress {
 		at = ebpf.AttachTCXIngress
 	}
-	place, err := m.putProgram(r.ifindex, at, program, captures, false)
+	place, err := on.put(r.ifindex, at, program, captures, false)
 	if errors.Is(err, ebpf.ErrNotSupported) {
-		place, err = m.putProgram(r.ifindex, at, program, captures, true)
+		place, err = on.put(r.ifindex, at, program, captures, true)
 	}
 	if err != nil {
 		return fmt.Errorf("attaching the BPF program of a capture: %w", err)

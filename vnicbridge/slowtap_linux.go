@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// slowTAP is how packets come to userspace that a BPF program leaves to it: a TAP
-// device into which the program redirects them. Unlike a copy of their bytes, they
-// arrive as they were, segmentation and unfinished checksums included.
+// slowTAP is the way of packets that a BPF program leaves to userspace: a TAP device
+// into which the program redirects them. Unlike a copy of their bytes, they arrive as
+// they were, segmentation and unfinished checksums included.
 type slowTAP struct {
 	*tapQueue
 	ifindex int
@@ -20,8 +20,8 @@ type slowTAP struct {
 // bursts when a busy NIC's gateway is not resolved yet.
 const slowQueue = 4096
 
-// makeSlowTAP makes one. It has no address, and nothing is ever sent by it.
-func (m *linuxMachine) makeSlowTAP() (t *slowTAP, err error) {
+// makeSlowTAP makes a device without an address. Nothing is ever sent by it.
+func makeSlowTAP(m *linuxMachine) (t *slowTAP, err error) {
 	t = new(slowTAP)
 	err = m.ns.do(func() error {
 		if t.tapQueue, err = openTAP("vnic-slow%d"); err != nil {
@@ -61,7 +61,7 @@ func (t *slowTAP) setUp(ns *namespace) error {
 	return nil
 }
 
-// close removes the device, when its reader has taken what waits: it is of flows
+// close removes the device as soon as its reader has taken what waits: that is of flows
 // that live on, on another data path.
 func (t *slowTAP) close() error {
 	const pause = time.Millisecond

@@ -154,6 +154,20 @@ func placeOfOurs(rules []netlink.Rule) (priority int, ahead []netlink.Rule) {
 	return max(priority, least), ahead
 }
 
+// rulesAhead tells of routing rules of others that come before ours and cannot be put
+// behind them: what may come of each, and the fix.
+func (m *linuxMachine) rulesAhead() (told []string) {
+	rules, err := listRules(m.ns)
+	if err != nil {
+		return nil // keeping the rules reports the error
+	}
+	_, ahead := placeOfOurs(rules)
+	for _, r := range ahead {
+		told = append(told, fmt.Sprintf("a routing rule of priority %d comes before the segments' own, and nothing can stand before it: the answers that it matches are lost; give it a higher number (ip rule)", r.Priority))
+	}
+	return told
+}
+
 func listRules(ns *namespace) ([]netlink.Rule, error) {
 	rules, err := retryDump(func() ([]netlink.Rule, error) { return ns.netlink.RuleList(netlink.FAMILY_V4) })
 	if err != nil {

@@ -1,0 +1,38 @@
+package vnicbridge
+
+import (
+	"log/slog"
+	"slices"
+)
+
+// thisMachine is the Linux that the process runs on, with the kernel data path and the
+// captures that it allows.
+type thisMachine struct {
+	*linuxMachine
+	places *places
+}
+
+func newMachine() (machine, error) {
+	m, err := openMachine()
+	if err != nil {
+		return nil, err
+	}
+	return &thisMachine{m, newPlaces(m)}, nil
+}
+
+func (m *thisMachine) newFastPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) (fastPath, error) {
+	if err := require(datapathCapabilities); err != nil {
+		return nil, err
+	}
+	return newKernelPath(slow, maxFlows, key, log, m.places.hook)
+}
+
+func (m *thisMachine) capture(p *capturePoint, snaplen, memory int, kernel bool) (frameSource, error) {
+	return openCapture(m.places, p, snaplen, memory, kernel)
+}
+
+func (m *thisMachine) obstacles() []string {
+	all := append(m.rulesAhead(), m.places.programsAhead()...)
+	slices.Sort(all)
+	return all
+}
