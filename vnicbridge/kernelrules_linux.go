@@ -10,9 +10,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
-// kernelRules is the ruleset in the programs' maps. There are two halves: the one
-// that is not in force is filled, then they change places. What does not fit a map
-// is left out, and userspace decides.
+// kernelRules is the ruleset in the programs' maps. The maps have two halves: the one that
+// is not in force is filled, then they change places. If rules do not fit a map, they are
+// left out, and userspace decides.
 type kernelRules struct {
 	maps  map[string]*ebpf.Map
 	plane *planeState
@@ -185,8 +185,8 @@ func (s prefixSet) key(p netip.Prefix) bpf.PrefixKey {
 	return bpf.PrefixKey{Length: 32 + uint32(p.Bits()), Set: s.number, Address: be32(addrOf(p.Addr()))}
 }
 
-// tidy removes the sets that are no longer in force. It comes at a later time, so
-// that no program is still looking at them.
+// tidy removes the sets that are no longer in force. It is called some time after they
+// were replaced, when no program looks at them any more.
 func (k *kernelRules) tidy() {
 	for _, set := range k.old {
 		for _, p := range set.prefixes {
@@ -229,8 +229,8 @@ func (k *kernelRules) segment(vnic *port, s *segmentRules, r *ruleset) (rules bp
 
 var egressNumbers = map[Egress]uint32{EgressOff: 0, EgressGateway: 1, EgressAny: 2}
 
-// rowOf describes addresses that are in a row, but for some that are left out. ok
-// is false if they are not, or for more than maxGaps.
+// rowOf describes addresses that are in a row, with some gaps. ok is false if they are not
+// in a row, or with more than maxGaps gaps.
 func rowOf(addrs []addr, maxGaps int) (first uint32, gaps []uint32, ok bool) {
 	if len(addrs) == 0 {
 		return 0, nil, true

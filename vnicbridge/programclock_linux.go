@@ -9,24 +9,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// programClock is the time as BPF programs have it (bpf_ktime_get_ns), in
-// nanoseconds: the machine's CLOCK_MONOTONIC. In a time namespace (time_namespaces(7)),
-// as a restored container may be, a process has another one.
+// programClock is the time of BPF programs (bpf_ktime_get_ns) in nanoseconds: the machine's
+// CLOCK_MONOTONIC. In a time namespace (time_namespaces(7)), as of a restored container, a
+// process has another one.
 func programClock() int64 {
 	var now unix.Timespec
-	// It fails for a clock that there is not.
+	// It fails only for an unknown clock.
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	return now.Nano() - monotonicOffset()
 }
 
-// monotonicOffset is what this process's CLOCK_MONOTONIC is ahead of the machine's. A
+// monotonicOffset is how far this process's CLOCK_MONOTONIC is ahead of the machine's. A
 // process keeps its time namespace for life.
 var monotonicOffset = sync.OnceValue(func() int64 {
 	mine, err := os.Readlink("/proc/self/ns/time")
 	if err != nil {
 		return 0 // a kernel without time namespaces
 	}
-	// The offsets are those of the namespace that children come into.
+	// The file has the offsets of the namespace in which children begin.
 	if theirs, err := os.Readlink("/proc/self/ns/time_for_children"); err != nil || theirs != mine {
 		return 0
 	}
