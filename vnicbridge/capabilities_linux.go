@@ -16,9 +16,9 @@ type capability struct {
 	name, why string
 }
 
-// deviceCapabilities are needed in any case, datapathCapabilities for the kernel
-// data path. Without CAP_PERFMON the kernel holds a BPF program to what cannot leak
-// by speculation: no loops, and no pointers that two branches compute.
+// deviceCapabilities are always needed, datapathCapabilities for the kernel data path.
+// Without CAP_PERFMON the kernel refuses BPF programs that could leak by speculation: no
+// loops, and no pointers that two branches compute.
 var (
 	deviceCapabilities = []capability{
 		{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "to make VNICs, routes and the packet filter"},
@@ -54,8 +54,8 @@ func capabilities() (uint64, error) {
 	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), nil
 }
 
-// explainBPF says what to do about an error of bpf(2) that a process with the
-// capabilities gets.
+// explainBPF explains an error of bpf(2), and how to mend it, for a process that has the
+// capabilities.
 func explainBPF(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM) && !inFirstUserNamespace():
@@ -77,9 +77,9 @@ func olderKernel() bool {
 	return err == nil && version < 5<<16|15<<8 // KERNEL_VERSION, include/linux/version.h
 }
 
-// inFirstUserNamespace tells whether this process's capabilities are those of the
-// machine: its user namespace is the one with the number that the kernel gives to
-// the first (PROC_USER_INIT_INO, include/linux/proc_ns.h).
+// inFirstUserNamespace tells whether this process's capabilities apply to the whole machine:
+// its user namespace has the number that the kernel gives to the first one
+// (PROC_USER_INIT_INO, include/linux/proc_ns.h).
 func inFirstUserNamespace() bool {
 	namespace, err := os.Readlink("/proc/self/ns/user")
 	return err != nil || namespace == fmt.Sprintf("user:[%d]", 0xEFFFFFFD)

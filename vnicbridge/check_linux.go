@@ -94,8 +94,7 @@ func (m *linuxMachine) devices() (map[string]netlink.Link, error) {
 	return devices, nil
 }
 
-// checkDefaultRoute keeps a segment's default_route from standing beside one that
-// the host has.
+// checkDefaultRoute refuses a segment's default_route if the host has a default route.
 func (m *linuxMachine) checkDefaultRoute(cfg *Config, own map[string]bool) error {
 	for _, name := range sortedKeys(cfg.Segments) {
 		if !cfg.Segments[name].DefaultRoute {
@@ -160,10 +159,10 @@ func checkNIC(nic string, devices map[string]netlink.Link) error {
 	return fmt.Errorf("nic %s is a member of device %d: take it out (ip link set %s nomaster)", nic, a.MasterIndex, nic)
 }
 
-// checkBridgeNetfilter refuses a NIC whose packets come by a Linux bridge that gives
-// them to the host's packet filter (br_netfilter, which Docker and Kubernetes load). The
-// host's filter has rules of ours, which keep the host's kernel off the pseudo address,
-// and there they would take the packets before the NIC has them.
+// checkBridgeNetfilter refuses a NIC whose packets come through a Linux bridge that gives
+// them to the host's packet filter (br_netfilter, which Docker and Kubernetes load). Our
+// rules in that filter keep the host's kernel off the pseudo address, so they would drop the
+// packets before these reach the NIC.
 func (m *linuxMachine) checkBridgeNetfilter(nic string, devices map[string]netlink.Link) error {
 	byIndex := make(map[int]netlink.Link)
 	for _, link := range devices {
@@ -190,8 +189,8 @@ func (m *linuxMachine) checkBridgeNetfilter(nic string, devices map[string]netli
 	return fmt.Errorf("nic %s: br_netfilter gives the packets of bridge %s to the host's packet filter, which drops those for the pseudo address before they come to the NIC: switch that off (sysctl -w net.bridge.bridge-nf-call-iptables=0), or name another device", nic, below.Attrs().Name)
 }
 
-// unfitKinds are the kinds of Ethernet devices that pass no frames for an address that
-// the host does not have, and what to take instead.
+// unfitKinds are the kinds of Ethernet devices that do not pass frames for an address that
+// the host does not have. Each has the reason, and what to take instead.
 var unfitKinds = map[string]string{
 	"vrf":         "a routing table that passes no frames: name the device that faces the network, outside of the VRF",
 	"ipvlan":      "which passes packets of the addresses that it has alone, and a pseudo address belongs to no device: make it a macvlan",

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A dead end is a device whose frames the host's kernel never sees: a filter of its
-// clsact drops what comes in. The forwarder's packet socket and the programs of tcx see
-// the frames before; a filter of ours that carries them has a lower priority. A veth pair
-// outlives a killed process, and so does this filter, which ends with the pair.
+// A dead end is a device whose frames the host's kernel never sees: a filter of its clsact
+// drops what comes in. The forwarder's packet socket and the programs by tcx see the frames
+// first, and a filter of ours that carries them has a lower priority. A veth pair outlives a
+// killed process. So does this filter, which ends with the pair.
 const (
 	deadEndPriority = 7661
 	deadEndHandle   = 1
@@ -41,11 +41,10 @@ func isDeadEnd(f netlink.Filter) bool {
 	return ok && b.Priority == deadEndPriority && b.Handle == deadEndHandle && b.DirectAction && b.Parent == netlink.HANDLE_MIN_INGRESS
 }
 
-// addDrop adds a filter of classic BPF that says TC_ACT_SHOT to every frame. It needs no
-// right to load programs. The netlink package makes no such filter
+// addDrop adds a filter of classic BPF that answers TC_ACT_SHOT to every frame. To load it
+// takes no capability for BPF. The netlink package has no such filter
 // (include/uapi/linux/pkt_cls.h).
 func addDrop(ifindex int) error {
-
 	program, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: uint32(netlink.TC_ACT_SHOT)}})
 	if err != nil {
 		return err

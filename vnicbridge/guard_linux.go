@@ -12,16 +12,16 @@ import (
 )
 
 // guardPrefix begins the names of our nftables tables. The process's token follows, so
-// that two instances on one host do not meet.
+// that two instances on one host use different tables.
 const guardPrefix = "caddy-vnic-"
 
 // arpIn is NF_ARP_IN (include/uapi/linux/netfilter_arp.h).
 var arpIn nftables.ChainHook
 
-// guardTable keeps the host's kernel from acting on what is the bridges' and the
-// segments' business (A1, S4): without it, Linux answers ARP for a VNIC's address
-// on every interface, takes packets for it from any of them, and may forward or
-// answer what is sent to a pseudo address.
+// guardTable keeps the host's kernel from acting on what is the bridges' and the segments'
+// business (A1, S4). Without the table, Linux answers ARP for a VNIC's address on every
+// interface, accepts packets for that address from every interface, and may forward or
+// answer packets for a pseudo address.
 type guardTable struct {
 	conn    *nftables.Conn
 	arp, ip *nftables.Table
@@ -53,8 +53,8 @@ func newGuardTable(ns *namespace, owner ownership) (*guardTable, error) {
 	return g, nil
 }
 
-// removeLeftovers removes the tables of instances that were killed on a kernel
-// that does not know table owners.
+// removeLeftovers removes the tables of killed instances. They remain on kernels that do
+// not know table owners.
 func (g *guardTable) removeLeftovers(ns *namespace) error {
 	tables, err := g.conn.ListTables()
 	if err != nil {
@@ -71,8 +71,7 @@ func (g *guardTable) removeLeftovers(ns *namespace) error {
 	return nil
 }
 
-// replace puts a new set of rules in the place of the standing one, in one
-// transaction.
+// replace replaces all rules in one transaction.
 func (g *guardTable) replace(spec guardSpec) error {
 	g.conn.FlushTable(g.arp)
 	g.conn.FlushTable(g.ip)
@@ -99,8 +98,8 @@ func (g *guardTable) remove() error {
 	return g.conn.CloseLasting()
 }
 
-// guardARP leaves no ARP request for a segment's network or a pseudo address to
-// the host: the bridge answers for the latter, nobody for the former.
+// guardARP keeps ARP requests for a segment's network or a pseudo address from the host. The
+// bridge answers for a pseudo address. Nobody answers for a segment's network.
 func (g *guardTable) guardARP(spec guardSpec) {
 	chain := g.conn.AddChain(&nftables.Chain{
 		Name: "input", Table: g.arp, Type: nftables.ChainTypeFilter,
@@ -118,13 +117,13 @@ func (g *guardTable) guardARP(spec guardSpec) {
 	}
 }
 
-// guardIP lets packets for a segment's network in by its own VNIC and from the
-// host itself only, and packets for a pseudo address by no way but the bridge's
-// socket, which has seen them before this: by another interface the host would
-// forward them, or say that it cannot. What comes out of a segment's own
-// namespace is the bridge's alone. And the host is no hop of a source route: one that
-// names a segment's address next would be that packet's destination only behind this
-// (RFC 7126 §4.3 has it that such packets be dropped).
+// guardIP lets packets for a segment's network in only by the segment's VNIC and from the
+// host itself. It drops all packets for a pseudo address: the bridge's socket has seen those
+// that came in by the NIC, and the host would forward those that came in elsewhere, or
+// refuse them. It drops what comes out of a segment's own namespace, which only the bridge
+// carries. It also drops packets with a source route of which the host is a hop: a segment's
+// address could be the next hop, and would become the destination only after this chain (RFC
+// 7126 §4.3 says that such packets should be dropped).
 func (g *guardTable) guardIP(spec guardSpec) error {
 	chain := g.conn.AddChain(&nftables.Chain{
 		Name: "prerouting", Table: g.ip, Type: nftables.ChainTypeFilter,
@@ -156,8 +155,8 @@ func (g *guardTable) guardIP(spec guardSpec) error {
 	return nil
 }
 
-// guardForward keeps the networks of the bridges apart (S3), also where the host is
-// a router and has addresses of its own on them.
+// guardForward keeps the networks of the bridges apart (S3), also if the host is a router
+// and has addresses of its own on them.
 func (g *guardTable) guardForward(spec guardSpec) {
 	chain := g.conn.AddChain(&nftables.Chain{
 		Name: "forward", Table: g.ip, Type: nftables.ChainTypeFilter,
@@ -172,10 +171,10 @@ func (g *guardTable) guardForward(spec guardSpec) {
 	}
 }
 
-// guardSources lets nothing with a VNIC's address leave but by a VNIC, whatever routes and
-// rules the host has (A6): an answer that would take another way is lost. Every packet
-// that the host sends passes here, so what leaves by a VNIC or by lo is let go first, by
-// one look at the device. The bridge drops what leaves by the VNIC of another segment.
+// guardSources drops packets that have a VNIC's address as their source and leave by another
+// interface, whatever routes and rules the host has (A6): an answer that would take another
+// way is lost. Every packet that the host sends passes this chain, so its first rule accepts
+// what leaves by a VNIC or by lo. The bridge drops what leaves by another segment's VNIC.
 func (g *guardTable) guardSources(vnics []guardedVNIC) error {
 	if len(vnics) == 0 {
 		return nil
@@ -223,7 +222,7 @@ func (g *guardTable) accept(chain *nftables.Chain, way expr.MetaKey, devices []i
 	return nil
 }
 
-// drop adds a rule that counts and drops what matches all.
+// drop adds a rule that counts and drops packets to which all matches apply.
 func (g *guardTable) drop(chain *nftables.Chain, matches ...[]expr.Any) {
 	rule := &nftables.Rule{Table: chain.Table, Chain: chain}
 	for _, m := range matches {
@@ -233,7 +232,7 @@ func (g *guardTable) drop(chain *nftables.Chain, matches ...[]expr.Any) {
 	g.conn.AddRule(rule)
 }
 
-// Where an IPv4 header has the addresses (RFC 791).
+// Offsets of the addresses in an IPv4 header (RFC 791).
 const sourceOffset, destinationOffset = 12, 16
 
 // matchPrefix matches an address in the network header.
@@ -263,8 +262,8 @@ func matchOption(option uint8) []expr.Any {
 	}
 }
 
-// matchLocal matches what is for an address of the host's own, as nft's "fib daddr
-// type local" does.
+// matchLocal matches packets for an address of the host, as nft's "fib daddr type local"
+// does.
 func matchLocal() []expr.Any {
 	return []expr.Any{
 		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
@@ -276,8 +275,8 @@ func matchLocal() []expr.Any {
 // (LOOPBACK_IFINDEX in include/net/net_namespace.h).
 const loopbackIndex = 1
 
-// matchDevice matches the device by which a packet came in, or goes out: by its
-// index, because a name can be changed.
+// matchDevice matches the device by which a packet came in or goes out. It compares the
+// index, because a name can change.
 func matchDevice(which expr.MetaKey, op expr.CmpOp, device int) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: which, Register: 1},

@@ -6,9 +6,9 @@ import (
 	"os"
 )
 
-// checkMemory tells whether there is memory for the maps of a flow table. It is to
-// be half of what is available at most: a kernel that is asked for more than it has
-// takes what there is from everything else first, and refuses then.
+// checkMemory tells whether there is memory for the maps of a flow table: at most half of
+// what is available. A kernel that is asked for more than it has first takes memory from
+// everything else, and then refuses.
 func checkMemory(maxFlows int) error {
 	available, err := availableMemory()
 	if err != nil {
@@ -21,9 +21,9 @@ func checkMemory(maxFlows int) error {
 	return nil
 }
 
-// availableMemory is how many bytes the kernel has to give without taking any from
-// a process (proc_meminfo(5)). A limit of this process's control group is not in it:
-// the kernel keeps that itself, and to the harm of nobody else.
+// availableMemory is how many bytes the kernel can give without taking any from a process
+// (proc_meminfo(5)). It does not include a limit of this process's control group: the kernel
+// enforces that limit, and only this process suffers from it.
 func availableMemory() (int64, error) {
 	const name = "/proc/meminfo"
 	text, err := os.ReadFile(name)

@@ -14,7 +14,7 @@ import (
 // netnsDirectory is where `ip netns` keeps the names of namespaces.
 const netnsDirectory = "/run/netns/"
 
-// madeAlias marks, on its lo, a namespace that this program made and may remove.
+// madeAlias is the alias of lo in a namespace that this program made and may remove.
 const madeAlias = "made by caddy-vnic"
 
 // namedNamespace opens a network namespace by its name, as `ip netns` does, and
@@ -51,7 +51,7 @@ func namedNamespace(name string) (*namespace, error) {
 	return ns, nil
 }
 
-// absentError is for a namespace that is not there, and could not be made.
+// absentError is for a namespace that is absent and could not be made.
 func absentError(name string, err error) error {
 	if errors.Is(err, unix.EPERM) {
 		err = fmt.Errorf("%w, it takes CAP_SYS_ADMIN", err)
@@ -59,7 +59,7 @@ func absentError(name string, err error) error {
 	return fmt.Errorf("the network namespace %q is absent, and cannot be made here (%w): make it first (ip netns add %s)", name, err, name)
 }
 
-// makeNamespace makes a namespace and comes back to the one before.
+// makeNamespace makes a namespace, on a thread that then returns to its own.
 func makeNamespace(name string) (handle netns.NsHandle, err error) {
 	result := make(chan error)
 	go func() {
@@ -80,7 +80,7 @@ func makeNamespace(name string) (handle netns.NsHandle, err error) {
 	return handle, <-result
 }
 
-// prepare sets lo up, as every host has it.
+// prepare sets lo up, as it is on every host.
 func (ns *namespace) prepare(made bool) error {
 	lo, err := ns.netlink.LinkByIndex(loopbackIndex)
 	if err != nil {

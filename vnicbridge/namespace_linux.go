@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespace is a network namespace as seen from any thread: devices, addresses
-// and routes by netlink, and do for what looks at the calling thread.
+// namespace is a network namespace as seen from any thread. Devices, addresses and routes
+// are reached by netlink. do is for system calls that depend on the calling thread.
 type namespace struct {
 	handle  netns.NsHandle
 	netlink *netlink.Handle
@@ -43,7 +43,7 @@ func currentNamespace() (*namespace, error) {
 	return ns, nil
 }
 
-// fd is the namespace as libraries take it that open sockets, 0 for the own one.
+// fd is the namespace for libraries that open sockets. 0 is the process's own.
 func (ns *namespace) fd() int {
 	if ns.own {
 		return 0
@@ -51,7 +51,7 @@ func (ns *namespace) fd() int {
 	return int(ns.handle)
 }
 
-// ref is the same for those that take a handle, nil for the own one.
+// ref is the namespace for libraries that take a handle. nil is the process's own.
 func (ns *namespace) ref() *netns.NsHandle {
 	if ns.own {
 		return nil
@@ -65,7 +65,7 @@ func (ns *namespace) close() {
 }
 
 // do runs a function on a thread that is in the namespace: for /dev/net/tun and
-// /proc/sys/net, which go by the thread that opens them.
+// /proc/sys/net, whose namespace is that of the thread that opens them.
 func (ns *namespace) do(f func() error) error {
 	result := make(chan error)
 	go func() {

@@ -37,11 +37,11 @@ func newNeighbourSocket(ns *namespace, ifindex int) (*neighbourSocket, error) {
 
 func (s *neighbourSocket) close() { _ = s.conn.Close() }
 
-// batchedNeighbours is how many go in one message. The answers to them fit the default
-// buffer of a socket.
+// batchedNeighbours is how many requests one message has. The answers to them fit the
+// default buffer of a socket.
 const batchedNeighbours = 64
 
-// permanent are the MACs of those of some hosts that are permanent neighbours.
+// permanent returns the MACs of the hosts that are permanent neighbours.
 func (s *neighbourSocket) permanent(hosts []netip.Addr) (map[netip.Addr]MAC, error) {
 	has := make(map[netip.Addr]MAC)
 	err := s.exchange(unix.RTM_GETNEIGH, 0, len(hosts), func(i int) []nl.NetlinkRequestData {

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tableOwner is NFT_TABLE_F_OWNER (Linux 5.12): the table belongs to the netlink
-// socket that made it and goes with it, and so with this process, however that
-// ends. The nftables package does not send table flags; the rest is its work.
+// tableOwner is NFT_TABLE_F_OWNER (Linux 5.12): the table belongs to the netlink socket that
+// made it. It ends with the socket, and so with this process, however the process ends. The
+// nftables package sends no table flags, but all the rest.
 const tableOwner = 1 << 1
 
-// createOwnedTable makes a table that ends with the socket. On a kernel that does
-// not know owners it makes an ordinary one, which the next start removes if this
-// process cannot.
+// createOwnedTable makes a table that ends with the socket. If the kernel does not know
+// owners, the table is an ordinary one. If this process cannot remove that, the next start
+// does.
 func createOwnedTable(conn *netlink.Conn, table *nftables.Table) error {
 	err := createTable(conn, table, tableOwner)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownedNIC is an open NIC that no other process bridges meanwhile.
+// ownedNIC is an open NIC. While it is open, no other process bridges it.
 type ownedNIC struct {
 	*packetSocket
 	letIn   *letIn
@@ -35,7 +35,7 @@ func (n *ownedNIC) index() int { return n.ifindex }
 
 func (n *ownedNIC) link() (linkState, error) {
 	state, err := n.packetSocket.link()
-	if err == nil && state.up { // else the announcement would be lost
+	if err == nil && state.up { // otherwise the announcement would be lost
 		_, state.notifyPeers = n.machine.peers.LoadAndDelete(n.ifindex)
 	}
 	return state, err
@@ -57,15 +57,15 @@ func (n *ownedNIC) close() error {
 	return errors.Join(n.packetSocket.close(), n.letIn.close(), n.machine.disownNIC(n.ifindex))
 }
 
-// nicOwnership keeps other processes off a NIC: a Unix socket whose abstract name
-// (unix(7)) says the NIC, and is taken for as long as this process lives. Such names
-// are the network namespace's own, as indexes of devices are.
+// nicOwnership keeps other processes off a NIC: a Unix socket whose abstract name (unix(7))
+// contains the NIC's index, and is taken for as long as this process lives. Such names
+// belong to the network namespace, as indexes of devices do.
 type nicOwnership struct {
 	socket net.Listener
-	users  int // a reload opens a NIC again before it closes it
+	users  int // a reload opens a NIC again before it closes the NIC
 }
 
-// ownNIC makes the NIC this process's, and clean of what a killed one left on it.
+// ownNIC makes the NIC this process's, and removes what a killed process left on it.
 func (m *linuxMachine) ownNIC(ifindex int) error {
 	if own := m.nics[ifindex]; own != nil {
 		own.users++

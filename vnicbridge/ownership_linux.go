@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownership tells what is this process's from what a killed process left. What can
+// ownership distinguishes what is this process's from what a killed process left. What can
 // outlive its process (nftables tables, veth pairs) carries a random token. While the
-// process lives, it listens on a Unix socket whose abstract name (unix(7)) has the
-// token: such a name is the network namespace's own and vanishes with the process. A
-// process id would do for neither: in containers that share a network namespace every
-// process is number 1, and a number is used again.
+// process lives, it listens on a Unix socket whose abstract name (unix(7)) contains the
+// token: such a name belongs to the network namespace and vanishes with the process. A
+// process id would not do, because every process is number 1 in containers that share a
+// network namespace, and because numbers are used again.
 type ownership struct {
 	token  string
 	socket net.Listener

@@ -22,16 +22,16 @@ const (
 	largestFrameLen = usualFrameLen << 3
 )
 
-// wholeFrame is what a filter says to let a frame in, however long it is.
+// wholeFrame is what a filter returns to let a frame in, however long the frame is.
 const wholeFrame = math.MaxInt32
 
 // socketBuffer is asked for in both directions: bursts of 64 KiB frames overflow
 // the default in no time.
 const socketBuffer = 16 << 20
 
-// packetSocket is a device as raw AF_PACKET sockets (packet(7)): one that sees only
-// the frames that its filter lets in, and one to send by, which never sees any, so
-// that it can go on when the first does not listen.
+// packetSocket is a device as two raw AF_PACKET sockets (packet(7)). One sees only the
+// frames that its filter lets in. The other one sends, and sees no frames, so that it goes
+// on when the first does not listen.
 type packetSocket struct {
 	in, out *rawSocket
 	ns      *namespace
@@ -73,8 +73,8 @@ func openPacketSocket(ns *namespace, device string, filter socketFilter) (*packe
 	return s, nil
 }
 
-// open makes the sockets with protocol 0, which receives nothing, and binds the
-// first when its filter is in place: no stray frame gets in.
+// open makes the sockets with protocol 0, which receives nothing. It binds the first socket
+// when the filter is in place, so that no stray frame gets in.
 func (s *packetSocket) open(filter socketFilter) (err error) {
 	if s.in, err = s.openRaw(); err != nil {
 		return err
@@ -123,8 +123,8 @@ func (r *rawSocket) configure() error {
 			return fmt.Errorf("setting %s: %w", option.name, err)
 		}
 	}
-	// Best effort: without CAP_NET_ADMIN in the first user namespace the system's
-	// limit (net.core.rmem_max) holds.
+	// Best effort: without CAP_NET_ADMIN in the first user namespace, the system's limit
+	// (net.core.rmem_max) applies.
 	_ = r.SetReadBuffer(socketBuffer)
 	_ = r.SetWriteBuffer(socketBuffer)
 	return nil
@@ -138,8 +138,8 @@ func (s *packetSocket) bind(r *rawSocket, protocol uint16) error {
 	return nil
 }
 
-// noProtocol is a reserved Ethernet type. Once a socket was bound to another, it
-// cannot be bound to none.
+// noProtocol is a reserved Ethernet type. A socket that was bound to a protocol cannot be
+// bound to none.
 const noProtocol = 0xffff
 
 // listen lets the device's frames in, or not.
@@ -179,11 +179,11 @@ func (s *packetSocket) receive(batch []frame) (int, error) {
 		case err != nil:
 			return 0, err
 		case errno == unix.EINTR, errno == unix.EINVAL:
-			// EINVAL is one frame's: segmented in a way that the offload header cannot
-			// tell. It is lost, the others are not.
+			// EINVAL is about one frame, whose segmentation the offload header cannot
+			// express. Only that frame is lost.
 		case errno == unix.ENETDOWN:
-			// A NIC that goes down says so once, and its frames come again when it is
-			// up; one that goes away says the same.
+			// A NIC that goes down gives this error once, and frames again when it is up. A
+			// NIC that goes away gives the same error.
 			if _, err := s.ns.netlink.LinkByIndex(s.ifindex); err != nil {
 				return 0, fmt.Errorf("device %s: %w", s.name, err)
 			}
@@ -195,8 +195,8 @@ func (s *packetSocket) receive(batch []frame) (int, error) {
 	}
 }
 
-// send sends frames in order. A frame that the kernel refuses (too long, or the
-// NIC is down) is left out; the others go on.
+// send sends frames in order. If the kernel refuses a frame (too long, or the NIC is down),
+// the others are sent still.
 func (s *packetSocket) send(frames []frame) (sent int) {
 	out := newVector(frames)
 	for len(out) > 0 {
@@ -235,7 +235,7 @@ type messages struct {
 	control [][controlLen]byte
 
 	length    int  // of a buffer
-	truncated bool // a frame has not fit
+	truncated bool // a frame did not fit
 }
 
 // controlLen has room for one control message with tpacket_auxdata (20 bytes).
@@ -278,7 +278,7 @@ func (m *messages) recvmmsg(fd uintptr, most int) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// frames fills the batch with what was received, truncated frames left out.
+// frames fills the batch with the frames received, without truncated ones.
 func (m *messages) frames(batch []frame) int {
 	n := 0
 	for i := range batch {

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pseudoAddressFilter lets in ARP, and IPv4 to the pseudo address, with a priority tag
-// too; nothing that is another host's or our own. What it leaves out is not ours to
-// count.
+// pseudoAddressFilter lets in ARP, and IPv4 to the pseudo address, also with a priority tag.
+// It leaves out what is another host's and what this host sends. Nothing counts that,
+// because it is not ours.
 func pseudoAddressFilter(pseudo netip.Addr) classicFilter {
 	address := binary.BigEndian.Uint32(pseudo.AsSlice())
 	const tagged = ethHeaderLen + vlanTagLen

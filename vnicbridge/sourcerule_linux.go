@@ -11,23 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What has a VNIC's address as its source leaves by that VNIC, whatever else the host
-// routes by (A6): a rule for the address chooses a routing table of the VNIC's own. That
-// has the segment's network and, where a segment answers addresses beyond it (client_ip
-// preserve, egress any), a default route by the gateway's alias.
+// Packets with a VNIC's address as their source leave by that VNIC, whatever routes the host
+// has (A6): a rule for the address chooses a routing table of the VNIC's own. The table has a
+// route to the segment's network. If the segment answers addresses beyond its network
+// (client_ip preserve, egress any), the table also has a default route by the gateway's alias.
 //
-// The rule outlives device and process, its table's routes do not: without these it has
-// no effect. Ours carry a protocol number by which the next start finds what a killed
-// process left.
+// The rule outlives the device and the process. The routes of its table do not, and without
+// them the rule has no effect. Our rules carry a protocol number, by which the next start
+// finds what a killed process left.
 const (
 	ruleProtocol = 76         // not in /etc/iproute2/rt_protos
 	ruleTables   = 0x76630000 // the device's index is added
 )
 
-// latestPriority is where our rules stand if those of others all come later. The kernel
-// puts a rule that is added without a priority right before the second rule there is
-// (fib_default_rule_pref in net/core/fib_rules.c), and wg-quick adds two such rules that
-// must be in the opposite order: so there must be free numbers below ours.
+// latestPriority is the priority of our rules if the rules of others all come later. The
+// kernel puts a rule that is added without a priority right before the second rule
+// (fib_default_rule_pref in net/core/fib_rules.c). wg-quick adds two such rules, which must be
+// in the opposite order. So there must be free numbers below ours.
 const latestPriority = 1000
 
 func (v *vnicSetup) table() int { return ruleTables + v.ifindex }
@@ -77,8 +77,9 @@ func (v *vnicSetup) dropStaleRoute(want vnicSettings, route func(via netip.Addr)
 
 // ensurePlace keeps the rule where it comes before those of others.
 //
-// In a segment's own namespace it has a fixed place: who is root there may have so many
-// rules that to list them stalls this process, and harms their own segment only.
+// In a segment's own namespace the rule has a fixed place. Whoever is root there can make so
+// many rules that listing them would stall this process, and harms only that segment by
+// rules that come before ours.
 func (v *vnicSetup) ensurePlace() (changed bool, err error) {
 	if v.spec.netns != "" {
 		return added(v.ns.netlink.RuleAdd(v.rule(latestPriority)))

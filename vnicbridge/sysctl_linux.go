@@ -23,9 +23,9 @@ var vnicSysctls = []sysctl{
 	{"ipv4/conf/%s/arp_ignore", "1"}, // only for its own address
 }
 
-// outerSysctls are the settings of the outer end of a veth pair, which has no address and
-// no route: with each of them the host's kernel refuses a part of what could come out,
-// should a program of others on the device let it by the filter of a dead end.
+// outerSysctls are the settings of the outer end of a veth pair, which has no address and no
+// route. If a program of others on the device lets frames pass the filter of a dead end,
+// each of these settings makes the host's kernel refuse a part of them.
 var outerSysctls = []sysctl{
 	{"ipv6/conf/%s/disable_ipv6", "1"},
 	{"ipv4/conf/%s/forwarding", "0"},

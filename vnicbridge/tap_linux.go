@@ -15,9 +15,9 @@ import (
 // tunPath is the device by which the kernel makes TAP devices.
 const tunPath = "/dev/net/tun"
 
-// Segmentation and checksum work that we take over from the kernel in frames out
-// of a TAP (include/uapi/linux/if_tun.h): they stay whole and unfinished, and
-// cross to the NIC as they are. UDP segmentation came with Linux 6.2.
+// Segmentation and checksum work that we take over from the kernel in frames out of a TAP
+// (include/uapi/linux/if_tun.h). Those frames stay whole and unfinished, and cross to the
+// NIC as they are. UDP segmentation came with Linux 6.2.
 const (
 	tapOffloads    = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN
 	tapOffloadsUDP = tapOffloads | unix.TUN_F_USO4 | unix.TUN_F_USO6
@@ -29,8 +29,8 @@ type tap struct {
 	*tapQueue
 }
 
-// tapQueue is the one queue of a TAP device, which lives as long as this process
-// holds it.
+// tapQueue is the one queue of a TAP device. The device lives as long as this process holds
+// the queue.
 type tapQueue struct {
 	name   string
 	file   *os.File
@@ -67,11 +67,10 @@ func (t *tap) open() (err error) {
 	return nil
 }
 
-// openTAP makes a TAP device in the namespace of the calling thread; in its name, a
-// %d stands for the first number that is free. The water package can neither insist
-// that the device is new nor ask for offload headers; so the device is first made by
-// a queue that does both, water's is the second queue, and the first one is then
-// closed.
+// openTAP makes a TAP device in the namespace of the calling thread. In its name, %d stands
+// for the first free number. The water package can neither insist that the device is new nor
+// ask for offload headers. So another queue does both and makes the device, water opens the
+// second queue, and then the first queue is closed.
 func openTAP(name string) (*tapQueue, error) {
 	first, name, err := makeTAP(name)
 	if err != nil {
@@ -79,7 +78,7 @@ func openTAP(name string) (*tapQueue, error) {
 	}
 	defer func() { _ = unix.Close(first) }()
 
-	// water does not ask for close-on-exec: no child may be born in between.
+	// water does not ask for close-on-exec, so no child process may start before we do.
 	syscall.ForkLock.RLock()
 	dev, err := water.New(water.Config{
 		DeviceType:             water.TAP,
@@ -163,16 +162,16 @@ func (t *tapQueue) control(f func(fd int) error) (err error) {
 	return err
 }
 
-// close removes the device, which does not outlive its last descriptor, and what
-// would outlive the device.
+// close removes the device, which ends with its last descriptor, and the rule, which would
+// outlive the device.
 func (t *tap) close() error {
 	err := t.file.Close()
 	t.awaitRemoval()
 	return errors.Join(err, t.removeRule())
 }
 
-// awaitRemoval waits for the kernel to remove the device: a reader may hold the
-// descriptor for a moment still, and the name is free only then.
+// awaitRemoval waits until the kernel has removed the device: a reader can hold the
+// descriptor for another moment, and the name is free only after that.
 func (t *tap) awaitRemoval() {
 	const pause = time.Millisecond
 	for waited := time.Duration(0); waited < time.Second; waited += pause {
@@ -183,8 +182,7 @@ func (t *tap) awaitRemoval() {
 	}
 }
 
-// receive takes the frames that are there, one system call each: a TAP has no
-// other way.
+// receive takes the frames that wait, with one system call each: a TAP has no other way.
 func (t *tapQueue) receive(batch []frame) (int, error) {
 	if length := len(t.frames[0]); t.truncated && length < largestFrameLen {
 		t.allocate(2 * length)
@@ -203,7 +201,7 @@ func (t *tapQueue) receive(batch []frame) (int, error) {
 			if errno = err; err != nil {
 				return true
 			}
-			if length == len(t.frames[n]) { // all that is told of a longer one
+			if length == len(t.frames[n]) { // the only sign of a longer frame
 				t.truncated = true
 				continue
 			}

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// veth is the VNIC of a segment with a namespace of its own: the inner end of a
-// veth pair, whose outer end, by the same name, is the bridge's port. A TAP has no
-// other end that could be elsewhere.
+// veth is the VNIC of a segment with a namespace of its own: the inner end of a veth pair.
+// The outer end has the same name, and is the bridge's port. A TAP has no other end that
+// could be in another namespace.
 type veth struct {
 	*packetSocket           // the outer end
 	inner         vnicSetup // in the segment's namespace
@@ -18,7 +18,7 @@ type veth struct {
 	closed        bool
 }
 
-// ownerAlias begins the link alias that says whose a device is: a veth pair outlives
+// ownerAlias begins the link alias that names a device's owner, because a veth pair outlives
 // the process that made it. The process's token follows.
 const ownerAlias = "caddy-vnic "
 
@@ -40,7 +40,7 @@ func (v *veth) make(m *linuxMachine, spec vnicSpec) error {
 	if err := removeStaleRules(segment); err != nil {
 		return err
 	}
-	// Until it is over there, the inner end must not meet the outer one's name.
+	// Both ends have one name, so the inner end must be made in its namespace.
 	pair := &netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: spec.iface},
 		PeerName:  spec.iface, PeerNamespace: netlink.NsFd(segment.handle),
@@ -63,7 +63,7 @@ func (v *veth) make(m *linuxMachine, spec vnicSpec) error {
 	return err
 }
 
-// mark says whose the pair is.
+// mark names this process as the pair's owner.
 func (v *veth) mark(owner ownership) error {
 	link, err := v.outer.link()
 	if err == nil {
@@ -75,8 +75,8 @@ func (v *veth) mark(owner ownership) error {
 	return nil
 }
 
-// ensureOuter keeps the outer end a port of the bridge and a dead end for the host. It
-// goes up last: nothing comes out of it before.
+// ensureOuter keeps the outer end a port of the bridge and a dead end for the host. The end
+// goes up last: before that, nothing comes out of it.
 func (v *veth) ensureOuter(want vnicSettings) (changed bool, err error) {
 	steps := []func(vnicSettings) (bool, error){v.outer.ensureName, v.outer.ensureSysctls, v.outer.ensureDeadEnd, v.outer.ensureUp}
 	if want.mtu != 0 {
@@ -110,8 +110,8 @@ func (v *veth) configure(want vnicSettings) (changed []string, err error) {
 
 // close removes the pair, and the namespace if it was made for it.
 //
-// A second time it does nothing: without the namespace, its clean-up would meet
-// the host's own rules.
+// If the pair is closed already, close does nothing: without the namespace, the clean-up
+// would find the host's own rules.
 func (v *veth) close() error {
 	if v.closed {
 		return nil

@@ -24,7 +24,7 @@ type vnicSetup struct {
 	set     vnicSettings // by the last configure
 }
 
-// find learns which device it is, by its name.
+// find finds the device by its name.
 func (v *vnicSetup) find() error {
 	link, err := v.ns.netlink.LinkByName(v.spec.iface)
 	if err != nil {
@@ -63,8 +63,8 @@ func (v *vnicSetup) configure(want vnicSettings) (changed []string, err error) {
 	return changed, nil
 }
 
-// differences names the steps of configure that have something to do because other
-// settings are wanted than before.
+// differences names the steps of configure that must change something because the wanted
+// settings are not those of before.
 func (s vnicSettings) differences(want vnicSettings) map[string]bool {
 	return map[string]bool{
 		"MTU": s.mtu != want.mtu, "rule's default route": s.via != want.via, "default route": s.hostRoute != want.hostRoute || s.via != want.via,
@@ -125,8 +125,8 @@ func (v *vnicSetup) ensureAddress(vnicSettings) (bool, error) {
 	return added(v.ns.netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(v.spec.address)}))
 }
 
-// added tells whether something had to be added, by the kernel's answer to the attempt.
-// A list to look in would be as long as whoever is root in the namespace wants it to be.
+// added tells by the kernel's answer whether something had to be added. Looking in a list
+// would be worse: whoever is root in the namespace can make the list arbitrarily long.
 func added(err error) (bool, error) {
 	if errors.Is(err, unix.EEXIST) {
 		return false, nil
@@ -134,9 +134,9 @@ func added(err error) (bool, error) {
 	return err == nil, err
 }
 
-// ensureRoutes keeps the two routes of the paper's Fig-4: the segment's network
-// by way of the VNIC's own address, and on the link. The kernel makes the latter
-// with the address; ours is put before it, as `route add -net … gw …` does.
+// ensureRoutes keeps the two routes of the paper's Fig-4 to the segment's network: by way of
+// the VNIC's own address, and on the link. The kernel makes the second one with the address.
+// Ours comes before that, as with `route add -net … gw …`.
 func (v *vnicSetup) ensureRoutes(vnicSettings) (bool, error) {
 	subnet, own := ipNet(v.spec.address.Masked()), net.IP(v.spec.address.Addr().AsSlice())
 	last, err := added(v.ns.netlink.RouteAppend(&netlink.Route{
@@ -168,8 +168,8 @@ func (v *vnicSetup) hostRoute(via netip.Addr) *netlink.Route {
 
 var anywhere = ipNet(netip.MustParsePrefix("0.0.0.0/0"))
 
-// ensureNeighbours makes each alias resolve to its MAC, for good. Aliases that are
-// no longer named keep theirs: flows may still use them.
+// ensureNeighbours makes a permanent neighbour of each alias. Aliases that are no longer
+// named keep their MACs, because flows may still use them.
 func (v *vnicSetup) ensureNeighbours(want vnicSettings) (changed bool, err error) {
 	socket, err := newNeighbourSocket(v.ns, v.ifindex)
 	if err != nil {

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchBuffer holds what the kernel tells while nobody listens: making a segment
-// with a large pool of aliases tells a lot at once.
+// watchBuffer holds the kernel's messages while nobody reads: making a segment with a large
+// pool of aliases causes many at once.
 const watchBuffer = 1 << 20
 
-// resubscribeInterval is how soon the watch begins again after the kernel had
-// more to tell than there was room for.
+// resubscribeInterval is the time after which the watch begins again if the kernel had more
+// messages than there was room for.
 const resubscribeInterval = 100 * time.Millisecond
 
 // watch hints at changes until the machine is closed. The first subscription is
@@ -46,8 +46,8 @@ func (m *linuxMachine) watch() error {
 	return nil
 }
 
-// hint says that something has changed, without saying what: who listens looks
-// at everything anyway, and so nothing is lost when hints fall together.
+// hint tells that something has changed, without telling what. The listener looks at
+// everything, so nothing is lost if several hints become one.
 func (m *linuxMachine) hint() {
 	select {
 	case m.hints <- struct{}{}:
@@ -111,8 +111,8 @@ func (m *linuxMachine) subscribe() (ended <-chan struct{}, err error) {
 	return over, nil
 }
 
-// subscribeOthers tells of each message about routing rules, traffic control, and devices'
-// IPv4 settings, of which the netlink package has no subscriptions. changes is closed when
+// subscribeOthers reports each message about routing rules, traffic control, and devices'
+// IPv4 settings, for which the netlink package has no subscriptions. changes is closed when
 // the kernel stops telling.
 func subscribeOthers(ns *namespace, changes chan<- struct{}, stop <-chan struct{}) error {
 	at := netns.None()

@@ -41,9 +41,8 @@ func parseLinkMessage(m syscall.NetlinkMessage) (l linkMessage, ok bool) {
 	return l, true
 }
 
-// noteLink keeps in mind that a device's peers are to be notified: because the kernel
-// notifies them of its own addresses, or because the carrier was away, for however
-// short a time.
+// noteLink notes that a device's peers are to be notified: because the kernel notifies them
+// of its own addresses, or because the carrier was away, for however short a time.
 func (m *linuxMachine) noteLink(l linkMessage) {
 	if l.index == 0 {
 		return // of a device that is gone
