@@ -194,7 +194,7 @@ func (p *Plane) reinstate() error {
 	if err != nil {
 		return err
 	}
-	p.setRules(rules)
+	p.datapaths.setRules(rules)
 	for name, s := range p.segments {
 		if _, err := s.dev.configure(p.cfg.settingsOf(name, p.bridges)); err != nil {
 			return err
@@ -212,7 +212,7 @@ func (t *transition) commit() {
 		b.link.setGateway(t.cfg.Bridges[name].Gateway)
 	}
 	p.path.setLimit(t.cfg.maxFlows())
-	p.setRules(t.rules)
+	p.datapaths.setRules(t.rules)
 	for _, s := range t.segments {
 		if slices.Contains(t.made, s.port) {
 			p.carry(s.port)

@@ -18,7 +18,7 @@ type arpGate struct {
 // budget: a flood of one keeps no other out. What is dropped is counted.
 func TestARPHasBudgets(t *testing.T) {
 	gates := map[string]func(*testing.T) arpGate{"userspace": socketGate, "kernel": programGate}
-	for _, path := range dataPaths {
+	for _, path := range testedPaths {
 		t.Run(path, func(t *testing.T) {
 			gate := gates[path](t)
 			stranger := MAC{0x02, 1, 1, 1, 1, 1}
@@ -109,10 +109,10 @@ func programGate(t *testing.T) arpGate {
 		t.Fatal(err)
 	}
 	nic := r.plane.bridges["lan"].port
-	fast := r.plane.fastPath().(memoryFastPath)
-	fast.setNeighbour(nic, mustAddr(otherHost), hostMAC)
+	kernel := r.plane.datapaths.kernelPath()
+	kernel.setNeighbour(nic, mustAddr(otherHost), hostMAC)
 	dropped := func() (overload, others uint64) {
-		drops := fast.counters(nic).drops
+		drops := kernel.counters(nic).drops
 		return drops[dropOverload], drops[dropARP]
 	}
 	return arpGate{

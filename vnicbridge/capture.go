@@ -21,7 +21,7 @@ type Capture struct {
 	opts   CaptureOptions
 	target *port // of the segment or bridge
 	points []*capturePoint
-	fast   fastPath // the data path that carried when it began
+	kernel kernelPath // the data path that carried when it began
 
 	began time.Time
 	file  pcapngWriter
@@ -106,10 +106,10 @@ func (p *Plane) beginCapture(c *Capture) error {
 		}
 		point.program = filter
 	}
-	c.fast = p.fastPath()
+	c.kernel = p.datapaths.kernelPath()
 	for _, point := range c.points {
 		var err error
-		if point.source, err = p.session.machine.capture(point, c.opts.Snaplen, captureMemory/len(c.points), c.fast != nil); err != nil {
+		if point.source, err = p.session.machine.capture(point, c.opts.Snaplen, captureMemory/len(c.points), c.kernel != nil); err != nil {
 			return err
 		}
 	}
@@ -231,7 +231,7 @@ func (c *Capture) over() string {
 			return point.description + " is gone, or was made anew"
 		}
 	}
-	if c.plane.fastPath() != c.fast {
+	if c.plane.datapaths.kernelPath() != c.kernel {
 		return "the data path has changed"
 	}
 	return ""

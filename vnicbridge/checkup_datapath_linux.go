@@ -1,11 +1,6 @@
 package vnicbridge
 
-import (
-	"fmt"
-	"log/slog"
-
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
-)
+import "fmt"
 
 // datapath tells whether the kernel data path can be used here, by loading its maps
 // and programs, which go again at once.
@@ -17,7 +12,7 @@ func (c *checkup) datapath() {
 	if len(c.opts.Own) > 0 {
 		maxFlows = 1 // the instance that runs has a table, whose memory would be taken once more
 	}
-	err := tryKernelPath(maxFlows)
+	err := tryPath(maxFlows)
 	switch {
 	case err == nil:
 	case c.cfg.Datapath == DatapathKernel:
@@ -25,24 +20,4 @@ func (c *checkup) datapath() {
 	default:
 		c.warn("packets will be carried in userspace, at a fraction of the speed, because the kernel data path cannot be used: %v", err)
 	}
-}
-
-func tryKernelPath(maxFlows int) error {
-	if err := require(datapathCapabilities); err != nil {
-		return err
-	}
-	slow := newForwarder(new(openPorts), func() int64 { return 0 })
-	k, err := newKernelPath(slow, maxFlows, hashKey{}, slog.New(slog.DiscardHandler), nil)
-	if err != nil {
-		return err
-	}
-	defer k.close()
-	for _, name := range []string{bpf.BridgeProgFromNic, bpf.BridgeProgFromVnic} {
-		program, err := k.load(programKey{name: name})
-		if err != nil {
-			return err
-		}
-		_ = program.Close()
-	}
-	return nil
 }

@@ -1,7 +1,6 @@
 package vnicbridge
 
 import (
-	"log/slog"
 	"strings"
 	"testing"
 )
@@ -10,25 +9,26 @@ import (
 // datapath auto, nor to lose flows in a reload; under datapath kernel, the error
 // says what to lower.
 func TestFallbackOfALargeTable(t *testing.T) {
-	small := newMemoryFastPath
-	tooLarge := func(slow *forwarder, _ int, key hashKey, log *slog.Logger) (fastPath, error) {
-		return newKernelPath(slow, 1<<30, key, log, hookMemory)
+	small := newMemoryPath
+	tooLarge := func(o pathOptions) (kernelPath, error) {
+		o.maxFlows = 1 << 30
+		return newPath(o, hookMemory)
 	}
-	defer func() { newMemoryFastPath = small }()
+	defer func() { newMemoryPath = small }()
 	bubble(t, func(t *testing.T) {
 		r := newEmptyRig(t)
 		want := "lower max_flows"
 		if !r.machine.kernel {
 			want = errInjected.Error()
 		}
-		newMemoryFastPath = tooLarge
+		newMemoryPath = tooLarge
 		cfg := paperConfig()
 		cfg.Datapath = DatapathKernel
 		if err := r.plane.Apply(cfg); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "datapath kernel: ") {
 			t.Errorf("datapath kernel gives the error %v, want %s", err, want)
 		}
 
-		newMemoryFastPath = small
+		newMemoryPath = small
 		if err := r.plane.Apply(paperConfig()); err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +38,7 @@ func TestFallbackOfALargeTable(t *testing.T) {
 			t.Fatalf("%d flows on data path %s (%s)", got.Flows, got.Datapath, got.DatapathReason)
 		}
 
-		newMemoryFastPath = tooLarge
+		newMemoryPath = tooLarge
 		larger := paperConfig()
 		larger.MaxFlows = 2 * DefaultMaxFlows
 		if err := r.plane.Apply(larger); err != nil {

@@ -19,8 +19,10 @@ func init() { flowBytes["kernel"] = testMapsOfFlows }
 // testMapsOfFlows asks the kernel what the maps take that are set aside for flows.
 func testMapsOfFlows(t *testing.T) {
 	const flows = DefaultMaxFlows
-	slow := newForwarder(&openPorts{}, func() int64 { return 0 })
-	k, err := newKernelPath(slow, flows, hashKey{}, slog.New(slog.DiscardHandler), hookMemory)
+	k, err := newPath(pathOptions{
+		maxFlows: flows, open: new(openPorts), handshakes: new(handshakes), clock: func() int64 { return 0 },
+		log: slog.New(slog.DiscardHandler),
+	}, hookMemory)
 	if err != nil {
 		t.Fatal(err)
 	}

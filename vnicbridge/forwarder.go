@@ -68,6 +68,14 @@ func (fw *forwarder) eachFlow(visit func(*flow)) (all bool) {
 	return all
 }
 
+// holdFlows calls a function. Until it returns, no flow goes to another store, and the data
+// path does not change.
+func (fw *forwarder) holdFlows(do func()) {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
+	do()
+}
+
 // move takes the living flows to another store, while no packet is carried.
 // before and after are called around that. It returns how many had no room;
 // established ones go first.

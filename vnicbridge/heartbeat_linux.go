@@ -8,7 +8,7 @@ const heartbeatInterval = 500 * time.Millisecond
 
 // beat tells the programs of filters that this process lives. It has a goroutine of its
 // own, so that nothing can delay it.
-func (k *kernelPath) beat() {
+func (k *path) beat() {
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
 	for {

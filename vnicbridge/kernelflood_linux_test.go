@@ -25,8 +25,8 @@ func inPrograms(t *testing.T, cfg *Config, test func(t *testing.T, r *rig)) {
 
 // openedByPrograms is how many flows from the NIC the programs have opened.
 func (r *rig) openedByPrograms() uint64 {
-	if fast := r.plane.fastPath(); fast != nil {
-		return fast.counters(r.plane.bridges["lan"].port).newFlows
+	if k := r.plane.datapaths.kernelPath(); k != nil {
+		return k.counters(r.plane.bridges["lan"].port).newFlows
 	}
 	return 0
 }
@@ -111,9 +111,9 @@ func TestQuarantineOfEvictedFlows(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 		}
 		programs := r.openedByPrograms()
-		if fast, ok := r.plane.fastPath().(memoryFastPath); ok {
-			for number := range fast.table.used() {
-				fast.table.discard(number) // nothing is in the way but the quarantine
+		if k, ok := r.plane.datapaths.kernelPath().(memoryPath); ok {
+			for number := range k.table.used() {
+				k.table.discard(number) // nothing is in the way but the quarantine
 			}
 		}
 		for i := range 50 {
@@ -192,7 +192,7 @@ func TestOverload(t *testing.T) {
 		frame := fromRouter(farHost, 1000, 80).udp("not known")
 		frame[ethHeaderLen+9] = 47 // its protocol
 		looked := func() uint64 { return r.drops("nic0", "protocol") + r.drops("nic0", "malformed") }
-		p := r.plane.fastPath().(memoryFastPath).plane
+		p := r.plane.datapaths.kernelPath().(memoryPath).plane
 		const frames = 100
 		for range frames {
 			p.odd.Left = 0 // until the next interval

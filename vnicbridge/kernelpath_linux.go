@@ -16,12 +16,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
-// kernelPath is the kernel data path: the maps, the programs on the ports'
-// devices, and the forwarder for what they leave to userspace.
-type kernelPath struct {
-	slow *forwarder
-	log  *slog.Logger
-	hook hooker
+// path is the kernel data path: the maps, and the programs on the ports' devices.
+type path struct {
+	pathOptions
+	hook putHook
 
 	spec     *ebpf.CollectionSpec
 	maps     map[string]*ebpf.Map
@@ -31,7 +29,7 @@ type kernelPath struct {
 	meters   []gauges
 	table    *kernelTable
 	ports    atomic.Pointer[[bpf.MaxPorts]*attachment]
-	known    [bpf.MaxPorts]atomic.Pointer[port] // also while their devices are made again
+	known    [bpf.MaxPorts]atomic.Pointer[port] // also while their devices are lost
 	running  sync.WaitGroup
 	done     chan struct{}
 
@@ -41,22 +39,22 @@ type kernelPath struct {
 	woken  bool
 }
 
-// hooker puts a program on a port's device: where tcx is, or as a filter of the
-// older clsact, which outlives this process and so needs a program that does not.
-// Without tcx the first gives ebpf.ErrNotSupported.
-type hooker func(p *port, program *ebpf.Program, clsact bool) (hook, error)
+// putHook puts a program on a port's device: by tcx, or as a filter of the older clsact.
+// A filter outlives this process, so its program must stop by itself. If the kernel has no
+// tcx, the error is ebpf.ErrNotSupported.
+type putHook func(p *port, program *ebpf.Program, clsact bool) (hook, error)
 
 // hook is a program in its place.
 type hook interface {
-	// target is where bpf_redirect sends what leaves by the port, and with which
+	// target is the device to which bpf_redirect sends what leaves by the port, and the
 	// flags.
 	target() (ifindex int, flags uint32)
-	// slow is the device by which frames come that the program leaves to userspace,
-	// and its index; nil, if they come by the port's own.
+	// slow is the device, and its index, by which userspace receives the frames that
+	// the program leaves to it. It is nil if they come by the port's own device.
 	slow() (device, int)
 	// keepFirst keeps the program before those of others.
 	keepFirst(log *slog.Logger)
-	// listen lets userspace see all that comes in, as without a program, or not.
+	// listen lets userspace receive all that comes in, as without a program, or not.
 	listen(bool) error
 	close() error
 }
@@ -68,35 +66,59 @@ type attachment struct {
 	entry bpf.Port
 }
 
-// newKernelPath loads the maps. hook puts a program on a port's device.
-func newKernelPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger, hook hooker) (*kernelPath, error) {
+// newPath makes the maps. hook puts a program on a port's device.
+func newPath(o pathOptions, hook putHook) (*path, error) {
+	if err := require(datapathCapabilities); err != nil {
+		return nil, err
+	}
 	spec, err := bpf.LoadBridge()
 	if err != nil {
 		return nil, fmt.Errorf("reading the BPF objects: %w", err)
 	}
-	k := &kernelPath{hook: hook, spec: spec, maps: make(map[string]*ebpf.Map), memory: make(map[string][]byte)}
-	if err := k.makeMaps(maxFlows); err != nil {
+	k := &path{hook: hook, spec: spec, maps: make(map[string]*ebpf.Map), memory: make(map[string][]byte)}
+	if err := k.makeMaps(o.maxFlows); err != nil {
 		k.free()
 		return nil, err
 	}
-	k.begin(slow, maxFlows, key, log)
+	k.begin(o)
 	return k, nil
 }
 
+// tryPath tells whether there can be a kernel data path here, by loading its maps and
+// programs, which it unloads at once.
+func tryPath(maxFlows int) error {
+	k, err := newPath(pathOptions{
+		maxFlows: maxFlows, open: new(openPorts), handshakes: new(handshakes),
+		clock: func() int64 { return 0 }, log: slog.New(slog.DiscardHandler),
+	}, nil)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	for _, name := range []string{bpf.BridgeProgFromNic, bpf.BridgeProgFromVnic} {
+		program, err := k.load(programKey{name: name})
+		if err != nil {
+			return err
+		}
+		_ = program.Close()
+	}
+	return nil
+}
+
 // begin makes empty maps those of a data path.
-func (k *kernelPath) begin(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) {
-	k.slow, k.log, k.done = slow, log, make(chan struct{})
+func (k *path) begin(o pathOptions) {
+	k.pathOptions, k.done = o, make(chan struct{})
 	k.ports.Store(new([bpf.MaxPorts]*attachment))
 	for i := range k.known {
 		k.known[i].Store(nil)
 	}
-	k.plane.capacity.Store(uint32(recordsFor(maxFlows)))
-	near, far := bucketsFor(maxFlows)
+	k.plane.capacity.Store(uint32(recordsFor(o.maxFlows)))
+	near, far := bucketsFor(o.maxFlows)
 	k.plane.nearMask, k.plane.farMask = uint32(near-1), uint32(far-1)
 	k.plane.tableKey = [2]uint64{rand.Uint64(), rand.Uint64()}
-	k.plane.limit.Store(int64(maxFlows))
-	k.plane.hashKey = [2]uint64{key.k0, key.k1}
-	k.table = &kernelTable{spare: k.maps[bpf.BridgeMapSpare], plane: k.plane, portOf: k.portOf, handshakes: slow.handshakes}
+	k.plane.limit.Store(int64(o.maxFlows))
+	k.plane.hashKey = [2]uint64{o.key.k0, o.key.k1}
+	k.table = &kernelTable{spare: k.maps[bpf.BridgeMapSpare], plane: k.plane, portOf: k.portOf, handshakes: o.handshakes}
 	k.table.secret = k.plane.tableKey
 	k.table.records = inMemory[bpf.FlowRecord](k, bpf.BridgeMapRecords)
 	k.table.answers = inMemory[flowTraffic](k, bpf.BridgeMapAnswers)
@@ -105,13 +127,13 @@ func (k *kernelPath) begin(slow *forwarder, maxFlows int, key hashKey, log *slog
 	k.meters = inMemory[gauges](k, bpf.BridgeMapMeters)
 	k.table.meters = k.meters
 	k.table.untils = inMemory[atomic.Uint64](k, bpf.BridgeMapQuarantine)
-	k.rules = kernelRules{maps: k.maps, plane: k.plane, open: slow.open}
-	k.tick(slow.clock())
+	k.rules = kernelRules{maps: k.maps, plane: k.plane, open: o.open}
+	k.tick(o.clock())
 }
 
-// makeMaps makes the maps, of which four have the size of the flow table, and maps
-// what both sides change into this process.
-func (k *kernelPath) makeMaps(maxFlows int) error {
+// makeMaps makes the maps, and maps those that both sides change into this process. Four
+// maps have the size of the flow table.
+func (k *path) makeMaps(maxFlows int) error {
 	if err := checkMemory(maxFlows); err != nil {
 		return err
 	}
@@ -123,7 +145,7 @@ func (k *kernelPath) makeMaps(maxFlows int) error {
 	} {
 		k.spec.Maps[name].MaxEntries = uint32(size)
 	}
-	k.spec.Maps[variables].Flags |= unix.BPF_F_MMAPABLE
+	k.spec.Maps[bpf.Variables].Flags |= unix.BPF_F_MMAPABLE
 	for _, name := range sortedKeys(k.spec.Maps) {
 		if name == ".rodata" {
 			continue // each program has its own
@@ -134,37 +156,35 @@ func (k *kernelPath) makeMaps(maxFlows int) error {
 		}
 		k.maps[name] = m
 	}
-	for _, name := range []string{variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapMeters, bpf.BridgeMapBuckets, bpf.BridgeMapQuarantine} {
+	for _, name := range []string{bpf.Variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapMeters, bpf.BridgeMapBuckets, bpf.BridgeMapQuarantine} {
 		mapped, err := memory(k.maps[name])
 		if err != nil {
 			return err
 		}
 		k.memory[name] = mapped
 	}
-	k.plane = &inMemory[planeState](k, variables)[0]
+	k.plane = &inMemory[planeState](k, bpf.Variables)[0] // the only one
 	return nil
 }
 
-// variables is the map that has the programs' variables: there is one, plane.
-const variables = ".bss"
-
-// inMemory is the values of a map, as a part of this process's memory.
-func inMemory[T any](k *kernelPath, name string) []T {
+// inMemory returns the values of a map, which are a part of this process's memory.
+func inMemory[T any](k *path, name string) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(k.memory[name]))), k.maps[name].MaxEntries())
 }
 
-func (k *kernelPath) store() flowStore { return k.table }
+func (k *path) store() flowStore { return k.table }
 
-func (k *kernelPath) fits(maxFlows int) bool { return recordsFor(maxFlows) <= len(k.table.records) }
+func (k *path) fits(maxFlows int) bool { return recordsFor(maxFlows) <= len(k.table.records) }
 
-func (k *kernelPath) gauges(p *port) *gauges { return &k.meters[p.index] }
+func (k *path) gauges(p *port) *gauges { return &k.meters[p.index] }
 
-// portOf is the port of an index, until it is closed: its flows wait for it.
-func (k *kernelPath) portOf(index uint32) *port { return k.known[index].Load() }
+// portOf is the port of an index, until the port is closed. While its device is lost, its
+// flows wait.
+func (k *path) portOf(index uint32) *port { return k.known[index].Load() }
 
-func (k *kernelPath) attached(index uint32) *attachment { return k.ports.Load()[index] }
+func (k *path) attached(index uint32) *attachment { return k.ports.Load()[index] }
 
-func (k *kernelPath) attach(p *port) error {
+func (k *path) attach(p *port) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	a := &attachment{port: p}
@@ -191,7 +211,7 @@ func (k *kernelPath) attach(p *port) error {
 	return nil
 }
 
-func (k *kernelPath) hookUp(p *port) (hook, error) {
+func (k *path) hookUp(p *port) (hook, error) {
 	key := programKey{bpf.BridgeProgFromVnic, p.index, k.clsact}
 	if p.nic != nil {
 		key.name = bpf.BridgeProgFromNic
@@ -211,14 +231,14 @@ func (k *kernelPath) hookUp(p *port) (hook, error) {
 	return k.hook(p, program, k.clsact)
 }
 
-// programKey is what makes one loaded program different from another.
+// programKey tells loaded programs apart.
 type programKey struct {
 	name   string
-	index  uint32 // of its port, which it then need not look up
+	index  uint32 // of its port: a constant of the program, which saves a lookup
 	clsact bool
 }
 
-func (k *kernelPath) load(key programKey) (*ebpf.Program, error) {
+func (k *path) load(key programKey) (*ebpf.Program, error) {
 	name := key.name
 	spec := k.spec.Copy()
 	if err := spec.Variables[bpf.BridgeVarSelf].Set(key.index); err != nil {
@@ -250,22 +270,22 @@ func (k *kernelPath) load(key programKey) (*ebpf.Program, error) {
 	return collection.DetachProgram(name), nil
 }
 
-// place puts an attachment where packets and records find it by its index.
-func (k *kernelPath) place(index uint32, a *attachment) {
+// place lets an attachment be found by the index of its port.
+func (k *path) place(index uint32, a *attachment) {
 	ports := *k.ports.Load()
 	ports[index] = a
 	k.ports.Store(&ports)
 }
 
-// carry takes what a program leaves to userspace to the forwarder.
-func (k *kernelPath) carry(a *attachment, slow device) {
-	err := k.slow.run(a.port, slow)
+// carry lets userspace carry what a program leaves to it.
+func (k *path) carry(a *attachment, slow device) {
+	err := k.run(a.port, slow)
 	if k.attached(a.port.index) == a {
 		k.log.Error("what the kernel leaves to userspace no longer arrives: reload, or restart", "device", a.port.name, "error", err)
 	}
 }
 
-func (k *kernelPath) detach(p *port) {
+func (k *path) detach(p *port) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if p.closed.Load() {
@@ -285,9 +305,9 @@ func (k *kernelPath) detach(p *port) {
 	k.handOver(p)
 }
 
-// handOver gives a port what the programs counted at it: its entry is then free for
-// another port.
-func (k *kernelPath) handOver(p *port) {
+// handOver adds what the programs counted at a port to the port's own counters, and clears
+// the entry for the next port.
+func (k *path) handOver(p *port) {
 	p.counters.add(k.counters(p))
 	if err := k.maps[bpf.BridgeMapCounts].Put(p.index, make([]bpf.Counters, ebpf.MustPossibleCPU())); err != nil {
 		k.log.Error("clearing the counters of the BPF programs", "device", p.name, "error", err)
@@ -295,7 +315,7 @@ func (k *kernelPath) handOver(p *port) {
 }
 
 // each calls a function with every attachment.
-func (k *kernelPath) each(do func(*attachment)) {
+func (k *path) each(do func(*attachment)) {
 	for _, a := range k.ports.Load() {
 		if a != nil {
 			do(a)
@@ -303,7 +323,7 @@ func (k *kernelPath) each(do func(*attachment)) {
 	}
 }
 
-func (k *kernelPath) awake() error {
+func (k *path) awake() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.woken = true
@@ -313,9 +333,9 @@ func (k *kernelPath) awake() error {
 	return errors.Join(errs...)
 }
 
-func (k *kernelPath) drain() { k.plane.mode.Store(bpf.Slow) }
+func (k *path) drain() { k.plane.mode.Store(bpf.Slow) }
 
-func (k *kernelPath) asleep() {
+func (k *path) asleep() {
 	k.each(func(a *attachment) {
 		if err := a.listen(true); err != nil {
 			k.log.Error("listening again", "device", a.port.name, "error", err)
@@ -324,8 +344,8 @@ func (k *kernelPath) asleep() {
 	k.plane.mode.Store(bpf.Asleep)
 }
 
-// refresh tells the programs what they need to know of a port, where it changed.
-func (k *kernelPath) refresh(a *attachment) error {
+// refresh tells the programs of a port, if something changed that they need to know.
+func (k *path) refresh(a *attachment) error {
 	entry := k.describe(a)
 	if entry == a.entry {
 		return nil
@@ -337,7 +357,7 @@ func (k *kernelPath) refresh(a *attachment) error {
 	return nil
 }
 
-func (k *kernelPath) describe(a *attachment) bpf.Port {
+func (k *path) describe(a *attachment) bpf.Port {
 	p := a.port
 	ifindex, flags := a.target()
 	_, slow := a.slow()
@@ -355,7 +375,7 @@ func (k *kernelPath) describe(a *attachment) bpf.Port {
 	return entry
 }
 
-func (k *kernelPath) refreshAll() {
+func (k *path) refreshAll() {
 	k.each(func(a *attachment) {
 		if err := k.refresh(a); err != nil {
 			k.log.Error("the kernel data path", "error", err)
@@ -363,7 +383,7 @@ func (k *kernelPath) refreshAll() {
 	})
 }
 
-func (k *kernelPath) setRules(r *ruleset) {
+func (k *path) setRules(r *ruleset) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refreshAll()
@@ -371,19 +391,19 @@ func (k *kernelPath) setRules(r *ruleset) {
 }
 
 // refreshPorts takes in that listeners opened or closed ports.
-func (k *kernelPath) refreshPorts() {
+func (k *path) refreshPorts() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.putInForce(k.rules.current)
 }
 
-func (k *kernelPath) putInForce(r *ruleset) {
+func (k *path) putInForce(r *ruleset) {
 	if err := k.rules.set(r); err != nil {
 		k.log.Error("the kernel data path takes no new flows: userspace does", "error", err)
 	}
 }
 
-func (k *kernelPath) setNeighbour(nic *port, host addr, mac MAC) {
+func (k *path) setNeighbour(nic *port, host addr, mac MAC) {
 	key := bpf.NeighbourKey{Address: be32(host), Port: nic.index}
 	m := k.maps[bpf.BridgeMapNeighbours]
 	var err error
@@ -408,8 +428,8 @@ func (k *kernelPath) setNeighbour(nic *port, host addr, mac MAC) {
 // neighbourBatch is how many neighbours are read with one system call.
 const neighbourBatch = 4096
 
-func (k *kernelPath) eachSentTo(nic *port, visit func(host addr, at int64)) {
-	now, clock := k.slow.clock(), k.plane.clock.Load()
+func (k *path) eachSentTo(nic *port, visit func(host addr, at int64)) {
+	now, clock := k.clock(), k.plane.clock.Load()
 	keys, values := make([]bpf.NeighbourKey, neighbourBatch), make([]bpf.Neighbour, neighbourBatch)
 	var cursor ebpf.MapBatchCursor
 	for {
@@ -425,11 +445,11 @@ func (k *kernelPath) eachSentTo(nic *port, visit func(host addr, at int64)) {
 	}
 }
 
-// tick sets the programs' clock, and bounds what they may leave to userspace only to
-// be refused.
-func (k *kernelPath) tick(now int64) {
+// tick sets the programs' clock, and renews the number of packets that they may leave to
+// userspace only to be refused.
+func (k *path) tick(now int64) {
 	k.plane.clock.Store(coarse(now))
-	k.plane.refusals.Store(refusalBurst)
+	k.plane.refusals.Store(k.refusals)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refreshAll()
@@ -437,7 +457,7 @@ func (k *kernelPath) tick(now int64) {
 	k.each(func(a *attachment) { a.keepFirst(k.log) })
 }
 
-func (k *kernelPath) counters(p *port) (sum counterValues) {
+func (k *path) counters(p *port) (sum counterValues) {
 	var perCPU []bpf.Counters
 	if err := k.maps[bpf.BridgeMapCounts].Lookup(p.index, &perCPU); err != nil {
 		return sum
@@ -455,20 +475,20 @@ func (k *kernelPath) counters(p *port) (sum counterValues) {
 	return sum
 }
 
-func (k *kernelPath) close() {
+func (k *path) close() {
 	k.vacate()
 	k.free()
 }
 
 // vacate takes the programs off all ports.
-func (k *kernelPath) vacate() {
+func (k *path) vacate() {
 	k.each(func(a *attachment) { k.detach(a.port) })
 	close(k.done)
 	k.running.Wait()
 }
 
 // free gives the kernel's memory back.
-func (k *kernelPath) free() {
+func (k *path) free() {
 	for _, p := range k.programs {
 		_ = p.Close()
 	}

@@ -25,7 +25,7 @@ type letIn struct {
 	state   *ebpf.Map // one bpf.LetInState
 	hosts   *ebpf.Map // what hosts on the link are: arpNeighbour or arpGateway, by their addresses
 
-	mu   sync.Mutex     // the plane asks while a NIC that is gone is closed
+	mu   sync.Mutex     // the plane asks while another goroutine closes a NIC that is gone
 	told bpf.LetInState // when it was last asked
 }
 
@@ -56,7 +56,7 @@ func (l *letIn) load(pseudo netip.Addr) error {
 	}
 	defer collection.Close()
 	l.program = collection.DetachProgram(bpf.LetInProgLetIn)
-	l.state, l.hosts = collection.DetachMap(variables), collection.DetachMap(bpf.LetInMapHosts)
+	l.state, l.hosts = collection.DetachMap(bpf.Variables), collection.DetachMap(bpf.LetInMapHosts)
 	return nil
 }
 
@@ -67,8 +67,8 @@ func (l *letIn) attach(conn *socket.Conn) error {
 	return l.classic.attach(conn)
 }
 
-// leftOut is what was left out since it was last asked. ARP that is nobody's business
-// here counts like the ARP that the forwarder drops.
+// leftOut is what the filter left out since the last call. ARP between other hosts counts
+// like the ARP that the forwarder drops.
 func (l *letIn) leftOut() map[dropReason]tally {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,8 +84,8 @@ func (l *letIn) leftOut() map[dropReason]tally {
 	}
 }
 
-// know tells the program what a host on the link is. A host for which there is no room
-// loses its own share of ARP only.
+// know tells the program what a host on the link is. If there is no room for a host, the
+// host loses only its own share of ARP.
 func (l *letIn) know(host addr, kind arpKind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

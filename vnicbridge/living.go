@@ -36,6 +36,14 @@ type nicSpec struct {
 // living are the devices of the configuration in force, and the retired ones.
 func (p *Plane) living() []devices { return []devices{p.devices, p.retired} }
 
+// ports are those of all living devices.
+func (p *Plane) ports() (ports []*port) {
+	for _, d := range p.living() {
+		ports = append(ports, d.ports()...)
+	}
+	return ports
+}
+
 func (d devices) ports() (ports []*port) {
 	for _, b := range d.bridges {
 		ports = append(ports, b.port)
@@ -55,7 +63,7 @@ func (p *Plane) makeSegment(spec vnicSpec) (*segment, error) {
 	port, err := p.newPort(spec.iface, dev, spec.mac)
 	if err == nil {
 		port.vnic = &vnicSide{segment: spec.segment, address: addrOf(spec.address.Addr())}
-		err = p.attach(port)
+		err = p.datapaths.attach(port)
 	}
 	if err != nil {
 		return nil, errors.Join(err, dev.close())
@@ -75,7 +83,7 @@ func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
 		port.mtu.Store(int32(state.mtu))
 		link = p.attachNIC(port, spec)
 		link.setGateway(gateway)
-		err = p.attach(port)
+		err = p.datapaths.attach(port)
 	}
 	if err != nil {
 		return nil, errors.Join(err, dev.close())
@@ -117,13 +125,13 @@ func (p *Plane) attachNIC(port *port, spec nicSpec) *ethernet {
 	link.learned = func(c macChange) { p.neighbourLearned(log, c) }
 	link.publish = func(host addr, mac MAC, gateway bool) {
 		port.device().(nicDevice).know(host, mac, gateway)
-		if f := p.fastPath(); f != nil {
-			f.setNeighbour(port, host, mac)
+		if k := p.datapaths.kernelPath(); k != nil {
+			k.setNeighbour(port, host, mac)
 		}
 	}
 	link.sentByKernel = func(visit func(host addr, at int64)) {
-		if f := p.fastPath(); f != nil {
-			f.eachSentTo(port, visit)
+		if k := p.datapaths.kernelPath(); k != nil {
+			k.eachSentTo(port, visit)
 		}
 	}
 	port.nic.link = link
@@ -140,7 +148,7 @@ func (p *Plane) closePort(gone *port) {
 	gone.closed.Store(true)
 	p.health.forget(gone)
 	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone }, p.comesBack)
-	p.detach(gone)
+	p.datapaths.detach(gone)
 	p.numbers.free(gone.index)
 	if err := gone.device().close(); err != nil {
 		p.log.Error("closing a device", "device", gone.name, "error", err)
@@ -186,7 +194,7 @@ func (p *Plane) recover(port *port) error {
 	if port.closed.Load() {
 		return nil
 	}
-	p.detach(port)
+	p.datapaths.detach(port)
 	_ = port.device().close() // what is left of it
 	var err error
 	if port.nic != nil {
@@ -195,7 +203,7 @@ func (p *Plane) recover(port *port) error {
 		err = p.remakeVNIC(port)
 	}
 	if err == nil {
-		err = p.attach(port)
+		err = p.datapaths.attach(port)
 	}
 	if err != nil {
 		return err

@@ -324,7 +324,7 @@ func TestARPFloods(t *testing.T) {
 // Row L1: what the documentation says that a flow costs is not less than what it
 // does.
 func TestFlowBytes(t *testing.T) {
-	for _, path := range dataPaths {
+	for _, path := range testedPaths {
 		t.Run(path, flowBytes[path])
 	}
 }

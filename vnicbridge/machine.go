@@ -1,9 +1,6 @@
 package vnicbridge
 
-import (
-	"log/slog"
-	"net/netip"
-)
+import "net/netip"
 
 // machine is what the data plane needs of the computer that it runs on: it makes
 // devices, guards them, and tells what changes. Linux has the one
@@ -16,9 +13,9 @@ type machine interface {
 	openNIC(name string, pseudo netip.Addr) (nicDevice, error)
 	// makeVNIC makes a VNIC and sets it up.
 	makeVNIC(spec vnicSpec) (vnicDevice, error)
-	// newFastPath makes a kernel data path beside the forwarder, if there can be one
+	// newKernelPath makes a kernel data path beside the forwarder, if there can be one
 	// here.
-	newFastPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) (fastPath, error)
+	newKernelPath(o pathOptions) (kernelPath, error)
 	// capture copies the frames that pass a device; kernel tells whether a kernel data
 	// path carries them. memory is how many bytes may wait.
 	capture(p *capturePoint, snaplen, memory int, kernel bool) (frameSource, error)

@@ -58,14 +58,14 @@ func (p *Plane) inspect() {
 }
 
 func (p *Plane) tick(now int64, passed time.Duration) {
-	p.withFastPath(func(f fastPath) { f.tick(now) })
+	p.datapaths.withKernelPath(func(k kernelPath) { k.tick(now) })
 	p.path.tick(now, passed)
-	p.path.moving.RLock() // next hops are told to the kernel data path
-	defer p.path.moving.RUnlock()
-	for _, nic := range p.path.currentRules().nics {
-		nic.nic.link.tick(now)
-		nic.countLeftOut()
-	}
+	p.path.holdFlows(func() { // next hops are told to the kernel data path
+		for _, nic := range p.path.currentRules().nics {
+			nic.nic.link.tick(now)
+			nic.countLeftOut()
+		}
+	})
 }
 
 // followNICs takes in what happened to the NICs. One that is gone is left to
@@ -192,5 +192,5 @@ func (p *Plane) refreshSources() {
 		return
 	}
 	rules.impossible = impossible
-	p.setRules(&rules)
+	p.datapaths.setRules(&rules)
 }

@@ -182,7 +182,7 @@ func override[V comparable](p *Plane, values map[string]V, name string, value V)
 		set(values, name, before)
 		return before, err
 	}
-	p.setRules(rules)
+	p.datapaths.setRules(rules)
 	return before, nil
 }
 

@@ -48,9 +48,7 @@ type Plane struct {
 	secret  func() ([16]byte, error) // asked for at the start
 	key     hashKey                  // made of it
 
-	fast       atomic.Pointer[fastPath] // nil: userspace carries
-	slowReason string                   // why, if nobody asked for it
-	reported   datapathState            // in the log
+	datapaths dataPaths
 
 	kick       chan struct{} // the aliases' MACs are out of date
 	newMachine func() (machine, error)
@@ -102,7 +100,7 @@ func New(options Options) *Plane {
 	if options.Log != nil {
 		p.setLog(options.Log.Handler())
 	}
-	p.open.changed = func() { p.withFastPath(fastPath.refreshPorts) }
+	p.open.changed = func() { p.datapaths.withKernelPath(kernelPath.refreshPorts) }
 	if p.newMachine = options.machine; p.newMachine == nil {
 		p.newMachine = newMachine
 	}
@@ -116,6 +114,7 @@ func New(options Options) *Plane {
 		p.dial = new(net.Dialer).DialContext
 	}
 	p.path = newForwarder(&p.open, p.now)
+	p.datapaths.forwarder = p.path
 	p.watchHealth()
 	return p
 }
@@ -123,6 +122,7 @@ func New(options Options) *Plane {
 func (p *Plane) setLog(h slog.Handler) {
 	limited := newLimitedHandler(h)
 	p.log, p.logged, p.acts = slog.New(limited), limited.limit, slog.New(h)
+	p.datapaths.log = p.log
 }
 
 // now is the plane's clock: nanoseconds since it was made, monotonic.
@@ -161,19 +161,26 @@ func (p *Plane) apply(cfg *Config, retained []*Config) error {
 	if err := p.session.machine.check(cfg, p.ownVNICs()); err != nil {
 		return err
 	}
-	if err := p.selectDatapath(cfg); err != nil {
+	if err := p.datapaths.choose(cfg, p.ports(), p.newKernelPath); err != nil {
 		return err
 	}
 	err := p.change(cfg, retained)
 	if refused := (*attachError)(nil); errors.As(err, &refused) {
-		if err = p.withoutFastPath(cfg, refused); err == nil {
+		if err = p.datapaths.fallBack(cfg, p.ports(), refused); err == nil {
 			err = p.change(cfg, retained)
 		}
 	}
 	if err == nil {
-		p.reportDatapath()
+		p.datapaths.report()
 	}
 	return err
+}
+
+func (p *Plane) newKernelPath(maxFlows int) (kernelPath, error) {
+	return p.session.machine.newKernelPath(pathOptions{
+		maxFlows: maxFlows, key: p.key, open: &p.open, handshakes: p.path.handshakes, clock: p.now,
+		run: p.path.run, refusals: refusalBurst, log: p.log,
+	})
 }
 
 // change goes from the configuration in force to another one, or stays with it.
@@ -228,7 +235,7 @@ func (p *Plane) shut(leaving bool) error {
 	if leaving {
 		p.comesBack = p.successorPicksUp()
 	}
-	for _, port := range append(p.devices.ports(), p.retired.ports()...) {
+	for _, port := range p.ports() {
 		p.closePort(port)
 	}
 	idle := p.vacate()
@@ -243,13 +250,11 @@ func (p *Plane) shut(leaving bool) error {
 // for which its goroutines may be waiting.
 func (p *Plane) vacate() *session {
 	s := p.session
-	if err := p.switchTo(nil, DefaultMaxFlows); err != nil {
-		p.log.Error("ending the kernel data path", "error", err)
-	}
-	p.session, p.cfg, p.devices, p.retired, p.reported = nil, nil, devices{}, devices{}, datapathState{}
+	p.datapaths.end(p.ports())
+	p.session, p.cfg, p.devices, p.retired = nil, nil, devices{}, devices{}
 	p.overrides.clear()
 	p.comesBack = nil
-	p.setRules(&ruleset{})
+	p.datapaths.setRules(&ruleset{})
 	return s
 }
 
@@ -292,7 +297,7 @@ func (p *Plane) Status() Status {
 	if p.cfg == nil {
 		return Status{}
 	}
-	carrier := p.datapath()
+	carrier := p.datapaths.state()
 	s := Status{
 		Datapath: carrier.datapath, DatapathReason: carrier.reason,
 		Obstacles: slices.Clone(p.obstacles),

@@ -103,7 +103,7 @@ func TestDatagramsThatCameLateLeave(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.plane.setRules(rules)
+		r.plane.datapaths.setRules(rules)
 		r.wantAt("before somebody looks", "a", datagram)
 		time.Sleep(inspectInterval + maintainInterval)
 		r.wantAt("after somebody has looked", "b", datagram)

@@ -13,13 +13,13 @@ import (
 
 func init() {
 	if os.Geteuid() == 0 {
-		dataPaths = append(dataPaths, "kernel")
+		testedPaths = append(testedPaths, "kernel")
 	}
-	newMemoryFastPath = takeMemoryFastPath
+	newMemoryPath = takeMemoryPath
 	inKernel = runProgram
 	refillARP = func(r *rig) {
-		if fast, ok := r.plane.fastPath().(memoryFastPath); ok {
-			fast.refillARP()
+		if k, ok := r.plane.datapaths.kernelPath().(memoryPath); ok {
+			k.refillARP()
 		}
 	}
 }
@@ -28,42 +28,42 @@ func init() {
 // the kernel sets aside the memory for all of it.
 const smallTable = 1 << 15
 
-// memoryFastPath is a kernel data path that is used again by a later test, because
+// memoryPath is a kernel data path that is used again by a later test, because
 // the kernel takes its time to check programs.
-type memoryFastPath struct{ *kernelPath }
+type memoryPath struct{ *path }
 
-var idlePaths = make(chan *kernelPath, 4)
+var idlePaths = make(chan *path, 4)
 
-func takeMemoryFastPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) (fastPath, error) {
-	size := min(maxFlows, smallTable)
-	if size == smallTable {
+func takeMemoryPath(o pathOptions) (kernelPath, error) {
+	o.maxFlows = min(o.maxFlows, smallTable)
+	if o.maxFlows == smallTable {
 		select {
 		case k := <-idlePaths:
-			k.begin(slow, size, key, log)
-			return memoryFastPath{k}, nil
+			k.begin(o)
+			return memoryPath{k}, nil
 		default:
 		}
 	}
-	k, err := newKernelPath(slow, size, key, log, hookMemory)
+	k, err := newPath(o, hookMemory)
 	if err != nil {
 		return nil, err
 	}
 	k.programs = make(map[programKey]*ebpf.Program)
-	return memoryFastPath{k}, nil
+	return memoryPath{k}, nil
 }
 
-func (m memoryFastPath) fits(maxFlows int) bool {
-	return maxFlows == DefaultMaxFlows || m.kernelPath.fits(maxFlows)
+func (m memoryPath) fits(maxFlows int) bool {
+	return maxFlows == DefaultMaxFlows || m.path.fits(maxFlows)
 }
 
-func (m memoryFastPath) close() {
-	k := m.kernelPath
+func (m memoryPath) close() {
+	k := m.path
 	if len(k.table.records) != recordsFor(smallTable) {
 		k.close()
 		return
 	}
 	k.vacate()
-	if err := k.wipe(); err == nil {
+	if err := m.wipe(); err == nil {
 		select {
 		case idlePaths <- k:
 			return
@@ -74,7 +74,8 @@ func (m memoryFastPath) close() {
 }
 
 // wipe makes all maps as they were when they were new.
-func (k *kernelPath) wipe() error {
+func (m memoryPath) wipe() error {
+	k := m.path
 	for _, m := range k.memory {
 		clear(m)
 	}
@@ -90,13 +91,13 @@ func (k *kernelPath) wipe() error {
 		errs = append(errs, neighbours.Delete(key))
 	}
 	k.woken = false
-	k.refillARP()
+	m.refillARP()
 	return errors.Join(errs...)
 }
 
-func (k *kernelPath) refillARP() {
+func (m memoryPath) refillARP() {
 	for index := range uint32(8 * arpKinds) { // the ports that there are in tests
-		_ = k.maps[bpf.BridgeMapArpBudgets].Put(index, bpf.Budget{})
+		_ = m.maps[bpf.BridgeMapArpBudgets].Put(index, bpf.Budget{})
 	}
 }
 
@@ -152,12 +153,12 @@ const (
 // runProgram gives a frame to the program of a device and does what it says.
 func runProgram(r *rig, d *memoryDevice, f frame) bool {
 	r.t.Helper()
-	fast, ok := r.plane.fastPath().(memoryFastPath)
+	k, ok := r.plane.datapaths.kernelPath().(memoryPath)
 	if !ok || d.program == nil {
 		return false
 	}
-	fast.plane.clock.Store(coarse(r.plane.path.clock()))
-	before, dropped := fast.sent(), fast.dropped()
+	k.plane.clock.Store(coarse(r.plane.path.clock()))
+	before, dropped := k.sent(), k.dropped()
 	raw := f.eth()
 	out, code, err := d.program(f)
 	if errors.Is(err, unix.EINVAL) {
@@ -175,7 +176,7 @@ func runProgram(r *rig, d *memoryDevice, f frame) bool {
 		f := asFrame(raw)
 		isARP := f.untag() && f.etherType() == etherARP
 		if !r.isNIC(d) || isARP {
-			return r.isNIC(d) && fast.dropped() > dropped
+			return r.isNIC(d) && k.dropped() > dropped
 		}
 		r.leftToHost++
 		return true
@@ -183,9 +184,9 @@ func runProgram(r *rig, d *memoryDevice, f frame) bool {
 	default:
 		r.t.Fatalf("the program says %d", code)
 	}
-	for index, n := range fast.sent() {
+	for index, n := range k.sent() {
 		if n > before[index] {
-			to := fast.portOf(uint32(index)).device().(*memoryDevice)
+			to := k.portOf(uint32(index)).device().(*memoryDevice)
 			to.mu.Lock()
 			to.out = append(to.out, out)
 			to.mu.Unlock()
@@ -205,13 +206,13 @@ func (r *rig) isNIC(d *memoryDevice) bool {
 }
 
 // sent is how many packets the programs have sent, by port.
-func (m memoryFastPath) sent() (sent [maxPorts]uint64) {
+func (m memoryPath) sent() (sent [maxPorts]uint64) {
 	m.each(func(a *attachment) { sent[a.port.index] = m.counters(a.port).packetsOut })
 	return sent
 }
 
 // dropped is how many packets the programs have dropped.
-func (m memoryFastPath) dropped() (n uint64) {
+func (m memoryPath) dropped() (n uint64) {
 	m.each(func(a *attachment) {
 		for _, drops := range m.counters(a.port).drops {
 			n += drops

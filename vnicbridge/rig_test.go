@@ -77,13 +77,13 @@ func onEachDataPath(t *testing.T, cfg *Config, test func(t *testing.T, r *rig)) 
 
 // bubble runs a test on each data path where time passes as fast as it can.
 func bubble(t *testing.T, test func(t *testing.T)) {
-	for _, path := range dataPaths {
+	for _, path := range testedPaths {
 		t.Run(path, func(t *testing.T) { synctest.Test(t, test) })
 	}
 }
 
-// dataPaths are those that can be tested here: BPF programs take Linux and root.
-var dataPaths = []string{"userspace"}
+// testedPaths are those that can be tested here: BPF programs take Linux and root.
+var testedPaths = []string{"userspace"}
 
 // inKernel lets the programs of the kernel data path carry a frame that arrives at
 // a device. False: there is none, or it leaves the frame to userspace.
@@ -233,15 +233,15 @@ type memoryMachine struct {
 
 var errInjected = errors.New("injected failure")
 
-func (m *memoryMachine) newFastPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) (fastPath, error) {
+func (m *memoryMachine) newKernelPath(o pathOptions) (kernelPath, error) {
 	if !m.kernel {
 		return nil, errInjected
 	}
-	return newMemoryFastPath(slow, maxFlows, key, log)
+	return newMemoryPath(o)
 }
 
-// newMemoryFastPath makes a kernel data path for devices in memory.
-var newMemoryFastPath func(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) (fastPath, error)
+// newMemoryPath makes a kernel data path for devices in memory.
+var newMemoryPath func(pathOptions) (kernelPath, error)
 
 func (m *memoryMachine) check(*Config, map[string]bool) error { return nil }
 

@@ -90,8 +90,8 @@ type Traffic struct {
 // count is what a port did, on whatever data path.
 func (p *Plane) count(port *port) Counters {
 	var v counterValues
-	if f := p.fastPath(); f != nil {
-		v = f.counters(port)
+	if k := p.datapaths.kernelPath(); k != nil {
+		v = k.counters(port)
 	}
 	v = port.counters.values(v)
 	drops := make(map[string]uint64)

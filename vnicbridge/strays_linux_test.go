@@ -18,7 +18,7 @@ func TestStrayFragmentsLeaveRoom(t *testing.T) {
 	t.Run("kernel", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, paperConfig())
-			p := r.plane.fastPath().(memoryFastPath).plane
+			p := r.plane.datapaths.kernelPath().(memoryPath).plane
 			wantRoomBesideStrays(t, func(frames ...[]byte) (in int) {
 				dropped := r.drops("nic0", "overload")
 				for _, f := range frames {

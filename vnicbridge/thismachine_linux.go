@@ -1,9 +1,6 @@
 package vnicbridge
 
-import (
-	"log/slog"
-	"slices"
-)
+import "slices"
 
 // thisMachine is the Linux that the process runs on, with the kernel data path and the
 // captures that it allows.
@@ -20,11 +17,8 @@ func newMachine() (machine, error) {
 	return &thisMachine{m, newPlaces(m)}, nil
 }
 
-func (m *thisMachine) newFastPath(slow *forwarder, maxFlows int, key hashKey, log *slog.Logger) (fastPath, error) {
-	if err := require(datapathCapabilities); err != nil {
-		return nil, err
-	}
-	return newKernelPath(slow, maxFlows, key, log, m.places.hook)
+func (m *thisMachine) newKernelPath(o pathOptions) (kernelPath, error) {
+	return newPath(o, m.places.hook)
 }
 
 func (m *thisMachine) capture(p *capturePoint, snaplen, memory int, kernel bool) (frameSource, error) {

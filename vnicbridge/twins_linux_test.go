@@ -116,10 +116,10 @@ func (w *twins) begin(t *testing.T, cfg *Config) {
 				t.Fatal(err)
 			}
 			p.cfg = cfg
-			p.setRules(rules)
+			p.datapaths.setRules(rules)
 		}
-		if f := p.fastPath(); f != nil {
-			f.tick(w.clock)
+		if k := p.datapaths.kernelPath(); k != nil {
+			k.tick(w.clock)
 		}
 		refillARP(r)
 	}
@@ -131,8 +131,8 @@ func (w *twins) pass(d time.Duration) {
 	w.clock += int64(d)
 	const long = 24 * time.Hour
 	for _, r := range w.rigs {
-		if f := r.plane.fastPath(); f != nil {
-			f.tick(w.clock)
+		if k := r.plane.datapaths.kernelPath(); k != nil {
+			k.tick(w.clock)
 		}
 		r.plane.path.tick(w.clock, long)
 		for _, b := range r.plane.bridges {
@@ -253,8 +253,8 @@ func (r *rig) footprint() footprint {
 	}
 	for _, p := range r.plane.devices.ports() {
 		var v counterValues
-		if fast := r.plane.fastPath(); fast != nil {
-			v = fast.counters(p)
+		if k := r.plane.datapaths.kernelPath(); k != nil {
+			v = k.counters(p)
 		}
 		f.ports[p.name] = p.counters.values(v)
 		g := p.gauges()

@@ -106,7 +106,7 @@ func (p *Plane) enforceHealth() error {
 	if err != nil {
 		return err
 	}
-	p.setRules(rules)
+	p.datapaths.setRules(rules)
 	for _, c := range changes {
 		p.inForce(c)
 	}

@@ -337,8 +337,8 @@ var flows = []mutation{
 		row: "F9", defect: "UDP begins no flow", file: "vnicbridge/bpf/packet.h",
 		old: "		return p->icmp_type == ICMP_ECHO_REQUEST;\n	}\n	return true;", new: "		return p->icmp_type == ICMP_ECHO_REQUEST;\n	}\n	return false;",
 	}, {
-		row: "F10", defect: "new rules end the flows that there are", file: "vnicbridge/fastpath.go",
-		old: `	p.path.setRules(r)` + "\n", new: "	p.path.setRules(r)\n	p.path.end(func(*flow) bool { return true }, nil)\n",
+		row: "F10", defect: "new rules end the flows that there are", file: "vnicbridge/datapaths.go",
+		old: `	d.forwarder.setRules(r)` + "\n", new: "	d.forwarder.setRules(r)\n	d.forwarder.end(func(*flow) bool { return true }, nil)\n",
 	}, {
 		row: "F10", defect: "a drained segment gets new flows", file: "vnicbridge/compile.go",
 		old: `if p.states[name] == Active && p.health.condition(s.port).problem == "" {`, new: `if p.health.condition(s.port).problem == "" {`,

@@ -54,7 +54,7 @@ var load = []mutation{
 		tests: "vnicbridge.TestAFailingReloadChangesNothing",
 	}, {
 		row: "L5", defect: "a stop leaves the devices", file: "vnicbridge/plane.go",
-		old: "	for _, port := range append(p.devices.ports(), p.retired.ports()...) {\n		p.closePort(port)\n	}\n	idle", new: "	idle",
+		old: "	for _, port := range p.ports() {\n		p.closePort(port)\n	}\n	idle", new: "	idle",
 	}, {
 		row: "L5", defect: "a killed instance's filter goes on", file: "vnicbridge/bpf/bridge.c",
 		old: `if (needs_heartbeat && bpf_ktime_get_ns() - plane.heartbeat > HEARTBEAT_NS)`, new: `if (0)`,

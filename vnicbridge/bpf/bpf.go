@@ -38,6 +38,9 @@ type (
 	LetInState    = LetInLetInState
 )
 
+// Variables is the map of a program's variables.
+const Variables = ".bss"
+
 // Limits of types.h.
 const (
 	MaxPorts = 1024    // maxPorts of the other package
