@@ -42,7 +42,7 @@ func (c *checkup) obstacles(m *linuxMachine) {
 	if len(c.cfg.Segments) == 0 {
 		return
 	}
-	for _, o := range m.obstacles() {
+	for _, o := range m.rulesAhead() {
 		c.warn("%s", o)
 	}
 }
