@@ -2,7 +2,6 @@ package vnicbridge
 
 import (
 	"errors"
-	"net"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -78,18 +77,4 @@ func (m arpMessage) frame(to MAC) frame {
 		SourceHwAddress: m.senderMAC[:], SourceProtAddress: m.sender.v4(),
 		DstHwAddress: m.targetMAC[:], DstProtAddress: m.target.v4(),
 	})
-}
-
-// buildFrame serializes a frame of our own making, off the fast path. Lengths
-// and checksums are computed.
-func buildFrame(src, dst MAC, etherType layers.EthernetType, payload ...gopacket.SerializableLayer) frame {
-	buf := gopacket.NewSerializeBuffer()
-	all := append([]gopacket.SerializableLayer{&layers.Ethernet{
-		SrcMAC: net.HardwareAddr(src[:]), DstMAC: net.HardwareAddr(dst[:]), EthernetType: etherType,
-	}}, payload...)
-	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
-	if err := gopacket.SerializeLayers(buf, options, all...); err != nil {
-		panic("vnicbridge: serializing layers of our own making: " + err.Error())
-	}
-	return frame{data: append(make([]byte, vnetHeaderLen), buf.Bytes()...)}
 }

@@ -1,7 +1,5 @@
 package vnicbridge
 
-import "slices"
-
 // carryError moves an ICMP error to the other end of the flow that it is about,
 // which the packet quoted in it tells (F6, RFC 5508 §4). It does not refresh the
 // flow, and ends it only if the server says that its port is closed. A damaged one is dropped (RFC 5508 REQ-3): nothing else shows
@@ -56,41 +54,6 @@ func (r *ruleset) routerAt(to *port, a *arrival, host addr) addr {
 		}
 	}
 	return host
-}
-
-// parseQuote reads the packet that an ICMP error quotes: its header, and at least
-// 8 bytes of its transport's (RFC 792), of which only the ports are needed. The
-// quote may end anywhere behind them, whatever its length field says.
-func parseQuote(quote []byte) (p packet, ok bool) {
-	if p.parseHeader(quote) != keep || p.later || len(p.l4) < 8 {
-		return p, false
-	}
-	switch p.proto {
-	case TCP, UDP:
-		p.setPorts()
-		return p, true
-	case ICMP:
-		return p, p.parseEcho() == keep
-	}
-	return p, false
-}
-
-// rewriteQuote gives the quoted packet the tuple that it had at the other end,
-// and mends the checksum of the error, which covers it.
-func (a *arrival) rewriteQuote(quoted packet, to tuple) {
-	changing := quoted.ip[:min(len(quoted.ip), len(quoted.ip)-len(quoted.l4)+tcpMinLen)&^1]
-	before := slices.Clone(changing)
-	diff := quoted.rewriteAddresses(to)
-	portDiff := quoted.rewritePorts(to)
-	switch {
-	case quoted.proto == UDP:
-		applyDiffUDP(quoted.l4[6:8], diff+portDiff)
-	case quoted.proto == ICMP:
-		applyDiff(quoted.l4[2:4], portDiff)
-	case len(quoted.l4) >= tcpMinLen:
-		applyDiff(quoted.l4[16:18], diff+portDiff)
-	}
-	applyDiff(a.l4[2:4], checksumDiff(before, changing))
 }
 
 // tooBig tells whether a packet does not fit a link: as it is, or in the pieces that

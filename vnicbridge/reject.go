@@ -82,24 +82,3 @@ func (a *arrival) unreachable(code uint8, mtu uint16) frame {
 	return buildFrame(a.frame.dstMAC(), a.frame.srcMAC(), layers.EthernetTypeIPv4,
 		a.answerHeader(layers.IPProtocolICMPv4), icmp, gopacket.Payload(a.quote()))
 }
-
-// reset builds the RST that RFC 9293 §3.10.7.1 gives for a segment that arrives
-// at a closed port.
-func (p *packet) reset(ip *layers.IPv4) *layers.TCP {
-	t := &layers.TCP{SrcPort: layers.TCPPort(p.dport), DstPort: layers.TCPPort(p.sport), RST: true}
-	if p.tcpFlags&tcpACK != 0 {
-		t.Seq = p.ack()
-	} else {
-		t.ACK = true
-		t.Ack = p.next()
-	}
-	// It fails for another network layer than IP only.
-	_ = t.SetNetworkLayerForChecksum(ip)
-	return t
-}
-
-// quote is what an ICMP error says of the packet that caused it: as much as fits
-// into 576 bytes (RFC 1812 §4.3.2.3).
-func (p *packet) quote() []byte {
-	return p.ip[:min(len(p.ip), 576-ipv4MinLen-icmpHeaderLen)]
-}

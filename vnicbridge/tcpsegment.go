@@ -1,6 +1,10 @@
 package vnicbridge
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/google/gopacket/layers"
+)
 
 // What a TCP segment says beyond its flags (RFC 9293 §3.1). The packet is one of TCP, and
 // no later fragment.
@@ -50,4 +54,19 @@ func (p *packet) windowScale() uint32 {
 		options = options[length:]
 	}
 	return 0
+}
+
+// reset builds the RST that RFC 9293 §3.10.7.1 gives for a segment that arrives
+// at a closed port.
+func (p *packet) reset(ip *layers.IPv4) *layers.TCP {
+	t := &layers.TCP{SrcPort: layers.TCPPort(p.dport), DstPort: layers.TCPPort(p.sport), RST: true}
+	if p.tcpFlags&tcpACK != 0 {
+		t.Seq = p.ack()
+	} else {
+		t.ACK = true
+		t.Ack = p.next()
+	}
+	// It fails for another network layer than IP only.
+	_ = t.SetNetworkLayerForChecksum(ip)
+	return t
 }

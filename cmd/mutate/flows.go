@@ -206,7 +206,7 @@ var flows = []mutation{
 		row: "F6", defect: "the outer header stays as it was", file: "vnicbridge/icmperror.go",
 		old: "	a.rewriteAddresses(tuple)\n	return a.leaveBy", new: "	return a.leaveBy",
 	}, {
-		row: "F6", defect: "a quote of 8 bytes is dropped", file: "vnicbridge/icmperror.go",
+		row: "F6", defect: "a quote of 8 bytes is dropped", file: "vnicbridge/quote.go",
 		old: `p.later || len(p.l4) < 8 {`, new: `p.later || len(p.l4) < tcpMinLen {`,
 	}, {
 		row: "F6", defect: "an error refreshes its flow", file: "vnicbridge/icmperror.go",
