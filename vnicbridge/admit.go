@@ -49,7 +49,7 @@ func (fw *forwarder) begin(a *arrival, to *port, replies iter.Seq[tuple]) (*flow
 	if a.reopened != nil {
 		fw.flows.remove(a.reopened, a.now)
 	}
-	return fw.flows.insert(newFlow(a, to), replies)
+	return fw.flows.insert(newFlow(a.in, to, &a.packet, a.now), replies)
 }
 
 // enters tells whether a segment lets a new flow in by its port. Echo requests

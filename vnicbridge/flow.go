@@ -98,25 +98,35 @@ func (f *flow) copyLife(other *flow) {
 	}
 }
 
-// newFlow is a flow that begins, or is picked up, with a packet.
-func newFlow(a *arrival, out *port) *flow {
-	f := &flow{in: a.in, out: out, orig: a.tuple}
+// newFlow is a flow that begins, or is picked up, with a packet of its opener's.
+func newFlow(in, out *port, p *packet, now int64) *flow {
+	f := &flow{in: in, out: out, orig: p.tuple}
 	f.live()
-	f.lastSeen.Store(coarse(a.now))
-	if !a.begins() {
-		f.pickUp(&a.packet)
+	f.lastSeen.Store(coarse(now))
+	if !p.begins() {
+		f.pickUp(p, forward)
 	}
 	return f
 }
 
-// pickUp makes a flow one that was there before we knew of it, which is now found with
-// a packet of its opener's.
-func (f *flow) pickUp(p *packet) {
+// answeredFlow is a flow that is picked up with a packet that answers its opener, who
+// sends with the tuple orig.
+func answeredFlow(in, out *port, orig tuple, p *packet, now int64) *flow {
+	f := &flow{in: in, out: out, orig: orig}
+	f.live()
+	f.lastSeen.Store(coarse(now))
+	f.pickUp(p, reverse)
+	return f
+}
+
+// pickUp makes a flow one that was there before we knew of it. The packet with which it
+// is found is of the direction dir.
+func (f *flow) pickUp(p *packet, dir direction) {
 	f.flags.Store(flowPickedUp)
-	f.windows[forward].Store(maxScale)
-	f.windows[reverse].Store(maxScale)
-	f.sent[forward].next.Store(p.next())
-	f.sent[reverse].next.Store(p.ack()) // what has been acknowledged, the other side has sent
+	f.windows[forward].Store(maxWindowScale) // the scales are not known
+	f.windows[reverse].Store(maxWindowScale)
+	f.sent[dir].next.Store(p.next())
+	f.sent[1-dir].next.Store(p.ack()) // what has been acknowledged, the other side has sent
 }
 
 func (f *flow) keys() (orig, reply flowKey) {
@@ -126,16 +136,16 @@ func (f *flow) keys() (orig, reply flowKey) {
 // class is the phase of life that the flow is in.
 func (f *flow) class() flowClass { return classOf(f.orig.proto, f.flags.Load()) }
 
-// observe takes a packet into account, and returns the flow's phases before and
-// after it.
-func (f *flow) observe(a *arrival, dir direction) (before, after flowClass) {
-	f.lastSeen.Store(coarse(a.now))
-	f.sent[dir].count.Add(1<<countShift + uint64(len(a.frame.eth())))
-	if a.proto != TCP {
+// observe takes a packet into account, whose frame has a length in bytes. It returns the
+// flow's phases before and after the packet.
+func (f *flow) observe(p *packet, dir direction, frameLen int, now int64) (before, after flowClass) {
+	f.lastSeen.Store(coarse(now))
+	f.sent[dir].count.Add(1<<countShift + uint64(frameLen))
+	if p.proto != TCP {
 		class := f.class()
 		return class, class
 	}
-	return f.observeTCP(&a.packet, dir)
+	return f.observeTCP(p, dir)
 }
 
 // reopens tells whether a packet is the first of a new connection that reuses

@@ -239,7 +239,7 @@ func (fw *forwarder) flowOf(a *arrival) (fl *flow, dir direction, verdict dropRe
 			dir = reverse // it was picked up by an answer
 		}
 	}
-	if before, after := fl.observe(a, dir); before != after {
+	if before, after := fl.observe(&a.packet, dir, len(a.frame.eth()), a.now); before != after {
 		fw.flows.moved(fl, before, after)
 	}
 	return fl, dir, keep

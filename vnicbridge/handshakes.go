@@ -1,9 +1,6 @@
 package vnicbridge
 
-import (
-	"slices"
-	"sync"
-)
+import "sync"
 
 // maxHandshakes bounds the memory of handshakes, some 40 MiB. Beyond it the oldest are
 // forgotten.
@@ -50,18 +47,9 @@ func (h *halfOpenFlow) goesOn(in *port, now int64) bool {
 	return h.in == in && !h.out.closed.Load() && since(h.lastSeen, now) < timeWait
 }
 
-// resume opens the flow again whose handshake a packet completes. It finds no room
-// only where no new flow does.
-func (fw *forwarder) resume(a *arrival) *flow {
-	if !a.continues() {
-		return nil
-	}
-	h, ok := fw.handshakes.take(flowKey{a.tuple, a.in.index})
-	if !ok || !h.goesOn(a.in, a.now) {
-		return nil
-	}
-	f := newFlow(a, h.out)
+// resumed is the flow whose handshake a packet completes.
+func (h *halfOpenFlow) resumed(p *packet, now int64) *flow {
+	f := newFlow(h.in, h.out, p, now)
 	f.flags.Store(h.flags &^ (flowAcked << reverse)) // what was acknowledged is forgotten
-	f, _ = fw.flows.insert(f, slices.Values([]tuple{h.reply}))
 	return f
 }

@@ -341,7 +341,7 @@ func testHeapOfFlows(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	for i := range flows {
 		p := packet{tuple: tuple{src: addr{15: byte(i >> 16)}, sport: uint16(i), proto: UDP}}
-		if _, verdict := table.insert(newFlow(&arrival{packet: p, in: in}, out), only(p.reversed())); verdict != keep {
+		if _, verdict := table.insert(newFlow(in, out, &p, 0), only(p.reversed())); verdict != keep {
 			t.Fatal(verdict)
 		}
 	}

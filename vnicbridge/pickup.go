@@ -41,14 +41,25 @@ func (s *segmentRules) clientAt(nic *port, bridge *bridgeRules, at addr) addr {
 // insertAnswered adds the flow of a client's tuple that a packet is an answer in. Or
 // nil, if that tuple or that answer are of another flow.
 func (fw *forwarder) insertAnswered(a *arrival, nic *port, client tuple) *flow {
-	f := newFlow(a, a.in)
-	f.in, f.orig = nic, client
-	f.sent[forward].next.Store(a.ack())
-	f.sent[reverse].next.Store(a.next())
+	f := answeredFlow(nic, a.in, client, &a.packet, a.now)
 	f, _ = fw.flows.insert(f, slices.Values([]tuple{a.tuple}))
 	if f == nil || f.out != a.in || f.reply != a.tuple {
 		return nil
 	}
+	return f
+}
+
+// resume opens the flow again whose handshake a packet completes. It finds no room
+// only where no new flow does.
+func (fw *forwarder) resume(a *arrival) *flow {
+	if !a.continues() {
+		return nil
+	}
+	h, ok := fw.handshakes.take(flowKey{a.tuple, a.in.index})
+	if !ok || !h.goesOn(a.in, a.now) {
+		return nil
+	}
+	f, _ := fw.flows.insert(h.resumed(&a.packet, a.now), slices.Values([]tuple{h.reply}))
 	return f
 }
 

@@ -37,6 +37,9 @@ const (
 	tcpOptionScale = 3
 )
 
+// maxWindowScale is the largest scale of a TCP window (RFC 7323 §2.3).
+const maxWindowScale = 14
+
 // windowScale is the scale of the windows that the sender of a SYN will offer. Without
 // the option it is 0.
 func (p *packet) windowScale() uint32 {
@@ -45,7 +48,7 @@ func (p *packet) windowScale() uint32 {
 		length := int(options[1])
 		switch {
 		case options[0] == tcpOptionScale:
-			return min(uint32(options[2]), maxScale)
+			return min(uint32(options[2]), maxWindowScale)
 		case options[0] == tcpOptionNop:
 			length = 1
 		case length < 2 || length > len(options):

@@ -47,10 +47,6 @@ const (
 	flowFINs = flowFIN | flowFIN<<1
 )
 
-// maxScale is the largest scale of a TCP window (RFC 7323 §2.3). It stands for one that
-// is not known.
-const maxScale = 14
-
 // classOf is the phase that a flow of a protocol is in.
 func classOf(proto Protocol, flags uint32) flowClass {
 	switch {

@@ -126,7 +126,7 @@ var flows = []mutation{
 		old: `			if (flags & FLOW_RESET)`, new: `			if (0)`,
 	}, {
 		row: "F4+", defect: "windows count as if they were not scaled", file: "vnicbridge/tcpsegment.go",
-		old: `return min(uint32(options[2]), maxScale)`, new: `return 0`,
+		old: `return min(uint32(options[2]), maxWindowScale)`, new: `return 0`,
 	}, {
 		row: "F4+", defect: "windows count as if they were not scaled", file: "vnicbridge/bpf/bridge.c",
 		old: `		p->scale = window_scale(skb, p->options);`, new: `		p->scale = 0;`,

@@ -27,7 +27,7 @@ var load = []mutation{
 		row: "L2", defect: "what is fresh is not spared", file: "vnicbridge/flowtable.go",
 		old: `f != nil && f.idle(now) >= spareTime {`, new: `f != nil {`,
 	}, {
-		row: "L2", defect: "who completes a handshake late is refused", file: "vnicbridge/handshakes.go",
+		row: "L2", defect: "who completes a handshake late is refused", file: "vnicbridge/pickup.go",
 		old: `!ok || !h.goesOn(a.in, a.now)`, new: `ok || !h.goesOn(a.in, a.now)`,
 	}, {
 		row: "L2", defect: "any host has the VNICs configured", file: "vnicbridge/maintain.go",
