@@ -11,32 +11,32 @@ func (fw *forwarder) end(condition, comesBack func(*flow) bool) {
 	now := fw.clock()
 	for _, f := range fw.flows.removeIf(condition) {
 		if f.orig.proto == TCP && f.class() != classClosing && (comesBack == nil || !comesBack(f)) {
-			f.reset(forward, now, &out)
-			f.reset(reverse, now, &out)
+			resetSide(f, forward, now, &out)
+			resetSide(f, reverse, now, &out)
 		}
 	}
 	out.flush()
 }
 
-// reset sends RSTs to one side of a flow, in the name of the other: to the side whose
+// resetSide sends RSTs to one side of a flow, in the name of the other: to the side whose
 // packets are of the direction dir. A side that has acknowledged nothing yet will send
 // its SYN again, and be answered.
 //
 // A side believes a RST only if that has the number that it waits for (RFC 5961 §3.2).
 // This is what it has acknowledged or, because acknowledgments are delayed, what follows
 // all that has been sent to it.
-func (f *flow) reset(dir direction, now int64, out *outbox) {
+func resetSide(f *flow, dir direction, now int64, out *outbox) {
 	if f.flags.Load()&(flowAcked<<dir) == 0 {
 		return
 	}
 	acknowledged, sent := f.sent[dir].ack.Load(), f.sent[1-dir].next.Load()
-	f.sendReset(dir, acknowledged, now, out)
+	sendReset(f, dir, acknowledged, now, out)
 	if sent != acknowledged {
-		f.sendReset(dir, sent, now, out)
+		sendReset(f, dir, sent, now, out)
 	}
 }
 
-func (f *flow) sendReset(dir direction, seq uint32, now int64, out *outbox) {
+func sendReset(f *flow, dir direction, seq uint32, now int64, out *outbox) {
 	to, tuple := f.otherEnd(1 - dir)
 	ip := &layers.IPv4{
 		Version: 4, TTL: 64, Flags: layers.IPv4DontFragment, Protocol: layers.IPProtocolTCP,
