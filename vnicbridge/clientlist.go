@@ -24,28 +24,22 @@ type ClientList struct {
 	Clients []Client `json:"clients"` // those with the most flows, in that order
 }
 
-// MaxClients is how many clients [Plane.Clients] tells apart, and so the most that
-// it lists.
+// MaxClients is how many clients a list of them tells apart, and so the most that it
+// has.
 const MaxClients = 1024
 
-// Clients lists the clients with the most flows that match a filter, whose limit is
-// of clients here. What it says of a client is exact. While there are more than
-// MaxClients of them, those are sure to be considered that have more than one flow in
-// MaxClients; the memory that it takes is bounded so.
-//
-// It takes twice the time of [Plane.Flows], and errors are the same.
-func (p *Plane) Clients(filter FlowFilter) (ClientList, error) {
-	bridges, err := p.checkFilter(&filter)
-	if err != nil {
+// clients lists the clients with the most flows that match a filter.
+func (v *flowView) clients(filter FlowFilter) (ClientList, error) {
+	if err := v.complete(&filter); err != nil {
 		return ClientList{}, err
 	}
 	for {
-		c := census{flowMatcher: flowMatcher{filter, bridges}, now: p.now(), candidates: make(map[addr]int)}
-		if !p.path.eachFlow(c.nominate) {
+		c := census{flowMatcher: flowMatcher{filter, v.bridgeOf}, now: v.now(), candidates: make(map[addr]int)}
+		if !v.each(c.nominate) {
 			continue
 		}
 		c.found = make(map[addr]*Client, len(c.candidates))
-		if p.path.eachFlow(c.add) {
+		if v.each(c.add) {
 			return c.list(), nil
 		}
 	}

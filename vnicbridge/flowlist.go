@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Flow is a conversation that the bridge carries, as it is at one moment. Who opened
@@ -78,56 +79,54 @@ type FlowList struct {
 	Flows   []Flow `json:"flows"`   // those of them that had a packet last, the latest first
 }
 
-// Flows lists flows of the table. It takes time in proportion to the table, up to a
-// second of one core for a million flows, and packets do not wait for it: the table is
-// looked at in small parts. Flows that begin or end meanwhile may be in the list or
-// not. The error is for a filter that asks for what cannot be, such as a segment that
-// the configuration in force does not have.
-func (p *Plane) Flows(filter FlowFilter) (FlowList, error) {
-	bridges, err := p.checkFilter(&filter)
-	if err != nil {
+// flowView is what lists see of a data plane.
+type flowView struct {
+	// each visits every flow. If it returns false, the flows have moved to another
+	// table meanwhile, and some may not have been visited.
+	each func(visit func(*flow)) (all bool)
+	now  func() int64 // the clock of the flows' times
+
+	segments, bridges []string         // the names that a filter may ask for
+	bridgeOf          map[*port]string // the names of the bridges by their NICs' ports
+}
+
+// flows lists the flows that a filter asks for.
+func (v *flowView) flows(filter FlowFilter) (FlowList, error) {
+	if err := v.complete(&filter); err != nil {
 		return FlowList{}, err
 	}
 	for {
-		l := lister{flowMatcher: flowMatcher{filter, bridges}, now: p.now()}
-		if p.path.eachFlow(l.visit) {
+		l := lister{flowMatcher: flowMatcher{filter, v.bridgeOf}, now: v.now()}
+		if v.each(l.visit) {
 			return l.list(), nil
 		}
 	}
 }
 
-// checkFilter completes a filter, and names the bridges of the ports.
-func (p *Plane) checkFilter(filter *FlowFilter) (bridges map[*port]string, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if filter.Segment != "" && p.segments[filter.Segment] == nil {
-		return nil, UnknownSegment(filter.Segment, sortedKeys(p.segments))
+// complete fills in what a filter leaves open. The error is for what cannot be.
+func (v *flowView) complete(filter *FlowFilter) error {
+	if filter.Segment != "" && !slices.Contains(v.segments, filter.Segment) {
+		return UnknownSegment(filter.Segment, v.segments)
 	}
-	if filter.Bridge != "" && p.bridges[filter.Bridge] == nil {
-		return nil, UnknownBridge(filter.Bridge, sortedKeys(p.bridges))
+	if filter.Bridge != "" && !slices.Contains(v.bridges, filter.Bridge) {
+		return UnknownBridge(filter.Bridge, v.bridges)
 	}
 	switch filter.State {
 	case "", FlowHalfOpen, FlowEstablished, FlowClosing:
 	default:
-		return nil, fmt.Errorf("unknown state %q: want %s, %s or %s", filter.State, FlowHalfOpen, FlowEstablished, FlowClosing)
+		return fmt.Errorf("unknown state %q: want %s, %s or %s", filter.State, FlowHalfOpen, FlowEstablished, FlowClosing)
 	}
 	if filter.Limit < 0 || filter.Limit > MaxFlowLimit {
-		return nil, fmt.Errorf("limit %d: want 1 to %d", filter.Limit, MaxFlowLimit)
+		return fmt.Errorf("limit %d: want 1 to %d", filter.Limit, MaxFlowLimit)
 	}
 	filter.Limit = cmp.Or(filter.Limit, DefaultFlowLimit)
-	bridges = make(map[*port]string)
-	for _, d := range p.living() {
-		for name, b := range d.bridges {
-			bridges[b.port] = name
-		}
-	}
-	return bridges, nil
+	return nil
 }
 
 // flowMatcher finds the flows that a filter asks for.
 type flowMatcher struct {
-	filter  FlowFilter
-	bridges map[*port]string // the names of the bridges by their NICs' ports
+	filter   FlowFilter
+	bridgeOf map[*port]string // the names of the bridges by their NICs' ports
 }
 
 // lister gathers the flows of a list.
@@ -184,10 +183,10 @@ func (m *flowMatcher) matches(f *flow) bool {
 	w := &m.filter
 	switch {
 	case w.Protocol != 0 && w.Protocol != f.orig.proto,
-		w.Segment != "" && w.Segment != f.in.segment() && w.Segment != f.out.segment(),
-		w.Bridge != "" && w.Bridge != m.bridges[f.in] && w.Bridge != m.bridges[f.out],
+		w.Segment != "" && w.Segment != segmentOf(f.in) && w.Segment != segmentOf(f.out),
+		w.Bridge != "" && w.Bridge != m.bridgeOf[f.in] && w.Bridge != m.bridgeOf[f.out],
 		w.Client.IsValid() && !w.Client.Contains(f.orig.src.netip()),
-		w.State != "" && w.State != f.state():
+		w.State != "" && w.State != phaseOf(f):
 		return false
 	}
 	return true
@@ -195,7 +194,7 @@ func (m *flowMatcher) matches(f *flow) bool {
 
 func (m *flowMatcher) describe(f *flow, idle float64) Flow {
 	d := Flow{
-		Protocol: f.orig.proto, State: f.state(),
+		Protocol: f.orig.proto, State: phaseOf(f),
 		Client:      netip.AddrPortFrom(f.orig.src.netip(), f.orig.sport),
 		Destination: netip.AddrPortFrom(f.orig.dst.netip(), f.orig.dport),
 		Source:      netip.AddrPortFrom(f.reply.dst.netip(), f.reply.dport),
@@ -206,25 +205,25 @@ func (m *flowMatcher) describe(f *flow, idle float64) Flow {
 	d.Packets.FromServer, d.Bytes.FromServer = f.sent[reverse].total()
 	switch {
 	case f.in.nic != nil:
-		d.Direction, d.Bridge, d.Segment = FlowInbound, m.bridges[f.in], f.out.segment()
+		d.Direction, d.Bridge, d.Segment = FlowInbound, m.bridgeOf[f.in], segmentOf(f.out)
 	case f.out.nic != nil:
-		d.Direction, d.Bridge, d.Segment = FlowEgress, m.bridges[f.out], f.in.segment()
+		d.Direction, d.Bridge, d.Segment = FlowEgress, m.bridgeOf[f.out], segmentOf(f.in)
 	default:
-		d.Direction, d.Segment, d.Peer = FlowReach, f.out.segment(), f.in.segment()
+		d.Direction, d.Segment, d.Peer = FlowReach, segmentOf(f.out), segmentOf(f.in)
 	}
 	return d
 }
 
-// segment is the name of the segment that the port is of, or "".
-func (p *port) segment() string {
+// segmentOf is the name of the segment that a port is of, or "".
+func segmentOf(p *port) string {
 	if p.vnic == nil {
 		return ""
 	}
 	return p.vnic.segment
 }
 
-// state is the phase that the flow is in, for people to read.
-func (f *flow) state() FlowState {
+// phaseOf is the phase that a flow is in, for people to read.
+func phaseOf(f *flow) FlowState {
 	switch f.class() {
 	case classClosing:
 		return FlowClosing

@@ -1,0 +1,32 @@
+package vnicbridge
+
+// Flows lists flows of the table. For a million flows it takes up to a second of one
+// core. Packets do not wait for it, because it looks at the table in small parts. Flows
+// that begin or end meanwhile may be in the list or not. The error is for a filter that
+// asks for what cannot be, such as a segment that the configuration in force does not
+// have.
+func (p *Plane) Flows(filter FlowFilter) (FlowList, error) { return p.flowView().flows(filter) }
+
+// Clients lists the clients with the most flows that match a filter, whose limit is
+// of clients here. What it says of a client is exact. Memory is limited to MaxClients
+// entries. A client with more than 1/MaxClients of all flows is always considered.
+//
+// It takes twice the time of [Plane.Flows], and errors are the same.
+func (p *Plane) Clients(filter FlowFilter) (ClientList, error) { return p.flowView().clients(filter) }
+
+// flowView shows the living flows, with the names that the configuration in force gives.
+func (p *Plane) flowView() *flowView {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := &flowView{
+		each: p.path.eachFlow, now: p.now,
+		segments: sortedKeys(p.segments), bridges: sortedKeys(p.bridges),
+		bridgeOf: make(map[*port]string),
+	}
+	for _, d := range p.living() {
+		for name, b := range d.bridges {
+			v.bridgeOf[b.port] = name
+		}
+	}
+	return v
+}
