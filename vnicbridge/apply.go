@@ -43,7 +43,7 @@ func (t *transition) prepare() error {
 		return err
 	}
 	for _, name := range sortedKeys(t.segments) {
-		if _, err := t.segments[name].dev.configure(t.cfg.settingsOf(name, t.bridges)); err != nil {
+		if _, err := t.segments[name].dev.configure(settingsOf(t.cfg, name, t.bridges)); err != nil {
 			return errorAt("segment", name, err)
 		}
 	}
@@ -53,26 +53,26 @@ func (t *transition) prepare() error {
 }
 
 // vnicSpecOf is what the VNIC of a segment must be.
-func (c *Config) vnicSpecOf(name string) vnicSpec {
+func vnicSpecOf(c *Config, name string) vnicSpec {
 	s := c.Segments[name]
 	iface := s.InterfaceName(name)
 	return vnicSpec{name, iface, s.Addresses[0], s.hardwareAddr(iface), s.Netns}
 }
 
-// excludes tells whether two VNICs cannot be there at once: one name, or networks
+// exclusive tells whether two VNICs cannot be there at once: one name, or networks
 // that overlap, so that the kernel would take the one's way for the other's.
-func (s vnicSpec) excludes(other vnicSpec) bool {
-	return s.iface == other.iface || s.address.Masked().Overlaps(other.address.Masked())
+func exclusive(a, b vnicSpec) bool {
+	return a.iface == b.iface || a.address.Masked().Overlaps(b.address.Masked())
 }
 
 // nicSpecOf is what the NIC of a bridge must be.
-func (c *Config) nicSpecOf(name string) nicSpec {
+func nicSpecOf(c *Config, name string) nicSpec {
 	return nicSpec{name, c.Bridges[name].NIC, c.Bridges[name].Addresses[0]}
 }
 
 // prepareSegment finds the VNIC of a segment among the living, or makes it.
 func (t *transition) prepareSegment(name string) error {
-	spec := t.cfg.vnicSpecOf(name)
+	spec := vnicSpecOf(t.cfg, name)
 	for _, living := range t.p.living() {
 		if old := living.segments[name]; old != nil && old.spec == spec {
 			t.segments[name] = old
@@ -81,7 +81,7 @@ func (t *transition) prepareSegment(name string) error {
 	}
 	for _, living := range t.p.living() {
 		for _, old := range living.segments {
-			if old.spec.excludes(spec) && !old.port.closed.Load() {
+			if exclusive(old.spec, spec) && !old.port.closed.Load() {
 				t.p.closePort(old.port)
 				t.replaced = append(t.replaced, old)
 			}
@@ -98,7 +98,7 @@ func (t *transition) prepareSegment(name string) error {
 
 // prepareBridge finds the NIC of a bridge among the open ones, or opens it.
 func (t *transition) prepareBridge(name string) error {
-	spec := t.cfg.nicSpecOf(name)
+	spec := nicSpecOf(t.cfg, name)
 	for _, living := range t.p.living() {
 		if old := living.bridges[name]; old != nil && old.spec == spec {
 			t.bridges[name] = old
@@ -120,12 +120,12 @@ func (t *transition) retire() {
 	for _, cfg := range t.retained {
 		for _, living := range t.p.living() {
 			for name, s := range living.segments {
-				if cfg.Segments[name] != nil && cfg.vnicSpecOf(name) == s.spec && !s.port.closed.Load() && !slices.Contains(wanted, s.port) {
+				if cfg.Segments[name] != nil && vnicSpecOf(cfg, name) == s.spec && !s.port.closed.Load() && !slices.Contains(wanted, s.port) {
 					t.retired.segments[name] = s
 				}
 			}
 			for name, b := range living.bridges {
-				if cfg.Bridges[name] != nil && cfg.nicSpecOf(name) == b.spec && !slices.Contains(wanted, b.port) {
+				if cfg.Bridges[name] != nil && nicSpecOf(cfg, name) == b.spec && !slices.Contains(wanted, b.port) {
 					t.retired.bridges[name] = b
 				}
 			}
@@ -196,7 +196,7 @@ func (p *Plane) reinstate() error {
 	}
 	p.datapaths.setRules(rules)
 	for name, s := range p.segments {
-		if _, err := s.dev.configure(p.cfg.settingsOf(name, p.bridges)); err != nil {
+		if _, err := s.dev.configure(settingsOf(p.cfg, name, p.bridges)); err != nil {
 			return err
 		}
 	}

@@ -19,7 +19,7 @@ func (p *Plane) compile(cfg *Config, d, retired devices) (*ruleset, error) {
 	for name, b := range d.bridges {
 		rules.bridges[b.port] = &bridgeRules{
 			decisions: compileDecisions(p.bridge(cfg, name), available, b.port, p.key),
-			gateway:   cfg.Bridges[name].gatewayAddr(),
+			gateway:   gatewayOf(cfg.Bridges[name]),
 			refuse:    cfg.Bridges[name].OnNoSegment,
 		}
 	}
@@ -56,6 +56,14 @@ func (p *Plane) compileSegment(cfg *Config, name string, d devices) *segmentRule
 	return rules
 }
 
+// gatewayOf is the gateway of a bridge, or noAddr.
+func gatewayOf(b *Bridge) addr {
+	if !b.Gateway.IsValid() {
+		return noAddr
+	}
+	return addrOf(b.Gateway)
+}
+
 // impossibleSources lists what no packet from a network can come from (S1): what
 // is never outside, the pseudo addresses, the segments' networks, and the
 // addresses of the host with their networks' broadcast addresses.
@@ -86,115 +94,4 @@ func ownAndBroadcast(p netip.Prefix) []netip.Prefix {
 		own = append(own, netip.PrefixFrom(lastAddr(p), bits))
 	}
 	return own
-}
-
-// bridgesOf names the bridges that a segment can be reached by, in order.
-func (c *Config) bridgesOf(segment string) (names []string) {
-	for _, name := range sortedKeys(c.Bridges) {
-		b := c.Bridges[name]
-		steered := slices.ContainsFunc(b.Steer, func(r Rule) bool { return r.Segment == segment })
-		if steered || b.LBPolicy != nil && slices.Contains(b.LBPolicy.Segments, segment) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// gatewaysOf names the bridges for whose gateways the first aliases of a segment
-// stand, one each.
-func (c *Config) gatewaysOf(segment string) (names []string) {
-	for _, name := range c.bridgesOf(segment) {
-		if c.Bridges[name].Gateway.IsValid() {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// settingsOf are what the VNIC of a segment should be like.
-func (c *Config) settingsOf(segment string, bridges map[string]*bridge) vnicSettings {
-	settings := vnicSettings{mtu: c.mtuOf(segment, bridges), neighbours: c.aliasMACs(segment, bridges)}
-	beyond := c.Segments[segment].ClientIP == Preserve || c.Segments[segment].egress() == EgressAny
-	if beyond && len(c.gatewaysOf(segment)) > 0 {
-		settings.via = c.Segments[segment].aliasPool()[0]
-		settings.hostRoute = c.Segments[segment].DefaultRoute || c.Segments[segment].Netns != ""
-	}
-	return settings
-}
-
-// defaultMTU is that of Ethernet, for a segment that no bridge serves.
-const defaultMTU = 1500
-
-// mtuOf is the MTU of a segment's VNIC: that of the smallest NIC that serves it
-// (F8).
-func (c *Config) mtuOf(segment string, bridges map[string]*bridge) int {
-	mtu := 0
-	for _, name := range c.bridgesOf(segment) {
-		if m := int(bridges[name].port.mtu.Load()); mtu == 0 || m < mtu {
-			mtu = m
-		}
-	}
-	if mtu == 0 {
-		return defaultMTU
-	}
-	return mtu
-}
-
-// aliasMACs gives each alias of a segment the MAC of the host behind it (A3): a
-// gateway's alias its own, another segment's that of its VNIC; the shared ones the
-// first gateway's. While that is not resolved, and where there is none, the NIC's
-// stands in.
-func (c *Config) aliasMACs(segment string, bridges map[string]*bridge) map[netip.Addr]MAC {
-	macs := make(map[netip.Addr]MAC)
-	for peer, alias := range c.peerAliases(segment) {
-		macs[alias] = c.vnicSpecOf(peer).mac
-	}
-	served := c.bridgesOf(segment)
-	if len(served) == 0 {
-		return macs
-	}
-	gateways := c.gatewaysOf(segment)
-	shared := bridges[served[0]].port.mac()
-	if len(gateways) > 0 {
-		shared = bridges[gateways[0]].gatewayMAC(c.Bridges[gateways[0]].Gateway)
-	}
-	for i, alias := range c.sharedAliases(segment) {
-		macs[alias] = shared
-		if i < len(gateways) {
-			macs[alias] = bridges[gateways[i]].gatewayMAC(c.Bridges[gateways[i]].Gateway)
-		}
-	}
-	return macs
-}
-
-func (b *bridge) gatewayMAC(gateway netip.Addr) MAC {
-	if mac, ok := b.link.lookup(gateway); ok {
-		return mac
-	}
-	return b.port.mac()
-}
-
-// Defaults.
-
-func (c *Config) maxFlows() int {
-	if c.MaxFlows == 0 {
-		return DefaultMaxFlows
-	}
-	return c.MaxFlows
-}
-
-func (b *Bridge) gatewayAddr() addr {
-	if !b.Gateway.IsValid() {
-		return noAddr
-	}
-	return addrOf(b.Gateway)
-}
-
-func (s *Segment) weight() int { return max(s.Weight, 1) }
-
-func (s *Segment) egress() Egress {
-	if s.Egress == "" {
-		return EgressGateway
-	}
-	return s.Egress
 }

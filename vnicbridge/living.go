@@ -248,7 +248,7 @@ func (p *Plane) remakeVNIC(port *port) error {
 		}
 		s.dev = dev
 		port.setDevice(dev)
-		_, err = dev.configure(p.cfg.settingsOf(name, p.bridges))
+		_, err = dev.configure(settingsOf(p.cfg, name, p.bridges))
 		return err
 	}
 	return errNotPlaced

@@ -27,14 +27,10 @@ func maglev(pool []candidate) []*port {
 	return slots
 }
 
-// nameKey is the key of the hashes of names. It is fixed: what hangs on it must be
-// the same at every start, and gives nothing away.
-var nameKey = hashKey{0x63616464792d766e, 0x6963206d61676c76}
-
 // slot is the next slot in the candidate's permutation of all.
 func (c candidate) slot(next *uint64) uint64 {
-	offset := nameKey.hash([]byte("offset "+c.name)) % maglevSize
-	skip := nameKey.hash([]byte("skip "+c.name))%(maglevSize-1) + 1
+	offset := hashName("offset "+c.name) % maglevSize
+	skip := hashName("skip "+c.name)%(maglevSize-1) + 1
 	slot := (offset + *next*skip) % maglevSize
 	*next++
 	return slot

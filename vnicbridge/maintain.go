@@ -143,7 +143,7 @@ func (p *Plane) configureVNICs() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, s := range p.segments {
-		byOthers, err := s.dev.configure(p.cfg.settingsOf(name, p.bridges))
+		byOthers, err := s.dev.configure(settingsOf(p.cfg, name, p.bridges))
 		switch {
 		case err != nil:
 			p.log.Error("keeping a VNIC as it should be", "segment", name, "error", err)

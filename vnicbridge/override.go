@@ -1,10 +1,10 @@
 package vnicbridge
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // overrides are what was set by hand, in place of what the configuration says.
@@ -64,21 +64,6 @@ func (o *overrides) bridge(cfg *Config, name string) *Bridge {
 	}
 	return &b
 }
-
-// chooses tells whether a bridge's policy chooses from a segment, among others.
-func (b *Bridge) chooses(segment string) bool {
-	return b != nil && b.LBPolicy != nil && slices.Contains(b.LBPolicy.Segments, segment)
-}
-
-// preferring is the policy that gives every flow to one segment while that is
-// available, and else to the others in their order.
-func (p *Policy) preferring(segment string) *Policy {
-	others := slices.DeleteFunc(slices.Clone(p.Segments), func(s string) bool { return s == segment })
-	return &Policy{PolicyFirst, append([]string{segment}, others...)}
-}
-
-// String returns the policy as a Caddyfile has it.
-func (p *Policy) String() string { return string(p.Policy) + " " + strings.Join(p.Segments, " ") }
 
 // State returns the state of a segment; of an unknown one it is Active.
 func (p *Plane) State(segment string) State {
@@ -147,7 +132,7 @@ func (p *Plane) Switch(bridge, segment string) error {
 	}
 	b := p.cfg.Bridges[bridge]
 	if segment != "" && !b.chooses(segment) {
-		return &ConfigError{"bridge", bridge, b.whyNot(segment)}
+		return &ConfigError{"bridge", bridge, whyNotSwitched(b, segment)}
 	}
 	before, err := override(p, p.switches, bridge, segment)
 	if err == nil && before != segment {
@@ -164,10 +149,10 @@ func orPolicy(segment string) string {
 	return segment
 }
 
-// whyNot says why a bridge cannot be switched to a segment.
-func (b *Bridge) whyNot(segment string) error {
+// whyNotSwitched says why a bridge cannot be switched to a segment.
+func whyNotSwitched(b *Bridge, segment string) error {
 	if b.LBPolicy == nil {
-		return fmt.Errorf("there is no lb_policy to override: steer rules alone give flows a segment, and they are not switched")
+		return errors.New("there is no lb_policy to override: steer rules alone give flows a segment, and they are not switched")
 	}
 	return fmt.Errorf("lb_policy %s does not name segment %q: add it there to switch to it", b.LBPolicy, segment)
 }

@@ -3,6 +3,8 @@ package vnicbridge
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/dchest/siphash"
 )
 
 // maxPeerAliases is how many aliases at the end of a segment's pool may stand for
@@ -40,7 +42,7 @@ func (c *Config) peerAliases(segment string) map[string]netip.Addr {
 	}
 	taken := make([]bool, room)
 	for _, peer := range peers {
-		place := int(nameKey.hash([]byte(peer)) % uint64(room))
+		place := int(hashName(peer) % uint64(room))
 		for taken[place] {
 			place = (place + 1) % room
 		}
@@ -62,4 +64,10 @@ func (c *Config) sharedAliases(segment string) []netip.Addr {
 		}
 		return false
 	})
+}
+
+// hashName hashes a name under a fixed key: what follows from the hash is the same at
+// every start, and the name is no secret.
+func hashName(name string) uint64 {
+	return siphash.Hash(0x63616464792d766e, 0x6963206d61676c76, []byte(name))
 }

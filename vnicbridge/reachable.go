@@ -32,12 +32,8 @@ func (c *Config) Unserved(listen map[string][]PortRange) (findings []string) {
 
 // sources are the bridges and the segments that give a segment flows.
 func (c *Config) sources(segment string) (sources []string) {
-	for _, name := range sortedKeys(c.Bridges) {
-		b := c.Bridges[name]
-		steered := slices.ContainsFunc(b.Steer, func(r Rule) bool { return r.Segment == segment })
-		if steered || b.LBPolicy != nil && slices.Contains(b.LBPolicy.Segments, segment) {
-			sources = append(sources, "bridge "+name)
-		}
+	for _, name := range c.bridgesOf(segment) {
+		sources = append(sources, "bridge "+name)
 	}
 	for _, name := range sortedKeys(c.Segments) {
 		if slices.Contains(c.Segments[name].Reach, segment) {
@@ -45,6 +41,28 @@ func (c *Config) sources(segment string) (sources []string) {
 		}
 	}
 	return sources
+}
+
+// bridgesOf names the bridges that may give a segment flows, in order.
+func (c *Config) bridgesOf(segment string) (names []string) {
+	for _, name := range sortedKeys(c.Bridges) {
+		b := c.Bridges[name]
+		if b.chooses(segment) || slices.ContainsFunc(b.Steer, func(r Rule) bool { return r.Segment == segment }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// gatewaysOf names the bridges of a segment that have a gateway. The segment's first
+// aliases stand for these gateways, one each.
+func (c *Config) gatewaysOf(segment string) (names []string) {
+	for _, name := range c.bridgesOf(segment) {
+		if c.Bridges[name].Gateway.IsValid() {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // wantsPorts tells whether a segment gets flows other than pings.
@@ -78,7 +96,7 @@ func (b *Bridge) gives(segment string, ports PortRange) bool {
 			return false
 		}
 	}
-	return b.LBPolicy != nil && slices.Contains(b.LBPolicy.Segments, segment)
+	return b.chooses(segment)
 }
 
 // mayMatch tells whether a rule matches flows of some client to one of the ports.

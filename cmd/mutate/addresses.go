@@ -109,7 +109,7 @@ var addresses = []mutation{
 		old: `added(v.ns.netlink.RouteAddEcmp(v.defaultRoute(want.via))) // before any other`, new: `false, error(nil)`,
 		tests: "integration.TestPreserve",
 	}, {
-		row: "A6", defect: "a segment with `egress any` has no rule", file: "vnicbridge/compile.go",
+		row: "A6", defect: "a segment with `egress any` has no rule", file: "vnicbridge/vnicsettings.go",
 		old: `beyond := c.Segments[segment].ClientIP == Preserve || c.Segments[segment].egress() == EgressAny`,
 		new: `beyond := c.Segments[segment].ClientIP == Preserve`, tests: "integration.TestEgressAnyReachesBeyondTheGateway",
 	}, {

@@ -315,7 +315,7 @@ var flows = []mutation{
 		old: `return !cut || a.headersLen()+size > mtu`, new: `return cut || !cut`,
 		tests: "vnicbridge.TestSuperPackets integration.TestBulkTraffic",
 	}, {
-		row: "F8", defect: "a VNIC's MTU is not its NIC's", file: "vnicbridge/compile.go",
+		row: "F8", defect: "a VNIC's MTU is not its NIC's", file: "vnicbridge/vnicsettings.go",
 		old: `		if m := int(bridges[name].port.mtu.Load()); mtu == 0 || m < mtu {`, new: `		if m := int(bridges[name].port.mtu.Load()); m < 0 {`,
 		tests: "integration.TestMTUFollows",
 	}, {
