@@ -5,69 +5,88 @@ import (
 	"slices"
 )
 
-// compile makes the ruleset of a configuration for its living devices. Retired
-// ones carry the flows that they have, and get no new ones.
-func (p *Plane) compile(cfg *Config, d, retired devices) (*ruleset, error) {
-	rules := &ruleset{bridges: make(map[*port]*bridgeRules), segments: make(map[*port]*segmentRules), vnicsOf: make(map[string][]*port)}
-	available := make(map[string]candidate)
-	for name, s := range d.segments {
-		if p.states[name] == Active && p.health.condition(s.port).problem == "" {
-			available[name] = candidate{name, s.port, p.weight(cfg, name)}
-		}
-		rules.segments[s.port] = p.compileSegment(cfg, name, d)
-	}
-	for name, b := range d.bridges {
-		rules.bridges[b.port] = &bridgeRules{
-			decisions: compileDecisions(p.bridge(cfg, name), available, b.port, p.key),
-			gateway:   gatewayOf(cfg.Bridges[name]),
-			refuse:    cfg.Bridges[name].OnNoSegment,
-		}
-	}
-	for _, port := range append(d.ports(), retired.ports()...) {
-		if port.nic != nil {
-			rules.nics = append(rules.nics, port)
-		} else {
-			rules.vnics = append(rules.vnics, port)
-			rules.vnicsOf[port.vnic.segment] = append(rules.vnicsOf[port.vnic.segment], port)
-		}
-	}
-	var err error
-	rules.impossible, err = p.impossibleSources(cfg)
-	return rules, err
+// inputs are what a ruleset is compiled from.
+type inputs struct {
+	config    *Config          // valid, with what was set by hand in place of what it says
+	nics      map[string]*port // by the names of its bridges
+	vnics     map[string]*port // by the names of its segments
+	retired   []*port          // of older configurations: they keep their flows and get no new ones
+	available map[string]bool  // the segments that may get new flows
+	host      []netip.Prefix   // the host's own addresses, with their networks
+	key       hashKey
 }
 
-func (p *Plane) compileSegment(cfg *Config, name string, d devices) *segmentRules {
-	s := cfg.Segments[name]
+// compile makes the ruleset of a configuration.
+func compile(in inputs) *ruleset {
+	rules := &ruleset{
+		bridges: make(map[*port]*bridgeRules), segments: make(map[*port]*segmentRules),
+		vnicsOf: make(map[string][]*port), impossible: impossibleSources(in.config, in.host),
+	}
+	candidates := make(map[string]candidate)
+	for name, vnic := range in.vnics {
+		if in.available[name] {
+			candidates[name] = candidate{name, vnic, in.config.Segments[name].weight()}
+		}
+		rules.segments[vnic] = in.compileSegment(name)
+		rules.add(vnic)
+	}
+	for name, nic := range in.nics {
+		rules.bridges[nic] = in.compileBridge(name, candidates)
+		rules.add(nic)
+	}
+	for _, port := range in.retired {
+		rules.add(port)
+	}
+	return rules
+}
+
+// add takes a port into the lists of all ports.
+func (r *ruleset) add(port *port) {
+	if port.nic != nil {
+		r.nics = append(r.nics, port)
+		return
+	}
+	r.vnics = append(r.vnics, port)
+	r.vnicsOf[port.vnic.segment] = append(r.vnicsOf[port.vnic.segment], port)
+}
+
+func (in inputs) compileBridge(name string, candidates map[string]candidate) *bridgeRules {
+	b, nic := in.config.Bridges[name], in.nics[name]
+	rules := &bridgeRules{
+		decisions: compileDecisions(b, candidates, nic, in.key),
+		gateway:   noAddr,
+		refuse:    b.OnNoSegment,
+	}
+	if b.Gateway.IsValid() {
+		rules.gateway = addrOf(b.Gateway)
+	}
+	return rules
+}
+
+func (in inputs) compileSegment(name string) *segmentRules {
+	s := in.config.Segments[name]
 	rules := &segmentRules{
-		aliases:  newAliasPool(cfg.sharedAliases(name), p.key),
+		aliases:  newAliasPool(in.config.sharedAliases(name), in.key),
 		reach:    make(map[addr]reachRule),
 		preserve: s.ClientIP == Preserve,
 		ports:    s.Ports,
 		egress:   s.egress(),
 	}
-	for _, bridge := range cfg.gatewaysOf(name) {
-		rules.gateways = append(rules.gateways, d.bridges[bridge].port)
+	for _, bridge := range in.config.gatewaysOf(name) {
+		rules.gateways = append(rules.gateways, in.nics[bridge])
 	}
 	for _, peer := range s.Reach {
-		here, _ := cfg.PeerAlias(name, peer)
-		there, _ := cfg.PeerAlias(peer, name)
-		rules.reach[addrOf(here)] = reachRule{to: d.segments[peer].port, alias: addrOf(there)}
+		here, _ := in.config.PeerAlias(name, peer)
+		there, _ := in.config.PeerAlias(peer, name)
+		rules.reach[addrOf(here)] = reachRule{to: in.vnics[peer], alias: addrOf(there)}
 	}
 	return rules
-}
-
-// gatewayOf is the gateway of a bridge, or noAddr.
-func gatewayOf(b *Bridge) addr {
-	if !b.Gateway.IsValid() {
-		return noAddr
-	}
-	return addrOf(b.Gateway)
 }
 
 // impossibleSources lists what no packet from a network can come from (S1): what
 // is never outside, the pseudo addresses, the segments' networks, and the
 // addresses of the host with their networks' broadcast addresses.
-func (p *Plane) impossibleSources(cfg *Config) ([]netip.Prefix, error) {
+func impossibleSources(cfg *Config, host []netip.Prefix) []netip.Prefix {
 	sources := slices.Clone(neverOutside)
 	for _, name := range sortedKeys(cfg.Segments) {
 		sources = append(sources, cfg.Segments[name].subnet())
@@ -75,14 +94,10 @@ func (p *Plane) impossibleSources(cfg *Config) ([]netip.Prefix, error) {
 	for _, name := range sortedKeys(cfg.Bridges) {
 		sources = append(sources, ownAndBroadcast(cfg.Bridges[name].Addresses[0])...)
 	}
-	host, err := p.session.machine.hostPrefixes()
-	if err != nil {
-		return nil, err
+	for _, own := range host {
+		sources = append(sources, ownAndBroadcast(own)...)
 	}
-	for _, h := range host {
-		sources = append(sources, ownAndBroadcast(h.prefix)...)
-	}
-	return sources, nil
+	return sources
 }
 
 // ownAndBroadcast are the two addresses of an interface that cannot be another

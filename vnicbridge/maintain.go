@@ -182,11 +182,12 @@ func (p *Plane) refreshSources() {
 	if p.cfg == nil {
 		return
 	}
-	impossible, err := p.impossibleSources(p.cfg)
+	host, err := p.hostAddresses()
 	if err != nil {
 		p.log.Error("reading the host's addresses", "error", err)
 		return
 	}
+	impossible := impossibleSources(p.cfg, host)
 	rules := *p.path.currentRules()
 	if slices.Equal(rules.impossible, impossible) {
 		return

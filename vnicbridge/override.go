@@ -65,6 +65,21 @@ func (o *overrides) bridge(cfg *Config, name string) *Bridge {
 	return &b
 }
 
+// withOverrides is a configuration with what was set by hand in place of what it says.
+func (o *overrides) withOverrides(cfg *Config) *Config {
+	c := *cfg
+	c.Segments, c.Bridges = maps.Clone(cfg.Segments), maps.Clone(cfg.Bridges)
+	for name := range c.Segments {
+		s := *cfg.Segments[name]
+		s.Weight = o.weight(cfg, name)
+		c.Segments[name] = &s
+	}
+	for name := range c.Bridges {
+		c.Bridges[name] = o.bridge(cfg, name)
+	}
+	return &c
+}
+
 // State returns the state of a segment; of an unknown one it is Active.
 func (p *Plane) State(segment string) State {
 	p.mu.Lock()

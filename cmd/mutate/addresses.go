@@ -69,10 +69,10 @@ var addresses = []mutation{
 		row: "A5", defect: "the gateway has no alias of its own", file: "vnicbridge/bpf/admit.h",
 		old: `if (p->key.src == b->gateway && b->gateway)`, new: `if (0)`,
 	}, {
-		row: "A5", defect: "the secret of the hashes is not looked at", file: "vnicbridge/hashkey.go",
+		row: "A5", defect: "the secret of the hashes is not looked at", file: "vnicbridge/hashsecret.go",
 		old: `	p.key = newHashKey(secret[:])` + "\n", new: "	_ = secret\n",
 	}, {
-		row: "A5", defect: "the secret of the hashes changes at a start", file: "vnicbridge/hashkey.go",
+		row: "A5", defect: "the secret of the hashes changes at a start", file: "vnicbridge/hashsecret.go",
 		old: `	p.key = newHashKey(secret[:])`, new: `	p.key = hashKey{newHashKey(secret[:]).k0, uint64(p.started.UnixNano())}`,
 	}, {
 		row: "A5", defect: "all clients prefer one alias", file: "vnicbridge/alias.go",

@@ -340,10 +340,10 @@ var flows = []mutation{
 		row: "F10", defect: "new rules end the flows that there are", file: "vnicbridge/datapaths.go",
 		old: `	d.forwarder.setRules(r)` + "\n", new: "	d.forwarder.setRules(r)\n	d.forwarder.end(func(*flow) bool { return true }, nil)\n",
 	}, {
-		row: "F10", defect: "a drained segment gets new flows", file: "vnicbridge/compile.go",
+		row: "F10", defect: "a drained segment gets new flows", file: "vnicbridge/rules.go",
 		old: `if p.states[name] == Active && p.health.condition(s.port).problem == "" {`, new: `if p.health.condition(s.port).problem == "" {`,
 	}, {
-		row: "F10", defect: "an unhealthy segment gets new flows", file: "vnicbridge/compile.go",
+		row: "F10", defect: "an unhealthy segment gets new flows", file: "vnicbridge/rules.go",
 		old: `if p.states[name] == Active && p.health.condition(s.port).problem == "" {`, new: `if p.states[name] == Active {`,
 	}, {
 		row: "F10", defect: "a switch changes nothing", file: "vnicbridge/override.go",

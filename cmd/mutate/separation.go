@@ -28,7 +28,7 @@ var separation = []mutation{
 		old: "	if (impossible(p->key.src))\n		return DROP_SOURCE;\n", new: "",
 	}, {
 		row: "S1", defect: "the host's addresses are no impossible sources", file: "vnicbridge/compile.go",
-		old: `		sources = append(sources, ownAndBroadcast(h.prefix)...)`, new: `		_ = h`,
+		old: `		sources = append(sources, ownAndBroadcast(own)...)`, new: `		_ = own`,
 	}, {
 		row: "S2", defect: "any source leaves a segment", file: "vnicbridge/forwarder.go",
 		old: `if a.src != a.in.vnic.address {`, new: `if false {`,

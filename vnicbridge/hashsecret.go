@@ -1,0 +1,29 @@
+package vnicbridge
+
+import (
+	"crypto/sha256"
+	"os"
+)
+
+// takeKey sets the key of a plane that starts.
+func (p *Plane) takeKey() {
+	secret, err := p.secret()
+	if err != nil {
+		p.log.Warn("the secret that spreads clients over aliases and segments is not kept: it is derived from the machine's id, which every user of this machine can read", "error", err)
+		secret = machineSecret()
+	}
+	p.key = newHashKey(secret[:])
+}
+
+// machineSecret stands in for a secret that can be kept. It is the same at every start.
+// Without a machine id (a bare container) it is derived from the host's name.
+func machineSecret() (secret [16]byte) {
+	id, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		name, _ := os.Hostname()
+		id = []byte(name)
+	}
+	sum := sha256.Sum256(append([]byte("caddy-vnic "), id...))
+	copy(secret[:], sum[:])
+	return secret
+}
