@@ -1,9 +1,6 @@
 package vnicbridge
 
-import (
-	"iter"
-	"slices"
-)
+import "iter"
 
 // admit opens a flow for the first packet of one, or says why there is none.
 func (fw *forwarder) admit(a *arrival) (*flow, dropReason) {
@@ -40,7 +37,7 @@ func (fw *forwarder) admitInbound(a *arrival) (*flow, dropReason) {
 	if !fw.enters(segment, to, &a.packet) {
 		return nil, fw.refuseFlow(bridge, a, dropPort)
 	}
-	return fw.begin(a, to, inboundReplies(bridge, segment, a, to))
+	return fw.begin(a, to, segment.inboundReplies(bridge, a.tuple))
 }
 
 // begin opens a flow under the first of the tuples that is free. The flow whose tuple
@@ -62,24 +59,6 @@ func (fw *forwarder) enters(s *segmentRules, to *port, p *packet) bool {
 		return anyPortContains(s.ports, p.tuple)
 	}
 	return fw.open.contains(to.vnic.segment, p.tuple)
-}
-
-// inboundReplies yields the tuples under which a segment could answer a flow.
-func inboundReplies(bridge *bridgeRules, s *segmentRules, a *arrival, to *port) iter.Seq[tuple] {
-	if s.preserve {
-		server := tuple{src: to.vnic.address, dst: a.src, sport: a.dport, dport: a.sport, proto: a.proto}
-		return otherPorts(server)
-	}
-	return s.aliases.replies(a.tuple, to.vnic.address, s.preferredAlias(bridge, a), len(s.gateways))
-}
-
-// preferredAlias is the index of the alias under which a segment best sees the sender of
-// a packet from a NIC.
-func (s *segmentRules) preferredAlias(bridge *bridgeRules, a *arrival) int {
-	if gateway := s.gatewayAlias(a.in); a.src == bridge.gateway && gateway >= 0 {
-		return gateway
-	}
-	return s.aliases.preferred(a.src, len(s.gateways))
 }
 
 // admitOutbound opens a flow from a segment to the network, as its egress allows
@@ -105,7 +84,7 @@ func (fw *forwarder) admitOutbound(a *arrival) (*flow, dropReason) {
 		fw.orphaned(a)
 		return nil, dropNoFlow
 	}
-	return fw.begin(a, to, outboundReplies(host, to, &a.packet))
+	return fw.begin(a, to, outboundReplies(to, a.tuple, host))
 }
 
 // admitToPeer opens a flow from a segment to one that it may reach (S3). It is
@@ -119,44 +98,7 @@ func (fw *forwarder) admitToPeer(a *arrival, rules *ruleset, peer reachRule) (*f
 		fw.answerRefusal(a)
 		return nil, dropPort
 	}
-	t := tuple{src: peer.to.vnic.address, dst: peer.alias, sport: a.dport, dport: a.sport, proto: a.proto}
-	return fw.begin(a, peer.to, otherPorts(t))
-}
-
-// egress returns the NIC by which a segment may reach an address, and the host
-// that the address stands for there.
-func (r *ruleset) egress(s *segmentRules, dst addr) (nic *port, host addr) {
-	if s.egress == EgressOff || len(s.gateways) == 0 {
-		return nil, noAddr
-	}
-	if i := slices.Index(s.aliases.addrs[:len(s.gateways)], dst); i >= 0 {
-		return s.gateways[i], r.bridges[s.gateways[i]].gateway
-	}
-	first := s.gateways[0]
-	if s.egress == EgressAny && r.possibleSource(dst) || s.preserve && dst == r.bridges[first].gateway {
-		return first, dst
-	}
-	return nil, noAddr
-}
-
-// outboundReplies yields the tuples under which a host could answer a segment. Two
-// segments may use the same port at once.
-func outboundReplies(host addr, nic *port, p *packet) iter.Seq[tuple] {
-	return otherPorts(tuple{src: host, dst: nic.nic.address, sport: p.dport, dport: p.sport, proto: p.proto})
-}
-
-// otherPorts yields a reply tuple, and then the same with other ports of the
-// opener.
-func otherPorts(t tuple) iter.Seq[tuple] {
-	return func(yield func(tuple) bool) {
-		port := t.dport
-		for range portAttempts {
-			if !yield(t) {
-				return
-			}
-			t.dport = randomPort(port)
-		}
-	}
+	return fw.begin(a, peer.to, peer.replies(a.tuple))
 }
 
 // refuseFlow turns a new flow away as the bridge is configured to (F11).
@@ -181,24 +123,8 @@ func (fw *forwarder) refuseProtocol(a *arrival) dropReason {
 	if a.in.nic != nil && !rules.possibleSource(a.src) {
 		return dropSource
 	}
-	if !a.later && rules.answers(a) {
+	if !a.later && rules.answers(a.in, a.dst) {
 		fw.answerRefusal(a)
 	}
 	return dropProtocol
-}
-
-// answers tells whether there is anybody where a packet goes to who would refuse it.
-func (r *ruleset) answers(a *arrival) bool {
-	if bridge := r.bridges[a.in]; bridge != nil {
-		return bridge.refuse != Drop
-	}
-	segment := r.segments[a.in]
-	if segment == nil {
-		return false
-	}
-	if _, ok := segment.reach[a.dst]; ok {
-		return true
-	}
-	to, _ := r.egress(segment, a.dst)
-	return to != nil
 }

@@ -53,6 +53,7 @@ func (r *ruleset) add(port *port) {
 func (in inputs) compileBridge(name string, candidates map[string]candidate) *bridgeRules {
 	b, nic := in.config.Bridges[name], in.nics[name]
 	rules := &bridgeRules{
+		nic:       nic,
 		decisions: compileDecisions(b, candidates, nic, in.key),
 		gateway:   noAddr,
 		refuse:    b.OnNoSegment,
@@ -66,6 +67,7 @@ func (in inputs) compileBridge(name string, candidates map[string]candidate) *br
 func (in inputs) compileSegment(name string) *segmentRules {
 	s := in.config.Segments[name]
 	rules := &segmentRules{
+		vnic:     in.vnics[name],
 		aliases:  newAliasPool(in.config.sharedAliases(name), in.key),
 		reach:    make(map[addr]reachRule),
 		preserve: s.ClientIP == Preserve,

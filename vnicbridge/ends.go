@@ -1,9 +1,6 @@
 package vnicbridge
 
-import (
-	"iter"
-	"net/netip"
-)
+import "net/netip"
 
 // Ends are the two ends of a connection as its client has them. A server on a
 // segment has others on its socket: its own address, and often an alias.
@@ -52,23 +49,4 @@ func (p *Plane) Alias(segment string, proto Protocol, local netip.AddrPort, ends
 		}
 	}
 	return netip.AddrPort{}, false
-}
-
-// entrances yields where flows for a segment come from: each port, with the address
-// that a client there dials.
-func (r *ruleset) entrances(segment string) iter.Seq2[*port, addr] {
-	return func(yield func(*port, addr) bool) {
-		for _, nic := range r.nics {
-			if !yield(nic, nic.nic.address) {
-				return
-			}
-		}
-		for vnic, rules := range r.segments {
-			for alias, way := range rules.reach {
-				if way.to.vnic.segment == segment && !yield(vnic, alias) {
-					return
-				}
-			}
-		}
-	}
 }

@@ -30,30 +30,10 @@ func (fw *forwarder) carryError(a *arrival) dropReason {
 	}
 	a.rewriteQuote(quoted, tuple.reversed())
 	if a.in.nic != nil && a.src != quoted.dst {
-		tuple.src = fw.rules.Load().routerAt(to, a, tuple.src)
+		tuple.src = fw.rules.Load().routerAt(to, a.in, a.src, tuple.src)
 	}
 	a.rewriteAddresses(tuple)
 	return a.leaveBy(to, tuple.dst)
-}
-
-// routerAt is the address under which a segment sees a router on the way to another
-// host: the router's own, if the segment sees hosts by theirs; else the alias that a
-// client with the router's address would prefer, and never that of the other host.
-func (r *ruleset) routerAt(to *port, a *arrival, host addr) addr {
-	segment, bridge := r.segments[to], r.bridges[a.in]
-	if segment == nil || bridge == nil {
-		return host // one of the devices is about to go
-	}
-	if segment.preserve && r.possibleSource(a.src) {
-		return a.src
-	}
-	preferred, reserved := segment.preferredAlias(bridge, a), len(segment.gateways)
-	for i := range segment.aliases.addrs {
-		if alias := segment.aliases.addrs[segment.aliases.probe(preferred, reserved, i)]; alias != host {
-			return alias
-		}
-	}
-	return host
 }
 
 // tooBig tells whether a packet does not fit a link: as it is, or in the pieces that

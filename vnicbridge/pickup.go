@@ -13,7 +13,7 @@ func (fw *forwarder) pickUp(a *arrival, rules *ruleset, segment *segmentRules) *
 		return nil
 	}
 	for nic, bridge := range rules.bridges {
-		client := segment.clientAt(nic, bridge, a.dst)
+		client := segment.clientAt(bridge, a.dst)
 		if client == noAddr || !rules.possibleSource(client) {
 			continue
 		}
@@ -24,18 +24,6 @@ func (fw *forwarder) pickUp(a *arrival, rules *ruleset, segment *segmentRules) *
 		}
 	}
 	return nil
-}
-
-// clientAt is the host that an address stands for at a segment, for a flow by a NIC,
-// or noAddr: the alias of many clients tells none of them.
-func (s *segmentRules) clientAt(nic *port, bridge *bridgeRules, at addr) addr {
-	if s.preserve {
-		return at
-	}
-	if i := s.gatewayAlias(nic); i >= 0 && s.aliases.addrs[i] == at {
-		return bridge.gateway
-	}
-	return noAddr
 }
 
 // insertAnswered adds the flow of a client's tuple that a packet is an answer in. Or
@@ -95,7 +83,7 @@ func (p *Plane) successorPicksUp() func(*flow) bool {
 		}
 		// The server alone can bring it back if its client is known, and must not if not:
 		// in a transfer to the client that has nothing to say.
-		known := segment.clientAt(f.in, bridge, f.reply.dst) != noAddr
+		known := segment.clientAt(bridge, f.reply.dst) != noAddr
 		return known || f.sent[reverse].next.Load()-f.sent[forward].ack.Load() <= twoSegments
 	}
 }

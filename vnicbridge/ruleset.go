@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 )
@@ -20,12 +21,14 @@ type ruleset struct {
 }
 
 type bridgeRules struct {
+	nic       *port
 	decisions *decisionTable
 	gateway   addr // noAddr if there is none
 	refuse    OnNoSegment
 }
 
 type segmentRules struct {
+	vnic     *port
 	aliases  *aliasPool
 	preserve bool        // clients are seen under their own addresses
 	ports    []PortRange // nil: those that listeners opened
@@ -38,11 +41,6 @@ type segmentRules struct {
 type reachRule struct {
 	to    *port
 	alias addr // under which the other segment sees this one
-}
-
-// gatewayAlias is the index of the alias of a NIC's gateway, or -1.
-func (s *segmentRules) gatewayAlias(nic *port) int {
-	return slices.Index(s.gateways, nic)
 }
 
 // neverOutside are the sources that no host on a network can have: this network
@@ -67,4 +65,56 @@ func possibleRouter(a, pseudo addr) bool {
 func anyPrefixContains(prefixes []netip.Prefix, a addr) bool {
 	ip := a.netip()
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// egress returns the NIC by which a segment may reach an address, and the host
+// that the address stands for there.
+func (r *ruleset) egress(s *segmentRules, dst addr) (nic *port, host addr) {
+	if s.egress == EgressOff || len(s.gateways) == 0 {
+		return nil, noAddr
+	}
+	if i := slices.Index(s.aliases.addrs[:len(s.gateways)], dst); i >= 0 {
+		return s.gateways[i], r.bridges[s.gateways[i]].gateway
+	}
+	first := s.gateways[0]
+	if s.egress == EgressAny && r.possibleSource(dst) || s.preserve && dst == r.bridges[first].gateway {
+		return first, dst
+	}
+	return nil, noAddr
+}
+
+// answers tells whether there is anybody at an address who would refuse what comes to it
+// by a port.
+func (r *ruleset) answers(in *port, dst addr) bool {
+	if bridge := r.bridges[in]; bridge != nil {
+		return bridge.refuse != Drop
+	}
+	segment := r.segments[in]
+	if segment == nil {
+		return false
+	}
+	if _, ok := segment.reach[dst]; ok {
+		return true
+	}
+	to, _ := r.egress(segment, dst)
+	return to != nil
+}
+
+// entrances yields where flows for a segment come from: each port, with the address
+// that a client there dials.
+func (r *ruleset) entrances(segment string) iter.Seq2[*port, addr] {
+	return func(yield func(*port, addr) bool) {
+		for _, nic := range r.nics {
+			if !yield(nic, nic.nic.address) {
+				return
+			}
+		}
+		for vnic, rules := range r.segments {
+			for alias, way := range rules.reach {
+				if way.to.vnic.segment == segment && !yield(vnic, alias) {
+					return
+				}
+			}
+		}
+	}
 }

@@ -63,8 +63,8 @@ var addresses = []mutation{
 		row: "A4", defect: "frames leave the NIC with a VNIC's MAC", file: "vnicbridge/bpf/packet.h",
 		old: `set_macs(eth, dst_mac, out->mac);`, new: `set_macs(eth, dst_mac, eth->h_source);`,
 	}, {
-		row: "A5", defect: "the gateway has no alias of its own", file: "vnicbridge/admit.go",
-		old: `a.src == bridge.gateway && gateway >= 0 {`, new: `gateway < -1 {`,
+		row: "A5", defect: "the gateway has no alias of its own", file: "vnicbridge/hosts.go",
+		old: `host == bridge.gateway && gateway >= 0 {`, new: `gateway < -1 {`,
 	}, {
 		row: "A5", defect: "the gateway has no alias of its own", file: "vnicbridge/bpf/admit.h",
 		old: `if (p->key.src == b->gateway && b->gateway)`, new: `if (0)`,

@@ -224,14 +224,14 @@ var flows = []mutation{
 		row: "F6", defect: "the flow's other host is seen as a router", file: "vnicbridge/icmperror.go",
 		old: `if a.in.nic != nil && a.src != quoted.dst {`, new: `if a.in.nic != nil {`,
 	}, {
-		row: "F6", defect: "a router has the alias of the flow's other host", file: "vnicbridge/icmperror.go",
+		row: "F6", defect: "a router has the alias of the flow's other host", file: "vnicbridge/hosts.go",
 		old: `alias != host {`, new: `true {`,
 	}, {
-		row: "F6", defect: "a router is an alias to a segment that sees clients by their addresses", file: "vnicbridge/icmperror.go",
-		old: `if segment.preserve && r.possibleSource(a.src) {`, new: `if false {`,
+		row: "F6", defect: "a router is an alias to a segment that sees clients by their addresses", file: "vnicbridge/hosts.go",
+		old: `if segment.preserve && r.possibleSource(router) {`, new: `if false {`,
 	}, {
-		row: "F6", defect: "a router has an address of a segment", file: "vnicbridge/icmperror.go",
-		old: `if segment.preserve && r.possibleSource(a.src) {`, new: `if segment.preserve {`,
+		row: "F6", defect: "a router has an address of a segment", file: "vnicbridge/hosts.go",
+		old: `if segment.preserve && r.possibleSource(router) {`, new: `if segment.preserve {`,
 	}, {
 		row: "F6", defect: "an error is taken for an echo", file: "vnicbridge/bpf/packet.h",
 		old: "	else\n		return SLOW;\n	return KEEP;", new: "	return KEEP;",
@@ -389,10 +389,10 @@ var flows = []mutation{
 		old: `if bridge.refuse != Drop {`, new: `if true {`,
 	}, {
 		row: "F11", defect: "a protocol that is not carried is met with silence", file: "vnicbridge/admit.go",
-		old: `if !a.later && rules.answers(a) {`, new: `if false {`,
+		old: `if !a.later && rules.answers(a.in, a.dst) {`, new: `if false {`,
 	}, {
 		row: "F11", defect: "later fragments are refused", file: "vnicbridge/admit.go",
-		old: `if !a.later && rules.answers(a) {`, new: `if rules.answers(a) {`,
+		old: `if !a.later && rules.answers(a.in, a.dst) {`, new: `if rules.answers(a.in, a.dst) {`,
 	}, {
 		row: "F11", defect: "all ports are open", file: "vnicbridge/admit.go",
 		old: `return anyPortContains(s.ports, p.tuple)`, new: `return true`,
@@ -400,22 +400,22 @@ var flows = []mutation{
 		row: "F11", defect: "all ports are open", file: "vnicbridge/bpf/admit.h",
 		old: "		if (in_range(&s->range[i], p))\n			return true;\n	return false;", new: "		if (in_range(&s->range[i], p))\n			return true;\n	return true;",
 	}, {
-		row: "F12", defect: "`egress off` is `egress gateway`", file: "vnicbridge/admit.go",
+		row: "F12", defect: "`egress off` is `egress gateway`", file: "vnicbridge/ruleset.go",
 		old: `if s.egress == EgressOff || len(s.gateways) == 0 {`, new: `if len(s.gateways) == 0 {`,
 	}, {
 		row: "F12", defect: "`egress off` is `egress gateway`", file: "vnicbridge/bpf/admit.h",
 		old: `if (s->egress == EGRESS_OFF || !s->gateways)`, new: `if (!s->gateways)`,
 	}, {
-		row: "F12", defect: "`egress gateway` is `egress any`", file: "vnicbridge/admit.go",
+		row: "F12", defect: "`egress gateway` is `egress any`", file: "vnicbridge/ruleset.go",
 		old: `if s.egress == EgressAny && r.possibleSource(dst)`, new: `if r.possibleSource(dst)`,
 	}, {
 		row: "F12", defect: "`egress gateway` is `egress any`", file: "vnicbridge/bpf/admit.h",
 		old: `(s->egress == EGRESS_ANY && !impossible(p->key.dst))`, new: `(!impossible(p->key.dst))`,
 	}, {
-		row: "F12", defect: "a port that another segment has is not mapped", file: "vnicbridge/admit.go",
+		row: "F12", defect: "a port that another segment has is not mapped", file: "vnicbridge/replies.go",
 		old: `			t.dport = randomPort(port)`, new: "			_ = port\n			return",
 	}, {
-		row: "F12", defect: "a port that is free is mapped", file: "vnicbridge/admit.go",
+		row: "F12", defect: "a port that is free is mapped", file: "vnicbridge/replies.go",
 		old: `		port := t.dport` + "\n", new: "		port := t.dport\n		t.dport = randomPort(port)\n",
 	},
 }

@@ -45,7 +45,7 @@ var separation = []mutation{
 		row: "S2", defect: "a segment answers as it likes, without a flow", file: "vnicbridge/bpf/admit.h",
 		old: "	if (!begins(p))\n		return DROP_NO_FLOW;\n", new: "",
 	}, {
-		row: "S2", defect: "a segment's own chatter goes to the gateway", file: "vnicbridge/admit.go",
+		row: "S2", defect: "a segment's own chatter goes to the gateway", file: "vnicbridge/ruleset.go",
 		old: `return first, dst` + "\n	}\n	return nil, noAddr", new: "return first, dst\n	}\n	return first, r.bridges[first].gateway",
 	}, {
 		row: "S3", defect: "a segment reaches what its `reach` does not name", file: "vnicbridge/admit.go",
