@@ -20,33 +20,30 @@ func (p *Plane) Ends(segment string, proto Protocol, local, remote netip.AddrPor
 		src: addrOf(local.Addr()), dst: addrOf(remote.Addr()),
 		sport: local.Port(), dport: remote.Port(), proto: proto,
 	}
-	for _, vnic := range p.path.currentRules().vnicsOf[segment] {
-		if f, dir := p.path.lookup(flowKey{answer, vnic.index}); f != nil && dir == reverse {
-			return Ends{
-				Client: netip.AddrPortFrom(f.orig.src.netip(), f.orig.sport),
-				Dialed: netip.AddrPortFrom(f.orig.dst.netip(), f.orig.dport),
-			}, true
-		}
+	orig, ok := p.path.origOf(segment, answer)
+	if !ok {
+		return Ends{}, false
 	}
-	return Ends{}, false
+	return Ends{
+		Client: netip.AddrPortFrom(orig.src.netip(), orig.sport),
+		Dialed: netip.AddrPortFrom(orig.dst.netip(), orig.dport),
+	}, true
 }
 
 // Alias is the reverse of [Plane.Ends]: the address and port under which a server
 // socket at local sees a client. It is for UDP servers, which send to the address
 // that they were shown. Without ends.Dialed the first flow of the client is taken.
 func (p *Plane) Alias(segment string, proto Protocol, local netip.AddrPort, ends Ends) (alias netip.AddrPort, ok bool) {
-	for port, address := range p.path.currentRules().entrances(segment) {
-		if ends.Dialed.IsValid() && ends.Dialed.Addr() != address.netip() {
-			continue
-		}
-		question := tuple{
-			src: addrOf(ends.Client.Addr()), dst: address,
-			sport: ends.Client.Port(), dport: local.Port(), proto: proto,
-		}
-		f, dir := p.path.lookup(flowKey{question, port.index})
-		if f != nil && dir == forward && f.reply.src == addrOf(local.Addr()) {
-			return netip.AddrPortFrom(f.reply.dst.netip(), f.reply.dport), true
-		}
+	question := tuple{
+		src: addrOf(ends.Client.Addr()), dst: noAddr,
+		sport: ends.Client.Port(), dport: local.Port(), proto: proto,
 	}
-	return netip.AddrPort{}, false
+	if ends.Dialed.IsValid() {
+		question.dst = addrOf(ends.Dialed.Addr())
+	}
+	answer, ok := p.path.replyOf(segment, question, addrOf(local.Addr()))
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(answer.dst.netip(), answer.dport), true
 }

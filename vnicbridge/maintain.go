@@ -153,6 +153,18 @@ func (p *Plane) configureVNICs() {
 	}
 }
 
+// leaveUnhealthy ends the flows without a connection to segments that are unhealthy. A
+// program may have opened one while a segment became so.
+func (p *Plane) leaveUnhealthy() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.segments {
+		if p.health.condition(s.port).problem != "" {
+			p.path.rechooseAt(s.port)
+		}
+	}
+}
+
 // reportObstacles tells of what others have put before what is ours, and where it cannot
 // stand before that again. Each is told once while it lasts.
 func (p *Plane) reportObstacles() {

@@ -156,6 +156,34 @@ func (p *Plane) Switch(bridge, segment string) error {
 	return err
 }
 
+// DrainFlows lets the clients of a segment that gets no new flows choose again, as far as
+// they have no connection: UDP and echo. The error is for a segment that the configuration
+// in force does not have.
+func (p *Plane) DrainFlows(segment string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.segments[segment]
+	if s == nil {
+		return UnknownSegment(segment, sortedKeys(p.segments))
+	}
+	p.path.rechooseAt(s.port)
+	return nil
+}
+
+// SwitchFlows lets the clients of a bridge that was switched choose again, as far as they
+// have no connection, no steer rule has chosen for them, and they would come to another
+// segment. The error is for a bridge that the configuration in force does not have.
+func (p *Plane) SwitchFlows(bridge string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.bridges[bridge]
+	if b == nil {
+		return UnknownBridge(bridge, sortedKeys(p.bridges))
+	}
+	p.path.rechooseSwitched(b.port)
+	return nil
+}
+
 // orPolicy is what a bridge is switched to, for the log.
 func orPolicy(segment string) string {
 	if segment == "" {

@@ -55,29 +55,20 @@ func (fw *forwarder) resume(a *arrival) *flow {
 // 1122 §4.2.3.2).
 const twoSegments = 2 * 1460
 
-// successorPicksUp returns what tells the flows that another process with this
-// configuration will pick up, after what was set by hand is forgotten. Those of this
-// process's own servers are not among them: their sockets end.
-func (p *Plane) successorPicksUp() func(*flow) bool {
-	all := make(map[string]candidate)
-	for name, s := range p.segments {
-		all[name] = candidate{name, s.port, p.cfg.Segments[name].weight()}
-	}
-	decisions := make(map[*port]*decisionTable)
-	for name, b := range p.bridges {
-		decisions[b.port] = compileDecisions(p.cfg.Bridges[name], all, b.port, p.key)
-	}
-	rules := p.path.currentRules()
+// pickedUpBy returns a condition: another process, which has the successor's rules, will
+// pick the flow up. It will not pick up a flow to a server of this process, because the
+// server's socket ends.
+func (fw *forwarder) pickedUpBy(successor *ruleset) func(*flow) bool {
 	return func(f *flow) bool {
-		table := decisions[f.in]
-		if table == nil {
+		bridge := successor.bridges[f.in]
+		if bridge == nil {
 			return false
 		}
-		to, lasting := table.lasting(f.orig)
-		if !lasting || to != f.out || p.open.wereOurs(to.vnic.segment, f.orig) {
+		to, lasting := bridge.decisions.lasting(f.orig)
+		if !lasting || to != f.out || fw.open.wereOurs(to.vnic.segment, f.orig) {
 			return false
 		}
-		segment, bridge := rules.segments[to], rules.bridges[f.in]
+		segment := successor.segments[to]
 		if !anyPortContains(segment.ports, f.orig) {
 			return false
 		}

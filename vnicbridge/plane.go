@@ -232,8 +232,8 @@ func (p *Plane) Leave() error { return p.shut(true) }
 
 func (p *Plane) shut(leaving bool) error {
 	p.mu.Lock()
-	if leaving {
-		p.comesBack = p.successorPicksUp()
+	if leaving && p.cfg != nil {
+		p.comesBack = p.path.pickedUpBy(p.successorRules())
 	}
 	for _, port := range p.ports() {
 		p.closePort(port)

@@ -19,6 +19,16 @@ func (p *Plane) compile(cfg *Config, d, retired devices) (*ruleset, error) {
 	return compile(in), nil
 }
 
+// successorRules are those that another process with this configuration begins with: every
+// segment is available, and what was set by hand is forgotten.
+func (p *Plane) successorRules() *ruleset {
+	in := p.ruleInputs(p.cfg, p.devices)
+	for name := range p.segments {
+		in.available[name] = true
+	}
+	return compile(in)
+}
+
 // ruleInputs are what the rules of a configuration follow from while no segment is
 // available.
 func (p *Plane) ruleInputs(cfg *Config, d devices) inputs {

@@ -119,7 +119,7 @@ func (p *Plane) inForce(c HealthChange) {
 	s := p.segments[c.Segment]
 	s.unhealthy = c.Reason != ""
 	if s.unhealthy {
-		p.path.rechoose(s.port.isServer)
+		p.path.rechooseAt(s.port)
 	}
 	log := p.log.With("segment", c.Segment, "established_flows", s.port.gauges().flows.Load())
 	if s.unhealthy {

@@ -195,7 +195,7 @@ var flows = []mutation{
 		old: ` && (comesBack == nil || !comesBack(f)) {`, new: ` && comesBack == nil {`,
 	}, {
 		row: "F5+", defect: "a stop leaves Caddy's own connections in silence", file: "vnicbridge/pickup.go",
-		old: ` || p.open.wereOurs(to.vnic.segment, f.orig) {`, new: ` {`,
+		old: ` || fw.open.wereOurs(to.vnic.segment, f.orig) {`, new: ` {`,
 	}, {
 		row: "F5+", defect: "a RST carries only what was acknowledged", file: "vnicbridge/reset.go",
 		old: `	if sent != acknowledged {`, new: `	if false {`,
@@ -356,7 +356,7 @@ var flows = []mutation{
 		old: `	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone }, p.comesBack)` + "\n",
 	}, {
 		row: "F10+", defect: "datagrams stay at an unhealthy segment", file: "vnicbridge/verdicts.go",
-		old: `		p.path.rechoose(s.port.isServer)` + "\n",
+		old: `		p.path.rechooseAt(s.port)` + "\n",
 	}, {
 		row: "F10+", defect: "datagrams stay that came while a segment became unhealthy", file: "vnicbridge/maintain.go",
 		old: `	p.leaveUnhealthy()` + "\n",
@@ -377,7 +377,7 @@ var flows = []mutation{
 		old: `return f.orig.proto != TCP && f.in.nic != nil && condition(f)`, new: `return f.orig.proto != TCP && (condition(f) || f.in.vnic != nil)`,
 	}, {
 		row: "F10+", defect: "a switch takes what a steer rule has given", file: "vnicbridge/rechoose.go",
-		old: `return f.in == b.port && !steered && `, new: `_ = steered` + "\n		return f.in == b.port && ",
+		old: `return f.in == nic && !steered && `, new: `_ = steered` + "\n		return f.in == nic && ",
 	}, {
 		row: "F11", defect: "nobody is refused aloud", file: "vnicbridge/admit.go",
 		old: `if bridge.refuse != Drop {`, new: `if false {`,
