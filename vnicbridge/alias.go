@@ -20,15 +20,14 @@ func newAliasPool(addrs []netip.Addr, key hashKey) *aliasPool {
 	return pool
 }
 
-// portAttempts is how many other ports are tried when no alias is free for a
-// flow's own: with a pool of any size a free one is found long before, unless an
-// attacker holds nearly all.
+// portAttempts is how many other ports are tried if no alias is free for a flow's own
+// port. A free port is found long before that, unless an attacker holds nearly all.
 const portAttempts = 128
 
-// replies yields, in order of preference, the tuples under which a segment could
-// answer a flow from a client to the given server address: the preferred alias,
-// the others, and in the end other client ports. reserved is how many aliases at
-// the head of the pool belong to gateways; they come last.
+// replies yields the tuples with which the server could answer a flow, in order of
+// preference: with the preferred alias, with the other aliases, and then with other
+// ports of the client. The first `reserved` aliases of the pool belong to gateways,
+// and come last.
 func (pool *aliasPool) replies(flow tuple, server addr, preferred, reserved int) iter.Seq[tuple] {
 	return func(yield func(tuple) bool) {
 		t := tuple{src: server, sport: flow.dport, dport: flow.sport, proto: flow.proto}
@@ -46,8 +45,8 @@ func (pool *aliasPool) replies(flow tuple, server addr, preferred, reserved int)
 	}
 }
 
-// probe is the index of the i-th alias to try: from the preferred one round the
-// shared part of the pool, then the gateways'.
+// probe is the index of the i-th alias to try. The order begins with the preferred
+// alias, goes round the shared part of the pool, and ends with the gateways' aliases.
 func (pool *aliasPool) probe(preferred, reserved, i int) int {
 	shared := len(pool.addrs) - reserved
 	switch {
@@ -63,8 +62,8 @@ func (pool *aliasPool) probe(preferred, reserved, i int) int {
 	return i - shared
 }
 
-// preferred is the index of the alias that a client's address hashes to among
-// those that no gateway has.
+// preferred is the index of the shared alias that a client's address hashes to. If all
+// aliases are gateways', it is the first one.
 func (pool *aliasPool) preferred(client addr, reserved int) int {
 	shared := len(pool.addrs) - reserved
 	if shared <= 0 {
@@ -73,9 +72,9 @@ func (pool *aliasPool) preferred(client addr, reserved int) int {
 	return reserved + int(pool.key.hash(client[:])%uint64(shared))
 }
 
-// randomPort returns a port, or ICMP identifier, to use in the place of one that
-// is taken. It keeps to the well-known half or the other, as RFC 4787 REQ-3a
-// asks of a NAT.
+// randomPort returns a port, or an ICMP identifier, in place of one that is taken. A
+// well-known port is replaced by a well-known one, and another by another (RFC 4787
+// REQ-3a).
 func randomPort(port uint16) uint16 {
 	if port < 1024 {
 		return uint16(1 + randomInt(1023))

@@ -85,9 +85,9 @@ func (in inputs) compileSegment(name string) *segmentRules {
 	return rules
 }
 
-// impossibleSources lists what no packet from a network can come from (S1): what
-// is never outside, the pseudo addresses, the segments' networks, and the
-// addresses of the host with their networks' broadcast addresses.
+// impossibleSources lists the addresses that no host outside can have (S1): those that
+// are never outside, the segments' networks, and the pseudo addresses and the host's own
+// addresses, each with the broadcast address of its network.
 func impossibleSources(cfg *Config, host []netip.Prefix) []netip.Prefix {
 	sources := slices.Clone(neverOutside)
 	for _, name := range sortedKeys(cfg.Segments) {
@@ -102,8 +102,7 @@ func impossibleSources(cfg *Config, host []netip.Prefix) []netip.Prefix {
 	return sources
 }
 
-// ownAndBroadcast are the two addresses of an interface that cannot be another
-// host's.
+// ownAndBroadcast are the two addresses of an interface that no other host can have.
 func ownAndBroadcast(p netip.Prefix) []netip.Prefix {
 	bits := p.Addr().BitLen()
 	own := []netip.Prefix{netip.PrefixFrom(p.Addr(), bits)}

@@ -6,15 +6,15 @@ import (
 	"slices"
 )
 
-// decisionTable is what the steer rules and the policy of a bridge compile to:
-// plain data that every data path executes in the same way. It is compiled anew
-// when a segment becomes available or stops being so.
+// decisionTable is the compiled form of a bridge's steer rules and policy: plain data
+// that both data paths execute in the same way. It is compiled again when a segment
+// becomes available, or is no longer available.
 type decisionTable struct {
 	rules   []steerRule
 	index   slotIndex
 	slots   []*port // what the policy chooses from
 	weights []int64 // of the slots, for slotLeastFlows
-	nic     *port   // whose turn slotInTurn takes; it goes on when the table is compiled again
+	nic     *port   // it has the turn of slotInTurn, which outlives the table
 	key     hashKey
 }
 
@@ -86,9 +86,8 @@ func compileDecisions(b *Bridge, available map[string]candidate, nic *port, key 
 	return t
 }
 
-// interleave gives the candidates turns, by their index: each as many as its
-// weight, spread as evenly as can be (smooth weighted round-robin, as nginx does
-// it).
+// interleave returns a sequence of indexes of the candidates. Each candidate has as many
+// turns as its weight, evenly spread (smooth weighted round-robin, as in nginx).
 func interleave(pool []candidate) (turns []int) {
 	total := 0
 	for _, c := range pool {
@@ -109,12 +108,12 @@ func interleave(pool []candidate) (turns []int) {
 	return turns
 }
 
-// decide returns the segment's port for a new flow, or nil: the first steer rule
-// that matches decides, else the policy. A rule whose segment is not available
-// gives nothing; it does not fall through to a segment that was not meant.
+// decide returns the port of the segment for a new flow, or nil. The first steer rule
+// that matches decides, or else the policy. If the rule's segment is not available, the
+// flow gets none, because no other segment was meant.
 //
-// lasting tells whether the same flow gets the same segment whenever it is asked
-// for, so that one that is unknown can be picked up again (F5).
+// lasting tells whether the same flow always gets the same segment, so that a flow that
+// is unknown can be picked up again (F5).
 func (t *decisionTable) decide(flow tuple) (segment *port, lasting bool) {
 	if segment, lasting = t.lasting(flow); lasting {
 		return segment, true
@@ -122,8 +121,7 @@ func (t *decisionTable) decide(flow tuple) (segment *port, lasting bool) {
 	return t.balance(flow), false
 }
 
-// lasting returns the segment that a flow gets whenever it is asked for, if there is
-// one.
+// lasting returns the segment that a flow always gets, if there is one.
 func (t *decisionTable) lasting(flow tuple) (segment *port, ok bool) {
 	if segment, ok = t.steered(flow); ok {
 		return segment, true

@@ -7,7 +7,7 @@ import (
 )
 
 // hashKey is the key of the hashes that spread clients over aliases and segments. Nobody
-// outside should foresee them, and they are the same at every start (A5).
+// outside may foresee the hashes. They are the same at every start (A5).
 type hashKey struct{ k0, k1 uint64 }
 
 func newHashKey(secret []byte) hashKey {

@@ -5,10 +5,9 @@ package vnicbridge
 // a handful of segments, and the table must fit a kernel map of each bridge.
 const maglevSize = 4093
 
-// maglev fills a lookup table by which each candidate gets its share of the
-// slots, and few slots change their candidate when another comes or goes
-// (NSDI 2016, §3.4). The permutations hang on the names, so that the order in the
-// configuration does not matter.
+// maglev fills a lookup table in which each candidate has its share of the slots. When a
+// candidate comes or goes, few slots of the others change (NSDI 2016, §3.4). The
+// permutations follow from the names, so the order in the configuration does not matter.
 func maglev(pool []candidate) []*port {
 	if len(pool) == 0 {
 		return nil
@@ -27,7 +26,7 @@ func maglev(pool []candidate) []*port {
 	return slots
 }
 
-// slot is the next slot in the candidate's permutation of all.
+// slot is the next slot in the candidate's permutation of all slots.
 func (c candidate) slot(next *uint64) uint64 {
 	offset := hashName("offset "+c.name) % maglevSize
 	skip := hashName("skip "+c.name)%(maglevSize-1) + 1

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// ruleset is a configuration compiled for the data path: immutable, replaced as
-// a whole. New flows are judged by it; living flows do not look at it.
+// ruleset is a configuration compiled for both data paths. It is immutable, and replaced
+// as a whole. It decides about new flows; living flows keep what it decided before.
 type ruleset struct {
 	bridges  map[*port]*bridgeRules  // by the NIC's port
 	segments map[*port]*segmentRules // by the VNIC's port
@@ -16,7 +16,7 @@ type ruleset struct {
 	nics, vnics []*port
 	vnicsOf     map[string][]*port // the VNICs by their segments' names
 
-	// Addresses that nobody outside can have (S1).
+	// The addresses that no host outside can have (S1).
 	impossible []netip.Prefix
 }
 
