@@ -7,26 +7,56 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/bpf"
+	"golang.org/x/time/rate"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/pcapfilter"
 )
 
 // Capture copies the frames of a segment or a bridge to a file, before and after
-// they are rewritten. It is made by [Plane.OpenCapture] and must be closed.
+// they are rewritten. Whoever opened it must close it.
 type Capture struct {
-	plane  *Plane
 	opts   CaptureOptions
+	budget *budget
 	target *port // of the segment or bridge
 	points []*capturePoint
-	kernel kernelPath // the data path that carried when it began
+
+	lookup       func(flowKey) (*flow, direction)
+	carriesStill func() bool // the data path that carried when it began
 
 	began time.Time
 	file  pcapngWriter
 	batch captureBatch // what was taken at the last tick, and is to be written
 	count int          // frames that were written
+}
+
+// budget is what all captures of a plane may take together.
+type budget struct {
+	running atomic.Int32  // captures
+	bytes   *rate.Limiter // as CaptureRate counts them
+}
+
+func newBudget() *budget { return &budget{bytes: rate.NewLimiter(CaptureRate, CaptureRate)} }
+
+// scene is what a capture finds in the plane when it begins.
+type scene struct {
+	cfg               *Config // in force; nil if none is
+	segments, bridges map[string]namedDevice
+
+	kernel       bool        // the kernel data path carries
+	carriesStill func() bool // whether the same data path carries as in this scene
+
+	lookup func(flowKey) (*flow, direction) // of the flow table
+	open   func(d device, o sourceOptions) (frameSource, error)
+}
+
+// namedDevice is a device in its place, with the name that it has now.
+type namedDevice struct {
+	port *port
+	name string
 }
 
 // capturePoint is a device whose frames are captured: an interface of the file.
@@ -54,6 +84,14 @@ type frameSource interface {
 	close() error
 }
 
+// sourceOptions say which frames a frameSource gives.
+type sourceOptions struct {
+	filter  []bpf.Instruction
+	snaplen int
+	memory  int  // bytes of frames that can wait
+	kernel  bool // the kernel data path carries: a packet socket does not see all that it sends
+}
+
 // capturedFrame is a frame, or its first bytes.
 type capturedFrame struct {
 	point   int
@@ -74,46 +112,45 @@ const captureTick = 100 * time.Millisecond
 // captureMemory is how many bytes of frames may wait to be taken by a capture.
 const captureMemory = 8 << 20
 
-// OpenCapture begins a capture. The error is a [*ConfigError] if that is not
-// possible as asked for, and may be [ErrTooManyCaptures].
-func (p *Plane) OpenCapture(opts CaptureOptions) (*Capture, error) {
+// begin opens a capture of what a scene has. The error is a [*ConfigError] if that is
+// not possible as asked for, and may be [ErrTooManyCaptures].
+func begin(opts CaptureOptions, b *budget, s scene) (*Capture, error) {
 	if err := opts.complete(); err != nil {
 		return nil, &ConfigError{Err: err}
 	}
-	if p.captures.Add(1) > MaxCaptures {
-		p.captures.Add(-1)
+	if b.running.Add(1) > MaxCaptures {
+		b.running.Add(-1)
 		return nil, ErrTooManyCaptures
 	}
-	c := &Capture{plane: p, opts: opts}
-	if err := p.beginCapture(c); err != nil {
+	c := &Capture{opts: opts, budget: b, lookup: s.lookup, carriesStill: s.carriesStill}
+	if err := c.open(s); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	c.begin()
+	c.start()
+	c.writeHead()
 	return c, nil
 }
 
-// beginCapture finds the devices and opens them.
-func (p *Plane) beginCapture(c *Capture) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.findPoints(c); err != nil {
+// open finds the devices and opens them.
+func (c *Capture) open(s scene) error {
+	var err error
+	if c.points, err = s.points(c.opts.Of); err != nil {
 		return &ConfigError{Err: err}
 	}
+	c.target = c.points[0].port
 	for _, point := range c.points {
-		filter, err := pcapfilter.Compile(c.opts.on(point.port), uint32(c.opts.Snaplen))
-		if err != nil {
+		if point.program, err = pcapfilter.Compile(c.opts.on(point.port), uint32(c.opts.Snaplen)); err != nil {
 			return &ConfigError{Err: err}
 		}
-		point.program = filter
 	}
-	c.kernel = p.datapaths.kernelPath()
 	for _, point := range c.points {
-		var err error
-		if point.source, err = p.session.machine.capture(point, c.opts.Snaplen, captureMemory/len(c.points), c.kernel != nil); err != nil {
-			return err
+		point.source, err = s.open(point.device, sourceOptions{
+			filter: point.program, snaplen: c.opts.Snaplen, memory: captureMemory / len(c.points), kernel: s.kernel,
+		})
+		if err != nil {
+			return fmt.Errorf("capturing on device %s: %w", point.name, err)
 		}
 	}
-	c.start()
 	return nil
 }
 
@@ -127,55 +164,58 @@ func (c *Capture) start() {
 	}
 }
 
-// findPoints lists the devices of what is to be captured, its own first.
-func (p *Plane) findPoints(c *Capture) error {
-	kind, name, qualified := strings.Cut(c.opts.Of, "/")
+// points lists the devices of what is to be captured, its own first.
+func (s *scene) points(of string) ([]*capturePoint, error) {
+	kind, name, qualified := strings.Cut(of, "/")
 	if !qualified {
-		kind, name = "", c.opts.Of
+		kind, name = "", of
 	}
-	segment, bridge := p.segments[name], p.bridges[name]
+	_, segment := s.segments[name]
+	_, bridge := s.bridges[name]
+	var points []*capturePoint
 	switch {
-	case kind == "" && segment != nil && bridge != nil:
-		return fmt.Errorf("both a segment and a bridge are called %s: say segment/%s or bridge/%s", name, name, name)
+	case kind == "" && segment && bridge:
+		return nil, fmt.Errorf("both a segment and a bridge are called %s: say segment/%s or bridge/%s", name, name, name)
 	case kind != "" && kind != "segment" && kind != "bridge":
-		return fmt.Errorf("%q: want the name of a segment or a bridge, segment/<name> or bridge/<name>", c.opts.Of)
-	case segment != nil && kind != "bridge":
-		c.addSegment(name, segment)
-		for _, b := range p.cfg.bridgesOf(name) {
-			c.addBridge(b, p.bridges[b])
+		return nil, fmt.Errorf("%q: want the name of a segment or a bridge, segment/<name> or bridge/<name>", of)
+	case segment && kind != "bridge":
+		points = append(points, s.vnic(name))
+		for _, b := range s.cfg.bridgesOf(name) {
+			points = append(points, s.nic(b))
 		}
-		for _, peer := range p.cfg.peersOf(name) {
-			c.addSegment(peer, p.segments[peer])
+		for _, peer := range s.cfg.peersOf(name) {
+			points = append(points, s.vnic(peer))
 		}
-	case bridge != nil && kind != "segment":
-		c.addBridge(name, bridge)
-		for _, s := range sortedKeys(p.segments) {
-			if slices.Contains(p.cfg.bridgesOf(s), name) {
-				c.addSegment(s, p.segments[s])
+	case bridge && kind != "segment":
+		points = append(points, s.nic(name))
+		for _, segment := range sortedKeys(s.segments) {
+			if slices.Contains(s.cfg.bridgesOf(segment), name) {
+				points = append(points, s.vnic(segment))
 			}
 		}
-	case p.cfg == nil:
-		return errors.New("no configuration is in force")
+	case s.cfg == nil:
+		return nil, errors.New("no configuration is in force")
 	default:
-		return fmt.Errorf("there is no segment or bridge %q: the configuration has the segments %s and the bridges %s",
-			c.opts.Of, strings.Join(sortedKeys(p.segments), ", "), strings.Join(sortedKeys(p.bridges), ", "))
+		return nil, fmt.Errorf("there is no segment or bridge %q: the configuration has the segments %s and the bridges %s",
+			of, strings.Join(sortedKeys(s.segments), ", "), strings.Join(sortedKeys(s.bridges), ", "))
 	}
-	c.target = c.points[0].port
-	return nil
+	return points, nil
 }
 
-func (c *Capture) addSegment(name string, s *segment) {
-	c.add(s.port, s.spec.iface, "VNIC of segment "+name)
+func (s *scene) vnic(segment string) *capturePoint {
+	return newCapturePoint(s.segments[segment], "VNIC of segment "+segment)
 }
 
-func (c *Capture) addBridge(name string, b *bridge) { c.add(b.port, b.name, "NIC of bridge "+name) }
-
-func (c *Capture) add(p *port, name, description string) {
-	c.points = append(c.points, &capturePoint{port: p, device: p.device(), name: name, description: description})
+func (s *scene) nic(bridge string) *capturePoint {
+	return newCapturePoint(s.bridges[bridge], "NIC of bridge "+bridge)
 }
 
-// begin writes what stands at the beginning of the file.
-func (c *Capture) begin() {
+func newCapturePoint(d namedDevice, description string) *capturePoint {
+	return &capturePoint{port: d.port, device: d.port.device(), name: d.name, description: description}
+}
+
+// writeHead writes what stands at the beginning of the file.
+func (c *Capture) writeHead() {
 	about := "caddy vnic capture " + c.opts.Of
 	if c.opts.Client.IsValid() {
 		about += " --client " + c.opts.Client.String()
@@ -231,7 +271,7 @@ func (c *Capture) over() string {
 			return point.description + " is gone, or was made anew"
 		}
 	}
-	if c.plane.datapaths.kernelPath() != c.kernel {
+	if !c.carriesStill() {
 		return "the data path has changed"
 	}
 	return ""
@@ -285,7 +325,7 @@ func (c *Capture) Captured() (frames int, dropped uint64) {
 
 // Close gives back what the capture takes. It is called once, after Run.
 func (c *Capture) Close() error {
-	c.plane.captures.Add(-1)
+	c.budget.running.Add(-1)
 	var errs []error
 	for _, point := range c.points {
 		if point.source != nil {

@@ -1,38 +1,32 @@
 package vnicbridge
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
-// deviceCapture captures on a device: by programs, one for each direction. Where
-// there can be none, because packets are carried in userspace for want of them, it is
-// a packet socket. Either sees what comes in as it came, and what goes out as it
-// leaves.
+// deviceCapture captures on a device by programs, one for each direction.
 type deviceCapture []frameSource
 
-// openCapture copies the frames that pass a device; kernel tells whether a kernel data path
-// carries them. memory is how many bytes may wait.
-func openCapture(on *places, p *capturePoint, snaplen, memory int, kernel bool) (frameSource, error) {
-	o := ringOptions{ns: on.machine.ns, filter: p.program, snaplen: snaplen, memory: memory}
-	switch d := p.device.(type) {
-	case *tap:
-		o.ifindex = d.ifindex
-	case *veth: // what goes out by the outer end goes into the segment
-		o.ifindex, o.reversed = d.outer.ifindex, true
-	case *ownedNIC:
-		o.ifindex = d.ifindex
+// openSource captures on a device that a machine has made or opened: by programs. If the
+// kernel refuses programs, and packets are carried in userspace for that reason, a packet
+// socket captures instead. Either sees frames as they come in, and as they leave.
+func openSource(on *places, d device, o sourceOptions) (frameSource, error) {
+	_, pair := d.(*veth) // what goes out by its outer end goes into the segment
+	of := ringOptions{sourceOptions: o, ns: on.machine.ns, ifindex: d.(indexed).index(), reversed: pair}
+	programs, err := openPrograms(on, of)
+	switch {
+	case err == nil:
+		return programs, nil
+	case o.kernel:
+		return nil, err
 	}
-	var source frameSource
-	source, err := openPrograms(on, o)
-	if err != nil && !kernel {
-		source, err = openPacketRing(o)
-	}
+	ring, err := openPacketRing(of)
 	if err != nil {
-		return nil, fmt.Errorf("capturing on device %s: %w", p.name, err)
+		return nil, err
 	}
-	return source, nil
+	return ring, nil
 }
+
+// indexed is a device that the kernel knows by a number.
+type indexed interface{ index() int }
 
 func openPrograms(on *places, o ringOptions) (c deviceCapture, err error) {
 	for _, ingress := range []bool{true, false} {

@@ -19,7 +19,7 @@ func (c *Capture) take() {
 	now := time.Now()
 	c.batch.frames, c.batch.memory = c.batch.frames[:0], c.batch.memory[:0]
 	for i, point := range c.points {
-		share := int(c.plane.captureBudget.TokensAt(now)) / (len(c.points) - i)
+		share := int(c.budget.bytes.TokensAt(now)) / (len(c.points) - i)
 		used := 0
 		point.source.take(func(f *capturedFrame) bool {
 			f.point = i
@@ -31,7 +31,7 @@ func (c *Capture) take() {
 			c.batch.add(f)
 			return true
 		})
-		c.plane.captureBudget.AllowN(now, used)
+		c.budget.bytes.AllowN(now, used)
 	}
 	c.grant(now)
 	slices.SortStableFunc(c.batch.frames, func(a, b capturedFrame) int { return cmp.Compare(a.time, b.time) })
@@ -39,7 +39,7 @@ func (c *Capture) take() {
 
 // grant lets each device keep its share of what may be taken at the next tick.
 func (c *Capture) grant(now time.Time) {
-	share := int(c.plane.captureBudget.TokensAt(now)) / len(c.points)
+	share := int(c.budget.bytes.TokensAt(now)) / len(c.points)
 	for _, point := range c.points {
 		point.source.grant(share)
 	}
@@ -103,7 +103,7 @@ func (c *Capture) flowOf(p *port, f *capturedFrame) *flow {
 	if f.inbound != (p.nic != nil) {
 		t = t.reversed()
 	}
-	fl, _ := c.plane.path.lookup(flowKey{t, p.index})
+	fl, _ := c.lookup(flowKey{t, p.index})
 	return fl
 }
 

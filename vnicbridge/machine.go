@@ -16,9 +16,8 @@ type machine interface {
 	// newKernelPath makes a kernel data path beside the forwarder, if there can be one
 	// here.
 	newKernelPath(o pathOptions) (kernelPath, error)
-	// capture copies the frames that pass a device; kernel tells whether a kernel data
-	// path carries them. memory is how many bytes may wait.
-	capture(p *capturePoint, snaplen, memory int, kernel bool) (frameSource, error)
+	// capture copies the frames that pass a device.
+	capture(d device, o sourceOptions) (frameSource, error)
 	// guard keeps the host's kernel from acting on what is the bridges' and the
 	// segments' business. It replaces the guard that stands.
 	guard(g guardSpec) error

@@ -8,17 +8,14 @@ import (
 	"unsafe"
 
 	"github.com/mdlayher/socket"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
 // ringOptions say what a packetRing or a programRing is of.
 type ringOptions struct {
+	sourceOptions
 	ns       *namespace
 	ifindex  int
-	filter   []bpf.Instruction
-	snaplen  int
-	memory   int  // bytes of frames that can wait, in a packetRing
 	reversed bool // what goes out by the device is inbound
 }
 

@@ -8,10 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // Options are what a [Plane] needs from its surroundings.
@@ -57,8 +54,7 @@ type Plane struct {
 	healthChanged func(HealthChange)
 	dial          dialer
 
-	captures      atomic.Int32  // that run
-	captureBudget *rate.Limiter // of all of them, in bytes
+	captures *budget
 
 	mu        sync.Mutex
 	session   *session         // nil before the first Apply and after Close
@@ -94,8 +90,7 @@ func (s *session) end() error {
 
 // New makes an empty data plane. It touches nothing; [Plane.Apply] does.
 func New(options Options) *Plane {
-	p := &Plane{started: time.Now(), kick: make(chan struct{}, 1), overrides: newOverrides()}
-	p.captureBudget = rate.NewLimiter(CaptureRate, CaptureRate)
+	p := &Plane{started: time.Now(), kick: make(chan struct{}, 1), overrides: newOverrides(), captures: newBudget()}
 	p.setLog(slog.DiscardHandler)
 	if options.Log != nil {
 		p.setLog(options.Log.Handler())

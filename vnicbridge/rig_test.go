@@ -276,7 +276,7 @@ func (m *memoryMachine) device(name string) *memoryDevice {
 	return m.devices[name]
 }
 
-func (m *memoryMachine) capture(*capturePoint, int, int, bool) (frameSource, error) {
+func (m *memoryMachine) capture(device, sourceOptions) (frameSource, error) {
 	return nil, errInjected
 }
 

@@ -21,8 +21,8 @@ func (m *thisMachine) newKernelPath(o pathOptions) (kernelPath, error) {
 	return newPath(o, m.places.hook)
 }
 
-func (m *thisMachine) capture(p *capturePoint, snaplen, memory int, kernel bool) (frameSource, error) {
-	return openCapture(m.places, p, snaplen, memory, kernel)
+func (m *thisMachine) capture(d device, o sourceOptions) (frameSource, error) {
+	return openSource(m.places, d, o)
 }
 
 func (m *thisMachine) obstacles() []string {
