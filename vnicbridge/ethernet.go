@@ -30,7 +30,7 @@ func (e *ethernet) handleARP(f *frame, now int64) dropReason {
 	}
 	others := m.target != e.claim.address && m.sender != e.claim.address
 	if others && !e.sendsTo(m.sender) {
-		return dropARP // as the programs do (arp_kind of bpf/bridge.c)
+		return dropARP // as the programs do (arp_kind of bpf/limit.h)
 	}
 	asked := e.claim.handle(m, f, now)
 	if m.sender != noAddr && m.sender != e.claim.address {

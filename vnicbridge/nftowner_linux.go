@@ -30,7 +30,7 @@ func createOwnedTable(conn *netlink.Conn, table *nftables.Table) error {
 }
 
 // createTable sends NFT_MSG_NEWTABLE in a batch of its own
-// (include/uapi/linux/netfilter/nf_tables.h, nfnetlink.h).
+// (include/uapi/linux/netfilter/nf_tables.h, include/uapi/linux/netfilter/nfnetlink.h).
 func createTable(conn *netlink.Conn, table *nftables.Table, flags uint32) error {
 	attributes, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: unix.NFTA_TABLE_NAME, Data: append([]byte(table.Name), 0)},

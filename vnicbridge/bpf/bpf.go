@@ -15,7 +15,7 @@ package bpf
 // was bpf_ktime_get_ns, before Linux 5.8.
 const License = "Apache-2.0"
 
-// The records in the maps, by the names that they have in types.h.
+// The records in the maps, by their names in C (types.h).
 type (
 	FlowKey       = BridgeFlowKey
 	Bucket        = BridgeBucket
@@ -41,7 +41,7 @@ type (
 // Variables is the map of a program's variables.
 const Variables = ".bss"
 
-// Limits of types.h.
+// Limits that the programs keep, too (types.h).
 const (
 	MaxPorts = 1024    // maxPorts of the other package
 	Reverse  = 1 << 31 // in the value of a flow's key: it is the reply's
