@@ -16,10 +16,6 @@ type transition struct {
 	rules    *ruleset
 }
 
-func newDevices() devices {
-	return devices{make(map[string]*segment), make(map[string]*bridge)}
-}
-
 func (p *Plane) plan(cfg *Config, retained []*Config) *transition {
 	return &transition{p: p, cfg: cfg, retained: retained, devices: newDevices(), retired: newDevices()}
 }

@@ -12,7 +12,7 @@ const maxHandshakes = 1 << 16
 // goes on (L2).
 type handshakes struct {
 	mu    sync.Mutex
-	flows newest[flowKey, halfOpenFlow] // by their original key
+	flows boundedMap[flowKey, halfOpenFlow] // by their original key
 }
 
 type halfOpenFlow struct {

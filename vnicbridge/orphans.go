@@ -19,7 +19,7 @@ const maxOrphans = 1 << 12
 // orphans are the TCP connections in which segments send, and that belong to no flow.
 type orphans struct {
 	mu    sync.Mutex
-	known newest[flowKey, orphan]
+	known boundedMap[flowKey, orphan]
 }
 
 type orphan struct {

@@ -67,12 +67,6 @@ type Plane struct {
 	numbers   numbers          // of ports
 }
 
-// devices are the living devices of a configuration, by the names in it.
-type devices struct {
-	segments map[string]*segment
-	bridges  map[string]*bridge
-}
-
 // session is a machine in use, and the goroutines that use it.
 type session struct {
 	machine machine

@@ -13,7 +13,9 @@ const maxQuarantined = 1 << 16
 
 // quarantine keeps reply tuples of connections that ended from other clients for
 // as long as a server may remember them (A5).
-type quarantine struct{ tuples newest[flowKey, quarantined] }
+type quarantine struct {
+	tuples boundedMap[flowKey, quarantined]
+}
 
 type quarantined struct {
 	client addr

@@ -97,7 +97,7 @@ func (w *twins) begin(t *testing.T, cfg *Config) {
 	for _, r := range w.rigs {
 		p := r.plane
 		p.path.fragments = newFragmentTable()
-		p.path.orphans.known = newest[flowKey, orphan]{}
+		p.path.orphans.known = boundedMap[flowKey, orphan]{}
 		for _, b := range p.bridges {
 			n := b.link.neighbours
 			used := n.usedMACs()

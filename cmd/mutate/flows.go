@@ -352,7 +352,7 @@ var flows = []mutation{
 		row: "F10", defect: "a weight set by hand changes nothing", file: "vnicbridge/override.go",
 		old: "	if w := o.weights[segment]; w != 0 {\n		return w\n	}\n",
 	}, {
-		row: "F10", defect: "the flows of a removed segment are not reset", file: "vnicbridge/living.go",
+		row: "F10", defect: "the flows of a removed segment are not reset", file: "vnicbridge/devices.go",
 		old: `	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone }, p.comesBack)` + "\n",
 	}, {
 		row: "F10+", defect: "datagrams stay at an unhealthy segment", file: "vnicbridge/verdicts.go",

@@ -33,7 +33,7 @@ var load = []mutation{
 		row: "L2", defect: "any host has the VNICs configured", file: "vnicbridge/maintain.go",
 		old: "	if c.gateway {\n", new: "	if true {\n",
 	}, {
-		row: "L3", defect: "a lost device stays lost", file: "vnicbridge/living.go",
+		row: "L3", defect: "a lost device stays lost", file: "vnicbridge/devices.go",
 		old:   "			p.log.Error(\"a device is lost: trying to get it back\"",
 		new:   "			return\n			p.log.Error(\"a device is lost: trying to get it back\"",
 		tests: "integration.TestFaults",

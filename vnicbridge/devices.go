@@ -8,6 +8,16 @@ import (
 	"time"
 )
 
+// devices are the living devices of a configuration, by the names in it.
+type devices struct {
+	segments map[string]*segment
+	bridges  map[string]*bridge
+}
+
+func newDevices() devices {
+	return devices{make(map[string]*segment), make(map[string]*bridge)}
+}
+
 // segment is a configured segment with its living VNIC.
 type segment struct {
 	spec vnicSpec

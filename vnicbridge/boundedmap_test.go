@@ -2,21 +2,21 @@ package vnicbridge
 
 import "testing"
 
-func TestNewest(t *testing.T) {
-	var n newest[string, int]
+func TestBoundedMap(t *testing.T) {
+	var m boundedMap[string, int]
 	has := func(when string, want map[string]int) {
 		t.Helper()
 		for _, key := range []string{"a", "b", "c", "d"} {
-			got, ok := n.get(key)
+			got, ok := m.get(key)
 			if value, wanted := want[key]; ok != wanted || got != value {
 				t.Errorf("%s: %s is %d, %v; want %d, %v", when, key, got, ok, value, wanted)
 			}
 		}
-		if len(n.queue) > 3 {
-			t.Errorf("%s: the queue has %d", when, len(n.queue))
+		if len(m.queue) > 3 {
+			t.Errorf("%s: the queue has %d", when, len(m.queue))
 		}
 	}
-	put := func(key string, value int) { n.put(key, value, 3) }
+	put := func(key string, value int) { m.put(key, value, 3) }
 	put("a", 1)
 	put("b", 2)
 	put("a", 3)
@@ -25,9 +25,9 @@ func TestNewest(t *testing.T) {
 	has("the oldest place was one that a has left", map[string]int{"a": 3, "b": 2, "c": 4})
 	put("d", 5)
 	has("b was the oldest", map[string]int{"a": 3, "c": 4, "d": 5})
-	n.remove("a")
-	n.popWhile(func(value int) bool { return value < 5 })
+	m.remove("a")
+	m.popWhile(func(value int) bool { return value < 5 })
 	has("what is removed holds nothing up", map[string]int{"d": 5})
-	n.popWhile(func(int) bool { return true })
+	m.popWhile(func(int) bool { return true })
 	has("all", nil)
 }
