@@ -17,7 +17,7 @@ import (
 )
 
 // Capture copies the frames of a segment or a bridge to a file, before and after
-// they are rewritten. Whoever opened it must close it.
+// they are rewritten. Who opens it must close it.
 type Capture struct {
 	opts   CaptureOptions
 	budget *budget
@@ -70,16 +70,16 @@ type capturePoint struct {
 	delivered, dropped, reported uint64
 }
 
-// frameSource gives the frames that pass a device. It never waits, nor lets them
-// wait: what there is no room for is dropped.
+// frameSource gives the frames that pass a device. It never blocks, and it never delays
+// a frame: if there is no room for a copy, the copy is dropped.
 type frameSource interface {
-	// take gives the oldest frames to a function, until that returns false: that
-	// frame stays. They are valid during the call.
+	// take calls visit with the frames that wait, the oldest first, until visit returns
+	// false: that frame stays. A frame is valid during the call only.
 	take(visit func(*capturedFrame) bool)
-	// grant says how much is going to be taken at most, as CaptureRate counts it: what
-	// is beyond need not wait.
+	// grant says how many bytes will be taken at most, as CaptureRate counts them. The
+	// source need not keep more.
 	grant(bytes int)
-	// drops is how many frames were dropped since it was last asked.
+	// drops returns how many frames were dropped since its last call.
 	drops() uint64
 	close() error
 }
@@ -105,8 +105,8 @@ type capturedFrame struct {
 // ErrTooManyCaptures tells that there are MaxCaptures already.
 var ErrTooManyCaptures = fmt.Errorf("there are %d captures already, which is the most at once: end one first", MaxCaptures)
 
-// captureTick is how often frames are taken. They are written a tick later: until
-// then the forwarder has opened their flows.
+// captureTick is how often frames are taken. They are written one tick later, because
+// the forwarder has opened their flows by then.
 const captureTick = 100 * time.Millisecond
 
 // captureMemory is how many bytes of frames may wait to be taken by a capture.
@@ -154,8 +154,8 @@ func (c *Capture) open(s scene) error {
 	return nil
 }
 
-// start lets all devices keep frames, which none could while the others were opened.
-// The capture begins now: what passed before is no part of it, and was not dropped.
+// start lets all devices keep frames. Until now none could, because others were not open
+// yet. Frames that passed before are no part of the capture, and do not count as dropped.
 func (c *Capture) start() {
 	c.began = time.Now()
 	c.grant(c.began)
@@ -229,10 +229,9 @@ func (c *Capture) writeHead() {
 	}
 }
 
-// Run writes a pcapng file, until the context is done, the capture's own bounds are
-// reached, or one of its devices or the data path is no longer the same. While w
-// takes its time frames are dropped; nothing but the capture waits for it. The error
-// is w's.
+// Run writes a pcapng file to w. It returns when ctx is done, when a bound of the options
+// is reached, or when a device or the data path is no longer the same. While w blocks,
+// frames are dropped; only the capture waits. The error is w's.
 func (c *Capture) Run(ctx context.Context, w io.Writer) error {
 	ticker := time.NewTicker(captureTick)
 	defer ticker.Stop()
@@ -261,7 +260,7 @@ func (c *Capture) Run(ctx context.Context, w io.Writer) error {
 	}
 }
 
-// over says why the capture cannot go on.
+// over says why the capture cannot go on. Empty: it can.
 func (c *Capture) over() string {
 	if c.complete() {
 		return "all frames that were asked for are there"
@@ -279,7 +278,7 @@ func (c *Capture) over() string {
 
 func (c *Capture) complete() bool { return c.opts.Count > 0 && c.count >= c.opts.Count }
 
-// finish ends the file with what was captured still, and the final statistics.
+// finish writes the last frames and the final statistics.
 func (c *Capture) finish(w io.Writer, reason string) error {
 	c.write()
 	c.take()
@@ -314,8 +313,8 @@ func (c *Capture) countDrops() {
 	}
 }
 
-// Captured is how many frames were written, and how many were dropped for want of
-// room or of time.
+// Captured returns how many frames were written, and how many were dropped because
+// memory was full or CaptureRate was reached.
 func (c *Capture) Captured() (frames int, dropped uint64) {
 	for _, point := range c.points {
 		dropped += point.dropped
@@ -323,7 +322,8 @@ func (c *Capture) Captured() (frames int, dropped uint64) {
 	return c.count, dropped
 }
 
-// Close gives back what the capture takes. It is called once, after Run.
+// Close closes the devices, and lets another capture begin. It must be called once,
+// after Run.
 func (c *Capture) Close() error {
 	c.budget.running.Add(-1)
 	var errs []error

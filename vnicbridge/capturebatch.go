@@ -13,8 +13,8 @@ type captureBatch struct {
 	memory []byte
 }
 
-// take takes the frames that wait at the devices, each of which has its share of
-// what all captures may take by now.
+// take takes the frames that wait at the devices. Each device has an equal share of what
+// all captures may take by now.
 func (c *Capture) take() {
 	now := time.Now()
 	c.batch.frames, c.batch.memory = c.batch.frames[:0], c.batch.memory[:0]
@@ -45,9 +45,9 @@ func (c *Capture) grant(now time.Time) {
 	}
 }
 
-// isNext tells whether a frame passed after a batch was begun: it is for the next one,
-// or it would come before frames of other devices that are older. A clock that was
-// set holds nothing up.
+// isNext tells whether a frame passed after a batch was begun. The frame is left for the
+// next batch, because older frames of other devices may come there. A frame that seems to
+// be a tick or more ahead is not left: somebody has set the clock.
 func isNext(f *capturedFrame, began time.Time) bool {
 	after := time.Duration(f.time - began.UnixNano())
 	return after > 0 && after < captureTick
@@ -78,8 +78,8 @@ func (c *Capture) write() {
 	c.batch.frames = c.batch.frames[:0]
 }
 
-// wants tells whether a frame is in the capture. Devices other than the target's
-// have those of its flows alone.
+// wants tells whether a frame is in the capture. At devices other than the target, only
+// frames of the target's flows are.
 func (c *Capture) wants(f *capturedFrame) bool {
 	p := c.points[f.point].port
 	fl := c.flowOf(p, f)
@@ -90,8 +90,8 @@ func (c *Capture) wants(f *capturedFrame) bool {
 		(!c.opts.Client.IsValid() || c.opts.Client.Contains(fl.orig.src.netip()))
 }
 
-// flowOf finds the flow of a frame by what comes in at its device: the frame, or
-// what would answer it.
+// flowOf finds the flow of a frame. The table has the tuples of what comes in at a device;
+// so the tuple of a frame that goes out by the device is reversed first.
 func (c *Capture) flowOf(p *port, f *capturedFrame) *flow {
 	if f.tagged || etherTypeOf(f.data) != etherIPv4 {
 		return nil

@@ -12,21 +12,21 @@ import (
 
 // CaptureOptions say what is captured.
 type CaptureOptions struct {
-	// Of is the name of a segment or a bridge; segment/<name> or bridge/<name>, if
-	// there are both of that name.
+	// Of is the name of a segment or a bridge. If there are both of that name, it is
+	// segment/<name> or bridge/<name>.
 	Of string
-	// Filter is an expression of [pcapfilter], which each frame is held against as
-	// it is on its device. Default: all frames match.
+	// Filter is an expression of [pcapfilter]. A frame is in the capture only if it
+	// matches as it is on its device. Default: all frames match.
 	Filter string
-	// Client limits the capture to flows that an address of this network opened,
-	// also where they go by an alias.
+	// Client limits the capture to flows whose client is in this network. Frames that
+	// show the client's alias instead of its address are in the capture, too.
 	Client netip.Prefix
 	// Snaplen is how many bytes of each frame are kept, MinSnaplen to MaxSnaplen;
 	// 0: DefaultSnaplen.
 	Snaplen int
-	// Count is how many frames end the capture; 0: any number.
+	// Count is after how many frames the capture ends; 0: no limit.
 	Count int
-	// Duration is what time ends it; 0: any.
+	// Duration is after what time the capture ends; 0: no limit.
 	Duration time.Duration
 }
 
@@ -38,9 +38,9 @@ const (
 	MaxCaptures    = 4        // at once
 	MaxFilter      = 4096     // bytes of an expression
 
-	// CaptureRate is how many bytes a second all captures take together, where each
-	// frame counts as CaptureFrameCost more; what a second left can be taken in the
-	// next. What is beyond is dropped and counted.
+	// CaptureRate is how many bytes per second all captures take together. Each frame
+	// counts as CaptureFrameCost bytes more. Bytes that one second leaves can be taken
+	// in the next. Frames beyond the rate are dropped and counted.
 	CaptureRate      = 2 << 20
 	CaptureFrameCost = 512
 )
@@ -60,7 +60,8 @@ func (o *CaptureOptions) complete() error {
 	case len(o.Filter) > MaxFilter:
 		return fmt.Errorf("the filter has %d bytes: want at most %d", len(o.Filter), MaxFilter)
 	}
-	// By itself first: it is going to stand in parentheses, which it must not close.
+	// The filter must compile alone, because later it stands in parentheses, which it
+	// must not close.
 	_, err := pcapfilter.Compile(o.Filter, uint32(o.Snaplen))
 	return err
 }

@@ -15,7 +15,7 @@ const (
 	SeverityNote    Severity = "note"    // as it should be, but worth knowing
 )
 
-// Finding is something about this machine that its administrator should know.
+// Finding is a fact about this machine that its administrator should know.
 type Finding struct {
 	Severity Severity `json:"severity"`
 	Message  string   `json:"message"` // what it is about, what is wrong, and the fix
@@ -32,9 +32,9 @@ type CheckOptions struct {
 	Session netip.Addr
 }
 
-// Check looks at what this machine lacks for a configuration, and what about it
-// may surprise. It changes nothing and needs no privileges, though without them it
-// sees less. The configuration must be valid; an empty one is.
+// Check reports what this machine lacks for a configuration, and what may surprise the
+// administrator. It changes nothing. It needs no privileges, but sees less without them.
+// The configuration must be valid; an empty one is.
 func Check(cfg *Config, opts CheckOptions) []Finding {
 	c := &checkup{cfg: cfg, opts: opts, own: make(map[string]bool)}
 	for _, device := range opts.Own {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// packetFilter looks for rules of the host that packets meet between a VNIC and
-// the server behind it. iptables' own are among them, where it is iptables-nft.
+// packetFilter looks for rules of the host that packets pass between a VNIC and the
+// server behind it. The rules of iptables-nft are among them.
 func (c *checkup) packetFilter(ns *namespace) {
 	conn, err := nftables.New(nftables.WithNetNSFd(ns.fd()))
 	if err != nil {
@@ -45,8 +45,8 @@ var filterHooks = []struct {
 	{nftables.ChainHookPostrouting, "a server answers by a VNIC", "oifname"},
 }
 
-// drops tells how a chain drops what none of its rules accepts: by its policy, or by
-// a rule for all that is left, as firewalld has one. Empty: it does not.
+// drops tells how a chain drops packets that none of its rules accepts: by its policy, or
+// by a last rule for all others, which firewalld has. Empty: it drops none.
 func drops(conn *nftables.Conn, chain *nftables.Chain) string {
 	if chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop {
 		return "by default"

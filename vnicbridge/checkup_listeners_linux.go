@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// wildcardListeners finds programs that listen on all addresses, and so on the
-// segments': it takes the port from a server there, and a segment's own `ports`
-// may let clients in to it.
+// wildcardListeners finds programs that listen on all addresses, so also on those of the
+// segments. They leave no server the port there, and a segment's own `ports` may let
+// clients in to them.
 func (c *checkup) wildcardListeners() {
 	open := wildcardPorts()
 	for _, name := range sortedKeys(c.cfg.Segments) {
@@ -34,7 +34,8 @@ func (c *checkup) wildcardListeners() {
 	}
 }
 
-// takenPorts tells of servers of this program on a segment that others leave no port.
+// takenPorts reports ports that servers of this program want on a segment, and that other
+// programs have already.
 func (c *checkup) takenPorts(segment string, open []PortRange) {
 	if len(c.opts.Own) > 0 {
 		return // it may be the instance that runs

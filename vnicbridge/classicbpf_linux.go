@@ -18,11 +18,11 @@ const (
 	classicLen   = asm.R9
 )
 
-// fromClassic translates a classic BPF program, as package pcapfilter makes them, to
-// one for tc, that goes on at one label if the result is not 0, else at the other.
+// fromClassic translates a classic BPF program, as package pcapfilter makes it, to
+// instructions for tc. They jump to one label if the result is not 0, else to the other.
 //
-// A load from beyond the end of the packet is no match. The kernel's own check would
-// end the program, and with it what the packet's way is: each load has one before it.
+// A load from beyond the end of the packet is no match. Each load has a check of its own,
+// because the kernel's check would end the whole program.
 func fromClassic(program []bpf.Instruction, match, noMatch string) (asm.Instructions, error) {
 	t := classicTranslator{match: match, noMatch: noMatch}
 	t.add(

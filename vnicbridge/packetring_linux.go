@@ -19,9 +19,9 @@ type ringOptions struct {
 	reversed bool // what goes out by the device is inbound
 }
 
-// packetRing is a packet socket that gives its frames by memory which it shares
-// with the kernel (PACKET_RX_RING of packet(7)): the kernel copies a frame there,
-// wakes nobody, and drops it if there is no room.
+// packetRing is a packet socket that shares memory with the kernel (PACKET_RX_RING,
+// packet(7)). The kernel copies frames there, and wakes nobody. If there is no room, the
+// kernel drops the copy.
 type packetRing struct {
 	conn     *socket.Conn
 	memory   []byte
@@ -37,7 +37,7 @@ type packetRing struct {
 // sockaddr_ll, and room for a link header (tpacket_rcv in net/packet/af_packet.c).
 const ringHeader = 96
 
-// ringBlock is what the kernel takes memory by. It holds the largest slot.
+// ringBlock is the unit in which the kernel allocates the ring. It holds the largest slot.
 const ringBlock = 128 << 10
 
 func openPacketRing(o ringOptions) (*packetRing, error) {
@@ -126,7 +126,7 @@ func (r *packetRing) take(visit func(*capturedFrame) bool) {
 // grant has nothing to do: the kernel drops what there is no room for.
 func (r *packetRing) grant(int) {}
 
-// drops is what there was no room for since it was last asked.
+// drops returns how many frames found no room since its last call.
 func (r *packetRing) drops() (n uint64) {
 	_ = r.control(func(fd int) error {
 		stats, err := unix.GetsockoptTpacketStats(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)

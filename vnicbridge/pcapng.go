@@ -7,7 +7,7 @@ import (
 
 // pcapngWriter writes a capture file in the pcapng format (IETF draft
 // draft-ietf-opsawg-pcapng), of Ethernet frames with times in nanoseconds. It only
-// appends to its buffer. gopacket's writer knows no direction of a frame.
+// appends to its buffer. The writer of gopacket cannot say a frame's direction.
 type pcapngWriter struct{ buffer []byte }
 
 // Types of blocks, and of options in them.
@@ -27,7 +27,7 @@ const (
 	epbFlags           = 2
 	isbStart           = 2
 	isbEnd             = 3
-	isbDropped         = 5 // isb_ifdrop: for want of room
+	isbDropped         = 5 // isb_ifdrop: there was no room
 	isbDelivered       = 8 // isb_usrdeliv: frames of the interface that are in the file
 )
 
@@ -99,7 +99,7 @@ func (w *pcapngWriter) section(comment string) {
 	})
 }
 
-// networkInterface describes the next interface, whose number is how many came
+// networkInterface describes the next interface. Its number is how many were described
 // before.
 func (w *pcapngWriter) networkInterface(name, description string, snaplen int) {
 	w.block(blockInterface, func() {
@@ -113,7 +113,7 @@ func (w *pcapngWriter) networkInterface(name, description string, snaplen int) {
 	})
 }
 
-// packet appends a frame, of which data is what was captured.
+// packet appends a frame.
 func (w *pcapngWriter) packet(f *capturedFrame) {
 	w.block(blockPacket, func() {
 		w.uint32(uint32(f.point))

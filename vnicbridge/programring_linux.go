@@ -15,13 +15,13 @@ import (
 	programs "github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
-// programRing captures what comes in by a device, or what goes out by it. While a
-// capture runs, the device has a program beside those that carry: it copies the frames
-// that the filter wants into a ring buffer as long as its quota lasts, wakes nobody,
-// counts the others, and lets all go on.
+// programRing captures the frames that come in at a device, or those that leave by it.
+// Its program runs before the programs that carry packets. While the quota lasts, the
+// program copies the frames that match the filter to a ring buffer, and wakes nobody.
+// Frames beyond the quota are counted. All frames go on.
 //
-// A packet socket would cost every frame of the device a clone, wanted or not, and
-// does not see what is redirected from a TAP.
+// A packet socket would have each frame of the device cloned, and does not see frames
+// that are redirected from a TAP.
 type programRing struct {
 	ringOptions
 	ingress bool
@@ -45,8 +45,8 @@ const recordHeader = 16
 
 func (r *programRing) recordSize() int { return (recordHeader + r.snaplen + 7) &^ 7 }
 
-// Where struct __sk_buff (include/uapi/linux/bpf.h) tells of the packet's type, and of
-// a VLAN tag.
+// Offsets in struct __sk_buff (include/uapi/linux/bpf.h) of the packet's type and of the
+// flag that a VLAN tag was taken out.
 const (
 	skbPacketType  = 4
 	skbVLANPresent = 20
@@ -55,7 +55,7 @@ const (
 // goOn is TC_ACT_UNSPEC, TCX_NEXT: the packet goes on to the next program.
 const goOn = -1
 
-// What the program goes on to.
+// Where the filter's instructions jump to.
 const (
 	labelTake = "take"
 	labelNext = "next"
@@ -197,13 +197,13 @@ func (r *programRing) take(visit func(*capturedFrame) bool) {
 	}
 }
 
-// grant sets the quota. To fail is to keep what was left of it.
+// grant sets the quota. If that fails, what is left of the last quota holds.
 func (r *programRing) grant(bytes int) { _ = r.quota.Put(uint32(0), int64(bytes)) }
 
-// wallAhead is what the wall clock is ahead of the programs'.
+// wallAhead is how far the wall clock is ahead of the programs' clock, in nanoseconds.
 func wallAhead() int64 { return time.Now().UnixNano() - programClock() }
 
-// drops is what there was no room for since it was last asked.
+// drops returns how many frames found no room since its last call.
 func (r *programRing) drops() uint64 {
 	var ofCPUs []uint64
 	if r.full.Lookup(uint32(0), &ofCPUs) != nil {
