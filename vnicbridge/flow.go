@@ -32,7 +32,7 @@ type flow struct {
 // flowState is struct flow_state of bpf/types.h: both data paths keep it.
 type flowState struct {
 	lastSeen atomic.Uint32    // of the plane's clock, in units of 2²⁶ ns
-	flags    atomic.Uint32    // of flowFlag
+	flags    atomic.Uint32    // flowPickedUp and so on
 	windows  [2]atomic.Uint32 // by direction: the largest that TCP offered, << 8, and its scale
 }
 
