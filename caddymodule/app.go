@@ -8,6 +8,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/listenaddr"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/metrics"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -30,7 +33,7 @@ type App struct {
 	up func() error
 
 	fronts fronts
-	events *emitter
+	events *process.Emitter
 }
 
 // CaddyModule returns the Caddy module information.
@@ -45,8 +48,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.up = sync.OnceValue(func() error {
-		secret.keepIn(ctx.Storage())
-		return living.push(&a.Config)
+		process.HashKey.KeepIn(ctx.Storage())
+		return process.Configurations.Push(&a.Config)
 	})
 	if err := a.provisionChallenges(ctx); err != nil {
 		return err
@@ -54,18 +57,20 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.fronts.provision(ctx, &a.Config); err != nil {
 		return err
 	}
-	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+	if err := metrics.Register(ctx.GetMetricsRegistry(), process.Plane.Status); err != nil {
 		return err
 	}
 	var err error
-	if a.events, err = newEmitter(ctx, announcements); err != nil {
+	if a.events, err = process.Announcer.Enter(ctx); err != nil {
 		return err
 	}
 	return a.provisionServers(ctx)
 }
 
-// Start puts the configuration in force, unless a listener has done it already.
-func (a *App) Start() error { return a.up() }
+// Start puts the configuration in force, unless a listener has already done so.
+func (a *App) Start() error {
+	return a.up()
+}
 
 // Stop does nothing: the servers of this configuration may still be finishing
 // their responses through the VNICs. Cleanup follows when all apps have stopped.
@@ -74,13 +79,13 @@ func (a *App) Stop() error { return nil }
 // Cleanup takes the configuration back. It is called for one that never came
 // into force, too.
 func (a *App) Cleanup() error {
-	announcements.leave(a.events)
-	return living.remove(&a.Config)
+	process.Announcer.Leave(a.events)
+	return process.Configurations.Remove(&a.Config)
 }
 
 // segment finds the segment that a listener names.
 func (a *App) segment(name string) (*vnicbridge.Segment, error) {
-	return a.Segments[name], knownSegment(&a.Config, name)
+	return a.Segments[name], listenaddr.CheckSegment(&a.Config, name)
 }
 
 // address is a segment's own address.
@@ -90,7 +95,7 @@ func (a *App) address(segment string) netip.Addr { return a.Segments[segment].Ad
 func appOf(ctx caddy.Context) (*App, error) {
 	app, err := ctx.AppIfConfigured("vnic")
 	if errors.Is(err, caddy.ErrNotConfigured) {
-		return nil, errNoSegments
+		return nil, listenaddr.ErrNoSegments
 	}
 	if err != nil {
 		return nil, fmt.Errorf("vnic: %w", err)

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
 )
 
 // load validates a Caddy configuration, as `caddy validate` does.
@@ -37,10 +39,10 @@ func TestValidateTouchesNothing(t *testing.T) {
 			if err := load(t, strings.Replace(fixture.want, "{", fmt.Sprintf(`{"storage":{"module":"file_system","root":%q},`, storage), 1)); err != nil {
 				t.Error(err)
 			}
-			if living.any() {
+			if process.Configurations.Any() {
 				t.Error("a configuration is in force")
 			}
-			if _, err := os.Stat(filepath.Join(storage, hashKeyName)); err == nil {
+			if _, err := os.Stat(filepath.Join(storage, process.HashKeyName)); err == nil {
 				t.Error("the secret of the hashes has been made")
 			}
 		})
@@ -134,7 +136,7 @@ func TestListenErrors(t *testing.T) {
 	t.Run("not an app", func(t *testing.T) {
 		expectListenError(t, context.Background(), "vnic/a:80", "only an app of the configuration can listen on a segment")
 	})
-	if living.any() {
+	if process.Configurations.Any() {
 		t.Error("a configuration is in force")
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/command"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
@@ -71,7 +72,7 @@ func TestDocumentedCommands(t *testing.T) {
 		for _, m := range shown.FindAllStringSubmatch(read(t, page), -1) {
 			line := regexp.MustCompile(`\[[^\]]*\]`).ReplaceAllString(m[2], "") // what may be left out
 			vnic := &cobra.Command{Use: "vnic"}
-			vnic.AddCommand(commands()...)
+			command.Add(vnic, "")
 			cmd, rest, err := vnic.Find(shellWords.FindAllString(line, -1))
 			if err == nil && cmd == vnic {
 				err = errors.New("there is no such command")

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/journal"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -46,19 +47,19 @@ func listFlows(t *testing.T) {
 
 	listClients(t)
 
-	table := mustRun(t, flowsCommand(), "--client", "192.168.50.1")
+	table := mustRun(t, "flows", "--client", "192.168.50.1")
 	for _, want := range []string{"2 of 2 flows", "udp", "half_open", "192.168.50.2:53", "192.168.50.2:123", "192.168.1.1:53", "192.168.1.2:"} {
 		if !strings.Contains(table, want) {
 			t.Errorf("the table lacks %s:\n%s", want, table)
 		}
 	}
-	if table := mustRun(t, flowsCommand(), "--segment", "b"); !strings.Contains(table, "0 of 0 flows") {
+	if table := mustRun(t, "flows", "--segment", "b"); !strings.Contains(table, "0 of 0 flows") {
 		t.Errorf("of b it is\n%s", table)
 	}
-	if err := json.Unmarshal([]byte(mustRun(t, flowsCommand(), "--json", "--limit", "1")), new(vnicbridge.FlowList)); err != nil {
+	if err := json.Unmarshal([]byte(mustRun(t, "flows", "--json", "--limit", "1")), new(vnicbridge.FlowList)); err != nil {
 		t.Errorf("--json: %v", err)
 	}
-	expectUsage(t, flowsCommand, "the configuration has a, b", "--segment", "z")
+	expectUsage(t, "flows", "the configuration has a, b", "--segment", "z")
 	watchFlows(t)
 }
 
@@ -76,12 +77,12 @@ func listClients(t *testing.T) {
 	expectAPI(t, http.MethodGet, clientsURL+"?segment=z", http.StatusBadRequest, "the configuration has a, b")
 	expectAPI(t, http.MethodPost, clientsURL, http.StatusMethodNotAllowed, "use GET")
 
-	var list struct{ Events []journalEvent }
+	var list struct{ Events []journal.Event }
 	code, body = fetch(t, http.MethodGet, eventsURL)
 	if err := json.Unmarshal([]byte(body), &list); code != http.StatusOK || err != nil {
 		t.Fatalf("events are answered %d %q: %v", code, body, err)
 	}
-	switched := slices.ContainsFunc(list.Events, func(e journalEvent) bool {
+	switched := slices.ContainsFunc(list.Events, func(e journal.Event) bool {
 		return e.Message == "the bridge was switched" && e.Level == slog.LevelInfo && e.Attributes["to"] == "b"
 	})
 	if !switched {
@@ -125,9 +126,9 @@ func watchFlows(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	out := &lines{until: 2, done: cancel}
-	cmd := flowsCommand()
+	cmd := vnicCommand()
 	cmd.SetOut(out)
-	cmd.SetArgs([]string{"--watch", "--json", "--address", "localhost:2019"})
+	cmd.SetArgs([]string{"flows", "--watch", "--json", "--address", "localhost:2019"})
 	if err := cmd.ExecuteContext(ctx); err != nil {
 		t.Error(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/listenaddr"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -55,7 +56,7 @@ func (f *fronts) Handle(context.Context, caddy.Event) error {
 		f.ctx.Logger().Warn(finding)
 	}
 	for name, server := range servers {
-		for _, segment := range segmentsOf(server) {
+		for _, segment := range listenaddr.Segments(server.Listen) {
 			if f.proxied[segment] && !f.trusting[server] {
 				f.ctx.Logger().Warn("this server does not trust the front that sends it requests, and takes it for the client: add `trusted_proxies vnic` to the global option servers",
 					zap.String("server", name), zap.String("segment", segment))
@@ -84,19 +85,8 @@ func (f *fronts) listenBut(server *caddyhttp.Server) map[string][]vnicbridge.Por
 	if server == nil {
 		return listen
 	}
-	for segment, ports := range segmentPorts(server.Listen) {
+	for segment, ports := range listenaddr.TCPPorts(server.Listen) {
 		listen[segment] = slices.DeleteFunc(slices.Clone(listen[segment]), func(r vnicbridge.PortRange) bool { return slices.Contains(ports, r) })
 	}
 	return listen
-}
-
-// segmentsOf names the segments that a server listens on.
-func segmentsOf(server *caddyhttp.Server) (segments []string) {
-	for _, address := range server.Listen {
-		network, host, _, err := caddy.SplitNetworkAddress(address)
-		if err == nil && network == "vnic" && !slices.Contains(segments, host) {
-			segments = append(segments, host)
-		}
-	}
-	return segments
 }

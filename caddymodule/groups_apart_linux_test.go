@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
 )
 
 // A segment without a server is an error that comes at once, and names it.
@@ -50,13 +52,13 @@ func (g *groups) notBetweenGroups(t *testing.T) {
 		return // the processes of one namespace are one trust domain
 	}
 	for _, to := range []string{"192.168.60.1", frontAddr, pseudo, clientAddr, peers["front"].String()} {
-		err := plane.In("a", func() error { return try(to + ":80") })
+		err := process.Plane.In("a", func() error { return try(to + ":80") })
 		if err == nil {
 			t.Errorf("a reaches %s", to)
 		}
 	}
 	alias := status(t).Segments["front"].Peers["a"]
-	if err := plane.In("front", func() error { return try(alias.String() + ":80") }); err != nil {
+	if err := process.Plane.In("front", func() error { return try(alias.String() + ":80") }); err != nil {
 		t.Errorf("the front does not reach a: %v", err)
 	}
 }

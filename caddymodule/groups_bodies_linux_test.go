@@ -39,9 +39,9 @@ func (g *groups) streaming(t *testing.T) {
 	}
 }
 
-// Plain requests go by the fast path, a long body by splice, and others by
+// Plain requests go by the lean proxy, a long body by splice, and others by
 // reverse_proxy.
-func (g *groups) fastPath(t *testing.T) {
+func (g *groups) leanProxy(t *testing.T) {
 	body := strings.Repeat("0123456789abcdef", 256<<10)
 	g.serveOnB(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))

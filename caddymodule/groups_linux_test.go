@@ -71,7 +71,7 @@ func (g *groups) run(t *testing.T) {
 		{"POST and retry", g.postAndRetry},
 		{"upgrade", g.upgrade},
 		{"streaming", g.streaming},
-		{"fast path", g.fastPath},
+		{"lean proxy", g.leanProxy},
 		{"metrics", g.metrics},
 		{"no listener", g.noListener},
 		{"stopped", g.stopped},

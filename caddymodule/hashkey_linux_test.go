@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/journal"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
@@ -27,15 +29,15 @@ func TestHashKeyIsKept(t *testing.T) {
 	}
 	kept := func(root string) string {
 		t.Helper()
-		text, err := os.ReadFile(filepath.Join(root, hashKeyName))
+		text, err := os.ReadFile(filepath.Join(root, process.HashKeyName))
 		if err != nil {
 			t.Error(err)
 		}
 		return string(text)
 	}
 	warned := func() bool {
-		return slices.ContainsFunc(events.list(), func(e journalEvent) bool {
-			return strings.Contains(e.Message, symptom) && strings.Contains(e.Attributes["error"], hashKeyName)
+		return slices.ContainsFunc(process.Journal.List(), func(e journal.Event) bool {
+			return strings.Contains(e.Message, symptom) && strings.Contains(e.Attributes["error"], process.HashKeyName)
 		})
 	}
 	if _, err := adapt(stored(storage)); err != nil {
@@ -61,7 +63,7 @@ func TestHashKeyIsKept(t *testing.T) {
 	}
 	mustLoad(t, stored("/dev/null"))
 	if !warned() {
-		t.Errorf("nothing warns of a secret that cannot be kept: %+v", events.list())
+		t.Errorf("nothing warns of a secret that cannot be kept: %+v", process.Journal.List())
 	}
 	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
 	if err := caddy.Stop(); err != nil {

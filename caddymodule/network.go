@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
 	"github.com/caddy-vnic/caddy-vnic/sites"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
@@ -25,7 +26,7 @@ func init() {
 		if err != nil {
 			return nil, err
 		}
-		listener, err := sockets.Listen(ctx, at, cfg)
+		listener, err := process.Sockets.Listen(ctx, at, cfg)
 		return listener, explainListen(err, at)
 	})
 	caddy.RegisterNetwork("vnic+udp", func(ctx context.Context, _, segment, ports string, offset uint, cfg net.ListenConfig) (any, error) {
@@ -33,7 +34,7 @@ func init() {
 		if err != nil {
 			return nil, err
 		}
-		conn, err := sockets.ListenPacket(ctx, at, cfg)
+		conn, err := process.Sockets.ListenPacket(ctx, at, cfg)
 		return conn, explainListen(err, at)
 	})
 	caddyhttp.RegisterNetworkHTTP3("vnic", "vnic+udp")

@@ -50,10 +50,8 @@ func refusedOperations(t *testing.T) {
 
 // execute runs a command on segment of the running instance.
 func execute(operation, segment string) error {
-	cmd := operationCommand(operation, "", "")
-	cmd.SilenceErrors = true
-	cmd.SetArgs([]string{segment, "--address", "localhost:2019"})
-	return cmd.Execute()
+	_, err := run(operation, segment)
+	return err
 }
 
 func mustExecute(t *testing.T, operation string) {
@@ -80,7 +78,7 @@ func drainAndActivate(t *testing.T) {
 	expectState(t, vnicbridge.Draining)
 	mustExecute(t, "activate")
 	expectState(t, vnicbridge.Active)
-	mustRun(t, drainCommand(), "a", "--flows")
+	mustRun(t, "drain", "a", "--flows")
 	expectState(t, vnicbridge.Draining)
 	mustExecute(t, "activate")
 	expectSend(t, http.MethodPost, segmentsURL+"a/drain", `{"flows": true}`, http.StatusOK, "")
@@ -97,7 +95,7 @@ func stopAndStart(t *testing.T) {
 	expectRefused(t, "192.168.50.1:80")
 	expectBody(t, "http://192.168.60.1/", "b saw 192.168.60.1")
 	if ports := status(t).Segments["a"].Ports; len(ports) > 0 {
-		t.Errorf("ports of the stopped segment are open: %s", list(ports))
+		t.Errorf("ports of the stopped segment are open: %v", ports)
 	}
 	if _, err := idle.ReadByte(); !errors.Is(err, io.EOF) {
 		t.Errorf("the idle connection reads %v, want its end", err)

@@ -16,13 +16,15 @@ import (
 	"github.com/quic-go/quic-go/http3"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
 )
 
 // serveOnB runs a server of b that is not Caddy until the test ends.
 func (g *groups) serveOnB(t *testing.T, handler http.HandlerFunc) {
 	t.Helper()
 	var listener net.Listener
-	if err := plane.In("b", func() (err error) {
+	if err := process.Plane.In("b", func() (err error) {
 		listener, err = net.Listen("tcp", "192.168.60.1:8080")
 		return err
 	}); err != nil {

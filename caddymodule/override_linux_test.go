@@ -3,11 +3,13 @@ package caddymodule
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/command"
 	"github.com/caddy-vnic/caddy-vnic/integration/adminclient"
 )
 
@@ -17,12 +19,12 @@ const switchURL = "http://localhost:2019/vnic/bridges/lan/switch"
 // which a reload changes nothing of.
 func switchAndBack(t *testing.T) {
 	mustLoad(t, running)
-	mustRun(t, switchCommand(), "lan", "b")
+	mustRun(t, "switch", "lan", "b")
 	expectSwitched(t, "b")
 	mustLoad(t, running)
 	expectSwitched(t, "b")
 	expectRow(t, "bridge lan", "switched to b", "first a b")
-	mustRun(t, switchCommand(), "lan", "--undo")
+	mustRun(t, "switch", "lan", "--undo")
 	expectSwitched(t, "")
 
 	expectSend(t, http.MethodPost, switchURL, `{"segment": "b"}`, http.StatusOK, "")
@@ -45,24 +47,24 @@ func switchAndBack(t *testing.T) {
 	expectSwitched(t, "b")
 	expectSend(t, http.MethodDelete, switchURL, "", http.StatusOK, "")
 	expectSwitched(t, "")
-	mustRun(t, switchCommand(), "lan", "b", "--flows")
+	mustRun(t, "switch", "lan", "b", "--flows")
 	expectSwitched(t, "b")
 	expectSend(t, http.MethodPost, switchURL, `{"segment": "a", "flows": true}`, http.StatusOK, "")
 	expectSwitched(t, "a")
 	expectSend(t, http.MethodDelete, switchURL, "", http.StatusOK, "")
-	expectUsage(t, switchCommand, "none of the others can be", "lan", "--flows", "--undo")
-	expectUsage(t, switchCommand, "want <bridge> <segment>", "lan")
-	expectUsage(t, switchCommand, "--undo takes", "lan", "b", "--undo")
-	expectUsage(t, switchCommand, "does not name segment", "lan", "z")
+	expectUsage(t, "switch", "none of the others can be", "lan", "--flows", "--undo")
+	expectUsage(t, "switch", "want <bridge> <segment>", "lan")
+	expectUsage(t, "switch", "--undo takes", "lan", "b", "--undo")
+	expectUsage(t, "switch", "does not name segment", "lan", "z")
 }
 
 func weighAndBack(t *testing.T) {
 	const weightURL = segmentsURL + "a/weight"
-	mustRun(t, weightCommand(), "a", "3")
+	mustRun(t, "weight", "a", "3")
 	mustLoad(t, running)
 	expectWeight(t, 3)
 	expectRow(t, "segment a", "weight 3", "weight 1")
-	mustRun(t, weightCommand(), "a", "--undo")
+	mustRun(t, "weight", "a", "--undo")
 	expectWeight(t, 1)
 	expectSend(t, http.MethodPost, weightURL, `{"weight": 256}`, http.StatusOK, "")
 	expectWeight(t, 256)
@@ -72,31 +74,38 @@ func weighAndBack(t *testing.T) {
 	expectWeight(t, 256)
 	expectSend(t, http.MethodDelete, weightURL, "", http.StatusOK, "")
 	expectWeight(t, 1)
-	expectUsage(t, weightCommand, "want 1 to 256", "a", "much")
+	expectUsage(t, "weight", "want 1 to 256", "a", "much")
 }
 
-// run runs a command on the running instance.
-func run(cmd *cobra.Command, args ...string) (output string, err error) {
+// vnicCommand is `caddy vnic`.
+func vnicCommand() *cobra.Command {
+	vnic := &cobra.Command{Use: "vnic", SilenceErrors: true}
+	command.Add(vnic, "")
+	return vnic
+}
+
+// run runs a command of `caddy vnic` on the running instance.
+func run(name string, args ...string) (output string, err error) {
 	var out strings.Builder
+	cmd := vnicCommand()
 	cmd.SetOut(&out)
-	cmd.SilenceErrors = true
-	cmd.SetArgs(append(args, "--address", "localhost:2019"))
+	cmd.SetArgs(slices.Concat([]string{name}, args, []string{"--address", "localhost:2019"}))
 	err = cmd.Execute()
 	return out.String(), err
 }
 
-func mustRun(t *testing.T, cmd *cobra.Command, args ...string) string {
+func mustRun(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	output, err := run(cmd, args...)
+	output, err := run(name, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return output
 }
 
-func expectUsage(t *testing.T, command func() *cobra.Command, message string, args ...string) {
+func expectUsage(t *testing.T, name, message string, args ...string) {
 	t.Helper()
-	if _, err := run(command(), args...); err == nil || !strings.Contains(err.Error(), message) {
+	if _, err := run(name, args...); err == nil || !strings.Contains(err.Error(), message) {
 		t.Errorf("%v: the error is %v, want %s", args, err, message)
 	}
 }
@@ -145,7 +154,7 @@ func expectWeight(t *testing.T, want int) {
 // expectRow looks for a row of the status' tables.
 func expectRow(t *testing.T, cells ...string) {
 	t.Helper()
-	text := mustRun(t, statusCommand())
+	text := mustRun(t, "status")
 	for line := range strings.Lines(text) {
 		rest, found := line, true
 		for _, cell := range cells {

@@ -4,19 +4,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/fastproxy"
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/http1"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/leanproxy"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/listenaddr"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -25,6 +27,10 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("vnic_proxy", parseProxy)
 	httpcaddyfile.RegisterDirectiveOrder("vnic_proxy", httpcaddyfile.After, "reverse_proxy")
 }
+
+// unlimited keeps reverse_proxy from closing tunnels by itself: where a block has no
+// stream_close_delay, a reload leaves its tunnels alone, as it leaves all flows.
+const unlimited = caddy.Duration(math.MaxInt64)
 
 // Proxy hands requests on to the servers of other segments. It is the
 // reverse_proxy handler, and has its fields; but its upstreams are named by their
@@ -38,14 +44,11 @@ func init() {
 //
 // Its server listens on one segment. Upstreams cannot be dynamic.
 type Proxy struct {
-	fastproxy.Handler
+	leanproxy.Handler
 
 	segments map[string]string // names by the addresses that are dialed
-	begun    bool              // the embedded handler's Provision
-
-	ways []way
-	open atomic.Int64 // requests that have not ended, tunnels among them
-	left atomic.Bool  // its configuration has ended
+	ways     []process.Way
+	known    *process.Proxy // nil before the embedded handler's Provision has begun
 }
 
 // CaddyModule returns the Caddy module information.
@@ -86,7 +89,7 @@ func (p *Proxy) checkSegments(h httpcaddyfile.Helper) error {
 	for _, dial := range p.dials() {
 		at, err := upstreamAddress(*dial)
 		if err == nil {
-			err = knownSegment(&config, at.Host)
+			err = listenaddr.CheckSegment(&config, at.Host)
 		}
 		if err != nil {
 			return h.WrapErr(err)
@@ -140,12 +143,14 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 	if p.StreamCloseDelay == 0 {
 		p.StreamCloseDelay = unlimited
 	}
-	p.begun = true
-	proxies.enter(p)
+	p.known = &process.Proxy{
+		Connections: &p.Handler, Ways: p.ways, Segments: p.segments, KeepTunnels: p.StreamCloseDelay == unlimited,
+	}
+	process.Proxies.Enter(p.known)
 	if err := p.Handler.Provision(ctx); err != nil {
 		return err
 	}
-	if p.HasFastPath() {
+	if p.IsLean() {
 		http1.Serve(ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server))
 	}
 	return nil
@@ -153,11 +158,11 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 
 // Cleanup undoes what Provision began.
 func (p *Proxy) Cleanup() error {
-	if !p.begun {
+	if p.known == nil {
 		return nil
 	}
 	err := p.Handler.Cleanup()
-	proxies.leave(p)
+	process.Proxies.Leave(p.known)
 	return err
 }
 
@@ -167,7 +172,7 @@ func (a *App) ownSegment(ctx caddy.Context) (string, error) {
 	if !ok {
 		return "", errors.New("only a site of an HTTP server can hand requests on")
 	}
-	segments := segmentsOf(server)
+	segments := listenaddr.Segments(server.Listen)
 	if len(segments) == 1 {
 		_, err := a.segment(segments[0])
 		return segments[0], err
@@ -211,19 +216,15 @@ func (p *Proxy) resolve(app *App, own string, dial *string) error {
 	alias, _ := app.PeerAlias(own, at.Host) // there is one, as own may reach it
 	*dial = net.JoinHostPort(alias.String(), strconv.Itoa(int(port)))
 	p.segments[*dial] = at.Host
-	p.ways = append(p.ways, way{own, *dial})
+	p.ways = append(p.ways, process.Way{From: own, To: *dial})
 	app.fronts.proxied[at.Host] = true
 	return nil
 }
 
 // ServeHTTP hands a request on. Where that fails, the error names the segment.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	p.open.Add(1)
-	defer func() {
-		if p.open.Add(-1) == 0 && p.left.Load() {
-			proxies.forget(p)
-		}
-	}()
+	p.known.Begin()
+	defer p.known.End()
 	err := p.Handler.ServeHTTP(w, r, next)
 	failed, ok := errors.AsType[caddyhttp.HandlerError](err)
 	if !ok || failed.Err == nil || failed.StatusCode < http.StatusBadGateway {

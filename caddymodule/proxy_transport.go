@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
 )
 
 // dialFunc is the DialContext of an http.Transport.
@@ -105,7 +107,7 @@ func dialFrom(config caddy.Context, app *App, segment string, dial dialFunc) dia
 		case <-config.Done():
 			return nil, context.Cause(config)
 		}
-		err = plane.In(segment, func() (err error) {
+		err = process.Plane.In(segment, func() (err error) {
 			conn, err = dial(ctx, network, address)
 			return err
 		})

@@ -94,13 +94,13 @@ func start(t *testing.T) {
 	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
 	expectBody(t, "http://192.168.60.1/", "b saw 192.168.60.1")
 	s := status(t)
-	if got := list(s.Segments["a"].Ports); got != "tcp/80" {
+	if got := fmt.Sprint(s.Segments["a"].Ports); got != "[tcp/80]" {
 		t.Errorf("the ports of a are %q, want what its server opened", got)
 	}
-	if got := list(s.Segments["b"].Ports); got != "udp/53" {
+	if got := fmt.Sprint(s.Segments["b"].Ports); got != "[udp/53]" {
 		t.Errorf("the ports of b are %q, want those of the configuration", got)
 	}
-	if b := s.Bridges["lan"]; b.NIC != "nic0" || !b.Up || policy(b.Policy) != "first a b" {
+	if b := s.Bridges["lan"]; b.NIC != "nic0" || !b.Up || b.Policy.String() != "first a b" {
 		t.Errorf("the bridge is %+v", b)
 	}
 }
@@ -147,26 +147,16 @@ func newAddress(t *testing.T) {
 }
 
 func statusOutput(t *testing.T) {
-	var out strings.Builder
-	cmd := statusCommand()
-	cmd.SetOut(&out)
-	cmd.SetArgs([]string{"--address", "localhost:2019"})
-	if err := cmd.Execute(); err != nil {
-		t.Fatal(err)
-	}
+	table := mustRun(t, "status")
 	for _, want := range []string{"vnic-a", "192.168.50.1/24", "nic0", "192.168.1.2/24", "first a b"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("the output lacks %s:\n%s", want, out.String())
+		if !strings.Contains(table, want) {
+			t.Errorf("the output lacks %s:\n%s", want, table)
 		}
 	}
-	out.Reset()
-	cmd.SetArgs([]string{"--address", "localhost:2019", "--json"})
-	if err := cmd.Execute(); err != nil {
-		t.Fatal(err)
-	}
+	text := mustRun(t, "status", "--json")
 	var s vnicbridge.Status
-	if err := json.Unmarshal([]byte(out.String()), &s); err != nil || len(s.Segments) != 2 {
-		t.Errorf("--json prints %q: %v", out.String(), err)
+	if err := json.Unmarshal([]byte(text), &s); err != nil || len(s.Segments) != 2 {
+		t.Errorf("--json prints %q: %v", text, err)
 	}
 }
 

@@ -120,6 +120,19 @@ func (r *PortRange) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
+// ParseClient parses the text form of a rule's client: a network, or an address as the
+// network of itself.
+func ParseClient(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		return prefix, fmt.Errorf("client %q: want an address or a network, as in 10.20.0.0/16", text)
+	}
+	return prefix.Masked(), nil
+}
+
 // AddrRange is a range of addresses, both ends included. Its text form is
 // "192.168.50.2-192.168.50.254", or one address alone.
 type AddrRange struct {

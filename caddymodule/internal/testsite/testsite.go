@@ -1,4 +1,4 @@
-// Package testsite has what the tests of fastproxy and http1 share: the listeners that
+// Package testsite has what the tests of leanproxy and http1 share: the listeners that
 // a site on a segment has, on loopback addresses and without devices, and clients that
 // speak HTTP byte by byte.
 package testsite

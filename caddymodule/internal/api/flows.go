@@ -1,0 +1,64 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// serveFlows serves GET /vnic/flows.
+func (a *API) serveFlows(w http.ResponseWriter, r *http.Request) error {
+	return serveList(a, w, r, a.shared.Plane.Flows)
+}
+
+// serveClients serves GET /vnic/clients.
+func (a *API) serveClients(w http.ResponseWriter, r *http.Request) error {
+	return serveList(a, w, r, a.shared.Plane.Clients)
+}
+
+// serveList serves what a list says of the flows that the request asks for.
+func serveList[L any](a *API, w http.ResponseWriter, r *http.Request, list func(vnicbridge.FlowFilter) (L, error)) error {
+	if err := a.require(w, r, http.MethodGet); err != nil {
+		return err
+	}
+	filter, err := FlowParameters.parse(r.URL.Query())
+	if err != nil {
+		return badRequest(err)
+	}
+	listed, err := list(filter)
+	if err != nil {
+		return badRequest(err)
+	}
+	return answer(w, listed)
+}
+
+// FlowParameters are the query parameters of GET /vnic/flows and /vnic/clients.
+var FlowParameters = Parameters[vnicbridge.FlowFilter]{
+	"client": {"Only flows that this address opened, or one of this network, as in 10.20.0.0/16", func(f *vnicbridge.FlowFilter, text string) (err error) {
+		f.Client, err = vnicbridge.ParseClient(text)
+		return err
+	}},
+	"segment": {"Only flows of this segment", func(f *vnicbridge.FlowFilter, text string) error {
+		f.Segment = text
+		return nil
+	}},
+	"bridge": {"Only flows by way of this bridge", func(f *vnicbridge.FlowFilter, text string) error {
+		f.Bridge = text
+		return nil
+	}},
+	"state": {"Only flows in this state: half_open, established or closing", func(f *vnicbridge.FlowFilter, text string) error {
+		f.State = vnicbridge.FlowState(text)
+		return nil
+	}},
+	"protocol": {"Only flows of this protocol: tcp, udp or icmp", func(f *vnicbridge.FlowFilter, text string) error {
+		return f.Protocol.UnmarshalText([]byte(text))
+	}},
+	"limit": {"The most flows that are listed, 1 to 10000 (default 100)", func(f *vnicbridge.FlowFilter, text string) (err error) {
+		if f.Limit, err = strconv.Atoi(text); err != nil || f.Limit < 1 {
+			return fmt.Errorf("limit %q: want 1 to %d", text, vnicbridge.MaxFlowLimit)
+		}
+		return nil
+	}},
+}

@@ -1,0 +1,163 @@
+package caddyfile
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// option is one option of a block.
+type option struct {
+	parse      func(*caddyfile.Dispenser) error // begins at the option's name
+	repeatable bool
+}
+
+type options map[string]option
+
+// parseBlock reads the options in braces that follow, if any do. what names the
+// block in errors.
+func parseBlock(d *caddyfile.Dispenser, what string, known options) error {
+	seen := make(map[string]int)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		if name == "{" {
+			return d.Err("unexpected {: the option before it takes no block")
+		}
+		opt, ok := known[name]
+		if !ok {
+			return d.Errf("unknown %s option %q: the options are %s%s", what, name, names(known), misplaced(what, name))
+		}
+		if line, twice := seen[name]; twice && !opt.repeatable {
+			return d.Errf("%s is given twice; the first is on line %d", name, line)
+		}
+		seen[name] = d.Line()
+		if err := opt.parse(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func names[V any](m map[string]V) string {
+	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+}
+
+// value parses an option with exactly one argument.
+func value[T any](target *T, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		text, err := oneArgument(d)
+		if err != nil {
+			return err
+		}
+		v, err := parse(text)
+		if err != nil {
+			return d.WrapErr(err)
+		}
+		*target = v
+		return nil
+	}
+}
+
+// oneArgument reads the only argument of an option.
+func oneArgument(d *caddyfile.Dispenser) (string, error) {
+	name, args := d.Val(), d.RemainingArgs()
+	switch {
+	case len(args) == 0:
+		return "", d.Errf("%s has no value; if that comes from an environment variable, it is not set", name)
+	case len(args) == 1:
+		return args[0], noSemicolon(d, args[0])
+	case strings.HasPrefix(args[1], "//") || strings.HasPrefix(args[1], ";"):
+		return "", d.Errf("%s takes one value; a comment begins with #", name)
+	default:
+		return "", d.Errf("%s takes one value, and has %d: %s", name, len(args), strings.Join(args, " "))
+	}
+}
+
+// noSemicolon refuses what other configuration languages end a line by.
+func noSemicolon(d *caddyfile.Dispenser, text string) error {
+	if strings.HasSuffix(text, ";") {
+		return d.Errf("%s: a line of a Caddyfile ends without a semicolon", text)
+	}
+	return nil
+}
+
+// misplaced hints at a brace that is missing or too much, where an option stands
+// outside its block.
+func misplaced(what, name string) string {
+	if what != "vnic" {
+		return ""
+	}
+	p := newParser()
+	for _, part := range []struct {
+		kind  string
+		known options
+	}{{"segment", p.segmentOptions(new(vnicbridge.Segment))}, {"bridge", p.bridgeOptions(new(vnicbridge.Bridge))}} {
+		if _, ok := part.known[name]; ok {
+			return fmt.Sprintf("; %s stands in the braces of a %s: is its { missing, or a } too early?", name, part.kind)
+		}
+	}
+	return ""
+}
+
+// number parses an option whose one argument is 1 or more; want says what it is.
+func number(target *int, want string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		return value(target, func(text string) (int, error) {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 {
+				return 0, fmt.Errorf("%s %s: want %s", name, text, want)
+			}
+			return n, nil
+		})(d)
+	}
+}
+
+// word parses an option whose one argument is taken as it stands.
+func word[T ~string](target *T) func(*caddyfile.Dispenser) error {
+	return value(target, func(text string) (T, error) { return T(text), nil })
+}
+
+// flag parses an option that takes no argument: its being there is what it says.
+func flag(target *bool) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if d.NextArg() {
+			return d.ArgErr()
+		}
+		*target = true
+		return nil
+	}
+}
+
+// values parses an option with one or more arguments.
+func values[T any](target *[]T, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		for d.NextArg() {
+			if err := noSemicolon(d, d.Val()); err != nil {
+				return err
+			}
+			v, err := parse(d.Val())
+			if err != nil {
+				return d.WrapErr(err)
+			}
+			*target = append(*target, v)
+		}
+		if len(*target) == 0 {
+			return d.ArgErr()
+		}
+		return nil
+	}
+}
+
+// errAt is an error at a token that has been passed already.
+func errAt(token caddyfile.Token, err error) error {
+	d := caddyfile.NewDispenser([]caddyfile.Token{token})
+	d.Next()
+	return d.WrapErr(err)
+}

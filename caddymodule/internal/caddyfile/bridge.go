@@ -1,0 +1,68 @@
+package caddyfile
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// bridge reads a bridge's block:
+//
+//	bridge <name> {
+//	    nic <device>
+//	    address <address>/<bits>
+//	    gateway <address>
+//	    steer <segment> <matcher> <values…>…
+//	    lb_policy <policy> <segments…>
+//	    on_no_segment reject|drop
+//	    dad on|off
+//	}
+func (p *parser) bridge(d *caddyfile.Dispenser) error {
+	name, err := p.bridges.define(d)
+	if err != nil {
+		return err
+	}
+	b := new(vnicbridge.Bridge)
+	p.config.Bridges[name] = b
+	return parseBlock(d, "bridge", p.bridgeOptions(b))
+}
+
+func (p *parser) bridgeOptions(b *vnicbridge.Bridge) options {
+	return options{
+		"nic":           {parse: word(&b.NIC)},
+		"address":       {parse: value(&b.Addresses, onePrefix)},
+		"gateway":       {parse: value(&b.Gateway, gateway)},
+		"steer":         {parse: func(d *caddyfile.Dispenser) error { return p.steer(d, b) }, repeatable: true},
+		"lb_policy":     {parse: func(d *caddyfile.Dispenser) error { return p.lbPolicy(d, b) }},
+		"on_no_segment": {parse: word(&b.OnNoSegment)},
+		"dad":           {parse: word(&b.DAD)},
+	}
+}
+
+func gateway(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return addr, fmt.Errorf("gateway %q: want the router's address, as in 192.168.1.1", text)
+	}
+	return addr, nil
+}
+
+// lbPolicy reads a policy's name and the segments that it chooses from. Which
+// names there are, Config.Validate knows.
+func (p *parser) lbPolicy(d *caddyfile.Dispenser, b *vnicbridge.Bridge) error {
+	if !d.NextArg() {
+		return d.ArgErr()
+	}
+	b.LBPolicy = &vnicbridge.Policy{Policy: vnicbridge.PolicyName(d.Val())}
+	for d.NextArg() {
+		if name := vnicbridge.PolicyName(d.Val()); slices.Contains(vnicbridge.Policies, name) && !slices.Contains(vnicbridge.Policies, b.LBPolicy.Policy) {
+			return d.Errf("lb_policy %s … %s: the policy comes first: lb_policy %s %s …", b.LBPolicy.Policy, name, name, b.LBPolicy.Policy)
+		}
+		b.LBPolicy.Segments = append(b.LBPolicy.Segments, p.refer(d))
+	}
+	return nil
+}

@@ -1,0 +1,49 @@
+package caddyfile
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// parseHealth reads how a segment is checked:
+//
+//	health tcp/<port>|http/<port> [<path>] {
+//	    interval <duration>
+//	    timeout <duration>
+//	    fails <number>
+//	    passes <number>
+//	}
+func parseHealth(d *caddyfile.Dispenser, s *vnicbridge.Segment) error {
+	args := d.RemainingArgs()
+	if len(args) < 1 || len(args) > 2 {
+		return d.ArgErr()
+	}
+	h, err := healthTarget(args[0])
+	if err != nil {
+		return d.WrapErr(err)
+	}
+	if len(args) == 2 {
+		h.Path = args[1]
+	}
+	s.Health = h
+	return parseBlock(d, "health", options{
+		"interval": {parse: value(&h.Interval, vnicbridge.ParseDuration)},
+		"timeout":  {parse: value(&h.Timeout, vnicbridge.ParseDuration)},
+		"fails":    {parse: number(&h.Fails, "a number of checks in a row, 1 or more")},
+		"passes":   {parse: number(&h.Passes, "a number of checks in a row, 1 or more")},
+	})
+}
+
+// healthTarget parses what is asked for.
+func healthTarget(text string) (*vnicbridge.Health, error) {
+	protocol, port, _ := strings.Cut(text, "/")
+	ports, err := vnicbridge.ParsePortRange("tcp/" + port)
+	if err != nil || ports.First != ports.Last || (protocol != "tcp" && protocol != "http") {
+		return nil, fmt.Errorf("health %q: want tcp/<port> or http/<port>", text)
+	}
+	return &vnicbridge.Health{Protocol: vnicbridge.HealthProtocol(protocol), Port: ports.First}, nil
+}

@@ -1,0 +1,85 @@
+package caddyfile
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// segment reads a segment's block:
+//
+//	segment <name> {
+//	    interface <device>
+//	    address <address>/<bits>
+//	    mac <address>
+//	    aliases <first>-<last>
+//	    ports any|tcp/<port>|udp/<from>-<to>…
+//	    client_ip translate|preserve
+//	    weight <share>
+//	    egress off|gateway|any
+//	    reach <segments…>
+//	    netns <name>
+//	    health tcp|http/<port> [<path>] { … }
+//	    default_route
+//	}
+func (p *parser) segment(d *caddyfile.Dispenser) error {
+	name, err := p.segments.define(d)
+	if err != nil {
+		return err
+	}
+	s := new(vnicbridge.Segment)
+	p.config.Segments[name] = s
+	return parseBlock(d, "segment", p.segmentOptions(s))
+}
+
+func (p *parser) segmentOptions(s *vnicbridge.Segment) options {
+	return options{
+		"interface":     {parse: word(&s.Interface)},
+		"address":       {parse: value(&s.Addresses, onePrefix)},
+		"mac":           {parse: value(&s.MAC, vnicbridge.ParseMAC)},
+		"aliases":       {parse: value(&s.Aliases, vnicbridge.ParseAddrRange)},
+		"ports":         {parse: values(&s.Ports, vnicbridge.ParsePortRange)},
+		"client_ip":     {parse: word(&s.ClientIP)},
+		"weight":        {parse: number(&s.Weight, "a share of new flows, 1 to "+strconv.Itoa(vnicbridge.MaxWeight))},
+		"egress":        {parse: word(&s.Egress)},
+		"reach":         {parse: func(d *caddyfile.Dispenser) error { return p.reach(d, s) }},
+		"netns":         {parse: word(&s.Netns)},
+		"health":        {parse: func(d *caddyfile.Dispenser) error { return parseHealth(d, s) }},
+		"default_route": {parse: flag(&s.DefaultRoute)},
+	}
+}
+
+// reach reads the segments that a segment may open flows to.
+func (p *parser) reach(d *caddyfile.Dispenser, s *vnicbridge.Segment) error {
+	for d.NextArg() {
+		s.Reach = append(s.Reach, p.refer(d))
+	}
+	if len(s.Reach) == 0 {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+// onePrefix parses an address with the prefix length of its network.
+func onePrefix(text string) ([]netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if err == nil {
+		return []netip.Prefix{prefix}, nil
+	}
+	address, bits, hasBits := strings.Cut(text, "/")
+	switch _, err := netip.ParseAddr(address); {
+	case text == "dhcp" || text == "auto":
+		return nil, fmt.Errorf("address %s: an address is given as it is, as in 192.168.50.1/24; none is asked of DHCP", text)
+	case err != nil:
+		return nil, fmt.Errorf("address %q: %q is no IPv4 address; want one with its prefix length, as in 192.168.50.1/24", text, address)
+	case hasBits:
+		return nil, fmt.Errorf("address %q: %q is no prefix length; want 0 to 32, as in 192.168.50.1/24", text, bits)
+	default:
+		return nil, fmt.Errorf("address %q: want the prefix length, too, as in 192.168.50.1/24", text)
+	}
+}

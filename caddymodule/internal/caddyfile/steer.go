@@ -1,0 +1,108 @@
+package caddyfile
+
+import (
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// steer reads a rule, whose matchers follow each other on one line or stand in a
+// block, or both:
+//
+//	steer <segment> <matcher> <values…>… {
+//	    <matcher> <values…>…
+//	}
+//
+// The values of one matcher are alternatives, and all matchers must match:
+//
+//	client   <address or network>…
+//	port     tcp|udp/<port or range>…
+//	protocol tcp|udp|icmp…
+func (p *parser) steer(d *caddyfile.Dispenser, b *vnicbridge.Bridge) error {
+	if !d.NextArg() {
+		return d.ArgErr()
+	}
+	b.Steer = append(b.Steer, vnicbridge.Rule{Segment: p.refer(d)})
+	m := newMatchers(&b.Steer[len(b.Steer)-1])
+	if d.NextArg() {
+		if err := m.line(d); err != nil {
+			return err
+		}
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := m.line(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// matchers reads the matchers of one rule.
+type matchers struct {
+	known map[string]func(value string) error // adds a value
+	seen  map[string]bool
+}
+
+func newMatchers(rule *vnicbridge.Rule) *matchers {
+	return &matchers{
+		known: map[string]func(string) error{
+			"client":   func(text string) error { return add(&rule.Clients, text, vnicbridge.ParseClient) },
+			"port":     func(text string) error { return add(&rule.Ports, text, vnicbridge.ParsePortRange) },
+			"protocol": func(text string) error { return add(&rule.Protocols, text, protocol) },
+		},
+		seen: make(map[string]bool),
+	}
+}
+
+// line reads matchers, each with its values, to the end of the line.
+func (m *matchers) line(d *caddyfile.Dispenser) error {
+	for more := true; more; {
+		name := d.Val()
+		addTo, ok := m.known[name]
+		if !ok {
+			return d.Errf("unknown matcher %q: the matchers are %s", name, names(m.known))
+		}
+		if m.seen[name] {
+			return d.Errf("%s is given twice: put all its values after the first", name)
+		}
+		m.seen[name] = true
+		var err error
+		if more, err = m.values(d, addTo); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// values reads one matcher's values. It tells whether it ended at the next one.
+func (m *matchers) values(d *caddyfile.Dispenser, addTo func(string) error) (next bool, err error) {
+	name := d.Val()
+	for count := 0; ; count++ {
+		more := d.NextArg()
+		if more {
+			_, next = m.known[d.Val()]
+		}
+		if !more || next {
+			if count == 0 {
+				return false, d.Errf("%s has no value", name)
+			}
+			return next, nil
+		}
+		if err := addTo(d.Val()); err != nil {
+			return false, d.WrapErr(err)
+		}
+	}
+}
+
+func add[T any](list *[]T, text string, parse func(string) (T, error)) error {
+	v, err := parse(text)
+	if err == nil {
+		*list = append(*list, v)
+	}
+	return err
+}
+
+func protocol(text string) (p vnicbridge.Protocol, err error) {
+	err = p.UnmarshalText([]byte(text))
+	return p, err
+}

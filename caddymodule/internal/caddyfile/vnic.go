@@ -1,0 +1,126 @@
+// Package caddyfile reads the global option vnic of a Caddyfile into a
+// [vnicbridge.Config], and reports each mistake at its line.
+package caddyfile
+
+import (
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// Parse reads the global option, and returns the app vnic:
+//
+//	vnic {
+//	    segment <name> { … }
+//	    bridge <name> { … }
+//	    datapath auto|kernel|userspace
+//	    max_flows <number>
+//	}
+func Parse(d *caddyfile.Dispenser, existing any) (any, error) {
+	d.Next() // consume option name
+	if existing != nil {
+		return nil, d.Err("a second vnic block: put all segments and bridges into one")
+	}
+	if d.CountRemainingArgs() > 0 {
+		return nil, d.ArgErr()
+	}
+	p := newParser()
+	if err := p.vnic(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "vnic", Value: caddyconfig.JSON(p.config, nil)}, nil
+}
+
+// parser reads one vnic block.
+type parser struct {
+	config   vnicbridge.Config
+	segments definitions
+	bridges  definitions
+	uses     []use
+}
+
+// definitions are the places where parts are defined, by name.
+type definitions map[string]caddyfile.Token
+
+// use is a place that names a segment, which may be defined further down.
+type use struct {
+	segment string
+	at      caddyfile.Token
+}
+
+func newParser() *parser {
+	return &parser{
+		config: vnicbridge.Config{
+			Segments: make(map[string]*vnicbridge.Segment),
+			Bridges:  make(map[string]*vnicbridge.Bridge),
+		},
+		segments: make(definitions),
+		bridges:  make(definitions),
+	}
+}
+
+func (p *parser) vnic(d *caddyfile.Dispenser) error {
+	start := d.Token()
+	err := parseBlock(d, "vnic", options{
+		"segment":   {parse: p.segment, repeatable: true},
+		"bridge":    {parse: p.bridge, repeatable: true},
+		"datapath":  {parse: word(&p.config.Datapath)},
+		"max_flows": {parse: number(&p.config.MaxFlows, "a number of flows, as in 1048576")},
+	})
+	if err != nil {
+		return err
+	}
+	if len(p.segments) == 0 {
+		return errAt(start, errors.New("vnic has no segment: add at least one, as in segment a { address 192.168.50.1/24 }"))
+	}
+	for _, u := range p.uses {
+		if _, ok := p.segments[u.segment]; !ok {
+			return errAt(u.at, vnicbridge.UnknownSegment(u.segment, slices.Sorted(maps.Keys(p.segments))))
+		}
+	}
+	return p.validate(start)
+}
+
+// validate reports what is wrong with a part at the line that defines it.
+func (p *parser) validate(start caddyfile.Token) error {
+	err := p.config.Validate()
+	if err == nil {
+		return nil
+	}
+	at := start
+	if part, ok := errors.AsType[*vnicbridge.ConfigError](err); ok {
+		switch part.Part {
+		case "segment":
+			at = p.segments[part.Name]
+		case "bridge":
+			at = p.bridges[part.Name]
+		}
+	}
+	return errAt(at, err)
+}
+
+// define notes where a part is defined and returns its name.
+func (known definitions) define(d *caddyfile.Dispenser) (string, error) {
+	what := d.Val()
+	var name string
+	if !d.AllArgs(&name) {
+		return "", d.Errf("%s takes one name, and its options in braces", what)
+	}
+	if first, ok := known[name]; ok {
+		return "", d.Errf("a second %s %s: the first is on line %d", what, name, first.Line)
+	}
+	known[name] = d.Token()
+	return name, nil
+}
+
+// refer notes that the current token names a segment.
+func (p *parser) refer(d *caddyfile.Dispenser) string {
+	p.uses = append(p.uses, use{d.Val(), d.Token()})
+	return d.Val()
+}

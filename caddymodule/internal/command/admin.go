@@ -1,0 +1,86 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+// adminFlags find the admin API as Caddy's own commands do.
+type adminFlags struct {
+	address, config, adapter string
+}
+
+func (f *adminFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.address, "address", "", "", "The address of the running instance's admin API")
+	cmd.Flags().StringVarP(&f.config, "config", "c", "", "A configuration file to take the admin address from")
+	cmd.Flags().StringVarP(&f.adapter, "adapter", "a", "", "The adapter of that configuration file")
+}
+
+// request asks the admin API of the running instance, and returns its answer.
+func (f *adminFlags) request(method, uri string) ([]byte, error) {
+	return f.do(method, uri, nil)
+}
+
+// send is a request with a body, as JSON.
+func (f *adminFlags) send(method, uri string, body any) error {
+	encoded, err := json.Marshal(body)
+	if err == nil {
+		_, err = f.do(method, uri, bytes.NewReader(encoded))
+	}
+	return err
+}
+
+func (f *adminFlags) do(method, uri string, body io.Reader) ([]byte, error) {
+	resp, err := f.open(method, uri, body)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
+}
+
+// endpoint is where the admin API is.
+func (f *adminFlags) endpoint() (address string, err error) {
+	address, err = caddycmd.DetermineAdminAPIAddress(f.address, nil, f.config, f.adapter)
+	if err != nil {
+		return "", fmt.Errorf("finding the admin API: %w", err)
+	}
+	return address, nil
+}
+
+// open is a request whose answer the caller reads and closes.
+func (f *adminFlags) open(method, uri string, body io.Reader) (*http.Response, error) {
+	address, err := f.endpoint()
+	if err != nil {
+		return nil, err
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
+	return resp, explainAdmin(err)
+}
+
+// explainAdmin makes what Caddy's own request says readable: an answer's error, which
+// comes as JSON, and that there is no answer.
+func explainAdmin(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	var answer struct {
+		Error string `json:"error"`
+	}
+	if at := strings.Index(text, "{"); at >= 0 && json.Unmarshal([]byte(text[at:]), &answer) == nil && answer.Error != "" {
+		return errors.New(answer.Error)
+	}
+	if strings.HasPrefix(text, "performing request:") {
+		return fmt.Errorf("%w\nIs Caddy running? If its admin endpoint is elsewhere, name it by --address, or by --config with the Caddyfile that runs; with `admin off` there is none", err)
+	}
+	return err
+}

@@ -1,0 +1,187 @@
+package command
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/cmd"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/listenaddr"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+func checkCommand() *cobra.Command {
+	var (
+		admin  adminFlags
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "check [--json] [--config <path> [--adapter <name>]]",
+		Short: "Shows what this machine lacks, or what about it may surprise",
+		Long: `
+Looks at this machine with the eyes of a configuration, the Caddyfile in the
+current directory if none is named, and prints what it lacks and what will
+surprise its administrator, one line each, with the fix. Without a configuration
+it looks at the machine alone. It changes nothing and may be run before the first
+start, but sees what its own privileges let it see: run it as Caddy will run.
+
+Exits non-zero when something would keep Caddy from starting.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config, file, err := admin.loadForCheck()
+			if err != nil {
+				return err
+			}
+			findings := listenFindings(&config.Apps.VNIC, config.addresses(), findPlaces(file))
+			findings = append(findings, vnicbridge.Check(&config.Apps.VNIC, vnicbridge.CheckOptions{
+				Own: admin.runningVNICs(), Listen: config.listen(), Session: session(),
+			})...)
+			if err := writeFindings(cmd.OutOrStdout(), findings, asJSON); err != nil {
+				return err
+			}
+			if slices.ContainsFunc(findings, func(f vnicbridge.Finding) bool { return f.Severity == vnicbridge.SeverityError }) {
+				cmd.SilenceErrors = true // they are printed
+				return errors.New("this configuration cannot be put in force on this machine")
+			}
+			return nil
+		},
+	}
+	admin.register(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the findings as JSON")
+	return cmd
+}
+
+func writeFindings(w io.Writer, findings []vnicbridge.Finding, asJSON bool) error {
+	if asJSON {
+		if findings == nil {
+			findings = []vnicbridge.Finding{} // not null
+		}
+		return json.NewEncoder(w).Encode(findings)
+	}
+	for _, f := range findings {
+		if _, err := fmt.Fprintf(w, "%s: %s\n", f.Severity, f.Message); err != nil {
+			return err
+		}
+	}
+	if len(findings) == 0 {
+		_, err := fmt.Fprintln(w, "ok: nothing is missing, nothing will surprise")
+		return err
+	}
+	return nil
+}
+
+// checkedConfig is what the check looks at in a configuration.
+type checkedConfig struct {
+	others []string // where apps listen of which nothing is known but their JSON
+
+	Apps struct {
+		VNIC vnicbridge.Config `json:"vnic"`
+		HTTP struct {
+			HTTPSPort uint16 `json:"https_port"`
+			Servers   map[string]struct {
+				Listen    []string `json:"listen"`
+				Protocols []string `json:"protocols"`
+				TLS       []any    `json:"tls_connection_policies"`
+			} `json:"servers"`
+		} `json:"http"`
+	} `json:"apps"`
+}
+
+// loadForCheck reads the configuration, of which none is an empty one, and tells from
+// which file.
+func (f *adminFlags) loadForCheck() (config checkedConfig, file string, err error) {
+	adapted, file, _, err := caddycmd.LoadConfig(f.config, f.adapter)
+	if err != nil {
+		return config, file, err
+	}
+	if len(adapted) > 0 {
+		if err := json.Unmarshal(adapted, &config); err != nil {
+			return config, file, fmt.Errorf("reading the configuration: %w", err)
+		}
+	}
+	config.others = otherListeners(adapted)
+	return config, file, config.Apps.VNIC.Validate()
+}
+
+// segmentAddress is the address of a listener on a segment, as JSON.
+var segmentAddress = regexp.MustCompile(`"(vnic/[^"\s]+:\d[^"\s]*)"`)
+
+// otherListeners are the addresses on segments in the JSON of apps that this program
+// has from other modules, such as layer4.
+func otherListeners(adapted []byte) (addresses []string) {
+	var config struct {
+		Apps map[string]json.RawMessage `json:"apps"`
+	}
+	if json.Unmarshal(adapted, &config) != nil {
+		return nil
+	}
+	for _, app := range sortedKeys(config.Apps) {
+		if app == "http" {
+			continue
+		}
+		for _, address := range segmentAddress.FindAllSubmatch(config.Apps[app], -1) {
+			addresses = append(addresses, string(address[1]))
+		}
+	}
+	return addresses
+}
+
+// addresses are those that servers listen on.
+func (c *checkedConfig) addresses() (addresses []string) {
+	for _, name := range sortedKeys(c.Apps.HTTP.Servers) {
+		addresses = append(addresses, c.Apps.HTTP.Servers[name].Listen...)
+	}
+	return append(addresses, c.others...)
+}
+
+// listen are the ports that servers open, by segment: for HTTP/3 those of UDP, too.
+func (c *checkedConfig) listen() map[string][]vnicbridge.PortRange {
+	ports := listenaddr.TCPPorts(c.others)
+	for _, server := range c.Apps.HTTP.Servers {
+		http3 := len(server.Protocols) == 0 || slices.Contains(server.Protocols, "h3")
+		for segment, ranges := range listenaddr.TCPPorts(server.Listen) {
+			for _, r := range ranges {
+				ports[segment] = append(ports[segment], r)
+				if http3 && (len(server.TLS) > 0 || r.First == cmp.Or(c.Apps.HTTP.HTTPSPort, caddyhttp.DefaultHTTPSPort)) {
+					ports[segment] = append(ports[segment], vnicbridge.PortRange{Protocol: vnicbridge.UDP, First: r.First, Last: r.Last})
+				}
+			}
+		}
+	}
+	return ports
+}
+
+// runningVNICs are the devices of the instance that runs, if one answers at once:
+// the packet filter that is to be checked may hold the question up.
+func (f *adminFlags) runningVNICs() (devices []string) {
+	answer := make(chan []byte, 1)
+	go func() {
+		raw, err := f.request(http.MethodGet, api.StatusPath)
+		if err != nil {
+			raw = nil
+		}
+		answer <- raw
+	}()
+	var status vnicbridge.Status
+	select {
+	case raw := <-answer:
+		if json.Unmarshal(raw, &status) != nil {
+			return nil
+		}
+	case <-time.After(2 * time.Second):
+	}
+	for _, s := range status.Segments {
+		devices = append(devices, s.Interface)
+	}
+	return devices
+}

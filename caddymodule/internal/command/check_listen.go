@@ -1,0 +1,68 @@
+package command
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/listenaddr"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// listenFindings tells what is wrong with where a configuration's HTTP servers listen,
+// and the line of the Caddyfile that says so.
+func listenFindings(config *vnicbridge.Config, addresses []string, bound places) (findings []vnicbridge.Finding) {
+	for _, address := range addresses {
+		if err := listenaddr.Check(config, address); err != nil {
+			findings = append(findings, vnicbridge.Finding{
+				Severity: vnicbridge.SeverityError, Message: fmt.Sprintf("%s: %v", bound.of(address), err),
+			})
+		}
+	}
+	return findings
+}
+
+// places are the lines of a Caddyfile that bind sites, by what they bind them to.
+type places map[string]string
+
+// findPlaces looks for them in a Caddyfile. Of a file that is none it finds nothing.
+func findPlaces(file string) places {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil // the configuration came by standard input
+	}
+	blocks, err := caddyfile.Parse(file, text)
+	if err != nil {
+		return nil
+	}
+	found := make(places)
+	for _, block := range blocks {
+		for _, directive := range block.Segments {
+			if name := directive.Directive(); name != "bind" && name != "default_bind" {
+				continue
+			}
+			for _, token := range directive[1:] {
+				if _, ok := found[token.Text]; !ok {
+					found[token.Text] = fmt.Sprintf("%s:%d: %s %s", token.File, token.Line, directive.Directive(), token.Text)
+				}
+			}
+		}
+	}
+	return found
+}
+
+// of tells where a server was told to listen on an address.
+func (p places) of(address string) string {
+	network, host, _, err := caddy.SplitNetworkAddress(address)
+	if err == nil && network != "" {
+		host = network + "/" + host
+	}
+	for _, text := range []string{address, host} {
+		if place, ok := p[text]; ok {
+			return place
+		}
+	}
+	return "listening on " + address
+}

@@ -1,0 +1,51 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// shownClients is how many clients of a segment that is drained are named.
+const shownClients = "5"
+
+// writeDraining says who holds a segment that is drained.
+func writeDraining(w io.Writer, admin *adminFlags, segment string) error {
+	query := url.Values{"segment": {segment}, "state": {string(vnicbridge.FlowEstablished)}, "limit": {shownClients}}
+	raw, err := admin.request(http.MethodGet, api.ClientsPath+"?"+query.Encode())
+	if err != nil {
+		return err
+	}
+	var left vnicbridge.ClientList
+	if err := json.Unmarshal(raw, &left); err != nil {
+		return fmt.Errorf("reading the instance's answer: %w", err)
+	}
+	_, err = fmt.Fprintf(w, "Segment %s is draining: %s.\n", segment, holders(left))
+	return err
+}
+
+// holders says how many flows there are, and whose.
+func holders(l vnicbridge.ClientList) string {
+	var clients []string
+	others := l.Matched
+	for _, c := range l.Clients {
+		clients = append(clients, fmt.Sprintf("%d of %s", c.Flows, c.Address))
+		others -= c.Flows
+	}
+	if others > 0 {
+		clients = append(clients, fmt.Sprintf("%d of others", others))
+	}
+	switch l.Matched {
+	case 0:
+		return "no flow is left"
+	case 1:
+		return "1 flow is left, " + clients[0]
+	}
+	return fmt.Sprintf("%d flows are left, %s", l.Matched, strings.Join(clients, ", "))
+}

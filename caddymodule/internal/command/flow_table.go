@@ -1,0 +1,39 @@
+package command
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// writeFlows writes a list of flows as a table.
+func writeFlows(w io.Writer, list vnicbridge.FlowList) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "%d of %d flows, those first that had a packet last.\n\n", len(list.Flows), list.Matched)
+	row(t, "PROTOCOL", "STATE", "IDLE", "FROM", "CLIENT", "TO", "INTO", "AS", "SERVER", "PACKETS", "BYTES")
+	for _, f := range list.Flows {
+		from, into := endsOf(f)
+		row(t, f.Protocol, f.State, idleTime(f), from, f.Client, f.Destination, into, f.Source, f.Server, bothWays(f.Packets), bothWays(f.Bytes))
+	}
+	return t.Flush()
+}
+
+// endsOf names the bridge or segment from which a flow comes and into which it goes.
+func endsOf(f vnicbridge.Flow) (from, into string) {
+	if f.Direction == vnicbridge.FlowEgress {
+		return f.Segment, f.Bridge
+	}
+	return cmp.Or(f.Bridge, f.Peer), f.Segment
+}
+
+func idleTime(f vnicbridge.Flow) time.Duration {
+	return time.Duration(f.IdleSeconds * float64(time.Second)).Round(100 * time.Millisecond)
+}
+
+func bothWays(t vnicbridge.FlowTraffic) string {
+	return fmt.Sprintf("%d/%d", t.FromClient, t.FromServer)
+}

@@ -1,0 +1,36 @@
+package command
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// Of each direction a row says where the flow comes from and goes.
+func TestFlowTable(t *testing.T) {
+	at := netip.MustParseAddrPort
+	flow := vnicbridge.Flow{
+		Protocol: vnicbridge.TCP, State: vnicbridge.FlowEstablished, Direction: vnicbridge.FlowInbound, Bridge: "lan", Segment: "a",
+		Client: at("192.168.1.1:4000"), Destination: at("192.168.1.2:80"), Source: at("192.168.50.2:4000"), Server: at("192.168.50.1:80"),
+		IdleSeconds: 63.04, Packets: vnicbridge.FlowTraffic{FromClient: 5, FromServer: 4}, Bytes: vnicbridge.FlowTraffic{FromClient: 700, FromServer: 9000},
+	}
+	egress, reach := flow, flow
+	egress.Direction = vnicbridge.FlowEgress
+	reach.Direction, reach.Bridge, reach.Peer = vnicbridge.FlowReach, "", "front"
+	var text strings.Builder
+	if err := writeFlows(&text, vnicbridge.FlowList{Matched: 20, Flows: []vnicbridge.Flow{flow, egress, reach}}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(text.String(), "3 of 20 flows") {
+		t.Errorf("the table begins otherwise:\n%s", &text)
+	}
+	for _, ends := range [][2]string{{"lan", "a"}, {"a", "lan"}, {"front", "a"}} {
+		row := "tcp +established +1m3s +" + ends[0] + ` +192\.168\.1\.1:4000 +192\.168\.1\.2:80 +` + ends[1] + ` +192\.168\.50\.2:4000 +192\.168\.50\.1:80 +5/4 +700/9000`
+		if !regexp.MustCompile("(?m)^" + row + "$").MatchString(text.String()) {
+			t.Errorf("there is no row from %s into %s:\n%s", ends[0], ends[1], &text)
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// watchInterval is how often flows are listed again.
+const watchInterval = time.Second
+
+func flowsCommand() *cobra.Command {
+	var (
+		admin         adminFlags
+		asJSON, watch bool
+	)
+	cmd := &cobra.Command{
+		Use:   "flows [--client <address>] [--segment <name>] [--bridge <name>] [--state <state>] [--protocol <protocol>] [--limit <n>] [--watch] [--json] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: "Lists the flows that the bridge carries",
+		Long: `
+Lists the flows of the running instance that match all that is asked for, those
+first that had a packet last.
+
+A flow comes from a bridge (from outside) or a segment, and goes into a segment or,
+by a bridge, outside. CLIENT opened it and sends to TO; SERVER sees it as AS. UDP
+and ICMP flows are half_open until they are answered. PACKETS and BYTES are those of
+the client and those of the server.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out := cmd.OutOrStdout()
+			for {
+				began := time.Now()
+				raw, err := admin.request(http.MethodGet, api.FlowsPath+"?"+queryOf(cmd, api.FlowParameters).Encode())
+				if err != nil {
+					return err
+				}
+				if err := printFlows(out, raw, asJSON, watch); err != nil || !watch {
+					return err
+				}
+				// A large table is not looked at all the time.
+				select {
+				case <-time.After(max(watchInterval, 10*time.Since(began))):
+				case <-cmd.Context().Done():
+					return nil
+				}
+			}
+		},
+	}
+	admin.register(cmd)
+	addParameters(cmd, api.FlowParameters)
+	cmd.Flags().BoolVar(&watch, "watch", false, "List them again every second, until interrupted")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the JSON of GET /vnic/flows, each list on a line")
+	return cmd
+}
+
+// printFlows prints a list; on a terminal that is watched, in place of the last one.
+func printFlows(out io.Writer, raw []byte, asJSON, watch bool) error {
+	if asJSON {
+		_, err := out.Write(raw)
+		return err
+	}
+	var list vnicbridge.FlowList
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return fmt.Errorf("reading the instance's answer: %w", err)
+	}
+	if f, ok := out.(*os.File); ok && watch && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprint(out, "\x1b[H\x1b[2J") // to the top left, and clear (ECMA-48)
+	}
+	return writeFlows(out, list)
+}

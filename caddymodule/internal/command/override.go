@@ -1,0 +1,96 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+func switchCommand() *cobra.Command {
+	var flows bool
+	cmd := overrideCommand("switch", "<bridge> <segment>", "Gives the new flows of a bridge to one segment", `
+Gives the new flows of a bridge to one segment of its lb_policy, from the next one
+on: blue/green, or a roll-back. Flows that live keep their segment, and steer rules
+go on as they were. While the segment is drained, stopped or unhealthy, the others
+of lb_policy take its place, the first one first.
+
+With --flows the UDP and echo flows that lb_policy had given to another segment end:
+the next packet of each goes to this one. TCP connections go on.
+
+It holds over reloads while lb_policy names the segment. It ends with --undo, and
+when Caddy ends.`,
+		func(bridge string) string { return api.BridgesPath + url.PathEscape(bridge) + "/switch" },
+		func(segment string) (any, error) { return api.SwitchRequest{Segment: segment, Flows: flows}, nil })
+	registerFlows(cmd, &flows)
+	cmd.MarkFlagsMutuallyExclusive("flows", "undo")
+	return cmd
+}
+
+// registerFlows is for a command that leaves living flows alone, if nothing is said.
+func registerFlows(cmd *cobra.Command, flows *bool) {
+	cmd.Use = strings.Replace(cmd.Use, "<segment>", "<segment> [--flows]", 1)
+	cmd.Flags().BoolVar(flows, "flows", false, "Let UDP and echo flows choose again, too")
+}
+
+func weightCommand() *cobra.Command {
+	return overrideCommand("weight", "<segment> <weight>", "Changes a segment's share of new flows", `
+Changes a segment's share of new flows, 1 to 256, from the next one on. Flows that
+live keep their segment. It matters under every lb_policy but first and
+round_robin.
+
+It holds over reloads, also over one with another weight. It ends with --undo, when
+the segment is removed, and when Caddy ends.`,
+		func(segment string) string { return api.SegmentsPath + url.PathEscape(segment) + "/weight" },
+		func(arg string) (any, error) {
+			weight, err := strconv.Atoi(arg)
+			if err != nil || weight < 1 || weight > vnicbridge.MaxWeight {
+				return nil, fmt.Errorf("weight %q: want 1 to %d; drain the segment to give it no new flows, and let the configuration's weight hold again by --undo", arg, vnicbridge.MaxWeight)
+			}
+			return api.WeightRequest{Weight: weight}, nil
+		})
+}
+
+// overrideCommand is a command that sets something by hand, or with --undo leaves it
+// to the configuration again.
+func overrideCommand(name, args, short, long string, path func(string) string, body func(string) (any, error)) *cobra.Command {
+	var (
+		admin adminFlags
+		undo  bool
+	)
+	cmd := &cobra.Command{
+		Use:   name + " " + args + " [--undo] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: short,
+		Long:  long,
+		Args: func(_ *cobra.Command, given []string) error {
+			switch {
+			case undo && len(given) != 1:
+				return errors.New("--undo takes a name, and no value")
+			case !undo && len(given) != 2:
+				return fmt.Errorf("want %s, or a name and --undo", args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if undo {
+				_, err := admin.request(http.MethodDelete, path(given[0]))
+				return err
+			}
+			want, err := body(given[1])
+			if err != nil {
+				return err
+			}
+			return admin.send(http.MethodPost, path(given[0]), want)
+		},
+	}
+	admin.register(cmd)
+	cmd.Flags().BoolVar(&undo, "undo", false, "Let the configuration hold again")
+	return cmd
+}

@@ -1,0 +1,58 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+func statusCommand() *cobra.Command {
+	var (
+		admin  adminFlags
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "status [--json] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: "Shows segments, bridges, and what they carried and dropped",
+		Long: `
+Shows the bridges and segments of the running instance: their devices and
+addresses, the flows, packets and bytes that they carried, and what they dropped
+and why. FROM is what a bridge's network or a segment's servers have sent, TO what
+was sent to them.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			raw, err := admin.request(http.MethodGet, api.StatusPath)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				_, err = cmd.OutOrStdout().Write(raw)
+				return err
+			}
+			var status vnicbridge.Status
+			if err := json.Unmarshal(raw, &status); err != nil {
+				return fmt.Errorf("reading the instance's answer: %w", err)
+			}
+			if err := writeStatus(cmd.OutOrStdout(), status); err != nil {
+				return err
+			}
+			for _, name := range sortedKeys(status.Segments) {
+				if status.Segments[name].State == vnicbridge.Draining {
+					fmt.Fprintln(cmd.OutOrStdout())
+					if err := writeDraining(cmd.OutOrStdout(), &admin, name); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		},
+	}
+	admin.register(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the JSON of GET /vnic/status")
+	return cmd
+}

@@ -1,0 +1,192 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// writeStatus writes a status as tables: what there is, what its devices
+// carried, and what they dropped.
+func writeStatus(w io.Writer, s vnicbridge.Status) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "Data path %s, %d of %d flows.\n", s.Datapath, s.Flows, s.MaxFlows)
+	if s.DatapathReason != "" {
+		fmt.Fprintf(t, "The kernel data path cannot be used: %s.\n", s.DatapathReason)
+	}
+	for _, o := range s.Obstacles {
+		fmt.Fprintf(t, "Warning: %s.\n", o)
+	}
+
+	row(t, "\nBRIDGE", "NIC", "LINK", "MAC", "ADDRESS", "GATEWAY", "LB POLICY", "ELSE")
+	for _, name := range sortedKeys(s.Bridges) {
+		b := s.Bridges[name]
+		row(t, name, b.NIC, link(b.Up), b.MAC, list(b.Addresses), gatewayOf(b), policy(b.Policy), b.OnNoSegment)
+	}
+	row(t, "\nSEGMENT", "STATE", "HEALTH", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS", "CLIENT IP", "WEIGHT", "NETNS")
+	for _, name := range sortedKeys(s.Segments) {
+		seg := s.Segments[name]
+		row(t, name, seg.State, health(seg.Health), seg.Interface, seg.MAC, list(seg.Addresses), seg.Aliases, list(seg.Ports), seg.Egress, seg.ClientIP, seg.Weight, orHost(seg.Netns))
+	}
+	writeRules(t, s)
+	writeOverrides(t, s)
+	writeUnhealthy(t, s)
+	writePeers(t, s)
+	devices := counted(s)
+	row(t, "\nDEVICE", "FLOWS", "NEW FLOWS", "PACKETS FROM", "PACKETS TO", "BYTES FROM", "BYTES TO")
+	for _, d := range devices {
+		row(t, d.name, d.Flows, d.NewFlows, d.Packets.From, d.Packets.To, d.Bytes.From, d.Bytes.To)
+	}
+	row(t, "\nDEVICE", "DROPPED", "REASON")
+	for _, d := range devices {
+		for _, reason := range sortedKeys(d.Drops) {
+			row(t, d.name, d.Drops[reason], reason)
+		}
+	}
+	return t.Flush()
+}
+
+func health(h vnicbridge.HealthStatus) string {
+	if h.Healthy {
+		return "healthy"
+	}
+	return "unhealthy"
+}
+
+// writeUnhealthy writes which segments get no new flows because of their health, and
+// why, if any do.
+func writeUnhealthy(w io.Writer, s vnicbridge.Status) {
+	heading := sync.OnceFunc(func() { row(w, "\nUNHEALTHY", "SINCE", "BECAUSE") })
+	for _, name := range sortedKeys(s.Segments) {
+		if h := s.Segments[name].Health; !h.Healthy {
+			heading()
+			row(w, name, h.Since.Local().Format(time.DateTime), h.Reason)
+		}
+	}
+}
+
+// orHost names a segment's namespace: in the host's all segments are one trust
+// domain.
+func orHost(netns string) string {
+	if netns == "" {
+		return "host's"
+	}
+	return netns
+}
+
+// writeRules writes the steer rules in their order, if there are any.
+func writeRules(w io.Writer, s vnicbridge.Status) {
+	heading := sync.OnceFunc(func() { row(w, "\nBRIDGE", "STEERS TO", "CLIENTS", "PORTS", "PROTOCOLS") })
+	for _, name := range sortedKeys(s.Bridges) {
+		for _, rule := range s.Bridges[name].Steer {
+			heading()
+			row(w, name, rule.Segment, list(rule.Clients), list(rule.Ports), list(rule.Protocols))
+		}
+	}
+}
+
+// writeOverrides writes what was set by hand and differs from the configuration, if
+// anything does.
+func writeOverrides(w io.Writer, s vnicbridge.Status) {
+	heading := sync.OnceFunc(func() { row(w, "\nSET BY HAND", "IS", "CONFIGURED") })
+	for _, name := range sortedKeys(s.Bridges) {
+		if b := s.Bridges[name]; b.SwitchedTo != "" {
+			heading()
+			row(w, "bridge "+name, "switched to "+b.SwitchedTo, policy(b.Policy))
+		}
+	}
+	for _, name := range sortedKeys(s.Segments) {
+		seg := s.Segments[name]
+		if seg.State != vnicbridge.Active {
+			heading()
+			row(w, "segment "+name, seg.State, vnicbridge.Active)
+		}
+		if seg.Weight != seg.ConfiguredWeight {
+			heading()
+			row(w, "segment "+name, fmt.Sprintf("weight %d", seg.Weight), fmt.Sprintf("weight %d", seg.ConfiguredWeight))
+		}
+	}
+}
+
+// writePeers writes under which alias segments see each other, if any do.
+func writePeers(w io.Writer, s vnicbridge.Status) {
+	heading := sync.OnceFunc(func() { row(w, "\nSEGMENT", "SEES", "AS") })
+	for _, name := range sortedKeys(s.Segments) {
+		peers := s.Segments[name].Peers
+		for _, peer := range sortedKeys(peers) {
+			heading()
+			row(w, name, peer, peers[peer])
+		}
+	}
+}
+
+// device is one that counts.
+type device struct {
+	name string
+	vnicbridge.Counters
+}
+
+// counted lists the NICs, then the VNICs.
+func counted(s vnicbridge.Status) []device {
+	var devices []device
+	for _, name := range sortedKeys(s.Bridges) {
+		devices = append(devices, device{s.Bridges[name].NIC, s.Bridges[name].Counters})
+	}
+	for _, name := range sortedKeys(s.Segments) {
+		devices = append(devices, device{s.Segments[name].Interface, s.Segments[name].Counters})
+	}
+	return devices
+}
+
+// row writes the cells of a line; an empty one is a dash.
+func row(w io.Writer, cells ...any) {
+	texts := make([]string, len(cells))
+	for i, cell := range cells {
+		if texts[i] = fmt.Sprint(cell); texts[i] == "" {
+			texts[i] = "-"
+		}
+	}
+	fmt.Fprintln(w, strings.Join(texts, "\t"))
+}
+
+func list[T fmt.Stringer](values []T) string {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		texts[i] = v.String()
+	}
+	return strings.Join(texts, " ")
+}
+
+func link(up bool) string {
+	if up {
+		return "up"
+	}
+	return "down"
+}
+
+func gatewayOf(b vnicbridge.BridgeStatus) string {
+	switch {
+	case !b.Gateway.IsValid():
+		return ""
+	case b.GatewayMAC.IsZero():
+		return b.Gateway.String() + " (not resolved)"
+	default:
+		return fmt.Sprintf("%s (%s)", b.Gateway, b.GatewayMAC)
+	}
+}
+
+func policy(p *vnicbridge.Policy) string {
+	if p == nil {
+		return ""
+	}
+	return p.String()
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

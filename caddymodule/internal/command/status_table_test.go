@@ -1,0 +1,95 @@
+package command
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+func TestStatusOfDatapath(t *testing.T) {
+	const explanation = "The kernel data path cannot be used"
+	s := vnicbridge.Status{Datapath: vnicbridge.DatapathUserspace, Flows: 3, MaxFlows: 64}
+	if text := statusText(t, s); !strings.HasPrefix(text, "Data path userspace, 3 of 64 flows.\n") || strings.Contains(text, explanation) {
+		t.Errorf("userspace was asked for, and the status says\n%s", text)
+	}
+	s.DatapathReason = "CAP_BPF is missing"
+	if text := statusText(t, s); !strings.Contains(text, explanation+": CAP_BPF is missing.\n") {
+		t.Errorf("userspace is the fallback, and the status says\n%s", text)
+	}
+}
+
+// What differs from the configuration stands in a table of its own, and only that.
+func TestStatusOfOverrides(t *testing.T) {
+	const heading = "SET BY HAND"
+	a := vnicbridge.SegmentStatus{Weight: 2, ConfiguredWeight: 2}
+	lan := vnicbridge.BridgeStatus{Policy: &vnicbridge.Policy{Policy: vnicbridge.PolicyRoundRobin, Segments: []string{"a", "b"}}}
+	s := vnicbridge.Status{
+		Segments: map[string]vnicbridge.SegmentStatus{"a": a, "b": a},
+		Bridges:  map[string]vnicbridge.BridgeStatus{"lan": lan},
+	}
+	if text := statusText(t, s); strings.Contains(text, heading) {
+		t.Errorf("nothing differs, and the status says\n%s", text)
+	}
+	lan.SwitchedTo, a.Weight, a.State = "b", 5, vnicbridge.Draining
+	s.Segments["a"], s.Bridges["lan"] = a, lan
+	text := statusText(t, s)
+	for _, want := range []string{"bridge lan +switched to b +round_robin a b", "segment a +draining +active", "segment a +weight 5 +weight 2"} {
+		if !regexp.MustCompile("(?m)^" + want + "$").MatchString(text) {
+			t.Errorf("the status lacks %q:\n%s", want, text)
+		}
+	}
+	if strings.Count(text, heading) != 1 || strings.Contains(text, "segment b") {
+		t.Errorf("the status says\n%s", text)
+	}
+}
+
+func TestStatusOfRules(t *testing.T) {
+	rules := []vnicbridge.Rule{
+		{Segment: "b", Clients: []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")}, Ports: []vnicbridge.PortRange{{Protocol: vnicbridge.TCP, First: 80, Last: 80}}},
+		{Segment: "a", Protocols: []vnicbridge.Protocol{vnicbridge.ICMP}},
+	}
+	text := statusText(t, vnicbridge.Status{Bridges: map[string]vnicbridge.BridgeStatus{"lan": {Steer: rules}}})
+	if !regexp.MustCompile(`(?m)^lan +b +10\.20\.0\.0/16 +tcp/80 +-\nlan +a +- +- +icmp$`).MatchString(text) {
+		t.Errorf("the status says\n%s", text)
+	}
+}
+
+func TestStatusOfPeers(t *testing.T) {
+	const heading = "SEES"
+	segments := map[string]vnicbridge.SegmentStatus{"a": {}, "front": {}}
+	if text := statusText(t, vnicbridge.Status{Segments: segments}); strings.Contains(text, heading) {
+		t.Errorf("without peers there is a table of them:\n%s", text)
+	}
+	segments["front"] = vnicbridge.SegmentStatus{Peers: map[string]netip.Addr{"a": netip.MustParseAddr("192.168.40.220")}}
+	text := statusText(t, vnicbridge.Status{Segments: segments})
+	if strings.Count(text, heading) != 1 || !regexp.MustCompile(`(?m)^front +a +192\.168\.40\.220$`).MatchString(text) {
+		t.Errorf("the front sees a under its alias, and the status says\n%s", text)
+	}
+}
+
+func statusText(t *testing.T, s vnicbridge.Status) string {
+	t.Helper()
+	var text strings.Builder
+	if err := writeStatus(&text, s); err != nil {
+		t.Fatal(err)
+	}
+	return text.String()
+}
+
+func TestStatusOfHealth(t *testing.T) {
+	const heading = "UNHEALTHY"
+	segments := map[string]vnicbridge.SegmentStatus{"a": {Health: vnicbridge.HealthStatus{Healthy: true}}}
+	if text := statusText(t, vnicbridge.Status{Segments: segments}); strings.Contains(text, heading) || !regexp.MustCompile(`(?m)^a +active +healthy `).MatchString(text) {
+		t.Errorf("a is healthy, and the status says\n%s", text)
+	}
+	since := time.Date(2015, 7, 1, 9, 30, 0, 0, time.Local)
+	segments["b"] = vnicbridge.SegmentStatus{Health: vnicbridge.HealthStatus{Reason: "connection refused", Since: since}}
+	text := statusText(t, vnicbridge.Status{Segments: segments})
+	if strings.Count(text, heading) != 1 || !regexp.MustCompile(`(?m)^b +2015-07-01 09:30:00 +connection refused$`).MatchString(text) {
+		t.Errorf("b is unhealthy, and the status says\n%s", text)
+	}
+}

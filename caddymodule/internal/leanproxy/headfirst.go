@@ -1,0 +1,41 @@
+package leanproxy
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// headFirst writes a response that is left to reverse_proxy, and tells its body when the
+// head has been sent.
+//
+// If the length is unknown, a timer of reverse_proxy's flushes the head while the body is
+// read. In stock Caddy the timer comes first if the first read finds the end of the body,
+// because net/http's transport then waits for another goroutine. An attempt has no such
+// goroutine, so its body waits for the flush. Without that, net/http's server would find a
+// length or a type for the response that it has not in stock Caddy.
+type headFirst struct {
+	*caddyhttp.ResponseWriterWrapper
+	once sync.Once
+	sent chan struct{} // closed when the head has been sent
+}
+
+func newHeadFirst(w http.ResponseWriter) *headFirst {
+	return &headFirst{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, sent: make(chan struct{})}
+}
+
+// FlushError flushes what has been written.
+func (h *headFirst) FlushError() error {
+	defer h.once.Do(func() { close(h.sent) })
+	return http.NewResponseController(h.ResponseWriter).Flush()
+}
+
+// wait waits for the head. A Caddy that does not flush it costs a moment, not the response.
+func (h *headFirst) wait() {
+	select {
+	case <-h.sent:
+	case <-time.After(brief):
+	}
+}

@@ -1,0 +1,36 @@
+package leanproxy
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+)
+
+// maxProvisional is how many provisional responses (1xx) an upstream may send before the
+// final one. A server that tells every 20 seconds that it is still at work (102) has more
+// than five hours.
+const maxProvisional = 1000
+
+// boundProvisional bounds the provisional responses to a request, in number and, all
+// together, to the length of one head. net/http has no such bound if somebody takes them,
+// as reverse_proxy does.
+func boundProvisional(r *http.Request, headLimit int64) {
+	trace := httptrace.ContextClientTrace(r.Context())
+	if trace == nil || trace.Got1xxResponse == nil {
+		return
+	}
+	take, number, length := trace.Got1xxResponse, 0, int64(0)
+	trace.Got1xxResponse = func(status int, header textproto.MIMEHeader) error {
+		number++
+		for name, values := range header {
+			for _, value := range values {
+				length += int64(len(name) + len(": ") + len(value) + len("\r\n"))
+			}
+		}
+		if number > maxProvisional || length > headLimit {
+			return fmt.Errorf("the upstream sends provisional responses without end: %d, of %d bytes", number, length)
+		}
+		return take(status, header)
+	}
+}

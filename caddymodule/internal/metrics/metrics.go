@@ -1,0 +1,126 @@
+// Package metrics exports what the data plane counts as Prometheus metrics.
+package metrics
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// Register adds the metrics of a data plane to a configuration's registry. A registry
+// that already has them stays as it is.
+func Register(registry *prometheus.Registry, status func() vnicbridge.Status) error {
+	err := registry.Register(collector{status})
+	if errors.As(err, new(prometheus.AlreadyRegisteredError)) {
+		return nil
+	}
+	return err
+}
+
+// collector reads the metrics off the data plane, which counts over reloads.
+type collector struct{ status func() vnicbridge.Status }
+
+// Describe implements prometheus.Collector.
+func (collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{datapathInfo, flowsNow, flowsLimit, segmentHealthy, segmentState, bridgeLinkUp} {
+		ch <- d
+	}
+	segmentCounts.describe(ch)
+	bridgeCounts.describe(ch)
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.status()
+	if s.Datapath == "" {
+		return // no configuration is in force
+	}
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(datapathInfo, 1, string(s.Datapath))
+	gauge(flowsNow, float64(s.Flows))
+	gauge(flowsLimit, float64(s.MaxFlows))
+	for name, segment := range s.Segments {
+		gauge(segmentHealthy, truth(segment.Health.Healthy), name)
+		for _, state := range []vnicbridge.State{vnicbridge.Active, vnicbridge.Draining, vnicbridge.Stopped} {
+			gauge(segmentState, truth(segment.State == state), name, state.String())
+		}
+		segmentCounts.collect(ch, name, segment.Counters)
+	}
+	for name, bridge := range s.Bridges {
+		gauge(bridgeLinkUp, truth(bridge.Up), name)
+		bridgeCounts.collect(ch, name, bridge.Counters)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+var (
+	datapathInfo   = describe("datapath_info", "The data path that carries packets: kernel or userspace. Always 1.", "datapath")
+	flowsNow       = describe("flows", "Flows in the flow table.")
+	flowsLimit     = describe("flows_limit", "The most flows that the flow table holds (max_flows).")
+	segmentHealthy = describe("segment_healthy", "Whether the segment's VNIC is there and its health checks pass.", "segment")
+	segmentState   = describe("segment_state", "1 for the state that the segment has been set to by hand (active, draining or stopped), 0 for the others.", "segment", "state")
+	bridgeLinkUp   = describe("bridge_link_up", "Whether the bridge's NIC is up and has a carrier.", "bridge")
+
+	segmentCounts = newDeviceMetrics("segment", "segment")
+	bridgeCounts  = newDeviceMetrics("bridge", "network")
+)
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName("caddy", "vnic", name), help, labels, nil)
+}
+
+// deviceMetrics are what is counted at a segment's VNIC, or at a bridge's NIC. The
+// two have names of their own: a packet that crosses is counted at both.
+type deviceMetrics struct {
+	flows, newFlows, packets, bytes, drops *prometheus.Desc
+
+	from, to string // the directions
+}
+
+// newDeviceMetrics describes them. what is on the device's other side: the segment
+// itself, or the network of a bridge's NIC.
+func newDeviceMetrics(kind, what string) deviceMetrics {
+	from, to := "from_"+what, "to_"+what
+	directions := "Direction " + from + " is what the " + what + " has sent, " + to + " what was sent to it."
+	return deviceMetrics{
+		from: from, to: to,
+		flows:    describe(kind+"_flows", "Flows in the flow table that go by the "+kind+".", kind),
+		newFlows: describe(kind+"_new_flows_total", "Flows that began.", kind),
+		packets:  describe(kind+"_packets_total", "Packets carried. "+directions, kind, "direction"),
+		bytes:    describe(kind+"_bytes_total", "Bytes of the Ethernet frames carried. "+directions, kind, "direction"),
+		drops:    describe(kind+"_dropped_packets_total", "Packets from the "+what+" that went no further.", kind, "reason"),
+	}
+}
+
+func (m deviceMetrics) describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{m.flows, m.newFlows, m.packets, m.bytes, m.drops} {
+		ch <- d
+	}
+}
+
+func (m deviceMetrics) collect(ch chan<- prometheus.Metric, name string, c vnicbridge.Counters) {
+	count := func(d *prometheus.Desc, value uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), append([]string{name}, labels...)...)
+	}
+	ch <- prometheus.MustNewConstMetric(m.flows, prometheus.GaugeValue, float64(c.Flows), name)
+	count(m.newFlows, c.NewFlows)
+	count(m.packets, c.Packets.From, m.from)
+	count(m.packets, c.Packets.To, m.to)
+	count(m.bytes, c.Bytes.From, m.from)
+	count(m.bytes, c.Bytes.To, m.to)
+	for _, reason := range vnicbridge.DropReasons() { // those of which there are none, too: rate() needs a first value
+		count(m.drops, c.Drops[reason], reason)
+	}
+}
+
+var _ prometheus.Collector = collector{}

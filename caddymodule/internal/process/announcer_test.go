@@ -1,0 +1,90 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// heard are the events about segments that a configuration's handlers got.
+type heard struct {
+	mu    sync.Mutex
+	texts []string
+}
+
+func (h *heard) Handle(_ context.Context, e caddy.Event) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.texts = append(h.texts, fmt.Sprintf("%s %v %v", e.Name(), e.Data["segment"], e.Data["reason"]))
+	return nil
+}
+
+func (h *heard) want(t *testing.T, when string, want ...string) {
+	t.Helper()
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !slices.Equal(h.texts, want) {
+		t.Errorf("%s: heard %q, want %q", when, h.texts, want)
+	}
+	h.texts = nil
+}
+
+// listening is a configuration's events app with a handler, and our emitter.
+func listening(t *testing.T, a *HealthAnnouncer) (*Emitter, *heard) {
+	t.Helper()
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	t.Cleanup(cancel)
+	app, h := new(caddyevents.App), new(heard)
+	if err := app.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{eventUp, eventDown} {
+		if err := app.On(name, h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &Emitter{a, ctx, app}, h
+}
+
+// Events wait for a configuration that has started, and go to the one that has
+// started last, in order.
+func TestEventsGoToTheStartedConfiguration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := new(HealthAnnouncer)
+		first, heardFirst := listening(t, a)
+		second, heardSecond := listening(t, a)
+		down, up := vnicbridge.HealthChange{Segment: "a", Reason: "refused"}, vnicbridge.HealthChange{Segment: "a"}
+		started := func(e *Emitter) {
+			t.Helper()
+			if err := e.Handle(t.Context(), caddy.Event{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.announce(down)
+		a.announce(up)
+		heardFirst.want(t, "before it has started")
+		started(first)
+		heardFirst.want(t, "once it has started", "vnic.segment_down a refused", "vnic.segment_up a <nil>")
+		started(second)
+		a.announce(down)
+		heardFirst.want(t, "after another has started")
+		heardSecond.want(t, "once it has started", "vnic.segment_down a refused")
+		a.Leave(second)
+		a.announce(up)
+		heardFirst.want(t, "when the other is taken back", "vnic.segment_up a <nil>")
+		a.Leave(first)
+		a.announce(down)
+		a.forget()
+		started(second)
+		heardSecond.want(t, "of a plane that has ended")
+	})
+}

@@ -1,0 +1,57 @@
+// Package process has what the process has once, while configurations come and go: the
+// data plane, the configurations that live on it, the sockets on its segments, and what
+// happened to all of them.
+package process
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/journal"
+	"github.com/caddy-vnic/caddy-vnic/sites"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+)
+
+// All configurations share these.
+var (
+	Plane = vnicbridge.New(vnicbridge.Options{
+		Log: slog.New(Journal.Handler(logHandler{})), HealthChanged: Announcer.announce, HashKey: HashKey.get,
+	})
+	Configurations = &Generations{plane: Plane, applied: follow, exiting: caddy.Exiting}
+	Sockets        = sites.NewSockets(Plane)
+	Announcer      = new(HealthAnnouncer)
+	Journal        = new(journal.Journal)
+	Proxies        = &ProxySet{living: make(map[*Proxy]struct{}), kept: make(map[*Proxy]struct{}), closing: make(map[string]bool)}
+	HashKey        = new(HashSecret)
+)
+
+// follow lets the sockets that outlive a reload follow their segments.
+func follow(cfg *vnicbridge.Config) {
+	if len(cfg.Segments) == 0 {
+		Announcer.forget()
+	}
+	ctx, log := context.Background(), caddy.Log().Named("vnic")
+	err := Sockets.Readdress(ctx, func(segment string) (addr netip.Addr, netns string, ok bool) {
+		s, ok := cfg.Segments[segment]
+		if !ok {
+			return addr, netns, false
+		}
+		return s.Addresses[0].Addr(), s.Netns, true
+	})
+	if err != nil {
+		log.Error("moving UDP listeners to their segments' new addresses", zap.Error(err))
+	}
+	for _, segment := range Sockets.Leaving() {
+		if Plane.State(segment) != vnicbridge.Active {
+			continue
+		}
+		// The segment was removed. A new segment of the same name begins as active.
+		if err := Sockets.Start(ctx, segment); err != nil {
+			log.Error("opening the listeners of a segment that is active again", zap.String("segment", segment), zap.Error(err))
+		}
+	}
+}
