@@ -7,10 +7,12 @@ import (
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/listenaddr"
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/metrics"
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/tested"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -67,8 +69,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return a.provisionServers(ctx)
 }
 
+// untested says why the lean proxy and package http1 are not used; nil if they are.
+var untested = tested.Build()
+
 // Start puts the configuration in force, unless a listener has already done so.
 func (a *App) Start() error {
+	if untested != nil && len(a.fronts.proxied) > 0 {
+		a.fronts.ctx.Logger().Warn("reverse_proxy and net/http serve all requests of vnic_proxy", zap.NamedError("because", untested))
+	}
 	return a.up()
 }
 

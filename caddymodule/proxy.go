@@ -147,6 +147,9 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 		Connections: &p.Handler, Ways: p.ways, Segments: p.segments, KeepTunnels: p.StreamCloseDelay == unlimited,
 	}
 	process.Proxies.Enter(p.known)
+	if untested != nil {
+		p.Disable()
+	}
 	if err := p.Handler.Provision(ctx); err != nil {
 		return err
 	}

@@ -26,9 +26,13 @@ import (
 type Handler struct {
 	reverseproxy.Handler
 
-	lean    *proxy // nil if the block is not plain
-	unknown string // the option by which the block is not plain
+	disabled bool
+	lean     *proxy // nil if the block is not plain, or the lean proxy is disabled
+	unknown  string // the option by which the block is not plain
 }
+
+// Disable leaves all requests to reverse_proxy. It must be called before Provision.
+func (h *Handler) Disable() { h.disabled = true }
 
 // Provision sets up reverse_proxy and, for a plain block, the lean proxy.
 func (h *Handler) Provision(ctx caddy.Context) error {
@@ -36,7 +40,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if isHTTP {
 		h.Transport = &transport{plain} // now, because health checks begin to use it in Provision
 	}
-	if err := h.Handler.Provision(ctx); err != nil {
+	if err := h.Handler.Provision(ctx); err != nil || h.disabled {
 		return err
 	}
 	h.unknown = "transport"

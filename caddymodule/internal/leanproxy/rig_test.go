@@ -52,13 +52,14 @@ func (l *layer) Provision(ctx caddy.Context) error {
 	t := module.(*reverseproxy.HTTPTransport)
 	t.Transport.Proxy = nil
 	l.Transport = t
+	if l.Slow {
+		l.Disable()
+	}
 	if err := l.Handler.Provision(ctx); err != nil {
 		return err
 	}
 	layers.Store(l.Slow, l)
-	if l.Slow {
-		l.lean = nil
-	} else if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && !l.Slow {
 		http1.Serve(server)
 	}
 	return nil
