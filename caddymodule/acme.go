@@ -9,10 +9,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 )
 
-// provisionChallenges has the ACME challenges of sites that are bound to a segment
-// answered there. The Caddyfile adapter makes what follows `bind` the host that a
-// challenge's listener is bound to, and CertMagic, which knows no network types,
-// takes vnic/<segment> for the name of a host.
+// provisionChallenges lets Caddy answer the ACME challenges of a site on the site's own
+// segment. The Caddyfile adapter takes the argument of `bind` as the host of the
+// challenge's listener. CertMagic knows no network types, so it would take vnic/<segment>
+// for a host name.
 func (a *App) provisionChallenges(ctx caddy.Context) error {
 	app, err := ctx.AppIfConfigured("tls")
 	if errors.Is(err, caddy.ErrNotConfigured) {
@@ -67,9 +67,10 @@ func (a *App) bindIssuers(ctx caddy.Context, policy *caddytls.AutomationPolicy) 
 	return changed, nil
 }
 
-// challengeHost is where CertMagic listens for a segment's challenges, if no site
-// does: Caddy's own servers on the segment answer them. CertMagic does not leave
-// the host's network namespace, where a segment with one of its own has no address.
+// challengeHost returns the address at which CertMagic listens for a segment's challenges
+// if no site listens on the segment; otherwise Caddy's servers there answer them.
+// CertMagic stays in the host's network namespace, so it cannot listen on the address of a
+// segment with a netns.
 func (a *App) challengeHost(segment string) (string, error) {
 	s, err := a.segment(segment)
 	if err != nil {

@@ -19,19 +19,18 @@ import (
 func init() { caddy.RegisterModule(new(App)) }
 
 // App joins network cards (NICs) to isolated network segments inside this
-// machine. Each segment has a virtual NIC (VNIC) and an address of its own; each
-// bridge makes one NIC answer for one pseudo address, and gives every new flow to
-// a segment. Servers on a segment listen on the network `vnic/<segment>`.
+// machine. Each segment has a virtual NIC (VNIC) and its own address. Each bridge
+// makes one NIC answer for one pseudo address, and gives every new flow to a
+// segment. Servers on a segment listen on the network `vnic/<segment>`.
 //
-// It needs Linux with /dev/net/tun, and the capabilities CAP_NET_ADMIN and
-// CAP_NET_RAW; CAP_BPF and CAP_PERFMON, too, to carry packets in the kernel, and
-// CAP_SYS_ADMIN for segments with a `netns`. Values are taken as they stand: there
-// are no placeholders.
+// The app needs Linux with /dev/net/tun, and the capabilities CAP_NET_ADMIN and
+// CAP_NET_RAW. To carry packets in the kernel it also needs CAP_BPF and CAP_PERFMON, and
+// for segments with a `netns` CAP_SYS_ADMIN. Values cannot contain placeholders.
 type App struct {
 	vnicbridge.Config
 
-	// up puts the configuration in force, once; what it returned, it returns
-	// again.
+	// up puts the configuration in force. Only the first call does so; later calls
+	// return the first call's result.
 	up func() error
 
 	fronts fronts
@@ -43,10 +42,10 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "vnic", New: func() caddy.Module { return new(App) }}
 }
 
-// Provision prepares the app. It touches nothing of the machine, so that `caddy
-// validate` does not either.
+// Provision prepares the app. It changes nothing on the machine, because `caddy validate`
+// calls it, too.
 func (a *App) Provision(ctx caddy.Context) error {
-	if err := a.Validate(); err != nil { // other apps' modules look at it before Caddy asks
+	if err := a.Validate(); err != nil { // before Caddy does, because modules of other apps read the configuration first
 		return err
 	}
 	a.up = sync.OnceValue(func() error {
@@ -80,26 +79,26 @@ func (a *App) Start() error {
 	return a.up()
 }
 
-// Stop does nothing: the servers of this configuration may still be finishing
-// their responses through the VNICs. Cleanup follows when all apps have stopped.
+// Stop does nothing, because the servers of this configuration may still finish
+// responses through the VNICs. Caddy calls Cleanup when all apps have stopped.
 func (a *App) Stop() error { return nil }
 
-// Cleanup takes the configuration back. It is called for one that never came
-// into force, too.
+// Cleanup takes the configuration out of force. Caddy also calls it for a configuration
+// that never came into force.
 func (a *App) Cleanup() error {
 	process.Announcer.Leave(a.events)
 	return process.Configurations.Remove(&a.Config)
 }
 
-// segment finds the segment that a listener names.
+// segment returns the segment that a listener names.
 func (a *App) segment(name string) (*vnicbridge.Segment, error) {
 	return a.Segments[name], listenaddr.CheckSegment(&a.Config, name)
 }
 
-// address is a segment's own address.
+// address returns a segment's own address.
 func (a *App) address(segment string) netip.Addr { return a.Segments[segment].Addresses[0].Addr() }
 
-// appOf is the app of the configuration that a Caddy context belongs to.
+// appOf returns the app of the configuration that a Caddy context belongs to.
 func appOf(ctx caddy.Context) (*App, error) {
 	app, err := ctx.AppIfConfigured("vnic")
 	if errors.Is(err, caddy.ErrNotConfigured) {

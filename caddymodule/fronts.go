@@ -16,13 +16,13 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// fronts is what the modules of one configuration tell each other about its servers,
-// while they are provisioned and started one after the other.
+// fronts holds what the modules of one configuration tell each other about its servers.
+// Caddy provisions and starts the modules one after the other.
 type fronts struct {
 	ctx      caddy.Context
 	config   *vnicbridge.Config
-	proxied  map[string]bool            // segments that a vnic_proxy sends requests to
-	trusting map[*caddyhttp.Server]bool // those with trusted_proxies vnic
+	proxied  map[string]bool            // the segments that a vnic_proxy sends requests to
+	trusting map[*caddyhttp.Server]bool // the servers with trusted_proxies vnic
 
 	started chan struct{} // closed when all apps of the configuration have started
 	once    sync.Once
@@ -31,7 +31,7 @@ type fronts struct {
 	listen map[string][]vnicbridge.PortRange // what listeners have opened, by segment
 }
 
-// provision asks to be told when the configuration runs.
+// provision subscribes to the start of the configuration.
 func (f *fronts) provision(ctx caddy.Context, config *vnicbridge.Config) error {
 	f.ctx, f.config = ctx, config
 	f.listen = make(map[string][]vnicbridge.PortRange)
@@ -58,7 +58,7 @@ func (f *fronts) Handle(context.Context, caddy.Event) error {
 	for name, server := range servers {
 		for _, segment := range listenaddr.Segments(server.Listen) {
 			if f.proxied[segment] && !f.trusting[server] {
-				f.ctx.Logger().Warn("this server does not trust the front that sends it requests, and takes it for the client: add `trusted_proxies vnic` to the global option servers",
+				f.ctx.Logger().Warn("this server does not trust the front that sends it requests, so it takes the front for the client: add `trusted_proxies vnic` to the global option servers",
 					zap.String("server", name), zap.String("segment", segment))
 			}
 		}
@@ -66,18 +66,19 @@ func (f *fronts) Handle(context.Context, caddy.Event) error {
 	return nil
 }
 
-// redirects is the server that Caddy adds for redirects to HTTPS, where no site of the
-// configuration listens on the port for HTTP. Nobody misses it.
+// redirects names the server that Caddy adds for redirects to HTTPS if no site of the
+// configuration listens on the HTTP port. The administrator did not ask for this server,
+// so its port needs no warning.
 const redirects = "remaining_auto_https_redirects"
 
-// opened notes that a listener of the configuration is on a segment.
+// opened records that the configuration has opened a listener on a segment.
 func (f *fronts) opened(segment string, proto vnicbridge.Protocol, port uint16) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.listen[segment] = append(f.listen[segment], vnicbridge.PortRange{Protocol: proto, First: port, Last: port})
 }
 
-// listenBut is what is listened on, but for one server, which may be nil.
+// listenBut returns the ports of all servers except one, which may be nil.
 func (f *fronts) listenBut(server *caddyhttp.Server) map[string][]vnicbridge.PortRange {
 	f.mu.Lock()
 	defer f.mu.Unlock()

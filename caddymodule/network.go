@@ -18,8 +18,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// The network types: `vnic/<segment>` is TCP on a segment's address, and
-// `vnic+udp/<segment>` UDP, which HTTP/3 uses by itself.
+// The network type `vnic/<segment>` is TCP on a segment's address. The type
+// `vnic+udp/<segment>` is UDP there; Caddy uses it for HTTP/3.
 func init() {
 	caddy.RegisterNetwork("vnic", func(ctx context.Context, _, segment, ports string, offset uint, cfg net.ListenConfig) (any, error) {
 		at, err := site(ctx, segment, vnicbridge.TCP, ports, offset)
@@ -40,8 +40,8 @@ func init() {
 	caddyhttp.RegisterNetworkHTTP3("vnic", "vnic+udp")
 }
 
-// site is where a listener for a segment is to be. Apps start in random order,
-// so it brings the segments up if they are not yet.
+// site returns where a listener for a segment belongs. Caddy starts apps in random order,
+// so site first puts the configuration in force, unless that is done.
 func site(ctx context.Context, segment string, proto vnicbridge.Protocol, ports string, offset uint) (sites.Address, error) {
 	config, ok := ctx.(caddy.Context)
 	if !ok {
@@ -66,16 +66,16 @@ func site(ctx context.Context, segment string, proto vnicbridge.Protocol, ports 
 	return sites.Address{Segment: segment, Netns: s.Netns, Local: netip.AddrPortFrom(app.address(segment), port)}, nil
 }
 
-// explainListen says why a port of a segment's is taken, and by whom.
+// explainListen says which program can have taken a segment's port.
 func explainListen(err error, at sites.Address) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		port := at.Local.Port()
-		return fmt.Errorf("segment %s: port %d: %w: a program listens on it, maybe on all addresses, so that no other can on the segment: bind that one to an address (ss -lnp 'sport = :%d' shows it)", at.Segment, port, err, port)
+		return fmt.Errorf("segment %s: port %d: %w: another program listens on this port, maybe on all addresses: bind that program to one address (ss -lnp 'sport = :%d' shows it)", at.Segment, port, err, port)
 	}
 	return err
 }
 
-// nthPort is a port of a range such as "8000-8099", counted from 0.
+// nthPort returns the port at an offset in a range such as "8000-8099".
 func nthPort(ports string, offset uint) (uint16, error) {
 	first, _, _ := strings.Cut(ports, "-")
 	start, err := strconv.ParseUint(first, 10, 16)

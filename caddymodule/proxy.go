@@ -28,21 +28,22 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("vnic_proxy", httpcaddyfile.After, "reverse_proxy")
 }
 
-// unlimited keeps reverse_proxy from closing tunnels by itself: where a block has no
-// stream_close_delay, a reload leaves its tunnels alone, as it leaves all flows.
+// unlimited keeps reverse_proxy from closing tunnels. If a block has no
+// stream_close_delay, a reload keeps the block's tunnels, as it keeps all flows.
 const unlimited = caddy.Duration(math.MaxInt64)
 
-// Proxy hands requests on to the servers of other segments. It is the
-// reverse_proxy handler, and has its fields; but its upstreams are named by their
-// segments, as in "a:80" (port 80 if none is given), and requests leave through
-// the VNIC of the segment that its own server listens on, whose `reach` must name
-// them. Each upstream becomes the alias under which the one segment sees the
-// other, which follows from the configuration alone.
+// Proxy hands requests on to the servers of other segments. It is the reverse_proxy
+// handler with the same fields. Its upstreams are segments, as in "a:80" (default: port
+// 80), and cannot be dynamic.
 //
-// Plain requests go by a fast path, where the options of the handler are plain,
-// too; the placeholder `{http.vnic_proxy.path}` tells which way a request went.
+// The handler's own server must listen on exactly one segment, and the `reach` of that
+// segment must name the upstreams. Requests leave through that segment's VNIC. Each
+// upstream becomes the alias under which the one segment sees the other; the alias follows
+// from the configuration alone.
 //
-// Its server listens on one segment. Upstreams cannot be dynamic.
+// If the options of the handler and a request are plain, the lean proxy serves the
+// request. The placeholder `{http.vnic_proxy.path}` tells which way a request went: "fast"
+// for the lean proxy, or "reverse_proxy".
 type Proxy struct {
 	leanproxy.Handler
 
@@ -75,8 +76,8 @@ func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	return p, p.checkSegments(h)
 }
 
-// checkSegments refuses upstreams that are no segments of the Caddyfile, where its
-// line is known.
+// checkSegments refuses upstreams that are not segments of the Caddyfile. An error has the
+// line of the directive.
 func (p *Proxy) checkSegments(h httpcaddyfile.Helper) error {
 	var config vnicbridge.Config
 	if app, ok := h.Option("vnic").(httpcaddyfile.App); ok {
@@ -117,8 +118,7 @@ func (p *Proxy) checkUpstreams() error {
 	return nil
 }
 
-// Provision turns the segments' names into addresses and sets the reverse proxy
-// up.
+// Provision replaces the segments' names by addresses, and sets up the reverse proxy.
 func (p *Proxy) Provision(ctx caddy.Context) error {
 	if err := p.checkUpstreams(); err != nil {
 		return err
@@ -159,7 +159,7 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// Cleanup undoes what Provision began.
+// Cleanup undoes what Provision has done.
 func (p *Proxy) Cleanup() error {
 	if p.known == nil {
 		return nil
@@ -169,11 +169,11 @@ func (p *Proxy) Cleanup() error {
 	return err
 }
 
-// ownSegment is the segment that the server of a handler listens on.
+// ownSegment returns the segment that the server of a handler listens on.
 func (a *App) ownSegment(ctx caddy.Context) (string, error) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok {
-		return "", errors.New("only a site of an HTTP server can hand requests on")
+		return "", errors.New("vnic_proxy works only in a site of an HTTP server")
 	}
 	segments := listenaddr.Segments(server.Listen)
 	if len(segments) == 1 {
@@ -181,12 +181,12 @@ func (a *App) ownSegment(ctx caddy.Context) (string, error) {
 		return segments[0], err
 	}
 	if len(segments) > 1 {
-		return "", fmt.Errorf("the site is bound to the segments %s: requests leave by one: make a site for each", strings.Join(segments, " and "))
+		return "", fmt.Errorf("the site is bound to the segments %s, but its requests must leave by one segment: make a site for each segment", strings.Join(segments, " and "))
 	}
 	return "", fmt.Errorf("the site listens on %s, not on a segment: add `bind vnic/<segment>` to it", strings.Join(server.Listen, " "))
 }
 
-// dials are the fields that name a segment.
+// dials returns the fields that name a segment.
 func (p *Proxy) dials() (fields []*string) {
 	for _, upstream := range p.Upstreams {
 		fields = append(fields, &upstream.Dial)
@@ -197,8 +197,7 @@ func (p *Proxy) dials() (fields []*string) {
 	return fields
 }
 
-// resolve replaces a segment by the alias under which the site's own segment sees
-// it.
+// resolve replaces a segment by the alias under which the site's own segment sees it.
 func (p *Proxy) resolve(app *App, own string, dial *string) error {
 	at, err := upstreamAddress(*dial)
 	if err != nil {
@@ -214,9 +213,9 @@ func (p *Proxy) resolve(app *App, own string, dial *string) error {
 	port := uint16(at.StartPort)
 	lets := func(r vnicbridge.PortRange) bool { return r.Contains(vnicbridge.TCP, port) }
 	if segment.Ports != nil && !slices.ContainsFunc(segment.Ports, lets) {
-		return fmt.Errorf("the ports of segment %s do not let tcp/%d in: add it to them", at.Host, port)
+		return fmt.Errorf("the ports of segment %s do not let tcp/%d in: add tcp/%d to the ports", at.Host, port, port)
 	}
-	alias, _ := app.PeerAlias(own, at.Host) // there is one, as own may reach it
+	alias, _ := app.PeerAlias(own, at.Host) // exists, because own may reach the segment
 	*dial = net.JoinHostPort(alias.String(), strconv.Itoa(int(port)))
 	p.segments[*dial] = at.Host
 	p.ways = append(p.ways, process.Way{From: own, To: *dial})
@@ -224,7 +223,7 @@ func (p *Proxy) resolve(app *App, own string, dial *string) error {
 	return nil
 }
 
-// ServeHTTP hands a request on. Where that fails, the error names the segment.
+// ServeHTTP hands a request on. If that fails, the error names the segment.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	p.known.Begin()
 	defer p.known.End()
@@ -237,8 +236,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	return failed
 }
 
-// chosen names the segment that a request was handed on to last, or all that it
-// might have been.
+// chosen names the segment that a request was last handed on to. If none was chosen, it
+// names all candidates.
 func (p *Proxy) chosen(r *http.Request) string {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	dialed, _ := repl.GetString("http.reverse_proxy.upstream.hostport")

@@ -16,9 +16,9 @@ import (
 // dialFunc is the DialContext of an http.Transport.
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// setTransport gives the reverse proxy the stock HTTP transport, with connections
-// opened where the segment's sockets are. A transport that is not HTTP dials by
-// itself, which does where the segment lives in the host's namespace.
+// setTransport gives the reverse proxy the stock HTTP transport, which dials from the
+// segment's network namespace. Other transports dial from the host's namespace, so they
+// work only for a segment that lives there.
 func (p *Proxy) setTransport(ctx caddy.Context, app *App, own string) error {
 	completed, isHTTP, err := httpTransport(p.TransportRaw)
 	if err != nil {
@@ -38,11 +38,11 @@ func (p *Proxy) setTransport(ctx caddy.Context, app *App, own string) error {
 	}
 	transport := module.(*reverseproxy.HTTPTransport)
 	if netns != "" && slices.Contains(transport.Versions, "3") {
-		return fmt.Errorf("HTTP/3 to a segment is not supported where the site's own, %s, lives in a netns", own)
+		return fmt.Errorf("HTTP/3 to a segment is not supported, because the site's own segment %s lives in a netns", own)
 	}
 	rt := transport.Transport
 	if !byForwardProxy(completed) {
-		rt.Proxy = nil // the environment's (HTTP_PROXY) is for what is outside
+		rt.Proxy = nil // HTTP_PROXY of the environment is for hosts outside
 	}
 	rt.DialContext = dialFrom(ctx, app, own, rt.DialContext)
 	if rt.DialTLSContext != nil {
@@ -52,12 +52,12 @@ func (p *Proxy) setTransport(ctx caddy.Context, app *App, own string) error {
 	return nil
 }
 
-// httpTransport completes the JSON of a transport, if it is the HTTP one, with what
-// suits segments of one machine:
+// httpTransport completes the JSON of an HTTP transport with defaults for the segments of
+// one machine:
 //
-//   - no compression that the client has not asked for: the other end is near;
-//   - as many idle connections as a busy front uses at once: fewer would be opened
-//     and closed all the time.
+//   - no compression that the client has not asked for, because the other end is near;
+//   - as many idle connections as a busy front uses at once, because with fewer
+//     Caddy would open and close connections all the time.
 func httpTransport(raw json.RawMessage) (completed json.RawMessage, isHTTP bool, err error) {
 	fields := map[string]json.RawMessage{
 		"protocol":    json.RawMessage(`"http"`),
@@ -93,11 +93,11 @@ func byForwardProxy(transport json.RawMessage) bool {
 	return json.Unmarshal(transport, &named) == nil && (named.NetworkProxy != nil || named.ForwardProxyURL != "")
 }
 
-// dialFrom dials from a segment, once the configuration runs: health checks begin
-// before there are segments, and would find every upstream down.
+// dialFrom dials from a segment. It waits until the configuration runs, because health
+// checks begin before the segments exist, and would find every upstream down.
 //
-// It goes through the transport's own dial, whose errors tell the reverse proxy
-// that nothing has been sent yet and a POST may be tried again.
+// It calls the transport's own dial. By the errors of that dial the reverse proxy knows
+// that nothing has been sent, so that it may retry a POST.
 func dialFrom(config caddy.Context, app *App, segment string, dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, address string) (conn net.Conn, err error) {
 		select {

@@ -11,14 +11,14 @@ import (
 
 func init() { caddy.RegisterModule(new(FrontIPRange)) }
 
-// FrontIPRange is a source of IP ranges for a server's trusted proxies: the
-// segments that may reach the one on which the request arrived, each by its own
-// address. On a segment that none may reach, as on a front, nothing is trusted.
+// FrontIPRange is a source of IP ranges for a server's trusted proxies. It trusts the
+// addresses of the segments that may reach the segment on which the request arrived. If no
+// segment may reach that segment, as on a front, it trusts nothing.
 //
-// An address in it cannot be feigned: the bridge drops it where it comes from
-// outside, or from another segment.
+// Nobody can forge these addresses: the bridge drops packets that have such a source and
+// come from outside, or from another segment.
 type FrontIPRange struct {
-	fronts map[netip.Addr][]netip.Prefix // by the address that they dial
+	fronts map[netip.Addr][]netip.Prefix // by the address that the fronts dial
 }
 
 // CaddyModule returns the Caddy module information.
@@ -26,7 +26,7 @@ func (*FrontIPRange) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.ip_sources.vnic", New: func() caddy.Module { return new(FrontIPRange) }}
 }
 
-// Provision looks up who may reach whom.
+// Provision looks up which segments may reach which.
 func (s *FrontIPRange) Provision(ctx caddy.Context) error {
 	app, err := appOf(ctx)
 	if err != nil {
@@ -36,8 +36,8 @@ func (s *FrontIPRange) Provision(ctx caddy.Context) error {
 	for front, segment := range app.Segments {
 		address := app.address(front)
 		for _, reached := range segment.Reach {
-			// The alias leads from this front to this segment alone; the segment's
-			// own address is dialed over lo, by the host that the front is part of.
+			// The alias leads only from this front to this segment. If the front lives in
+			// the host's namespace, the host dials the segment's own address over lo.
 			alias, _ := app.PeerAlias(front, reached)
 			for _, to := range []netip.Addr{alias, app.address(reached)} {
 				s.fronts[to] = append(s.fronts[to], netip.PrefixFrom(address, address.BitLen()))
@@ -50,8 +50,8 @@ func (s *FrontIPRange) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// GetIPRanges returns the fronts of the segment on which a request arrived. The
-// request's local address is what its client dialed.
+// GetIPRanges returns the fronts of the segment on which a request arrived. The client has
+// dialed the request's local address.
 func (s *FrontIPRange) GetIPRanges(r *http.Request) []netip.Prefix {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(interface{ AddrPort() netip.AddrPort })
 	if !ok {
@@ -60,7 +60,7 @@ func (s *FrontIPRange) GetIPRanges(r *http.Request) []netip.Prefix {
 	return s.fronts[local.AddrPort().Addr().Unmap()]
 }
 
-// UnmarshalCaddyfile reads the source's name, which has no arguments:
+// UnmarshalCaddyfile reads the name of the source, which takes no arguments:
 //
 //	trusted_proxies vnic
 func (s *FrontIPRange) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {

@@ -7,29 +7,28 @@ import (
 	"sync/atomic"
 )
 
-// Conn is a connection to a segment with its client's ends. All else is the TCP connection's,
-// so that sendfile and splice go on working.
+// Conn is a connection to a segment that shows the client's ends. It embeds the TCP
+// connection, so that sendfile and splice still work.
 type Conn struct {
 	*net.TCPConn
 	client   net.Addr
 	dialed   net.Addr
 	listener *listener // that accepted it
-	unread   []byte    // what has been given back
+	unread   []byte    // bytes that were given back
 
-	reads atomic.Uint32 // that have returned something
+	reads atomic.Uint32 // reads that have returned bytes
 	http2 atomic.Bool   // a request has come by HTTP/2
 }
 
-// RemoteAddr is the real client's address, not the alias.
+// RemoteAddr returns the real client's address, not the alias.
 func (c *Conn) RemoteAddr() net.Addr { return c.client }
 
-// LocalAddr is the address that the client dialed, as it is on a server without
-// segments: certificates are chosen by it. Who connects from this host dials the
-// segment's own.
+// LocalAddr returns the address that the client dialed, as on a server without segments.
+// Servers choose certificates by it. A client on this host dials the segment's own address.
 func (c *Conn) LocalAddr() net.Addr { return c.dialed }
 
-// connOf is the connection of this package that another one is made of, by TLS or by
-// a listener wrapper; nil if there is none.
+// connOf finds the connection of this package inside a connection that TLS or a listener
+// wrapper has made; nil if there is none.
 func connOf(c net.Conn) *Conn {
 	for c != nil {
 		switch under := c.(type) {
@@ -46,8 +45,8 @@ func connOf(c net.Conn) *Conn {
 	return nil
 }
 
-// embedded is the connection that another one embeds, as those of listener wrappers do;
-// nil if it embeds none.
+// embedded returns the connection that another one embeds, as connections of listener
+// wrappers do; nil if there is none.
 func embedded(c net.Conn) net.Conn {
 	v := reflect.Indirect(reflect.ValueOf(c))
 	if v.Kind() != reflect.Struct {
@@ -61,11 +60,11 @@ func embedded(c net.Conn) net.Conn {
 	return inner
 }
 
-// Unread gives back what has been read, to be read next. It must not be changed any
-// more.
+// Unread gives back bytes that have been read. The next read returns them. The caller must
+// not change p afterwards.
 func (c *Conn) Unread(p []byte) { c.unread = p }
 
-// Read reads what has been given back, then the connection.
+// Read reads the bytes that were given back, then the connection.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.unread) == 0 {
 		n, err := c.TCPConn.Read(p)
@@ -80,7 +79,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo writes what Read would read.
+// WriteTo writes the bytes that Read would return.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 	if len(c.unread) == 0 {
 		return c.TCPConn.WriteTo(w)
@@ -94,10 +93,10 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 	return int64(n) + more, err
 }
 
-// ReadFrom sends what a file or another connection holds by way of the kernel
-// alone, also if more than one limit is put on it: Caddy sends a body piece by
-// piece, each with a deadline of its own against a client that does not read, and
-// package net looks behind a single limit only.
+// ReadFrom sends the content of a file or another connection inside the kernel, even behind
+// two limits. Caddy sends a body piece by piece, so that each piece has a deadline against a
+// client that does not read. That puts a second limit on the reader, and package net looks
+// behind a single limit only.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	outer, ok := r.(*io.LimitedReader)
 	if !ok {
@@ -118,7 +117,7 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// sourceOf is what a reader is that can be sent on by way of the kernel; nil if it is none.
+// sourceOf returns a reader as a source that the kernel can send; nil if the kernel cannot.
 func sourceOf(r io.Reader) *Source {
 	switch r := r.(type) {
 	case *Source:

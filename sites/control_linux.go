@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// putPacketInfo writes the control message that says which address a datagram was
-// sent to, and returns its length; 0 if there is no room for it.
+// putPacketInfo writes the control message with the address that a datagram was sent to. It
+// returns the message's length in bytes; 0 if there is no room.
 func putPacketInfo(oob []byte, to netip.Addr) int {
-	// ipv4 writes the source of what is sent, which the kernel tells of in another
-	// field when it comes.
+	// ipv4 writes the address into the field for sending. For a received datagram the
+	// kernel uses another field.
 	message := (&ipv4.ControlMessage{Src: to.AsSlice()}).Marshal()
 	if len(message) > len(oob) {
 		return 0
@@ -30,9 +30,9 @@ const (
 	infoAddr    = 8
 )
 
-// takeControl takes out of control messages what the kernel is not to be told: the
-// source, which is none of its addresses, and how long the datagrams are that it is to
-// make of what is sent. Without such a length, all is one datagram.
+// takeControl removes from control messages what the kernel must not get: the source, which
+// is not an address of this host, and the length of the datagrams to segment into. Without
+// such a length, segment is beyond any datagram's length.
 func takeControl(oob []byte) (source netip.Addr, segment int, rest []byte, err error) {
 	segment = 1 << 16
 	for len(oob) > 0 {

@@ -9,12 +9,12 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// quic-go reads and writes control messages where a socket lets it. By them each
-// connection learns what its client dialed, as it does on a socket that is bound to no
-// address: that is in IP_PKTINFO, which [packetConn] makes up.
+// quic-go reads and writes control messages if a socket supports them. From IP_PKTINFO each
+// QUIC connection learns the address that its client dialed, as on a socket that is bound to
+// no address. [packetConn] makes up this message.
 
-// ReadBatch reads datagrams as [ipv4.PacketConn.ReadBatch] does, each with its real
-// client and with what that dialed.
+// ReadBatch reads datagrams as [ipv4.PacketConn.ReadBatch] does, each with its real client and
+// with the address that the client dialed.
 func (c *packetConn) ReadBatch(messages []ipv4.Message, flags int) (n int, err error) {
 	for {
 		socket, local := c.current()
@@ -29,7 +29,7 @@ func (c *packetConn) ReadBatch(messages []ipv4.Message, flags int) (n int, err e
 	}
 }
 
-// readdress gives a datagram the client's ends.
+// readdress replaces the addresses of a datagram by the client's ends.
 func (c *packetConn) readdress(m *ipv4.Message, local netip.AddrPort) {
 	ends, ok := c.sockets.plane.Ends(c.at.Segment, vnicbridge.UDP, local, addrPort(m.Addr))
 	if !ok {
@@ -49,9 +49,9 @@ func (c *packetConn) ReadMsgUDP(p, oob []byte) (n, oobn, flags int, from *net.UD
 	return m.N, m.NN, m.Flags, m.Addr.(*net.UDPAddr), nil
 }
 
-// WriteMsgUDP sends what is to go to a real client, from the address in IP_PKTINFO,
-// which that dialed. What is to be segmented (UDP_SEGMENT) goes datagram by datagram:
-// not every kernel and NIC takes it as one.
+// WriteMsgUDP sends to a real client, from the address in IP_PKTINFO, which the client has
+// dialed. If the kernel should segment the data (UDP_SEGMENT), WriteMsgUDP sends datagram by
+// datagram instead, because not every kernel and NIC can segment.
 func (c *packetConn) WriteMsgUDP(p, oob []byte, to *net.UDPAddr) (n, oobn int, err error) {
 	dialed, segment, rest, err := takeControl(oob)
 	if err != nil {

@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// Divert has the connections of the listener that accepted c served by what begin
-// returns, from the next one on, in place of the server that calls Accept. It calls
-// begin once for each listener, and never if c is not from one of this package's.
+// Divert lets the function that begin returns serve the later connections of the listener
+// that accepted c, instead of the server that calls Accept. It calls begin once for each
+// listener. If c does not come from a listener of this package, it never calls begin.
 //
-// serve closes the connection, or leaves it to the server that accepts, which is that
-// of the newest listener. It gives back ([Conn.Unread]) what it has read before.
+// serve closes a connection, or leaves it to the server of the newest listener that accepts.
+// Before it leaves a connection, serve gives back the bytes that it has read
+// ([Conn.Unread]).
 func Divert(c net.Conn, begin func() (serve func(c *Conn) (leave bool))) {
 	own, ok := c.(*Conn)
 	if !ok || own.listener == nil {
@@ -23,7 +24,7 @@ func Divert(c net.Conn, begin func() (serve func(c *Conn) (leave bool))) {
 	})
 }
 
-// divert has a connection served, if the listener is diverted.
+// divert serves a connection, if the listener is diverted.
 func (l *listener) divert(c *net.TCPConn, from *socket) bool {
 	serve := l.serve.Load()
 	if serve == nil {
@@ -38,13 +39,13 @@ func (l *listener) divert(c *net.TCPConn, from *socket) bool {
 	return true
 }
 
-// workers run functions on goroutines that are kept for a while: the stack of a new
-// one would have to grow several times before it is large enough for a request.
+// workers run functions on goroutines that are reused, because the stack of a new goroutine
+// would have to grow several times for a request.
 type workers chan func()
 
 var kept = make(workers)
 
-// keptFor is how long a goroutine waits for the next function.
+// keptFor is the time that a goroutine waits for the next function.
 const keptFor = 5 * time.Second
 
 func (w workers) run(f func()) {

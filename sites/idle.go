@@ -7,24 +7,23 @@ import (
 	"time"
 )
 
-// idleConns are the HTTP connections that wait for a request, which only their
-// server knows: on the socket, one whose request takes long looks the same.
+// idleConns are the HTTP connections that wait for a request. Only their server knows that
+// they do, because on the socket a connection whose request takes long looks the same.
 type idleConns struct {
 	mu      sync.Mutex
 	idle    map[net.Conn]*idleness
-	leaving sync.Map // the segments on which none is kept; written under mu
+	leaving sync.Map // the segments that keep no idle connection; written under mu
 }
 
-// idleness is one time that a connection is idle.
+// idleness is one period in which a connection is idle.
 type idleness struct {
 	conn    *Conn
-	reads   uint32     // of the connection, when it became idle
+	reads   uint32     // the connection's count of reads when it became idle
 	goodbye sync.Mutex // held while GOAWAY is written
 }
 
-// ConnState is a hook for [http.Server.ConnState], by which [Sockets.Drain] and
-// [Sockets.Stop] close idle connections: those there are, and the others when they
-// become idle.
+// ConnState is a hook for [http.Server.ConnState]. With it, [Sockets.Drain] and
+// [Sockets.Stop] close connections that are idle now, and others when they become idle.
 func (s *Sockets) ConnState(c net.Conn, state http.ConnState) {
 	if state == http.StateIdle {
 		s.idle.add(c)
@@ -50,7 +49,7 @@ func (i *idleConns) add(c net.Conn) {
 	}
 }
 
-// remove returns when nothing of ours is being written to the connection.
+// remove returns when this package writes nothing more to the connection.
 func (i *idleConns) remove(c net.Conn) {
 	i.mu.Lock()
 	was := i.idle[c]
@@ -62,18 +61,19 @@ func (i *idleConns) remove(c net.Conn) {
 	}
 }
 
-// due tells whether a connection on which nothing has come since is to be closed.
+// due tells whether a connection must close because it is idle since then and its segment
+// is leaving.
 func (i *idleConns) due(c net.Conn, since *idleness) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.idle[c] == since && since.conn.Leaving()
 }
 
-// farewell is how long an HTTP/2 client has, after GOAWAY, to close the connection.
+// farewell is the time that an HTTP/2 client has to close the connection after GOAWAY.
 const farewell = time.Second
 
-// closeSoon closes a connection, if it is still idle by then: an HTTP/2 server
-// has yet to flush its last response when it says that a connection is idle.
+// closeSoon closes a connection after a moment, if it is still idle then. An HTTP/2 server
+// reports that a connection is idle before it has flushed the last response.
 func (i *idleConns) closeSoon(c net.Conn, since *idleness) {
 	time.AfterFunc(linger, func() {
 		switch {
@@ -81,18 +81,18 @@ func (i *idleConns) closeSoon(c net.Conn, since *idleness) {
 			i.goAway(c, since)
 			time.AfterFunc(farewell, func() {
 				if i.due(c, since) {
-					_ = c.Close() // its server finds out by reading
+					_ = c.Close() // the server finds out by reading
 				}
 			})
-		case i.due(c, since) && since.conn.reads.Load() == since.reads: // else a request is coming
+		case i.due(c, since) && since.conn.reads.Load() == since.reads: // otherwise a request is coming
 			_ = c.Close()
 		}
 	})
 }
 
-// goAway asks the client of an idle HTTP/2 connection to send no more requests, as its
-// server has no way to do. The server writes nothing of a response meanwhile, as it
-// begins one by [idleConns.remove].
+// goAway asks the client of an idle HTTP/2 connection to send no more requests, because the
+// server has no way to do so for one connection. Meanwhile the server writes no response,
+// because it calls [idleConns.remove] before it begins one.
 func (i *idleConns) goAway(c net.Conn, since *idleness) {
 	since.goodbye.Lock()
 	defer since.goodbye.Unlock()
@@ -105,10 +105,10 @@ func (i *idleConns) goAway(c net.Conn, since *idleness) {
 }
 
 // goAwayFrame is GOAWAY (RFC 9113, section 6.8) without an error: length, type, flags,
-// stream, and the last stream, as which the greatest number stands for those to come.
+// stream, last stream. The greatest number as last stream covers all later streams.
 const goAwayFrame = "\x00\x00\x08" + "\x07" + "\x00" + "\x00\x00\x00\x00" + "\x7f\xff\xff\xff" + "\x00\x00\x00\x00"
 
-// leave closes the idle connections of a segment, from now on.
+// leave closes the idle connections of a segment, until stay.
 func (i *idleConns) leave(segment string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What package net has for a field that is 0.
+// Package net's values for a field that is 0.
 const (
 	keepAlivePeriod = 15 * time.Second
 	keepAliveCount  = 9
 )
 
-// bequeath sets the keep-alive of the connections that a socket accepts, as package
-// net would set it on each.
+// bequeath sets the keep-alive of a listening socket. The connections that it accepts
+// inherit the settings that package net would make on each.
 func bequeath(l *net.TCPListener, cfg net.KeepAliveConfig) error {
 	if !cfg.Enable {
 		return nil
@@ -32,7 +32,7 @@ func bequeath(l *net.TCPListener, cfg net.KeepAliveConfig) error {
 			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, cmp.Or(cfg.Count, keepAliveCount)},
 		} {
 			if o.value < 0 {
-				continue // it is left as it is
+				continue // a negative value leaves the option unchanged
 			}
 			if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
 				return err

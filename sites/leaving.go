@@ -14,7 +14,7 @@ func (s *Sockets) IsLeaving(segment string) bool {
 	return leaving
 }
 
-// Leaving lists the segments that are drained or stopped, in no order.
+// Leaving returns the segments that are drained or stopped, in no particular order.
 func (s *Sockets) Leaving() (segments []string) {
 	s.idle.leaving.Range(func(segment, _ any) bool {
 		segments = append(segments, segment.(string))
@@ -26,17 +26,17 @@ func (s *Sockets) Leaving() (segments []string) {
 // Leaving tells whether the connection's segment is drained or stopped.
 func (c *Conn) Leaving() bool { return c.listener.sockets.IsLeaving(c.listener.at.Segment) }
 
-// connKey is a context's key for the *Conn that a request came by.
+// connKey is the context key for the *Conn of a request.
 type connKey struct{}
 
-// wrapping lets one connection at a time see whether its server's handler is wrapped.
+// wrapping guards the check whether a server's handler is already wrapped.
 var wrapping sync.Mutex
 
-// ConnContext is a hook for [http.Server.ConnContext], by which [Sockets.Drain] and
-// [Sockets.Stop] have connections closed after their next response: HTTP/1 by
-// "Connection: close", from which net/http makes a GOAWAY for HTTP/2.
+// ConnContext is a hook for [http.Server.ConnContext]. With it, [Sockets.Drain] and
+// [Sockets.Stop] close connections after their next response. They set "Connection: close",
+// which net/http turns into a GOAWAY for HTTP/2.
 //
-// It wraps the server's handler, before that gets its first request.
+// ConnContext wraps the server's handler before the handler gets its first request.
 func (s *Sockets) ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if server, ok := ctx.Value(http.ServerContextKey).(*http.Server); ok {
 		wrapping.Lock()

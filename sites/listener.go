@@ -8,14 +8,14 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// listener is one configuration's share of a stream.
+// listener is the share that one configuration has of a stream.
 type listener struct {
 	sockets   *Sockets
 	stream    *stream
 	at        Address
 	keepAlive net.KeepAliveConfig
-	port      func() // lets the port go; of Sockets' lock
-	accepting bool   // Accept has been called; of the stream's lock
+	port      func() // releases the port; guarded by the lock of Sockets
+	accepting bool   // Accept has been called; guarded by the stream's lock
 
 	diverted sync.Once
 	serve    atomic.Pointer[func(*Conn) (leave bool)] // nil if it is not diverted
@@ -25,11 +25,12 @@ type listener struct {
 	closeOnce sync.Once
 }
 
-// Accept waits for a connection, and for the segment to start if it is stopped.
-// The connection's RemoteAddr is the real client's, its LocalAddr what that dialed.
+// Accept waits for a connection. If the segment is stopped, it waits for the start. The
+// connection's RemoteAddr is the real client's address, and its LocalAddr is the address
+// that the client dialed.
 func (l *listener) Accept() (net.Conn, error) {
 	select {
-	case <-l.closed: // a closed listener takes nothing, even if it could
+	case <-l.closed: // a closed listener accepts nothing, even if something waits
 		return nil, l.closedError()
 	default:
 	}
@@ -51,19 +52,18 @@ func (l *listener) Accept() (net.Conn, error) {
 
 func (l *listener) conn(c *net.TCPConn) *Conn {
 	if l.keepAlive != l.stream.keepAlive {
-		// It fails on a connection that is dead already, which its server
-		// finds out by reading.
+		// This fails only on a dead connection. Its server finds out by reading.
 		_ = c.SetKeepAliveConfig(l.keepAlive)
 	}
 	own := &Conn{TCPConn: c, client: c.RemoteAddr(), dialed: c.LocalAddr(), listener: l}
 	ends, ok := l.sockets.plane.Ends(l.at.Segment, vnicbridge.TCP, addrPort(c.LocalAddr()), addrPort(c.RemoteAddr()))
-	if ok { // else it is from this host itself
+	if ok { // otherwise the client is on this host
 		own.client, own.dialed = net.TCPAddrFromAddrPort(ends.Client), net.TCPAddrFromAddrPort(ends.Dialed)
 	}
 	return own
 }
 
-// Close wakes Accept. The socket closes with the last listener.
+// Close wakes Accept. The last listener closes the socket.
 func (l *listener) Close() error {
 	err := l.closedError()
 	l.closeOnce.Do(func() {
@@ -73,15 +73,15 @@ func (l *listener) Close() error {
 	return err
 }
 
-// Addr is the segment's address, also while the segment is stopped.
+// Addr returns the segment's address, even while the segment is stopped.
 func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at.Local) }
 
 func (l *listener) closedError() error {
 	return &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
 }
 
-// keepAliveOf is the keep-alive that package net makes of a ListenConfig: on by
-// default.
+// keepAliveOf returns the keep-alive that package net makes of a ListenConfig. By default
+// it is on.
 func keepAliveOf(cfg net.ListenConfig) net.KeepAliveConfig {
 	if !cfg.KeepAliveConfig.Enable && cfg.KeepAlive >= 0 {
 		return net.KeepAliveConfig{Enable: true, Idle: cfg.KeepAlive}

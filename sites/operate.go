@@ -8,21 +8,21 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// Drain has the kept-alive connections of a segment's HTTP servers end, until
-// [Sockets.Start]: idle ones are closed, and the others after their next response, for
-// the servers that call [Sockets.ConnState] and [Sockets.ConnContext]. Requests that are
-// being answered are finished. The listeners stay open.
+// Drain ends the kept-alive connections of a segment's HTTP servers, until [Sockets.Start].
+// It closes idle connections now, and the others after their next response. Requests that
+// are being answered are finished. The listeners stay open. Drain works for servers that
+// call [Sockets.ConnState] and [Sockets.ConnContext].
 func (s *Sockets) Drain(segment string) {
 	s.operating.Lock()
 	defer s.operating.Unlock()
 	s.idle.leave(segment)
 }
 
-// Stop closes the sockets of a segment while its servers go on: their Accept and
-// ReadFrom wait for [Sockets.Start]. Connections that wait in an accept queue are
-// handed out first, and those of HTTP servers end as by [Sockets.Drain]. It
-// holds for listeners that are opened later, too. The bridge should have stopped
-// giving new flows to the segment before.
+// Stop closes the sockets of a segment while the segment's servers go on: their Accept and
+// ReadFrom wait for [Sockets.Start]. Stop first hands out the connections that wait in an
+// accept queue. Connections of HTTP servers end as in [Sockets.Drain]. Stop also applies to
+// listeners that are opened later. Before Stop, the bridge should give no more new flows to
+// the segment.
 func (s *Sockets) Stop(segment string) {
 	s.operating.Lock()
 	defer s.operating.Unlock()
@@ -43,7 +43,7 @@ func (s *Sockets) stop(segment string) {
 	s.idle.leave(segment)
 	var closing sync.WaitGroup
 	for _, t := range streams {
-		closing.Go(func() { _ = t.close(linger) }) // it is gone, whatever close says
+		closing.Go(func() { _ = t.close(linger) }) // the socket is gone, whatever close returns
 	}
 	for _, c := range packets {
 		c.stop()
@@ -51,8 +51,8 @@ func (s *Sockets) stop(segment string) {
 	closing.Wait()
 }
 
-// Start ends a drain, and opens the sockets of a stopped segment again. If one cannot
-// be, the segment stays stopped.
+// Start ends a drain, and opens the sockets of a stopped segment again. If a socket cannot be
+// opened, the segment stays stopped.
 func (s *Sockets) Start(ctx context.Context, segment string) error {
 	s.operating.Lock()
 	defer s.operating.Unlock()
@@ -84,7 +84,8 @@ func (s *Sockets) start(ctx context.Context, segment string) (err error) {
 	return err
 }
 
-// of are the sockets of a segment. A stream's is that of its newest listener.
+// of returns the sockets of a segment. A stream belongs to the segment of its newest
+// listener.
 func (s *Sockets) of(segment string) (streams []*stream, packets []*packetConn) {
 	for _, t := range s.streams {
 		if t.listeners[0].at.Segment == segment {

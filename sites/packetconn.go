@@ -16,28 +16,28 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// packetConn is a UDP socket on a segment, whose peers are the real clients. It
-// is not a *net.UDPConn by embedding: quic-go would read and write past it.
+// packetConn is a UDP socket on a segment, whose peers are the real clients. It does not
+// embed the *net.UDPConn, because quic-go would then read and write past it.
 type packetConn struct {
 	sockets *Sockets
 	cfg     net.ListenConfig
-	sent    atomic.Int64 // when a datagram was sent last, in ns since begun
+	sent    atomic.Int64 // time of the last sent datagram, in ns since begun
 
 	mu                          sync.RWMutex
 	at                          Address
 	socket                      *udpSocket // unbound while the segment is stopped
 	readDeadline, writeDeadline time.Time
-	port                        func() // lets the port go
+	port                        func() // releases the port
 	stopped, closed             bool
 }
 
 // udpSocket is one UDP socket.
 type udpSocket struct {
 	*net.UDPConn
-	batches *ipv4.PacketConn // the same, read by several datagrams at once
+	batches *ipv4.PacketConn // the same socket, for reading several datagrams at once
 }
 
-// bind opens the socket that is wanted now, in place of the one there is.
+// bind replaces the socket by the one that is wanted now.
 func (c *packetConn) bind(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -57,7 +57,7 @@ func (c *packetConn) bind(ctx context.Context) error {
 		return err
 	}
 	if c.socket != nil {
-		c.socket.Close() // wakes ReadFrom, which goes on with the new one
+		c.socket.Close() // wakes ReadFrom, which goes on with the new socket
 	}
 	c.socket = &udpSocket{socket, ipv4.NewPacketConn(socket)}
 	return nil
@@ -78,7 +78,7 @@ func (c *packetConn) wanted(ctx context.Context) (*net.UDPConn, error) {
 	return pc.(*net.UDPConn), nil
 }
 
-// move binds the socket where its segment is now.
+// move binds the socket to the present address and namespace of its segment.
 func (c *packetConn) move(ctx context.Context, addr netip.Addr, netns string) error {
 	c.mu.Lock()
 	before := c.at
@@ -91,20 +91,18 @@ func (c *packetConn) move(ctx context.Context, addr netip.Addr, netns string) er
 	return c.bind(ctx)
 }
 
-// A datagram does not show whether its server is done with the peer. So a socket
-// that is stopped is closed when its server has been silent for quiet, and at the
-// latest after maxDrain.
+// A datagram does not show whether the server is done with the peer. So a stopped socket
+// closes when its server has sent nothing for quiet, and after maxDrain at the latest.
 const (
 	quiet    = time.Second
 	maxDrain = time.Minute
 )
 
-// begun is what times are counted from, lest a change of the time of day make a
-// socket seem silent, or busy for hours.
+// begun is the origin of times, which makes them independent of changes of the time of day.
 var begun = time.Now()
 
-// stop lets the port go, so that no new peer comes in, and the socket when it is
-// quiet.
+// stop releases the port, so that no new peer comes in. It closes the socket when the server
+// is quiet.
 func (c *packetConn) stop() {
 	c.mu.Lock()
 	c.stopped = true
@@ -122,8 +120,8 @@ func (c *packetConn) drain(end time.Time) {
 	c.mu.RLock()
 	stopped := c.stopped
 	c.mu.RUnlock()
-	if stopped { // and not started again meanwhile
-		_ = c.bind(context.Background()) // short of descriptors, the port is let go at least
+	if stopped { // false if it was started again meanwhile
+		_ = c.bind(context.Background()) // if descriptors have run out, the port is at least released
 	}
 }
 
@@ -136,8 +134,8 @@ func (c *packetConn) start(ctx context.Context) error {
 	return c.bind(ctx)
 }
 
-// ReadFrom reads a datagram and its sender, who is the real client. While the
-// segment is stopped there is none.
+// ReadFrom reads a datagram. It returns the real client as the sender. While the segment is
+// stopped, it waits.
 func (c *packetConn) ReadFrom(p []byte) (int, net.Addr, error) {
 	for {
 		socket, local := c.current()
@@ -155,7 +153,7 @@ func (c *packetConn) ReadFrom(p []byte) (int, net.Addr, error) {
 	}
 }
 
-// moved tells whether an error is because a socket has given way to another one.
+// moved tells whether a read failed because another socket has replaced this one.
 func (c *packetConn) moved(socket *udpSocket, err error) bool {
 	now, _ := c.current()
 	return errors.Is(err, net.ErrClosed) && socket != now
@@ -171,7 +169,7 @@ func (c *packetConn) WriteTo(p []byte, to net.Addr) (int, error) {
 	return socket.WriteToUDPAddrPort(p, peer)
 }
 
-// peer is where a socket sends what is for a client.
+// peer returns the address to which a socket sends datagrams for a client.
 func (c *packetConn) peer(socket *udpSocket, local netip.AddrPort, ends vnicbridge.Ends) (netip.AddrPort, error) {
 	client := ends.Client
 	peer, ok := c.sockets.plane.Alias(c.at.Segment, vnicbridge.UDP, local, ends)
@@ -179,8 +177,8 @@ func (c *packetConn) peer(socket *udpSocket, local netip.AddrPort, ends vnicbrid
 		peer, ok = client, client.Addr() == local.Addr() || client.Addr().IsLoopback() // this host itself
 	}
 	if !ok || addrPort(socket.LocalAddr()) != local {
-		// A client without a flow must not be sent to past the bridge, by the
-		// host's own routes, nor anyone from a stopped segment.
+		// Without a flow, the datagram would leave past the bridge, by the host's own
+		// routes. A stopped segment sends to nobody.
 		return netip.AddrPort{}, &net.OpError{Op: "write", Net: "udp", Source: c.LocalAddr(), Addr: net.UDPAddrFromAddrPort(client),
 			Err: os.NewSyscallError("sendto", syscall.EHOSTUNREACH)}
 	}
@@ -188,7 +186,7 @@ func (c *packetConn) peer(socket *udpSocket, local netip.AddrPort, ends vnicbrid
 	return peer, nil
 }
 
-// Close closes the socket and lets the port go.
+// Close closes the socket and releases the port.
 func (c *packetConn) Close() error {
 	c.mu.Lock()
 	first := !c.closed
@@ -208,7 +206,7 @@ func (c *packetConn) current() (socket *udpSocket, local netip.AddrPort) {
 	return c.socket, c.at.Local
 }
 
-// LocalAddr is the segment's address, also while the segment is stopped.
+// LocalAddr returns the segment's address, even while the segment is stopped.
 func (c *packetConn) LocalAddr() net.Addr {
 	_, local := c.current()
 	return net.UDPAddrFromAddrPort(local)
@@ -232,8 +230,8 @@ func (c *packetConn) SetWriteDeadline(t time.Time) error {
 	return c.socket.SetWriteDeadline(t)
 }
 
-// SetReadBuffer, SetWriteBuffer and SyscallConn are what quic-go tunes a socket
-// with; the next socket inherits it.
+// quic-go tunes a socket by SetReadBuffer, SetWriteBuffer and SyscallConn. The next socket
+// inherits the settings.
 func (c *packetConn) SetReadBuffer(bytes int) error {
 	socket, _ := c.current()
 	return socket.SetReadBuffer(bytes)

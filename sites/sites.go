@@ -1,9 +1,9 @@
-// Package sites opens the listeners of servers that live on a segment.
+// Package sites opens the listeners of servers on a segment.
 //
-// Such a server is bound to the segment's own address, and sees its clients
-// under aliases. The listeners of this package show it the real clients instead,
-// keep the port enterable while they are open, and hand over to the listeners of
-// the next configuration without losing a connection.
+// Such a server is bound to the segment's own address. The segment sees clients under
+// aliases, but the listeners of this package show the server the real clients. While a
+// listener is open, its port can be entered. The listeners of one configuration hand over
+// to those of the next without losing a connection.
 package sites
 
 import (
@@ -17,28 +17,29 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// Plane is what the listeners need of the data plane; *[vnicbridge.Plane] has it.
+// Plane is the part of the data plane that listeners use; *[vnicbridge.Plane] implements
+// it.
 type Plane interface {
-	// OpenPort lets a port of a segment be entered until release is called.
+	// OpenPort lets clients enter a port of a segment, until release is called.
 	OpenPort(segment string, port vnicbridge.PortRange) (release func())
-	// Ends are the client's ends of a connection, of which a server's socket on a
-	// segment has local and remote.
+	// Ends returns the client's ends of a connection. local and remote are the ends that
+	// the server's socket has.
 	Ends(segment string, proto vnicbridge.Protocol, local, remote netip.AddrPort) (ends vnicbridge.Ends, ok bool)
-	// Alias is where a server's socket on a segment reaches a client. If ends.Dialed
-	// is not known, any of the client's flows will do.
+	// Alias returns the address at which a server's socket on a segment reaches a client. If
+	// ends.Dialed is not known, it takes any of the client's flows.
 	Alias(segment string, proto vnicbridge.Protocol, local netip.AddrPort, ends vnicbridge.Ends) (alias netip.AddrPort, ok bool)
-	// In runs a function where a segment's sockets are opened.
+	// In runs a function in a segment's network namespace.
 	In(segment string, f func() error) error
 }
 
-// Address is where a server listens.
+// Address is a place where a server listens.
 type Address struct {
 	Segment string         // the segment's name
-	Netns   string         // the network namespace in which it lives; "" is the host's
+	Netns   string         // the segment's network namespace; "" is the host's
 	Local   netip.AddrPort // the segment's own address, and a port other than 0
 }
 
-// place is what one socket can be bound to.
+// place identifies the socket that listeners on one address share.
 type place struct {
 	netns string
 	local netip.AddrPort
@@ -46,9 +47,8 @@ type place struct {
 
 func (a Address) place() place { return place{a.Netns, a.Local} }
 
-// Sockets are the sockets that this process has on its segments. There is one
-// for the whole process, because configurations share sockets while one takes
-// over from the other.
+// Sockets are the sockets that this process has on its segments. The process has one
+// Sockets, because configurations share sockets while one takes over from the other.
 type Sockets struct {
 	plane Plane
 	idle  idleConns
@@ -75,9 +75,9 @@ func NewSockets(plane Plane) *Sockets {
 // one socket, and connections go to the newest one whose server accepts. On a
 // stopped segment the socket opens with [Sockets.Start].
 //
-// The listener goes on working when the VNIC is deleted and made again: a bound
-// socket outlives its address. Of cfg, Control acts when the socket is made, and
-// the keep-alive settings on each listener's own connections.
+// The listener survives the removal and the recreation of the VNIC, because a bound socket
+// outlives its address. cfg.Control applies when the socket is made. The keep-alive
+// settings of cfg apply to this listener's own connections.
 func (s *Sockets) Listen(ctx context.Context, at Address, cfg net.ListenConfig) (net.Listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,10 +117,10 @@ func (s *Sockets) drop(l *listener) error {
 	return l.stream.close(0)
 }
 
-// ListenPacket opens a UDP socket whose peers are the real clients. Sockets on
-// one address may overlap (SO_REUSEPORT). On a stopped segment nothing is read
-// before [Sockets.Start]. It does not give access to the socket beneath for
-// reading and writing, where the clients are aliases.
+// ListenPacket opens a UDP socket whose peers are the real clients. Sockets on one address
+// may overlap (SO_REUSEPORT). On a stopped segment reads wait for [Sockets.Start]. The
+// result gives no access to reads and writes of the socket beneath, because there the
+// clients are aliases.
 func (s *Sockets) ListenPacket(ctx context.Context, at Address, cfg net.ListenConfig) (net.PacketConn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,10 +141,10 @@ func (s *Sockets) forget(c *packetConn) {
 	delete(s.packets, c)
 }
 
-// Readdress moves the open UDP sockets to where their segments are now; at gives
-// the address and the namespace. TCP needs no such thing, as each configuration opens
-// its own listeners, but Caddy keeps one QUIC listener, known by the segment's
-// name, over all reloads.
+// Readdress moves the open UDP sockets to the present addresses and namespaces of their
+// segments, which at returns. TCP does not need this, because each configuration opens its
+// own TCP listeners. Caddy keeps one QUIC listener, known by the segment's name, over all
+// reloads.
 func (s *Sockets) Readdress(ctx context.Context, at func(segment string) (addr netip.Addr, netns string, ok bool)) error {
 	s.mu.Lock()
 	open := slices.Collect(maps.Keys(s.packets))
@@ -161,13 +161,13 @@ func (s *Sockets) Readdress(ctx context.Context, at func(segment string) (addr n
 	return nil
 }
 
-// openPort opens a socket's port, until release is called for the first time.
+// openPort opens a socket's port until the first call of release.
 func (s *Sockets) openPort(proto vnicbridge.Protocol, at Address) (release func()) {
 	port := at.Local.Port()
 	return sync.OnceFunc(s.plane.OpenPort(at.Segment, vnicbridge.PortRange{Protocol: proto, First: port, Last: port}))
 }
 
-// addrPort is a socket's address as the data plane writes it.
+// addrPort returns a socket's address in the data plane's form: IPv4 is unmapped.
 func addrPort(a net.Addr) netip.AddrPort {
 	var ap netip.AddrPort
 	switch a := a.(type) {

@@ -6,19 +6,18 @@ import (
 	"sync"
 )
 
-// Source is a TCP connection that is read to be sent to another one.
+// Source is a TCP connection whose bytes go to another connection.
 type Source struct {
 	Conn *net.TCPConn
-	// Sent is called whenever a part has been sent by [Conn.ReadFrom], which takes
-	// what has come as a whole. It may set the other connection's deadline anew.
+	// Sent is called whenever [Conn.ReadFrom] has sent a part. It may set the other
+	// connection's deadline anew.
 	Sent func()
 }
 
 // Read reads from the connection.
 func (s *Source) Read(p []byte) (int, error) { return s.Conn.Read(p) }
 
-// sendFrom sends up to n bytes of a source, by way of the kernel alone where that is
-// possible.
+// sendFrom sends up to n bytes of a source, if possible inside the kernel.
 func (c *Conn) sendFrom(s *Source, n int64) (sent int64, err error) {
 	if sent, able, err := c.splice(s, n); able {
 		return sent, err
@@ -28,8 +27,8 @@ func (c *Conn) sendFrom(s *Source, n int64) (sent int64, err error) {
 
 var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
-// copyFrom is sendFrom by way of this process. Package net would splice, by pipes that may
-// be too small for that.
+// copyFrom sends up to n bytes of a source through this process. It does not use package
+// net's copy, which would splice through pipes that may be too small.
 func (c *Conn) copyFrom(s *Source, n int64) (sent int64, err error) {
 	buf := buffers.Get().(*[64 << 10]byte)
 	defer buffers.Put(buf)

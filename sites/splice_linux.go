@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipe is what splice needs between two connections.
+// pipe is the pipe that splice needs between two connections.
 type pipe struct {
 	r, w  int
-	size  int // of what it holds, in bytes
-	limit int // how many bytes fill moves at most
+	size  int // how many bytes fit in
+	limit int // the most bytes that fill moves
 	held  int // how many bytes are in it, which drain moves
 
 	fill, drain func(fd uintptr) bool // from one connection, to the other; made once
@@ -21,18 +21,18 @@ type pipe struct {
 	err         error                 // of that call
 }
 
-// wantedSize is what Linux lets everybody have. leastSize is a pipe's by default; with less,
-// splicing costs more than copying.
+// wantedSize is the largest pipe that Linux gives to every user, in bytes. leastSize is the
+// default size of a pipe; with less, splicing costs more than copying.
 const (
 	wantedSize = 1 << 20
 	leastSize  = 64 << 10
 )
 
-// errSmallPipe says that the user's pipes have grown too many: beyond 64 MiB of them an
-// ordinary user is given two pages for a new one (fs.pipe-user-pages-soft).
+// errSmallPipe says that the user has too many pipes: beyond 64 MiB of them, Linux gives an
+// ordinary user two pages for a new pipe (fs.pipe-user-pages-soft).
 var errSmallPipe = errors.New("a new pipe is too small")
 
-// pipes are empty.
+// pipes holds empty pipes.
 var pipes sync.Pool
 
 func takePipe() (*pipe, error) {
@@ -54,7 +54,7 @@ func takePipe() (*pipe, error) {
 	return p, nil
 }
 
-// grow makes the pipe as large as it is allowed to be, and returns its size.
+// grow makes the pipe as large as Linux allows, and returns its size in bytes.
 func (p *pipe) grow() int {
 	size, err := unix.FcntlInt(uintptr(p.w), unix.F_SETPIPE_SZ, wantedSize)
 	if err != nil {
@@ -83,8 +83,7 @@ func (p *pipe) move(from, to, n int) (done bool) {
 	}
 }
 
-// splice sends up to n bytes of a source; able is false where there is no pipe to do it
-// with.
+// splice sends up to n bytes of a source. If there is no pipe for that, able is false.
 func (c *Conn) splice(s *Source, n int64) (sent int64, able bool, err error) {
 	p, err := takePipe()
 	if err != nil {
@@ -108,7 +107,7 @@ func (c *Conn) splice(s *Source, n int64) (sent int64, able bool, err error) {
 		}
 		for p.held = p.moved; p.held > 0; {
 			if err := p.call(to.Write, p.drain); err != nil {
-				return sent, true, err // with a pipe that is not empty
+				return sent, true, err // the pipe is not empty, so it is not reused
 			}
 			p.held -= p.moved
 			sent += int64(p.moved)

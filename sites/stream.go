@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// stream is a TCP address that is listened on, shared by the listeners of all the
-// living configurations. It has one socket: with a socket for each listener
-// (SO_REUSEPORT) the connections in the accept queue of the one that closes would
-// be reset. While the segment is stopped it has none.
+// stream is a TCP address that the listeners of all living configurations share. It has one
+// socket, because with one socket for each listener (SO_REUSEPORT) the kernel would reset
+// the connections in the accept queue of a listener that closes. While the segment is
+// stopped, the stream has no socket.
 type stream struct {
 	local     netip.AddrPort
 	cfg       net.ListenConfig
-	keepAlive net.KeepAliveConfig // of what it accepts
+	keepAlive net.KeepAliveConfig // of the connections that it accepts
 
 	mu        sync.Mutex
 	socket    *socket
@@ -29,29 +29,29 @@ type stream struct {
 // socket is one listening socket.
 type socket struct {
 	net.Listener
-	done  chan struct{} // closed when nothing more is to be handed out
+	done  chan struct{} // closed when nothing more may be handed out
 	ended chan struct{} // closed when nothing more is accepted
 }
 
-// accepted is what the socket's Accept returned, or a connection that was left.
+// accepted is a result of the socket's Accept, or a connection that was left.
 type accepted struct {
 	conn net.Conn
 	err  error
 }
 
 func newStream(local netip.AddrPort, cfg net.ListenConfig) *stream {
-	// Connections inherit the socket's keep-alive, for which package net would need
-	// four calls each. A listener whose own is another one sets that.
+	// Connections inherit the keep-alive of the socket, because package net would need four
+	// system calls for each connection. A listener with other settings sets its own.
 	keepAlive := keepAliveOf(cfg)
 	cfg.KeepAlive, cfg.KeepAliveConfig = -1, net.KeepAliveConfig{}
-	// Another subflow is another flow to the bridge, which may give it to
-	// another segment.
+	// For the bridge, another MPTCP subflow is another flow, which may go to another
+	// segment.
 	cfg.SetMultipathTCP(false)
-	// So that a site of the same Caddy may have the port on all addresses.
+	// A site of the same Caddy may have the port on all addresses.
 	return &stream{local: local, cfg: reusable(cfg), keepAlive: keepAlive, changed: make(chan struct{})}
 }
 
-// open opens the socket for a segment, if it is not.
+// open opens the socket for a segment, unless it is open.
 func (s *stream) open(ctx context.Context, plane Plane, segment string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,12 +75,12 @@ func (s *stream) open(ctx context.Context, plane Plane, segment string) error {
 	return nil
 }
 
-// linger is how long a socket goes on accepting what is in its queue before it is
-// closed, which resets the rest.
+// linger is the time that a closing socket still accepts the connections in its queue. The
+// kernel resets the rest.
 const linger = 100 * time.Millisecond
 
-// close closes the socket, if it is open. What waits in its queue is served, as
-// far as lingering is long enough and some server accepts it.
+// close closes the socket, if it is open. Connections in its queue are still served, if a
+// server accepts them within lingering.
 func (s *stream) close(lingering time.Duration) error {
 	s.mu.Lock()
 	socket := s.socket
@@ -99,8 +99,8 @@ func (s *stream) close(lingering time.Duration) error {
 	return socket.Close()
 }
 
-// accept hands out what the socket accepts until it is closed. It takes no more
-// than one connection in advance: the others wait in the kernel's queue.
+// accept hands out the socket's connections until the socket is closed. It takes at most one
+// connection in advance. The others wait in the kernel's queue.
 func (s *stream) accept(from *socket) {
 	defer close(from.ended)
 	for {
@@ -122,9 +122,9 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// hand waits for the newest listener whose server has come to accept: an older
-// one, which may be about to shut down, gets nothing once it has a successor. It
-// tells whether somebody took.
+// hand gives a connection to the newest listener whose server accepts, and waits for one. An
+// older listener, which may be about to shut down, gets nothing once its successor accepts.
+// hand tells whether a listener took the connection.
 func (s *stream) hand(a accepted, from *socket) bool {
 	for {
 		l, changed := s.newest()
@@ -145,8 +145,8 @@ func (s *stream) hand(a accepted, from *socket) bool {
 	}
 }
 
-// leave hands a connection on to the newest listener that accepts, also when its
-// socket has been closed. It tells whether there was one.
+// leave hands a connection on to the newest listener that accepts, even if the connection's
+// socket has been closed. It tells whether there was such a listener.
 func (s *stream) leave(c *Conn, from *socket) bool {
 	for {
 		l, changed := s.newest()
@@ -166,7 +166,7 @@ func (s *stream) leave(c *Conn, from *socket) bool {
 	}
 }
 
-// newest is the newest listener that accepts; nil if none does.
+// newest returns the newest listener that accepts; nil if none does.
 func (s *stream) newest() (l *listener, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,7 +178,7 @@ func (s *stream) newest() (l *listener, changed <-chan struct{}) {
 	return nil, s.changed
 }
 
-// accepts notes that a listener's server has come to accept.
+// accepts records that the server of a listener has called Accept.
 func (s *stream) accepts(l *listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +194,7 @@ func (s *stream) add(l *listener) {
 	s.listeners = slices.Insert(s.listeners, 0, l)
 }
 
-// remove tells whether the listener was the last.
+// remove removes a listener, and tells whether it was the last.
 func (s *stream) remove(l *listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -25,9 +25,9 @@ func reusable(cfg net.ListenConfig) net.ListenConfig {
 	return cfg
 }
 
-// inherited are the options that QUIC sets on its socket: the buffers, which the
-// kernel reports doubled, the DF bit, without which path MTU discovery finds nothing,
-// and the wish to be told of congestion (ECN).
+// inherited are the options that QUIC sets on its socket: the buffers, whose sizes the kernel
+// reports doubled; the DF bit, which path MTU discovery needs; and the reception of
+// congestion marks (ECN).
 var inherited = []struct{ level, get, set, divisor int }{
 	{unix.SOL_SOCKET, unix.SO_RCVBUF, unix.SO_RCVBUFFORCE, 2},
 	{unix.SOL_SOCKET, unix.SO_SNDBUF, unix.SO_SNDBUFFORCE, 2},
@@ -35,7 +35,7 @@ var inherited = []struct{ level, get, set, divisor int }{
 	{unix.IPPROTO_IP, unix.IP_RECVTOS, unix.IP_RECVTOS, 1},
 }
 
-// inherit sets a socket's options to those of an older one.
+// inherit copies the options of an older socket.
 func inherit(socket, old *net.UDPConn) error {
 	for _, o := range inherited {
 		var value int
@@ -68,7 +68,7 @@ func onDescriptor(raw syscall.RawConn, f func(fd int) error) (err error) {
 	return err
 }
 
-// unboundUDP is a socket that gets nothing.
+// unboundUDP returns a socket that receives nothing.
 func unboundUDP() (*net.UDPConn, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {

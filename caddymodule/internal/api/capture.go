@@ -44,7 +44,7 @@ var CaptureParameters = Parameters[vnicbridge.CaptureOptions]{
 	}},
 }
 
-// Captured is the parameter that the command takes as its argument.
+// Captured is the parameter for the segment or bridge. The command takes it as an argument.
 const Captured = "of"
 
 func parsePositive(name, text string) (int, error) {
@@ -79,15 +79,15 @@ func (a *API) serveCapture(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
 	log := caddy.Log().Named("vnic")
 	stream := captureStream{w, http.NewResponseController(w)}
-	_ = stream.SetReadDeadline(time.Time{}) // the admin endpoint's is for requests that end soon
+	_ = stream.SetReadDeadline(time.Time{}) // the admin endpoint's deadline is for short requests
 	if err := errors.Join(capture.Run(r.Context(), stream), capture.Close()); err != nil {
 		log.Info("a capture was cut off: " + err.Error())
 	}
 	return nil
 }
 
-// captureStream sends what is written at once, and gives up a client that takes
-// nothing for a minute.
+// captureStream sends each write at once. It gives up if the client reads nothing for
+// captureStall.
 type captureStream struct {
 	http.ResponseWriter
 	*http.ResponseController

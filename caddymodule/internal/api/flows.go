@@ -18,7 +18,7 @@ func (a *API) serveClients(w http.ResponseWriter, r *http.Request) error {
 	return serveList(a, w, r, a.shared.Plane.Clients)
 }
 
-// serveList serves what a list says of the flows that the request asks for.
+// serveList serves a list of the flows that match the request's parameters.
 func serveList[L any](a *API, w http.ResponseWriter, r *http.Request, list func(vnicbridge.FlowFilter) (L, error)) error {
 	if err := a.require(w, r, http.MethodGet); err != nil {
 		return err

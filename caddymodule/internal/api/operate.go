@@ -13,8 +13,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// operation is what can be done to one segment or bridge while the others go on, by
-// the method that asks for it.
+// operation acts on one segment or bridge while the others go on. The key is the request's
+// method.
 type operation map[string]func(r *http.Request, name string) error
 
 // serveSegments serves /vnic/segments/<segment>/<operation>.
@@ -59,7 +59,7 @@ func (a *API) operate(w http.ResponseWriter, r *http.Request, prefix string, ope
 	return err
 }
 
-// known returns an error if there is nothing of a name.
+// known returns an error if nothing has this name.
 func known[T any](all map[string]T, name string, unknown func(name string, known []string) error) error {
 	if _, ok := all[name]; !ok {
 		return unknown(name, slices.Sorted(maps.Keys(all)))
@@ -98,8 +98,8 @@ func (a *API) drainSegment(r *http.Request, segment string) error {
 	return plane.DrainFlows(segment)
 }
 
-// stopSegment keeps new flows away before the listeners close, so that no client
-// of the bridge comes to a closed port.
+// stopSegment stops new flows before it closes the listeners, so that no client of the
+// bridge meets a closed port.
 func (a *API) stopSegment(_ *http.Request, segment string) error {
 	if err := a.shared.Plane.SetState(segment, vnicbridge.Stopped); err != nil {
 		return err
@@ -127,7 +127,7 @@ func (a *API) setWeight(r *http.Request, segment string) error {
 		return err
 	}
 	if want.Weight == 0 {
-		return badRequest(errors.New("weight is missing or 0: drain the segment to give it no flows, and use DELETE to let the configuration's weight hold again"))
+		return badRequest(errors.New("weight is missing or 0: to give the segment no flows, drain the segment; to return to the configuration's weight, use DELETE"))
 	}
 	return a.shared.Plane.SetWeight(segment, want.Weight)
 }

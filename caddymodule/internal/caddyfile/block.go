@@ -20,8 +20,8 @@ type option struct {
 
 type options map[string]option
 
-// parseBlock reads the options in braces that follow, if any do. what names the
-// block in errors.
+// parseBlock reads the options in the braces that follow, if any. Errors call the block
+// what.
 func parseBlock(d *caddyfile.Dispenser, what string, known options) error {
 	seen := make(map[string]int)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -79,7 +79,7 @@ func oneArgument(d *caddyfile.Dispenser) (string, error) {
 	}
 }
 
-// noSemicolon refuses what other configuration languages end a line by.
+// noSemicolon refuses the semicolon that ends a line in other configuration languages.
 func noSemicolon(d *caddyfile.Dispenser, text string) error {
 	if strings.HasSuffix(text, ";") {
 		return d.Errf("%s: a line of a Caddyfile ends without a semicolon", text)
@@ -87,8 +87,8 @@ func noSemicolon(d *caddyfile.Dispenser, text string) error {
 	return nil
 }
 
-// misplaced hints at a brace that is missing or too much, where an option stands
-// outside its block.
+// misplaced returns a hint at a missing or an extra brace, if an option of a segment or
+// bridge stands outside its block.
 func misplaced(what, name string) string {
 	if what != "vnic" {
 		return ""
@@ -105,7 +105,7 @@ func misplaced(what, name string) string {
 	return ""
 }
 
-// number parses an option whose one argument is 1 or more; want says what it is.
+// number parses an option whose one argument is 1 or more. want describes it in errors.
 func number(target *int, want string) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
@@ -119,12 +119,12 @@ func number(target *int, want string) func(*caddyfile.Dispenser) error {
 	}
 }
 
-// word parses an option whose one argument is taken as it stands.
+// word parses an option with one argument, which it does not check.
 func word[T ~string](target *T) func(*caddyfile.Dispenser) error {
 	return value(target, func(text string) (T, error) { return T(text), nil })
 }
 
-// flag parses an option that takes no argument: its being there is what it says.
+// flag parses an option without arguments, whose presence sets the target.
 func flag(target *bool) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		if d.NextArg() {
@@ -155,7 +155,7 @@ func values[T any](target *[]T, parse func(string) (T, error)) func(*caddyfile.D
 	}
 }
 
-// errAt is an error at a token that has been passed already.
+// errAt returns an error at an earlier token.
 func errAt(token caddyfile.Token, err error) error {
 	d := caddyfile.NewDispenser([]caddyfile.Token{token})
 	d.Next()

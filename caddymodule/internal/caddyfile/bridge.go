@@ -51,8 +51,8 @@ func gateway(text string) (netip.Addr, error) {
 	return addr, nil
 }
 
-// lbPolicy reads a policy's name and the segments that it chooses from. Which
-// names there are, Config.Validate knows.
+// lbPolicy reads the name of a policy and the segments that the policy chooses from.
+// Config.Validate checks the name.
 func (p *parser) lbPolicy(d *caddyfile.Dispenser, b *vnicbridge.Bridge) error {
 	if !d.NextArg() {
 		return d.ArgErr()

@@ -38,7 +38,7 @@ func parseHealth(d *caddyfile.Dispenser, s *vnicbridge.Segment) error {
 	})
 }
 
-// healthTarget parses what is asked for.
+// healthTarget parses the protocol and port of a check.
 func healthTarget(text string) (*vnicbridge.Health, error) {
 	protocol, port, _ := strings.Cut(text, "/")
 	ports, err := vnicbridge.ParsePortRange("tcp/" + port)

@@ -6,8 +6,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// steer reads a rule, whose matchers follow each other on one line or stand in a
-// block, or both:
+// steer reads a rule. Its matchers stand on one line, in a block, or both:
 //
 //	steer <segment> <matcher> <values…>… {
 //	    <matcher> <values…>…
@@ -54,7 +53,7 @@ func newMatchers(rule *vnicbridge.Rule) *matchers {
 	}
 }
 
-// line reads matchers, each with its values, to the end of the line.
+// line reads the matchers of one line, each with its values.
 func (m *matchers) line(d *caddyfile.Dispenser) error {
 	for more := true; more; {
 		name := d.Val()
@@ -74,7 +73,7 @@ func (m *matchers) line(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// values reads one matcher's values. It tells whether it ended at the next one.
+// values reads the values of one matcher. next tells whether another matcher follows.
 func (m *matchers) values(d *caddyfile.Dispenser, addTo func(string) error) (next bool, err error) {
 	name := d.Val()
 	for count := 0; ; count++ {

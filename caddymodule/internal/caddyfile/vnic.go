@@ -45,10 +45,10 @@ type parser struct {
 	uses     []use
 }
 
-// definitions are the places where parts are defined, by name.
+// definitions are the places in the Caddyfile that define segments or bridges, by name.
 type definitions map[string]caddyfile.Token
 
-// use is a place that names a segment, which may be defined further down.
+// use is a place that names a segment. The segment may be defined further down.
 type use struct {
 	segment string
 	at      caddyfile.Token
@@ -87,7 +87,7 @@ func (p *parser) vnic(d *caddyfile.Dispenser) error {
 	return p.validate(start)
 }
 
-// validate reports what is wrong with a part at the line that defines it.
+// validate reports a mistake in a segment or bridge at the line that defines it.
 func (p *parser) validate(start caddyfile.Token) error {
 	err := p.config.Validate()
 	if err == nil {
@@ -105,7 +105,7 @@ func (p *parser) validate(start caddyfile.Token) error {
 	return errAt(at, err)
 }
 
-// define notes where a part is defined and returns its name.
+// define records where a segment or bridge is defined, and returns its name.
 func (known definitions) define(d *caddyfile.Dispenser) (string, error) {
 	what := d.Val()
 	var name string
@@ -119,7 +119,7 @@ func (known definitions) define(d *caddyfile.Dispenser) (string, error) {
 	return name, nil
 }
 
-// refer notes that the current token names a segment.
+// refer records that the current token names a segment.
 func (p *parser) refer(d *caddyfile.Dispenser) string {
 	p.uses = append(p.uses, use{d.Val(), d.Token()})
 	return d.Val()

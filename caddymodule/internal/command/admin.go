@@ -24,12 +24,12 @@ func (f *adminFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.adapter, "adapter", "a", "", "The adapter of that configuration file")
 }
 
-// request asks the admin API of the running instance, and returns its answer.
+// request asks the admin API of the running instance, and returns the answer's body.
 func (f *adminFlags) request(method, uri string) ([]byte, error) {
 	return f.do(method, uri, nil)
 }
 
-// send is a request with a body, as JSON.
+// send makes a request with a JSON body.
 func (f *adminFlags) send(method, uri string, body any) error {
 	encoded, err := json.Marshal(body)
 	if err == nil {
@@ -47,7 +47,7 @@ func (f *adminFlags) do(method, uri string, body io.Reader) ([]byte, error) {
 	return io.ReadAll(resp.Body)
 }
 
-// endpoint is where the admin API is.
+// endpoint finds the address of the admin API.
 func (f *adminFlags) endpoint() (address string, err error) {
 	address, err = caddycmd.DetermineAdminAPIAddress(f.address, nil, f.config, f.adapter)
 	if err != nil {
@@ -56,7 +56,7 @@ func (f *adminFlags) endpoint() (address string, err error) {
 	return address, nil
 }
 
-// open is a request whose answer the caller reads and closes.
+// open makes a request. The caller reads and closes the answer's body.
 func (f *adminFlags) open(method, uri string, body io.Reader) (*http.Response, error) {
 	address, err := f.endpoint()
 	if err != nil {
@@ -66,8 +66,8 @@ func (f *adminFlags) open(method, uri string, body io.Reader) (*http.Response, e
 	return resp, explainAdmin(err)
 }
 
-// explainAdmin makes what Caddy's own request says readable: an answer's error, which
-// comes as JSON, and that there is no answer.
+// explainAdmin makes the errors of Caddy's own request readable: it unpacks an error that
+// the API answered as JSON, and says what to do if there is no answer.
 func explainAdmin(err error) error {
 	if err == nil {
 		return nil

@@ -48,7 +48,7 @@ counted in it and on standard error. To watch live:
 			defer resp.Body.Close()
 			file := os.Stdout
 			if path != "-" {
-				// This waits for the reader of a pipe. Ctrl-C ends the command meanwhile.
+				// Opening a pipe waits for its reader. Until then Ctrl-C simply ends the command.
 				if file, err = createCaptureFile(path); err != nil {
 					return err
 				}
@@ -68,7 +68,7 @@ counted in it and on standard error. To watch live:
 	return cmd
 }
 
-// saveCapture writes a capture to a file, and what became of it to standard error.
+// saveCapture writes a capture to a file, and its totals to standard error.
 func saveCapture(ctx context.Context, cmd *cobra.Command, file *os.File, from io.Reader) error {
 	copied := captureCopy{from: from, to: file}
 	err := copied.run()

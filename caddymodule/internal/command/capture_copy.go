@@ -11,22 +11,22 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// captureCopy copies a pcapng file by whole blocks, so that it is one wherever it
-// ends, and reads what they tell.
+// captureCopy copies a pcapng file block by block, so that the copy is a valid file
+// wherever it ends. It reads the counts that the blocks contain.
 type captureCopy struct {
 	from io.Reader
 	to   *os.File
 
 	frames int
 	drops  map[uint32]uint64 // by interface
-	ended  string            // why, by the comment of the last statistics
+	ended  string            // the reason, from the comment of the last statistics
 	block  []byte
 }
 
 // errCutOff tells that the capture ended within a block.
-var errCutOff = errors.New("the capture was cut off: the instance ended, or was too slow to be read")
+var errCutOff = errors.New("the capture was cut off: the instance ended, or this command read its frames too slowly")
 
-// Of the blocks that are looked into (draft-ietf-opsawg-pcapng).
+// Types of blocks and options (draft-ietf-opsawg-pcapng).
 const (
 	packetBlock     = 6
 	statisticsBlock = 5
@@ -34,10 +34,10 @@ const (
 	optionDropped   = 5
 )
 
-// maxBlock bounds what is believed of a block's length.
+// maxBlock is the largest length of a block that is accepted, in bytes.
 const maxBlock = vnicbridge.MaxSnaplen + 4096
 
-// writeAt is how many bytes are gathered at most before they are written.
+// writeAt is the number of bytes that are gathered before a write.
 const writeAt = 256 << 10
 
 func (c *captureCopy) run() error {
@@ -85,7 +85,7 @@ func (c *captureCopy) next(from io.Reader) error {
 	return err
 }
 
-// look takes in what a block tells.
+// look reads what a block counts.
 func (c *captureCopy) look() {
 	switch binary.LittleEndian.Uint32(c.block) {
 	case packetBlock:

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// createCaptureFile opens the file for a capture, which only its owner can read: packets
-// are nobody else's business. A file that exists is emptied.
+// createCaptureFile opens the file for a capture. Only its owner can read the file, because
+// packets are private. An existing file is emptied.
 func createCaptureFile(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // O_EXCL follows no link
 	if errors.Is(err, fs.ErrExist) {
@@ -19,8 +19,8 @@ func createCaptureFile(path string) (*os.File, error) {
 	return file, err
 }
 
-// openCaptureFile opens what exists at a path. It follows no link that another user may
-// have put there, lest a capture overwrites the file that the link leads to.
+// openCaptureFile opens what exists at a path. It does not follow a link, because another
+// user may have put the link there to let a capture overwrite another file.
 func openCaptureFile(path string) (*os.File, error) {
 	named, err := os.Lstat(path)
 	if err != nil {
@@ -40,7 +40,7 @@ func openCaptureFile(path string) (*os.File, error) {
 	}
 	opened, err := file.Stat()
 	if err == nil && !os.SameFile(named, opened) {
-		err = fmt.Errorf("%s has been replaced meanwhile: try again", path)
+		err = fmt.Errorf("somebody replaced %s during the check: try again", path)
 	}
 	if err == nil && opened.Mode().IsRegular() {
 		err = errors.Join(file.Chmod(0o600), file.Truncate(0))
@@ -52,9 +52,9 @@ func openCaptureFile(path string) (*os.File, error) {
 	return file, nil
 }
 
-// leadsToDescriptor tells whether a link is one of those that stand for an open file, as
-// /dev/stdout does, and as /dev/fd/63, which a shell makes of >(command). Only the kernel
-// and root make links there.
+// leadsToDescriptor tells whether a link stands for an open file. Such links are
+// /dev/stdout, and /dev/fd/63, which a shell passes for >(command). Only the kernel and
+// root make links in these directories.
 func leadsToDescriptor(path string) bool {
 	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 	return err == nil && (dir == "/dev" || strings.HasPrefix(dir, "/proc/"))

@@ -80,9 +80,9 @@ func writeFindings(w io.Writer, findings []vnicbridge.Finding, asJSON bool) erro
 	return nil
 }
 
-// checkedConfig is what the check looks at in a configuration.
+// checkedConfig is the part of a configuration that the check reads.
 type checkedConfig struct {
-	others []string // where apps listen of which nothing is known but their JSON
+	others []string // addresses of other modules' apps, found in their JSON
 
 	Apps struct {
 		VNIC vnicbridge.Config `json:"vnic"`
@@ -97,8 +97,8 @@ type checkedConfig struct {
 	} `json:"apps"`
 }
 
-// loadForCheck reads the configuration, of which none is an empty one, and tells from
-// which file.
+// loadForCheck reads the configuration, and returns the name of its file. Without a file
+// the configuration is empty.
 func (f *adminFlags) loadForCheck() (config checkedConfig, file string, err error) {
 	adapted, file, _, err := caddycmd.LoadConfig(f.config, f.adapter)
 	if err != nil {
@@ -116,8 +116,8 @@ func (f *adminFlags) loadForCheck() (config checkedConfig, file string, err erro
 // segmentAddress is the address of a listener on a segment, as JSON.
 var segmentAddress = regexp.MustCompile(`"(vnic/[^"\s]+:\d[^"\s]*)"`)
 
-// otherListeners are the addresses on segments in the JSON of apps that this program
-// has from other modules, such as layer4.
+// otherListeners returns the addresses on segments in the JSON of other modules' apps, such
+// as layer4.
 func otherListeners(adapted []byte) (addresses []string) {
 	var config struct {
 		Apps map[string]json.RawMessage `json:"apps"`
@@ -136,7 +136,7 @@ func otherListeners(adapted []byte) (addresses []string) {
 	return addresses
 }
 
-// addresses are those that servers listen on.
+// addresses returns the addresses that servers listen on.
 func (c *checkedConfig) addresses() (addresses []string) {
 	for _, name := range sortedKeys(c.Apps.HTTP.Servers) {
 		addresses = append(addresses, c.Apps.HTTP.Servers[name].Listen...)
@@ -144,7 +144,7 @@ func (c *checkedConfig) addresses() (addresses []string) {
 	return append(addresses, c.others...)
 }
 
-// listen are the ports that servers open, by segment: for HTTP/3 those of UDP, too.
+// listen returns the ports that servers open, by segment. HTTP/3 adds UDP ports.
 func (c *checkedConfig) listen() map[string][]vnicbridge.PortRange {
 	ports := listenaddr.TCPPorts(c.others)
 	for _, server := range c.Apps.HTTP.Servers {
@@ -161,8 +161,8 @@ func (c *checkedConfig) listen() map[string][]vnicbridge.PortRange {
 	return ports
 }
 
-// runningVNICs are the devices of the instance that runs, if one answers at once:
-// the packet filter that is to be checked may hold the question up.
+// runningVNICs returns the VNICs of the running instance. It waits 2 s for an answer,
+// because the packet filter that is being checked may drop the question.
 func (f *adminFlags) runningVNICs() (devices []string) {
 	answer := make(chan []byte, 1)
 	go func() {

@@ -11,8 +11,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// listenFindings tells what is wrong with where a configuration's HTTP servers listen,
-// and the line of the Caddyfile that says so.
+// listenFindings reports mistakes in the addresses that servers listen on, each with its
+// line of the Caddyfile.
 func listenFindings(config *vnicbridge.Config, addresses []string, bound places) (findings []vnicbridge.Finding) {
 	for _, address := range addresses {
 		if err := listenaddr.Check(config, address); err != nil {
@@ -24,10 +24,10 @@ func listenFindings(config *vnicbridge.Config, addresses []string, bound places)
 	return findings
 }
 
-// places are the lines of a Caddyfile that bind sites, by what they bind them to.
+// places are the lines of a Caddyfile that bind sites, by the address that they bind to.
 type places map[string]string
 
-// findPlaces looks for them in a Caddyfile. Of a file that is none it finds nothing.
+// findPlaces reads the places of a Caddyfile. In any other file it finds none.
 func findPlaces(file string) places {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -53,7 +53,7 @@ func findPlaces(file string) places {
 	return found
 }
 
-// of tells where a server was told to listen on an address.
+// of names the place that makes a server listen on an address.
 func (p places) of(address string) string {
 	network, host, _, err := caddy.SplitNetworkAddress(address)
 	if err == nil && network != "" {

@@ -17,9 +17,8 @@ func Add(vnic *cobra.Command, example string) {
 	vnic.SuggestionsMinimumDistance = 2
 }
 
-// knownCommand refuses what follows `caddy vnic` and is none of its commands: for a
-// command below the root cobra would show the help and succeed, and a script would go
-// on as if it had drained a segment.
+// knownCommand refuses unknown commands after `caddy vnic`. Without it, cobra would show the
+// help and succeed, and a script would go on as if it had drained a segment.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 || args[0] == "help" {
 		return nil
@@ -37,7 +36,7 @@ func commands(example string) []*cobra.Command {
 	for _, cmd := range all {
 		run := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			cmd.SilenceUsage = true // what goes wrong from here on is not a matter of usage
+			cmd.SilenceUsage = true // errors from here on do not come from a wrong usage
 			return run(cmd, args)
 		}
 	}

@@ -60,7 +60,7 @@ From another machine, choose the port and forward it, the same on both sides:
 	return cmd
 }
 
-// listenLoopback listens where only this machine can connect to.
+// listenLoopback listens on an address that only this machine can connect to.
 func listenLoopback(address string) (net.Listener, error) {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil || !addr.Addr().IsLoopback() {

@@ -12,10 +12,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// shownClients is how many clients of a segment that is drained are named.
+// shownClients is the number of clients that a draining segment's line names.
 const shownClients = "5"
 
-// writeDraining says who holds a segment that is drained.
+// writeDraining writes which clients still have flows of a draining segment.
 func writeDraining(w io.Writer, admin *adminFlags, segment string) error {
 	query := url.Values{"segment": {segment}, "state": {string(vnicbridge.FlowEstablished)}, "limit": {shownClients}}
 	raw, err := admin.request(http.MethodGet, api.ClientsPath+"?"+query.Encode())
@@ -30,7 +30,7 @@ func writeDraining(w io.Writer, admin *adminFlags, segment string) error {
 	return err
 }
 
-// holders says how many flows there are, and whose.
+// holders says how many flows are left, and which clients have them.
 func holders(l vnicbridge.ClientList) string {
 	var clients []string
 	others := l.Matched

@@ -22,7 +22,7 @@ func writeFlows(w io.Writer, list vnicbridge.FlowList) error {
 	return t.Flush()
 }
 
-// endsOf names the bridge or segment from which a flow comes and into which it goes.
+// endsOf names the bridge or segment that a flow comes from, and the one that it goes into.
 func endsOf(f vnicbridge.Flow) (from, into string) {
 	if f.Direction == vnicbridge.FlowEgress {
 		return f.Segment, f.Bridge

@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// watchInterval is how often flows are listed again.
+// watchInterval is the least time between two lists.
 const watchInterval = time.Second
 
 func flowsCommand() *cobra.Command {
@@ -46,7 +46,7 @@ the client and those of the server.`,
 				if err := printFlows(out, raw, asJSON, watch); err != nil || !watch {
 					return err
 				}
-				// A large table is not looked at all the time.
+				// Reading a large table must not take more than a tenth of the time.
 				select {
 				case <-time.After(max(watchInterval, 10*time.Since(began))):
 				case <-cmd.Context().Done():
@@ -62,7 +62,7 @@ the client and those of the server.`,
 	return cmd
 }
 
-// printFlows prints a list; on a terminal that is watched, in place of the last one.
+// printFlows prints a list. With --watch on a terminal, it replaces the previous list.
 func printFlows(out io.Writer, raw []byte, asJSON, watch bool) error {
 	if asJSON {
 		_, err := out.Write(raw)

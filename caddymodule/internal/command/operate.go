@@ -45,7 +45,7 @@ func operationCommand(name, short, long string) *cobra.Command {
 	return commandWith(name, struct{}{}, short, long)
 }
 
-// commandWith is the command of an operation whose request has a body.
+// commandWith returns the command of an operation whose request has a body.
 func commandWith(name string, body any, short, long string) *cobra.Command {
 	var admin adminFlags
 	cmd := &cobra.Command{

@@ -34,7 +34,7 @@ when Caddy ends.`,
 	return cmd
 }
 
-// registerFlows is for a command that leaves living flows alone, if nothing is said.
+// registerFlows adds the flag --flows to a command that otherwise keeps existing flows.
 func registerFlows(cmd *cobra.Command, flows *bool) {
 	cmd.Use = strings.Replace(cmd.Use, "<segment>", "<segment> [--flows]", 1)
 	cmd.Flags().BoolVar(flows, "flows", false, "Let UDP and echo flows choose again, too")
@@ -52,14 +52,14 @@ the segment is removed, and when Caddy ends.`,
 		func(arg string) (any, error) {
 			weight, err := strconv.Atoi(arg)
 			if err != nil || weight < 1 || weight > vnicbridge.MaxWeight {
-				return nil, fmt.Errorf("weight %q: want 1 to %d; drain the segment to give it no new flows, and let the configuration's weight hold again by --undo", arg, vnicbridge.MaxWeight)
+				return nil, fmt.Errorf("weight %q: want 1 to %d; to give the segment no new flows, drain it; to return to the configuration's weight, use --undo", arg, vnicbridge.MaxWeight)
 			}
 			return api.WeightRequest{Weight: weight}, nil
 		})
 }
 
-// overrideCommand is a command that sets something by hand, or with --undo leaves it
-// to the configuration again.
+// overrideCommand returns a command that overrides a value of the configuration. With
+// --undo the command returns to the configuration's value.
 func overrideCommand(name, args, short, long string, path func(string) string, body func(string) (any, error)) *cobra.Command {
 	var (
 		admin adminFlags

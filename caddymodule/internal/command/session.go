@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// session is the address of this machine that the user's SSH session is connected
-// to; none if there is no such session. Under sudo only the processes above know
-// it.
+// session returns the address of this machine to which the user's SSH session is
+// connected. Without an SSH session it returns the zero address. sudo removes the variable,
+// so session also looks at the parent processes.
 func session() netip.Addr {
 	if addr := sshServer(os.Getenv("SSH_CONNECTION")); addr.IsValid() {
 		return addr
@@ -32,8 +32,8 @@ func session() netip.Addr {
 	return netip.Addr{}
 }
 
-// sshServer is the server's address in SSH_CONNECTION: the client's address and
-// port, then the server's.
+// sshServer returns the server's address in SSH_CONNECTION, which has the client's address
+// and port, then the server's.
 func sshServer(connection string) netip.Addr {
 	fields := strings.Fields(connection)
 	if len(fields) != 4 {
@@ -51,7 +51,7 @@ func parent(pid int) (ppid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	// pid (name) state ppid …, and the name may have spaces and parentheses.
+	// The line is: pid (name) state ppid …; the name may contain spaces and parentheses.
 	var state string
 	_, err = fmt.Sscan(string(stat[bytes.LastIndexByte(stat, ')')+1:]), &state, &ppid)
 	return ppid, err

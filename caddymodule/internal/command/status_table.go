@@ -13,8 +13,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// writeStatus writes a status as tables: what there is, what its devices
-// carried, and what they dropped.
+// writeStatus writes a status as tables: the bridges and segments, the packets that their
+// devices carried, and the packets that they dropped.
 func writeStatus(w io.Writer, s vnicbridge.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "Data path %s, %d of %d flows.\n", s.Datapath, s.Flows, s.MaxFlows)
@@ -60,8 +60,8 @@ func health(h vnicbridge.HealthStatus) string {
 	return "unhealthy"
 }
 
-// writeUnhealthy writes which segments get no new flows because of their health, and
-// why, if any do.
+// writeUnhealthy writes the unhealthy segments, if any, and the reasons. Such segments get
+// no new flows.
 func writeUnhealthy(w io.Writer, s vnicbridge.Status) {
 	heading := sync.OnceFunc(func() { row(w, "\nUNHEALTHY", "SINCE", "BECAUSE") })
 	for _, name := range sortedKeys(s.Segments) {
@@ -72,8 +72,8 @@ func writeUnhealthy(w io.Writer, s vnicbridge.Status) {
 	}
 }
 
-// orHost names a segment's namespace: in the host's all segments are one trust
-// domain.
+// orHost names a segment's namespace. The host's is named explicitly, because all segments
+// there are one trust domain.
 func orHost(netns string) string {
 	if netns == "" {
 		return "host's"
@@ -92,8 +92,8 @@ func writeRules(w io.Writer, s vnicbridge.Status) {
 	}
 }
 
-// writeOverrides writes what was set by hand and differs from the configuration, if
-// anything does.
+// writeOverrides writes the values that were set by hand and differ from the
+// configuration, if any.
 func writeOverrides(w io.Writer, s vnicbridge.Status) {
 	heading := sync.OnceFunc(func() { row(w, "\nSET BY HAND", "IS", "CONFIGURED") })
 	for _, name := range sortedKeys(s.Bridges) {
@@ -115,7 +115,7 @@ func writeOverrides(w io.Writer, s vnicbridge.Status) {
 	}
 }
 
-// writePeers writes under which alias segments see each other, if any do.
+// writePeers writes the aliases under which segments see each other, if any.
 func writePeers(w io.Writer, s vnicbridge.Status) {
 	heading := sync.OnceFunc(func() { row(w, "\nSEGMENT", "SEES", "AS") })
 	for _, name := range sortedKeys(s.Segments) {
@@ -127,13 +127,13 @@ func writePeers(w io.Writer, s vnicbridge.Status) {
 	}
 }
 
-// device is one that counts.
+// device is a NIC or VNIC with its counters.
 type device struct {
 	name string
 	vnicbridge.Counters
 }
 
-// counted lists the NICs, then the VNICs.
+// counted returns the NICs, then the VNICs.
 func counted(s vnicbridge.Status) []device {
 	var devices []device
 	for _, name := range sortedKeys(s.Bridges) {
@@ -145,7 +145,7 @@ func counted(s vnicbridge.Status) []device {
 	return devices
 }
 
-// row writes the cells of a line; an empty one is a dash.
+// row writes the cells of a line. An empty cell becomes a dash.
 func row(w io.Writer, cells ...any) {
 	texts := make([]string, len(cells))
 	for i, cell := range cells {

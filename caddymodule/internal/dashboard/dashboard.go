@@ -16,16 +16,16 @@ import (
 //go:embed page
 var page embed.FS
 
-// policy allows the page its own files, and no script but from them.
+// policy lets the page load only its own files, and run scripts only from these files.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
 // Dashboard is a handler that serves the page, and forwards the page's requests to
 // the admin API.
 //
-// It is on a loopback port, which every user, every program and every web page that
-// a browser here shows can send requests to. So it answers whoever comes first with
-// its token, and from then on the browser that did, by a cookie.
+// Every user and program on this machine, and every web page in a browser here, can send
+// requests to the loopback port. So the dashboard admits the first browser that has the
+// token, and from then on only that browser, by a cookie.
 type Dashboard struct {
 	addr  netip.AddrPort
 	admin http.Handler
@@ -35,13 +35,13 @@ type Dashboard struct {
 	spent   atomic.Bool // the token has become a session
 }
 
-// New makes a dashboard that is served at a loopback address. admin gets the requests
-// below /vnic/.
+// New returns a dashboard for a loopback address. It passes requests below /vnic/ to
+// admin.
 func New(addr netip.AddrPort, admin http.Handler) *Dashboard {
 	return &Dashboard{addr: addr, admin: admin, token: rand.Text(), session: rand.Text()}
 }
 
-// URL is the page's, for one visit.
+// URL returns the address of the page, which is good for one visit.
 func (d *Dashboard) URL() string { return fmt.Sprintf("http://%s/?token=%s", d.addr, d.token) }
 
 // ServeHTTP implements http.Handler.
@@ -74,9 +74,9 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// admits tells whether a request belongs to the session, or begins it. The page is
-// the answer to the request that does: after a redirection, a browser that came from
-// another site's link would hold a strict cookie back.
+// admits tells whether a request belongs to the session, or begins it. The request that
+// begins the session gets the page without a redirection, because a browser that came from
+// another site's link would not send a strict cookie after a redirection.
 func (d *Dashboard) admits(w http.ResponseWriter, r *http.Request) bool {
 	cookie, err := r.Cookie(d.cookieName())
 	if err == nil && same(cookie.Value, d.session) {
@@ -89,9 +89,9 @@ func (d *Dashboard) admits(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// cookieName has the port in it: cookies are a host's, and another dashboard's would
-// take the place of ours.
+// cookieName contains the port, because all ports of a host share cookies, and the cookie
+// of another dashboard would replace ours.
 func (d *Dashboard) cookieName() string { return fmt.Sprintf("caddy-vnic-%d", d.addr.Port()) }
 
-// same compares in a time that tells nothing of either.
+// same compares two texts in constant time.
 func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -6,9 +6,9 @@ import (
 	"slices"
 )
 
-// foreign says why a request is not the page's own, if it is not. A name of somebody
-// else's that resolves to this address (DNS rebinding) is not our host, and another
-// page in the same browser, even one on another port of this host, not our origin.
+// foreign returns the reason if a request does not come from the page itself. The Host field
+// shows a foreign name that resolves to this address (DNS rebinding). The Origin field shows
+// another page in the same browser, even on another port of this host.
 func (d *Dashboard) foreign(r *http.Request) string {
 	hosts := []string{d.addr.String(), fmt.Sprintf("localhost:%d", d.addr.Port())}
 	if !slices.Contains(hosts, r.Host) {
@@ -29,7 +29,7 @@ func (d *Dashboard) foreign(r *http.Request) string {
 	case "", "same-origin", "none":
 		return ""
 	}
-	// The page itself may be opened by a link.
+	// A link may open the page itself.
 	if r.URL.Path != "/" || r.Header.Get("Sec-Fetch-Mode") != "navigate" {
 		return "requests from other sites are refused"
 	}

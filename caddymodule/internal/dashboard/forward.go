@@ -14,19 +14,19 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// forwarded are the paths of the plugin's own routes. Names have letters, digits, _
-// and -, so there is nothing to encode, and no way out of /vnic/.
+// forwarded matches the paths of the plugin's own routes. Names consist of letters, digits,
+// _ and -, so paths need no encoding, and no path leads out of /vnic/.
 var forwarded = regexp.MustCompile(`^/vnic(/[A-Za-z0-9_-]+)+$`)
 
 func forwardable(u *url.URL) bool { return u.RawPath == "" && forwarded.MatchString(u.Path) }
 
-// Forward makes a handler that asks the admin API at an address, TCP or a Unix socket,
-// as Caddy's configuration has it. What the browser says of itself stays here: to the
-// admin API the request is one of this program.
+// Forward returns a handler that passes requests to the admin API at an address, which is
+// written as in Caddy's configuration: TCP or a Unix socket. The fields that the browser
+// sends about itself are removed, so the admin API sees requests of this program.
 func Forward(address string) (http.Handler, error) {
 	addr, err := caddy.ParseNetworkAddress(address)
 	if err != nil || addr.PortRangeSize() > 1 || addr.IsFdNetwork() {
-		return nil, fmt.Errorf("the admin address %s cannot be connected to: want host:port or unix/path (%v)", address, err)
+		return nil, fmt.Errorf("cannot connect to the admin address %s: want host:port or unix/path (%v)", address, err)
 	}
 	host, origin := addr.JoinHostPort(0), "http://"+addr.JoinHostPort(0)
 	if addr.IsUnixNetwork() {

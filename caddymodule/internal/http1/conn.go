@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-// conn is a connection, and what its requests have in common.
+// conn is a connection with the state that its requests share.
 type conn struct {
 	server *server
 	rw     *sites.Conn
@@ -35,19 +35,19 @@ const (
 	dismissed // by a server that closes
 )
 
-// buffers are what a connection needs of memory.
+// buffers is the memory of a connection.
 type buffers struct {
 	in    [maxHead]byte
 	out   []byte
 	names []string
 }
 
-// maxHead is how long the head of a plain request may be.
+// maxHead is the size limit of the head of a plain request, in bytes.
 const maxHead = 4096
 
 var buffersPool = sync.Pool{New: func() any { return &buffers{out: make([]byte, 0, 2*maxHead)} }}
 
-// end is how a request, or the service of a connection, ends.
+// end says how a request ends, or how the service of a connection ends.
 type end int
 
 const (
@@ -102,8 +102,9 @@ func (c *conn) serve() end {
 	}
 }
 
-// dismiss wakes a connection that waits for a request. The first one may be on its
-// way already; who sends another one must expect that the connection closes.
+// dismiss ends a connection's wait for a request. If the connection waits for its first
+// request, which may be on its way, the next configuration's server gets the connection.
+// If it waits for a later request, it closes.
 func (c *conn) dismiss() {
 	switch {
 	case c.state.CompareAndSwap(fresh, dismissed):
@@ -131,8 +132,9 @@ func (c *conn) read(n int, timeout time.Duration) (more int, err error) {
 	return c.rw.Read(c.in[n:])
 }
 
-// near tells whether a deadline that is set will do for a later one: to set it costs
-// more than what it is off by, which is less than a sixtieth of what is left.
+// near tells whether the deadline that is set can stand for a later one. If they differ by
+// less than a sixtieth of the remaining time, setting the deadline costs more than it
+// gains.
 func near(set, wanted, now time.Time) bool {
 	if set.IsZero() || wanted.IsZero() {
 		return set.Equal(wanted)
@@ -141,14 +143,14 @@ func near(set, wanted, now time.Time) bool {
 	return later >= 0 && later < wanted.Sub(now)/60
 }
 
-// leave leaves the connection to another server, and gives back what has been read.
+// leave leaves the connection to another server, and gives back the bytes that were read.
 func (c *conn) leave(n int) end {
-	_ = c.rw.SetDeadline(time.Time{}) // that it is dead the other one finds out
+	_ = c.rw.SetDeadline(time.Time{}) // if the connection is dead, the other server finds out
 	c.rw.Unread(slices.Clone(c.in[:n]))
 	return left
 }
 
-// answer answers a request. What has come after it is ahead of the next one.
+// answer answers a request. The bytes after it belong to the next one.
 func (c *conn) answer(n int) (end end, ahead []byte) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
@@ -174,7 +176,7 @@ func (c *conn) answer(n int) (end end, ahead []byte) {
 	return goOn, ahead
 }
 
-// handle calls the handler, and tells whether it came to an end.
+// handle calls the handler, and tells whether the handler returned.
 func (c *conn) handle(w *response, r *http.Request) (done bool) {
 	defer func() {
 		if v := recover(); v != nil && v != http.ErrAbortHandler {

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// full is net/http's server, for connections with a response that is not plain. It
-// reads the request again, whose handler is running already. Later requests of the
-// connection are its own.
+// full is net/http's server for connections with a response that is not plain. It reads the
+// request again, while the handler of the request is already running. Later requests of the
+// connection belong to it.
 type full struct {
 	server *http.Server
-	plain  *server  // whose connections it takes over
-	taking sync.Map // what is taken over, by the connection
+	plain  *server  // the server whose connections it takes over
+	taking sync.Map // the responses that it takes over, by connection
 
 	conns     chan net.Conn
 	closed    chan struct{}
@@ -40,7 +40,7 @@ func newFull(plain *server) *full {
 	return f
 }
 
-// takenOver is a response that is net/http's.
+// takenOver is a response that net/http has taken over.
 type takenOver struct {
 	w      http.ResponseWriter
 	cancel context.CancelFunc // of the request
@@ -51,13 +51,13 @@ type takenOver struct {
 
 type takenOverKey struct{}
 
-// take makes a connection net/http's. The head of the request, and what has come
-// after it, is given back.
+// take gives a connection to net/http. It gives back the head of the request, and the bytes
+// that have come after it.
 func (f *full) take(c *conn, head int, cancel context.CancelFunc) *takenOver {
 	t := &takenOver{cancel: cancel, ready: make(chan http.ResponseWriter), ended: make(chan bool, 1)}
 	f.taking.Store(c.rw, t)
 	ahead := c.watch.end(c)
-	_ = c.rw.SetReadDeadline(time.Time{}) // that it is dead net/http finds out
+	_ = c.rw.SetReadDeadline(time.Time{}) // if the connection is dead, net/http finds out
 	c.rw.Unread(append(slices.Clone(c.in[:head]), ahead...))
 	f.conns <- c.rw
 	t.w = <-t.ready
@@ -72,8 +72,8 @@ func (f *full) connContext(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// ServeHTTP gives the writer of a response that is taken over to the handler that
-// asked for it, and waits until that has ended.
+// ServeHTTP gives the writer of a response that is taken over to the running handler, and
+// waits until the handler has ended.
 func (f *full) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t := r.Context().Value(takenOverKey{}).(*takenOver)
 	if t.begun {
@@ -120,5 +120,5 @@ func (f *full) Close() error {
 	return nil
 }
 
-// Addr is nobody's.
+// Addr returns an address that nobody uses.
 func (f *full) Addr() net.Addr { return &net.TCPAddr{} }

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// parse makes of a request's head what net/http's server makes of it, unless it is
-// not plain: a GET or HEAD without a body, that asks for nothing but a response. All
-// else, and all that is wrong, is left to net/http.
+// parse makes the same request of a head as net/http's server would, if the request is
+// plain: a GET or HEAD without a body, which asks for nothing but a response. All other
+// requests, and all malformed ones, are left to net/http.
 func parse(ctx context.Context, head string) (r *http.Request, plain bool) {
 	line, fields, ok := strings.Cut(head, "\r\n")
 	method, rest, _ := strings.Cut(line, " ")
@@ -31,7 +31,7 @@ func parse(ctx context.Context, head string) (r *http.Request, plain bool) {
 
 var blank = &http.Request{ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody}
 
-// parseFields reads the fields of a head, to the empty line that ends it.
+// parseFields reads the fields of a head, up to the empty line.
 func parseFields(r *http.Request, fields string) (plain bool) {
 	n := strings.Count(fields, "\r\n")
 	r.Header = make(http.Header, n)
@@ -56,7 +56,7 @@ func parseFields(r *http.Request, fields string) (plain bool) {
 				return false
 			}
 		case "Content-Length", "Transfer-Encoding", "Trailer", "Te", "Expect", "Upgrade",
-			"Pragma": // of which net/http makes Cache-Control
+			"Pragma": // net/http makes Cache-Control of it
 			return false
 		}
 		if before := r.Header[name]; before != nil {
@@ -69,8 +69,8 @@ func parseFields(r *http.Request, fields string) (plain bool) {
 	return true
 }
 
-// PlainHost tells whether a host is a name or an address, perhaps with a port, and so
-// is written as it stands.
+// PlainHost tells whether a host is a name or an address, with or without a port, and so
+// is written unchanged.
 func PlainHost(host string) bool {
 	for _, c := range []byte(host) {
 		switch {

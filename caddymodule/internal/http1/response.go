@@ -16,9 +16,9 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// response is what a handler writes its response to. It sends what net/http would,
-// byte by byte, as long as the response has a length and a type, and the handler asks
-// for nothing else. Then net/http takes over, unless the head has been written.
+// response is a handler's ResponseWriter. It sends the same bytes as net/http would, as long
+// as the response has a length and a type, and the handler asks for nothing else. If the
+// handler does, net/http takes over, unless the head has been written.
 type response struct {
 	conn   *conn
 	r      *http.Request
@@ -38,7 +38,7 @@ type response struct {
 	full *takenOver // nil unless net/http has taken over
 }
 
-// heldBack is how much of a body waits for more, as it does in net/http.
+// heldBack is the number of body bytes that wait for more, as in net/http.
 const heldBack = 2048
 
 func (w *response) Header() http.Header { return w.header }
@@ -55,7 +55,7 @@ func (w *response) WriteHeader(status int) {
 	}
 }
 
-// net is net/http's writer, which takes over if it has not.
+// net returns net/http's writer. Unless net/http has taken over, it does so now.
 func (w *response) net() http.ResponseWriter {
 	if w.full == nil {
 		w.clearDeadline()
@@ -65,8 +65,8 @@ func (w *response) net() http.ResponseWriter {
 	return w.full.w
 }
 
-// plain tells whether a response has a body of a known type and length, and fields
-// that are sent as they stand.
+// plain tells whether a response has a body of a known type and length, and fields that are
+// sent unchanged.
 func (w *response) plain(status int) bool {
 	if status < 200 || status == http.StatusNoContent || status == http.StatusNotModified || http.StatusText(status) == "" {
 		return false
@@ -90,12 +90,12 @@ func (w *response) plain(status int) bool {
 	return err == nil && length >= 0 && (typed || length == 0)
 }
 
-// mended tells whether a value is sent in another way than it stands.
+// mended tells whether net/http would change a value before it sends it.
 func mended(value string) bool {
 	return strings.ContainsAny(value, "\r\n") || textproto.TrimString(value) != value
 }
 
-// writeHead writes the head, to be sent with what comes next.
+// writeHead writes the head. It is sent together with what comes next.
 func (w *response) writeHead() {
 	b := append(w.conn.out[:0], "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(w.status), 10)
@@ -173,16 +173,16 @@ func (w *response) send(p []byte) {
 	}
 }
 
-// clearDeadline sees that the write deadline of an earlier response is not this one's.
+// clearDeadline removes the write deadline of an earlier response.
 func (w *response) clearDeadline() {
 	if !w.timed && !w.conn.writeDeadline.IsZero() {
 		w.conn.writeDeadline = time.Time{}
-		_ = w.conn.rw.SetWriteDeadline(time.Time{}) // if that fails, so will the write
+		_ = w.conn.rw.SetWriteDeadline(time.Time{}) // if this fails, the write will fail, too
 	}
 }
 
-// ReadFrom sends what it reads from a file or another connection, by way of the
-// kernel alone if it can.
+// ReadFrom sends the content of a file or another connection, if possible inside the
+// kernel.
 func (w *response) ReadFrom(src io.Reader) (n int64, err error) {
 	if w.status == 0 && w.full == nil {
 		w.WriteHeader(http.StatusOK)
@@ -193,7 +193,7 @@ func (w *response) ReadFrom(src io.Reader) (n int64, err error) {
 	case w.r.Method == http.MethodHead:
 		return io.Copy(onlyWriter{w}, src)
 	}
-	if !w.sent { // the head goes when there is something to follow
+	if !w.sent { // the head goes together with the first bytes
 		n, err = io.CopyN(onlyWriter{w}, src, 512)
 		if err != nil {
 			if err == io.EOF {
@@ -227,22 +227,22 @@ func (w *response) FlushError() error {
 	return w.err
 }
 
-// Flush is FlushError, for those who do not ask for errors.
+// Flush is FlushError without the error.
 func (w *response) Flush() { _ = w.FlushError() }
 
-// Hijack is net/http's, before a response has begun.
+// Hijack lets net/http hijack the connection, if no response has begun.
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.status != 0 {
 		return nil, nil, errors.New("http: Hijack after the head of the response has been written")
 	}
 	conn, buffered, err := http.NewResponseController(w.net()).Hijack()
 	if err == nil {
-		w.conn.server.remove(w.conn) // nobody waits for its end, as in net/http
+		w.conn.server.remove(w.conn) // as in net/http, nobody waits for its end
 	}
 	return conn, buffered, err
 }
 
-// SetReadDeadline sets the deadline of what tells that the client is gone.
+// SetReadDeadline sets the deadline of the read that notices that the client is gone.
 func (w *response) SetReadDeadline(deadline time.Time) error {
 	if w.full != nil {
 		return http.NewResponseController(w.full.w).SetReadDeadline(deadline)
@@ -250,7 +250,7 @@ func (w *response) SetReadDeadline(deadline time.Time) error {
 	return w.conn.watch.setDeadline(w.conn, deadline)
 }
 
-// SetWriteDeadline sets the deadline of what is sent from now on.
+// SetWriteDeadline sets the deadline of all later writes.
 func (w *response) SetWriteDeadline(deadline time.Time) error {
 	if w.full != nil {
 		return http.NewResponseController(w.full.w).SetWriteDeadline(deadline)
@@ -263,14 +263,14 @@ func (w *response) SetWriteDeadline(deadline time.Time) error {
 	return w.conn.rw.SetWriteDeadline(deadline)
 }
 
-// EnableFullDuplex is how it is: there is no request body to read first.
+// EnableFullDuplex does nothing, because there is no request body to read first.
 func (w *response) EnableFullDuplex() error { return nil }
 
-// finish sends what there is yet, once the handler is done. It tells whether the
-// connection may have another request.
+// finish sends the rest after the handler has ended. It tells whether the connection may
+// have another request.
 func (w *response) finish() (again bool) {
 	if w.status == 0 && w.full == nil {
-		w.net() // which knows what an empty response is
+		w.net() // net/http decides about an empty response
 	}
 	if w.full != nil {
 		return false

@@ -1,10 +1,10 @@
-// Package http1 serves what is plain of HTTP/1.1 in the place of net/http's server,
-// at a fraction of its cost: requests without a body that come whole, and responses
-// of a known length. The handler is the same, and so are the bytes.
+// Package http1 serves plain HTTP/1.1 instead of net/http's server, at a fraction of the
+// cost: requests without a body that come whole, and responses of a known length. The
+// handler is the same, and so are the bytes.
 //
-// It never decides about what is unusual. A connection whose request is not plain
-// beyond doubt goes on to net/http with what has been read of it, and net/http takes
-// over a response that turns out not to be.
+// The package never decides about what is unusual. If a request is not plain beyond doubt,
+// its connection goes to net/http, together with the bytes that have been read. If a
+// response turns out not to be plain, net/http takes it over.
 package http1
 
 import (
@@ -23,13 +23,13 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-// Serve has the plain HTTP listeners of a server, as far as they are of package
-// sites, served by this package from their second connection on. It is for modules
-// that are being provisioned.
+// Serve lets this package serve the plain HTTP listeners of a server, from the second
+// connection of each listener on. The listeners must be those of package sites. A module
+// calls Serve from its Provision.
 //
-// A server with listener wrappers stays net/http's. A wrapper may let one connection
-// through unwrapped and must see the next one nevertheless: proxy_protocol does so for
-// clients that its policy skips.
+// A server with listener wrappers stays net/http's. A wrapper can let one connection through
+// unwrapped and must still see the next one: proxy_protocol does so for clients that its
+// policy skips.
 func Serve(of *caddyhttp.Server) {
 	if hasWrappers(of) {
 		return
@@ -38,15 +38,15 @@ func Serve(of *caddyhttp.Server) {
 	of.RegisterOnStop(drainAll)
 }
 
-// hasWrappers tells whether a server has listener wrappers. Caddy keeps them in a field
-// that is not exported; if there is no such field, the server may have some.
+// hasWrappers tells whether a server has listener wrappers. Caddy keeps them in an
+// unexported field. If the field is missing, hasWrappers assumes that there are some.
 func hasWrappers(of *caddyhttp.Server) bool {
 	loaded := reflect.ValueOf(of).Elem().FieldByName("listenerWrappers")
 	return of.ListenerWrappersRaw != nil || loaded.Kind() != reflect.Slice || loaded.Len() > 0
 }
 
-// adopt begins to serve the listener that a connection has come from. If there is
-// something between (TLS) the connection is of another type, and remains net/http's.
+// adopt begins to serve the listener that a connection has come from. With something
+// between, such as TLS, the connection has another type and stays net/http's.
 func adopt(ctx context.Context, c net.Conn) context.Context {
 	standard, ok := ctx.Value(http.ServerContextKey).(*http.Server)
 	if ok && isPlain(standard) {
@@ -55,13 +55,13 @@ func adopt(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// heeded are the fields of an http.Server that this package heeds, or that mean nothing to
+// heeded are the fields of an http.Server that this package obeys, or that do not matter to
 // a plain connection.
 const heeded = "Addr Handler DisableGeneralOptionsHandler TLSConfig ReadHeaderTimeout IdleTimeout MaxHeaderBytes " +
 	"TLSNextProto ConnState ErrorLog ConnContext HTTP2 Protocols"
 
-// isPlain tells whether a server has no other field set: one that this package does not
-// heed, such as WriteTimeout, or does not know, as net/http may get more.
+// isPlain tells whether only heeded fields of a server are set. Other fields are those that
+// this package does not obey, such as WriteTimeout, and those that a later net/http adds.
 func isPlain(standard *http.Server) bool {
 	v, names := reflect.ValueOf(standard).Elem(), strings.Fields(heeded)
 	for i := range v.NumField() {
@@ -74,13 +74,13 @@ func isPlain(standard *http.Server) bool {
 
 // server serves the connections of one listener.
 type server struct {
-	standard *http.Server // net/http's, whose listener it is
+	standard *http.Server // net/http's server, which owns the listener
 	full     *full
 
 	closing atomic.Bool
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
-	ended   chan struct{} // closed when it is closing, and no connection is left
+	ended   chan struct{} // closed when the server is closing and no connection is left
 }
 
 // living are the servers that have not ended.
@@ -94,8 +94,8 @@ func newServer(standard *http.Server) *server {
 	return s
 }
 
-// drainAll waits for the responses that are being written, also of earlier
-// configurations, before the process exits.
+// drainAll waits for unfinished responses before the process exits, also for those of
+// earlier configurations.
 func drainAll(ctx context.Context) (err error) {
 	if !caddy.Exiting() {
 		return nil
@@ -115,8 +115,8 @@ func (s *server) shutdown() {
 	living.Delete(s)
 }
 
-// close closes the connections that wait for a request; the others close after their
-// response.
+// close closes the connections that wait for a request. The others close after their
+// responses.
 func (s *server) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +154,7 @@ func (s *server) add(c *conn) bool {
 func (s *server) remove(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, there := s.conns[c]; there { // it may have been hijacked
+	if _, there := s.conns[c]; there { // not if it was hijacked
 		delete(s.conns, c)
 		s.endIfEmpty()
 	}
@@ -166,7 +166,7 @@ func (s *server) endIfEmpty() {
 	}
 }
 
-// connContext is the context of a connection, as the server has it.
+// connContext returns the context of a connection, as net/http's server would make it.
 func (s *server) connContext(ctx context.Context, c net.Conn) context.Context {
 	ctx = context.WithValue(ctx, http.ServerContextKey, s.standard)
 	if s.standard.ConnContext != nil {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// watch notices when the client of a request goes away. It begins to look only when
-// the request takes long, as most are over by then.
+// watch notices when the client of a request goes away. It begins to look only when a
+// request takes long, because most requests end before.
 type watch struct {
 	mu      sync.Mutex
 	timer   *time.Timer
@@ -18,7 +18,7 @@ type watch struct {
 	n       int // how much of it has come
 }
 
-// brief is how long a request is not watched.
+// brief is the time for which a request is not watched.
 const brief = 50 * time.Millisecond
 
 func (w *watch) begin(c *conn, cancel context.CancelFunc) {
@@ -43,7 +43,7 @@ func (c *conn) look() {
 	done := make(chan struct{})
 	w.reading = done
 	if !w.timed {
-		_ = c.rw.SetReadDeadline(time.Time{}) // the one there is, is of the wait for the request
+		_ = c.rw.SetReadDeadline(time.Time{}) // the present deadline belongs to the wait for the request
 	}
 	w.mu.Unlock()
 
@@ -61,11 +61,11 @@ func (w *watch) setDeadline(c *conn, deadline time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timed = true
-	c.readDeadline = longAgo // which is not to be kept
+	c.readDeadline = longAgo // must not be kept
 	return c.rw.SetReadDeadline(deadline)
 }
 
-// end ends a watch. It returns what the client has sent meanwhile.
+// end ends a watch. It returns the bytes that the client has sent meanwhile.
 func (w *watch) end(c *conn) (ahead []byte) {
 	w.timer.Stop()
 	w.mu.Lock()
@@ -82,6 +82,6 @@ func (w *watch) end(c *conn) (ahead []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reading = nil
-	c.readDeadline = longAgo // which is not to be kept
+	c.readDeadline = longAgo // must not be kept
 	return w.ahead[:w.n]
 }

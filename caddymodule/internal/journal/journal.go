@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// size is how many events are kept.
+// size is the number of events that are kept.
 const size = 256
 
-// Journal keeps the last events of the data plane: what it logs at level info and
-// above, whatever the configuration's loggers leave out.
+// Journal keeps the last events of the data plane. An event is a record that the data plane
+// logs at level info or above, even if the configuration's loggers drop it.
 type Journal struct {
 	mu     sync.Mutex
 	events []Event // the oldest first
@@ -21,7 +21,7 @@ type Journal struct {
 
 // Event is something that happened.
 type Event struct {
-	ID         uint64            `json:"id"` // counts from 1, from the start of the process
+	ID         uint64            `json:"id"` // counts from 1 at the start of the process
 	Time       time.Time         `json:"time"`
 	Level      slog.Level        `json:"level"`
 	Message    string            `json:"message"`
@@ -47,7 +47,7 @@ func (j *Journal) List() []Event {
 	return append([]Event{}, j.events...) // not null
 }
 
-// Handler is a log handler that keeps what it hands on.
+// Handler returns a log handler that keeps events, and passes all records to next.
 func (j *Journal) Handler(next slog.Handler) slog.Handler {
 	return handler{journal: j, next: next}
 }
@@ -88,7 +88,7 @@ func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return handler{h.journal, h.next.WithAttrs(attrs), append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
 }
 
-// WithGroup leaves the keys of what is kept as they are: the data plane has no groups.
+// WithGroup does not change the keys of events, because the data plane uses no groups.
 func (h handler) WithGroup(name string) slog.Handler {
 	return handler{h.journal, h.next.WithGroup(name), h.attrs}
 }

@@ -17,16 +17,16 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// attempt is what the lean proxy leaves to reverse_proxy: a round trip that has
-// failed, or whose response is not plain. It goes along with the request, and comes
-// out of reverse_proxy's own choice of an upstream and its own first round trip.
+// attempt is a round trip of the lean proxy that has failed, or whose response is not
+// plain. The request carries the attempt to reverse_proxy. There, the attempt becomes the
+// result of the first choice of an upstream, and of the first round trip.
 type attempt struct {
 	upstream *upstream
 	latency  time.Duration
 
 	err  error
-	conn *conn  // of the response, if there is no error
-	read []byte // what has been read of it
+	conn *conn  // the response's connection, if there is no error
+	read []byte // the part of the response that has been read
 	head *headFirst
 
 	chosen, taken bool
@@ -43,7 +43,7 @@ func attemptOf(r *http.Request) *attempt {
 	return a
 }
 
-// end closes the connection of an attempt that reverse_proxy has not come to take.
+// end closes the connection, unless reverse_proxy has taken the attempt.
 func (a *attempt) end() {
 	if !a.taken && a.conn != nil {
 		a.conn.discard()
@@ -58,15 +58,15 @@ func (h *Handler) resume(w http.ResponseWriter, r *http.Request, a *attempt, nex
 	a.head = newHeadFirst(w)
 	stock := h.Handler
 	if lb := *h.LoadBalancing; lb.TryDuration > 0 {
-		// The attempt has taken some of that already.
+		// The attempt has taken some of that time.
 		lb.TryDuration = max(1, lb.TryDuration-caddy.Duration(a.latency))
 		stock.LoadBalancing = &lb
 	}
 	return stock.ServeHTTP(a.head, withoutHearsay(a.carriedBy(r)), next)
 }
 
-// addTime adds what the attempt took to the placeholders of durations, as far as they
-// are about it.
+// addTime adds the attempt's time to the placeholders of durations that include the
+// attempt.
 func (a *attempt) addTime(r *http.Request) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	names := []string{"duration"}
@@ -82,7 +82,8 @@ func (a *attempt) addTime(r *http.Request) {
 	}
 }
 
-// resumingPolicy chooses the upstream of an attempt, then leaves it to the policy.
+// resumingPolicy first chooses the upstream of an attempt, then leaves the choice to the
+// policy.
 type resumingPolicy struct{ reverseproxy.Selector }
 
 func (p *resumingPolicy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
@@ -93,7 +94,7 @@ func (p *resumingPolicy) Select(pool reverseproxy.UpstreamPool, r *http.Request,
 	return p.Selector.Select(pool, r, w)
 }
 
-// transport returns what an attempt has come to, then makes round trips of its own.
+// transport first returns the result of an attempt, then makes round trips itself.
 type transport struct{ *reverseproxy.HTTPTransport }
 
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -116,7 +117,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// headLimit is how long the head of any response may be.
+// headLimit is the size limit of the head of any response, in bytes.
 func (t *transport) headLimit() int64 {
 	if t.MaxResponseHeaderSize > 0 {
 		return t.MaxResponseHeaderSize
@@ -124,8 +125,8 @@ func (t *transport) headLimit() int64 {
 	return 10 << 20 // net/http's default
 }
 
-// readResponse reads a response with net/http, as its own transport does: after the
-// provisional ones, which it tells the request's trace.
+// readResponse reads a response by net/http, as net/http's own transport does: it passes
+// provisional responses to the request's trace.
 func (a *attempt) readResponse(r *http.Request, headLimit int64) (*http.Response, error) {
 	head := &io.LimitedReader{R: io.MultiReader(bytes.NewReader(a.read), a.conn), N: headLimit}
 	from := bufio.NewReader(head)
@@ -153,8 +154,8 @@ func (a *attempt) readResponse(r *http.Request, headLimit int64) (*http.Response
 	}
 }
 
-// attemptBody is the body of a response that was left to reverse_proxy. Its
-// connection is kept if all of it has been read.
+// attemptBody is the body of a response that was left to reverse_proxy. If all of the body
+// has been read, its connection is kept.
 type attemptBody struct {
 	io.ReadCloser
 	*attempt

@@ -10,8 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// unplain names an option by which a block is not plain; "" if there is none. What
-// is not known to be plain is not: a Caddy to come may have other options.
+// unplain names an option by which a block is not plain; "" if there is none. An option
+// that it does not know is not plain, because a later Caddy may have more options.
 func (h *Handler) unplain(t *reverseproxy.HTTPTransport) string {
 	lb, health := h.LoadBalancing, h.HealthChecks
 	for _, part := range []struct {
@@ -61,8 +61,8 @@ func (h *Handler) unplain(t *reverseproxy.HTTPTransport) string {
 	return ""
 }
 
-// plainPolicy tells whether a policy chooses by nothing that reverse_proxy changes
-// in a request before it asks.
+// plainPolicy tells whether a policy ignores the parts of a request that reverse_proxy
+// changes before it asks the policy.
 func plainPolicy(policy reverseproxy.Selector) bool {
 	switch policy.(type) {
 	case reverseproxy.RandomSelection, *reverseproxy.RandomSelection,
@@ -80,8 +80,8 @@ func plainPolicy(policy reverseproxy.Selector) bool {
 	return false
 }
 
-// setBeside names an exported field that is set, of the struct that options points to, and not among those
-// listed, by its name in JSON; "" if there is none.
+// setBeside returns the JSON name of a field that is set although it is not listed; "" if
+// there is none. It looks at the exported fields of the struct that options points to.
 func setBeside(options any, listed string) string {
 	v := reflect.ValueOf(options).Elem()
 	names := strings.Fields(listed)
@@ -89,7 +89,7 @@ func setBeside(options any, listed string) string {
 		field := v.Type().Field(i)
 		if field.IsExported() && !v.Field(i).IsZero() && !slices.Contains(names, field.Name) {
 			if raw, ok := v.Type().FieldByName(field.Name + "Raw"); ok {
-				field = raw // of which this is the module
+				field = raw // the field with the JSON name; the other one has the loaded module
 			}
 			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			return name

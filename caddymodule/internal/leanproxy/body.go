@@ -15,8 +15,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-// copyBody copies the body of the response to the client. It tells whether nothing
-// has come after it.
+// copyBody copies the body of the response to the client. It tells whether the body was
+// the last that came.
 func (x *exchange) copyBody(length int64) (whole bool, err error) {
 	switch length {
 	case chunked:
@@ -46,12 +46,12 @@ func (x *exchange) copyLength(length int64) (whole bool, err error) {
 	return err == nil, err
 }
 
-// worthSplicing is how much must be left to go by way of the kernel alone.
+// worthSplicing is the least number of remaining bytes for which splicing pays.
 const worthSplicing = 16 << 10
 
-// copyRemaining copies what is still to come on the connection. Between plain TCP
-// connections it is spliced, as far as the writers between let it: without a copy
-// in this process.
+// copyRemaining copies the rest of the body from the connection. Between plain TCP
+// connections the kernel splices it, without a copy in this process, if the writers
+// between allow that.
 func (x *exchange) copyRemaining(n int64) (copied int64, err error) {
 	if err := x.conn.watch(x.r.Context()); err != nil {
 		return 0, err
@@ -67,9 +67,9 @@ func (x *exchange) copyRemaining(n int64) (copied int64, err error) {
 	return io.CopyBuffer(onlyWriter{x.w}, &from, buf[:])
 }
 
-// sendWhole sees that a body is sent as it comes, not in the pieces in which Caddy's
-// server would send it, to have a deadline for each against a client that does not
-// read. Instead the deadline is set anew when a part has been sent.
+// sendWhole lets a body go in one piece. Caddy's server would split it, so that each piece
+// has a deadline against a client that does not read. Here the deadline is set anew
+// whenever a part has been sent.
 func (x *exchange) sendWhole(from *io.LimitedReader) (restore func()) {
 	_, guard := caddyhttp.IdleTimeoutsFromContext(x.r.Context())
 	if guard == nil || guard.Deadline.MinRate > 0 { // a rate is measured by pieces
@@ -81,10 +81,11 @@ func (x *exchange) sendWhole(from *io.LimitedReader) (restore func()) {
 	return guard.Override(guard.Deadline.Timeout, 0, math.MaxInt)
 }
 
-// onlyWriter hides other methods, by which io.CopyBuffer would not use its buffer.
+// onlyWriter hides all other methods, because with them io.CopyBuffer would not use its
+// buffer.
 type onlyWriter struct{ io.Writer }
 
-// copyBufferSize is what Caddy's server writes at once.
+// copyBufferSize is the size of one write of Caddy's server, in bytes.
 const copyBufferSize = caddyhttp.DefaultMaxWriteChunk
 
 var copyBuffers = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
@@ -117,8 +118,8 @@ var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 // chunkedHead is the head of a response whose body comes in chunks.
 const chunkedHead = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-// copyChunked has net/http read the chunks and the trailer, with all the bounds that it
-// has for them. The fields of the trailer have not been announced, and go on as such.
+// copyChunked lets net/http read the chunks and the trailer, because net/http bounds both.
+// The upstream has not announced the trailer's fields, so they go on as unannounced ones.
 func (x *exchange) copyChunked() (whole bool, err error) {
 	from := readers.Get().(*bufio.Reader)
 	from.Reset(io.MultiReader(strings.NewReader(chunkedHead), x))
@@ -141,12 +142,12 @@ func (x *exchange) copyChunked() (whole bool, err error) {
 	return from.Buffered() == 0 && len(x.rest) == 0, nil
 }
 
-// pieceSize is the most that reverse_proxy reads at once.
+// pieceSize is the largest read of reverse_proxy, in bytes.
 const pieceSize = 32 << 10
 
-// stream copies a body of unknown length, and lets the client have each piece as it
-// comes. The head goes by itself, as reverse_proxy flushes it, unless a first piece is
-// here already and more will follow: net/http finds a type or a length for it otherwise.
+// stream copies a body of unknown length, and sends each piece to the client at once. Like
+// reverse_proxy it flushes the head alone, unless a first piece is here and more will
+// follow. Otherwise net/http would find a type or a length for the body.
 func (x *exchange) stream(from io.Reader) error {
 	buf := copyBuffers.Get().(*[copyBufferSize]byte)
 	defer copyBuffers.Put(buf)
@@ -170,13 +171,13 @@ func (x *exchange) stream(from io.Reader) error {
 	}
 }
 
-// flush sends what has been written. A client that is gone is noticed by the next write.
+// flush sends what has been written. If the client is gone, the next write fails.
 func (x *exchange) flush() {
 	x.flushed = true
 	_ = http.NewResponseController(x.w).Flush()
 }
 
-// abort ends a response that cannot be completed, in the way of reverse_proxy.
+// abort ends a response that cannot be completed, as reverse_proxy does.
 func (p *proxy) abort(w http.ResponseWriter, err error) {
 	p.logger.Warn("aborting with incomplete response", zap.Error(fmt.Errorf("copying: %w", err)))
 	_ = http.NewResponseController(w).Flush() // what there is of it

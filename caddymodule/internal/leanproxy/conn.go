@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// conn is a connection to an upstream. Its user owns it until it is closed or kept.
+// conn is a connection to an upstream. Its user owns it until the user closes or keeps it.
 type conn struct {
 	*net.TCPConn
 	raw       syscall.RawConn
@@ -30,12 +30,11 @@ func newConn(c *net.TCPConn) (*conn, error) {
 	return opened, opened.renew(time.Now())
 }
 
-// brief is how long a connection is read without a watch, which costs more than a
-// deadline, let alone one that is renewed now and then. Most exchanges are over by
-// half of that.
+// brief is the time for which a connection is read under a deadline instead of a watch,
+// because a watch costs more. Most exchanges end within half of it.
 const brief = 50 * time.Millisecond
 
-// renew sees that a read will last no longer than is brief.
+// renew sets a deadline, so that a read lasts no longer than brief.
 func (c *conn) renew(now time.Time) error {
 	if c.deadline.Sub(now) >= brief/2 {
 		return nil
@@ -44,7 +43,7 @@ func (c *conn) renew(now time.Time) error {
 	return c.SetReadDeadline(c.deadline)
 }
 
-// readBriefly reads, and watches the connection if nothing comes for a while.
+// readBriefly reads. If nothing comes within brief, it watches the connection.
 func (c *conn) readBriefly(ctx context.Context, p []byte) (n int, err error) {
 	n, err = c.Read(p)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -56,7 +55,7 @@ func (c *conn) readBriefly(ctx context.Context, p []byte) (n int, err error) {
 	return n, err
 }
 
-// watch closes the connection when its user's client goes away; until then, reads
+// watch closes the connection when the client of its user goes away. Until then reads
 // wait.
 func (c *conn) watch(ctx context.Context) error {
 	if c.unwatch != nil {

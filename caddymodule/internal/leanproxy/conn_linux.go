@@ -11,8 +11,8 @@ type peeker struct {
 	buf  [1]byte
 }
 
-// readNow reads what has come already. It returns an error if nothing has, and neither
-// bytes nor an error at the end.
+// readNow reads what has already come. If nothing has come, it returns an error. At the end
+// of the stream it returns neither bytes nor an error.
 func (c *conn) readNow(p []byte) (n int, err error) {
 	peek := &c.peeker
 	if peek.read == nil {
@@ -29,9 +29,9 @@ func (c *conn) readNow(p []byte) (n int, err error) {
 	return max(peek.n, 0), peek.err
 }
 
-// quiet tells whether an idle connection is open and nothing has come by it: what
-// comes unasked for, such as a server's timeout, must not become the answer to the
-// next request.
+// quiet tells whether an idle connection is open and nothing has come on it. What comes
+// without a request, such as a server's 408, must not become the answer to the next
+// request.
 func (c *conn) quiet() bool {
 	_, err := c.readNow(c.peeker.buf[:])
 	return err == syscall.EAGAIN

@@ -6,8 +6,8 @@ import "errors"
 
 type peeker struct{}
 
-// readNow is not known here: nothing has come.
+// readNow has no implementation here. It reports that nothing has come.
 func (c *conn) readNow([]byte) (n int, err error) { return 0, errors.ErrUnsupported }
 
-// quiet is not known here: no connection is used twice.
+// quiet has no implementation here, so no connection is used twice.
 func (c *conn) quiet() bool { return false }

@@ -30,8 +30,8 @@ type exchange struct {
 	head              string
 }
 
-// roundTrip sends the request and reads the head of the response. What fails, or is
-// not plain, comes back as an attempt.
+// roundTrip sends the request and reads the head of the response. If it fails, or if the
+// response is not plain, it returns an attempt.
 func (x *exchange) roundTrip(b *buffers) *attempt {
 	for {
 		c, err := x.upstream.take(x.r.Context(), x.begun)
@@ -47,7 +47,7 @@ func (x *exchange) roundTrip(b *buffers) *attempt {
 		if c.keptSince.IsZero() || !replayable(x.r) || x.r.Context().Err() != nil {
 			return x.failed(err)
 		}
-		// The upstream closed a kept connection rather than take the request.
+		// The upstream closed a kept connection instead of taking the request.
 	}
 }
 
@@ -63,7 +63,7 @@ func (c *conn) ask(ctx context.Context, b *buffers) (n int, err error) {
 	return 0, err
 }
 
-// answered reads the head, which is not plain if it is not whole.
+// answered reads the head. A head that has not come whole is not plain.
 func (x *exchange) answered(c *conn, b *buffers, n int) *attempt {
 	const end = "\r\n\r\n"
 	read := b.read[:n]

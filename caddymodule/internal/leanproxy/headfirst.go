@@ -8,14 +8,14 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// headFirst writes a response that is left to reverse_proxy, and tells its body when the
-// head has been sent.
+// headFirst writes a response that is left to reverse_proxy. It tells the response's body
+// when the head has been sent.
 //
 // If the length is unknown, a timer of reverse_proxy's flushes the head while the body is
 // read. In stock Caddy the timer comes first if the first read finds the end of the body,
 // because net/http's transport then waits for another goroutine. An attempt has no such
-// goroutine, so its body waits for the flush. Without that, net/http's server would find a
-// length or a type for the response that it has not in stock Caddy.
+// goroutine, so its body waits for the flush. Otherwise net/http's server would give the
+// response a length or a type that it does not have in stock Caddy.
 type headFirst struct {
 	*caddyhttp.ResponseWriterWrapper
 	once sync.Once
@@ -32,7 +32,8 @@ func (h *headFirst) FlushError() error {
 	return http.NewResponseController(h.ResponseWriter).Flush()
 }
 
-// wait waits for the head. A Caddy that does not flush it costs a moment, not the response.
+// wait waits for the head. If Caddy does not flush the head, wait costs a moment but not the
+// response.
 func (h *headFirst) wait() {
 	select {
 	case <-h.sent:

@@ -9,11 +9,11 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// withoutHearsay returns a request without what a client says about the request's
-// way: Forwarded (RFC 7239), X-Real-IP, and every X-Forwarded field, in the header
-// or the trailer. The servers of a segment may take such fields for the front's
-// own. reverse_proxy sees to X-Forwarded-For, -Host and -Proto in the header, and
-// would pass on the others. What a trusted proxy says is kept.
+// withoutHearsay returns a request without the fields in which a client can claim which way
+// the request came: Forwarded (RFC 7239), X-Real-IP, and every X-Forwarded field, in the
+// header or the trailer. The servers of a segment may take such fields for the front's own.
+// reverse_proxy replaces X-Forwarded-For, -Host and -Proto in the header, but would pass on
+// the others. Fields of a trusted proxy are kept.
 func withoutHearsay(r *http.Request) *http.Request {
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
 		return r

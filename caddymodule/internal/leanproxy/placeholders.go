@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// placeholders begin so where they are reverse_proxy's.
+// placeholders is the prefix of reverse_proxy's placeholders.
 const placeholders = "http.reverse_proxy."
 
 // pathPlaceholder tells which way a request went: fast (the lean proxy) or reverse_proxy.
 const pathPlaceholder = "http.vnic_proxy.path"
 
-// placeholder is the value of a placeholder of reverse_proxy's for an exchange. It
-// is worked out when it is asked for.
+// placeholder returns the value of one of reverse_proxy's placeholders for an exchange. The
+// value is computed on demand.
 func (x *exchange) placeholder(name string) (value any, ok bool) {
 	if name == pathPlaceholder {
 		return "fast", true

@@ -7,14 +7,13 @@ import (
 	"net/textproto"
 )
 
-// maxProvisional is how many provisional responses (1xx) an upstream may send before the
-// final one. A server that tells every 20 seconds that it is still at work (102) has more
-// than five hours.
+// maxProvisional is the number of provisional responses (1xx) that an upstream may send
+// before the final one. It gives a server that sends a 102 every 20 s more than five hours.
 const maxProvisional = 1000
 
-// boundProvisional bounds the provisional responses to a request, in number and, all
-// together, to the length of one head. net/http has no such bound if somebody takes them,
-// as reverse_proxy does.
+// boundProvisional bounds the number of provisional responses to a request, and their total
+// length to that of one head. net/http drops its own bounds if somebody reads them, as
+// reverse_proxy does.
 func boundProvisional(r *http.Request, headLimit int64) {
 	trace := httptrace.ContextClientTrace(r.Context())
 	if trace == nil || trace.Got1xxResponse == nil {

@@ -22,8 +22,8 @@ type requestHead struct {
 	names []string
 }
 
-// write writes the head of a request as reverse_proxy and net/http would, byte by
-// byte, unless the request is not plain.
+// write writes the head of a plain request, byte by byte as reverse_proxy and net/http
+// would. If the request is not plain, it returns false.
 func (h *requestHead) write(r *http.Request) (plain bool) {
 	h.buf, h.names = h.buf[:0], h.names[:0]
 	if !plainRequest(r) {
@@ -56,7 +56,7 @@ func (h *requestHead) write(r *http.Request) (plain bool) {
 	return true
 }
 
-// plainRequest tells whether all but a request's header fields is plain.
+// plainRequest tells whether a request is plain, apart from its header fields.
 func plainRequest(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
@@ -73,7 +73,7 @@ func plainRequest(r *http.Request) bool {
 	return !trusted && http1.PlainHost(r.Host)
 }
 
-// clientIP is the client's address as X-Forwarded-For has it.
+// clientIP returns the client's address in the form of X-Forwarded-For.
 func clientIP(remote string) (ip string, plain bool) {
 	ip, _, err := net.SplitHostPort(remote)
 	if err != nil {
@@ -90,9 +90,9 @@ func scheme(r *http.Request) string {
 	return "https"
 }
 
-// collect takes the names of the fields that go on, and of those that are added, in
-// their order. Fields that are about one connection, and what a client says about
-// the request's way, do not go on.
+// collect gathers the names of the fields that go on, and of the fields that are added, in
+// order. Fields about one connection do not go on, and neither do those in which a client
+// claims which way the request came.
 func (h *requestHead) collect(fields http.Header) (plain bool) {
 	for name, values := range fields {
 		if len(values) == 0 {
@@ -191,8 +191,8 @@ func (h *requestHead) via(r *http.Request) {
 	h.buf = append(h.buf, " Caddy\r\n"...)
 }
 
-// replayable tells whether a request may be sent once more, as net/http does, if a
-// kept connection turns out to be closed.
+// replayable tells whether a request may be sent again, if a kept connection turns out to
+// be closed. The rule is net/http's.
 func replayable(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:

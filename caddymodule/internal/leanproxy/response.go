@@ -8,7 +8,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// Framings of a response's body other than by its length.
+// Framings of a response's body, other than by its length.
 const (
 	chunked    = -1
 	untilClose = -2
@@ -25,12 +25,12 @@ type responseHead struct {
 
 type responseField struct{ name, value string }
 
-// maxResponseFields is more than a plain response has.
+// maxResponseFields is the largest number of fields of a plain response.
 const maxResponseFields = 64
 
-// parse reads a head, from the status line to the empty line, that answers a
-// request of a method. What is not beyond doubt is not plain: net/http will read it
-// again, and decide.
+// parse reads a head, from the status line to the empty line, that answers a request of a
+// method. If anything about the head is in doubt, it is not plain, and net/http reads the
+// head again and decides.
 func (h *responseHead) parse(head, method string) (plain bool) {
 	*h = responseHead{fields: h.fields[:0], length: untilClose}
 	line, rest, ok := strings.Cut(head, "\r\n")
@@ -73,13 +73,12 @@ func (h *responseHead) parseStatus(line string) (plain bool) {
 	return 200 <= h.status && h.status <= 599
 }
 
-// framingFields are the fields that a response has had.
+// framingFields records which framing fields a response has.
 type framingFields struct {
 	length, encoding, connection, events bool
 }
 
-// parseFraming looks at the fields that say how a response is to be read, or passed
-// on.
+// parseFraming reads the fields that say how to read a response, or how to pass it on.
 func (h *responseHead) parseFraming(name, value string, seen *framingFields) (plain bool) {
 	switch name {
 	case "Content-Length":
@@ -116,7 +115,7 @@ func (h *responseHead) parseLength(value string) (plain bool) {
 	return true
 }
 
-// settle finds the body's length, once all fields are known.
+// settle finds the body's length after all fields have been read.
 func (h *responseHead) settle(method string, seen framingFields) (plain bool) {
 	if method == http.MethodHead || h.status == http.StatusNoContent || h.status == http.StatusNotModified {
 		h.length = 0
@@ -148,7 +147,7 @@ func (h *responseHead) copyTo(header http.Header) {
 	}
 }
 
-// value is what reverse_proxy has as a placeholder: the values of a field.
+// value returns the values of a field as reverse_proxy's placeholder has them.
 func (h *responseHead) value(name string) (joined string, ok bool) {
 	for _, field := range h.fields {
 		switch {

@@ -25,7 +25,7 @@ type upstream struct {
 
 	mu     sync.Mutex
 	closed bool
-	idle   []*conn // those kept longest first
+	idle   []*conn // the one kept longest comes first
 	sweep  *time.Timer
 }
 
@@ -50,7 +50,7 @@ func newUpstream(of *reverseproxy.Upstream, t *reverseproxy.HTTPTransport) *upst
 	return u
 }
 
-// take returns an idle connection, the one kept last, or opens one.
+// take returns the idle connection that was kept last. If there is none, it opens one.
 func (u *upstream) take(ctx context.Context, now time.Time) (*conn, error) {
 	for {
 		c := u.takeIdle()
@@ -94,7 +94,7 @@ func (u *upstream) open(ctx context.Context) (*conn, error) {
 	return c, err
 }
 
-// keep takes a connection back that waits for the next request.
+// keep keeps a connection for the next request.
 func (u *upstream) keep(c *conn) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -109,7 +109,7 @@ func (u *upstream) keep(c *conn) {
 	u.idle = append(u.idle, c)
 }
 
-// closeExpired closes the connections that have been idle for too long.
+// closeExpired closes the connections that have been idle for longer than idleTimeout.
 func (u *upstream) closeExpired() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -129,7 +129,7 @@ func (u *upstream) closeExpired() {
 	}
 }
 
-// close closes the idle connections, and the others when they come back.
+// close closes the idle connections now, and the others when they come back.
 func (u *upstream) close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()

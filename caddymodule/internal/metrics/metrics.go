@@ -19,7 +19,7 @@ func Register(registry *prometheus.Registry, status func() vnicbridge.Status) er
 	return err
 }
 
-// collector reads the metrics off the data plane, which counts over reloads.
+// collector reads the metrics from the data plane, whose counters survive reloads.
 type collector struct{ status func() vnicbridge.Status }
 
 // Describe implements prometheus.Collector.
@@ -79,16 +79,16 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prometheus.BuildFQName("caddy", "vnic", name), help, labels, nil)
 }
 
-// deviceMetrics are what is counted at a segment's VNIC, or at a bridge's NIC. The
-// two have names of their own: a packet that crosses is counted at both.
+// deviceMetrics are the counters of a segment's VNIC, or of a bridge's NIC. The names
+// differ, because a packet that crosses counts at both devices.
 type deviceMetrics struct {
 	flows, newFlows, packets, bytes, drops *prometheus.Desc
 
 	from, to string // the directions
 }
 
-// newDeviceMetrics describes them. what is on the device's other side: the segment
-// itself, or the network of a bridge's NIC.
+// newDeviceMetrics describes the counters. what names the device's other side: the
+// segment, or the network of a bridge's NIC.
 func newDeviceMetrics(kind, what string) deviceMetrics {
 	from, to := "from_"+what, "to_"+what
 	directions := "Direction " + from + " is what the " + what + " has sent, " + to + " what was sent to it."
@@ -118,7 +118,7 @@ func (m deviceMetrics) collect(ch chan<- prometheus.Metric, name string, c vnicb
 	count(m.packets, c.Packets.To, m.to)
 	count(m.bytes, c.Bytes.From, m.from)
 	count(m.bytes, c.Bytes.To, m.to)
-	for _, reason := range vnicbridge.DropReasons() { // those of which there are none, too: rate() needs a first value
+	for _, reason := range vnicbridge.DropReasons() { // also those that count 0, because rate() needs a first value
 		count(m.drops, c.Drops[reason], reason)
 	}
 }

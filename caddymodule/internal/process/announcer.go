@@ -11,16 +11,16 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// The events of segments that become unhealthy, and healthy again. Both carry
-// segment, its name; segment_down carries reason, too.
+// The events of a segment that becomes unhealthy, and of one that becomes healthy again.
+// Both carry the segment's name as segment; segment_down also carries the reason.
 const (
 	eventUp   = "vnic.segment_up"
 	eventDown = "vnic.segment_down"
 )
 
-// HealthAnnouncer emits events about the data plane by the configuration that has
-// started last: handlers subscribe while apps start, in any order. Before one has
-// started, events wait.
+// HealthAnnouncer emits events about the health of segments. It emits them through the
+// configuration that started last, because handlers subscribe while apps start, in any
+// order. Until a configuration has started, events wait.
 type HealthAnnouncer struct {
 	mu       sync.Mutex
 	started  []*Emitter
@@ -46,7 +46,7 @@ func (a *HealthAnnouncer) Enter(ctx caddy.Context) (*Emitter, error) {
 	return e, e.events.On("started", e)
 }
 
-// Handle is told that the configuration has started.
+// Handle is called when the configuration has started.
 func (e *Emitter) Handle(context.Context, caddy.Event) error {
 	e.announcer.mu.Lock()
 	defer e.announcer.mu.Unlock()
@@ -55,22 +55,22 @@ func (e *Emitter) Handle(context.Context, caddy.Event) error {
 	return nil
 }
 
-// Leave ends an emitter. After the last one, nobody waits for events.
+// Leave ends an emitter.
 func (a *HealthAnnouncer) Leave(e *Emitter) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.started = slices.DeleteFunc(a.started, func(s *Emitter) bool { return s == e })
 }
 
-// forget drops what waits, because the data plane has ended.
+// forget drops the waiting events, because the data plane has ended.
 func (a *HealthAnnouncer) forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.waiting = nil
 }
 
-// announce emits an event soon, after those before it. It does not wait for
-// handlers. That listeners close because Caddy ends is no event.
+// announce emits an event soon, after all earlier events. It does not wait for handlers.
+// While Caddy ends it does nothing: that listeners close is then no event.
 func (a *HealthAnnouncer) announce(c vnicbridge.HealthChange) {
 	if caddy.Exiting() {
 		return
@@ -81,7 +81,7 @@ func (a *HealthAnnouncer) announce(c vnicbridge.HealthChange) {
 	a.emit()
 }
 
-// emit lets one goroutine emit what waits.
+// emit starts the goroutine that emits waiting events, unless it runs.
 func (a *HealthAnnouncer) emit() {
 	if !a.emitting {
 		a.emitting = true
@@ -99,7 +99,7 @@ func (a *HealthAnnouncer) run() {
 	}
 }
 
-// next takes the first event that waits, and who emits it. Nobody: that is all.
+// next takes the first waiting event, and returns its emitter; nil if no event can go.
 func (a *HealthAnnouncer) next() (c vnicbridge.HealthChange, by *Emitter) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

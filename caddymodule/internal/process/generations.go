@@ -8,27 +8,27 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// applier is the part of a [vnicbridge.Plane] that puts configurations in force.
+// applier puts configurations in force; *[vnicbridge.Plane] does.
 type applier interface {
 	Apply(cfg *vnicbridge.Config, retained ...*vnicbridge.Config) error
 	Close() error
 	Leave() error
 }
 
-// Generations are the living configurations of one data plane. Caddy starts a
-// new configuration before it stops the old one, and may stop the new one again
-// when another of its apps fails. The newest living one is in force, so that a
-// failed reload brings back the one before it.
+// Generations are the living configurations of one data plane. Caddy starts a new
+// configuration before it stops the old one. If another app of the new configuration
+// fails, Caddy stops the new one again. The newest living configuration is in force, so a
+// failed reload brings back the previous one.
 type Generations struct {
 	plane   applier
-	applied func(*vnicbridge.Config) // is told what came into force; an empty one is nothing
-	exiting func() bool              // the process ends
+	applied func(*vnicbridge.Config) // is called with the configuration that came into force; an empty one means none
+	exiting func() bool              // tells whether the process ends
 
 	mu     sync.Mutex
 	living []*vnicbridge.Config // the oldest first
 }
 
-// Push puts a configuration in force. If that fails, the one before it stays.
+// Push puts a configuration in force. If that fails, the previous one stays in force.
 func (g *Generations) Push(cfg *vnicbridge.Config) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -40,8 +40,9 @@ func (g *Generations) Push(cfg *vnicbridge.Config) error {
 	return nil
 }
 
-// Remove drops a configuration, if it lives. If it was in force, the next newest
-// comes back; after the last the plane is closed, or left, if the process ends.
+// Remove drops a configuration, if it lives. If the configuration was in force, the next
+// newest comes back. After the last one the plane closes; if the process ends, Remove
+// calls the plane's Leave instead.
 func (g *Generations) Remove(cfg *vnicbridge.Config) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -59,10 +60,10 @@ func (g *Generations) Remove(cfg *vnicbridge.Config) error {
 		g.applied(new(vnicbridge.Config))
 		return err
 	}
-	// Also if it was not in force: what only it had is let go.
+	// Even if cfg was not in force, the plane must release what only cfg had.
 	older, newest := g.living[:len(g.living)-1], g.living[len(g.living)-1]
 	if err := g.plane.Apply(newest, older...); err != nil {
-		return fmt.Errorf("letting go of a configuration: %w", err)
+		return fmt.Errorf("releasing a configuration: %w", err)
 	}
 	g.applied(newest)
 	return nil

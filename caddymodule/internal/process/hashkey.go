@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// HashKeyName is where the secret of the data plane's hashes is in Caddy's storage. Servers
-// that share a storage share the secret, and decide alike.
+// HashKeyName is the name of the data plane's hash secret in Caddy's storage. Servers that
+// share a storage share the secret, and so make the same decisions.
 const HashKeyName = "vnic/hash_key"
 
-// hashKeyPatience is how long a start waits for a storage.
+// hashKeyPatience is the time that a start waits for the storage.
 const hashKeyPatience = 10 * time.Second
 
-// Storage is what is needed of a certmagic.Storage.
+// Storage is the part of a certmagic.Storage that keeps the secret.
 type Storage interface {
 	Lock(ctx context.Context, name string) error
 	Unlock(ctx context.Context, name string) error
@@ -27,14 +27,14 @@ type Storage interface {
 	Load(ctx context.Context, key string) ([]byte, error)
 }
 
-// HashSecret is the secret of the data plane's hashes, which is made once and then kept in
-// the storage of the newest configuration.
+// HashSecret is the secret of the data plane's hashes. The first start makes the secret,
+// and the storage of the newest configuration keeps it.
 type HashSecret struct{ storage atomic.Pointer[Storage] }
 
-// KeepIn says where the secret is kept.
+// KeepIn sets the storage that keeps the secret.
 func (s *HashSecret) KeepIn(storage Storage) { s.storage.Store(&storage) }
 
-// get returns what the storage has, or makes it.
+// get returns the secret of the storage. If there is none, get makes it.
 func (s *HashSecret) get() (secret [16]byte, err error) {
 	storage := *s.storage.Load()
 	ctx, cancel := context.WithTimeout(context.Background(), hashKeyPatience)
@@ -58,7 +58,8 @@ func (s *HashSecret) get() (secret [16]byte, err error) {
 	return secret, nil
 }
 
-// makeHashKey makes the secret, unless another server that shares the storage just has.
+// makeHashKey makes the secret, unless another server that shares the storage has just
+// done so.
 func makeHashKey(ctx context.Context, storage Storage) (text []byte, err error) {
 	if err := storage.Lock(ctx, HashKeyName); err != nil {
 		return nil, err

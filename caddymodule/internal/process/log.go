@@ -8,8 +8,8 @@ import (
 	"go.uber.org/zap/exp/zapslog"
 )
 
-// logHandler logs to the logger "vnic" of the configuration that Caddy runs when
-// a record is made: the data plane outlives any one configuration's logger.
+// logHandler passes each record to the logger "vnic" of the configuration that Caddy runs
+// at that time, because the data plane outlives the logger of a configuration.
 type logHandler struct {
 	derive func(slog.Handler) slog.Handler // the With calls so far; nil if none
 }
