@@ -132,8 +132,8 @@ const exampleBridge = `
 `
 
 // playable is the example with certain words, on the paper's server: with a bridge
-// if it has none, with certificates of Caddy's own, with an access log that tells the
-// fast path, and with recorders in the place of the segments' sites.
+// if it has none, with certificates of Caddy's own, with an access log that tells whether
+// the lean proxy served, and with recorders in the place of the segments' sites.
 func (s *scene) playable(datapath string, shown []string, words string) string {
 	s.t.Helper()
 	names := s.namespaces()

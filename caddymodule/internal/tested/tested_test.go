@@ -39,6 +39,17 @@ func TestBinariesOfTests(t *testing.T) {
 	}
 }
 
+// The page for administrators names the same versions.
+func TestVersionsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/groups.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "Caddy " + strings.TrimPrefix(Caddy, "v") + " and Go " + strings.TrimPrefix(Go, "go"); !strings.Contains(string(page), want) {
+		t.Errorf("the page does not name %s", want)
+	}
+}
+
 func TestOtherVersions(t *testing.T) {
 	caddy := func(version string) *debug.Module { return &debug.Module{Path: caddyModule, Version: version} }
 	replaced := func(path, version string) *debug.Module {
