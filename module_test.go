@@ -97,6 +97,75 @@ func TestCaddyfileExample(t *testing.T) {
 	}
 }
 
+// mayImport holds the order of this module's packages. A package may import those
+// that stand beside its path, or beside the longest beginning of its path, and those
+// below them.
+var mayImport = map[string][]string{
+	".":                    {"caddymodule"},
+	"caddymodule":          {"caddymodule", "integration/paper", "sites", "vnicbridge"},
+	"cmd":                  {".", "cmd/internal", "integration/examples"},
+	"integration":          {}, // its tests import what they need
+	"integration/bench":    {"integration/gauge", "integration/netlab", "integration/paper", "vnicbridge"},
+	"integration/examples": {},
+	"integration/gauge":    {},
+	"integration/netlab":   {},
+	"integration/paper":    {"integration/netlab"},
+	"sites":                {"vnicbridge"},
+	"vnicbridge":           {"vnicbridge"},
+}
+
+// onlyTests are packages that nothing but tests imports.
+var onlyTests = []string{"caddymodule/internal/testsite", "integration/adminclient"}
+
+// TestImports holds each package to mayImport, and the product to import no package
+// of tests.
+func TestImports(t *testing.T) {
+	const format = `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`
+	packages := command(t, ".", []string{"GOOS=linux", "CGO_ENABLED=0"}, "go", "list", "-f", format, "./...")
+	for line := range strings.Lines(packages) {
+		paths := strings.Fields(line)
+		importer := inModule(paths[0])
+		allowed := mayImport[longestBeginning(importer)]
+		for _, path := range paths[1:] {
+			imported := inModule(path)
+			if imported == "" {
+				continue
+			}
+			if slices.Contains(onlyTests, imported) || !slices.ContainsFunc(allowed, func(beginning string) bool { return isBelow(imported, beginning) }) {
+				t.Errorf("%s imports %s", importer, imported)
+			}
+		}
+	}
+}
+
+// inModule is a package's path in this module: "." for the root package, "" for a
+// package of another module.
+func inModule(path string) string {
+	if path == modulePath {
+		return "."
+	}
+	rest, found := strings.CutPrefix(path, modulePath+"/")
+	if !found {
+		return ""
+	}
+	return rest
+}
+
+// isBelow tells whether a package is another one, or in a directory below it.
+func isBelow(path, other string) bool {
+	return path == other || strings.HasPrefix(path, other+"/")
+}
+
+// longestBeginning is the entry of mayImport for a package, "" if there is none.
+func longestBeginning(path string) (longest string) {
+	for entry := range mayImport {
+		if isBelow(path, entry) && len(entry) > len(longest) {
+			longest = entry
+		}
+	}
+	return longest
+}
+
 // freshModule writes the module that xcaddy would: Caddy's main function with
 // the plugins imported. It takes the versions of this module's go.mod, so that
 // the build needs nothing that the tests have not downloaded already.

@@ -12,7 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // frontCaddyfile is the paper's Fig-18: a front segment takes HTTP and HTTPS, and
@@ -84,7 +85,7 @@ func TestFrontObtainsACertificate(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
-				s := newScene(t, integration.PaperOptions{})
+				s := newScene(t, paper.NetworkOptions{})
 				for _, args := range tt.prepare {
 					s.ip(s.Server, args)
 				}
@@ -92,9 +93,9 @@ func TestFrontObtainsACertificate(t *testing.T) {
 					tt.front += "\nnetns " + s.namespaces()["front"]
 				}
 				dns := s.serveDNS(s.PC1, map[string]netip.Addr{
-					"acme.example.com.": integration.PC1Addr, "www.example.com.": integration.PseudoAddr,
+					"acme.example.com.": paper.PC1Addr, "www.example.com.": paper.PseudoAddr,
 				})
-				program := s.withNameserver(integration.PC1Addr)
+				program := s.withNameserver(paper.PC1Addr)
 				root := s.startACMEServer(program)
 				s.startFront(program, frontCaddyfile{datapath: datapath, front: tt.front, sites: fmt.Sprintf(`
 www.example.com {
@@ -156,7 +157,7 @@ acme.example.com {
 		s.t.Fatal(err)
 	}
 	log := filepath.Join(dir, "caddy.log")
-	caddy, err := s.PC1.StartCaddy(s.t.Context(), integration.CaddyOptions{
+	caddy, err := s.PC1.StartCaddy(s.t.Context(), netlab.CaddyOptions{
 		Program: program, Config: config, Log: log, State: dir, Env: []string{asCaddy},
 	})
 	if err != nil {

@@ -15,14 +15,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
 // The routes under /vnic/ are behind Caddy's own access rules: on the local endpoint
 // those for browsers, on the remote one those that a configuration gives to keys.
 func TestAdminAccess(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	s.start(caddyfile{})
 	const drain = "/vnic/segments/a/drain"
 	for name, header := range map[string]http.Header{

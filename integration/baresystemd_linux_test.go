@@ -4,8 +4,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 const installingPage = "docs/installing.md"
@@ -37,7 +37,7 @@ func (u *unit) goBare() {
 // nicIsEth1 gives the server's NIC the name that it has in the pages.
 func (s *scene) nicIsEth1() {
 	s.t.Helper()
-	s.all([]string{"ip link set " + integration.NICDevice + " down", "ip link set " + integration.NICDevice + " name eth1", "ip link set eth1 up"})
+	s.all([]string{"ip link set " + paper.NICDevice + " down", "ip link set " + paper.NICDevice + " name eth1", "ip link set eth1 up"})
 }
 
 // tryBare makes the trial and lets its time be over.

@@ -15,7 +15,8 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/vishvananda/netlink"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // twoBridges is a Caddyfile with a bridge for each NIC.
@@ -53,12 +54,12 @@ func twoBridges(datapath, policy1, policy2 string) string {
 // twoLANs is the network of the paper's Fig-19.
 type twoLANs struct {
 	*scene
-	*integration.SecondLAN
+	*paper.SecondLAN
 }
 
 func newTwoLANs(t *testing.T, nat bool) *twoLANs {
 	t.Helper()
-	s := &twoLANs{scene: newScene(t, integration.PaperOptions{NAT: nat})}
+	s := &twoLANs{scene: newScene(t, paper.NetworkOptions{NAT: nat})}
 	lan, err := s.AddLAN(nat)
 	if err != nil {
 		t.Fatal(err)
@@ -79,8 +80,8 @@ func TestTwoBridges(t *testing.T) {
 		for _, segment := range []string{"192.168.50.1", "192.168.60.1"} {
 			s.echoUDP(s.Server, segment+":5000")
 		}
-		lan1 := side{s.PC1, s.Router, integration.NICMAC, "192.168.1.2", "192.168.50", "a", "vnic-A", integration.NICDevice}
-		lan2 := side{s.PC2, s.Router2, integration.NIC2MAC, "192.168.2.2", "192.168.60", "b", "vnic-B", integration.NIC2Device}
+		lan1 := side{s.PC1, s.Router, paper.NICMAC, "192.168.1.2", "192.168.50", "a", "vnic-A", paper.NICDevice}
+		lan2 := side{s.PC2, s.Router2, paper.NIC2MAC, "192.168.2.2", "192.168.60", "b", "vnic-B", paper.NIC2Device}
 		s.wantServed(lan1)
 		s.wantServed(lan2)
 		s.wantApart(lan1, lan2)
@@ -92,7 +93,7 @@ func TestTwoBridges(t *testing.T) {
 
 // side is one of the two networks, with its segment.
 type side struct {
-	pc, router    *integration.Host
+	pc, router    *netlab.Host
 	mac           net.HardwareAddr // of its NIC
 	pseudo, net24 string           // the pseudo address, and what the segment's addresses begin with
 	page          string
@@ -153,7 +154,7 @@ func (s *twoLANs) routeTo(from, to side) {
 // wantNoAnswers asks for addresses by ARP.
 func (s *twoLANs) wantNoAnswers(from side, addresses ...string) {
 	s.t.Helper()
-	conn, mac, err := rawSocket(from.router, integration.RouterWANDevice)
+	conn, mac, err := rawSocket(from.router, paper.RouterWANDevice)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -173,7 +174,7 @@ func (s *twoLANs) wantNoAnswers(from side, addresses ...string) {
 // one: as their destination, as their source, and as both.
 func (s *twoLANs) forge(from, to side) {
 	s.t.Helper()
-	conn, mac, err := rawSocket(from.router, integration.RouterWANDevice)
+	conn, mac, err := rawSocket(from.router, paper.RouterWANDevice)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -196,7 +197,7 @@ func (s *twoLANs) forge(from, to side) {
 func (s *twoLANs) tryKeptIn(tries *sync.WaitGroup, from, to side) {
 	s.t.Helper()
 	gateway := strings.TrimSuffix(to.pseudo, "2") + "1"
-	for _, address := range []string{to.pseudo, gateway, to.net24 + ".2", to.net24 + ".9", integration.PC1Addr.String(), integration.PC2Addr.String()} {
+	for _, address := range []string{to.pseudo, gateway, to.net24 + ".2", to.net24 + ".9", paper.PC1Addr.String(), paper.PC2Addr.String()} {
 		for _, source := range []string{from.net24 + ".1", from.vnic} {
 			tries.Go(func() {
 				if got, err := s.curl(source, "http://"+address+"/"); err == nil {
@@ -221,8 +222,8 @@ func TestSegmentOfTwoBridges(t *testing.T) {
 		if err := s.tryStart(twoBridges(datapath, "lb_policy first b", "lb_policy first b")); err != nil {
 			t.Fatal(err)
 		}
-		s.wantGateway("192.168.60.2", s.Router, integration.RouterMAC)
-		s.wantGateway("192.168.60.3", s.Router2, integration.Router2MAC)
+		s.wantGateway("192.168.60.2", s.Router, paper.RouterMAC)
+		s.wantGateway("192.168.60.3", s.Router2, paper.Router2MAC)
 
 		// PC2 takes PC1's address in its own network.
 		s.ip(s.PC2, "address add 192.168.10.2/32 dev eth0")
@@ -244,7 +245,7 @@ func TestSegmentOfTwoBridges(t *testing.T) {
 			t.Errorf("the segment sees both clients as %s", first[4:])
 		}
 		for _, client := range []struct {
-			host *integration.Host
+			host *netlab.Host
 			url  string
 		}{{s.PC1, "http://192.168.1.2/"}, {s.PC2, "http://192.168.2.2/"}} {
 			if got := s.getFrom(client.host, client.url); got != "b" {
@@ -256,7 +257,7 @@ func TestSegmentOfTwoBridges(t *testing.T) {
 
 // wantGateway checks that the segment reaches a router under an alias, which its
 // VNIC resolves to the router's MAC.
-func (s *twoLANs) wantGateway(alias string, router *integration.Host, mac net.HardwareAddr) {
+func (s *twoLANs) wantGateway(alias string, router *netlab.Host, mac net.HardwareAddr) {
 	s.t.Helper()
 	name := router.Namespace()
 	s.listen(router, ":90", say(name))

@@ -18,7 +18,8 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 const mib = 1 << 20
@@ -43,7 +44,7 @@ func TestBulkTraffic(t *testing.T) {
 		})
 		t.Run("offloads off", func(t *testing.T) {
 			s := newBulkScene(t, datapath, true)
-			captures := map[string]*integration.Capture{
+			captures := map[string]*netlab.Capture{
 				"PC1":    s.capture(s.PC1, "eth0"),
 				"router": s.capture(s.Router, "lan", "wan"),
 				"server": s.capture(s.Server, "nic0", "vnic-A"),
@@ -71,7 +72,7 @@ func newBulkScene(t *testing.T, datapath string, noOffloads bool) *bulkScene {
 	// A router that does NAT reassembles fragments and cuts them anew, and writes
 	// over those that a capture has yet to read: there would be wrong checksums
 	// in the capture alone.
-	s := newScene(t, integration.PaperOptions{NAT: !noOffloads, NoOffloads: noOffloads})
+	s := newScene(t, paper.NetworkOptions{NAT: !noOffloads, NoOffloads: noOffloads})
 	s.start(caddyfile{datapath: datapath, a: "ports any"})
 	for _, vnic := range []string{"vnic-A", "vnic-B"} {
 		if err := s.Server.SetOffloads(vnic, !noOffloads); err != nil {
@@ -87,7 +88,7 @@ func newBulkScene(t *testing.T, datapath string, noOffloads bool) *bulkScene {
 // answers a POST with the hash of its body.
 func (s *scene) serveFiles(address string) { s.serveFilesOn(s.Server, address) }
 
-func (s *scene) serveFilesOn(h *integration.Host, address string) {
+func (s *scene) serveFilesOn(h *netlab.Host, address string) {
 	s.t.Helper()
 	files := http.FileServer(http.Dir(s.dir))
 	s.serveHTTP(h, address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -154,7 +155,7 @@ func (s *bulkScene) datagrams() {
 
 func (s *bulkScene) bigPings() {
 	s.t.Helper()
-	ping, err := s.PC1.Ping(s.t.Context(), integration.PseudoAddr, integration.PingOptions{Size: 5000, Count: 5, Interval: 10 * time.Millisecond})
+	ping, err := s.PC1.Ping(s.t.Context(), paper.PseudoAddr, netlab.PingOptions{Size: 5000, Count: 5, Interval: 10 * time.Millisecond})
 	if err != nil || ping.Lost() > 0 || ping.Duplicates > 0 {
 		s.t.Errorf("ping with 5,000 bytes: %+v (%v)", ping, err)
 	}
@@ -165,7 +166,7 @@ func (s *bulkScene) bigPings() {
 //
 // On the kernel path what a segment sends leaves its VNIC before a capture there
 // sees it: it is seen on the NIC, whole.
-func wantWholeSuperFrames(t *testing.T, datapath string, frames []integration.Frame) {
+func wantWholeSuperFrames(t *testing.T, datapath string, frames []netlab.Frame) {
 	t.Helper()
 	var super [2][]string
 	directions := map[bool]int{}
@@ -194,7 +195,7 @@ var wrongChecksum = regexp.MustCompile(`(?i)\b(bad|wrong|incorrect)\b`)
 
 // wantRightChecksums has tcpdump judge every frame of a capture, and checks that
 // none is larger than its link.
-func (s *bulkScene) wantRightChecksums(host string, c *integration.Capture) {
+func (s *bulkScene) wantRightChecksums(host string, c *netlab.Capture) {
 	s.t.Helper()
 	path := filepath.Join(s.dir, host+".pcapng")
 	if err := c.Save(path); err != nil {

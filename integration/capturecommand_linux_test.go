@@ -19,13 +19,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // `caddy vnic capture` on each data path: one Caddy for all of it.
 func TestCaptureCommand(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		config := caddyfile{datapath: datapath, a: "ports any", policy: "lb_policy first a b"}
 		s.start(config)
 		s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
@@ -69,7 +70,7 @@ func TestCaptureElsewhere(t *testing.T) {
 			if name == "clsact" {
 				onKernel(t, "without tcx")
 			}
-			s := newScene(t, integration.PaperOptions{})
+			s := newScene(t, paper.NetworkOptions{})
 			s.start(config)
 			captureBothSides(t, s)
 		})
@@ -78,7 +79,7 @@ func TestCaptureElsewhere(t *testing.T) {
 
 // captureRun is a `caddy vnic capture` that runs.
 type captureRun struct {
-	*integration.Process
+	*netlab.Process
 	s      *scene
 	file   string
 	stderr bytes.Buffer
@@ -174,7 +175,7 @@ func captureFiltered(t *testing.T, s *scene) {
 	s.vnic("switch", "lan", "b")
 	s.get("http://192.168.1.2/") // goes to b
 	s.vnic("switch", "lan", "--undo")
-	r := s.startCapture(filepath.Join(s.dir, "a.pcapng"), "a", "--client", integration.PC1Addr.String(), "--filter", "tcp port 80")
+	r := s.startCapture(filepath.Join(s.dir, "a.pcapng"), "a", "--client", paper.PC1Addr.String(), "--filter", "tcp port 80")
 	s.vnic("switch", "lan", "b")
 	s.get("http://192.168.1.2/")
 	s.vnic("switch", "lan", "--undo")
@@ -186,7 +187,7 @@ func captureFiltered(t *testing.T, s *scene) {
 	for _, line := range s.tshark(r.file, "frame.interface_name", "ip.addr", "tcp.port") {
 		fields := strings.Fields(line)
 		conversations[fields[0]] = true
-		if fields[0] != "nic0" && fields[0] != "vnic-A" || fields[0] == "nic0" && !strings.Contains(fields[1], integration.PC1Addr.String()) {
+		if fields[0] != "nic0" && fields[0] != "vnic-A" || fields[0] == "nic0" && !strings.Contains(fields[1], paper.PC1Addr.String()) {
 			t.Errorf("the capture has a frame of %s", line)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -15,7 +15,7 @@ import (
 // surprise, on a real machine in every such state.
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	tests := []struct {
 		name          string
 		config        fmt.Stringer // default: caddyfile{}
@@ -164,7 +164,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestCheckForwarding(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	for value, want := range map[string]bool{"0": false, "1": true} {
 		if err := s.Server.Sysctl("net/ipv4/ip_forward", value); err != nil {
 			t.Fatal(err)
@@ -178,7 +178,7 @@ func TestCheckForwarding(t *testing.T) {
 
 // Programs on all addresses take a port from a segment's server, or are let in to.
 func TestCheckWildcardListeners(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	s.listen(s.Server, "0.0.0.0:22", say("ssh"))
 	output, err := s.check(caddyfile{a: "ports any"}, nil, false)
 	if err != nil || !strings.Contains(output, "warning: segment a: its ports let clients in to programs that listen on all addresses (tcp/22)") {
@@ -200,7 +200,7 @@ func TestCheckWildcardListeners(t *testing.T) {
 
 // HTTP/3 takes UDP ports, which programs on all addresses may have, too.
 func TestCheckWildcardListenersOfUDP(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	s.packetConn(s.Server, "0.0.0.0:443")
 	output, err := s.check(caddyfile{sites: "https://a.example {\n\tbind vnic/a\n\ttls internal\n}\n"}, nil, false)
 	if err == nil || !strings.Contains(output, "error: segment a: port udp/443: a program listens on it on all addresses") {
@@ -211,7 +211,7 @@ func TestCheckWildcardListenersOfUDP(t *testing.T) {
 // What no client reaches, and what no server answers: the check warns, and so does the
 // log at the start and at a reload.
 func TestUnserved(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	config := caddyfile{
 		policy: "lb_policy round_robin a b",
 		sites:  "http:// {\n\tbind vnic/a\n}\n",
@@ -246,7 +246,7 @@ func TestUnserved(t *testing.T) {
 // Beside the instance that runs, its own devices are no conflict; they are left as
 // they are.
 func TestCheckBesideARunningCaddy(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	s.start(caddyfile{})
 	before := s.snapshot()
 	output, err := s.check(caddyfile{}, nil, true)

@@ -13,15 +13,16 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/mdlayher/packet"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row A2: a neighbour that has the pseudo address fails the start, which names
 // its MAC and leaves the neighbour its address and nothing of its own behind.
 func TestPseudoAddressInUse(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		neighbour := s.Neighbours[0]
 		s.ip(neighbour, "address add 192.168.1.2/24 dev eth0")
 		link, err := neighbour.Netlink().LinkByName("eth0")
@@ -37,7 +38,7 @@ func TestPseudoAddressInUse(t *testing.T) {
 		if err := s.tryStart(config); err == nil || !strings.Contains(err.Error(), mac) || !strings.Contains(err.Error(), "192.168.1.2") {
 			t.Fatalf("the start says %v, want an error that names 192.168.1.2 and %s", err, mac)
 		}
-		look := strings.Replace(examples.SymptomOf(t, troubleshootingPage, "another host has the pseudo address").Look[0], "eth1", integration.NICDevice, 1)
+		look := strings.Replace(examples.SymptomOf(t, troubleshootingPage, "another host has the pseudo address").Look[0], "eth1", paper.NICDevice, 1)
 		if seen, err := s.tryShell(look); err == nil || !strings.Contains(seen, strings.ToUpper(mac)) {
 			t.Errorf("%s finds %v, want %s:\n%s", look, err, mac, seen)
 		}
@@ -63,10 +64,10 @@ func TestPseudoAddressInUse(t *testing.T) {
 // address does not either.
 func TestNoRivals(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		probes := s.answerProbes(func(mac net.HardwareAddr) []byte {
-			f := arpRequest(mac, netip.IPv4Unspecified(), integration.PseudoAddr)
-			copy(f, integration.NICMAC) // to the one host
+			f := arpRequest(mac, netip.IPv4Unspecified(), paper.PseudoAddr)
+			copy(f, paper.NICMAC) // to the one host
 			return f
 		})
 		if err := s.tryStart(caddyfile{datapath: datapath}.String()); err != nil {
@@ -79,7 +80,7 @@ func TestNoRivals(t *testing.T) {
 		s.stop()
 		heard := probes()
 		s.answerProbes(func(mac net.HardwareAddr) []byte { // proxy ARP: for whatever address
-			return arpRequest(mac, integration.PseudoAddr, netip.IPv4Unspecified())
+			return arpRequest(mac, paper.PseudoAddr, netip.IPv4Unspecified())
 		})
 		if err := s.tryStart(caddyfile{datapath: datapath}.String()); err == nil || !strings.Contains(err.Error(), "dad off") {
 			t.Errorf("the start says %v, want an error with the way out", err)
@@ -118,7 +119,7 @@ func (s *scene) answerProbes(answer func(mac net.HardwareAddr) []byte) (probes f
 			}
 			p := gopacket.NewPacket(buf[:n], layers.LayerTypeEthernet, gopacket.Default)
 			arp, ok := p.Layer(layers.LayerTypeARP).(*layers.ARP)
-			if !ok || bytes.Equal(arp.SourceHwAddress, mac) || !bytes.Equal(arp.SourceProtAddress, netip.IPv4Unspecified().AsSlice()) || !bytes.Equal(arp.DstProtAddress, integration.PseudoAddr.AsSlice()) {
+			if !ok || bytes.Equal(arp.SourceHwAddress, mac) || !bytes.Equal(arp.SourceProtAddress, netip.IPv4Unspecified().AsSlice()) || !bytes.Equal(arp.DstProtAddress, paper.PseudoAddr.AsSlice()) {
 				continue
 			}
 			heard.Add(1)
@@ -133,8 +134,8 @@ func (s *scene) answerProbes(answer func(mac net.HardwareAddr) []byte) (probes f
 // up, and when its MAC changes. The router follows, and service goes on.
 func TestAnnouncements(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{NAT: true})
-		wan := s.capture(s.Router, integration.RouterWANDevice)
+		s := newScene(t, paper.NetworkOptions{NAT: true})
+		wan := s.capture(s.Router, paper.RouterWANDevice)
 		announced := func(mac net.HardwareAddr, from int) bool {
 			for _, f := range s.frames(wan)[from:] {
 				if announces(f, mac) {
@@ -151,20 +152,20 @@ func TestAnnouncements(t *testing.T) {
 			}
 		}
 		s.start(caddyfile{datapath: datapath})
-		wait("at the start", integration.NICMAC, 0)
+		wait("at the start", paper.NICMAC, 0)
 
 		s.ip(s.Server, "link set nic0 down")
 		s.waitFor("the bridge sees the NIC down", func() bool { return !s.status().Bridges["lan"].Up })
 		seen := len(s.frames(wan))
 		s.ip(s.Server, "link set nic0 up")
-		wait("when the NIC is up again", integration.NICMAC, seen)
+		wait("when the NIC is up again", paper.NICMAC, seen)
 
 		// Down and up between two looks of the bridge.
 		s.waitFor("the bridge sees the NIC up", func() bool { return s.status().Bridges["lan"].Up })
 		time.Sleep(5 * time.Second) // the announcements of that are over
 		seen = len(s.frames(wan))
 		s.run(s.Server, "sh", "-c", "ip link set nic0 down && ip link set nic0 up")
-		wait("when the NIC was down for a moment", integration.NICMAC, seen)
+		wait("when the NIC was down for a moment", paper.NICMAC, seen)
 
 		seen = len(s.frames(wan))
 		other := net.HardwareAddr{0xb0, 0xc7, 0x45, 0x00, 0x00, 0x01}
@@ -175,9 +176,9 @@ func TestAnnouncements(t *testing.T) {
 
 // announces tells whether a frame is a gratuitous ARP for the pseudo address
 // (RFC 5227 §2.3).
-func announces(f integration.Frame, mac net.HardwareAddr) bool {
+func announces(f netlab.Frame, mac net.HardwareAddr) bool {
 	p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.Default)
 	arp, ok := p.Layer(layers.LayerTypeARP).(*layers.ARP)
 	return ok && bytes.Equal(f.Data[:6], layers.EthernetBroadcast) && bytes.Equal(arp.SourceHwAddress, mac) &&
-		bytes.Equal(arp.SourceProtAddress, integration.PseudoAddr.AsSlice()) && bytes.Equal(arp.DstProtAddress, integration.PseudoAddr.AsSlice())
+		bytes.Equal(arp.SourceProtAddress, paper.PseudoAddr.AsSlice()) && bytes.Equal(arp.DstProtAddress, paper.PseudoAddr.AsSlice())
 }

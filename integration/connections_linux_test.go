@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row F1: 6,000 connections, one for each request, by way of the
@@ -15,7 +15,7 @@ import (
 func TestShortConnections(t *testing.T) {
 	const connections, clients = 6000, 32
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{NAT: true})
+		s := newScene(t, paper.NetworkOptions{NAT: true})
 		s.start(caddyfile{datapath: datapath, policy: "lb_policy round_robin a b", sites: `
 http:// {
 	bind vnic/a

@@ -9,7 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // inContainer runs a program as process 1 of a process namespace, which ends with the
@@ -21,7 +22,7 @@ const inContainer = "unshare --pid --fork --mount-proc --kill-child=KILL"
 // one left, segments with namespaces of their own among it.
 func TestContainerIsRestarted(t *testing.T) {
 	onEachAttachment(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		config := caddyfile{datapath: datapath, a: "client_ip preserve\nnetns " + s.ownNamespace("a")}
 		before := s.snapshot()
 		for range 3 {
@@ -42,7 +43,7 @@ func TestContainerIsRestarted(t *testing.T) {
 // for gone, nor what is its.
 func TestContainersAreToldApart(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		first := caddyfile{datapath: datapath, a: "netns " + s.ownNamespace("a")}
 		second := strings.Replace(secondInstance{datapath}.String(), "address 192.168.70.1/24", "address 192.168.70.1/24\nnetns "+s.ownNamespace("c"), 1)
 		second = second[:strings.Index(second, "bridge other")] + "datapath " + datapath + "\n}\n}\n"
@@ -77,7 +78,7 @@ func TestContainersAreToldApart(t *testing.T) {
 
 // runContained starts another Caddy, without an admin API, in a container, and waits for
 // its segment c.
-func (s *scene) runContained(config string) *integration.Process {
+func (s *scene) runContained(config string) *netlab.Process {
 	s.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -113,7 +114,7 @@ func (s *scene) runContained(config string) *integration.Process {
 
 // signalContained sends a signal to the process 1 of a container, and waits for its end,
 // and the container's.
-func (s *scene) signalContained(container *integration.Process, signal unix.Signal) {
+func (s *scene) signalContained(container *netlab.Process, signal unix.Signal) {
 	s.t.Helper()
 	number := strconv.Itoa(container.PID())
 	children, err := os.ReadFile("/proc/" + number + "/task/" + number + "/children")

@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -37,7 +38,7 @@ http:// http://:81 {
 // TestDashboard opens the dashboard in a browser on the server, and does there what
 // an administrator would do.
 func TestDashboard(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	if err := s.tryStart(dashboardScene); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func (s *scene) serveDashboard() string {
 }
 
 // startDashboard starts what serves the dashboard, and returns the URL that it prints.
-func (s *scene) startDashboard(h *integration.Host, cmd *exec.Cmd) (*integration.Process, string) {
+func (s *scene) startDashboard(h *netlab.Host, cmd *exec.Cmd) (*netlab.Process, string) {
 	s.t.Helper()
 	output, err := cmd.StdoutPipe()
 	if err != nil {
@@ -220,7 +221,7 @@ func dashboardOperates(t *testing.T, s *scene, b *browser) {
 	expect("b has its own weight", func(st vnicbridge.Status) bool { return st.Segments["b"].Weight == 2 })
 	// What is looked at more seldom is looked at after an action, too.
 	b.awaitText("#events", "the bridge was switched")
-	b.awaitText("#clients", integration.PC1Addr.String())
+	b.awaitText("#clients", paper.PC1Addr.String())
 }
 
 // Tab and Enter lead to every action, with the focus in sight; Escape cancels.

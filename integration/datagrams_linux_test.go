@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row F10+: a client that sends all its datagrams from one port leaves a segment whose
@@ -13,7 +13,7 @@ import (
 // drained when it is asked for.
 func TestDatagramsFindAServer(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.start(caddyfile{datapath: datapath, a: "ports any", b: "ports any", policy: "lb_policy round_robin a b", sites: "# none"})
 		client := s.oneSocket("192.168.1.2:5000")
 		for range 3 {

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 const frontPage = `
@@ -23,7 +23,7 @@ http:// {
 // nothing, from its start to its end.
 func TestDefaultRoute(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.listen(s.PC1, ":7000", sayPeer)
 		before := s.snapshot()
 		if said, err := hear(s.Server, "192.168.10.2:7000", time.Second); err == nil {
@@ -51,7 +51,7 @@ func TestDefaultRoute(t *testing.T) {
 // reload, and says which route stands in the way.
 func TestDefaultRouteOfTheHostStays(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0")
 		with := frontCaddyfile{datapath: datapath, front: wayOut, sites: frontPage}
 		without := frontCaddyfile{datapath: datapath, front: "egress any", sites: frontPage}
@@ -98,7 +98,7 @@ func (s *scene) caddyReload(config frontCaddyfile) error {
 // answers to its own questions.
 func TestTwoSegmentsResolveAtOnce(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		dns := s.serveDNS(s.PC1, map[string]netip.Addr{
 			"a.example.com.": netip.MustParseAddr("203.0.113.1"), "b.example.com.": netip.MustParseAddr("203.0.113.2"),
 		})

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // browser is Chromium on a host, with one page, operated by the DevTools protocol
@@ -38,7 +38,7 @@ type devtoolsMessage struct {
 	Error  json.RawMessage `json:"error"`
 }
 
-func (s *scene) newBrowser(h *integration.Host) *browser {
+func (s *scene) newBrowser(h *netlab.Host) *browser {
 	s.t.Helper()
 	theirIn, ourOut, err := os.Pipe()
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // The local address of a request is what its client dialed: a front's is the pseudo
@@ -15,7 +15,7 @@ import (
 // and the host's own programs dial the segment's address.
 func TestLocalAddressIsWhatWasDialed(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		config := frontCaddyfile{datapath: datapath, global: "servers {\ntrusted_proxies vnic\n}", sites: `
 http://www.example.com {
 	bind vnic/front

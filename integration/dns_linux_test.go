@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // nameserver is a DNS server (RFC 1035, over UDP) that knows a few IPv4
@@ -24,7 +24,7 @@ type nameserver struct {
 }
 
 // serveDNS runs a DNS server on port 53 of a host until the test ends.
-func (s *scene) serveDNS(h *integration.Host, addresses map[string]netip.Addr) *nameserver {
+func (s *scene) serveDNS(h *netlab.Host, addresses map[string]netip.Addr) *nameserver {
 	s.t.Helper()
 	ns := &nameserver{t: s.t, conn: s.packetConn(h, ":53"), addresses: addresses}
 	go ns.serve()

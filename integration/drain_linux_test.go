@@ -11,7 +11,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -21,7 +22,7 @@ import (
 // left. After activate connections are kept again.
 func TestDrainEnds(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		config := caddyfile{datapath: datapath, policy: "lb_policy first a b", global: "skip_install_trust"}
 		for _, name := range []string{"a", "b"} {
 			s.write(name, name)
@@ -37,9 +38,9 @@ http://192.168.1.2, https://192.168.1.2 {
 		}
 		s.write("data", strings.Repeat("x", 8*mib))
 		s.start(config)
-		var clients []*integration.WebClient
+		var clients []*netlab.WebClient
 		for range 3 {
-			for _, protocol := range []string{integration.HTTP1, integration.HTTP2} {
+			for _, protocol := range []string{netlab.HTTP1, netlab.HTTP2} {
 				clients = append(clients, s.keptClient(protocol))
 			}
 		}
@@ -84,7 +85,7 @@ http://192.168.1.2, https://192.168.1.2 {
 		}
 		s.vnic("activate", "a")
 		for i := range 2 {
-			client := s.keptClient([]string{integration.HTTP1, integration.HTTP2}[i])
+			client := s.keptClient([]string{netlab.HTTP1, netlab.HTTP2}[i])
 			for range 3 {
 				if page, err := fetch(&client.Client, pageOf(i)); err != nil || page != "a" {
 					t.Errorf("after activate the page is %q, %v", page, err)
@@ -98,10 +99,10 @@ http://192.168.1.2, https://192.168.1.2 {
 }
 
 // keptClient is a client that keeps its connection.
-func (s *scene) keptClient(protocol string) *integration.WebClient {
+func (s *scene) keptClient(protocol string) *netlab.WebClient {
 	s.t.Helper()
-	opts := integration.WebOptions{Protocol: protocol, Address: integration.PseudoAddr}
-	if protocol == integration.HTTP2 {
+	opts := netlab.WebOptions{Protocol: protocol, Address: paper.PseudoAddr}
+	if protocol == netlab.HTTP2 {
 		s.waitFor("the internal issuer", func() (ok bool) {
 			var err error
 			opts.Roots, err = s.caddy.Roots()
@@ -125,7 +126,7 @@ func pageOf(i int) string {
 // layer of vnic_proxy, also if the segment's server is not Caddy and would keep them.
 func TestDrainEndsTheFrontsConnections(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		config := frontCaddyfile{datapath: datapath, a: "ports tcp/80", sites: `
 http://www.example.com {
 	bind vnic/front
@@ -198,7 +199,7 @@ http://www.example.com {
 // idle ones at once, the others with the response that is awaited.
 func TestDrainOfAFront(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		config := frontCaddyfile{datapath: datapath, a: "ports tcp/80", sites: `
 http://www.example.com {
 	bind vnic/front
@@ -216,9 +217,9 @@ http://www.example.com {
 			}
 			io.WriteString(w, "done")
 		}))
-		var busy *integration.WebClient
+		var busy *netlab.WebClient
 		for range 3 { // the lean server begins with the second connection
-			busy = s.keptClient(integration.HTTP1)
+			busy = s.keptClient(netlab.HTTP1)
 			if _, err := fetch(&busy.Client, "http://www.example.com/"); err != nil {
 				t.Fatal(err)
 			}

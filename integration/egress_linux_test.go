@@ -7,17 +7,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row F12: a segment reaches its gateway by the gateway's alias and nothing else,
 // whatever name it has for that; with `egress off` nothing at all.
 func TestEgressReachesTheGatewayOnly(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		config := caddyfile{datapath: datapath, b: "egress off", policy: "lb_policy first a b"}
 		s.start(config)
-		for page, h := range map[string]*integration.Host{"router": s.Router, "PC1": s.PC1, "neighbour": s.Neighbours[0]} {
+		for page, h := range map[string]*netlab.Host{"router": s.Router, "PC1": s.PC1, "neighbour": s.Neighbours[0]} {
 			s.listen(h, ":80", answerHTTP(page))
 		}
 		if got, err := s.curl("192.168.50.1", "http://192.168.50.2/"); err != nil || got != "router" {
@@ -63,13 +64,13 @@ func (s *scene) curl(from, url string) (string, error) {
 // port of it, and each gets its own answers.
 func TestEgressOfTwoSegments(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.start(caddyfile{datapath: datapath, policy: "lb_policy first a b"})
 
-		pings := make(chan *integration.PingResult, 2)
+		pings := make(chan *netlab.PingResult, 2)
 		for _, segment := range []string{"192.168.50", "192.168.60"} {
 			go func() {
-				ping, err := s.Server.Ping(t.Context(), netip.MustParseAddr(segment+".2"), integration.PingOptions{
+				ping, err := s.Server.Ping(t.Context(), netip.MustParseAddr(segment+".2"), netlab.PingOptions{
 					Source: netip.MustParseAddr(segment + ".1"), Count: 20, Interval: 10 * time.Millisecond,
 				})
 				if err != nil {
@@ -94,7 +95,7 @@ func TestEgressOfTwoSegments(t *testing.T) {
 		}
 		send(t, b, "192.168.60.2:9000", "from b")
 		what, fromB := receive(t, router)
-		if what != "from b" || fromB == fromA || netip.MustParseAddrPort(fromB).Addr() != integration.PseudoAddr {
+		if what != "from b" || fromB == fromA || netip.MustParseAddrPort(fromB).Addr() != paper.PseudoAddr {
 			t.Errorf("the router got %q from %s", what, fromB)
 		}
 		send(t, router, fromB, "to b")

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Rows A6 and F12: with `egress any` a segment reaches what its gateway reaches,
@@ -13,7 +13,7 @@ import (
 // seen as the pseudo address. The other segment reaches its gateway alone.
 func TestEgressAnyReachesBeyondTheGateway(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		s.start(caddyfile{datapath: datapath, a: "egress any", policy: "lb_policy first a b"})
 		s.listen(s.PC1, ":22", sayPeer)
 		s.listen(s.Router, ":22", sayPeer)

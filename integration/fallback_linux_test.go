@@ -11,8 +11,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -45,7 +45,7 @@ func TestFallback(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newScene(t, integration.PaperOptions{})
+			s := newScene(t, paper.NetworkOptions{})
 			if tt.symptom != "" {
 				examples.SymptomOf(t, troubleshootingPage, tt.symptom)
 			}
@@ -76,7 +76,7 @@ func TestFallback(t *testing.T) {
 
 // A kernel from before BPF is told which one it takes.
 func TestFallbackOnAnOldKernel(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	onKernel(t, "before BPF")
 	examples.SymptomOf(t, troubleshootingPage, "it takes Linux 5.15")
 	output, err := s.caddyCommand("run", caddyfile{datapath: "kernel"})
@@ -90,7 +90,7 @@ func TestFallbackOnAnOldKernel(t *testing.T) {
 // kernel data path is used.
 func TestFallbackWithoutMemory(t *testing.T) {
 	group := controlGroup(t, 512<<20)
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	inside := s.joining(group)
 	symptom := examples.SymptomOf(t, troubleshootingPage, "the BPF maps cannot be made for so many flows")
 	const larger = 4 << 20 // 680 MB
@@ -152,7 +152,7 @@ exec "$@"
 // A NIC that takes no more programs is found out on the way; so it is when a reload
 // asks for the kernel data path.
 func TestFallbackWhenAttaching(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	const most = 63 // of tcx on one side of a device (include/linux/bpf_mprog.h)
 	for range most {
 		s.witness().attach(link.Tail())
@@ -165,7 +165,7 @@ func TestFallbackWhenAttaching(t *testing.T) {
 	wants := []string{"device nic0: attaching the BPF program"}
 	wantAll(t, "the error", output, append(wants, "datapath kernel: "))
 	symptom := examples.SymptomOf(t, troubleshootingPage, "attaching the program to a device fails")
-	s.shell(strings.Replace(symptom.Fix[1], "eth1", integration.NICDevice, 1)) // the other needs a bpftool newer than Debian's
+	s.shell(strings.Replace(symptom.Fix[1], "eth1", paper.NICDevice, 1)) // the other needs a bpftool newer than Debian's
 	s.wantSame("after the start has failed", before)
 	s.start(caddyfile{})
 	s.wantFallback(wants)
@@ -179,7 +179,7 @@ func TestFallbackWhenAttaching(t *testing.T) {
 
 // In a user namespace the kernel takes no BPF programs, whatever the capabilities.
 func TestFallbackInUserNamespace(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	examples.SymptomOf(t, troubleshootingPage, "in a user namespace") // outside, the other tests are
 	inside := []string{"unshare", "--user", "--map-root-user", "--net", "sh", "-c",
 		`ip link add nic0 type veth peer name peer0 && ip link set nic0 up && ip link set peer0 up && exec "$@"`, "sh"}

@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row L3: whatever happens to the NIC, the VNIC or the router, service resumes by
@@ -17,7 +18,7 @@ import (
 // says what happened.
 func TestFaults(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.start(caddyfile{datapath: datapath, a: "ports any"})
 		s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
 		session := s.openSession("192.168.1.2:9000")
@@ -68,7 +69,7 @@ func TestFaults(t *testing.T) {
 // and made again, time after time: what is sent meanwhile is lost, and nobody is reset.
 func TestStreamsOutliveTheirDevices(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.start(caddyfile{datapath: datapath, a: "ports any"})
 		s.listen(s.Server, "192.168.50.1:9000", echo)
 		s.listen(s.Server, "192.168.50.1:9002", func(conn net.Conn) { countUp(conn) })
@@ -92,7 +93,7 @@ func TestStreamsOutliveTheirDevices(t *testing.T) {
 // and the log says what it was.
 func TestVNICIsPutBack(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.start(caddyfile{datapath: datapath, a: "client_ip preserve\nports any"})
 		s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
 		session := s.openSession("192.168.1.2:9000")
@@ -160,7 +161,7 @@ func (s *scene) wantService() {
 	if got := s.get("http://192.168.1.2/"); got != "a" {
 		s.t.Errorf("PC1 got %q", got)
 	}
-	s.wantPing(s.PC1, integration.PseudoAddr)
+	s.wantPing(s.PC1, paper.PseudoAddr)
 }
 
 // rename gives the NIC another name, for which it must be down.
@@ -175,11 +176,11 @@ func (s *scene) rename(from, to string) {
 func (s *scene) linkAgain() {
 	s.t.Helper()
 	err := s.Link(
-		integration.Port{
-			Host: s.Router, Device: integration.RouterWANDevice, MAC: integration.RouterMAC,
-			Address: netip.PrefixFrom(integration.RouterAddr, 24),
+		netlab.End{
+			Host: s.Router, Device: paper.RouterWANDevice, MAC: paper.RouterMAC,
+			Address: netip.PrefixFrom(paper.RouterAddr, 24),
 		},
-		integration.Port{Host: s.Server, Device: integration.NICDevice, MAC: integration.NICMAC})
+		netlab.End{Host: s.Server, Device: paper.NICDevice, MAC: paper.NICMAC})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Servers that open flows to their clients by themselves: FTP in active mode, and TFTP.
@@ -19,7 +19,7 @@ func TestServersThatOpenFlows(t *testing.T) {
 	for _, datapath := range []string{"userspace", "kernel"} {
 		t.Run(datapath, func(t *testing.T) {
 			t.Parallel()
-			s := newScene(t, integration.PaperOptions{})
+			s := newScene(t, paper.NetworkOptions{})
 			s.nicIsEth1()
 			if err := s.tryStart(strings.Replace(config, "\tvnic {\n", "\tvnic {\n\t\tdatapath "+datapath+"\n", 1)); err != nil {
 				t.Fatal(err)

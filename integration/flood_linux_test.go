@@ -12,7 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Rows L1 and L2: a neighbour floods the server with SYNs, datagrams and pings
@@ -23,7 +24,7 @@ import (
 func TestSpoofedFlood(t *testing.T) {
 	const maxFlows = 4000
 	onEachInTurn(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		data := make([]byte, 8*mib)
 		rand.NewChaCha8([32]byte{5}).Read(data)
 		s.write("data", string(data))
@@ -89,7 +90,7 @@ func (s *scene) wantServedAll() {
 // holdConnections has a host open connections and hold them: as many as there are to
 // be as fast as it can, and further ones, more than a hundred a second, until it is
 // stopped.
-func (s *scene) holdConnections(h *integration.Host, address string, n int) (stop func()) {
+func (s *scene) holdConnections(h *netlab.Host, address string, n int) (stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	var dialers sync.WaitGroup

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/gopacket/layers"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row F4+: a host on the network that knows the addresses and ports of connections, and
@@ -17,7 +17,7 @@ import (
 // segment, ends none, and leaves all of them established.
 func TestForgedSegmentsChangeNothing(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		s.start(caddyfile{datapath: datapath, a: "ports any", b: "ports any", policy: "lb_policy round_robin a b"})
 		for _, segment := range []string{"192.168.50.1", "192.168.60.1"} {
 			s.listen(s.Server, segment+":9000", echo)
@@ -44,10 +44,10 @@ func TestForgedSegmentsChangeNothing(t *testing.T) {
 				}
 				ip := &layers.IPv4{
 					Version: 4, TTL: 63, Protocol: layers.IPProtocolTCP,
-					SrcIP: client.IP, DstIP: integration.PseudoAddr.AsSlice(),
+					SrcIP: client.IP, DstIP: paper.PseudoAddr.AsSlice(),
 				}
 				_ = tcp.SetNetworkLayerForChecksum(ip)
-				s.sendFrames(conn, serialize(&layers.Ethernet{SrcMAC: mac, DstMAC: integration.NICMAC, EthernetType: layers.EthernetTypeIPv4}, ip, tcp))
+				s.sendFrames(conn, serialize(&layers.Ethernet{SrcMAC: mac, DstMAC: paper.NICMAC, EthernetType: layers.EthernetTypeIPv4}, ip, tcp))
 			}
 		}
 		if got := s.segmentsOf(sessions); got != segments {

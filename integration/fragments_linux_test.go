@@ -12,7 +12,7 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row F7+: a neighbour sends fragments without a first one, from sources of which none is
@@ -20,7 +20,7 @@ import (
 // large datagrams come to a segment's server and back.
 func TestFragmentsBesideStrays(t *testing.T) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		s.start(caddyfile{datapath: datapath, a: "ports any"})
 		s.echoUDP(s.Server, "192.168.50.1:5000")
 		stop := s.floodStrays(20000)
@@ -44,8 +44,8 @@ func (s *scene) floodStrays(rate int) (stop func() int) {
 		s.t.Fatal(err)
 	}
 	stray := serialize(
-		&layers.Ethernet{SrcMAC: mac, DstMAC: integration.NICMAC, EthernetType: layers.EthernetTypeIPv4},
-		&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, FragOffset: 185, SrcIP: []byte{10, 0, 0, 0}, DstIP: integration.PseudoAddr.AsSlice()},
+		&layers.Ethernet{SrcMAC: mac, DstMAC: paper.NICMAC, EthernetType: layers.EthernetTypeIPv4},
+		&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, FragOffset: 185, SrcIP: []byte{10, 0, 0, 0}, DstIP: paper.PseudoAddr.AsSlice()},
 		gopacket.Payload(bytes.Repeat([]byte("stray..."), 185)),
 	)
 	ip := stray[14:34]
@@ -91,7 +91,7 @@ func (s *scene) wantLargeDatagrams(n int) {
 	s.t.Helper()
 	const window = 16
 	conn := s.packetConn(s.PC1, "192.168.10.2:7000")
-	server := &net.UDPAddr{IP: integration.PseudoAddr.AsSlice(), Port: 5000}
+	server := &net.UDPAddr{IP: paper.PseudoAddr.AsSlice(), Port: 5000}
 	datagram, answer := bytes.Repeat([]byte("x"), 4000), make([]byte, 5000)
 	answered := 0
 	for sent := 0; sent < n; {

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/net/websocket"
 
 	caddyvnic "github.com/caddy-vnic/caddy-vnic"
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // The two pages of the example's web site.
@@ -34,7 +35,7 @@ func TestFront(t *testing.T) {
 		s.wantHTTP3()
 		s.wantEnoughOf(s.h2load(2000))
 		for i, own := range []string{"/test1/index.html", "/test2/index.html"} {
-			if paths := integration.RequestPaths(s.frames(vnics), i); len(paths) != 1 || paths[0] != own {
+			if paths := netlab.RequestPaths(s.frames(vnics), i); len(paths) != 1 || paths[0] != own {
 				t.Errorf("requests on VNIC %d: %q, want %s", i, paths, own)
 			}
 		}
@@ -61,7 +62,7 @@ func TestFrontWebSocket(t *testing.T) {
 // old and a new text, are made.
 func newFront(t *testing.T, datapath string, edits ...string) *scene {
 	t.Helper()
-	s := newScene(t, integration.PaperOptions{Neighbours: 1})
+	s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 	s.startExample(exampleWith(t, datapath, edits...))
 	return s
 }
@@ -86,7 +87,7 @@ func exampleWith(t *testing.T, datapath string, edits ...string) string {
 // waits until the front has its certificate.
 func (s *scene) startExample(config string) {
 	s.t.Helper()
-	s.env = append(s.env, "VNIC_NIC="+integration.NICDevice, "VNIC_ISSUER=internal")
+	s.env = append(s.env, "VNIC_NIC="+paper.NICDevice, "VNIC_ISSUER=internal")
 	for segment, page := range map[string]string{"A": "test1/index.html", "B": "test2/index.html"} {
 		root := filepath.Join(s.dir, segment)
 		s.env = append(s.env, "VNIC_ROOT_"+segment+"="+root)
@@ -143,7 +144,7 @@ func (s *scene) wantHTTP3() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	client, err := s.PC1.WebClient(integration.WebOptions{Protocol: integration.HTTP3, Address: integration.PseudoAddr, Roots: roots})
+	client, err := s.PC1.WebClient(netlab.WebOptions{Protocol: netlab.HTTP3, Address: paper.PseudoAddr, Roots: roots})
 	if err != nil {
 		s.t.Fatal(err)
 	}

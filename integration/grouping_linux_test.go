@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // groups are the two groups of the paper's Fig-18, over HTTP and HTTPS.
@@ -39,7 +39,7 @@ type grouping struct {
 
 func newGrouping(t *testing.T, datapath string) *grouping {
 	t.Helper()
-	g := &grouping{scene: newScene(t, integration.PaperOptions{}), segments: map[string]*recorder{"a": {name: "a"}, "b": {name: "b"}}}
+	g := &grouping{scene: newScene(t, paper.NetworkOptions{}), segments: map[string]*recorder{"a": {name: "a"}, "b": {name: "b"}}}
 	g.startFront("", frontCaddyfile{datapath: datapath, a: "ports tcp/80", b: "ports tcp/80", sites: groups})
 	g.listen(g.Server, "192.168.50.1:80", g.segments["a"].serve)
 	g.listen(g.Server, "192.168.60.1:80", g.segments["b"].serve)

@@ -9,14 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // What a client says in a tunnel, which it gets by an upgrade, goes to the segment
 // that agreed to it, whatever it is. `header_up -Upgrade` keeps such tunnels away.
 func TestGroupingUpgrade(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		g := &grouping{scene: newScene(t, integration.PaperOptions{}), segments: map[string]*recorder{"b": {name: "b"}}}
+		g := &grouping{scene: newScene(t, paper.NetworkOptions{}), segments: map[string]*recorder{"b": {name: "b"}}}
 		config := frontCaddyfile{datapath: datapath, a: "ports tcp/80", b: "ports tcp/80", sites: groups}
 		g.startFront("", config)
 		heard := make(chan string, 1)

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // documentedGroups are the examples of docs/groups.md, each known by words of its
@@ -81,7 +81,7 @@ func TestDocumentedGroups(t *testing.T) {
 		}
 		for _, tt := range documentedGroups {
 			t.Run(tt.name, func(t *testing.T) {
-				s := newScene(t, integration.PaperOptions{})
+				s := newScene(t, paper.NetworkOptions{})
 				s.ip(s.PC1, "address add 10.20.0.5/32 dev lo")
 				s.ip(s.Router, "route add 10.20.0.5 via 192.168.10.2")
 				if err := s.tryStart(s.playable(datapath, shown, tt.words)); err != nil {

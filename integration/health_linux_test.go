@@ -19,8 +19,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -62,7 +63,7 @@ func (b *breakable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveBreakable serves HTTP on a host until the test ends.
-func (s *scene) serveBreakable(h *integration.Host, address string) *breakable {
+func (s *scene) serveBreakable(h *netlab.Host, address string) *breakable {
 	s.t.Helper()
 	b := new(breakable)
 	b.status.Store(http.StatusOK)
@@ -131,7 +132,7 @@ func (l *failoverLoad) failures() []time.Time {
 func TestHealthFailover(t *testing.T) {
 	const interval, fails = 300 * time.Millisecond, 3
 	onEachInTurn(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		config := caddyfile{
 			datapath: datapath, policy: "lb_policy first a b",
 			a:      fmt.Sprintf("ports any\nhealth http/80 /healthz {\ninterval %s\nfails %d\n}", interval, fails),
@@ -230,7 +231,7 @@ func (s *scene) metric(name string) float64 {
 // it can be reached, and nothing that is in it from without.
 func TestHealthInANamespace(t *testing.T) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		name := s.namespaces()["a"]
 		s.start(caddyfile{
 			datapath: datapath, policy: "lb_policy first a b",
@@ -254,7 +255,7 @@ func TestHealthInANamespace(t *testing.T) {
 // A stop by hand is not a matter of health.
 func TestHealthOfACaddySite(t *testing.T) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		config := caddyfile{datapath: datapath, policy: "lb_policy first a b", a: "health http/80 {\ninterval 100ms\n}"}
 		without := config
 		without.sites = "http:// {\nbind vnic/b\nrespond b\n}\n"

@@ -9,7 +9,8 @@ import (
 	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Rows L2, L6, S1, S3 and S5: a neighbour floods the server with 120,000 frames
@@ -19,7 +20,7 @@ import (
 func TestHostileNeighbour(t *testing.T) {
 	const frames, requests = 120000, 100
 	onEachInTurn(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{NAT: true, Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{NAT: true, Neighbours: 1})
 		s.start(caddyfile{datapath: datapath})
 		vnicB := s.capture(s.Server, "vnic-B")
 
@@ -73,7 +74,7 @@ func (s *scene) serveUntil(flood <-chan error) (served int) {
 }
 
 // flood sends hostile frames from a host until all are sent or ctx ends.
-func (s *scene) flood(ctx context.Context, from *integration.Host, frames int) error {
+func (s *scene) flood(ctx context.Context, from *netlab.Host, frames int) error {
 	conn, mac, err := rawSocket(from, "eth0")
 	if err != nil {
 		return err
@@ -81,7 +82,7 @@ func (s *scene) flood(ctx context.Context, from *integration.Host, frames int) e
 	defer conn.Close()
 	h := newHostile(mac)
 	for i := 0; i < frames && ctx.Err() == nil; i++ {
-		if _, err := conn.WriteTo(h.frame(), &packet.Addr{HardwareAddr: integration.NICMAC}); err != nil {
+		if _, err := conn.WriteTo(h.frame(), &packet.Addr{HardwareAddr: paper.NICMAC}); err != nil {
 			return fmt.Errorf("frame %d: %w", i, err)
 		}
 	}
@@ -89,7 +90,7 @@ func (s *scene) flood(ctx context.Context, from *integration.Host, frames int) e
 }
 
 // rawSocket opens an AF_PACKET socket on a device of a host.
-func rawSocket(h *integration.Host, device string) (conn *packet.Conn, mac net.HardwareAddr, err error) {
+func rawSocket(h *netlab.Host, device string) (conn *packet.Conn, mac net.HardwareAddr, err error) {
 	err = h.Do(func() error {
 		ifi, err := net.InterfaceByName(device)
 		if err != nil {

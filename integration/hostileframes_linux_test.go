@@ -10,7 +10,7 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // hostile makes hostile frames, the same in every run. The sender's MAC is its
@@ -26,7 +26,7 @@ type hostile struct {
 func newHostile(mac net.HardwareAddr) *hostile {
 	h := &hostile{random: rand.New(rand.NewPCG(2, 6)), mac: mac, longest: 1500}
 	question := arpRequest(mac, netip.MustParseAddr("192.168.1.11"), netip.MustParseAddr("192.168.50.1"))
-	copy(question, integration.NICMAC)
+	copy(question, paper.NICMAC)
 	h.templates = append(h.realFrames("192.168.1.11"), question)
 	for _, source := range []string{
 		"192.168.50.1", "192.168.50.2", "192.168.60.1", "192.168.1.2", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255",
@@ -38,11 +38,11 @@ func newHostile(mac net.HardwareAddr) *hostile {
 
 // realFrames are frames from a source to the pseudo address, with valid checksums.
 func (h *hostile) realFrames(source string) (frames [][]byte) {
-	eth := &layers.Ethernet{SrcMAC: h.mac, DstMAC: integration.NICMAC, EthernetType: layers.EthernetTypeIPv4}
+	eth := &layers.Ethernet{SrcMAC: h.mac, DstMAC: paper.NICMAC, EthernetType: layers.EthernetTypeIPv4}
 	build := func(proto layers.IPProtocol, payload ...gopacket.SerializableLayer) {
 		ip := &layers.IPv4{
 			Version: 4, TTL: 64, Protocol: proto,
-			SrcIP: net.ParseIP(source), DstIP: integration.PseudoAddr.AsSlice(),
+			SrcIP: net.ParseIP(source), DstIP: paper.PseudoAddr.AsSlice(),
 		}
 		for _, l := range payload {
 			if transport, ok := l.(interface {
@@ -114,14 +114,14 @@ func (h *hostile) oneOf(frames [][]byte) []byte {
 
 // noise is random bytes: as they come, as ARP, or as IPv4 to the pseudo address.
 func (h *hostile) noise() []byte {
-	f := slices.Concat(integration.NICMAC, h.mac, h.bytes(2+h.random.IntN(1500)))
+	f := slices.Concat(paper.NICMAC, h.mac, h.bytes(2+h.random.IntN(1500)))
 	switch h.random.IntN(3) {
 	case 0:
 		copy(f[12:], []byte{0x08, 0x06})
 	case 1:
 		copy(f[12:], []byte{0x08, 0x00})
 		if len(f) >= 34 {
-			copy(f[30:], integration.PseudoAddr.AsSlice())
+			copy(f[30:], paper.PseudoAddr.AsSlice())
 		}
 	}
 	return f
@@ -156,12 +156,12 @@ func (h *hostile) packet(protocol byte, options, payload []byte, edit func(ip []
 	ip[8], ip[9] = 64, protocol
 	source := netip.AddrFrom4([4]byte{192, 168, 1, byte(20 + h.random.IntN(8))})
 	copy(ip[12:], source.AsSlice())
-	copy(ip[16:], integration.PseudoAddr.AsSlice())
+	copy(ip[16:], paper.PseudoAddr.AsSlice())
 	if edit != nil {
 		edit(ip)
 	}
 	setChecksum(ip[:20+len(options)], 10)
-	return slices.Concat(integration.NICMAC, h.mac, []byte{0x08, 0x00}, ip)
+	return slices.Concat(paper.NICMAC, h.mac, []byte{0x08, 0x00}, ip)
 }
 
 // setChecksum puts the Internet checksum (RFC 1071) of all of b at a place in it.

@@ -13,7 +13,8 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/mdlayher/packet"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row A1: the pseudo address is answered for once, with the NIC's MAC, and the
@@ -30,7 +31,7 @@ func TestHostKernelKeepsOut(t *testing.T) {
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
-				s := newScene(t, integration.PaperOptions{NAT: true, Neighbours: 1})
+				s := newScene(t, paper.NetworkOptions{NAT: true, Neighbours: 1})
 				prepare(s)
 				s.start(caddyfile{datapath: datapath})
 				nic := s.capture(s.Server, "nic0")
@@ -40,7 +41,7 @@ func TestHostKernelKeepsOut(t *testing.T) {
 				if got := s.get("http://192.168.1.2/"); got != "a" {
 					t.Errorf("PC1 got %q", got)
 				}
-				ping, err := s.PC1.Ping(t.Context(), integration.PseudoAddr, integration.PingOptions{Count: 3, Interval: time.Millisecond})
+				ping, err := s.PC1.Ping(t.Context(), paper.PseudoAddr, netlab.PingOptions{Count: 3, Interval: time.Millisecond})
 				if err != nil || ping.Lost() > 0 || ping.Duplicates > 0 {
 					t.Errorf("ping: %+v (%v)", ping, err)
 				}
@@ -63,7 +64,7 @@ func (s *scene) makeRouter() {
 
 // wantAnswers asks for addresses by ARP, as a host does and as a probe, and
 // counts the answers, which are to be the NIC's.
-func (s *scene) wantAnswers(h *integration.Host, device string, want map[string]int) {
+func (s *scene) wantAnswers(h *netlab.Host, device string, want map[string]int) {
 	s.t.Helper()
 	conn, mac, err := rawSocket(h, device)
 	if err != nil {
@@ -77,7 +78,7 @@ func (s *scene) wantAnswers(h *integration.Host, device string, want map[string]
 		got := map[string]int{}
 		for reply := range arpReplies(conn, mac, time.Second) {
 			got[netip.AddrFrom4([4]byte(reply.SourceProtAddress)).String()]++
-			if !bytes.Equal(reply.SourceHwAddress, integration.NICMAC) {
+			if !bytes.Equal(reply.SourceHwAddress, paper.NICMAC) {
 				s.t.Errorf("%v is said to be at %x", reply.SourceProtAddress, reply.SourceHwAddress)
 			}
 		}
@@ -120,7 +121,7 @@ func arpReplies(conn *packet.Conn, own net.HardwareAddr, within time.Duration) f
 
 // wantBridgeOnly checks what left by the NIC: nothing but what the bridge sends
 // in the name of the pseudo address, and no ICMP but echo replies.
-func (s *scene) wantBridgeOnly(frames []integration.Frame) {
+func (s *scene) wantBridgeOnly(frames []netlab.Frame) {
 	s.t.Helper()
 	sent := 0
 	for _, f := range frames {
@@ -133,10 +134,10 @@ func (s *scene) wantBridgeOnly(frames []integration.Frame) {
 		ip, isIP := p.NetworkLayer().(*layers.IPv4)
 		icmp, isICMP := p.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4)
 		switch {
-		case !bytes.Equal(f.Data[6:12], integration.NICMAC),
+		case !bytes.Equal(f.Data[6:12], paper.NICMAC),
 			!isARP && !isIP,
-			isARP && !bytes.Equal(arp.SourceProtAddress, integration.PseudoAddr.AsSlice()),
-			isIP && !ip.SrcIP.Equal(integration.PseudoAddr.AsSlice()),
+			isARP && !bytes.Equal(arp.SourceProtAddress, paper.PseudoAddr.AsSlice()),
+			isIP && !ip.SrcIP.Equal(paper.PseudoAddr.AsSlice()),
 			isICMP && icmp.TypeCode.Type() != layers.ICMPv4TypeEchoReply:
 			s.t.Errorf("the server sent %s", p)
 		}
@@ -150,7 +151,7 @@ func (s *scene) wantBridgeOnly(frames []integration.Frame) {
 // address, no segment is reached, nor a daemon that listens on all addresses.
 func TestNoWayRound(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{NAT: true, Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{NAT: true, Neighbours: 1})
 		other := s.secondNIC()
 		s.makeRouter()
 		s.start(caddyfile{datapath: datapath})
@@ -165,7 +166,7 @@ func TestNoWayRound(t *testing.T) {
 		}
 		s.ip(other, "route add 192.168.1.2 via 10.0.0.1")
 
-		for _, h := range []*integration.Host{other, neighbour} {
+		for _, h := range []*netlab.Host{other, neighbour} {
 			for _, address := range []string{"192.168.50.1:80", "192.168.50.1:7777", "192.168.60.1:80"} {
 				s.wantSilence(h, address)
 			}
@@ -182,15 +183,15 @@ func TestNoWayRound(t *testing.T) {
 }
 
 // secondNIC gives the server another NIC, 10.0.0.1, with one host behind it.
-func (s *scene) secondNIC() *integration.Host {
+func (s *scene) secondNIC() *netlab.Host {
 	s.t.Helper()
 	other, err := s.NewHost("other")
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	err = s.Link(
-		integration.Port{Host: s.Server, Device: "nic1", Address: netip.MustParsePrefix("10.0.0.1/24")},
-		integration.Port{Host: other, Device: "eth0", Address: netip.MustParsePrefix("10.0.0.2/24")})
+		netlab.End{Host: s.Server, Device: "nic1", Address: netip.MustParsePrefix("10.0.0.1/24")},
+		netlab.End{Host: other, Device: "eth0", Address: netip.MustParsePrefix("10.0.0.2/24")})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -198,7 +199,7 @@ func (s *scene) secondNIC() *integration.Host {
 }
 
 // wantSilence checks that a host gets no answer, by TCP or by ping.
-func (s *scene) wantSilence(h *integration.Host, address string) {
+func (s *scene) wantSilence(h *netlab.Host, address string) {
 	s.t.Helper()
 	said, err := hear(h, address, 300*time.Millisecond)
 	var timeout interface{ Timeout() bool }
@@ -206,7 +207,7 @@ func (s *scene) wantSilence(h *integration.Host, address string) {
 		s.t.Errorf("%s: %s says %q (%v), want silence", h.Namespace(), address, said, err)
 	}
 	ip := netip.MustParseAddrPort(address).Addr()
-	ping, err := h.Ping(s.t.Context(), ip, integration.PingOptions{Timeout: 100 * time.Millisecond})
+	ping, err := h.Ping(s.t.Context(), ip, netlab.PingOptions{Timeout: 100 * time.Millisecond})
 	if err != nil || len(ping.Replies) > 0 {
 		s.t.Errorf("%s: ping %s: %+v (%v), want silence", h.Namespace(), ip, ping, err)
 	}

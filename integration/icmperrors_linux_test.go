@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row F6: what hosts and routers say about a flow comes to the socket that it is
@@ -22,7 +22,7 @@ import (
 // the way, for answers of the segment and for what it sends by itself.
 func TestICMPErrors(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.start(caddyfile{datapath: datapath, a: "ports any\negress any"})
 
 		if err := s.ask("192.168.1.2:5999"); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -85,7 +85,7 @@ func wantError(t *testing.T, what string, conn net.PacketConn, want error) {
 // UDP of the segment learn it from the router's messages.
 func TestPathMTU(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.ip(s.Router, "link set lan mtu 1400")
 		s.start(caddyfile{datapath: datapath, a: "ports any"})
 		s.serveFiles("192.168.50.1:40000")
@@ -120,7 +120,7 @@ func TestPathMTU(t *testing.T) {
 // Row F8: a VNIC's MTU follows its NIC's, and what is open goes on.
 func TestMTUFollows(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.start(caddyfile{datapath: datapath, a: "ports any"})
 		s.serveFiles("192.168.50.1:40000")
 		for _, mtu := range []string{"1300", "1500"} {

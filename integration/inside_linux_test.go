@@ -15,7 +15,7 @@ import (
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // target is what the intruder in segment a tries to reach.
@@ -184,7 +184,7 @@ func (s *separation) tryFrames() [][]string {
 	probes[len(probes)-1].seen = chatterGroup.AsSlice()
 	s.sweep(probes, newProbe("", "a packet to the gateway's alias", vnic, func(mark []byte) {
 		var frames [][]byte
-		for _, f := range packets(mac, integration.RouterMAC, "192.168.50.1", "192.168.50.2", mark) {
+		for _, f := range packets(mac, paper.RouterMAC, "192.168.50.1", "192.168.50.2", mark) {
 			frames = append(frames, withOptions(f, nop))
 		}
 		s.sendFrames(conn, frames...)
@@ -270,33 +270,33 @@ func (s *separation) forgedFrames(mac net.HardwareAddr) []forged {
 	}
 	routed := func(dst string, option []byte) func([]byte) [][]byte {
 		return func(mark []byte) (frames [][]byte) {
-			for _, f := range packets(mac, integration.RouterMAC, "192.168.50.1", dst, mark) {
+			for _, f := range packets(mac, paper.RouterMAC, "192.168.50.1", dst, mark) {
 				frames = append(frames, withOptions(f, option))
 			}
 			return frames
 		}
 	}
 	return []forged{
-		{"to the gateway's alias (egress gateway)", to(integration.RouterMAC, "192.168.50.1", "192.168.50.2")},
+		{"to the gateway's alias (egress gateway)", to(paper.RouterMAC, "192.168.50.1", "192.168.50.2")},
 		{"to segment b's address and MAC", to(macB, "192.168.50.1", "192.168.60.1")},
 		{"to the alias under which the front sees b", to(macB, "192.168.50.1", alias("front", "b"))},
 		{"to the alias under which a sees the front", to(macFront, "192.168.50.1", alias("a", "front"))},
 		{"to the front's address and MAC", to(macFront, "192.168.50.1", "192.168.40.1")},
-		{"to the pseudo address and the NIC's MAC", to(integration.NICMAC, "192.168.50.1", "192.168.1.2")},
-		{"to the other network's pseudo address and MAC", to(integration.NIC2MAC, "192.168.50.1", "192.168.2.2")},
-		{"to a host on the NIC's network", to(integration.RouterMAC, "192.168.50.1", "192.168.1.11")},
-		{"to the other network's router", to(integration.Router2MAC, "192.168.50.1", "192.168.2.1")},
-		{"to a host on the host's third network", to(integration.RouterMAC, "192.168.50.1", "10.9.9.2")},
-		{"to the host's own address and the NIC's MAC", to(integration.NICMAC, "192.168.50.1", "192.168.1.3")},
-		{"to an alias of nobody", to(integration.RouterMAC, "192.168.50.1", "192.168.50.77")},
-		{"as segment b, to the gateway's alias", to(integration.RouterMAC, "192.168.60.1", "192.168.60.2")},
+		{"to the pseudo address and the NIC's MAC", to(paper.NICMAC, "192.168.50.1", "192.168.1.2")},
+		{"to the other network's pseudo address and MAC", to(paper.NIC2MAC, "192.168.50.1", "192.168.2.2")},
+		{"to a host on the NIC's network", to(paper.RouterMAC, "192.168.50.1", "192.168.1.11")},
+		{"to the other network's router", to(paper.Router2MAC, "192.168.50.1", "192.168.2.1")},
+		{"to a host on the host's third network", to(paper.RouterMAC, "192.168.50.1", "10.9.9.2")},
+		{"to the host's own address and the NIC's MAC", to(paper.NICMAC, "192.168.50.1", "192.168.1.3")},
+		{"to an alias of nobody", to(paper.RouterMAC, "192.168.50.1", "192.168.50.77")},
+		{"as segment b, to the gateway's alias", to(paper.RouterMAC, "192.168.60.1", "192.168.60.2")},
 		{"as segment b, to the front", to(macFront, "192.168.60.1", alias("b", "front"))},
 		{"as the front, to segment b", to(macB, "192.168.40.1", alias("front", "b"))},
 		{"as the front's alias, to segment b", to(macB, alias("b", "front"), "192.168.60.1")},
-		{"as the pseudo address, to the router", to(integration.RouterMAC, "192.168.1.2", "192.168.1.1")},
-		{"as the host's own address, to the router", to(integration.RouterMAC, "192.168.1.3", "192.168.1.1")},
+		{"as the pseudo address, to the router", to(paper.RouterMAC, "192.168.1.2", "192.168.1.1")},
+		{"as the host's own address, to the router", to(paper.RouterMAC, "192.168.1.3", "192.168.1.1")},
 		{"as a client outside, to the front", to(macFront, "192.168.10.2", "192.168.40.1")},
-		{"as another host of segment a, to the gateway's alias", to(integration.RouterMAC, "192.168.50.9", "192.168.50.2")},
+		{"as another host of segment a, to the gateway's alias", to(paper.RouterMAC, "192.168.50.9", "192.168.50.2")},
 		{"by the gateway's alias and a loose source route, to segment b", routed("192.168.50.2", sourceRoute(looseRoute, "192.168.60.1"))},
 		{"by its own address and a loose source route, to segment b", routed("192.168.50.1", sourceRoute(looseRoute, "192.168.60.1"))},
 		{"broadcast and multicast", func(mark []byte) [][]byte {

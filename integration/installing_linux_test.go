@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // The Caddyfiles of docs/installing.md do what the page says, on a NIC that the
@@ -17,7 +17,7 @@ func TestInstallingGuide(t *testing.T) {
 	}
 
 	t.Run("shared", func(t *testing.T) {
-		s := newScene(t, integration.PaperOptions{NAT: true})
+		s := newScene(t, paper.NetworkOptions{NAT: true})
 		s.nicIsEth1()
 		s.ip(s.Server, "address add 192.168.1.3/24 dev eth1")
 		s.ip(s.Server, "route add default via 192.168.1.1")
@@ -33,7 +33,7 @@ func TestInstallingGuide(t *testing.T) {
 		}
 	})
 	t.Run("bare", func(t *testing.T) {
-		s := newScene(t, integration.PaperOptions{NAT: true})
+		s := newScene(t, paper.NetworkOptions{NAT: true})
 		s.nicIsEth1()
 		s.listen(s.Server, "0.0.0.0:22", say("the host"))
 		s.listen(s.Router, "192.168.1.1:53", say("a name"))

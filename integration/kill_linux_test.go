@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row L5: Caddy is killed while clients are at it. What is the host's goes on at
@@ -19,7 +19,7 @@ import (
 // same clients.
 func TestKilledUnderLoad(t *testing.T) {
 	onEachAttachment(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0")
 		s.ip(s.Server, "route add 192.168.10.0/24 via 192.168.1.1")
 		s.listen(s.Server, "192.168.1.3:22", func(conn net.Conn) { io.Copy(conn, conn) })
@@ -40,7 +40,7 @@ func TestKilledUnderLoad(t *testing.T) {
 // start on that NIC, also if that is one in userspace. The clsact goes with it,
 // because it was made for it.
 func TestStaleFilterIsRemoved(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	before := s.run(s.Server, "tc", "qdisc", "show", "dev", "nic0")
 	onKernel(t, "without tcx")
 	s.start(caddyfile{datapath: "kernel"})
@@ -61,7 +61,7 @@ func TestStaleFilterIsRemoved(t *testing.T) {
 // another opening of the same NIC: each stands beside what it replaces for a
 // moment, and what is left at the end is one program, or none.
 func TestFiltersAreReplaced(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	before := s.run(s.Server, "tc", "qdisc", "show", "dev", "nic0")
 	onKernel(t, "without tcx")
 	s.start(caddyfile{datapath: "kernel\nmax_flows 1024"})

@@ -15,7 +15,8 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/mdlayher/packet"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Rows L5 and S2: a segment with a namespace of its own is apart from the host at every
@@ -23,7 +24,7 @@ import (
 // stays. Root in the segment sends all the time, to all that the host has and forwards to.
 func TestKilledNetnsSegmentIsApart(t *testing.T) {
 	onEachAttachment(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		elsewhere := s.addNetwork()
 		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0")
 		s.enableIPv6(s.Server, "nic0", "other")
@@ -42,7 +43,7 @@ func TestKilledNetnsSegmentIsApart(t *testing.T) {
 			if n := host.Load(); n > 0 {
 				t.Fatalf("%s %d datagrams of the segment came to the host", when, n)
 			}
-			for where, c := range map[string]*integration.Capture{"the host's other network": forwarded, "the NIC's network": lan} {
+			for where, c := range map[string]*netlab.Capture{"the host's other network": forwarded, "the NIC's network": lan} {
 				for _, f := range s.frames(c) {
 					if bytes.Contains(f.Data, intruderMark) {
 						t.Fatalf("%s a frame of the segment came to %s: %x", when, where, f.Data)
@@ -88,7 +89,7 @@ func TestKilledNetnsSegmentIsApart(t *testing.T) {
 // takes it away.
 func TestOuterEndIsPutBack(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.start(caddyfile{datapath: datapath, a: "netns " + s.ownNamespace("a")})
 		before := s.outerEnd()
 		for name, changes := range map[string][]string{
@@ -147,7 +148,7 @@ func (s *scene) killNetns() {
 	}
 }
 
-func (s *scene) enableIPv6(h *integration.Host, devices ...string) {
+func (s *scene) enableIPv6(h *netlab.Host, devices ...string) {
 	s.t.Helper()
 	for _, device := range append(devices, "all", "default") {
 		for name, value := range map[string]string{"disable_ipv6": "0", "forwarding": "1"} {
@@ -164,7 +165,7 @@ var intruderMark = []byte("from within the segment")
 
 // witnessDatagrams counts what services of a host on all addresses get from an intruder,
 // over IPv4 and IPv6.
-func (s *scene) witnessDatagrams(h *integration.Host) *atomic.Int64 {
+func (s *scene) witnessDatagrams(h *netlab.Host) *atomic.Int64 {
 	s.t.Helper()
 	seen := new(atomic.Int64)
 	for _, network := range []string{"udp4", "udp6"} {
@@ -199,7 +200,7 @@ type intruder struct {
 	rounds atomic.Int64 // that were sent whole
 }
 
-func (s *scene) intrude(inside *integration.Host) *intruder {
+func (s *scene) intrude(inside *netlab.Host) *intruder {
 	i := &intruder{s: s}
 	ctx, cancel := context.WithCancel(s.t.Context())
 	var running sync.WaitGroup
@@ -214,7 +215,7 @@ func (s *scene) intrude(inside *integration.Host) *intruder {
 }
 
 // round sends all there is to send. The device may come or go meanwhile.
-func (i *intruder) round(inside *integration.Host) {
+func (i *intruder) round(inside *netlab.Host) {
 	vnic, err := inside.Netlink().LinkByName("vnic-A")
 	if err != nil {
 		i.rounds.Add(1) // nothing to send by

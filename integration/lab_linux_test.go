@@ -12,14 +12,14 @@ import (
 	"github.com/google/gopacket/pcapgo"
 
 	caddyvnic "github.com/caddy-vnic/caddy-vnic"
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // TestLab plays the paper in this process, as root.
 func TestLab(t *testing.T) {
 	var report bytes.Buffer
 	dir := t.TempDir()
-	err := integration.RunLab(t.Context(), integration.LabOptions{
+	err := paper.Play(t.Context(), paper.Options{
 		Output: &report, Pings: 3, Captures: dir, Example: caddyvnic.CaddyfileExample, CaddyEnv: []string{asCaddy},
 	})
 	t.Logf("%s", report.String())

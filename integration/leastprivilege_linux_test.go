@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 const dropIn = "../packaging/systemd/caddy.service.d/vnic.conf"
@@ -19,7 +19,7 @@ const dropIn = "../packaging/systemd/caddy.service.d/vnic.conf"
 // leaves nothing behind.
 func TestLeastPrivilege(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{NAT: true})
+		s := newScene(t, paper.NetworkOptions{NAT: true})
 		before := s.snapshot()
 		first := caddyfile{datapath: datapath, a: "client_ip preserve"}
 		s.startAs(unprivileged(t), first)
@@ -46,7 +46,7 @@ func TestLeastPrivilege(t *testing.T) {
 
 // Whoever does not want to give Caddy what BPF takes leaves it out of the drop-in.
 func TestLeastPrivilegeInUserspace(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	s.startAs(unprivileged(t, "CAP_BPF", "CAP_PERFMON"), caddyfile{})
 	s.wantFallback([]string{"CAP_BPF is missing"})
 }

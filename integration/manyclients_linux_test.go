@@ -13,7 +13,7 @@ import (
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row A5: 2,000 client addresses at once, many times more than the 253 aliases of
@@ -23,7 +23,7 @@ import (
 func TestManyClients(t *testing.T) {
 	const clients = 2000
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		addresses := s.addClients(clients)
 		s.start(caddyfile{datapath: datapath, a: "ports any"})
 		s.echoPeers("192.168.50.1:123")
@@ -117,7 +117,7 @@ func (s *scene) askFromAll(addresses []netip.Addr, port uint16) {
 	conns := s.sockets(addresses, func(address netip.Addr) (net.PacketConn, error) {
 		return net.ListenPacket("udp4", netip.AddrPortFrom(address, port).String())
 	})
-	server := net.UDPAddrFromAddrPort(netip.AddrPortFrom(integration.PseudoAddr, 123))
+	server := net.UDPAddrFromAddrPort(netip.AddrPortFrom(paper.PseudoAddr, 123))
 	seen := make(map[string]int)
 	ask := func(i int, conn net.PacketConn) error {
 		_, err := conn.WriteTo(fmt.Appendf(nil, "%d", i), server)
@@ -168,7 +168,7 @@ func (s *scene) pingFromAll(addresses []netip.Addr, id int) {
 		data := binary.BigEndian.AppendUint32(nil, uint32(i))
 		request, err := (&icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: id, Seq: 1, Data: data}}).Marshal(nil)
 		if err == nil {
-			_, err = conn.WriteTo(request, &net.IPAddr{IP: integration.PseudoAddr.AsSlice()})
+			_, err = conn.WriteTo(request, &net.IPAddr{IP: paper.PseudoAddr.AsSlice()})
 		}
 		return err
 	}

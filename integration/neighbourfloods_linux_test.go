@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Rows A7+ and L7: what a neighbour floods the link with costs few log lines, and keeps
 // neither the router nor another host of the link from the servers.
 func TestNeighbourFloods(t *testing.T) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{NAT: true, Neighbours: 2})
+		s := newScene(t, paper.NetworkOptions{NAT: true, Neighbours: 2})
 		// The link is a /19, so that there are more hosts on it than are remembered.
 		config := strings.Replace(caddyfile{datapath: datapath}.String(), "192.168.1.2/24", "192.168.1.2/19", 1)
 		if err := s.tryStart(config); err != nil {
@@ -29,7 +29,7 @@ func TestNeighbourFloods(t *testing.T) {
 
 		before := len(s.caddy.Log(everything))
 		for i := range 20000 { // the gateway seems to have another MAC with each
-			s.sendFrames(conn, arpRequest(net.HardwareAddr{0x02, 0, 0, 1, byte(i >> 8), byte(i)}, integration.RouterAddr, integration.RouterAddr))
+			s.sendFrames(conn, arpRequest(net.HardwareAddr{0x02, 0, 0, 1, byte(i >> 8), byte(i)}, paper.RouterAddr, paper.RouterAddr))
 			if i%1000 == 0 {
 				time.Sleep(150 * time.Millisecond) // for some seconds: a change a second is taken in
 			}
@@ -46,7 +46,7 @@ func TestNeighbourFloods(t *testing.T) {
 		// A host that asks for the pseudo address with each of 6,000 addresses.
 		for i := range 6000 {
 			sender := netip.AddrFrom4([4]byte{192, 168, byte(4 + i>>8), byte(i)})
-			s.sendFrames(conn, arpRequest(net.HardwareAddr{0x02, 0, 0, 2, byte(i >> 8), byte(i)}, sender, integration.PseudoAddr))
+			s.sendFrames(conn, arpRequest(net.HardwareAddr{0x02, 0, 0, 2, byte(i >> 8), byte(i)}, sender, paper.PseudoAddr))
 		}
 		s.waitFor("the new host gets an answer", func() bool {
 			body, err := fetch(s.Neighbours[1].HTTPClient(), "http://192.168.1.2/")

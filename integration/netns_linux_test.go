@@ -13,7 +13,8 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Rows S2, S3 and S4: the paper's Fig-18 with each segment in a network namespace
@@ -21,7 +22,7 @@ import (
 // segment, nothing of the host, nothing of the LAN but the gateway, by its alias.
 func TestNetns(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0") // the host's own
 		elsewhere := s.addNetwork()
 		names := s.namespaces()
@@ -32,7 +33,7 @@ func TestNetns(t *testing.T) {
 		s.wantHTTP3()
 
 		a, b, front := s.enter(names["a"]), s.enter(names["b"]), s.enter(names["front"])
-		for _, h := range []*integration.Host{b, front, s.Server, elsewhere, s.Router, s.Neighbours[0], s.PC1} {
+		for _, h := range []*netlab.Host{b, front, s.Server, elsewhere, s.Router, s.Neighbours[0], s.PC1} {
 			s.serveAll(h)
 		}
 		alias := s.status().Segments["front"].Peers["b"].String()
@@ -84,7 +85,7 @@ func TestNetnsByReload(t *testing.T) {
 // Caddy under an alias, or as they are with `client_ip preserve`; Caddy as they are.
 func TestNetnsClientIP(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		name := s.namespaces()["a"]
 		config := preserving(datapath)
 		config.a += "\nnetns " + name
@@ -160,15 +161,15 @@ func exampleInNamespaces(t *testing.T, datapath string, names map[string]string)
 }
 
 // addNetwork gives the server another network, with a host on it.
-func (s *scene) addNetwork() *integration.Host {
+func (s *scene) addNetwork() *netlab.Host {
 	s.t.Helper()
 	host, err := s.NewHost("elsewhere")
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	err = s.Link(
-		integration.Port{Host: s.Server, Device: "other", Address: netip.MustParsePrefix("10.9.9.1/24")},
-		integration.Port{Host: host, Device: "eth0", Address: netip.MustParsePrefix("10.9.9.2/24")})
+		netlab.End{Host: s.Server, Device: "other", Address: netip.MustParsePrefix("10.9.9.1/24")},
+		netlab.End{Host: host, Device: "eth0", Address: netip.MustParsePrefix("10.9.9.2/24")})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -176,9 +177,9 @@ func (s *scene) addNetwork() *integration.Host {
 }
 
 // enter makes a namespace usable as a host until the test ends.
-func (s *scene) enter(namespace string) *integration.Host {
+func (s *scene) enter(namespace string) *netlab.Host {
 	s.t.Helper()
-	h, err := integration.Enter(namespace)
+	h, err := netlab.Enter(namespace)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -187,14 +188,14 @@ func (s *scene) enter(namespace string) *integration.Host {
 }
 
 // serveAll serves TCP and UDP on all addresses of a host.
-func (s *scene) serveAll(h *integration.Host) {
+func (s *scene) serveAll(h *netlab.Host) {
 	s.t.Helper()
 	s.listen(h, ":7000", say(h.Namespace()))
 	s.echoUDP(h, ":7000")
 }
 
 // wantHeard checks that a server of serveAll answers.
-func (s *scene) wantHeard(from *integration.Host, address string, server *integration.Host) {
+func (s *scene) wantHeard(from *netlab.Host, address string, server *netlab.Host) {
 	s.t.Helper()
 	if said, err := hear(from, address+":7000", time.Second); err != nil || said != server.Namespace() {
 		s.t.Errorf("%s says %q to %s (%v), want %s", address, said, from.Namespace(), err, server.Namespace())
@@ -205,7 +206,7 @@ func (s *scene) wantHeard(from *integration.Host, address string, server *integr
 }
 
 // wantShutIn checks that from within segment a only the gateway's alias answers.
-func (s *scene) wantShutIn(a *integration.Host) {
+func (s *scene) wantShutIn(a *netlab.Host) {
 	s.t.Helper()
 	const gateway = "192.168.50.2"
 	s.wantHeard(a, gateway, s.Router)
@@ -232,7 +233,7 @@ func (s *scene) wantShutIn(a *integration.Host) {
 	} {
 		tries.Go(func() {
 			s.wantNothing(a, what, address)
-			ping, err := a.Ping(s.t.Context(), netip.MustParseAddr(address), integration.PingOptions{Timeout: 300 * time.Millisecond})
+			ping, err := a.Ping(s.t.Context(), netip.MustParseAddr(address), netlab.PingOptions{Timeout: 300 * time.Millisecond})
 			if err == nil && len(ping.Replies) > 0 {
 				s.t.Errorf("%s: %s answers a ping from a", what, address)
 			}
@@ -260,7 +261,7 @@ func beginsFlow(p gopacket.Packet) bool {
 }
 
 // wantNothing checks that an address answers neither over TCP nor over UDP.
-func (s *scene) wantNothing(from *integration.Host, what, address string) {
+func (s *scene) wantNothing(from *netlab.Host, what, address string) {
 	s.t.Helper()
 	if said, err := hear(from, address+":7000", 200*time.Millisecond); err == nil {
 		s.t.Errorf("%s: %s says %q to a", what, address, said)

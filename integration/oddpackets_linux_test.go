@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/gopacket/layers"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // A neighbour sends packets that take userspace's thought. A burst of them comes to it
@@ -15,7 +15,7 @@ import (
 func TestOddPackets(t *testing.T) {
 	const burst, flood = 2600, 50000
 	onEachInTurn(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		s.start(caddyfile{datapath: datapath})
 		conn, mac, err := rawSocket(s.Neighbours[0], "eth0")
 		if err != nil {
@@ -23,8 +23,8 @@ func TestOddPackets(t *testing.T) {
 		}
 		defer conn.Close()
 		odd := serialize(
-			&layers.Ethernet{SrcMAC: mac, DstMAC: integration.NICMAC, EthernetType: layers.EthernetTypeIPv4},
-			&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolGRE, SrcIP: []byte{192, 168, 1, 77}, DstIP: integration.PseudoAddr.AsSlice()},
+			&layers.Ethernet{SrcMAC: mac, DstMAC: paper.NICMAC, EthernetType: layers.EthernetTypeIPv4},
+			&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolGRE, SrcIP: []byte{192, 168, 1, 77}, DstIP: paper.PseudoAddr.AsSlice()},
 		)
 		drops := func(frames uint64) (drops map[string]uint64) {
 			s.waitFor("all are counted", func() bool {

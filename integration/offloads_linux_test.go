@@ -10,7 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row F8: offloads that administrators switch on at the NIC harm nothing: GRO as a list of
@@ -26,10 +27,10 @@ func TestSwitchedOnOffloads(t *testing.T) {
 			"BIG TCP":                          "gro on",
 		} {
 			t.Run(name, func(t *testing.T) {
-				s := &bulkScene{newScene(t, integration.PaperOptions{}), rand.NewChaCha8([32]byte{1})}
+				s := &bulkScene{newScene(t, paper.NetworkOptions{}), rand.NewChaCha8([32]byte{1})}
 				s.run(s.Server, "ethtool", append([]string{"-K", "nic0"}, strings.Fields(features)...)...)
 				if name == "BIG TCP" {
-					for _, h := range []*integration.Host{s.PC1, s.Router, s.Server} {
+					for _, h := range []*netlab.Host{s.PC1, s.Router, s.Server} {
 						s.bigTCP(h)
 					}
 				}
@@ -54,11 +55,11 @@ func TestSwitchedOnOffloads(t *testing.T) {
 // Row F8: a segment in a namespace of its own can be set to send packets beyond 64 KiB, too.
 func TestBigTCPOfASegment(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := &bulkScene{newScene(t, integration.PaperOptions{}), rand.NewChaCha8([32]byte{1})}
+		s := &bulkScene{newScene(t, paper.NetworkOptions{}), rand.NewChaCha8([32]byte{1})}
 		name := s.ownNamespace("a")
 		s.start(caddyfile{datapath: datapath, a: "ports any\nnetns " + name})
 		inside := s.enter(name)
-		for _, h := range []*integration.Host{s.PC1, s.Router, s.Server, inside} {
+		for _, h := range []*netlab.Host{s.PC1, s.Router, s.Server, inside} {
 			s.bigTCP(h)
 		}
 		s.serveFilesOn(inside, "192.168.50.1:40000")
@@ -71,7 +72,7 @@ func TestBigTCPOfASegment(t *testing.T) {
 }
 
 // wantBiggerThan64KiB checks that packets well beyond 64 KiB have crossed whole.
-func (s *bulkScene) wantBiggerThan64KiB(vnic *integration.Capture) {
+func (s *bulkScene) wantBiggerThan64KiB(vnic *netlab.Capture) {
 	s.t.Helper()
 	longest := 0
 	for _, f := range s.frames(vnic) {
@@ -98,7 +99,7 @@ func (s *bulkScene) wantFewLeftToUserspace() {
 }
 
 // bigTCP lets a host's devices make and receive packets of 200,000 bytes.
-func (s *bulkScene) bigTCP(h *integration.Host) {
+func (s *bulkScene) bigTCP(h *netlab.Host) {
 	s.t.Helper()
 	links, err := h.Netlink().LinkList()
 	if err != nil {

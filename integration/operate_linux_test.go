@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row F10: one segment is operated by `caddy vnic …` while the other goes on, seen
@@ -19,7 +19,7 @@ import (
 // between changes nothing of it.
 func TestOperatedFromOutside(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{NAT: true})
+		s := newScene(t, paper.NetworkOptions{NAT: true})
 		config := caddyfile{datapath: datapath, policy: "steer b port tcp/81\nlb_policy first a b", sites: fmt.Sprintf(`
 http:// {
 	bind vnic/a

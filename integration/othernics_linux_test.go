@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row A2++: a bridge that has the network's device as a member, and a macvlan on it, as
@@ -22,7 +22,7 @@ func TestOtherNICs(t *testing.T) {
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			onEachDataPath(t, func(t *testing.T, datapath string) {
-				s := newScene(t, integration.PaperOptions{NAT: true})
+				s := newScene(t, paper.NetworkOptions{NAT: true})
 				for _, args := range kind.make {
 					s.ip(s.Server, args)
 				}
@@ -39,7 +39,7 @@ func TestOtherNICs(t *testing.T) {
 					t.Errorf("%d packets took the slow path", more)
 				}
 
-				wan := s.capture(s.Router, integration.RouterWANDevice)
+				wan := s.capture(s.Router, paper.RouterWANDevice)
 				other := net.HardwareAddr{0xb0, 0xc7, 0x45, 0x00, 0x00, 0x01}
 				s.ip(s.Server, "link set other address "+other.String())
 				s.waitFor("an announcement of another MAC", func() bool {

@@ -13,15 +13,15 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Other programs on the NIC, put there before ours and after, by tcx and by clsact, see
 // what is the host's, and all stay when we go.
 func TestOtherPrograms(t *testing.T) {
 	onEachAttachment(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0")
 		s.ip(s.Server, "route add default via 192.168.1.1")
 		s.listen(s.Server, "192.168.1.3:22", say("the host"))
@@ -67,7 +67,7 @@ func TestOtherPrograms(t *testing.T) {
 // comes before ours later. One that comes back at once is told of, and is not fought.
 func TestAcceptingPrograms(t *testing.T) {
 	onEachAttachment(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.run(s.Server, "tc", "qdisc", "add", "dev", "nic0", "clsact")
 		put := func() (remove func()) { return s.accepts().attach(link.Head()) }
 		if withoutTCX() {
@@ -109,7 +109,7 @@ func TestAcceptingPrograms(t *testing.T) {
 // Row S4+: a program of ours that somebody takes off the NIC is put there again.
 func TestProgramTakenAway(t *testing.T) {
 	onKernel(t, "without tcx")
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	s.start(caddyfile{datapath: "kernel"})
 	s.run(s.Server, "tc", "filter", "delete", "dev", "nic0", "ingress")
 	s.wantLog("the bridge's is put first again")
@@ -229,7 +229,7 @@ func (w *witness) addFilter(priority uint16) (remove func()) {
 
 func (s *scene) nicIndex() int {
 	s.t.Helper()
-	nic, err := s.Server.Netlink().LinkByName(integration.NICDevice)
+	nic, err := s.Server.Netlink().LinkByName(paper.NICDevice)
 	if err != nil {
 		s.t.Fatal(err)
 	}

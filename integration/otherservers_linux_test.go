@@ -10,14 +10,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Rows F9 and F11: any program serves a segment by binding its address. What
 // `ports` names enters, and nothing else: that is refused at once.
 func TestOtherServers(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{NAT: true})
+		s := newScene(t, paper.NetworkOptions{NAT: true})
 		config := caddyfile{
 			datapath: datapath, a: "ports tcp/80", b: "ports tcp/7000 udp/7000",
 			policy: "steer b port tcp/7000 udp/7000\nlb_policy first a", sites: "# none",
@@ -55,14 +56,14 @@ func TestOtherServers(t *testing.T) {
 }
 
 // startNginx runs nginx on the server, which says one thing to every client.
-func (s *scene) startNginx(address, answer string) *integration.Process {
+func (s *scene) startNginx(address, answer string) *netlab.Process {
 	s.t.Helper()
 	return s.startNginxThat(address, fmt.Sprintf("return 200 %q;", answer))
 }
 
 // startNginxThat runs nginx on the server, as one process, so that it ends with the
 // network, and waits until it listens.
-func (s *scene) startNginxThat(address, does string) *integration.Process {
+func (s *scene) startNginxThat(address, does string) *netlab.Process {
 	s.t.Helper()
 	config := s.write("nginx.conf", fmt.Sprintf(`
 pid %[1]s/nginx.pid;
@@ -100,11 +101,11 @@ http {
 // ask sends a datagram from PC1 and waits for its echo.
 func (s *scene) ask(address string) error { return s.askFrom(s.PC1, address) }
 
-func (s *scene) askFrom(h *integration.Host, address string) error {
+func (s *scene) askFrom(h *netlab.Host, address string) error {
 	return s.askWithin(h, address, 2*time.Second)
 }
 
-func (s *scene) askWithin(h *integration.Host, address string, patience time.Duration) error {
+func (s *scene) askWithin(h *netlab.Host, address string, patience time.Duration) error {
 	conn, err := h.DialContext(s.t.Context(), "udp4", address)
 	if err != nil {
 		return err

@@ -11,7 +11,8 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/mdlayher/packet"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // outsider is a host that sends frames to one of the server's devices.
@@ -25,7 +26,7 @@ type outsider struct {
 	entry   entry
 }
 
-func (s *separation) outsider(name string, h *integration.Host, device, address, serverDevice string) *outsider {
+func (s *separation) outsider(name string, h *netlab.Host, device, address, serverDevice string) *outsider {
 	s.t.Helper()
 	conn, mac, err := rawSocket(h, device)
 	if err != nil {
@@ -106,7 +107,7 @@ func withOptions(frame, options []byte) []byte {
 func (s *separation) tryFromOutside() [][]string {
 	s.t.Helper()
 	lan := s.outsider("the network", s.Neighbours[0], "eth0", "192.168.1.11", "nic0")
-	other := s.outsider("the other network", s.Router2, integration.RouterWANDevice, "192.168.2.1", "nic1")
+	other := s.outsider("the other network", s.Router2, paper.RouterWANDevice, "192.168.2.1", "nic1")
 	third := s.outsider("the host's third network", s.elsewhere, "eth0", "10.9.9.2", "other")
 	probes := slices.Concat(s.fromTheNetwork(lan), []*probe{
 		other.to("to its pseudo address", "192.168.2.2"),

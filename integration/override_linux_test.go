@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -24,7 +24,7 @@ import (
 // connections that there were stay where they are, which the list of flows shows.
 func TestSwitchUnderLoad(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.start(caddyfile{datapath: datapath, a: "ports any", b: "ports any", policy: "lb_policy round_robin a b"})
 		var sessions []*session
 		for _, segment := range []string{"192.168.50.1", "192.168.60.1"} {
@@ -57,7 +57,7 @@ func TestSwitchUnderLoad(t *testing.T) {
 func TestOperatingExamples(t *testing.T) {
 	t.Parallel()
 	const page = "docs/operating.md"
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	s.ip(s.Server, "address add "+sshAddress+"/24 dev nic0")
 	s.ip(s.Server, "route add default via 192.168.1.1")
 	site := examples.Beginning(t, page, "http:// {")
@@ -125,7 +125,7 @@ func (s *scene) vnic(args ...string) string {
 func (s *scene) segmentsOf(sessions []*session) string {
 	s.t.Helper()
 	var list vnicbridge.FlowList
-	output := s.vnic("flows", "--json", "--client", integration.PC1Addr.String(), "--protocol", "tcp", "--limit", "10000")
+	output := s.vnic("flows", "--json", "--client", paper.PC1Addr.String(), "--protocol", "tcp", "--limit", "10000")
 	if err := json.Unmarshal([]byte(output), &list); err != nil {
 		s.t.Fatal(err)
 	}

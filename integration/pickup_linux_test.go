@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Rows F5 and F5+: under policies that always choose the same segment, connections of
@@ -26,7 +26,7 @@ func TestServersGoOnAfterARestart(t *testing.T) {
 	for _, policy := range []string{"lb_policy ip_hash a", "lb_policy flow_hash a", "steer a port tcp/9000-9002 tcp/8080"} {
 		t.Run(strings.Fields(policy)[1], func(t *testing.T) {
 			onEachDataPath(t, func(t *testing.T, datapath string) {
-				s := newScene(t, integration.PaperOptions{})
+				s := newScene(t, paper.NetworkOptions{})
 				config := caddyfile{
 					datapath: datapath, a: "ports any\nclient_ip preserve", b: "ports any", sites: "# none",
 					policy: "steer b port tcp/9003\n" + policy,
@@ -65,7 +65,7 @@ func TestServersGoOnAfterARestart(t *testing.T) {
 // within 30 s of the start.
 func TestAServerWhoseClientIsUnknownIsTold(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		config := caddyfile{datapath: datapath, a: "ports any", policy: "lb_policy ip_hash a", sites: "# none"}
 		s.start(config)
 		ended := make(chan error, 1)
@@ -88,7 +88,7 @@ func TestAServerWhoseClientIsUnknownIsTold(t *testing.T) {
 // told, also while one of them is sending.
 func TestAStopTellsWhoSends(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.start(caddyfile{datapath: datapath, a: "ports any", policy: "lb_policy round_robin a", sites: "# none"})
 		ended := make(chan error, 1)
 		s.listen(s.Server, "192.168.50.1:9002", func(conn net.Conn) { ended <- countUp(conn) })

@@ -13,7 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // What Caddy does with a connection is the same on `bind vnic/a` as on a listener of a
@@ -34,7 +35,7 @@ func TestLikeAPlainListener(t *testing.T) {
 	for _, clientIP := range []string{"translate", "preserve"} {
 		t.Run(clientIP, func(t *testing.T) {
 			onEachDataPath(t, func(t *testing.T, datapath string) {
-				s := &featureScene{scene: newScene(t, integration.PaperOptions{}), datapath: datapath, clientIP: clientIP}
+				s := &featureScene{scene: newScene(t, paper.NetworkOptions{}), datapath: datapath, clientIP: clientIP}
 				s.serveFastCGI()
 				s.begin()
 				for _, f := range features {
@@ -86,14 +87,14 @@ var features = []feature{
 		name: "no certificate", sites: "https://www.example.com {\nBIND\ntls internal\nBODY\n}",
 		probe: refused(&tls.Config{ServerName: "other.example.com"}),
 	},
-	{name: "HTTP", sites: "http:// {\nBIND\nBODY\n}", probe: web("http://192.168.1.2/", integration.HTTP1)},
+	{name: "HTTP", sites: "http:// {\nBIND\nBODY\n}", probe: web("http://192.168.1.2/", netlab.HTTP1)},
 	{name: "a kept connection", sites: "http:// {\nBIND\nBODY\n}", probe: (*featureScene).keptAlive},
-	{name: "HTTPS by address", sites: both, probe: web("https://192.168.1.2/", integration.HTTP1)},
-	{name: "HTTPS by name", sites: both, probe: web("https://www.example.com/", integration.HTTP1)},
-	{name: "HTTP/2 by address", sites: both, probe: web("https://192.168.1.2/", integration.HTTP2)},
-	{name: "HTTP/2 by name", sites: both, probe: web("https://www.example.com/", integration.HTTP2)},
-	{name: "HTTP/3 by address", sites: both, probe: web("https://192.168.1.2/", integration.HTTP3)},
-	{name: "HTTP/3 by name", sites: both, probe: web("https://www.example.com/", integration.HTTP3)},
+	{name: "HTTPS by address", sites: both, probe: web("https://192.168.1.2/", netlab.HTTP1)},
+	{name: "HTTPS by name", sites: both, probe: web("https://www.example.com/", netlab.HTTP1)},
+	{name: "HTTP/2 by address", sites: both, probe: web("https://192.168.1.2/", netlab.HTTP2)},
+	{name: "HTTP/2 by name", sites: both, probe: web("https://www.example.com/", netlab.HTTP2)},
+	{name: "HTTP/3 by address", sites: both, probe: web("https://192.168.1.2/", netlab.HTTP3)},
+	{name: "HTTP/3 by name", sites: both, probe: web("https://www.example.com/", netlab.HTTP3)},
 	{name: "h2c", servers: "protocols h1 h2c", sites: "http:// {\nBIND\nBODY\n}", probe: (*featureScene).h2c},
 	{
 		name: "a client's certificate", probe: (*featureScene).mutualTLS,
@@ -111,7 +112,7 @@ var features = []feature{
 	{name: "auto_https by address", sites: both, probe: raw("80", "GET /p HTTP/1.1\r\nHost: 192.168.1.2\r\nConnection: close\r\n\r\n")},
 	{name: "auto_https by name", sites: both, probe: raw("80", "GET /p HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n")},
 	{
-		name: "matchers", probe: web("http://192.168.1.2/", integration.HTTP1), sites: `http:// {
+		name: "matchers", probe: web("http://192.168.1.2/", netlab.HTTP1), sites: `http:// {
 			BIND
 			@all {
 				remote_ip 192.168.10.2
@@ -126,7 +127,7 @@ var features = []feature{
 		}`,
 	},
 	{
-		name: "templates", probe: web("http://192.168.1.2/", integration.HTTP1),
+		name: "templates", probe: web("http://192.168.1.2/", netlab.HTTP1),
 		sites: "http:// {\nBIND\ntemplates\nheader Content-Type text/html\nrespond `{{.RemoteIP}} {{.ClientIP}} {{placeholder \"http.request.local\"}}`\n}",
 	},
 	{
@@ -143,7 +144,7 @@ var features = []feature{
 	},
 	{
 		name: "FastCGI", sites: "http:// {\nBIND\nreverse_proxy 127.0.0.1:9000 {\ntransport fastcgi\n}\n}",
-		probe: web("http://192.168.1.2/", integration.HTTP1),
+		probe: web("http://192.168.1.2/", netlab.HTTP1),
 	},
 	{name: "the access log", sites: "http:// {\nBIND\nlog\nBODY\n}", probe: (*featureScene).accessLog},
 	{name: "metrics", global: "metrics", sites: "http:// {\nBIND\nBODY\n}", probe: (*featureScene).metrics},
@@ -153,7 +154,7 @@ var features = []feature{
 	},
 	{
 		name: "a certificate on demand by HTTP/3", sites: "https:// {\nBIND\ntls internal {\non_demand\n}\nBODY\n}",
-		probe: web("https://192.168.1.2/", integration.HTTP3),
+		probe: web("https://192.168.1.2/", netlab.HTTP3),
 	},
 }
 
@@ -168,8 +169,8 @@ type featureScene struct {
 // newPlainScene is a server that has the pseudo address, and no segment.
 func newPlainScene(t *testing.T) *featureScene {
 	t.Helper()
-	s := &featureScene{scene: newScene(t, integration.PaperOptions{})}
-	s.ip(s.Server, "address add 192.168.1.2/24 dev "+integration.NICDevice)
+	s := &featureScene{scene: newScene(t, paper.NetworkOptions{})}
+	s.ip(s.Server, "address add 192.168.1.2/24 dev "+paper.NICDevice)
 	s.ip(s.Server, "route add default via 192.168.1.1")
 	s.serveFastCGI()
 	s.begin()
@@ -207,7 +208,7 @@ func (s *featureScene) caddyfile(f feature) string {
 			lb_policy first a
 		}
 		datapath %s
-	}`, s.clientIP, integration.NICDevice, s.datapath)
+	}`, s.clientIP, paper.NICDevice, s.datapath)
 	}
 	sites := strings.NewReplacer("BIND", bind, "BODY", aboutConnection).Replace(f.sites)
 	return fmt.Sprintf("{\n\tskip_install_trust\n\tgrace_period 1s\n%s%s\n\tservers {\n%s\n}\n}\n%s", f.global, segments, f.servers, sites)
@@ -227,7 +228,7 @@ func (s *featureScene) serveFastCGI() {
 // web reads a page.
 func web(url, protocol string) func(*featureScene) (string, error) {
 	return func(s *featureScene) (string, error) {
-		opts := integration.WebOptions{Protocol: protocol, Address: integration.PseudoAddr}
+		opts := netlab.WebOptions{Protocol: protocol, Address: paper.PseudoAddr}
 		if strings.HasPrefix(url, "https") {
 			var err error
 			if opts.Roots, err = s.caddy.Roots(); err != nil {
@@ -326,7 +327,7 @@ func raw(port, what string) func(*featureScene) (string, error) {
 
 // keptAlive asks twice by one connection.
 func (s *featureScene) keptAlive() (string, error) {
-	client, err := s.PC1.WebClient(integration.WebOptions{Protocol: integration.HTTP1, Address: integration.PseudoAddr})
+	client, err := s.PC1.WebClient(netlab.WebOptions{Protocol: netlab.HTTP1, Address: paper.PseudoAddr})
 	if err != nil {
 		return "", err
 	}
@@ -363,7 +364,7 @@ func (s *featureScene) mutualTLS() (string, error) {
 func (s *featureScene) accessLog() (string, error) {
 	s.path++
 	uri := fmt.Sprintf("/%d", s.path)
-	if _, err := web("http://192.168.1.2"+uri, integration.HTTP1)(s); err != nil {
+	if _, err := web("http://192.168.1.2"+uri, netlab.HTTP1)(s); err != nil {
 		return "", err
 	}
 	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
@@ -382,7 +383,7 @@ func (s *featureScene) accessLog() (string, error) {
 
 // metrics asks for a page and tells under which labels that is counted.
 func (s *featureScene) metrics() (string, error) {
-	if _, err := web("http://192.168.1.2/", integration.HTTP1)(s); err != nil {
+	if _, err := web("http://192.168.1.2/", netlab.HTTP1)(s); err != nil {
 		return "", err
 	}
 	all, err := fetch(s.adminClient(), "http://localhost:2019/metrics")

@@ -13,7 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row F1: each policy, and each matcher of `steer`, seen from outside by the
@@ -82,14 +83,14 @@ type crowd struct {
 	*scene
 	config  caddyfile
 	clients []string // addresses of PC1 and of the neighbour
-	vnics   *integration.Capture
+	vnics   *netlab.Capture
 	port    int // of the last datagram: no flow is met twice
 }
 
 func newCrowd(t *testing.T, datapath string) *crowd {
 	t.Helper()
 	s := &crowd{
-		scene:  newScene(t, integration.PaperOptions{Neighbours: 1}),
+		scene:  newScene(t, paper.NetworkOptions{Neighbours: 1}),
 		config: caddyfile{datapath: datapath, a: "ports any\nweight 3", b: "ports any"},
 	}
 	s.clients = []string{"192.168.10.2", "192.168.1.11"}
@@ -145,8 +146,8 @@ func answer(conn net.PacketConn, name string) {
 }
 
 // hostOf is the host that has an address, which a port may follow.
-func (s *crowd) hostOf(client string) *integration.Host {
-	if strings.HasPrefix(client, integration.PC1Addr.String()) {
+func (s *crowd) hostOf(client string) *netlab.Host {
+	if strings.HasPrefix(client, paper.PC1Addr.String()) {
 		return s.PC1
 	}
 	return s.Neighbours[0]
@@ -212,13 +213,13 @@ func (s *crowd) byUDPFrom(client string) string {
 
 func (s *crowd) byPing(client string) string {
 	s.t.Helper()
-	ping, err := s.hostOf(client).Ping(s.t.Context(), integration.PseudoAddr, integration.PingOptions{Source: netip.MustParseAddr(client)})
+	ping, err := s.hostOf(client).Ping(s.t.Context(), paper.PseudoAddr, netlab.PingOptions{Source: netip.MustParseAddr(client)})
 	if err != nil || ping.Lost() > 0 {
 		s.t.Fatalf("ping from %s: %+v (%v)", client, ping, err)
 	}
 	var by string
 	for _, f := range s.frames(s.vnics) {
-		if e, ok := integration.ParseEcho(f); ok && e.Request && e.ID == ping.ID {
+		if e, ok := netlab.ParseEcho(f); ok && e.Request && e.ID == ping.ID {
 			by += []string{"a", "b"}[f.Interface]
 		}
 	}
@@ -226,7 +227,7 @@ func (s *crowd) byPing(client string) string {
 }
 
 // dialFrom connects from an address and port of a host.
-func (s *scene) dialFrom(h *integration.Host, local, network, remote string) (conn net.Conn, err error) {
+func (s *scene) dialFrom(h *netlab.Host, local, network, remote string) (conn net.Conn, err error) {
 	dialer := net.Dialer{FallbackDelay: -1, Timeout: 5 * time.Second}
 	from := netip.MustParseAddrPort(local)
 	if dialer.LocalAddr = net.Addr(net.TCPAddrFromAddrPort(from)); network == "udp4" {

@@ -12,8 +12,9 @@ import (
 
 	"github.com/google/gopacket/layers"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row A6+: what a VPN's client puts before the host's routes takes no answer of a segment
@@ -120,15 +121,15 @@ func TestNothingLeavesByAnotherInterface(t *testing.T) {
 // policyRules is a scene whose server has another network, with an exit node on it.
 type policyRules struct {
 	*scene
-	out []*integration.Capture
+	out []*netlab.Capture
 }
 
 func newPolicyRules(t *testing.T) *policyRules {
 	t.Helper()
-	s := &policyRules{scene: newScene(t, integration.PaperOptions{})}
+	s := &policyRules{scene: newScene(t, paper.NetworkOptions{})}
 	elsewhere := s.addNetwork()
 	s.ip(s.Server, "address add 192.168.1.3/24 dev nic0")
-	s.out = []*integration.Capture{s.capture(elsewhere, "eth0"), s.capture(s.Router, integration.RouterWANDevice)}
+	s.out = []*netlab.Capture{s.capture(elsewhere, "eth0"), s.capture(s.Router, paper.RouterWANDevice)}
 	return s
 }
 

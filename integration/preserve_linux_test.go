@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row A6: under `client_ip preserve` every server on the segment sees its clients'
@@ -22,7 +23,7 @@ func TestPreserve(t *testing.T) {
 			"host's own route": {"address add 192.168.1.3/24 dev nic0", "route add default via 192.168.1.1"},
 		} {
 			t.Run(name, func(t *testing.T) {
-				s := newScene(t, integration.PaperOptions{Neighbours: 1})
+				s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 				for _, args := range prepare {
 					s.ip(s.Server, args)
 				}
@@ -87,7 +88,7 @@ func (s *scene) wantRule(preserve bool) {
 
 // wantSeen checks under which address Caddy, nginx and a UDP server see a client,
 // and that it is answered, to pings too.
-func (s *scene) wantSeen(client *integration.Host, address string) {
+func (s *scene) wantSeen(client *netlab.Host, address string) {
 	s.t.Helper()
 	for server, url := range map[string]string{"Caddy": "http://192.168.1.2/", "nginx": "http://192.168.1.2:8080/"} {
 		if got := s.getFrom(client, url); got != address {
@@ -100,7 +101,7 @@ func (s *scene) wantSeen(client *integration.Host, address string) {
 	if got, from := receive(s.t, conn); got != "hello "+address+":7000" || from != "192.168.1.2:5000" {
 		s.t.Errorf("a UDP server sees and answers %q, by %s, want %s", got, from, address)
 	}
-	s.wantPing(client, integration.PseudoAddr)
+	s.wantPing(client, paper.PseudoAddr)
 }
 
 // sayPeer is a server for listen that says to a client which address it has.
@@ -124,7 +125,7 @@ func (s *scene) wantOwnTraffic() {
 // killed process leaves of it goes at the next start.
 func TestPreserveLeavesNoRule(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		preserve := preserving(datapath)
 		translate := preserve
 		translate.a = "ports any"

@@ -12,7 +12,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row A1+: where the router, and a segment, tag all that they send with VLAN id 0, ARP
@@ -29,12 +30,12 @@ func TestPriorityTaggedLink(t *testing.T) {
 }
 
 func priorityTaggedLink(t *testing.T, datapath string, protocol uint16, offload string) {
-	s := newScene(t, integration.PaperOptions{NAT: true})
+	s := newScene(t, paper.NetworkOptions{NAT: true})
 	for _, feature := range []string{"tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"} {
-		s.run(s.Router, "ethtool", "-K", integration.RouterWANDevice, feature, offload)
+		s.run(s.Router, "ethtool", "-K", paper.RouterWANDevice, feature, offload)
 	}
-	s.tagAll(s.Router, integration.RouterWANDevice, protocol, 3<<13)
-	tagged := s.countTagged(s.Router, integration.RouterWANDevice)
+	s.tagAll(s.Router, paper.RouterWANDevice, protocol, 3<<13)
+	tagged := s.countTagged(s.Router, paper.RouterWANDevice)
 	name := s.name + "-a"
 	s.start(caddyfile{datapath: datapath, a: "ports any\nnetns " + name})
 	a := s.enter(name)
@@ -53,7 +54,7 @@ func priorityTaggedLink(t *testing.T, datapath string, protocol uint16, offload 
 }
 
 // tagAll lets a device of a host send all with a VLAN tag.
-func (s *scene) tagAll(h *integration.Host, device string, protocol, control uint16) {
+func (s *scene) tagAll(h *netlab.Host, device string, protocol, control uint16) {
 	s.t.Helper()
 	s.attach(h, device, ebpf.AttachTCXEgress, asm.Instructions{
 		asm.Mov.Imm(asm.R2, int32(protocol>>8|protocol<<8)), // in network order
@@ -65,7 +66,7 @@ func (s *scene) tagAll(h *integration.Host, device string, protocol, control uin
 }
 
 // countTagged counts the frames with a tag that come in at a device of a host.
-func (s *scene) countTagged(h *integration.Host, device string) (count func() uint64) {
+func (s *scene) countTagged(h *netlab.Host, device string) (count func() uint64) {
 	s.t.Helper()
 	const vlanPresent = 20 // offset in struct __sk_buff
 	counts, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
@@ -91,7 +92,7 @@ func (s *scene) countTagged(h *integration.Host, device string) (count func() ui
 }
 
 // attach puts a program on a device of a host, by tcx, until the test ends.
-func (s *scene) attach(h *integration.Host, device string, where ebpf.AttachType, instructions asm.Instructions) {
+func (s *scene) attach(h *netlab.Host, device string, where ebpf.AttachType, instructions asm.Instructions) {
 	s.t.Helper()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: instructions})
 	if err != nil {

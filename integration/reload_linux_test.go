@@ -13,14 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Rows F1, F4 and F10: a download goes on over `caddy reload` and over POST /load
 // that give new connections to the other segment.
 func TestReloadKeepsConnections(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{NAT: true})
+		s := newScene(t, paper.NetworkOptions{NAT: true})
 		onA := caddyfile{datapath: datapath, sites: fmt.Sprintf(`
 http:// {
 	bind vnic/a

@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row L4: 100 reloads beside 10,000 datagrams a second and a stream of one
@@ -36,7 +36,7 @@ type reloaded struct {
 }
 
 func reloadUnderLoad(t *testing.T, datapath string, reloads int) (r reloaded) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	s.listen(s.Server, "0.0.0.0:8099", say("a port that is taken"))
 	configs := reloadConfigs(datapath)
 	s.start(configs[len(configs)-1])

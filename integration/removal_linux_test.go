@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row F10: a segment that a reload removes resets its connections at once, on
@@ -18,7 +18,7 @@ import (
 // on.
 func TestRemovedSegmentIsReset(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		config := caddyfile{datapath: datapath, a: "ports any", b: "ports any", policy: "steer b port tcp/9001\nlb_policy first a"}
 		s.start(config)
 		s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
@@ -71,7 +71,7 @@ func TestRemovedSegmentIsReset(t *testing.T) {
 // the same segment and alias; under other policies its client is told at once.
 func TestPickUp(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		config := caddyfile{datapath: datapath, a: "ports any", b: "ports any", policy: "lb_policy flow_hash a b"}
 		s.start(config)
 		for _, segment := range []string{"192.168.50.1", "192.168.60.1"} {

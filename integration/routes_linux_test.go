@@ -7,7 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row A6: the routing table is that of the paper's Fig-4, and everything works
@@ -15,7 +16,7 @@ import (
 // ping of the router by its alias.
 func TestRoutesAndReversePathFilter(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{NAT: true})
+		s := newScene(t, paper.NetworkOptions{NAT: true})
 		s.start(caddyfile{datapath: datapath})
 		s.wantRoutesOfThePaper()
 		for _, filter := range []string{"0", "1", "2"} {
@@ -28,7 +29,7 @@ func TestRoutesAndReversePathFilter(t *testing.T) {
 				if got := s.get("http://192.168.1.2/"); got != "a" {
 					t.Errorf("PC1 got %q", got)
 				}
-				s.wantPing(s.PC1, integration.PseudoAddr)
+				s.wantPing(s.PC1, paper.PseudoAddr)
 				s.wantPing(s.Server, netip.MustParseAddr("192.168.50.2"))
 			})
 		}
@@ -57,9 +58,9 @@ func (s *scene) wantRoutesOfThePaper() {
 }
 
 // wantPing checks that every ping is answered, once.
-func (s *scene) wantPing(from *integration.Host, to netip.Addr) {
+func (s *scene) wantPing(from *netlab.Host, to netip.Addr) {
 	s.t.Helper()
-	ping, err := from.Ping(s.t.Context(), to, integration.PingOptions{Count: 3, Interval: 5 * time.Millisecond})
+	ping, err := from.Ping(s.t.Context(), to, netlab.PingOptions{Count: 3, Interval: 5 * time.Millisecond})
 	if err != nil || ping.Lost() > 0 || ping.Duplicates > 0 {
 		s.t.Errorf("%s: ping %s: %+v (%v)", from.Namespace(), to, ping, err)
 	}

@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/adminclient"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -67,7 +68,7 @@ http:// {
 
 func (c caddyfile) String() string {
 	for option, value := range map[*string]string{
-		&c.datapath: "auto", &c.nic: integration.NICDevice, &c.policy: "lb_policy first a", &c.sites: pages,
+		&c.datapath: "auto", &c.nic: paper.NICDevice, &c.policy: "lb_policy first a", &c.sites: pages,
 	} {
 		if *option == "" {
 			*option = value
@@ -106,12 +107,12 @@ func (c verbatim) String() string { return string(c) }
 
 // scene is the paper's network, with or without Caddy on the server.
 type scene struct {
-	*integration.PaperNetwork
+	*paper.Network
 	t      *testing.T
 	name   string
 	dir    string   // of the Caddyfile, the logs and Caddy's own files
 	env    []string // of Caddy, in addition to this process's
-	caddy  *integration.Caddy
+	caddy  *netlab.Caddy
 	starts int
 }
 
@@ -119,14 +120,14 @@ type scene struct {
 var scenes atomic.Int32
 
 // newScene builds the network for one test.
-func newScene(t *testing.T, opts integration.PaperOptions) *scene {
+func newScene(t *testing.T, opts paper.NetworkOptions) *scene {
 	t.Helper()
 	name := fmt.Sprintf("e2e-%d-%d", os.Getpid(), scenes.Add(1))
-	network, err := integration.NewPaperNetwork(name, opts)
+	network, err := paper.NewNetwork(name, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scene{PaperNetwork: network, t: t, name: name, dir: t.TempDir(), env: []string{asCaddy}}
+	s := &scene{Network: network, t: t, name: name, dir: t.TempDir(), env: []string{asCaddy}}
 	t.Cleanup(func() {
 		if t.Failed() && s.caddy != nil {
 			t.Logf("Caddy's log ends so:\n%s", s.caddy.Log(40))
@@ -178,7 +179,7 @@ func (s *scene) tryStart(config string) error {
 func (s *scene) tryStartBy(program, config string) error {
 	s.t.Helper()
 	s.starts++
-	caddy, err := s.Server.StartCaddy(s.t.Context(), integration.CaddyOptions{
+	caddy, err := s.Server.StartCaddy(s.t.Context(), netlab.CaddyOptions{
 		Program: program, Config: s.write("Caddyfile", config), Log: s.log(s.starts), State: s.dir, Env: s.env,
 	})
 	if err == nil {
@@ -262,7 +263,7 @@ func (s *scene) get(url string) string {
 	return s.getFrom(s.PC1, url)
 }
 
-func (s *scene) getFrom(h *integration.Host, url string) string {
+func (s *scene) getFrom(h *netlab.Host, url string) string {
 	s.t.Helper()
 	body, err := fetch(h.HTTPClient(), url)
 	if err != nil {
@@ -286,7 +287,7 @@ func fetch(client *http.Client, url string) (string, error) {
 }
 
 // run runs a command on a host, which must succeed.
-func (s *scene) run(h *integration.Host, name string, args ...string) string {
+func (s *scene) run(h *netlab.Host, name string, args ...string) string {
 	s.t.Helper()
 	output, err := h.Run(s.t.Context(), name, args...)
 	if err != nil {
@@ -296,13 +297,13 @@ func (s *scene) run(h *integration.Host, name string, args ...string) string {
 }
 
 // ip runs the ip command on a host: s.ip(s.Server, "link set nic0 down").
-func (s *scene) ip(h *integration.Host, args string) string {
+func (s *scene) ip(h *netlab.Host, args string) string {
 	s.t.Helper()
 	return s.run(h, "ip", strings.Fields(args)...)
 }
 
 // capture captures on devices of a host until the test ends.
-func (s *scene) capture(h *integration.Host, devices ...string) *integration.Capture {
+func (s *scene) capture(h *netlab.Host, devices ...string) *netlab.Capture {
 	s.t.Helper()
 	c, err := h.Capture(devices...)
 	if err != nil {
@@ -313,7 +314,7 @@ func (s *scene) capture(h *integration.Host, devices ...string) *integration.Cap
 }
 
 // frames are what was captured so far.
-func (s *scene) frames(c *integration.Capture) []integration.Frame {
+func (s *scene) frames(c *netlab.Capture) []netlab.Frame {
 	s.t.Helper()
 	frames, err := c.Frames()
 	if err != nil {

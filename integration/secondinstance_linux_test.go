@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // secondInstance is the configuration of a Caddy that has nothing in common with
@@ -37,7 +37,7 @@ func (c secondInstance) String() string {
 // one is gone, however it went.
 func TestSecondInstance(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		s.start(caddyfile{datapath: datapath})
 		up := s.snapshot()
 		output, err := s.caddyCommand("run", secondInstance{datapath})
@@ -66,7 +66,7 @@ func TestSecondInstance(t *testing.T) {
 // A NIC that was deleted and made again, and so has another index, is still this
 // process's alone.
 func TestSecondInstanceOnARemadeNIC(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	s.start(caddyfile{})
 	s.ip(s.Server, "link delete nic0")
 	s.wantLog("a device is lost")
@@ -81,7 +81,7 @@ func TestSecondInstanceOnARemadeNIC(t *testing.T) {
 // A second instance of the same configuration is told to leave the first one's NIC and
 // devices alone, and not how to delete them.
 func TestSecondInstanceOfTheSame(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	s.start(caddyfile{})
 	before := s.snapshot()
 	bridges := fmt.Sprintf("bridge lan: nic nic0: process %d bridges it already", s.caddy.Process().PID())

@@ -8,7 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // separation is a server between three networks: one on each of two bridges, and
@@ -18,15 +19,15 @@ import (
 // reaches both. On the first network the host has an address of its own.
 type separation struct {
 	*scene
-	*integration.SecondLAN
-	elsewhere   *integration.Host
-	a, b, front *integration.Host // where the processes of the segments are
+	*paper.SecondLAN
+	elsewhere   *netlab.Host
+	a, b, front *netlab.Host // where the processes of the segments are
 }
 
 // newSeparation builds the networks. Their hosts serve on port 80.
 func newSeparation(t *testing.T) *separation {
 	t.Helper()
-	s := &separation{scene: newScene(t, integration.PaperOptions{Neighbours: 1})}
+	s := &separation{scene: newScene(t, paper.NetworkOptions{Neighbours: 1})}
 	lan, err := s.AddLAN(false)
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +39,7 @@ func newSeparation(t *testing.T) *separation {
 	s.ip(s.Server, "route add default via 192.168.1.1")
 	s.ip(s.Server, "link set nic0 promisc on") // somebody captures
 	s.ip(s.Neighbours[0], "route add default via 192.168.1.3")
-	for name, h := range map[string]*integration.Host{
+	for name, h := range map[string]*netlab.Host{
 		"PC1": s.PC1, "neighbour": s.Neighbours[0], "router": s.Router, "router2": s.Router2, "elsewhere": s.elsewhere,
 	} {
 		s.listen(h, ":80", answerHTTP(name))
@@ -112,7 +113,7 @@ func (s *separation) set(to setting) {
 	if !s.apart() {
 		return
 	}
-	for device, h := range map[string]*integration.Host{"vnic-A": s.a, "vnic-B": s.b, "vnic-F": s.front} {
+	for device, h := range map[string]*netlab.Host{"vnic-A": s.a, "vnic-B": s.b, "vnic-F": s.front} {
 		for name, value := range map[string]string{"ip_forward": to.forward, "conf/all/rp_filter": to.filter, "conf/" + device + "/rp_filter": to.filter} {
 			if err := h.Sysctl("net/ipv4/"+name, value); err != nil {
 				s.t.Fatal(err)
@@ -273,7 +274,7 @@ func (s *separation) withoutBridge() {
 			s.t.Fatal(err)
 		}
 		address := netip.MustParsePrefix(network + ".1/24")
-		err = s.Link(integration.Port{Host: s.Server, Device: device, Address: address}, integration.Port{Host: behind, Device: "eth0"})
+		err = s.Link(netlab.End{Host: s.Server, Device: device, Address: address}, netlab.End{Host: behind, Device: "eth0"})
 		if err != nil {
 			s.t.Fatal(err)
 		}

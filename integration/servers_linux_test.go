@@ -7,11 +7,11 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // listener listens on a host for TCP.
-func (s *scene) listener(h *integration.Host, address string) (listener net.Listener) {
+func (s *scene) listener(h *netlab.Host, address string) (listener net.Listener) {
 	s.t.Helper()
 	err := h.Do(func() (err error) {
 		listener, err = net.Listen("tcp4", address)
@@ -24,7 +24,7 @@ func (s *scene) listener(h *integration.Host, address string) (listener net.List
 }
 
 // listen listens on a host for TCP and gives each connection to serve.
-func (s *scene) listen(h *integration.Host, address string, serve func(net.Conn)) {
+func (s *scene) listen(h *netlab.Host, address string, serve func(net.Conn)) {
 	s.t.Helper()
 	listener := s.listener(h, address)
 	s.t.Cleanup(func() { listener.Close() })
@@ -43,7 +43,7 @@ func (s *scene) listen(h *integration.Host, address string, serve func(net.Conn)
 }
 
 // serveHTTP serves HTTP on a host until the test ends.
-func (s *scene) serveHTTP(h *integration.Host, address string, handler http.Handler) {
+func (s *scene) serveHTTP(h *netlab.Host, address string, handler http.Handler) {
 	s.t.Helper()
 	server := &http.Server{Handler: handler}
 	go server.Serve(s.listener(h, address))
@@ -56,7 +56,7 @@ func say(what string) func(net.Conn) {
 }
 
 // packetConn opens a UDP socket on a host until the test ends.
-func (s *scene) packetConn(h *integration.Host, address string) net.PacketConn {
+func (s *scene) packetConn(h *netlab.Host, address string) net.PacketConn {
 	s.t.Helper()
 	var conn net.PacketConn
 	err := h.Do(func() (err error) {
@@ -71,7 +71,7 @@ func (s *scene) packetConn(h *integration.Host, address string) net.PacketConn {
 }
 
 // echoUDP sends every datagram back to where it came from.
-func (s *scene) echoUDP(h *integration.Host, address string) {
+func (s *scene) echoUDP(h *netlab.Host, address string) {
 	s.t.Helper()
 	conn := s.packetConn(h, address)
 	go func() {
@@ -88,7 +88,7 @@ func (s *scene) echoUDP(h *integration.Host, address string) {
 
 // hear connects to a server that says something at once, and returns that. A
 // server that is not there is waited for as long as patience lasts.
-func hear(h *integration.Host, address string, patience time.Duration) (string, error) {
+func hear(h *netlab.Host, address string, patience time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, err := h.DialContext(ctx, "tcp4", address)

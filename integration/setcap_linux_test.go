@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // An ordinary user runs Caddy by the capabilities that README.md and
@@ -17,7 +17,7 @@ import (
 func TestSetcap(t *testing.T) {
 	t.Parallel()
 	t.Run("README.md", func(t *testing.T) {
-		s := newScene(t, integration.PaperOptions{NAT: true})
+		s := newScene(t, paper.NetworkOptions{NAT: true})
 		s.nicIsEth1()
 		s.ip(s.Server, "link set eth1 down") // it is one of the lines that sets it up
 		symptom := examples.SymptomOf(t, troubleshootingPage, "CAP_NET_ADMIN or CAP_NET_RAW is missing")
@@ -36,7 +36,7 @@ func TestSetcap(t *testing.T) {
 		}
 	})
 	t.Run("installing.md", func(t *testing.T) {
-		s := newScene(t, integration.PaperOptions{NAT: true})
+		s := newScene(t, paper.NetworkOptions{NAT: true})
 		s.nicIsEth1()
 		install := examples.Beginning(t, installingPage, "sudo install -m 755 caddy /usr/local/bin/")
 		s.startBySetcap(caddyfile{nic: "eth1"}.String(), install+"exec "+asNobody+` /usr/local/bin/caddy "$@"`)

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Rows A1 and L5: on a NIC that keeps the host's own address, that address serves
@@ -22,7 +22,7 @@ import (
 // open before the start lives through start, reload, stop and kill.
 func TestSharedNIC(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0")
 		s.ip(s.Server, "route add default via 192.168.1.1")
 		s.listen(s.Server, "192.168.1.3:22", func(conn net.Conn) { io.Copy(conn, conn) })

@@ -17,7 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // order is what a sender is told, on its standard input. It is a process of its own,
@@ -41,7 +42,7 @@ const asSender = "CADDY_VNIC_AS_SENDER"
 func init() { programs[asSender] = sendAsOrdered }
 
 // orderFor is an order for a neighbour of the server.
-func (s *scene) orderFor(from *integration.Host) order {
+func (s *scene) orderFor(from *netlab.Host) order {
 	s.t.Helper()
 	const device = "eth0"
 	link, err := from.Netlink().LinkByName(device)
@@ -53,7 +54,7 @@ func (s *scene) orderFor(from *integration.Host) order {
 
 // blast has a host send frames as it is ordered. It returns how many a second they
 // were.
-func (s *scene) blast(from *integration.Host, o order) (rate float64) {
+func (s *scene) blast(from *netlab.Host, o order) (rate float64) {
 	s.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -180,8 +181,8 @@ const jumboMTU = 9000
 // jumbo lets jumbo frames through to the server.
 func (s *scene) jumbo() {
 	s.t.Helper()
-	for _, h := range slices.Concat([]*integration.Host{s.Router, s.Server}, s.Neighbours) {
-		device := map[*integration.Host]string{s.Router: integration.RouterWANDevice, s.Server: integration.NICDevice}[h]
+	for _, h := range slices.Concat([]*netlab.Host{s.Router, s.Server}, s.Neighbours) {
+		device := map[*netlab.Host]string{s.Router: paper.RouterWANDevice, s.Server: paper.NICDevice}[h]
 		if device == "" {
 			device = "eth0"
 		}
@@ -195,9 +196,9 @@ func (s *scene) jumbo() {
 
 // realFrames are what a host sends to the server when it asks for a page, a
 // datagram's echo and a ping's.
-func (s *scene) realFrames(from *integration.Host) (frames [][]byte) {
+func (s *scene) realFrames(from *netlab.Host) (frames [][]byte) {
 	s.t.Helper()
-	nic, err := s.Server.Capture(integration.NICDevice)
+	nic, err := s.Server.Capture(paper.NICDevice)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -206,7 +207,7 @@ func (s *scene) realFrames(from *integration.Host) (frames [][]byte) {
 	if err := s.askFrom(from, "192.168.1.2:5000"); err != nil {
 		s.t.Fatal(err)
 	}
-	s.wantPing(from, integration.PseudoAddr)
+	s.wantPing(from, paper.PseudoAddr)
 	address := netip.MustParseAddr("192.168.1.11")
 	for _, f := range s.frames(nic) {
 		if len(f.Data) >= 42 && !f.Outgoing && netip.AddrFrom4([4]byte(f.Data[26:30])) == address {

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -18,7 +18,7 @@ import (
 // answer when something breaks. What else is to hold of each fault is in TestFaults,
 // TestVNICIsPutBack, TestKilledUnderLoad and TestSwitchingTheDataPathUnderLoad.
 func soakFaults(t *testing.T, datapath string) (figures []figure) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	config := caddyfile{datapath: datapath, a: "client_ip preserve\nports any"}
 	s.start(config)
 	other := config
@@ -80,7 +80,7 @@ func (s *scene) clockDiffers(datapath string) figure {
 	s.t.Helper()
 	s.stop()
 	s.startDaysAhead(caddyfile{datapath: datapath})
-	s.wantPing(s.PC1, integration.PseudoAddr)
+	s.wantPing(s.PC1, paper.PseudoAddr)
 	last := time.Now()
 	for s.echoFlows() > 0 {
 		time.Sleep(100 * time.Millisecond)

@@ -13,8 +13,8 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // floodRate is how many packets a second a flood has.
@@ -26,7 +26,7 @@ const floodRate = 20_000
 // requests none fails.
 func soakFloods(t *testing.T, datapath string) (figures []figure) {
 	const maxFlows = 1 << 13
-	s := newScene(t, integration.PaperOptions{Neighbours: 1})
+	s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 	s.apart()
 	s.startApart(caddyfile{
 		datapath: fmt.Sprintf("%s\nmax_flows %d", datapath, maxFlows),
@@ -132,13 +132,13 @@ func spoofed(mac net.HardwareAddr, transport func() (layers.IPProtocol, gopacket
 		protocol, layer := transport()
 		source := make(net.IP, 4)
 		binary.BigEndian.PutUint32(source, 20<<24|rand.Uint32N(80<<24)) // 20.0.0.0 to 115.255.255.255
-		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: protocol, SrcIP: source, DstIP: integration.PseudoAddr.AsSlice()}
+		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: protocol, SrcIP: source, DstIP: paper.PseudoAddr.AsSlice()}
 		if l, ok := layer.(interface {
 			SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
 		}); ok {
 			l.SetNetworkLayerForChecksum(ip)
 		}
-		frames[i] = serialize(&layers.Ethernet{SrcMAC: mac, DstMAC: integration.NICMAC, EthernetType: layers.EthernetTypeIPv4}, ip, layer)
+		frames[i] = serialize(&layers.Ethernet{SrcMAC: mac, DstMAC: paper.NICMAC, EthernetType: layers.EthernetTypeIPv4}, ip, layer)
 	}
 	return frames
 }

@@ -8,7 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // frameRate is how many hostile frames are sent in a second.
@@ -22,7 +23,7 @@ func soakFrames(t *testing.T, datapath string) []figure {
 	const maxFlows, usualTime = 1 << 16, 20 * time.Second
 	frames := soaked(10_000_000)
 	withoutBridge := soakPlain(t)
-	s := newScene(t, integration.PaperOptions{Neighbours: 2})
+	s := newScene(t, paper.NetworkOptions{Neighbours: 2})
 	attacker, other := s.Neighbours[0], s.Neighbours[1]
 	s.jumbo()
 	s.apart()
@@ -31,7 +32,7 @@ func soakFrames(t *testing.T, datapath string) []figure {
 	o := s.orderFor(attacker)
 	o.Longest, o.Rate, o.Templates = jumboMTU, frameRate, s.realFrames(attacker)
 	var rate float64
-	send := func(n int, to *integration.Host) func() {
+	send := func(n int, to *netlab.Host) func() {
 		o := o
 		o.Count = n
 		if to != s.Server {
@@ -83,7 +84,7 @@ func soakFrames(t *testing.T, datapath string) []figure {
 // doing.
 func soakPlain(t *testing.T) (figures []figure) {
 	t.Run("without a bridge", func(t *testing.T) {
-		s := newScene(t, integration.PaperOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 		s.jumbo()
 		s.apart()
 		s.ip(s.Server, "addr add 192.168.1.2/24 dev nic0")
@@ -156,7 +157,7 @@ func (s *scene) wantOneMAC() {
 	s.t.Helper()
 	entries := s.run(s.Switch, "bridge", "fdb", "show", "dynamic", "brport", "to-server")
 	for line := range strings.Lines(entries) {
-		if !strings.HasPrefix(line, integration.NICMAC.String()+" ") {
+		if !strings.HasPrefix(line, paper.NICMAC.String()+" ") {
 			s.t.Errorf("the NIC has sent a frame as another: %s", line)
 		}
 	}

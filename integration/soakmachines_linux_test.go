@@ -11,7 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // serverCPU is the core that is the server's machine when a part is to measure how
@@ -34,7 +35,7 @@ func (s *scene) apart() {
 	}
 	before := pin(s.t, outside)
 	s.t.Cleanup(func() { pin(s.t, before) })
-	s.steerReceive(s.Server, integration.NICDevice, 1<<serverCPU())
+	s.steerReceive(s.Server, paper.NICDevice, 1<<serverCPU())
 	s.steerReceive(s.Switch, "to-server", 1<<serverCPU()-1)
 }
 
@@ -64,7 +65,7 @@ func pin(t *testing.T, cpus unix.CPUSet) (before unix.CPUSet) {
 
 // steerReceive has frames that come in by a host's device handled on some CPUs
 // (receive packet steering, RPS).
-func (s *scene) steerReceive(h *integration.Host, device string, cpus uint64) {
+func (s *scene) steerReceive(h *netlab.Host, device string, cpus uint64) {
 	s.t.Helper()
 	s.run(h, "unshare", "--mount", "sh", "-c",
 		fmt.Sprintf("mount -t sysfs sysfs /sys && echo %x > /sys/class/net/%s/queues/rx-0/rps_cpus", cpus, device))

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // soakTurnover opens and closes five million connections, more than seventy times
@@ -18,7 +18,7 @@ import (
 func soakTurnover(t *testing.T, datapath string) []figure {
 	const maxFlows = 1 << 16
 	flows := uint64(soaked(5_000_000))
-	s := newScene(t, integration.PaperOptions{Neighbours: 4})
+	s := newScene(t, paper.NetworkOptions{Neighbours: 4})
 	s.start(caddyfile{datapath: fmt.Sprintf("%s\nmax_flows %d", datapath, maxFlows), a: "ports tcp/80", sites: "# none"})
 	s.startNginx("192.168.50.1:80", "a")
 	for _, h := range s.Neighbours {

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // A start that cannot succeed says what is wrong, with what, and how to mend it,
@@ -18,7 +18,7 @@ import (
 // what it says to do helps.
 func TestStartErrors(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	s.nicIsEth1()
 	tests := []struct {
 		name          string
@@ -134,7 +134,7 @@ func (s *scene) troubleshoot(t *testing.T, words, shows string, wrapper []string
 // Without any capability, and for a NIC that is not there, a configuration can be
 // adapted and validated; neither touches the machine.
 func TestAdaptAndValidateTouchNothing(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	before := s.snapshot()
 	for _, command := range []string{"adapt", "validate"} {
 		output, err := s.caddyCommand(command, caddyfile{nic: "nic9"}, "setpriv", "--bounding-set=-all", "--inh-caps=-all")

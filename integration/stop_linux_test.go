@@ -10,14 +10,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row L5: the server's network is after a stop what it was before the start, also
 // when Caddy was killed; what then has the address is reached.
 func TestNothingIsLeft(t *testing.T) {
 	onEachAttachment(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{NAT: true})
+		s := newScene(t, paper.NetworkOptions{NAT: true})
 		config := caddyfile{datapath: datapath}
 		before := s.snapshot()
 		s.start(config)
@@ -73,7 +74,7 @@ func (s *scene) wantNICFree() {
 	if got, err := hear(s.PC1, "192.168.1.2:8080", patience); err != nil || got != "the host itself" {
 		s.t.Errorf("a server on the NIC's own address says %q (%v)", got, err)
 	}
-	s.wantPing(s.PC1, integration.PseudoAddr)
+	s.wantPing(s.PC1, paper.PseudoAddr)
 	s.ip(s.Server, "address delete 192.168.1.2/24 dev nic0")
 }
 
@@ -92,7 +93,7 @@ func (s *scene) snapshot() map[string]string {
 
 // stdout is what a command writes to its standard output. What ip writes beside it
 // may be about namespaces that others are making just now.
-func (s *scene) stdout(h *integration.Host, name string, args ...string) (output string) {
+func (s *scene) stdout(h *netlab.Host, name string, args ...string) (output string) {
 	s.t.Helper()
 	err := h.Do(func() error {
 		out, err := exec.CommandContext(s.t.Context(), name, args...).Output()

@@ -11,7 +11,7 @@ import (
 	"github.com/google/gopacket/layers"
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row F8: root in a segment sends super-packets whose pieces, as it says, are larger than
@@ -19,14 +19,14 @@ import (
 // that fit do.
 func TestSuperPackets(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{NoOffloads: true})
+		s := newScene(t, paper.NetworkOptions{NoOffloads: true})
 		s.start(caddyfile{datapath: datapath, a: "ports any"})
 		server := s.packetConn(s.Server, "192.168.50.1:5000")
 		client := s.packetConn(s.PC1, "192.168.10.2:7000")
 		send(t, client, "192.168.1.2:5000", "hello")
 		_, from := receive(t, server)
 		alias := netip.MustParseAddrPort(from)
-		nic := s.capture(s.Server, integration.NICDevice)
+		nic := s.capture(s.Server, paper.NICDevice)
 		for _, size := range []uint16{1472, 1473, 8000, 65535} {
 			s.sendSuper(alias, size)
 		}
@@ -63,7 +63,7 @@ func (s *scene) sendSuper(to netip.AddrPort, size uint16) {
 		s.t.Fatal(err)
 	}
 	frame := serialize(
-		&layers.Ethernet{SrcMAC: net.HardwareAddr{0x50, 1, 2, 3, 4, 5}, DstMAC: integration.RouterMAC, EthernetType: layers.EthernetTypeIPv4},
+		&layers.Ethernet{SrcMAC: net.HardwareAddr{0x50, 1, 2, 3, 4, 5}, DstMAC: paper.RouterMAC, EthernetType: layers.EthernetTypeIPv4},
 		ip, udp, gopacket.Payload(bytes.Repeat([]byte("x"), 20000)))
 	header := make([]byte, 10) // struct virtio_net_hdr
 	header[0] = unix.VIRTIO_NET_HDR_F_NEEDS_CSUM

@@ -5,7 +5,7 @@ import (
 	"net"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Beside rows F10 and L4: reloads that change the data path, or make the kernel's
@@ -13,7 +13,7 @@ import (
 // is idle in between. None ends, and no datagram is lost. Some come out of order:
 // those that waited for one data path while the other carried already.
 func TestSwitchingTheDataPathUnderLoad(t *testing.T) {
-	s := newScene(t, integration.PaperOptions{})
+	s := newScene(t, paper.NetworkOptions{})
 	config := func(datapath, maxFlows string) caddyfile {
 		return caddyfile{datapath: datapath + "\nmax_flows " + maxFlows, a: "ports any", b: "ports any"}
 	}

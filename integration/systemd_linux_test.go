@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // systemd itself, in a container on the server, runs Caddy by Caddy's own unit and the
@@ -18,7 +18,7 @@ import (
 // says, it starts on the kernel data path, serves, reloads and leaves nothing behind.
 func TestSystemd(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, integration.PaperOptions{Neighbours: 1})
+	s := newScene(t, paper.NetworkOptions{Neighbours: 1})
 	unit := s.bootSystemd(caddyfile{})
 	unit.install()
 	before := s.snapshot()

@@ -3,7 +3,7 @@ package integration_test
 import (
 	"fmt"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // wantBackAfterACrash checks that systemd starts Caddy again each time that it is
@@ -27,7 +27,7 @@ func (u *unit) wantBackAfterACrash() {
 // missing, or in the way, has changed.
 func (u *unit) wantStartTriedAgain() {
 	s := u.s
-	nic, rival := integration.NICDevice, s.Neighbours[0]
+	nic, rival := paper.NICDevice, s.Neighbours[0]
 	u.wantTriedAgain("the NIC is absent", func() {
 		s.ip(s.Server, "link set "+nic+" down name late")
 	}, func() {

@@ -7,7 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // Row F6: traceroute from inside a segment tells the routers on the way from each other
@@ -25,7 +26,7 @@ func TestTraceroute(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onEachDataPath(t, func(t *testing.T, datapath string) {
-				s := newScene(t, integration.PaperOptions{})
+				s := newScene(t, paper.NetworkOptions{})
 				s.addSecondRouter(netip.MustParseAddr(end))
 				s.start(caddyfile{datapath: datapath, a: "ports any\negress any\nclient_ip " + name})
 				var before []string
@@ -56,8 +57,8 @@ func (s *scene) addSecondRouter(host netip.Addr) {
 	}
 	inner := host.Prev()
 	err = s.Link(
-		integration.Port{Host: s.PC1, Device: "behind", Address: netip.PrefixFrom(inner, 24)},
-		integration.Port{Host: far, Device: "eth0", Address: netip.PrefixFrom(host, 24)})
+		netlab.End{Host: s.PC1, Device: "behind", Address: netip.PrefixFrom(inner, 24)},
+		netlab.End{Host: far, Device: "eth0", Address: netip.PrefixFrom(host, 24)})
 	if err == nil {
 		err = far.DefaultRoute(inner)
 	}
@@ -67,7 +68,7 @@ func (s *scene) addSecondRouter(host netip.Addr) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.ip(s.Router, "route add "+netip.PrefixFrom(host, 24).Masked().String()+" via "+integration.PC1Addr.String())
+	s.ip(s.Router, "route add "+netip.PrefixFrom(host, 24).Masked().String()+" via "+paper.PC1Addr.String())
 }
 
 var hopLine = regexp.MustCompile(`(?m)^ *\d+ +(\S+)`)
@@ -76,7 +77,7 @@ var hopLine = regexp.MustCompile(`(?m)^ *\d+ +(\S+)`)
 // takes on a busy machine. It asks again when a hop was silent: the kernel sets a raw
 // socket's error after it wakes the reader (raw_err, net/ipv4/raw.c), and traceroute reads no
 // answer any more from a socket whose error stays.
-func (s *scene) traceroute(h *integration.Host, args ...string) (hops []string) {
+func (s *scene) traceroute(h *netlab.Host, args ...string) (hops []string) {
 	s.t.Helper()
 	args = append([]string{"-n", "-q", "1", "-N", "1", "-w", "2", "-m", "5"}, args...)
 	for range 4 {

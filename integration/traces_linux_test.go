@@ -10,14 +10,14 @@ import (
 	"github.com/google/gopacket/layers"
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // watch sees all that passes the server's devices, and all that a kernel takes for
 // its own, by whatever way that came.
 type watch struct {
 	s          *separation
-	capture    *integration.Capture
+	capture    *netlab.Capture
 	deliveries map[string]*deliveries // by place; "": of the host's namespace
 }
 
@@ -40,7 +40,7 @@ func (s *separation) watch() *watch {
 	}
 	w := &watch{s, capture, map[string]*deliveries{"": s.deliveries(s.Server)}}
 	if s.apart() {
-		for place, h := range map[string]*integration.Host{"segment a": s.a, "segment b": s.b, "the front": s.front} {
+		for place, h := range map[string]*netlab.Host{"segment a": s.a, "segment b": s.b, "the front": s.front} {
 			w.deliveries[place] = s.deliveries(h)
 		}
 	}
@@ -101,7 +101,7 @@ func (w *watch) through(p *probe, mark []byte) bool {
 // leavesSegment tells whether a frame is on its way out of a segment: the bridge has
 // yet to see it. A VNIC is the segment's own device, or its outer end if the segment
 // is elsewhere.
-func (w *watch) leavesSegment(device string, f integration.Frame) bool {
+func (w *watch) leavesSegment(device string, f netlab.Frame) bool {
 	elsewhere := w.s.apart() || w.s.caddy == nil
 	return strings.HasPrefix(device, "vnic-") && f.Outgoing != elsewhere
 }
@@ -144,7 +144,7 @@ type deliveries struct {
 	packets [][]byte // that were read, from the IP header on
 }
 
-func (s *separation) deliveries(h *integration.Host) *deliveries {
+func (s *separation) deliveries(h *netlab.Host) *deliveries {
 	s.t.Helper()
 	d := new(deliveries)
 	err := h.Do(func() error {

@@ -8,12 +8,12 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // openDashboard runs a dashboard by a command of a page, and returns its URL.
-func (s *troubled) openDashboard(command string) (*integration.Process, string) {
+func (s *troubled) openDashboard(command string) (*netlab.Process, string) {
 	s.t.Helper()
 	self, err := os.Executable()
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 const troubleshootingPage = "docs/troubleshooting.md"
@@ -25,7 +25,7 @@ const troubleshootingPage = "docs/troubleshooting.md"
 // to look at shows that, and what it says to do helps. One Caddy for all of it.
 func TestTroubleshooting(t *testing.T) {
 	t.Parallel()
-	s := &troubled{scene: newScene(t, integration.PaperOptions{})}
+	s := &troubled{scene: newScene(t, paper.NetworkOptions{})}
 	s.nicIsEth1()
 	s.right = caddyfile{nic: "eth1", a: "ports any"}
 	wrong := strings.Replace(s.right.String(), "192.168.1.2/24", "192.168.1.99/24", 1)
@@ -76,7 +76,7 @@ func (s *troubled) notResolved(symptom examples.Symptom) {
 	}
 	s.reload(s.right)
 	s.wantService()
-	s.ip(s.Router, "neighbour flush dev "+integration.RouterWANDevice)
+	s.ip(s.Router, "neighbour flush dev "+paper.RouterWANDevice)
 	s.watch(symptom.Look[0], ask, "192.168.1.2 is-at")
 }
 
@@ -92,14 +92,14 @@ func (s *troubled) noAnswer(symptom examples.Symptom) {
 	wantAll(s.t, "the status", s.shell(symptom.Look[0]), []string{"192.168.1.77 (not resolved)"})
 	s.reload(s.right)
 	s.waitFor("the gateway is resolved", func() bool {
-		return strings.Contains(s.shell(symptom.Look[0]), "192.168.1.1 ("+integration.RouterMAC.String()+")")
+		return strings.Contains(s.shell(symptom.Look[0]), "192.168.1.1 ("+paper.RouterMAC.String()+")")
 	})
 }
 
 // The router stands for a hypervisor that passes ARP alone.
 func (s *troubled) hypervisor(symptom examples.Symptom) {
 	s.run(s.Router, "nft", "add table ip hypervisor; add chain ip hypervisor out { type filter hook postrouting priority 0; }; add rule ip hypervisor out ip daddr 192.168.1.2 drop")
-	s.ip(s.Router, "neighbour flush dev "+integration.RouterWANDevice)
+	s.ip(s.Router, "neighbour flush dev "+paper.RouterWANDevice)
 	s.wantCaptured("nothing", nil, s.wantSilence)
 	seen := s.watch(symptom.Look[0], s.wantSilence, "")
 	if strings.Contains(seen, "IPv4") {
@@ -267,7 +267,7 @@ func (s *troubled) wantCaptured(row string, want []string, do func()) {
 	}
 	words := strings.Fields(examples.Inline(s.t, troubleshootingPage, "caddy vnic capture lan -w lan.pcapng --client "))
 	file := filepath.Join(s.t.TempDir(), words[5])
-	capture := s.startCapture(file, words[3], words[6], integration.PC1Addr.String())
+	capture := s.startCapture(file, words[3], words[6], paper.PC1Addr.String())
 	do()
 	var got []string
 	look := func() bool { got = s.captured(file); return len(got) >= len(want) }

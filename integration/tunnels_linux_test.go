@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // A WebSocket through vnic_proxy outlives reloads as long as some vnic_proxy leads from
@@ -19,7 +19,7 @@ import (
 // Caddy ends though a WebSocket is open.
 func TestTunnelsOverReloads(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, integration.PaperOptions{})
+		s := newScene(t, paper.NetworkOptions{})
 		config := func(b string, handlers ...string) frontCaddyfile {
 			return frontCaddyfile{
 				datapath: datapath, a: "ports tcp/80 tcp/9000", b: "ports " + b,

@@ -8,14 +8,14 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
 // A VNIC that somebody deletes takes its address with it. The listener serves
 // again when both are back.
 func TestListenerOutlivesItsDevice(t *testing.T) {
-	network, err := integration.NewNetwork("sites")
+	network, err := netlab.NewNetwork("sites")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestListenerOutlivesItsDevice(t *testing.T) {
 const deviceName = "vnic-a"
 
 // makeDevice makes a device with the segment's address; any kind does.
-func makeDevice(t *testing.T, host *integration.Host) {
+func makeDevice(t *testing.T, host *netlab.Host) {
 	t.Helper()
 	device := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: deviceName}, PeerName: "peer"}
 	if err := host.Netlink().LinkAdd(device); err != nil {
@@ -74,7 +74,7 @@ func makeDevice(t *testing.T, host *integration.Host) {
 	}
 }
 
-func deleteDevice(t *testing.T, host *integration.Host) {
+func deleteDevice(t *testing.T, host *netlab.Host) {
 	t.Helper()
 	device, err := host.Netlink().LinkByName(deviceName)
 	if err != nil {

@@ -6,12 +6,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // serveEcho answers on the echo port until this process ends. Each message says
 // in its first byte on which [core] it is to be answered.
-func serveEcho(h *integration.Host, on netip.Addr) error {
+func serveEcho(h *netlab.Host, on netip.Addr) error {
 	datagrams, err := openSocket(h, unix.SOCK_DGRAM, 0, netip.AddrPortFrom(on, echoPort))
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // sink is a server's discard service: it counts the datagrams that arrive, and
@@ -21,7 +21,7 @@ type sink struct {
 	seen []bool // by sequence number; nil: nobody asks
 }
 
-func newSink(h *integration.Host, on netip.AddrPort) (*sink, error) {
+func newSink(h *netlab.Host, on netip.AddrPort) (*sink, error) {
 	fd, err := openSocket(h, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, 0, on)
 	if err != nil {
 		return nil, err

@@ -15,15 +15,16 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // The addresses of every network: the client is the bridge's gateway, so that
 // nothing but the cable and the variant is between it and the server.
 var (
-	clientAddr = integration.RouterAddr
-	publicAddr = integration.PseudoAddr
+	clientAddr = paper.RouterAddr
+	publicAddr = paper.PseudoAddr
 	innerAddr  = netip.MustParseAddr("192.168.50.1") // of the server behind a variant
 	aliasAddr  = netip.MustParseAddr("192.168.50.2") // under which it sees the client
 	innerNet   = netip.MustParsePrefix("192.168.50.0/24")
@@ -47,12 +48,12 @@ type site struct {
 	bench          *bench
 	suite, label   string // the suite's name, and the site's own in it
 	dir            string // of configurations and logs
-	client, server *integration.Host
+	client, server *netlab.Host
 	public, inner  netip.Addr // where clients reach the server, and where it listens
 
 	pid    int                         // of the data plane's process; 0: it has none
 	reload func(context.Context) error // gives the data plane another configuration; nil: it has none
-	caddy  *integration.Caddy          // of ours and of stock Caddy
+	caddy  *netlab.Caddy               // of ours and of stock Caddy
 
 	held []io.Closer // that must stay open while the site is at work
 
@@ -63,7 +64,7 @@ type site struct {
 
 // newSite builds a client and a server and starts the variant and the servers
 // behind it.
-func (b *bench) newSite(ctx context.Context, network *integration.Network, of suite, v variant) (*site, error) {
+func (b *bench) newSite(ctx context.Context, network *netlab.Network, of suite, v variant) (*site, error) {
 	s := &site{variant: v, bench: b, suite: of.name, label: v.Name, public: publicAddr, inner: innerAddr}
 	if v.level > 0 {
 		s.label += fmt.Sprintf("-%d", v.level)
@@ -89,7 +90,7 @@ func (s *site) release() {
 	}
 }
 
-func (s *site) build(network *integration.Network) (err error) {
+func (s *site) build(network *netlab.Network) (err error) {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
 	}
@@ -99,8 +100,8 @@ func (s *site) build(network *integration.Network) (err error) {
 	if s.server, err = network.NewHost(s.label + "-server"); err != nil {
 		return err
 	}
-	client := integration.Port{Host: s.client, Device: clientDevice, MAC: integration.RouterMAC, Address: netip.PrefixFrom(clientAddr, 24)}
-	server := integration.Port{Host: s.server, Device: integration.NICDevice, MAC: integration.NICMAC}
+	client := netlab.End{Host: s.client, Device: clientDevice, MAC: paper.RouterMAC, Address: netip.PrefixFrom(clientAddr, 24)}
+	server := netlab.End{Host: s.server, Device: paper.NICDevice, MAC: paper.NICMAC}
 	if !s.bareNIC {
 		server.Address = netip.PrefixFrom(publicAddr, 24)
 	}
@@ -110,7 +111,7 @@ func (s *site) build(network *integration.Network) (err error) {
 	if err := s.addClientAddresses(); err != nil {
 		return err
 	}
-	for _, h := range []*integration.Host{s.client, s.server} {
+	for _, h := range []*netlab.Host{s.client, s.server} {
 		for name, value := range hostSettings {
 			if err := h.Sysctl(name, value); err != nil {
 				return err
@@ -171,7 +172,7 @@ func (s *site) startSink() (err error) {
 }
 
 // waitTCP waits until a port answers a host.
-func waitTCP(ctx context.Context, from *integration.Host, to netip.AddrPort) error {
+func waitTCP(ctx context.Context, from *netlab.Host, to netip.AddrPort) error {
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		conn, err := from.DialContext(ctx, "tcp4", to.String())
 		if err == nil {
@@ -208,7 +209,7 @@ func (s *site) url(scheme, file string) string {
 }
 
 // startPlane starts a program as the variant's data plane.
-func (s *site) startPlane(cmd *exec.Cmd) (*integration.Process, error) {
+func (s *site) startPlane(cmd *exec.Cmd) (*netlab.Process, error) {
 	log, err := os.Create(s.path("plane.log"))
 	if err != nil {
 		return nil, err
@@ -252,6 +253,6 @@ func (s *site) addClientAddresses() error {
 }
 
 // signalPlane is a reload by a signal, as nginx does it.
-func signalPlane(process *integration.Process, sig unix.Signal) func(context.Context) error {
+func signalPlane(process *netlab.Process, sig unix.Signal) func(context.Context) error {
 	return func(context.Context) error { return process.Signal(sig) }
 }

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // The clients and servers of the round trips use system calls that block: Go's
@@ -21,7 +21,7 @@ const patience = 2 * time.Second
 
 // openSocket opens an IPv4 socket on a host, bound to the address if that is
 // valid.
-func openSocket(h *integration.Host, kind, protocol int, bind netip.AddrPort) (fd int, err error) {
+func openSocket(h *netlab.Host, kind, protocol int, bind netip.AddrPort) (fd int, err error) {
 	err = h.Do(func() (err error) {
 		fd, err = unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, protocol)
 		return err

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // suite is variants that do the same work, and what is measured of them.
@@ -87,7 +87,7 @@ func appendNew(names []string, name string) []string {
 
 // run starts all variants of a suite and measures them, round by round.
 func (b *bench) run(ctx context.Context, of suite) (err error) {
-	network, err := integration.NewNetwork(fmt.Sprintf("bench-%s-%d", of.name, os.Getpid()))
+	network, err := netlab.NewNetwork(fmt.Sprintf("bench-%s-%d", of.name, os.Getpid()))
 	if err != nil {
 		return err
 	}

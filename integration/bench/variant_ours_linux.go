@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
@@ -56,7 +56,7 @@ func (s *site) startCaddy(ctx context.Context, config string) error {
 	if err != nil {
 		return err
 	}
-	s.caddy, err = s.server.StartCaddy(ctx, integration.CaddyOptions{
+	s.caddy, err = s.server.StartCaddy(ctx, netlab.CaddyOptions{
 		Program: s.bench.caddy, Config: path, Log: s.path("caddy.log"), State: s.dir,
 	})
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // plainBridgeCommand is the argument that makes this program the plain bridge.
@@ -27,7 +28,7 @@ const plainFrame = 2048
 // and one client. It cannot cope with offloads, so there are none. Its device
 // and its socket are made here; the program inherits them.
 func startPlain(_ context.Context, s *site) error {
-	if err := errors.Join(s.client.SetOffloads(clientDevice, false), s.server.SetOffloads(integration.NICDevice, false)); err != nil {
+	if err := errors.Join(s.client.SetOffloads(clientDevice, false), s.server.SetOffloads(paper.NICDevice, false)); err != nil {
 		return err
 	}
 	tap, vnicMAC, err := s.makeTAP("vnic-A")
@@ -41,7 +42,7 @@ func startPlain(_ context.Context, s *site) error {
 	}
 	defer socket.Close()
 	// It answers no ARP.
-	if err := addNeighbour(s.client, clientDevice, publicAddr.AsSlice(), integration.NICMAC); err != nil {
+	if err := addNeighbour(s.client, clientDevice, publicAddr.AsSlice(), paper.NICMAC); err != nil {
 		return err
 	}
 	self, err := os.Executable()
@@ -75,7 +76,7 @@ func (s *site) makeTAP(name string) (tap *os.File, mac net.HardwareAddr, err err
 		err = handle.LinkSetUp(link)
 	}
 	if err == nil {
-		err = addNeighbour(s.server, name, aliasAddr.AsSlice(), integration.RouterMAC)
+		err = addNeighbour(s.server, name, aliasAddr.AsSlice(), paper.RouterMAC)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("TAP device %s: %w", name, err), tap.Close())
@@ -85,7 +86,7 @@ func (s *site) makeTAP(name string) (tap *os.File, mac net.HardwareAddr, err err
 
 // openNIC opens the NIC as an AF_PACKET socket.
 func (s *site) openNIC() (*os.File, error) {
-	link, err := s.server.Netlink().LinkByName(integration.NICDevice)
+	link, err := s.server.Netlink().LinkByName(paper.NICDevice)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func (s *site) openNIC() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "nic"), nil
 }
 
-func addNeighbour(h *integration.Host, device string, ip net.IP, mac net.HardwareAddr) error {
+func addNeighbour(h *netlab.Host, device string, ip net.IP, mac net.HardwareAddr) error {
 	link, err := h.Netlink().LinkByName(device)
 	if err != nil {
 		return err
@@ -133,8 +134,8 @@ func runPlainBridge(args []string) error {
 	if err := errors.Join(unix.SetNonblock(nic, false), unix.SetNonblock(tap, false)); err != nil {
 		return err
 	}
-	in := newHop(mac, integration.RouterMAC, aliasAddr, innerAddr)
-	out := newHop(integration.RouterMAC, integration.NICMAC, publicAddr, clientAddr)
+	in := newHop(mac, paper.RouterMAC, aliasAddr, innerAddr)
+	out := newHop(paper.RouterMAC, paper.NICMAC, publicAddr, clientAddr)
 	ended := make(chan error)
 	go func() { ended <- copyFrames(tap, nic, in) }()
 	go func() { ended <- copyFrames(nic, tap, out) }()

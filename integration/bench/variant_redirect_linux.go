@@ -13,7 +13,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // redirection is the least that a program must do to bring packets from one device
@@ -132,10 +132,10 @@ func startRedirect(_ context.Context, s *site) error {
 		return fmt.Errorf("offloads of the VNIC: %w", err)
 	}
 	// It answers no ARP.
-	if err := addNeighbour(s.client, clientDevice, publicAddr.AsSlice(), integration.NICMAC); err != nil {
+	if err := addNeighbour(s.client, clientDevice, publicAddr.AsSlice(), paper.NICMAC); err != nil {
 		return err
 	}
-	nic, err := s.server.Netlink().LinkByName(integration.NICDevice)
+	nic, err := s.server.Netlink().LinkByName(paper.NICDevice)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func startRedirect(_ context.Context, s *site) error {
 	}
 	out := redirection{
 		from: [2]netip.Addr{innerAddr, aliasAddr}, to: [2]netip.Addr{publicAddr, clientAddr},
-		source: integration.NICMAC, destination: integration.RouterMAC, device: nicIndex,
+		source: paper.NICMAC, destination: paper.RouterMAC, device: nicIndex,
 	}
 	return s.server.Do(func() error {
 		inward, err := in.attach(nicIndex, ebpf.AttachTCXIngress)

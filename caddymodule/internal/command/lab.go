@@ -8,11 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/caddy-vnic/caddy-vnic/integration"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 func labCommand(example string) *cobra.Command {
-	var opts integration.LabOptions
+	var opts paper.Options
 	cmd := &cobra.Command{
 		Use:   "lab [--pings <count>] [--interval <duration>] [--captures <directory>] [--keep]",
 		Short: "Plays the paper's experiments in a network of namespaces",
@@ -29,8 +29,8 @@ Linux and /dev/net/tun. An ordinary user gets a user namespace for it.`,
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			opts.Output, opts.Example = os.Stdout, example
-			err := integration.RunLab(ctx, opts)
-			cmd.SilenceErrors = errors.Is(err, integration.ErrReported)
+			err := paper.Play(ctx, opts)
+			cmd.SilenceErrors = errors.Is(err, paper.ErrReported)
 			return err
 		},
 	}

@@ -1,0 +1,155 @@
+package netlab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// End is one end of a link between two hosts.
+type End struct {
+	Host    *Host
+	Device  string           // the name that its device gets
+	MAC     net.HardwareAddr // nil: the kernel chooses
+	Address netip.Prefix     // zero: none
+}
+
+// Link joins two hosts by a cable, which is a pair of veth devices, and sets
+// both ends up.
+func (n *Network) Link(a, b End) error {
+	err := a.Host.netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs:        netlink.LinkAttrs{Name: a.Device, HardwareAddr: a.MAC},
+		PeerName:         b.Device,
+		PeerHardwareAddr: b.MAC,
+		PeerNamespace:    netlink.NsFd(b.Host.ns),
+	})
+	if err != nil {
+		return fmt.Errorf("lab: link %s of %s to %s of %s: %w", a.Device, a.Host.name, b.Device, b.Host.name, err)
+	}
+	for _, e := range []End{a, b} {
+		if err := e.up(); err != nil {
+			return fmt.Errorf("lab: set up %s of %s: %w", e.Device, e.Host.name, err)
+		}
+	}
+	return errors.Join(a.waitUp(), b.waitUp())
+}
+
+func (e End) up() error {
+	link, err := e.Host.netlink.LinkByName(e.Device)
+	if err != nil {
+		return err
+	}
+	if e.Address.IsValid() {
+		if err := e.Host.netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(e.Address)}); err != nil {
+			return err
+		}
+	}
+	return e.Host.netlink.LinkSetUp(link)
+}
+
+// waitUp waits until the device carries frames: the kernel activates the end that
+// came up first only when it gets round to the carrier event, up to 1 s later,
+// and drops what is sent meanwhile.
+func (e End) waitUp() error {
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		link, err := e.Host.netlink.LinkByName(e.Device)
+		if err == nil && link.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.Join(fmt.Errorf("lab: %s of %s does not come up", e.Device, e.Host.name), err)
+		}
+	}
+}
+
+// DefaultRoute sends what the host has no other route for to a gateway.
+func (h *Host) DefaultRoute(gateway netip.Addr) error {
+	if err := h.netlink.RouteAdd(&netlink.Route{Gw: gateway.AsSlice()}); err != nil {
+		return fmt.Errorf("lab: default route of %s by %s: %w", h.name, gateway, err)
+	}
+	return nil
+}
+
+// RouteBy sends what is for one address to a gateway, whatever other routes say.
+func (h *Host) RouteBy(target, gateway netip.Addr) error {
+	route := &netlink.Route{Dst: ipNet(netip.PrefixFrom(target, target.BitLen())), Gw: gateway.AsSlice()}
+	if err := h.netlink.RouteReplace(route); err != nil {
+		return fmt.Errorf("lab: route of %s to %s by %s: %w", h.name, target, gateway, err)
+	}
+	return nil
+}
+
+// Bridge makes an Ethernet bridge of the host's ports: the host becomes a switch.
+func (h *Host) Bridge(device string, ports ...string) error {
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: device}, MulticastSnooping: new(bool)}
+	if err := h.netlink.LinkAdd(bridge); err != nil {
+		return fmt.Errorf("lab: bridge %s on %s: %w", device, h.name, err)
+	}
+	for _, port := range ports {
+		link, err := h.netlink.LinkByName(port)
+		if err == nil {
+			err = h.netlink.LinkSetMaster(link, bridge)
+		}
+		if err != nil {
+			return fmt.Errorf("lab: port %s of bridge %s on %s: %w", port, device, h.name, err)
+		}
+	}
+	return h.netlink.LinkSetUp(bridge)
+}
+
+// ethtoolOffloads are the switches of a device's offloads (ETHTOOL_S* of
+// include/uapi/linux/ethtool.h), checksums last: the kernel turns segmentation
+// off by itself when they go.
+var ethtoolOffloads = []uint32{
+	unix.ETHTOOL_STSO, unix.ETHTOOL_SGSO, unix.ETHTOOL_SGRO, unix.ETHTOOL_SSG, unix.ETHTOOL_STXCSUM, unix.ETHTOOL_SRXCSUM,
+}
+
+// SetOffloads turns checksum and segmentation offloads of a device on or off.
+// With them off every frame on the link has the size and the checksums that it
+// would have on a wire.
+func (h *Host) SetOffloads(device string, on bool) error {
+	return h.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for _, command := range ethtoolOffloads {
+			err := ethtoolSet(fd, device, command, on)
+			if err != nil && err != unix.EOPNOTSUPP { // a switch that the device lacks is off
+				return fmt.Errorf("lab: ethtool command %#x on %s of %s: %w", command, device, h.name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// ethtoolSet is the SIOCETHTOOL call with a struct ethtool_value.
+func ethtoolSet(fd int, device string, command uint32, on bool) error {
+	value := struct{ command, data uint32 }{command: command}
+	if on {
+		value.data = 1
+	}
+	var request struct { // struct ifreq
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}
+	copy(request.name[:unix.IFNAMSIZ-1], device)
+	request.data = unsafe.Pointer(&value)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

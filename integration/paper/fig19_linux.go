@@ -1,0 +1,165 @@
+package paper
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+)
+
+// silence is how long an answer is waited for that should not come.
+const silence = 300 * time.Millisecond
+
+// network19 is one of the two networks of Fig-19, with its segment.
+type network19 struct {
+	pcName     string
+	pc, router *netlab.Host
+	pseudo     netip.Addr
+	alias      netip.Addr // of its gateway
+	segment    segmentFigures
+	nic        string
+}
+
+// playFig19 gives the server its second NIC and tries both networks, each from
+// outside and from its segment.
+func (l *lab) playFig19(ctx context.Context) error {
+	second, err := l.network.AddLAN(false)
+	if err != nil {
+		return err
+	}
+	l.report.Part("Two NICs: two networks that do not reach each other")
+	l.report.Text(pictureFig19)
+	l.report.Text("\nThe server's Caddyfile:\n\n" + indent(caddyfileFig19))
+	l.report.Progress("reloading with two bridges")
+	if err := l.reloadWith(ctx, caddyfileFig19); err != nil {
+		return err
+	}
+	one := network19{pcName: "PC1", pc: l.network.PC1, router: l.network.Router, pseudo: PseudoAddr, alias: gatewayAlias, segment: segmentA, nic: NICDevice}
+	two := network19{pcName: "PC2", pc: second.PC2, router: second.Router2, pseudo: PseudoAddr2, alias: gatewayAliasB, segment: segmentB, nic: NIC2Device}
+	if l.fig19, err = l.network.Server.Capture(one.nic, one.segment.device, two.nic, two.segment.device); err != nil {
+		return err
+	}
+	own, err := l.reachOwn(ctx, one, two)
+	if err != nil {
+		return err
+	}
+	l.report.Section(ownSection(own))
+	if err := l.reachOther(ctx, one, two); err != nil {
+		return err
+	}
+	return l.reachOther(ctx, two, one)
+}
+
+// reachOwn has each network get its page and ping, and each segment ping its
+// gateway.
+func (l *lab) reachOwn(ctx context.Context, networks ...network19) (attempts []attempt, err error) {
+	all := fmt.Sprintf("%d of %d echoes", l.opts.Pings, l.opts.Pings)
+	for _, n := range networks {
+		l.report.Progress("%s reaches its segment", n.pcName)
+		attempts = append(attempts, attempt{fmt.Sprintf("%s: http://%s/", n.pcName, n.pseudo), n.segment.pageTitle, titleOf(ctx, n.pc, n.pseudo)})
+		pings := []struct {
+			what       string
+			from       *netlab.Host
+			source, to netip.Addr
+		}{
+			{n.pcName + ": ping " + n.pseudo.String(), n.pc, netip.Addr{}, n.pseudo},
+			{n.segment.pageTitle + ": ping its router, " + n.alias.String(), l.network.Server, n.segment.vnic, n.alias},
+		}
+		for _, p := range pings {
+			ping, err := p.from.Ping(ctx, p.to, netlab.PingOptions{Source: p.source, Count: l.opts.Pings, Interval: l.opts.Interval})
+			if err != nil {
+				return nil, err
+			}
+			attempts = append(attempts, attempt{p.what, all, fmt.Sprintf("%d of %d echoes", len(ping.Replies), ping.Sent)})
+		}
+	}
+	return attempts, nil
+}
+
+// reachOther tries to reach the other network: from the PC, whose router sends
+// what is for the other's addresses to the server, and from the segment.
+func (l *lab) reachOther(ctx context.Context, from, to network19) error {
+	before, err := l.packetsOn(to)
+	if err != nil {
+		return err
+	}
+	var attempts []attempt
+	for _, target := range []netip.Addr{to.pseudo, to.segment.vnic} {
+		l.report.Progress("%s tries %s", from.pcName, target)
+		if err := from.router.RouteBy(target, from.pseudo); err != nil {
+			return err
+		}
+		echo, err := pingOnce(ctx, from.pc, netip.Addr{}, target)
+		if err != nil {
+			return err
+		}
+		attempts = append(attempts,
+			attempt{fmt.Sprintf("%s: http://%s/", from.pcName, target), noAnswer, titleOf(ctx, from.pc, target)},
+			attempt{fmt.Sprintf("%s: ping %s", from.pcName, target), noAnswer, echo})
+	}
+	echo, err := pingOnce(ctx, l.network.Server, from.segment.vnic, to.alias)
+	if err != nil {
+		return err
+	}
+	attempts = append(attempts, attempt{fmt.Sprintf("%s: ping the other's router, %s", from.segment.pageTitle, to.alias), noAnswer, echo})
+	after, err := l.packetsOn(to)
+	if err != nil {
+		return err
+	}
+	title := fmt.Sprintf("%s and %s reach nothing of the other network", from.pcName, from.segment.pageTitle)
+	l.report.Section(otherSection(title, attempts, after-before))
+	return nil
+}
+
+// packetsOn counts the IP packets that were sent to a network or to its segment.
+func (l *lab) packetsOn(n network19) (count int, err error) {
+	frames, err := l.fig19.Frames()
+	if err != nil {
+		return 0, fmt.Errorf("lab: capture: %w", err)
+	}
+	for _, f := range frames {
+		device := l.fig19.Devices()[f.Interface]
+		sent := device == n.nic && f.Outgoing || device == n.segment.device && !f.Outgoing
+		if sent && gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.Lazy).Layer(layers.LayerTypeIPv4) != nil {
+			count++
+		}
+	}
+	return count, nil
+}
+
+// titleOf is the title of the page that a host gets from an address. It connects
+// once before that: an http.Transport goes on dialing when it is given up.
+func titleOf(ctx context.Context, from *netlab.Host, address netip.Addr) string {
+	dialing, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	conn, err := from.DialContext(dialing, "tcp4", netip.AddrPortFrom(address, 80).String())
+	if os.IsTimeout(err) {
+		return noAnswer
+	}
+	var page page
+	if err == nil {
+		conn.Close()
+		page, err = getPage(ctx, from, address)
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return page.title
+}
+
+func pingOnce(ctx context.Context, from *netlab.Host, source, to netip.Addr) (string, error) {
+	ping, err := from.Ping(ctx, to, netlab.PingOptions{Source: source, Timeout: silence})
+	if err != nil {
+		return "", err
+	}
+	if len(ping.Replies) > 0 {
+		return "an echo from " + ping.Replies[0].From.String(), nil
+	}
+	return noAnswer, nil
+}

@@ -1,0 +1,69 @@
+package paper
+
+import (
+	_ "embed"
+	"errors"
+	"io"
+	"strings"
+	"time"
+)
+
+// Options say how [Play] plays the paper. Zero values take the defaults.
+type Options struct {
+	Output   io.Writer     // where the report goes
+	Pings    int           // echo requests of each ping; default 10
+	Interval time.Duration // between them; default 100 ms
+	Captures string        // the directory for captures, the Caddyfile and Caddy's log; default lab-captures
+	Keep     bool          // leave the network up after the report, until the context ends
+	Example  string        // the Caddyfile of Fig-18: the repository's Caddyfile.example
+	CaddyEnv []string      // further environment of the Caddy processes
+}
+
+// Errors of Play.
+var (
+	// ErrDiffers is a lab that ran to its end and found something else than the
+	// paper shows.
+	ErrDiffers = errors.New("the lab's results differ from the paper's")
+	// ErrReported is a lab in a user namespace that failed: it has said why.
+	ErrReported = errors.New("the lab failed in its user namespace")
+)
+
+func (o Options) withDefaults() Options {
+	if o.Output == nil {
+		o.Output = io.Discard
+	}
+	if o.Pings <= 0 {
+		o.Pings = 10
+	}
+	if o.Interval <= 0 {
+		o.Interval = 100 * time.Millisecond
+	}
+	if o.Captures == "" {
+		o.Captures = "lab-captures"
+	}
+	return o
+}
+
+// caddyfile is the configuration with which the lab starts.
+//
+//go:embed Caddyfile
+var caddyfile string
+
+const (
+	answerA = "lb_policy first a b"
+	answerB = "lb_policy first b a"
+)
+
+// withPolicy is the Caddyfile with another line for the policy: the one edit
+// that the lab makes before a reload.
+func withPolicy(line string) string {
+	return strings.Replace(caddyfile, answerA, line, 1)
+}
+
+// picture is the network, and fits reportWidth.
+const picture = `
+   PC1                  router                            server
+  ┌──────────────┐     ┌────────────────────────────┐     ┌────────────────────────────────────┐
+  │ 192.168.10.2 ├─────┤ 192.168.10.1   192.168.1.1 ├─────┤ nic0 ─┬─ vnic-A 192.168.50.1 web A │
+  └──────────────┘     └────────────────────────────┘     │       └─ vnic-B 192.168.60.1 web B │
+                                      answers 192.168.1.2 └────────────────────────────────────┘`

@@ -1,0 +1,222 @@
+package paper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+)
+
+// labName begins the names of the lab's namespaces, as in vniclab-pc1.
+const labName = "vniclab"
+
+// Play builds the paper's network, plays section IV, Fig-19 and Fig-18 of the
+// paper in it with this program as Caddy, and reports each result beside the
+// paper's. It returns ErrDiffers when one is another. Nothing is left of the network afterwards.
+//
+// Without the privileges for it, it runs this program once more, with the same
+// arguments, in a user namespace.
+func Play(ctx context.Context, opts Options) error {
+	if err := checkTUN(); err != nil {
+		return err
+	}
+	if !privileged() {
+		return runInUserNamespace(ctx)
+	}
+	opts = opts.withDefaults()
+	if err := os.MkdirAll(opts.Captures, 0o755); err != nil {
+		return fmt.Errorf("lab: %w (choose another directory with --captures)", err)
+	}
+	if insideUserNamespace() {
+		if err := hideRun(); err != nil {
+			return err
+		}
+	}
+	network, err := NewNetwork(labName, NetworkOptions{NAT: true})
+	if err != nil {
+		return err
+	}
+	l := &lab{opts: opts, network: network, report: NewReport(opts.Output)}
+	err = l.run(ctx)
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("lab: interrupted")
+	}
+	return errors.Join(err, l.close())
+}
+
+// lab is one run of the experiments.
+type lab struct {
+	opts    Options
+	report  *Report
+	network *Network
+	state   string // Caddy's own files, removed at the end
+	caddy   *netlab.Caddy
+	server  *netlab.Capture // nic0, vnic-A, vnic-B, as the paper numbers them
+	router  *netlab.Capture // the router's side of the link to the server
+	fig19   *netlab.Capture // each NIC and its VNIC, from when there are two
+	fig18   *netlab.Capture // nic0, vnic-A, vnic-B, and vnic-F from when there is a front
+}
+
+func (l *lab) run(ctx context.Context) error {
+	l.report.Text("caddy vnic lab: section IV, Fig-19 and Fig-18 of the paper, played in network namespaces")
+	l.report.Text(picture)
+	l.report.Text("\nThe server's Caddyfile:\n\n" + indent(caddyfile))
+	if err := l.start(ctx); err != nil {
+		return err
+	}
+	l.report.Part("The router translates addresses (NAT): the server sees the router")
+	if err := l.play(ctx, RouterAddr); err != nil {
+		return err
+	}
+	if err := l.network.Router.StopMasquerade(); err != nil {
+		return err
+	}
+	if err := l.reload(ctx, answerA); err != nil {
+		return err
+	}
+	l.report.Part("The router only routes: the server sees PC1 itself")
+	if err := l.play(ctx, PC1Addr); err != nil {
+		return err
+	}
+	if err := l.playFig19(ctx); err != nil {
+		return err
+	}
+	if err := l.playFig18(ctx); err != nil {
+		return err
+	}
+	return l.finish(ctx)
+}
+
+// start starts Caddy and the captures.
+func (l *lab) start(ctx context.Context) (err error) {
+	if l.state, err = os.MkdirTemp("", "caddy-vnic-lab"); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	if err := errors.Join(l.writeCaddyfile(caddyfile), l.writePages()); err != nil {
+		return err
+	}
+	l.report.Progress("starting Caddy")
+	l.caddy, err = l.network.Server.StartCaddy(ctx, netlab.CaddyOptions{
+		Config: l.path("Caddyfile"), Log: l.path("caddy.log"), State: l.state, Env: append(l.exampleEnv(), l.opts.CaddyEnv...),
+	})
+	if err != nil {
+		return err
+	}
+	if l.server, err = l.network.Server.Capture(NICDevice, segmentA.device, segmentB.device); err != nil {
+		return err
+	}
+	l.router, err = l.network.Router.Capture(RouterWANDevice)
+	return err
+}
+
+// play plays section IV once, for the client that the server's NIC sees.
+func (l *lab) play(ctx context.Context, client netip.Addr) error {
+	nat := client == RouterAddr
+	if nat {
+		if err := l.playRoutes(); err != nil {
+			return err
+		}
+	}
+	if err := l.playPing(ctx, segmentA); err != nil {
+		return err
+	}
+	if err := l.playFrames(client); err != nil {
+		return err
+	}
+	if err := l.playPage(ctx, segmentA, client); err != nil {
+		return err
+	}
+	if err := l.playReload(ctx); err != nil {
+		return err
+	}
+	if err := l.playPing(ctx, segmentB); err != nil {
+		return err
+	}
+	if err := l.playPage(ctx, segmentB, client); err != nil {
+		return err
+	}
+	if nat {
+		if err := l.playEgress(ctx); err != nil {
+			return err
+		}
+	}
+	return l.playNeighbours()
+}
+
+// finish saves the captures, sums up, and keeps the network up where wished.
+func (l *lab) finish(ctx context.Context) error {
+	if err := l.server.Save(l.path("server.pcapng")); err != nil {
+		return err
+	}
+	if err := l.router.Save(l.path("router.pcapng")); err != nil {
+		return err
+	}
+	if err := l.fig19.Save(l.path("fig19.pcapng")); err != nil {
+		return err
+	}
+	if err := l.fig18.Save(l.path("fig18.pcapng")); err != nil {
+		return err
+	}
+	checked, differing := l.report.Summary()
+	verdict := fmt.Sprintf("\nAll %d checks agree with the paper.", checked)
+	if differing > 0 {
+		verdict = fmt.Sprintf("\n%d of %d checks differ from the paper. Caddy's log ends so:\n\n%s", differing, checked, indent(l.caddy.Log(20)))
+	}
+	l.report.Text(verdict)
+	l.report.Text(fmt.Sprintf(kept, l.opts.Captures))
+	if l.opts.Keep {
+		l.report.Text(l.explore())
+		<-ctx.Done()
+	}
+	if differing > 0 {
+		return ErrDiffers
+	}
+	return nil
+}
+
+const kept = `
+Kept in %s:
+  server.pcapng  the frames on nic0 (interface 0), vnic-A (1) and vnic-B (2), for Wireshark
+  router.pcapng  the same link seen from the router
+  fig19.pcapng   nic0 (0), vnic-A (1), nic1 (2) and vnic-B (3) with two networks
+  fig18.pcapng   nic0 (0), vnic-A (1), vnic-B (2) and vnic-F (3) with a front
+  Caddyfile, caddy.log`
+
+func (l *lab) reload(ctx context.Context, policy string) error {
+	l.report.Progress("reloading with %s", policy)
+	return l.reloadWith(ctx, withPolicy(policy))
+}
+
+func (l *lab) reloadWith(ctx context.Context, config string) error {
+	if err := l.writeCaddyfile(config); err != nil {
+		return err
+	}
+	return l.caddy.Reload(ctx)
+}
+
+func (l *lab) writeCaddyfile(config string) error {
+	if err := os.WriteFile(l.path("Caddyfile"), []byte(config), 0o644); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return nil
+}
+
+func (l *lab) path(name string) string { return filepath.Join(l.opts.Captures, name) }
+
+func (l *lab) close() error {
+	var errs []error
+	for _, c := range []*netlab.Capture{l.server, l.router, l.fig19, l.fig18} {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
+	}
+	errs = append(errs, l.network.Close())
+	if l.state != "" {
+		errs = append(errs, os.RemoveAll(l.state))
+	}
+	return errors.Join(errs...)
+}
