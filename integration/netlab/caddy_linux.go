@@ -24,15 +24,14 @@ type CaddyOptions struct {
 	Env     []string // in addition to this process's environment
 }
 
-// Caddy is Caddy, running as `caddy run` on a host.
+// Caddy is a process `caddy run` on a host.
 type Caddy struct {
 	host    *Host
 	opts    CaddyOptions
 	process *Process
 }
 
-// StartCaddy runs Caddy on the host and waits until its
-// configuration is in force.
+// StartCaddy runs Caddy on the host and waits until its configuration is in force.
 func (h *Host) StartCaddy(ctx context.Context, opts CaddyOptions) (*Caddy, error) {
 	c := &Caddy{host: h, opts: opts}
 	cmd, err := c.command(context.Background(), "run")

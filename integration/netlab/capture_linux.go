@@ -32,8 +32,8 @@ type Capture struct {
 	err    error
 }
 
-// Capture begins to capture on the host's devices. They keep their order: the
-// first is interface 0. The caller closes it.
+// Capture begins to capture on the host's devices. The first device is interface 0.
+// The caller closes the capture.
 func (h *Host) Capture(devices ...string) (*Capture, error) {
 	c := &Capture{devices: devices, buffer: make([]byte, 1<<17)}
 	for i, device := range devices {
@@ -74,8 +74,8 @@ func (c *Capture) open(index int, device string) error {
 // Devices are the captured devices, by the interface numbers of the frames.
 func (c *Capture) Devices() []string { return c.devices }
 
-// Frames returns what was captured so far, by time. A frame that had passed the
-// device before the call is in it.
+// Frames returns what was captured so far, by time, with every frame that passed a
+// device before the call.
 func (c *Capture) Frames() ([]Frame, error) {
 	for i, conn := range c.conns {
 		raw, err := conn.SyscallConn()
@@ -146,8 +146,8 @@ func (c *Capture) drain(fd, index int) {
 	}
 }
 
-// prepareSocket asks the kernel for the time at which each frame passed, so that
-// frames of several devices can be put in order, and for a large buffer.
+// prepareSocket asks the kernel for a large buffer and for the time at which each
+// frame passed. By that time Frames orders the frames of several devices.
 func prepareSocket(raw syscall.RawConn) error {
 	var set error
 	err := raw.Control(func(fd uintptr) {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Enter returns, as a host, a network namespace that something else has made, by
-// the name that `ip netns` has for it. The caller leaves it.
+// Enter returns a host for a network namespace that somebody else has made and that
+// `ip netns` lists by this name. The caller calls [Host.Leave].
 func Enter(namespace string) (*Host, error) {
 	h := &Host{name: namespace, namespace: namespace}
 	var err error
@@ -23,7 +23,7 @@ func Enter(namespace string) (*Host, error) {
 	return h, nil
 }
 
-// Leave gives back a host that [Enter] returned. The namespace stays.
+// Leave releases a host that [Enter] returned. The namespace stays.
 func (h *Host) Leave() error {
 	h.netlink.Close()
 	return h.ns.Close()

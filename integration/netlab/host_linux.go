@@ -35,9 +35,9 @@ func (h *Host) Namespace() string { return h.namespace }
 // Netlink configures the host's devices, addresses, routes and neighbours.
 func (h *Host) Netlink() *netlink.Handle { return h.netlink }
 
-// Do runs fn on the host: sockets that it opens, processes that it starts and
-// files that it reads under /proc/sys/net and /proc/thread-self/net are the
-// host's. It holds for the calling goroutine, not for others that fn starts.
+// Do runs fn on the host: the sockets that fn opens, the processes that it starts and
+// the files that it reads under /proc/sys/net and /proc/thread-self/net are the
+// host's. Goroutines that fn starts are not on the host.
 func (h *Host) Do(fn func() error) error {
 	return keepNamespace(func() error {
 		if err := netns.Set(h.ns); err != nil {
@@ -68,8 +68,8 @@ func (h *Host) Routes() (routes []Route, err error) {
 	return routes, err
 }
 
-// Neighbours returns the IPv4 neighbours that the host knows on a device: what
-// `arp -n` lists.
+// Neighbours returns the IPv4 neighbours that the host knows on a device, as `arp -n`
+// lists them.
 func (h *Host) Neighbours(device string) ([]netlink.Neigh, error) {
 	link, err := h.netlink.LinkByName(device)
 	if err != nil {
@@ -88,7 +88,7 @@ func (h *Host) DialContext(ctx context.Context, network, address string) (conn n
 	return conn, err
 }
 
-// HTTPClient returns a client that connects from the host, anew for each
+// HTTPClient returns a client that connects from the host, opens a connection for each
 // request, and waits at most 10 s for an answer.
 func (h *Host) HTTPClient() *http.Client {
 	return &http.Client{

@@ -20,8 +20,7 @@ type End struct {
 	Address netip.Prefix     // zero: none
 }
 
-// Link joins two hosts by a cable, which is a pair of veth devices, and sets
-// both ends up.
+// Link joins two hosts by a cable, a pair of veth devices, and sets both ends up.
 func (n *Network) Link(a, b End) error {
 	err := a.Host.netlink.LinkAdd(&netlink.Veth{
 		LinkAttrs:        netlink.LinkAttrs{Name: a.Device, HardwareAddr: a.MAC},
@@ -53,9 +52,9 @@ func (e End) up() error {
 	return e.Host.netlink.LinkSetUp(link)
 }
 
-// waitUp waits until the device carries frames: the kernel activates the end that
-// came up first only when it gets round to the carrier event, up to 1 s later,
-// and drops what is sent meanwhile.
+// waitUp waits until the device carries frames. The kernel activates the end that came
+// up first with the next carrier event, up to 1 s later, and until then drops what is
+// sent.
 func (e End) waitUp() error {
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		link, err := e.Host.netlink.LinkByName(e.Device)
@@ -68,7 +67,7 @@ func (e End) waitUp() error {
 	}
 }
 
-// DefaultRoute sends what the host has no other route for to a gateway.
+// DefaultRoute makes the host send packets that no other route matches to a gateway.
 func (h *Host) DefaultRoute(gateway netip.Addr) error {
 	if err := h.netlink.RouteAdd(&netlink.Route{Gw: gateway.AsSlice()}); err != nil {
 		return fmt.Errorf("lab: default route of %s by %s: %w", h.name, gateway, err)
@@ -76,7 +75,7 @@ func (h *Host) DefaultRoute(gateway netip.Addr) error {
 	return nil
 }
 
-// RouteBy sends what is for one address to a gateway, whatever other routes say.
+// RouteBy makes the host send packets for one address to a gateway.
 func (h *Host) RouteBy(target, gateway netip.Addr) error {
 	route := &netlink.Route{Dst: ipNet(netip.PrefixFrom(target, target.BitLen())), Gw: gateway.AsSlice()}
 	if err := h.netlink.RouteReplace(route); err != nil {
@@ -85,7 +84,7 @@ func (h *Host) RouteBy(target, gateway netip.Addr) error {
 	return nil
 }
 
-// Bridge makes an Ethernet bridge of the host's ports: the host becomes a switch.
+// Bridge joins ports of the host by an Ethernet bridge, so that the host is a switch.
 func (h *Host) Bridge(device string, ports ...string) error {
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: device}, MulticastSnooping: new(bool)}
 	if err := h.netlink.LinkAdd(bridge); err != nil {
@@ -111,8 +110,8 @@ var ethtoolOffloads = []uint32{
 }
 
 // SetOffloads turns checksum and segmentation offloads of a device on or off.
-// With them off every frame on the link has the size and the checksums that it
-// would have on a wire.
+// Without them every frame on the link has the size and the checksums that it would
+// have on a wire.
 func (h *Host) SetOffloads(device string, on bool) error {
 	return h.Do(func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)

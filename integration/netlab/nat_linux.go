@@ -11,8 +11,8 @@ import (
 // natTable is the nftables table that holds a router's NAT and nothing else.
 var natTable = &nftables.Table{Family: nftables.TableFamilyIPv4, Name: "lab_nat"}
 
-// Masquerade makes the host, a router, give what leaves by a device that
-// device's address as source, as home routers do.
+// Masquerade makes the host, a router, replace the source address of packets that
+// leave by a device with the device's own, as home routers do.
 func (h *Host) Masquerade(device string) error {
 	conn, err := nftables.New(nftables.WithNetNSFd(int(h.ns)))
 	if err != nil {
@@ -39,8 +39,8 @@ func (h *Host) Masquerade(device string) error {
 	return nil
 }
 
-// StopMasquerade ends what Masquerade began. Connections that are already
-// translated stay so.
+// StopMasquerade ends what Masquerade began. Connections that the host translates
+// already stay translated.
 func (h *Host) StopMasquerade() error {
 	conn, err := nftables.New(nftables.WithNetNSFd(int(h.ns)))
 	if err != nil {

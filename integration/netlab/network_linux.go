@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockPrefix begins the names of files, one for each network that is up: locked
-// while its owner lives, and naming its namespaces, so that those of a killed
-// owner can be removed.
+// lockPrefix begins the path of a network's lock file. The file lists the network's
+// namespaces, and the owner's lock on it ends with the owner. So the next owner of
+// any network can remove the namespaces that a killed owner has left.
 const lockPrefix = "/run/caddy-vnic-lab-"
 
 // Network is a set of hosts, each a network namespace that `ip netns` knows
@@ -26,9 +26,9 @@ type Network struct {
 	hosts []*Host
 }
 
-// NewNetwork makes an empty network. Its name must be free: a network of the
-// same name that is up is an error. What killed processes have left behind is
-// removed first. It needs CAP_SYS_ADMIN and CAP_NET_ADMIN.
+// NewNetwork makes an empty network. If a network of this name is up, that is an
+// error. NewNetwork first removes what killed processes have left. It needs
+// CAP_SYS_ADMIN and CAP_NET_ADMIN.
 func NewNetwork(name string) (*Network, error) {
 	removeLeftovers()
 	lock, err := lockNetwork(lockPrefix + name)
@@ -41,8 +41,8 @@ func NewNetwork(name string) (*Network, error) {
 	return &Network{name: name, lock: lock}, nil
 }
 
-// NewHost adds a host without any link. Its loopback device is up, and IPv6 is
-// off so that captures show what the experiment sends and nothing else.
+// NewHost adds a host without links. Its loopback device is up. IPv6 is off, so that
+// captures show only what the hosts are told to send.
 func (n *Network) NewHost(name string) (*Host, error) {
 	h := &Host{name: name, namespace: n.name + "-" + name, ns: netns.None()}
 	if _, err := fmt.Fprintln(n.lock, h.namespace); err != nil {
@@ -91,7 +91,8 @@ func (h *Host) open() (err error) {
 	return h.netlink.LinkSetUp(lo)
 }
 
-// keepNamespace runs fn, which may enter network namespaces, and comes back.
+// keepNamespace runs fn, which may enter network namespaces, and then returns the
+// thread to its own.
 func keepNamespace(fn func() error) (err error) {
 	runtime.LockOSThread()
 	origin, err := netns.Get()
@@ -111,8 +112,8 @@ func keepNamespace(fn func() error) (err error) {
 	return fn()
 }
 
-// deleteNamespace removes a named namespace, also one whose owner was killed
-// before it was mounted.
+// deleteNamespace removes a named namespace. It need not be mounted, because its owner
+// may have been killed before that.
 func deleteNamespace(name string) error {
 	path := filepath.Join("/run/netns", name)
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
@@ -124,8 +125,8 @@ func deleteNamespace(name string) error {
 	return nil
 }
 
-// lockNetwork makes and locks a network's file. A file that was removed between
-// the two steps locks nothing, so it starts again.
+// lockNetwork makes and locks a network's file. If somebody removes the file between
+// the two steps, the lock holds for nobody, so lockNetwork starts again.
 func lockNetwork(path string) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
@@ -148,8 +149,8 @@ func lockNetwork(path string) (*os.File, error) {
 	}
 }
 
-// removeLeftovers removes the networks whose owners have died: nobody locks
-// their files. What cannot be removed now is left to the next start.
+// removeLeftovers removes the networks whose owners have died, because nobody locks
+// their files. What it cannot remove it leaves to the next start.
 func removeLeftovers() {
 	files, _ := filepath.Glob(lockPrefix + "*")
 	for _, path := range files {

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ping sends echo requests from the host. Lost ones are no error; a reply
-// whose payload is not its request's is. It needs CAP_NET_RAW.
+// Ping sends echo requests from the host. A lost request is no error. A reply whose
+// payload is not its request's is one. Ping needs CAP_NET_RAW.
 func (h *Host) Ping(ctx context.Context, to netip.Addr, opts PingOptions) (*PingResult, error) {
 	p, err := h.newPinger(to, opts)
 	if err != nil {
@@ -136,8 +136,8 @@ func (p *pinger) listen(ctx context.Context, deadline time.Time, last bool) erro
 	return ctx.Err()
 }
 
-// receive counts a reply. The socket sees all the ICMP of the host: what is not
-// a reply to this ping is passed over.
+// receive counts a reply. The socket receives all ICMP messages of the host, so receive
+// ignores those that are no reply to this ping.
 func (p *pinger) receive(message []byte, control *ipv4.ControlMessage, from net.Addr, now time.Time) error {
 	parsed, err := icmp.ParseMessage(int(ipv4.ICMPTypeEchoReply.Protocol()), message)
 	if err != nil {

@@ -21,8 +21,8 @@ type Process struct {
 	err  error // what Wait returned, once done is closed
 }
 
-// Start starts a command on the host. It ends with the network at the latest,
-// and with this process if that is killed.
+// Start starts a command on the host. The program is ended when the network is closed,
+// and when this process dies.
 func (h *Host) Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	if cmd.SysProcAttr == nil {
@@ -79,7 +79,7 @@ func (p *Process) Wait() error {
 	return p.err
 }
 
-// Signal sends the program a signal. A program that has ended is no error.
+// Signal sends the program a signal. If the program has ended, that is no error.
 func (p *Process) Signal(sig unix.Signal) error {
 	select {
 	case <-p.done:
@@ -92,8 +92,8 @@ func (p *Process) Signal(sig unix.Signal) error {
 	return nil
 }
 
-// Stop asks the program to end, by SIGTERM, and kills it when it has not after
-// 10 s, which is an error.
+// Stop asks the program to end, by SIGTERM. If the program has not ended after 10 s,
+// Stop kills it and returns an error.
 func (p *Process) Stop() error {
 	if err := p.Signal(unix.SIGTERM); err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
-// silence is how long an answer is waited for that should not come.
+// silence is how long Play waits for an answer that must not come.
 const silence = 300 * time.Millisecond
 
 // network19 is one of the two networks of Fig-19, with its segment.
@@ -133,8 +133,8 @@ func (l *lab) packetsOn(n network19) (count int, err error) {
 	return count, nil
 }
 
-// titleOf is the title of the page that a host gets from an address. It connects
-// once before that: an http.Transport goes on dialing when it is given up.
+// titleOf is the title of the page that a host gets from an address. titleOf connects
+// once before it asks, because an http.Transport goes on dialing after its timeout.
 func titleOf(ctx context.Context, from *netlab.Host, address netip.Addr) string {
 	dialing, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()

@@ -18,9 +18,9 @@ var rewrittenFields = []struct {
 	{"destination IP", 30, 34},
 }
 
-// hexDump prints a frame as the paper does, 16 bytes a line. Under the bytes
-// that are not those of the frame before the rewrite stands what they are; a nil
-// before marks nothing.
+// hexDump prints a frame as the paper does, 16 bytes a line. The line below names the
+// fields whose bytes differ from the frame before the rewrite. If before is nil,
+// hexDump names none.
 func hexDump(frame, before []byte) string {
 	var b strings.Builder
 	for from := 0; from < len(frame); from += 16 {
