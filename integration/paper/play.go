@@ -16,15 +16,14 @@ type Options struct {
 	Captures string        // the directory for captures, the Caddyfile and Caddy's log; default lab-captures
 	Keep     bool          // leave the network up after the report, until the context ends
 	Example  string        // the Caddyfile of Fig-18: the repository's Caddyfile.example
-	CaddyEnv []string      // further environment of the Caddy processes
 }
 
 // Errors of Play.
 var (
-	// ErrDiffers is a lab that ran to its end and found something else than the
-	// paper shows.
+	// ErrDiffers says that the lab ran to its end and that a result is not the paper's.
 	ErrDiffers = errors.New("the lab's results differ from the paper's")
-	// ErrReported is a lab in a user namespace that failed: it has said why.
+	// ErrReported says that the lab failed in its user namespace, and that the process
+	// there has printed the reason.
 	ErrReported = errors.New("the lab failed in its user namespace")
 )
 
@@ -54,8 +53,8 @@ const (
 	answerB = "lb_policy first b a"
 )
 
-// withPolicy is the Caddyfile with another line for the policy: the one edit
-// that the lab makes before a reload.
+// withPolicy is the Caddyfile with another line for the policy, the only line that the
+// lab edits before a reload.
 func withPolicy(line string) string {
 	return strings.Replace(caddyfile, answerA, line, 1)
 }

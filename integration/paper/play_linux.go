@@ -14,12 +14,12 @@ import (
 // labName begins the names of the lab's namespaces, as in vniclab-pc1.
 const labName = "vniclab"
 
-// Play builds the paper's network, plays section IV, Fig-19 and Fig-18 of the
-// paper in it with this program as Caddy, and reports each result beside the
-// paper's. It returns ErrDiffers when one is another. Nothing is left of the network afterwards.
+// Play builds the paper's network, plays section IV, Fig-19 and Fig-18 of the paper in
+// it with this program as Caddy, and reports each result beside the paper's. If a
+// result differs, Play returns ErrDiffers. At the end it removes the network.
 //
-// Without the privileges for it, it runs this program once more, with the same
-// arguments, in a user namespace.
+// If this process may not make network namespaces, Play runs this program again with
+// the same arguments in a user namespace.
 func Play(ctx context.Context, opts Options) error {
 	if err := checkTUN(); err != nil {
 		return err
@@ -101,7 +101,7 @@ func (l *lab) start(ctx context.Context) (err error) {
 	}
 	l.report.Progress("starting Caddy")
 	l.caddy, err = l.network.Server.StartCaddy(ctx, netlab.CaddyOptions{
-		Config: l.path("Caddyfile"), Log: l.path("caddy.log"), State: l.state, Env: append(l.exampleEnv(), l.opts.CaddyEnv...),
+		Config: l.path("Caddyfile"), Log: l.path("caddy.log"), State: l.state, Env: l.exampleEnv(),
 	})
 	if err != nil {
 		return err
