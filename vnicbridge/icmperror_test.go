@@ -32,38 +32,39 @@ func quoteOf(t *testing.T, raw []byte) (src, dst string, sport, dport uint16) {
 // the quoted packet as the segment sent it, also when only 8 bytes of its
 // transport are quoted; it neither refreshes nor ends the flow.
 func TestICMPErrorsInwards(t *testing.T) {
-	for _, quoted := range []int{ipv4MinLen + 8, ipv4MinLen + 20, 576} {
-		for _, kind := range []uint8{icmpUnreachable, icmpTimeExceeded, icmpParameterProblem} {
-			t.Run(fmt.Sprintf("type %d, %d bytes", kind, quoted), func(t *testing.T) {
-				onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-					alias := r.open(farHost, 4000)
-					r.put("vnic-A", fromA(alias, 80, 4000).tcp("A", "data of the answer"))
-					sent := r.one("nic0")
-					r.put("nic0", fromRouter(farHost, 0, 0).icmpErrorAbout(kind, sent, quoted))
-					raw := r.one("vnic-A")
-					d := decode(raw)
-					if d.src != alias || d.dst != serverA || d.icmp != kind || !d.valid {
-						t.Errorf("%+v", d)
-					}
-					if src, dst, sport, dport := quoteOf(t, raw); src != serverA || dst != alias || sport != 80 || dport != 4000 {
-						t.Errorf("quotes %s:%d to %s:%d", src, sport, dst, dport)
-					}
-					if quoted == 576 && !quoteIsValid(raw) {
-						t.Error("the quoted transport checksum is wrong")
-					}
-					if r.plane.Status().Flows != 1 {
-						t.Error("an error ended the flow")
-					}
-					time.Sleep(idleTimes[classEstablished] - time.Minute)
-					r.put("nic0", fromRouter(farHost, 0, 0).icmpErrorAbout(kind, sent, quoted))
-					time.Sleep(idleTimes[classEstablished] / 4)
-					if r.plane.Status().Flows != 0 {
-						t.Error("an error refreshed the flow")
-					}
-				})
-			})
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		alias := r.open(farHost, 4000)
+		r.put("vnic-A", fromA(alias, 80, 4000).tcp("A", "data of the answer"))
+		sent := r.one("nic0")
+		var all [][]byte
+		for _, quoted := range []int{ipv4MinLen + 8, ipv4MinLen + 20, 576} {
+			for _, kind := range []uint8{icmpUnreachable, icmpTimeExceeded, icmpParameterProblem} {
+				about := fmt.Sprintf("type %d, %d bytes", kind, quoted)
+				all = append(all, fromRouter(farHost, 0, 0).icmpErrorAbout(kind, sent, quoted))
+				r.put("nic0", all[len(all)-1])
+				raw := r.one("vnic-A")
+				d := decode(raw)
+				if d.src != alias || d.dst != serverA || d.icmp != kind || !d.valid {
+					t.Errorf("%s: %+v", about, d)
+				}
+				if src, dst, sport, dport := quoteOf(t, raw); src != serverA || dst != alias || sport != 80 || dport != 4000 {
+					t.Errorf("%s: quotes %s:%d to %s:%d", about, src, sport, dst, dport)
+				}
+				if quoted == 576 && !quoteIsValid(raw) {
+					t.Errorf("%s: the quoted transport checksum is wrong", about)
+				}
+				if r.plane.Status().Flows != 1 {
+					t.Fatalf("%s: an error ended the flow", about)
+				}
+			}
 		}
-	}
+		time.Sleep(idleTimes[classEstablished] - time.Minute)
+		r.put("nic0", all...)
+		time.Sleep(idleTimes[classEstablished] / 4)
+		if r.plane.Status().Flows != 0 {
+			t.Error("an error refreshed the flow")
+		}
+	})
 }
 
 // quoteIsValid checks the checksum of a whole quoted TCP or UDP packet.
