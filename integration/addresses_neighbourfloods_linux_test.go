@@ -10,8 +10,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Rows A7+ and L7: what a neighbour floods the link with costs few log lines, and keeps
-// neither the router nor another host of the link from the servers.
+// Rows A7+ and L7: a neighbour floods the link with ARP. The log gets few lines, and the
+// router and another host of the link still reach the servers.
 func TestNeighbourFloods(t *testing.T) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{NAT: true, Neighbours: 2})

@@ -17,9 +17,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Row A6+: what a VPN's client puts before the host's routes takes no answer of a segment
-// away, whether it came before Caddy or later, and whatever comes by way of it. Nothing
-// with a segment's address ever leaves by another interface, not for a moment.
+// Row A6+: a VPN client puts rules before the host's routes, before Caddy starts or later.
+// No answer of a segment follows them, and no packet with a segment's address leaves by
+// another interface at any moment.
 func TestPolicyRules(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newPolicyRules(t)
@@ -91,9 +91,9 @@ func TestPolicyRules(t *testing.T) {
 	})
 }
 
-// Row A6+: a rule that takes all, where no other can come before it, has each packet of a
-// segment lost, and not sent by the wrong interface: also one that the segment sends by
-// itself, or is told to send to somebody else.
+// Row A6+: a rule matches all packets, and no other rule can come before it. Then each
+// packet of a segment is lost, and none leaves by the wrong interface: neither one that the
+// segment sends by itself, nor one that it is told to send to somebody else.
 func TestNothingLeavesByAnotherInterface(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newPolicyRules(t)

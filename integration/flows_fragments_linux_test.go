@@ -15,9 +15,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Row F7+: a neighbour sends fragments without a first one, from sources of which none is
-// its own, 20,000 a second. Meanwhile PC1's large pings are answered, and thousands of
-// large datagrams come to a segment's server and back.
+// Row F7+: a neighbour sends 20,000 fragments a second without a first one, from addresses
+// that are not its own. Meanwhile PC1's large pings are answered, and thousands of large
+// datagrams reach a segment's server and come back.
 func TestFragmentsBesideStrays(t *testing.T) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{Neighbours: 1})

@@ -9,9 +9,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// A neighbour sends packets that take userspace's thought. A burst of them comes to it
-// whole; of a flood as many as there may be, the kernel drops the others, and every one
-// is counted.
+// A neighbour sends packets that only userspace can handle. A burst of them reaches
+// userspace whole. Of a flood the kernel drops those beyond the rate limit. Every packet is
+// counted.
 func TestOddPackets(t *testing.T) {
 	const burst, flood = 2600, 50000
 	onEachInTurn(t, func(t *testing.T, datapath string) {

@@ -16,11 +16,11 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Rows L1 and L2: a neighbour floods the server with SYNs, datagrams and pings
-// from random sources, more than twice what the flow table holds, each with one
-// source port, for which there are but a few aliases; then with connections, which it
-// holds, as many as the table has room for. Every request of PC1 succeeds all the
-// while, over TCP and UDP, and a download that was begun before comes to its end.
+// Rows L1 and L2: a neighbour floods the server from random addresses with SYNs, datagrams
+// and pings, with more than twice as many flows as the table holds. All of them have one
+// source port, for which the segment has few aliases. Then the neighbour opens and holds as
+// many connections as the table has room for. Meanwhile every request of PC1 succeeds, over
+// TCP and UDP, and a download that began before ends whole.
 func TestSpoofedFlood(t *testing.T) {
 	const maxFlows = 4000
 	onEachInTurn(t, func(t *testing.T, datapath string) {

@@ -13,10 +13,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Rows L2, L6, S1, S3 and S5: a neighbour floods the server with 120,000 frames
-// of every kind, as fast as it can, beside a client whose requests all succeed.
-// Nothing reaches a segment that the policy does not name, and what is dropped is
-// counted by reason.
+// Rows L2, L6, S1, S3 and S5: a neighbour sends 120,000 frames of every kind, as fast as it
+// can, beside a client whose requests all succeed. No frame reaches a segment that the
+// policy does not name, and the drops are counted by reason.
 func TestHostileNeighbour(t *testing.T) {
 	const frames, requests = 120000, 100
 	onEachInTurn(t, func(t *testing.T, datapath string) {

@@ -8,10 +8,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Beside rows F10 and L4: reloads that change the data path, or make the kernel's
-// flow table anew, beside 10,000 datagrams a second, a stream, and a connection that
-// is idle in between. None ends, and no datagram is lost. Some come out of order:
-// those that waited for one data path while the other carried already.
+// Beside rows F10 and L4: reloads change the data path, or make the kernel's flow table
+// anew, beside 10,000 datagrams a second, a stream, and a connection that is idle in
+// between. No connection ends, and no datagram is lost. Some come out of order, because they
+// waited for one data path while the other carried already.
 func TestSwitchingTheDataPathUnderLoad(t *testing.T) {
 	s := newScene(t, paper.NetworkOptions{})
 	config := func(datapath, maxFlows string) caddyfile {

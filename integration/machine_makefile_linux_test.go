@@ -91,8 +91,8 @@ exec scripts/need 'this test' no-such-command`)
 	})
 }
 
-// The package arping has a program of that name that knows other options. It does not pass
-// for the one of iputils, which is installed then.
+// The package arping has a program of the same name with other options than that of iputils.
+// scripts/need does not accept the former and asks for the latter.
 func TestNeedTellsTheArpings(t *testing.T) {
 	if output, err := inRepository(nil, "scripts/need", "this test", "arping"); err != nil || output != "" {
 		t.Errorf("with the arping of the tests: %v: %s", err, output)

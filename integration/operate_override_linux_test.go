@@ -19,9 +19,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// Row F10: a switch beside clients that connect without pause. Whoever begins to
-// connect once it is acknowledged gets the other segment, nobody fails, and the
-// connections that there were stay where they are, which the list of flows shows.
+// Row F10: a switch beside clients that connect without pause. Clients that connect after
+// the acknowledgement get the other segment, and no client fails. Connections that are open
+// stay where they are, as the list of flows shows.
 func TestSwitchUnderLoad(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})

@@ -17,9 +17,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Row A1: the pseudo address is answered for once, with the NIC's MAC, and the
-// segments' addresses never, whatever the server's kernel is set to: it neither
-// answers, nor redirects, nor forwards.
+// Row A1: ARP for the pseudo address is answered once, with the NIC's MAC, and ARP for the
+// segments' addresses never. Whatever the server's kernel is set to, it neither answers, nor
+// redirects, nor forwards.
 func TestHostKernelKeepsOut(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		for name, prepare := range map[string]func(*scene){
@@ -147,8 +147,8 @@ func (s *scene) wantBridgeOnly(frames []netlab.Frame) {
 	}
 }
 
-// Row S4: by another interface of the server, or by the NIC but past the pseudo
-// address, no segment is reached, nor a daemon that listens on all addresses.
+// Row S4: nobody reaches a segment, or a daemon that listens on all addresses, by another
+// interface of the server or by the NIC past the pseudo address.
 func TestNoWayRound(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{NAT: true, Neighbours: 1})

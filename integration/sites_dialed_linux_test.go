@@ -9,10 +9,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// The local address of a request is what its client dialed: a front's is the pseudo
-// address, also behind the lean server; that of a segment that the front reaches is the
-// alias by which it does so, over HTTP/1.1 and HTTP/3, and there the front is trusted;
-// and the host's own programs dial the segment's address.
+// The local address of a request is the address that its client dialed. For a front that is
+// the pseudo address, also behind the lean server. For a segment that the front reaches it is
+// the alias by which the front does so, over HTTP/1.1 and HTTP/3, and there the front is
+// trusted. For the host's own programs it is the segment's address.
 func TestLocalAddressIsWhatWasDialed(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})

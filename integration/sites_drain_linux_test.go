@@ -17,9 +17,9 @@ import (
 )
 
 // A drain ends although clients keep their connections, over HTTP/1 and HTTP/2, idle or
-// busy: they come to the other segment, no request of theirs fails, and what is being
-// downloaded is downloaded. Until then the command and the status say whose flows are
-// left. After activate connections are kept again.
+// busy. The clients come to the other segment, no request fails, and downloads end whole.
+// Until then the command and the status say whose flows are left. After `activate` Caddy
+// keeps connections again.
 func TestDrainEnds(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})
@@ -195,8 +195,8 @@ http://www.example.com {
 	})
 }
 
-// A front that is drained ends its clients' connections, those of its lean server, too:
-// idle ones at once, the others with the response that is awaited.
+// A front that is drained ends its clients' connections, also those of its lean server: idle
+// ones at once, the others with the response that they wait for.
 func TestDrainOfAFront(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})

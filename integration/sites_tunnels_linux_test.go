@@ -12,11 +12,11 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// A WebSocket through vnic_proxy outlives reloads as long as some vnic_proxy leads from
-// the front to its server: through the same configuration, through others, and through
-// both servers that a front has. It is closed, as WebSockets are, when none does. A
-// stream_close_delay and a stream_timeout of the block hold as in reverse_proxy; and
-// Caddy ends though a WebSocket is open.
+// A WebSocket through vnic_proxy outlives reloads as long as some vnic_proxy leads from the
+// front to its server: in the same configuration, in others, and in both servers that a front
+// has. When none does, it is closed as WebSockets are. A stream_close_delay and a
+// stream_timeout of the block hold as in reverse_proxy. Caddy ends although a WebSocket is
+// open.
 func TestTunnelsOverReloads(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})
