@@ -136,17 +136,17 @@ func TestAnnouncements(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{NAT: true})
 		wan := s.capture(s.Router, paper.RouterWANDevice)
-		announced := func(mac net.HardwareAddr, from int) bool {
+		announced := func(mac net.HardwareAddr, from int) (times int) {
 			for _, f := range s.frames(wan)[from:] {
 				if announces(f, mac) {
-					return true
+					times++
 				}
 			}
-			return false
+			return times
 		}
 		wait := func(when string, mac net.HardwareAddr, from int) {
 			t.Helper()
-			s.waitFor("an announcement from "+mac.String()+" "+when, func() bool { return announced(mac, from) })
+			s.waitFor("an announcement from "+mac.String()+" "+when, func() bool { return announced(mac, from) > 0 })
 			if got := s.get("http://192.168.1.2/"); got != "a" {
 				t.Errorf("%s PC1 got %q", when, got)
 			}
@@ -162,7 +162,7 @@ func TestAnnouncements(t *testing.T) {
 
 		// Down and up between two looks of the bridge.
 		s.waitFor("the bridge sees the NIC up", func() bool { return s.status().Bridges["lan"].Up })
-		time.Sleep(5 * time.Second) // the announcements of that are over
+		s.waitFor("the second and last announcement of that", func() bool { return announced(paper.NICMAC, seen) >= 2 })
 		seen = len(s.frames(wan))
 		s.run(s.Server, "sh", "-c", "ip link set nic0 down && ip link set nic0 up")
 		wait("when the NIC was down for a moment", paper.NICMAC, seen)

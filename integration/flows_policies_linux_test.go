@@ -308,7 +308,7 @@ func (s *crowd) wantLeastConn() {
 		conn.Close()
 	}
 	held["b"] = nil
-	time.Sleep(100 * time.Millisecond) // until the closing has come to the bridge
+	s.waitFor("the bridge has seen all of b's connections end", func() bool { return s.established("b") == 0 })
 	hold(4)
 	s.wantHeld(held, 12, 4)
 }

@@ -30,13 +30,18 @@ func TestRemovedSegmentIsReset(t *testing.T) {
 		})
 		onA := s.openSession("192.168.1.2:9000")
 		onA.want("the start")
-		curl := exec.CommandContext(t.Context(), "curl", "-sS", "http://192.168.1.2:9001/")
+		curl := exec.CommandContext(t.Context(), "curl", "-sS", "--no-buffer", "http://192.168.1.2:9001/")
+		answer, err := curl.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		process, err := s.PC1.Start(curl)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.waitFor("curl is connected", func() bool { return s.status().Segments["b"].Flows == 1 })
-		time.Sleep(100 * time.Millisecond) // until it has its answer
+		if _, err := answer.Read(make([]byte, 100)); err != nil { // curl has its answer
+			t.Fatal(err)
+		}
 
 		text := config.String()
 		from, to := strings.Index(text, "segment b {"), strings.Index(text, "bridge lan {")
