@@ -10,10 +10,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Row F1: 6,000 connections, one for each request, by way of the
+// Row F1: 2,000 connections, one for each request, by way of the
 // router's NAT and to both segments in turn, without one error.
 func TestShortConnections(t *testing.T) {
-	const connections, clients = 6000, 32
+	const connections, clients = 2000, 32
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{NAT: true})
 		s.start(caddyfile{datapath: datapath, policy: "lb_policy round_robin a b", sites: `

@@ -79,14 +79,17 @@ func TestDocumentedGroups(t *testing.T) {
 		if len(shown) != len(documentedGroups) {
 			t.Errorf("docs/groups.md has %d examples, and %d are tried", len(shown), len(documentedGroups))
 		}
+		s := newScene(t, paper.NetworkOptions{})
+		s.ip(s.PC1, "address add 10.20.0.5/32 dev lo")
+		s.ip(s.Router, "route add 10.20.0.5 via 192.168.10.2")
+		if err := s.tryStart("{\n\tskip_install_trust\n}\n"); err != nil { // one Caddy for all of it
+			t.Fatal(err)
+		}
 		for _, tt := range documentedGroups {
 			t.Run(tt.name, func(t *testing.T) {
-				s := newScene(t, paper.NetworkOptions{})
-				s.ip(s.PC1, "address add 10.20.0.5/32 dev lo")
-				s.ip(s.Router, "route add 10.20.0.5 via 192.168.10.2")
-				if err := s.tryStart(s.playable(datapath, shown, tt.words)); err != nil {
-					t.Fatal(err)
-				}
+				defer s.in(t)()
+				from := len(s.caddy.Log(everything))
+				s.loadText(s.playable(datapath, shown, tt.words))
 				if tt.servers == nil {
 					tt.servers = map[string]string{"192.168.50.1:80": "a", "192.168.60.1:80": "b"}
 				}
@@ -101,7 +104,7 @@ func TestDocumentedGroups(t *testing.T) {
 					s.waitFor("there is a certificate", func() bool { return !strings.Contains(s.asked(args), "alert internal error") })
 					s.wantAnswered(args, want)
 				}
-				s.wantLog(`"path":"fast"`)
+				s.wantLogFrom(from, `"path":"fast"`)
 				if tt.words == "health_uri" {
 					s.listen(s.Server, "192.168.50.1:80", (&recorder{name: "a"}).serve)
 					s.waitFor("the segment that came up is asked", func() bool { return s.asked("https://www.example.com/") == "a 200" })
@@ -133,7 +136,8 @@ const exampleBridge = `
 
 // playable is the example with certain words, on the paper's server: with a bridge
 // if it has none, with certificates of Caddy's own, with an access log that tells whether
-// the lean proxy served, and with recorders in the place of the segments' sites.
+// the lean proxy served, with frequent health checks, and with recorders in the place of
+// the segments' sites.
 func (s *scene) playable(datapath string, shown []string, words string) string {
 	s.t.Helper()
 	names := s.namespaces()
@@ -155,6 +159,7 @@ func (s *scene) playable(datapath string, shown []string, words string) string {
 			"\tservers {\n\t\ttrusted_proxies vnic\n\t}\n", trust,
 			"address 192.168.50.1/24\n\t\t}", "address 192.168.50.1/24\nports any\n\t\t}",
 			"address 192.168.60.1/24\n\t\t}", "address 192.168.60.1/24\nports any\n\t\t}",
+			"health_interval 5s", "health_interval 500ms",
 			"netns a\n", "netns "+names["a"]+"\n",
 			"netns front\n", "netns "+names["front"]+"\n",
 		).Replace(example)
