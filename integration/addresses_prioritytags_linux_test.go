@@ -16,14 +16,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Row A1+: where the router, and a segment, tag all that they send with VLAN id 0, ARP
-// is answered and both directions work as untagged, on the fast way of the kernel data
-// path; what leaves has no tag.
+// Row A1+: the router and a segment tag all that they send with VLAN id 0. ARP is answered,
+// both directions work without the slow path, and frames leave the NIC without a tag.
 func TestPriorityTaggedLink(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
 		for _, offload := range []string{"on", "off"} { // off: the tag is in the bytes on the wire
 			t.Run(fmt.Sprintf("%04x, offload %s", protocol, offload), func(t *testing.T) {
-				onEachInTurn(t, func(t *testing.T, datapath string) { priorityTaggedLink(t, datapath, protocol, offload) })
+				t.Parallel()
+				onEachDataPath(t, func(t *testing.T, datapath string) { priorityTaggedLink(t, datapath, protocol, offload) })
 			})
 		}
 	}

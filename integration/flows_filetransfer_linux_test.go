@@ -15,6 +15,7 @@ import (
 // Servers that open flows to their clients by themselves: FTP in active mode, and TFTP.
 // They work where docs/caddyfile.md says.
 func TestServersThatOpenFlows(t *testing.T) {
+	t.Parallel()
 	config := segmentFiles(t)
 	for _, datapath := range []string{"userspace", "kernel"} {
 		t.Run(datapath, func(t *testing.T) {

@@ -18,13 +18,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Rows F5 and F5+: under policies that always choose the same segment, connections of
-// servers that are not Caddy's go on after Caddy was killed, and after it was stopped,
-// and started again: also those in which only the server speaks, if it sees its clients
-// under their own addresses.
+// Rows F5 and F5+: Caddy is killed, or stopped, and started again under a policy that always
+// chooses the same segment. The connections of servers that are not Caddy's go on. If the
+// segment sees its clients' own addresses, connections in which only the server speaks go
+// on, too.
 func TestServersGoOnAfterARestart(t *testing.T) {
+	t.Parallel()
 	for _, policy := range []string{"lb_policy ip_hash a", "lb_policy flow_hash a", "steer a port tcp/9000-9002 tcp/8080"} {
 		t.Run(strings.Fields(policy)[1], func(t *testing.T) {
+			t.Parallel()
 			onEachDataPath(t, func(t *testing.T, datapath string) {
 				s := newScene(t, paper.NetworkOptions{})
 				config := caddyfile{
@@ -61,8 +63,8 @@ func TestServersGoOnAfterARestart(t *testing.T) {
 	}
 }
 
-// Row F5+: a server that sends, and whose client is not known at its segment, is told
-// within 30 s of the start.
+// Row F5+: after a restart a server sends, and its segment knows no client of that address.
+// The server is reset within 30 s of the start.
 func TestAServerWhoseClientIsUnknownIsTold(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})
@@ -84,8 +86,8 @@ func TestAServerWhoseClientIsUnknownIsTold(t *testing.T) {
 	})
 }
 
-// Row F5+: when Caddy stops, both sides of a connection that nobody picks up again are
-// told, also while one of them is sending.
+// Row F5+: when Caddy stops, it resets both sides of a connection that nobody will pick up
+// again, also while one of them is sending.
 func TestAStopTellsWhoSends(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})
@@ -153,7 +155,7 @@ func (s *scene) hearNumbers(address string) *numbers {
 	return n
 }
 
-// wantMore waits until the client has heard a hundred more.
+// wantMore waits until the client has heard some more.
 func (n *numbers) wantMore(after string) {
 	n.s.t.Helper()
 	from := n.last.Load()
@@ -163,6 +165,6 @@ func (n *numbers) wantMore(after string) {
 			n.s.t.Fatalf("after %s the client hears %d and then %v", after, n.last.Load(), err)
 		default:
 		}
-		return n.last.Load() >= from+100
+		return n.last.Load() >= from+20
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 // Every rule and policy that docs/policies.md shows does what the page says.
 func TestDocumentedPolicies(t *testing.T) {
+	t.Parallel()
 	const neighbour, pc1 = "192.168.1.11", "192.168.10.2"
 	s := newCrowd(t, "auto")
 	all := func(want string) func() { // in the order of HTTP, port 8001, UDP, ping

@@ -17,8 +17,9 @@ import (
 // Row F4: Caddy's monotonic clock is days ahead of the kernel's, as in a container that
 // was restored: programs carry, no flow ends early, and captures are of today.
 func TestTimeNamespace(t *testing.T) {
-	onEachAttachment(t, func(t *testing.T, datapath string) {
+	onEachAttachment(t, func(t *testing.T, datapath, kernel string) {
 		s := newScene(t, paper.NetworkOptions{})
+		s.onKernel(kernel)
 		s.startDaysAhead(caddyfile{datapath: datapath, a: "ports any"})
 		s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
 		session := s.openSession("192.168.1.2:9000")

@@ -15,6 +15,7 @@ import (
 // and from its end, whatever it probes with: a `translate` segment sees their aliases, a
 // `preserve` segment their own addresses. From outside the pseudo address is the end.
 func TestTraceroute(t *testing.T) {
+	t.Parallel()
 	const end = "10.9.0.2"
 	for name, want := range map[string]func(hops []string) bool{
 		"translate": func(hops []string) bool {
@@ -25,6 +26,7 @@ func TestTraceroute(t *testing.T) {
 		"preserve": func(hops []string) bool { return hops[0] == "192.168.1.1" && hops[1] == "192.168.10.2" },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			onEachDataPath(t, func(t *testing.T, datapath string) {
 				s := newScene(t, paper.NetworkOptions{})
 				s.addSecondRouter(netip.MustParseAddr(end))

@@ -14,12 +14,12 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Row L5: Caddy is killed while clients are at it. What is the host's goes on at
-// once, the pseudo address is soon the NIC's to have, and the next start serves the
-// same clients.
+// Row L5: Caddy is killed while clients send requests. The host's own connections go on at
+// once, the NIC can soon have the pseudo address, and the next start serves the same clients.
 func TestKilledUnderLoad(t *testing.T) {
-	onEachAttachment(t, func(t *testing.T, datapath string) {
+	onEachAttachment(t, func(t *testing.T, datapath, kernel string) {
 		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
+		s.onKernel(kernel)
 		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0")
 		s.ip(s.Server, "route add 192.168.10.0/24 via 192.168.1.1")
 		s.listen(s.Server, "192.168.1.3:22", func(conn net.Conn) { io.Copy(conn, conn) })
@@ -36,13 +36,13 @@ func TestKilledUnderLoad(t *testing.T) {
 	})
 }
 
-// What a killed Caddy left of a filter is there still, and goes with the next
-// start on that NIC, also if that is one in userspace. The clsact goes with it,
-// because it was made for it.
+// A killed Caddy leaves its filter behind. The next start on that NIC removes the filter,
+// also if that start is in userspace, and the clsact that the killed Caddy had made for it.
 func TestStaleFilterIsRemoved(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
 	before := s.run(s.Server, "tc", "qdisc", "show", "dev", "nic0")
-	onKernel(t, "without tcx")
+	s.onKernel(withoutTCX)
 	s.start(caddyfile{datapath: "kernel"})
 	s.wantFilters(1)
 	s.kill()
@@ -57,23 +57,23 @@ func TestStaleFilterIsRemoved(t *testing.T) {
 	}
 }
 
-// A larger flow table takes another set of programs, and a bridge's other address
-// another opening of the same NIC: each stands beside what it replaces for a
-// moment, and what is left at the end is one program, or none.
+// A larger flow table takes another set of programs, which stands beside the old set for a
+// moment. In the end there is one program, or none.
 func TestFiltersAreReplaced(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
 	before := s.run(s.Server, "tc", "qdisc", "show", "dev", "nic0")
-	onKernel(t, "without tcx")
+	s.onKernel(withoutTCX)
 	s.start(caddyfile{datapath: "kernel\nmax_flows 1024"})
 	session := s.keepAsking("192.168.1.2:80")
 	session.want("before the reload")
-	s.reload(caddyfile{datapath: "kernel\nmax_flows 4096"})
+	s.load(caddyfile{datapath: "kernel\nmax_flows 4096"})
 	s.wantFilters(1)
 	session.want("with a larger table")
-	s.reload(caddyfile{datapath: "userspace"})
+	s.load(caddyfile{datapath: "userspace"})
 	s.wantFilters(0)
 	session.want("in userspace")
-	s.reload(caddyfile{datapath: "kernel"})
+	s.load(caddyfile{datapath: "kernel"})
 	s.wantFilters(1)
 	session.want("in the kernel again")
 	s.stop()

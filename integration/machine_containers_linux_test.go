@@ -17,12 +17,13 @@ import (
 // program that has made it, as a container runtime's does.
 const inContainer = "unshare --pid --fork --mount-proc --kill-child=KILL"
 
-// Row L5: in a container Caddy is process 1 at each start. Where the network namespace
-// outlives the container (--network host, a pod), the next start removes what a killed
-// one left, segments with namespaces of their own among it.
+// Row L5: in a container Caddy is process 1 at each start. If the network namespace outlives
+// the container (--network host, a pod), the next start removes what a killed Caddy left,
+// segments with namespaces of their own included.
 func TestContainerIsRestarted(t *testing.T) {
-	onEachAttachment(t, func(t *testing.T, datapath string) {
+	onEachAttachment(t, func(t *testing.T, datapath, kernel string) {
 		s := newScene(t, paper.NetworkOptions{})
+		s.onKernel(kernel)
 		config := caddyfile{datapath: datapath, a: "client_ip preserve\nnetns " + s.ownNamespace("a")}
 		before := s.snapshot()
 		for range 3 {
@@ -39,8 +40,8 @@ func TestContainerIsRestarted(t *testing.T) {
 	})
 }
 
-// Two containers on one network namespace have a process 1 each. Neither takes the other
-// for gone, nor what is its.
+// Two containers on one network namespace have a process 1 each. Neither removes what
+// belongs to the other.
 func TestContainersAreToldApart(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})

@@ -16,10 +16,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// Where the kernel data path cannot be used, `datapath auto` serves by the one in
-// userspace and says why; `datapath kernel` does not start, and says the same; and
-// `caddy vnic check` foretells it.
+// Where the kernel data path cannot be used, `datapath auto` serves by userspace and says
+// why. `datapath kernel` does not start and says the same. `caddy vnic check` predicts both.
 func TestFallback(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name    string
 		wrapper []string // runs Caddy
@@ -45,13 +45,12 @@ func TestFallback(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			s := newScene(t, paper.NetworkOptions{})
 			if tt.symptom != "" {
 				examples.SymptomOf(t, troubleshootingPage, tt.symptom)
 			}
-			if tt.kernel != "" {
-				onKernel(t, tt.kernel)
-			}
+			s.onKernel(tt.kernel)
 			output, err := s.caddyCommand("run", caddyfile{datapath: "kernel"}, tt.wrapper...)
 			if err == nil {
 				t.Error("datapath kernel started")
@@ -74,10 +73,11 @@ func TestFallback(t *testing.T) {
 	}
 }
 
-// A kernel from before BPF is told which one it takes.
+// On a kernel without BPF, Caddy says which kernel it needs.
 func TestFallbackOnAnOldKernel(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
-	onKernel(t, "before BPF")
+	s.onKernel("before BPF")
 	examples.SymptomOf(t, troubleshootingPage, "it takes Linux 5.15")
 	output, err := s.caddyCommand("run", caddyfile{datapath: "kernel"})
 	if err == nil {
@@ -89,6 +89,7 @@ func TestFallbackOnAnOldKernel(t *testing.T) {
 // A kernel that has no memory for the flow table refuses it; with a smaller one, the
 // kernel data path is used.
 func TestFallbackWithoutMemory(t *testing.T) {
+	t.Parallel()
 	group := controlGroup(t, 512<<20)
 	s := newScene(t, paper.NetworkOptions{})
 	inside := s.joining(group)
@@ -111,7 +112,7 @@ func TestFallbackWithoutMemory(t *testing.T) {
 
 	s.startAs(strings.Join(inside, " "), flows("auto", larger))
 	s.wantFallback(wants)
-	s.reload(flows("auto", 1<<20))
+	s.load(flows("auto", 1<<20))
 	if status := s.status(); status.Datapath != vnicbridge.DatapathKernel {
 		t.Errorf("with a smaller table the data path is %s: %s", status.Datapath, status.DatapathReason)
 	}
@@ -149,9 +150,10 @@ exec "$@"
 	return []string{"sh", s.write("join", fmt.Sprintf(join, os.Getpid(), group))}
 }
 
-// A NIC that takes no more programs is found out on the way; so it is when a reload
-// asks for the kernel data path.
+// A NIC that takes no more programs refuses Caddy's when Caddy attaches it, at the start and
+// at a reload that asks for the kernel data path.
 func TestFallbackWhenAttaching(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
 	const most = 63 // of tcx on one side of a device (include/linux/bpf_mprog.h)
 	for range most {
@@ -169,16 +171,17 @@ func TestFallbackWhenAttaching(t *testing.T) {
 	s.wantSame("after the start has failed", before)
 	s.start(caddyfile{})
 	s.wantFallback(wants)
-	s.reload(caddyfile{datapath: "userspace"})
+	s.load(caddyfile{datapath: "userspace"})
 	if status := s.status(); status.DatapathReason != "" {
 		t.Errorf("userspace is asked for, and the reason is %q", status.DatapathReason)
 	}
-	s.reload(caddyfile{})
+	s.load(caddyfile{})
 	s.wantFallback(wants)
 }
 
 // In a user namespace the kernel takes no BPF programs, whatever the capabilities.
 func TestFallbackInUserNamespace(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
 	examples.SymptomOf(t, troubleshootingPage, "in a user namespace") // outside, the other tests are
 	inside := []string{"unshare", "--user", "--map-root-user", "--net", "sh", "-c",

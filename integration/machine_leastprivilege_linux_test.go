@@ -44,8 +44,10 @@ func TestLeastPrivilege(t *testing.T) {
 	})
 }
 
-// Whoever does not want to give Caddy what BPF takes leaves it out of the drop-in.
+// An administrator who does not want to give Caddy the capabilities for BPF leaves them out
+// of the drop-in.
 func TestLeastPrivilegeInUserspace(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
 	s.startAs(unprivileged(t, "CAP_BPF", "CAP_PERFMON"), caddyfile{})
 	s.wantFallback([]string{"CAP_BPF is missing"})

@@ -22,22 +22,26 @@ var kernels = map[string]struct {
 	command int
 	errno   unix.Errno
 }{
-	"without tcx": {unix.BPF_LINK_CREATE, unix.EINVAL}, // before 6.6
+	withoutTCX:    {unix.BPF_LINK_CREATE, unix.EINVAL}, // before 6.6
 	"without BPF": {anyCommand, unix.EPERM},            // as in many containers
 	"before BPF":  {anyCommand, unix.ENOSYS},
 }
 
-// onKernel lets Caddy, where this test starts it, meet another kernel.
-func onKernel(t *testing.T, name string) {
-	t.Helper()
-	if _, ok := kernels[name]; !ok {
-		t.Fatalf("no kernel %q", name)
-	}
-	t.Setenv(kernelEnv, name)
-}
+// withoutTCX is the kernel on which programs are filters of clsact.
+const withoutTCX = "without tcx"
 
-// withoutTCX tells whether Caddy meets a kernel without it.
-func withoutTCX() bool { return os.Getenv(kernelEnv) == "without tcx" }
+// onKernel lets each Caddy that the scene starts from now on meet another kernel. An
+// empty name is this machine's kernel.
+func (s *scene) onKernel(name string) {
+	s.t.Helper()
+	if name == "" {
+		return
+	}
+	if _, ok := kernels[name]; !ok {
+		s.t.Fatalf("no kernel %q", name)
+	}
+	s.env = append(s.env, kernelEnv+"="+name)
+}
 
 // meetKernel makes this process meet the kernel that its environment names, for
 // good.
@@ -72,11 +76,11 @@ func meetKernel() error {
 }
 
 // onEachAttachment runs a test on each data path, and on the kernel's where the
-// programs are filters.
-func onEachAttachment(t *testing.T, test func(t *testing.T, datapath string)) {
-	onBothAtOnce(t, test) // which kernel Caddy meets is said to the whole process
+// programs are filters: the scene's onKernel takes the test's kernel.
+func onEachAttachment(t *testing.T, test func(t *testing.T, datapath, kernel string)) {
+	onEachDataPath(t, func(t *testing.T, datapath string) { test(t, datapath, "") })
 	t.Run("clsact", func(t *testing.T) {
-		onKernel(t, "without tcx")
-		test(t, "kernel")
+		t.Parallel()
+		test(t, "kernel", withoutTCX)
 	})
 }

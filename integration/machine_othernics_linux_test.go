@@ -9,10 +9,11 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Row A2++: a bridge that has the network's device as a member, and a macvlan on it, as
-// the NIC. They carry as the device does, on the fast way of the kernel data path, and
-// another MAC of theirs is announced.
+// Row A2++: the NIC is a bridge that has the network's device as a member, or a macvlan on
+// that device. Both carry as the device does, without the slow path, and a change of their
+// MAC is announced.
 func TestOtherNICs(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []struct {
 		name string
 		make []string // arguments of ip
@@ -21,6 +22,7 @@ func TestOtherNICs(t *testing.T) {
 		{"macvlan", []string{"link add other link nic0 type macvlan mode bridge", "link set other up"}},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
 			onEachDataPath(t, func(t *testing.T, datapath string) {
 				s := newScene(t, paper.NetworkOptions{NAT: true})
 				for _, args := range kind.make {

@@ -17,11 +17,12 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Other programs on the NIC, put there before ours and after, by tcx and by clsact, see
-// what is the host's, and all stay when we go.
+// Other programs are on the NIC, by tcx and by clsact, before ours and behind it. They see
+// the host's own packets, and stay when Caddy ends.
 func TestOtherPrograms(t *testing.T) {
-	onEachAttachment(t, func(t *testing.T, datapath string) {
+	onEachAttachment(t, func(t *testing.T, datapath, kernel string) {
 		s := newScene(t, paper.NetworkOptions{})
+		s.onKernel(kernel)
 		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0")
 		s.ip(s.Server, "route add default via 192.168.1.1")
 		s.listen(s.Server, "192.168.1.3:22", say("the host"))
@@ -62,15 +63,17 @@ func TestOtherPrograms(t *testing.T) {
 	})
 }
 
-// Row S4+: a program of others that ends with TC_ACT_OK, which keeps packets from those
-// behind it, takes none from the bridge: not one that was there before Caddy, nor one that
-// comes before ours later. One that comes back at once is told of, and is not fought.
+// Row S4+: another program on the NIC ends with TC_ACT_OK, which keeps packets from the
+// programs behind it. The bridge still gets all its packets, whether the other program was
+// there before Caddy or comes before the bridge's program later. If the other program comes
+// back at once, the bridge reports that and does not fight.
 func TestAcceptingPrograms(t *testing.T) {
-	onEachAttachment(t, func(t *testing.T, datapath string) {
+	onEachAttachment(t, func(t *testing.T, datapath, kernel string) {
 		s := newScene(t, paper.NetworkOptions{})
+		s.onKernel(kernel)
 		s.run(s.Server, "tc", "qdisc", "add", "dev", "nic0", "clsact")
 		put := func() (remove func()) { return s.accepts().attach(link.Head()) }
-		if withoutTCX() {
+		if kernel == withoutTCX {
 			put = func() func() { return s.accepts().addFilter(1) }
 		}
 		put()
@@ -106,10 +109,11 @@ func TestAcceptingPrograms(t *testing.T) {
 	})
 }
 
-// Row S4+: a program of ours that somebody takes off the NIC is put there again.
+// Row S4+: if somebody takes the bridge's program off the NIC, the bridge puts it back.
 func TestProgramTakenAway(t *testing.T) {
-	onKernel(t, "without tcx")
+	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
+	s.onKernel(withoutTCX)
 	s.start(caddyfile{datapath: "kernel"})
 	s.run(s.Server, "tc", "filter", "delete", "dev", "nic0", "ingress")
 	s.wantLog("the bridge's is put first again")

@@ -33,8 +33,8 @@ func (c secondInstance) String() string {
 `, c.datapath)
 }
 
-// One process bridges a NIC. Another is told which does, and gets it when that
-// one is gone, however it went.
+// One process bridges a NIC. A second process is told which one does, and gets the NIC when
+// the first has ended, in whatever way.
 func TestSecondInstance(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})
@@ -51,7 +51,7 @@ func TestSecondInstance(t *testing.T) {
 		if got := s.get("http://192.168.1.2/"); got != "a" {
 			t.Errorf("PC1 got %q of the first", got)
 		}
-		s.reload(caddyfile{datapath: datapath, policy: "lb_policy first b"})
+		s.load(caddyfile{datapath: datapath, policy: "lb_policy first b"})
 		if got := s.get("http://192.168.1.2/"); got != "b" {
 			t.Errorf("after the reload PC1 got %q", got)
 		}
@@ -66,6 +66,7 @@ func TestSecondInstance(t *testing.T) {
 // A NIC that was deleted and made again, and so has another index, is still this
 // process's alone.
 func TestSecondInstanceOnARemadeNIC(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
 	s.start(caddyfile{})
 	s.ip(s.Server, "link delete nic0")
@@ -81,6 +82,7 @@ func TestSecondInstanceOnARemadeNIC(t *testing.T) {
 // A second instance of the same configuration is told to leave the first one's NIC and
 // devices alone, and not how to delete them.
 func TestSecondInstanceOfTheSame(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
 	s.start(caddyfile{})
 	before := s.snapshot()

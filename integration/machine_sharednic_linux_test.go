@@ -40,7 +40,7 @@ func TestSharedNIC(t *testing.T) {
 		}
 		s.wantAnswers(s.Neighbours[0], "eth0", map[string]int{"192.168.1.2": 1, "192.168.1.3": 1})
 		s.bothAtOnce()
-		s.reload(caddyfile{datapath: datapath, a: "ports any", policy: "lb_policy first b"})
+		s.load(caddyfile{datapath: datapath, a: "ports any", policy: "lb_policy first b"})
 		session.want("reload")
 		if got := s.get("http://192.168.1.2/"); got != "b" {
 			t.Errorf("after the reload PC1 got %q", got)

@@ -131,9 +131,10 @@ func (s *scene) troubleshoot(t *testing.T, words, shows string, wrapper []string
 	}
 }
 
-// Without any capability, and for a NIC that is not there, a configuration can be
-// adapted and validated; neither touches the machine.
+// A process without any capability can adapt and validate a configuration whose NIC does not
+// exist. Neither command touches the machine.
 func TestAdaptAndValidateTouchNothing(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
 	before := s.snapshot()
 	for _, command := range []string{"adapt", "validate"} {
@@ -157,7 +158,7 @@ func (s *scene) caddyCommand(command string, config fmt.Stringer, wrapper ...str
 	}
 	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
 	defer cancel()
-	args := append([]string{asCaddy, "XDG_CONFIG_HOME=" + s.dir, "XDG_DATA_HOME=" + s.dir}, wrapper...)
+	args := append(slices.Concat(s.env, []string{"XDG_CONFIG_HOME=" + s.dir, "XDG_DATA_HOME=" + s.dir}), wrapper...)
 	args = append(append(args, self), strings.Fields(command)...)
 	args = append(args, "--config", s.write("Caddyfile", config.String()), "--adapter", "caddyfile")
 	output, err := s.Server.Run(ctx, "env", args...)

@@ -22,6 +22,7 @@ import (
 // The routes under /vnic/ are behind Caddy's own access rules: on the local endpoint
 // those for browsers, on the remote one those that a configuration gives to keys.
 func TestAdminAccess(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
 	s.start(caddyfile{})
 	const drain = "/vnic/segments/a/drain"

@@ -58,19 +58,26 @@ func TestCaptureCommand(t *testing.T) {
 	})
 }
 
-// Where the programs are filters of clsact, and where a VNIC is in a namespace of its
-// own, both sides are captured as well.
+// Both sides are captured, too, if the programs are filters of clsact, and if a VNIC is in a
+// namespace of its own.
 func TestCaptureElsewhere(t *testing.T) {
-	for name, config := range map[string]caddyfile{
-		"clsact":           {datapath: "kernel"},
-		"netns, kernel":    {datapath: "kernel", a: "netns e2e-capture"},
-		"netns, userspace": {datapath: "userspace", a: "netns e2e-capture"},
+	t.Parallel()
+	for _, tt := range []struct {
+		name, datapath, kernel string
+		netns                  bool
+	}{
+		{name: "clsact", datapath: "kernel", kernel: withoutTCX},
+		{name: "netns, kernel", datapath: "kernel", netns: true},
+		{name: "netns, userspace", datapath: "userspace", netns: true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			if name == "clsact" {
-				onKernel(t, "without tcx")
-			}
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			s := newScene(t, paper.NetworkOptions{})
+			s.onKernel(tt.kernel)
+			config := caddyfile{datapath: tt.datapath}
+			if tt.netns {
+				config.a = "netns " + s.namespaces()["a"]
+			}
 			s.start(config)
 			captureBothSides(t, s)
 		})
@@ -386,14 +393,14 @@ func captureOverReload(t *testing.T, s *scene, config caddyfile) {
 	lan := s.startCapture(filepath.Join(s.dir, "reload-lan.pcapng"), "lan", "--filter", "icmp")
 	a := s.startCapture(filepath.Join(s.dir, "reload-a.pcapng"), "a", "--filter", "icmp")
 	config.policy = "lb_policy round_robin a b"
-	s.reload(config)
+	s.load(config)
 	s.run(s.Router, "ping", "-c", "1", "-W", "5", "192.168.1.2")
 	s.wantFrames(lan.file, []string{"nic0 8"}, "frame.interface_name", "icmp.type")
 	config.b = "mac 50:01:02:03:04:66"
-	s.reload(config)
+	s.load(config)
 	lan.wantEnd("VNIC of segment b is gone")
 	config.datapath = map[string]string{"kernel": "userspace", "userspace": "kernel"}[config.datapath]
-	s.reload(config)
+	s.load(config)
 	a.wantEnd("the data path has changed")
 }
 

@@ -38,6 +38,7 @@ http:// http://:81 {
 // TestDashboard opens the dashboard in a browser on the server, and does there what
 // an administrator would do.
 func TestDashboard(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
 	if err := s.tryStart(dashboardScene); err != nil {
 		t.Fatal(err)

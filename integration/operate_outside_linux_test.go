@@ -13,10 +13,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Row F10: one segment is operated by `caddy vnic …` while the other goes on, seen
-// from PC1. What a segment serves is served to its end; new clients get the other
-// segment, or a quick refusal where a steer rule gives them this one; a reload in
-// between changes nothing of it.
+// Row F10: `caddy vnic …` operates one segment while the other goes on, seen from PC1. What
+// the segment serves, it serves to the end. New clients get the other segment or, if a steer
+// rule gives them this one, a quick refusal. A reload in between changes nothing of that.
 func TestOperatedFromOutside(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{NAT: true})
@@ -41,7 +40,7 @@ http:// http://:81 {
 			download := s.slowDownload("http://192.168.1.2/data", len(data))
 			s.operate(away, "a")
 			s.wantPages(away+" a", "b", "b")
-			s.reload(config)
+			s.load(config)
 			s.wantPages(away+" a, reloaded", "b", "b")
 			download.step()
 			s.operate("activate", "a")

@@ -92,6 +92,6 @@ func (s *troubled) noApp(symptom examples.Symptom) {
 	if err == nil || !strings.Contains(output, "the running configuration has no vnic app") {
 		s.t.Errorf("%v: %s", err, output)
 	}
-	s.reload(s.right)
+	s.load(s.right)
 	s.wantService()
 }

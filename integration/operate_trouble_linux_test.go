@@ -21,8 +21,8 @@ import (
 
 const troubleshootingPage = "docs/troubleshooting.md"
 
-// Clients get no answer, for each reason that docs/troubleshooting.md has: what it says
-// to look at shows that, and what it says to do helps. One Caddy for all of it.
+// Clients get no answer, for each reason that docs/troubleshooting.md names. What the page
+// says to look at shows the reason, and what it says to do helps. One Caddy for all of it.
 func TestTroubleshooting(t *testing.T) {
 	t.Parallel()
 	s := &troubled{scene: newScene(t, paper.NetworkOptions{})}
@@ -74,7 +74,7 @@ func (s *troubled) notResolved(symptom examples.Symptom) {
 	if strings.Contains(seen, "192.168.1.2 is-at") {
 		s.t.Errorf("there is a reply from the wrong address:\n%s", seen)
 	}
-	s.reload(s.right)
+	s.load(s.right)
 	s.wantService()
 	s.ip(s.Router, "neighbour flush dev "+paper.RouterWANDevice)
 	s.watch(symptom.Look[0], ask, "192.168.1.2 is-at")
@@ -90,7 +90,7 @@ func (s *troubled) noAnswer(symptom examples.Symptom) {
 	wrong := strings.Replace(s.right.String(), "gateway 192.168.1.1", "gateway 192.168.1.77", 1)
 	s.reloadText(wrong)
 	wantAll(s.t, "the status", s.shell(symptom.Look[0]), []string{"192.168.1.77 (not resolved)"})
-	s.reload(s.right)
+	s.load(s.right)
 	s.waitFor("the gateway is resolved", func() bool {
 		return strings.Contains(s.shell(symptom.Look[0]), "192.168.1.1 ("+paper.RouterMAC.String()+")")
 	})
@@ -112,17 +112,17 @@ func (s *troubled) hypervisor(symptom examples.Symptom) {
 func (s *troubled) refused(symptom examples.Symptom) {
 	closed := s.right
 	closed.a = ""
-	s.reload(closed)
+	s.load(closed)
 	s.listen(s.Server, "192.168.50.1:9000", say("nine"))
 	s.wantCaptured("the client's packets on the NIC, and nothing on the VNIC", []string{"eth1 in", "eth1 out"}, func() { s.wantRefused("192.168.1.2:9000") })
 	wantAll(s.t, "the status", s.shell(symptom.Look[0]), append(symptom.Look[1:2], "tcp/80"))
 	opened := closed
 	opened.a = symptom.Fix[1] + " tcp/9000"
-	s.reload(opened)
+	s.load(opened)
 	if said, err := hear(s.PC1, "192.168.1.2:9000", 5*time.Second); said != "nine" {
 		s.t.Errorf("with %s port 9000 says %q (%v)", opened.a, said, err)
 	}
-	s.reload(s.right)
+	s.load(s.right)
 }
 
 func (s *troubled) onlyPing(symptom examples.Symptom) {
@@ -143,7 +143,7 @@ func (s *troubled) unhealthy(symptom examples.Symptom) {
 	checked := s.right
 	checked.b = "health tcp/81 {\ninterval 100ms\nfails 1\n}"
 	checked.policy = "lb_policy first b a"
-	s.reload(checked)
+	s.load(checked)
 	s.waitFor("the check fails", func() bool { return !s.health("b").Healthy })
 	wantAll(s.t, "the status", s.shell(symptom.Look[0]), []string{"UNHEALTHY", "connection refused"})
 	if got := s.get("http://192.168.1.2/"); got != "a" {
@@ -151,7 +151,7 @@ func (s *troubled) unhealthy(symptom examples.Symptom) {
 	}
 	s.listen(s.Server, "192.168.60.1:81", say(""))
 	s.waitFor("b gets new clients", func() bool { return s.get("http://192.168.1.2/") == "b" })
-	s.reload(s.right)
+	s.load(s.right)
 }
 
 func (s *troubled) noGateway(symptom examples.Symptom) {
@@ -163,7 +163,7 @@ func (s *troubled) noGateway(symptom examples.Symptom) {
 	if symptom.Look[0] != "gateway" {
 		s.t.Errorf("the page looks at %s", symptom.Look)
 	}
-	s.reload(s.right)
+	s.load(s.right)
 	s.wantCaptured("answers on the NIC too", []string{"eth1 in", "vnic-A in", "vnic-A out", "eth1 out"}, s.wantService)
 }
 
@@ -186,7 +186,7 @@ func (s *troubled) fullTable(symptom examples.Symptom) {
 		s.t.Errorf("a second flow hears %q", said)
 	}
 	wantAll(s.t, "the status", s.shell("caddy vnic status"), symptom.Look[:1])
-	s.reload(s.right)
+	s.load(s.right)
 	if said, err := hear(s.PC1, "192.168.1.2:9002", 5*time.Second); said != "room" {
 		s.t.Errorf("with room for it the second flow hears %q (%v)", said, err)
 	}
@@ -208,9 +208,9 @@ func (s *troubled) noEgress(symptom examples.Symptom) {
 	wantAll(s.t, "the status", s.shell(symptom.Look[0]), append(symptom.Look[1:], "  gateway  "))
 	out := s.right
 	out.a += "\n" + symptom.Fix[0]
-	s.reload(out)
+	s.load(out)
 	s.waitFor("the segment reaches the Internet", func() bool { return call() == "the Internet" })
-	s.reload(s.right)
+	s.load(s.right)
 }
 
 // wantSilence checks that PC1 gets no answer, not even a refusal.

@@ -5,13 +5,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/adminclient"
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
@@ -22,14 +26,14 @@ import (
 // onEachDataPath runs a conformance test on each data path that there is, beside the
 // other one and beside other tests: most of what a test does is to wait.
 func onEachDataPath(t *testing.T, test func(t *testing.T, datapath string)) {
-	if !strings.Contains(t.Name(), "/") { // the cases of a test may share a scene
+	if !strings.Contains(t.Name(), "/") { // whether cases of a test run beside each other, they say themselves
 		t.Parallel()
 	}
 	onBothAtOnce(t, test)
 }
 
-// onBothAtOnce runs a conformance test on the data paths beside each other, and not
-// beside other tests.
+// onBothAtOnce runs a conformance test on the data paths beside each other. Whether it
+// runs beside other tests, the test says itself.
 func onBothAtOnce(t *testing.T, test func(t *testing.T, datapath string)) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
 		t.Parallel()
@@ -37,8 +41,8 @@ func onBothAtOnce(t *testing.T, test func(t *testing.T, datapath string)) {
 	})
 }
 
-// onEachInTurn runs a conformance test on one data path after the other: one that
-// loads the machine, or that measures time.
+// onEachInTurn runs a conformance test on one data path after the other, and beside no
+// other test: one that loads the machine, or that measures time.
 func onEachInTurn(t *testing.T, test func(t *testing.T, datapath string)) {
 	for _, datapath := range []string{"userspace", "kernel"} {
 		t.Run(datapath, func(t *testing.T) { test(t, datapath) })
@@ -138,7 +142,10 @@ func newScene(t *testing.T, opts paper.NetworkOptions) *scene {
 		s.wantNoRace()
 	})
 	s.waitFor("the server's cables are plugged in, which the kernel tells up to a second later", func() bool {
-		return !strings.Contains(s.stdout(s.Server, "ip", "-o", "link"), "NO-CARRIER")
+		links, err := s.Server.Netlink().LinkList()
+		return err == nil && !slices.ContainsFunc(links, func(l netlink.Link) bool {
+			return l.Attrs().Flags&(net.FlagUp|net.FlagRunning) == net.FlagUp
+		})
 	})
 	return s
 }
@@ -217,7 +224,8 @@ func (s *scene) stop() {
 	}
 }
 
-// reload has Caddy load another Caddyfile, as `caddy reload` does.
+// reload has Caddy load another Caddyfile by the command `caddy reload`. To start that
+// takes a second of a CPU: load does without.
 func (s *scene) reload(config caddyfile) {
 	s.t.Helper()
 	s.write("Caddyfile", config.String())
@@ -324,13 +332,16 @@ func (s *scene) frames(c *netlab.Capture) []netlab.Frame {
 }
 
 // waitFor waits until a condition holds, at most 20 s: what takes one second takes
-// ten on a machine with ten times as much to do.
+// ten on a machine with ten times as much to do. It looks again at once first and then
+// ever less often, because to look costs the CPUs that others wait for.
 func (s *scene) waitFor(what string, condition func() bool) {
 	s.t.Helper()
 	const most = 20 * time.Second
-	for deadline := time.Now().Add(most); !condition(); time.Sleep(10 * time.Millisecond) {
+	deadline := time.Now().Add(most)
+	for pause := 5 * time.Millisecond; !condition(); pause = min(pause*3/2, 100*time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%s: not within %v", what, most)
 		}
+		time.Sleep(pause)
 	}
 }

@@ -222,12 +222,13 @@ func addColumn(table, results [][]string) [][]string {
 	return table
 }
 
-// Rows A1, S1 to S4: what a segment, its processes, and each network send gets
-// where the Caddyfile lets it, and nowhere else, whatever ip_forward and rp_filter
-// are, on a NIC that somebody has made promiscuous, from whatever address, with
-// whatever route. docs/security.md has what comes of each probe, and what would
-// come of it on a host with the same devices and addresses but without a bridge.
+// Rows A1, S1 to S4: what a segment, its processes and each network send gets where the
+// Caddyfile lets it, and nowhere else. That holds for each setting of ip_forward and
+// rp_filter, on a promiscuous NIC, from any address and with any route. docs/security.md
+// shows what comes of each probe, and what would come of it on a host with the same devices
+// and addresses but without a bridge.
 func TestSeparation(t *testing.T) {
+	t.Parallel()
 	var alone [][]string
 	t.Run("Linux alone", func(t *testing.T) {
 		s := newSeparation(t)
@@ -237,7 +238,7 @@ func TestSeparation(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	onEachDataPath(t, func(t *testing.T, datapath string) {
+	onBothAtOnce(t, func(t *testing.T, datapath string) {
 		outside := make([][]string, len(alone))
 		for i, row := range alone {
 			outside[i] = slices.Clone(row)

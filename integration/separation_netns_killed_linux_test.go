@@ -19,12 +19,13 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Rows L5 and S2: a segment with a namespace of its own is apart from the host at every
-// moment: while Caddy starts, runs, stops, and after it was killed, when its veth pair
-// stays. Root in the segment sends all the time, to all that the host has and forwards to.
+// Rows L5 and S2: a segment with a namespace of its own is apart from the host while Caddy
+// starts, runs and stops, and after Caddy was killed, when its veth pair stays. All the time
+// root in the segment sends to all that the host has and forwards to.
 func TestKilledNetnsSegmentIsApart(t *testing.T) {
-	onEachAttachment(t, func(t *testing.T, datapath string) {
+	onEachAttachment(t, func(t *testing.T, datapath, kernel string) {
 		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
+		s.onKernel(kernel)
 		elsewhere := s.addNetwork()
 		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0")
 		s.enableIPv6(s.Server, "nic0", "other")
@@ -85,8 +86,8 @@ func TestKilledNetnsSegmentIsApart(t *testing.T) {
 	})
 }
 
-// Row L3: what keeps the outer end of a pair from the host is put back when somebody
-// takes it away.
+// Row L3: if somebody takes away what keeps the outer end of a pair from the host, the bridge
+// puts it back.
 func TestOuterEndIsPutBack(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})

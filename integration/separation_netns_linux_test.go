@@ -17,9 +17,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Rows S2, S3 and S4: the paper's Fig-18 with each segment in a network namespace
-// of its own. From within segment a nothing is reached but by its VNIC: no other
-// segment, nothing of the host, nothing of the LAN but the gateway, by its alias.
+// Rows S2, S3 and S4: the paper's Fig-18 with each segment in a network namespace of its
+// own. Segment a reaches nothing but by its VNIC: no other segment, nothing of the host, and
+// of the LAN only the gateway, by its alias.
 func TestNetns(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
@@ -81,8 +81,9 @@ func TestNetnsByReload(t *testing.T) {
 	})
 }
 
-// A segment in a namespace sees its clients as one without: a server that is not
-// Caddy under an alias, or as they are with `client_ip preserve`; Caddy as they are.
+// A segment in a namespace sees its clients as one without a namespace does. A server that is
+// not Caddy sees them under an alias or, with `client_ip preserve`, as they are. Caddy sees
+// them as they are.
 func TestNetnsClientIP(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
@@ -102,7 +103,7 @@ func TestNetnsClientIP(t *testing.T) {
 			t.Errorf("with preserve PC1 is %s, and %s to Caddy", got, caddys)
 		}
 		config.a = "ports any\nnetns " + name
-		s.reload(config)
+		s.load(config)
 		if got, caddys := seen(), s.get("http://192.168.1.2/"); !strings.HasPrefix(got, "192.168.50.") || caddys != "192.168.10.2" {
 			t.Errorf("with translate PC1 is %s, and %s to Caddy", got, caddys)
 		}

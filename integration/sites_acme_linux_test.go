@@ -85,6 +85,7 @@ func TestFrontObtainsACertificate(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
 				s := newScene(t, paper.NetworkOptions{})
 				for _, args := range tt.prepare {
 					s.ip(s.Server, args)

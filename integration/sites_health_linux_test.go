@@ -125,10 +125,10 @@ func (l *failoverLoad) failures() []time.Time {
 	return bad
 }
 
-// Row F10: a site stops answering under load. Its checks find that, new connections
-// get the other segment and none of them fails any more; one that was made before
-// goes on; and when the site has recovered it gets its clients back. The status,
-// events and metrics tell, over a reload, too.
+// Row F10: a site stops answering under load, and its checks find that. New connections get
+// the other segment, and from then on none fails. A connection that was open goes on. When
+// the site has recovered, it gets its clients back. The status, events and metrics tell all
+// this, also over a reload.
 func TestHealthFailover(t *testing.T) {
 	const interval, fails = 300 * time.Millisecond, 3
 	onEachInTurn(t, func(t *testing.T, datapath string) {
@@ -227,8 +227,8 @@ func (s *scene) metric(name string) float64 {
 	return 0
 }
 
-// A segment with a namespace of its own is asked in there: nothing but what is in
-// it can be reached, and nothing that is in it from without.
+// The check of a segment with a namespace of its own is sent from within: it reaches only
+// what is in the namespace, and nothing outside reaches that.
 func TestHealthInANamespace(t *testing.T) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})
@@ -250,9 +250,9 @@ func TestHealthInANamespace(t *testing.T) {
 	})
 }
 
-// A reload that takes away Caddy's own site, where the segment stays, needs no
-// check to fail: the listener has closed. When the site is back, so is the segment.
-// A stop by hand is not a matter of health.
+// A reload takes away Caddy's own site, and the segment stays. No check need fail, because
+// the listener has closed. When the site is back, so is the segment. A stop by hand does not
+// change a segment's health.
 func TestHealthOfACaddySite(t *testing.T) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})
@@ -262,18 +262,18 @@ func TestHealthOfACaddySite(t *testing.T) {
 		s.start(without)
 		s.waitFor("a without a site is unhealthy", func() bool { return strings.Contains(s.health("a").Reason, "connection refused") })
 		for range 3 {
-			s.reload(config)
+			s.load(config)
 			s.waitFor("a with a site is healthy", func() bool { return s.health("a").Healthy })
 			if got := s.get("http://192.168.1.2/"); got != "a" {
 				t.Errorf("PC1 gets %q", got)
 			}
-			s.reload(without)
+			s.load(without)
 			s.waitFor("the closed listener is noticed", func() bool { return s.health("a").Reason == "the listener on tcp/80 has closed" })
 			if got := s.get("http://192.168.1.2/"); got != "b" {
 				t.Errorf("PC1 gets %q", got)
 			}
 		}
-		s.reload(config)
+		s.load(config)
 		s.waitFor("a is healthy again", func() bool { return s.health("a").Healthy })
 		before := s.health("a")
 		s.operate("stop", "a")

@@ -44,7 +44,7 @@ func TestOtherServers(t *testing.T) {
 		// Without `ports` it is what Caddy serves that may enter, and Caddy
 		// serves nothing here.
 		config.b = ""
-		s.reload(config)
+		s.load(config)
 		s.wantRefused("192.168.1.2:7000")
 		if err := s.ask("192.168.1.2:7000"); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("UDP port 7000 without ports: %v, want refused", err)

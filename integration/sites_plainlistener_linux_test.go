@@ -20,6 +20,7 @@ import (
 // What Caddy does with a connection is the same on `bind vnic/a` as on a listener of a
 // host that has the pseudo address itself, whatever of the connection it looks at.
 func TestLikeAPlainListener(t *testing.T) {
+	t.Parallel()
 	want := make(map[string]string)
 	plain := newPlainScene(t)
 	for _, f := range features {
@@ -34,6 +35,7 @@ func TestLikeAPlainListener(t *testing.T) {
 	plain.stop()
 	for _, clientIP := range []string{"translate", "preserve"} {
 		t.Run(clientIP, func(t *testing.T) {
+			t.Parallel()
 			onEachDataPath(t, func(t *testing.T, datapath string) {
 				s := &featureScene{scene: newScene(t, paper.NetworkOptions{}), datapath: datapath, clientIP: clientIP}
 				s.serveFastCGI()
