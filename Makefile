@@ -22,11 +22,11 @@ SOAK_TOOLS := nginx ip nft wrk hping3 nmap taskset chrt unshare
 
 # How the benchmark runs: BENCH=-quick or BENCH='-only bulk,groups' tries it, and
 # leaves the page alone.
-BENCH := -docs docs
+BENCH := -docs docs/evidence
 
 # What the soak test runs: SOAK='-quick' tries it, SOAK='-only frames,reloads' runs
 # some of its parts; both leave the page alone.
-SOAK := -docs ../docs
+SOAK := -docs ../docs/evidence
 
 .PHONY: help lab test mutate bench soak build generate check fmt clean
 
@@ -45,15 +45,15 @@ test: ## check the code and run every test: unit, fuzz seeds, end to end (as roo
 	@$(MAKE) --no-print-directory check
 	CGO_ENABLED=1 go test -race -vet=off -count=1 -timeout=30m -json ./... | go run ./cmd/conformance docs/conformance.md
 
-mutate: ## break the code behind each row of the contract and see its tests fail; write docs/mutations.md (as root)
+mutate: ## break the code behind each row of the contract and see its tests fail; write docs/evidence/mutations.md (as root)
 	@scripts/need 'the tests' go ca-certificates $(TEST_TOOLS)
-	go run ./cmd/mutate -docs docs
+	go run ./cmd/mutate -docs docs/evidence
 
-bench: build ## measure the bridge beside its alternatives and write docs/benchmarks.md (as root)
+bench: build ## measure the bridge beside its alternatives and write docs/evidence/benchmarks.md (as root)
 	@scripts/need 'the benchmark' go ca-certificates $(BENCH_TOOLS)
 	CGO_ENABLED=0 go run ./integration/bench -caddy bin/caddy $(BENCH)
 
-soak: ## wear the bridge with millions of flows and frames, and write docs/reliability.md (as root)
+soak: ## wear the bridge with millions of flows and frames, and write docs/evidence/reliability.md (as root)
 	@scripts/need 'the soak test' go ca-certificates $(SOAK_TOOLS)
 	CGO_ENABLED=0 go test -tags soak -vet=off -count=1 -timeout=3h -v -run '^TestSoak$$' ./integration $(SOAK)
 

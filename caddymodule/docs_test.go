@@ -128,15 +128,15 @@ func anchors(page string) (anchors []string) {
 // pages are the documentation.
 func pages(t *testing.T) []string {
 	t.Helper()
-	pages, err := filepath.Glob("../docs/*.md")
-	if err != nil || len(pages) == 0 {
-		t.Fatal("no pages: ", err)
+	var pages []string
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/*/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatal("no pages: ", pattern, err)
+		}
+		pages = append(pages, found...)
 	}
-	root, err := filepath.Glob("../*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return append(pages, root...)
+	return pages
 }
 
 func read(t *testing.T, path string) string {

@@ -22,7 +22,7 @@ func TestDocumentedTargets(t *testing.T) {
 		examples.Beginning(t, "README.md", "make lab"):                               true,
 		strings.TrimPrefix(examples.Beginning(t, "README.md", "sudo env "), "sudo "): true,
 	}
-	for _, pattern := range []string{"../*.md", "../docs/*.md"} {
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/*/*.md"} {
 		pages, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -48,10 +48,10 @@ func TestDocumentedTargets(t *testing.T) {
 
 // The patterns of the `go test` commands that the pages show match tests here.
 func TestDocumentedRuns(t *testing.T) {
-	command := examples.Inline(t, "docs/security.md", "go test ./integration ")
+	command := examples.Inline(t, "docs/evidence/separation.md", "go test ./integration ")
 	pattern := regexp.MustCompile(`-run '([^']+)' -write$`).FindStringSubmatch(command)
 	if pattern == nil {
-		t.Fatalf("docs/security.md shows %s", command)
+		t.Fatalf("docs/evidence/separation.md shows %s", command)
 	}
 	self, err := os.Executable()
 	if err != nil {

@@ -9,27 +9,27 @@ import (
 	"testing"
 )
 
-const securityPage = "../docs/security.md"
+const separationPage = "../docs/evidence/separation.md"
 
 // write has the tables that a test makes put into the page, instead of compared.
-var write = flag.Bool("write", false, "write what comes of each attempt to docs/security.md")
+var write = flag.Bool("write", false, "write what comes of each attempt to docs/evidence/separation.md")
 
-// page is held while docs/security.md is read and written.
+// page is held while docs/evidence/separation.md is read and written.
 var page sync.Mutex
 
 // wantTable holds what was tried, and what came of it, against the table under a
-// heading of docs/security.md, whose rows may be in any order.
+// heading of docs/evidence/separation.md, whose rows may be in any order.
 func wantTable(t *testing.T, heading string, rows [][]string) {
 	t.Helper()
 	page.Lock() // the data paths' tests run side by side
 	defer page.Unlock()
-	text, err := os.ReadFile(securityPage)
+	text, err := os.ReadFile(separationPage)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, section, found := strings.Cut(string(text), "\n### "+heading+"\n")
+	before, section, found := strings.Cut(string(text), "\n## "+heading+"\n")
 	if !found {
-		t.Fatalf("%s has no heading %q", securityPage, heading)
+		t.Fatalf("%s has no heading %q", separationPage, heading)
 	}
 	intro, table, _ := strings.Cut(section, "|---")
 	rule, table, _ := strings.Cut(table, "\n")
@@ -39,8 +39,8 @@ func wantTable(t *testing.T, heading string, rows [][]string) {
 		want.WriteString("| " + strings.Join(row, " | ") + " |\n")
 	}
 	if *write {
-		text := before + "\n### " + heading + "\n" + intro + "|---" + rule + "\n" + want.String() + "\n" + after
-		if err := os.WriteFile(securityPage, []byte(text), 0o644); err != nil {
+		text := before + "\n## " + heading + "\n" + intro + "|---" + rule + "\n" + want.String() + "\n" + after
+		if err := os.WriteFile(separationPage, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -54,12 +54,12 @@ func wantLines(t *testing.T, heading string, written, cameAbout []string) {
 	for _, line := range cameAbout {
 		i := slices.Index(written, line)
 		if i < 0 {
-			t.Errorf("docs/security.md, %s, does not say:\n%s", heading, line)
+			t.Errorf("docs/evidence/separation.md, %s, does not say:\n%s", heading, line)
 			continue
 		}
 		written = slices.Delete(written, i, i+1)
 	}
 	for _, line := range written {
-		t.Errorf("docs/security.md, %s, says what did not come about:\n%s", heading, line)
+		t.Errorf("docs/evidence/separation.md, %s, says what did not come about:\n%s", heading, line)
 	}
 }

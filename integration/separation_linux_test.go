@@ -224,7 +224,7 @@ func addColumn(table, results [][]string) [][]string {
 
 // Rows A1, S1 to S4: what a segment, its processes and each network send gets where the
 // Caddyfile lets it, and nowhere else. That holds for each setting of ip_forward and
-// rp_filter, on a promiscuous NIC, from any address and with any route. docs/security.md
+// rp_filter, on a promiscuous NIC, from any address and with any route. docs/evidence/separation.md
 // shows what comes of each probe, and what would come of it on a host with the same devices
 // and addresses but without a bridge.
 func TestSeparation(t *testing.T) {

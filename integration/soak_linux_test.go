@@ -25,7 +25,7 @@ var (
 )
 
 // soakParts are what takes too long for `make test`. Each runs on every data path
-// and returns the figures that docs/reliability.md has of it, in the order of its
+// and returns the figures that docs/evidence/reliability.md has of it, in the order of its
 // table. What must hold it checks itself.
 var soakParts = []struct {
 	name string

@@ -1,6 +1,6 @@
 // Command mutate tests the tests of the contract.
 //
-//	go run ./cmd/mutate [-row A1,F3] [-docs docs]
+//	go run ./cmd/mutate [-row A1,F3] [-docs docs/evidence]
 //
 // For each row of docs/conformance.md it knows some defects: small changes of the
 // code behind the row, in Go and in the kernel data path's C. It makes each by

@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
-// The figures of docs/benchmarks.md are between these lines; the rest of the
+// The figures of docs/evidence/benchmarks.md are between these lines; the rest of the
 // page is written by hand.
 const (
 	pageName  = "benchmarks.md"

@@ -27,10 +27,10 @@ type Example struct {
 // String says where the example is, as in docs/installing.md:8.
 func (e Example) String() string { return fmt.Sprintf("%s:%d", e.Page, e.Line) }
 
-// All are the examples of a repository's pages: of the Markdown files in its root
-// and in docs.
+// All returns the examples of all pages: the Markdown files in the repository's root,
+// in docs and in its folders.
 func All(repository fs.FS) (all []Example, err error) {
-	for _, pattern := range []string{"*.md", "docs/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
 		pages, err := fs.Glob(repository, pattern)
 		if err != nil {
 			return nil, err

@@ -37,7 +37,8 @@ a picture
 |---|---|
 | none | none |
 `)},
-		"docs/page.txt": {Data: []byte("\n    no page\n")},
+		"docs/evidence/page.md": {Data: []byte("# Evidence\n\n    make bench\n")},
+		"docs/page.txt":         {Data: []byte("\n    no page\n")},
 	}
 	got, err := All(repository)
 	if err != nil {
@@ -48,6 +49,7 @@ a picture
 		{"docs/page.md", 4, "caddyfile", "Section", "{\n\tadmin off\n\n}\n"},
 		{"docs/page.md", 16, "", "Other", "first 'is\n    indented\n\nthird'\n"},
 		{"docs/page.md", 23, "fix", "Other", "| none | `look` | |"},
+		{"docs/evidence/page.md", 3, "", "Evidence", "make bench\n"},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("there are\n%q, want\n%q", got, want)
