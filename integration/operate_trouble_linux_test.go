@@ -132,7 +132,7 @@ func (s *troubled) onlyPing(symptom examples.Symptom) {
 	wantAll(s.t, symptom.Look[0], s.shell(symptom.Look[0]), []string{"127.0.0.1:8080"})
 	s.listen(s.Server, "192.168.50.1:8080", say("the right one"))
 	s.run(s.Server, "nft", "add table inet strict; add chain inet strict in { type filter hook input priority 0; policy drop; }; add rule inet strict in iif lo accept")
-	s.wantCaptured("them on the VNIC too, and no answer", []string{"eth1 in", "vnic-A in"}, s.wantSilence)
+	s.wantCaptured("the client's packets on the VNIC too, and no answer", []string{"eth1 in", "vnic-A in"}, s.wantSilence)
 	s.run(s.Server, "nft", "delete table inet strict")
 	if said, err := hear(s.PC1, "192.168.1.2:8080", 5*time.Second); said != "the right one" {
 		s.t.Errorf("port 8080 says %q (%v)", said, err)
