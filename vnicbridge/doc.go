@@ -1,20 +1,54 @@
 // Package vnicbridge is the data plane of caddy-vnic: it turns a NIC without an
 // address into the single outside face of several isolated network segments.
 //
-// Each [Segment] has a virtual NIC (VNIC), which is a TAP device with an address
-// and a network of its own. A [Bridge] joins one NIC to segments: it answers ARP
-// for its pseudo address, picks a segment for each new flow by policy, rewrites
-// the packets of the flow in both directions, and sends everything out with the
-// NIC's own MAC address. Other machines see a single ordinary host.
+// Each segment has a virtual NIC (VNIC), which is a TAP device with an address and a
+// network of its own. A bridge joins one NIC to segments. It answers ARP for its
+// pseudo address, picks a segment for each new flow by policy, rewrites the packets of
+// the flow in both directions, and sends everything out with the NIC's own MAC
+// address. Other machines see a single ordinary host.
 //
 //	in on the NIC:   192.168.1.1  → 192.168.1.2    becomes on vnic-A   192.168.50.2 → 192.168.50.1
 //	out of vnic-A:   192.168.50.1 → 192.168.50.2   becomes on the NIC  192.168.1.2  → 192.168.1.1
 //
-// A [Config] is plain data and can be checked anywhere ([Config.Validate]). A
-// [Plane] puts it in force: [Plane.Apply] makes the difference between what runs
-// and what is wanted, so that flows survive a change of configuration.
+// A configuration is plain data, and its Validate method checks it on any machine. A
+// [Plane] puts it in force.
+//
+// # A packet
+//
+// On the userspace path the forwarder reads frames from a NIC's packet socket or a
+// VNIC's TAP device. It parses a frame, looks the flow up by iface and tuple or opens
+// one by the compiled rules, rewrites the addresses in place, and sends the frame by
+// the flow's other iface. On the kernel path eBPF programs do the same with the same
+// rules and the same flow records. The programs leave what only userspace can handle
+// to the forwarder (the slow path).
+//
+// # A reload
+//
+// [Plane.Apply] applies the difference between what runs and what is wanted, so that
+// established flows survive. It first does everything that can fail: it makes the
+// missing devices, sets the guard, claims new pseudo addresses and compiles the rules.
+// If a step fails, Apply undoes the steps before it, and what was in force stays in
+// force. What follows cannot fail: Apply publishes the rules by one pointer, and closes
+// the devices that no living configuration has.
+//
+// # Locks
+//
+// Take locks in this order, never upwards:
+//
+//  1. the plane's: held for a whole Apply, one operation, or one repair
+//  2. the forwarder's moving: shared while it carries a batch of frames or visits a
+//     part of the table, exclusive while all flows move to the other data path
+//  3. a link's publishing: held while the data path is told of a next hop
+//  4. the kernel path's: held while its maps or attachments change
+//  5. the flow table's: held for one change, or for a part of a visit
+//  6. those of next hops, the claim, fragments, handshakes, orphans and open ports,
+//     each held for one lookup or change of its own data
+//
+// A packet never takes the plane's lock. A callback that may take a lock higher up is
+// called without locks, or sends to a channel that the plane's goroutine reads. The
+// programs and Go share no lock: the order of writes to a record replaces it.
 //
 // The package knows nothing of Caddy. It follows "Implementation of server
 // management system by using VNIC and bridge-connection" (Goto and Kodama, 2015),
-// called "the paper" in the comments.
+// which comments call "the paper".
 package vnicbridge

@@ -2,15 +2,17 @@
 //
 //	go test -json ./... | conformance docs/conformance.md
 //
-// It reads the JSON event stream of `go test -json` from standard input and
-// prints what go test itself would print, with a line for each slow test on the
-// way. Then it holds the run against the page: every row of the contract must be
-// there, and every test that a row names must have passed on every data path in
-// force. And it holds the run against the documentation, which is in the page's
-// directory and the one above: a test must have run each of its examples. It exits
-// with status 1 when a row is not held, when an example was not run, when anything
-// failed to build or to pass, and when a test was skipped: a skipped test proves
-// nothing. The last lines list all that, each test with the first that it said.
+// It reads the JSON event stream of `go test -json` from standard input and prints
+// what go test itself would print, and a line for each slow test while it runs.
+//
+// Then it checks two things. Every row of the contract must be there, and every test
+// that a row names must have passed on every data path in force. A test must have run
+// each example of the documentation, which is in the page's directory, its folders,
+// and the directory above.
+//
+// It exits with status 1 if a row is not held, if no test ran an example, if anything
+// failed to build or to pass, or if a test was skipped, because a skipped test proves
+// nothing. The last lines list all problems, each failed test with its first message.
 package main
 
 import (

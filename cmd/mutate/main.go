@@ -2,12 +2,13 @@
 //
 //	go run ./cmd/mutate [-row A1,F3] [-docs docs/evidence]
 //
-// For each row of docs/conformance.md it knows some defects: small changes of the
-// code behind the row, in Go and in the kernel data path's C. It makes each by
-// itself in a copy of this tree, and runs tests of that row there, of which one must
-// fail. It exits with status 1 when a defect survives, and when one can no longer be
-// made because the code has changed. It needs what the tests need: Linux, root, and,
-// for the C, clang-14.
+// For each row of docs/conformance.md it knows some defects: small changes of the code
+// behind the row, in Go and in the kernel data path's C. It makes one defect at a time
+// in a copy of this tree, and runs tests of that row there, of which one must fail.
+//
+// It exits with status 1 if a defect survives, or if the code has changed so that a
+// defect can no longer be made. It needs what the tests need: Linux, root, and, for
+// the C, clang-14.
 package main
 
 import (

@@ -1,14 +1,13 @@
-// Command bench measures what the bridge costs, beside other ways to give
-// several servers one address:
+// Command bench compares what the bridge costs with other ways to give several
+// servers one address:
 //
 //	make bench
 //	go run ./integration/bench -quick -caddy bin/caddy
 //
-// Each [suite] is variants that do the same work. The bench builds the same small
-// network, client – cable – server, once for each variant, runs every probe on all
-// of them in turn, round by round, and compares only what was measured in the same
-// round. It needs root, works in network namespaces, and leaves nothing behind but
-// its files.
+// A [suite] consists of variants that do the same work. For each variant the bench
+// builds the same small network: client, cable, server. It runs every probe on all
+// variants in turn, round by round, and compares only figures of the same round. It
+// needs root, works in network namespaces, and leaves only its files behind.
 package main
 
 import (

@@ -1,9 +1,9 @@
-// Package examples takes the examples out of the documentation for the tests that
-// run them, so that a page and its test cannot part ways.
+// Package examples extracts the examples of the documentation for the tests that run
+// them, so that a page and its test cannot differ.
 //
-// An example is a code block, fenced, or indented by four spaces or more; and a row of
-// a table whose last column is headed "fix": a symptom, where to look, and what mends
-// it. A fenced block of the language "text" is a picture and no example.
+// An example is a code block, fenced, or indented by four spaces or more. A row of a
+// table whose last column is headed "fix" is an example too: a symptom, where to look,
+// and its fix. A fenced block of the language "text" is a picture, not an example.
 package examples
 
 import (

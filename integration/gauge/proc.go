@@ -1,5 +1,5 @@
-// Package gauge reads what the machine and its processes use, and keeps figures on
-// pages of the documentation: what the benchmark and the soak test have in common.
+// Package gauge has what the benchmark and the soak test share: it reads what the
+// machine and its processes use, and writes figures into pages of the documentation.
 package gauge
 
 import (

@@ -1,10 +1,11 @@
-// Package bpf holds the programs of the kernel data path, and the types of what
-// they share with userspace, which are written once, in types.h.
+// Package bpf holds the programs of the kernel data path, and the types that they
+// share with Go. Only types.h defines these types; their Go versions are generated.
 //
-// bridge.c is where to begin: it says what happens to a packet. flow.h finds and
-// follows its flow, admit.h opens one, decide.h chooses the segment, packet.h reads
-// and rewrites it. letin.c is the filter of a NIC's packet socket, for the userspace
-// data path; limit.h has the limits that both share.
+// Begin with bridge.c, which says what happens to a packet. flow.h finds a packet's
+// flow and follows its state, admit.h opens a flow, decide.h chooses its segment, and
+// packet.h reads and rewrites the packet. letin.c is the filter of a NIC's packet
+// socket on the userspace data path. It shares the rate limits in limit.h with the
+// NIC's program.
 package bpf
 
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" -type flow_key -type bucket -type flow_record -type flow_state -type port -type port_range -type steer -type peer -type counters -type gauges -type neighbour_key -type neighbour -type decision_table -type bridge_rules -type segment_rules -type prefix_key Bridge bridge.c

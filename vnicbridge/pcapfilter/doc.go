@@ -1,7 +1,7 @@
 // Package pcapfilter compiles capture filters, as tcpdump takes them
 // (pcap-filter(7)), to classic BPF for Ethernet frames, without libpcap.
 //
-// It knows the part of the language that is about IPv4 and ARP:
+// It knows the part of the language that concerns IPv4 and ARP:
 //
 //	[ip|arp|tcp|udp] [src|dst|src or dst|src and dst] host|net|port|portrange <id>
 //	ether [src|dst] [host] <MAC>, ether proto <type>, ip proto <protocol>
@@ -11,8 +11,8 @@
 //	number, compared by = == != < > <= >= with a number
 //	and, or, not, &&, ||, !, parentheses
 //
-// As in tcpdump, `and` and `or` bind alike, from left to right, and a value alone
-// takes the qualifiers of the one before: `port 80 or 443`. Other than in tcpdump,
-// names are not resolved, and tcp, udp and ports mean IPv4 alone. What it does not
-// know is an error, never a guess.
+// As in tcpdump, `and` and `or` have the same precedence and associate to the left,
+// and a value alone takes the qualifiers of the one before: `port 80 or 443`. Unlike
+// tcpdump, the package does not resolve names, and tcp, udp and ports mean IPv4 only.
+// An expression that it does not know is an error.
 package pcapfilter

@@ -1,5 +1,5 @@
-// Package contract reads docs/conformance.md: what the bridge does to packets, row
-// by row, and the tests that hold each row.
+// Package contract reads docs/conformance.md: the rules about packets, row by row,
+// and the tests that hold each row.
 package contract
 
 import (
