@@ -116,6 +116,26 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestDecisions holds that each decision has its parts and is in the index.
+func TestDecisions(t *testing.T) {
+	records, err := filepath.Glob("../docs/decisions/[0-9]*.md")
+	if err != nil || len(records) == 0 {
+		t.Fatal("no records: ", err)
+	}
+	index := read(t, "../docs/decisions/README.md")
+	for _, record := range records {
+		if !strings.Contains(index, "("+filepath.Base(record)+")") {
+			t.Errorf("the index lacks %s", record)
+		}
+		text := read(t, record)
+		for _, part := range []string{"\nDate: 20", "\n## Context\n", "\n## Decision\n", "\n## The alternative that lost\n"} {
+			if !strings.Contains(text, part) {
+				t.Errorf("%s lacks %q", record, strings.TrimSpace(part))
+			}
+		}
+	}
+}
+
 // anchors are the headings of a page as GitHub's links name them.
 func anchors(page string) (anchors []string) {
 	for _, m := range regexp.MustCompile("(?m)^#+ (.*)$").FindAllStringSubmatch(page, -1) {
