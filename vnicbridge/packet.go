@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// Lengths and offsets of the headers that the fast path reads.
+// Lengths and offsets of the headers that the userspace path reads.
 const (
 	vnetHeaderLen = 10 // struct virtio_net_hdr, include/uapi/linux/virtio_net.h
 	ethHeaderLen  = 14 // IEEE 802.3, untagged
@@ -143,7 +143,7 @@ func (t tuple) reversed() tuple {
 	return tuple{src: t.dst, dst: t.src, sport: t.dport, dport: t.sport, proto: t.proto}
 }
 
-// packet is what the fast path needs to know of an IPv4 packet in a frame.
+// packet is what the userspace path needs to know of an IPv4 packet in a frame.
 type packet struct {
 	tuple
 	ip       []byte // from the IP header to the end of the packet, without Ethernet padding
