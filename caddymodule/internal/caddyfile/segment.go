@@ -74,7 +74,7 @@ func onePrefix(text string) ([]netip.Prefix, error) {
 	address, bits, hasBits := strings.Cut(text, "/")
 	switch _, err := netip.ParseAddr(address); {
 	case text == "dhcp" || text == "auto":
-		return nil, fmt.Errorf("address %s: an address is given as it is, as in 192.168.50.1/24; none is asked of DHCP", text)
+		return nil, fmt.Errorf("address %s: segments do not use DHCP; want an address, as in 192.168.50.1/24", text)
 	case err != nil:
 		return nil, fmt.Errorf("address %q: %q is no IPv4 address; want one with its prefix length, as in 192.168.50.1/24", text, address)
 	case hasBits:
