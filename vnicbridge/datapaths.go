@@ -10,9 +10,8 @@ import (
 // would carry, and leave the rest to the forwarder. Both use the same rules and the same
 // flows.
 type kernelPath interface {
-	// store holds the flows where both find them, and gauges are a port's.
-	store() flowStore
-	gauges(*port) *gauges
+	// flowTable holds the flows where both find them.
+	flowTable() *flowTable
 	// fits tells whether there is room for a number of flows.
 	fits(maxFlows int) bool
 
@@ -152,23 +151,25 @@ func (d *dataPaths) report() {
 // lets that carry from now on.
 func (d *dataPaths) switchTo(next kernelPath, maxFlows int, ports []*port) error {
 	current := d.kernelPath()
-	if next == nil && current == nil {
+	if next == nil && current == nil && d.forwarder.fits(maxFlows) {
 		return nil
 	}
-	store, gaugesOf := flowStore(newFlowTable(maxFlows, d.forwarder.handshakes)), func(*port) *gauges { return new(gauges) }
-	if next != nil {
-		if err := d.introduce(next, ports); err != nil {
-			return err
-		}
-		store, gaugesOf = next.store(), next.gauges
+	var table *flowTable
+	if next == nil {
+		table = ownTable(maxFlows, d.forwarder.handshakes)
+	} else if err := d.introduce(next, ports); err != nil {
+		return err
+	} else {
+		table = next.flowTable()
 	}
 	if current != nil {
 		current.drain()
 	}
 	var err error
-	lost := d.forwarder.move(store, func() {
+	lost := d.forwarder.move(table, func() {
 		for _, port := range ports {
-			g := gaugesOf(port)
+			table.know(port)
+			g := table.gauges(port)
 			g.turn.Store(port.gauges().turn.Load())
 			port.gauge.Store(g)
 		}
@@ -214,20 +215,21 @@ func (e *attachError) Unwrap() error { return e.error }
 // attach lets the data path in use carry what comes in at a new port. If the kernel path
 // cannot, the error is an [*attachError].
 func (d *dataPaths) attach(port *port) error {
-	k := d.kernelPath()
-	if k == nil {
-		return nil
+	if k := d.kernelPath(); k != nil {
+		if err := k.attach(port); err != nil {
+			return &attachError{err}
+		}
 	}
-	if err := k.attach(port); err != nil {
-		return &attachError{err}
-	}
-	port.gauge.Store(k.gauges(port))
+	d.forwarder.know(port)
 	return nil
 }
 
 func (d *dataPaths) detach(port *port) {
 	if k := d.kernelPath(); k != nil {
 		k.detach(port)
+	}
+	if port.closed.Load() {
+		d.forwarder.forget(port)
 	}
 }
 

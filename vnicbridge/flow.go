@@ -20,13 +20,12 @@ type flow struct {
 	in, out     *port
 	orig, reply tuple
 
-	// What changes while it lives: parts of the kernel's memory, if the kernel
-	// carries the flow's packets too.
+	// What changes while it lives: parts of its record.
 	*flowState
 	sent [2]*flowTraffic // by direction
 
-	place  flowPlace // in a flowTable
-	number uint32    // of its record in a kernelTable
+	table  *flowTable // that has its record, and the memory of it; nil: the memory is its own
+	number uint32     // of its record there
 }
 
 // flowState is struct flow_state of bpf/types.h: both data paths keep it.
@@ -71,7 +70,7 @@ func (s *flowState) idle(now int64) time.Duration { return since(s.lastSeen.Load
 // alone is a copy of the flow whose memory nobody else has.
 func (f *flow) alone() *flow {
 	c := *f
-	c.place = flowPlace{}
+	c.table = nil
 	c.live()
 	c.copyLife(f)
 	return &c
@@ -154,8 +153,6 @@ func (f *flow) reopens(p *packet) bool {
 	return p.proto == TCP && closedForBoth(f.flags.Load()) && p.begins()
 }
 
-func (f *flow) expired(now int64) bool { return f.idle(now) >= idleTimes[f.class()] }
-
 // otherEnd returns where a packet of a direction leaves, and with which tuple.
 func (f *flow) otherEnd(dir direction) (*port, tuple) {
 	if dir == forward {
@@ -177,11 +174,4 @@ func loadOf(class flowClass) int64 {
 func (f *flow) addLoad(n int64) {
 	f.in.gauges().load.Add(n)
 	f.out.gauges().load.Add(n)
-}
-
-// count changes how many flows of a class the ports have.
-func (f *flow) count(n int64, class flowClass) {
-	f.in.gauges().flows.Add(n)
-	f.out.gauges().flows.Add(n)
-	f.addLoad(n * loadOf(class))
 }

@@ -33,14 +33,14 @@ func testMapsOfFlows(t *testing.T) {
 		t.Logf("%s: %.1f bytes a flow", name, float64(bytes)/flows)
 		total += bytes
 	}
-	if each := float64(total) / flows; each > KernelFlowBytes {
-		t.Errorf("a flow costs %.1f bytes, more than the %d stated", each, KernelFlowBytes)
+	if each := float64(total) / flows; each > FlowBytes {
+		t.Errorf("a flow costs %.1f bytes, more than the %d stated", each, FlowBytes)
 	}
 }
 
 // What the pages say that the flow table takes is what it takes.
 func TestMemoryInThePages(t *testing.T) {
-	megabytes := func(flows int) string { return fmt.Sprintf("%.0f MB", float64(flows*KernelFlowBytes)/1e6) }
+	megabytes := func(flows int) string { return fmt.Sprintf("%.0f MB", float64(flows*FlowBytes)/1e6) }
 	for _, page := range []string{"../README.md", "../docs/installing.md"} {
 		text, err := os.ReadFile(page)
 		if err != nil {

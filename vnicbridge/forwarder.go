@@ -9,8 +9,8 @@ import (
 // forwarder is the userspace data path: it takes the frames that come in at the
 // ports, finds or opens their flows, rewrites them and sends them on.
 type forwarder struct {
-	moving     sync.RWMutex // held while the flows go to another store
-	flows      flowStore
+	moving     sync.RWMutex // held while the flows go to another table
+	flows      *flowTable
 	handshakes *handshakes // whose flows had to make room
 	fragments  *fragmentTable
 	orphans    orphans
@@ -25,7 +25,7 @@ func newForwarder(open *openPorts, clock func() int64) *forwarder {
 		handshakes: new(handshakes), fragments: newFragmentTable(),
 		open: open, clock: clock,
 	}
-	fw.flows = newFlowTable(DefaultMaxFlows, fw.handshakes)
+	fw.flows = ownTable(DefaultMaxFlows, fw.handshakes)
 	fw.setRules(&ruleset{})
 	return fw
 }
@@ -38,6 +38,28 @@ func (fw *forwarder) setLimit(flows int) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	fw.flows.setLimit(flows)
+}
+
+// fits tells whether the flow table has room for a number of flows.
+func (fw *forwarder) fits(flows int) bool {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
+	return fw.flows.fits(flows)
+}
+
+// know lets flows begin and end at a port.
+func (fw *forwarder) know(p *port) {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
+	fw.flows.know(p)
+	p.gauge.Store(fw.flows.gauges(p))
+}
+
+// forget lets no flow of a closed port be found any more.
+func (fw *forwarder) forget(p *port) {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
+	fw.flows.forget(p)
 }
 
 func (fw *forwarder) lookup(key flowKey) (*flow, direction) {
@@ -53,22 +75,22 @@ func (fw *forwarder) flowCount() int {
 }
 
 // eachFlow calls a function with every flow, in parts between which packets are
-// carried. False: the flows went to another store meanwhile, and it was not all.
+// carried. False: the flows went to another table meanwhile, and it was not all.
 func (fw *forwarder) eachFlow(visit func(*flow)) (all bool) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
-	store := fw.flows
+	table := fw.flows
 	all = true
-	store.each(visit, func() bool {
+	table.each(visit, func() bool {
 		fw.moving.RUnlock()
 		fw.moving.RLock()
-		all = fw.flows == store
+		all = fw.flows == table
 		return all
 	})
 	return all
 }
 
-// holdFlows calls a function. Until it returns, no flow goes to another store, and the data
+// holdFlows calls a function. Until it returns, no flow goes to another table, and the data
 // path does not change.
 func (fw *forwarder) holdFlows(do func()) {
 	fw.moving.RLock()
@@ -76,10 +98,10 @@ func (fw *forwarder) holdFlows(do func()) {
 	do()
 }
 
-// move takes the living flows to another store, while no packet is carried.
+// move takes the living flows to another table, while no packet is carried.
 // before and after are called around that. It returns how many had no room;
 // established ones go first.
-func (fw *forwarder) move(to flowStore, before, after func()) (lost int) {
+func (fw *forwarder) move(to *flowTable, before, after func()) (lost int) {
 	fw.moving.Lock()
 	defer fw.moving.Unlock()
 	var established, others []*flow
@@ -110,6 +132,7 @@ type arrival struct {
 	out   *outbox // where what it leads to is put
 
 	own      bool  // it is of a flow that the segment opened by which it came
+	found    flow  // of the packet, in memory that the next packet uses again
 	reopened *flow // the flow that is over whose tuple the packet uses again
 }
 
@@ -224,9 +247,12 @@ func (fw *forwarder) carry(a *arrival) dropReason {
 }
 
 // flowOf finds the flow of a packet, or opens one, and takes the packet into
-// account there.
+// account there. The flow is valid until the next packet.
 func (fw *forwarder) flowOf(a *arrival) (fl *flow, dir direction, verdict dropReason) {
-	fl, dir = fw.flows.lookup(flowKey{a.tuple, a.in.index})
+	dir, known := fw.flows.find(&a.tuple, a.in.index, &a.found)
+	if known {
+		fl = &a.found
+	}
 	a.reopened = nil
 	if fl != nil && fl.reopens(&a.packet) {
 		a.reopened, fl = fl, nil

@@ -119,7 +119,7 @@ func (t *fragmentTable) lead(key fragmentKey, s part, fl *flow, dir direction, a
 	if !q.accept(d, s) {
 		return nil, nil
 	}
-	d.flow, d.dir = fl, dir
+	d.flow, d.dir = new(*fl), dir // fl is the first fragment's only
 	t.identify(d)
 	waiting := d.waiting
 	q.release(d)

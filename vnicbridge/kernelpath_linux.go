@@ -26,10 +26,8 @@ type path struct {
 	programs map[programKey]*ebpf.Program // loaded so far, if they are kept
 	memory   map[string][]byte            // of maps, in this process
 	plane    *planeState
-	meters   []gauges
-	table    *kernelTable
+	table    *flowTable
 	ports    atomic.Pointer[[bpf.MaxPorts]*attachment]
-	known    [bpf.MaxPorts]atomic.Pointer[port] // also while their devices are lost
 	running  sync.WaitGroup
 	done     chan struct{}
 
@@ -109,24 +107,23 @@ func tryPath(maxFlows int) error {
 func (k *path) begin(o pathOptions) {
 	k.pathOptions, k.done = o, make(chan struct{})
 	k.ports.Store(new([bpf.MaxPorts]*attachment))
-	for i := range k.known {
-		k.known[i].Store(nil)
-	}
 	k.plane.capacity.Store(uint32(recordsFor(o.maxFlows)))
 	near, far := bucketsFor(o.maxFlows)
 	k.plane.nearMask, k.plane.farMask = uint32(near-1), uint32(far-1)
 	k.plane.tableKey = [2]uint64{rand.Uint64(), rand.Uint64()}
-	k.plane.limit.Store(int64(o.maxFlows))
 	k.plane.hashKey = [2]uint64{o.key.k0, o.key.k1}
-	k.table = &kernelTable{spare: k.maps[bpf.BridgeMapSpare], plane: k.plane, portOf: k.portOf, handshakes: o.handshakes}
-	k.table.secret = k.plane.tableKey
-	k.table.records = inMemory[bpf.FlowRecord](k, bpf.BridgeMapRecords)
-	k.table.answers = inMemory[flowTraffic](k, bpf.BridgeMapAnswers)
 	buckets := inMemory[bucket](k, bpf.BridgeMapBuckets)
-	k.table.near, k.table.far = buckets[:near], buckets[near:]
-	k.meters = inMemory[gauges](k, bpf.BridgeMapMeters)
-	k.table.meters = k.meters
-	k.table.untils = inMemory[atomic.Uint64](k, bpf.BridgeMapQuarantine)
+	k.table = newFlowTable(tableMemory{
+		keyTable: keyTable{
+			near: buckets[:near], far: buckets[near:],
+			records: inMemory[bpf.FlowRecord](k, bpf.BridgeMapRecords), secret: k.plane.tableKey,
+		},
+		answers: inMemory[flowTraffic](k, bpf.BridgeMapAnswers),
+		meters:  inMemory[gauges](k, bpf.BridgeMapMeters),
+		spare:   spareMap{k.maps[bpf.BridgeMapSpare]},
+		counts:  tableCounts{&k.plane.flows, &k.plane.limit, &k.plane.fresh, &k.plane.quarantine},
+		untils:  inMemory[atomic.Uint64](k, bpf.BridgeMapQuarantine),
+	}, o.maxFlows, o.handshakes)
 	k.rules = kernelRules{maps: k.maps, plane: k.plane, open: o.open}
 	k.tick(o.clock())
 }
@@ -172,15 +169,9 @@ func inMemory[T any](k *path, name string) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(k.memory[name]))), k.maps[name].MaxEntries())
 }
 
-func (k *path) store() flowStore { return k.table }
+func (k *path) flowTable() *flowTable { return k.table }
 
-func (k *path) fits(maxFlows int) bool { return recordsFor(maxFlows) <= len(k.table.records) }
-
-func (k *path) gauges(p *port) *gauges { return &k.meters[p.index] }
-
-// portOf is the port of an index, until the port is closed. While its device is lost, its
-// flows wait.
-func (k *path) portOf(index uint32) *port { return k.known[index].Load() }
+func (k *path) fits(maxFlows int) bool { return k.table.fits(maxFlows) }
 
 func (k *path) attached(index uint32) *attachment { return k.ports.Load()[index] }
 
@@ -204,7 +195,7 @@ func (k *path) attach(p *port) error {
 		return errors.Join(err, a.hook.close())
 	}
 	k.place(p.index, a)
-	k.known[p.index].Store(p)
+	k.table.know(p)
 	if slow, _ := a.slow(); slow != nil {
 		k.running.Go(func() { k.carry(a, slow) })
 	}
@@ -288,9 +279,6 @@ func (k *path) carry(a *attachment, slow device) {
 func (k *path) detach(p *port) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if p.closed.Load() {
-		k.known[p.index].CompareAndSwap(p, nil)
-	}
 	a := k.attached(p.index)
 	if a == nil {
 		return

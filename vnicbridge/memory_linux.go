@@ -14,7 +14,7 @@ func checkMemory(maxFlows int) error {
 	if err != nil {
 		return err
 	}
-	if needed := int64(maxFlows) * KernelFlowBytes; needed > available/2 {
+	if needed := int64(maxFlows) * FlowBytes; needed > available/2 {
 		return fmt.Errorf("a table of %d flows takes %d MiB of memory, more than half of the %d MiB that are available: lower max_flows",
 			maxFlows, needed>>20, available>>20)
 	}

@@ -21,20 +21,10 @@ func TestRecordsAreReusedUnderPackets(t *testing.T) {
 			r := w.rigs[i]
 			r.t = t
 			first, second := r.flowOf(asked), r.flowOf(other)
-			var again func()
 			var packets []func()
-			switch store := r.plane.path.flows.(type) {
-			case *kernelTable:
-				again = store.alternate(first, second)
+			if datapath == "kernel" {
 				answer := fromA(first.reply.dst.netip().String(), 80, first.reply.dport)
 				packets = append(packets, r.carriedOrLeft(asked, "nic0", serverA), r.carriedOrLeft(answer, "vnic-A", farHost))
-			case *flowTable:
-				again = func() {
-					for _, f := range []*flow{first, second} {
-						store.removeIf(func(*flow) bool { return true })
-						store.insert(f.alone(), slices.Values([]tuple{f.reply}))
-					}
-				}
 			}
 			orig, reply := first.keys()
 			for _, key := range []flowKey{orig, reply} {
@@ -44,7 +34,7 @@ func TestRecordsAreReusedUnderPackets(t *testing.T) {
 					}
 				})
 			}
-			whileReused(t, again, packets)
+			whileReused(t, r.plane.path.flows.alternate(first, second), packets)
 		})
 	}
 }
@@ -87,7 +77,7 @@ func (r *rig) flowOf(question ends) *flow {
 
 // alternate gives the record of a flow to another one, and back. Its keys go on leading
 // there: packets are as they are when they have found the record just before.
-func (t *kernelTable) alternate(first, second *flow) func() {
+func (t *flowTable) alternate(first, second *flow) func() {
 	return func() {
 		for _, f := range []*flow{second, first} {
 			orig, reply := f.keys()

@@ -186,7 +186,7 @@ func runProgram(r *rig, d *memoryDevice, f frame) bool {
 	}
 	for index, n := range k.sent() {
 		if n > before[index] {
-			to := k.portOf(uint32(index)).device().(*memoryDevice)
+			to := k.table.portOf(uint32(index)).device().(*memoryDevice)
 			to.mu.Lock()
 			to.out = append(to.out, out)
 			to.mu.Unlock()

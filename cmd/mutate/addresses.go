@@ -89,7 +89,7 @@ var addresses = []mutation{
 		old: `for i := range portAttempts {`, new: `for i := range 0 {`,
 	}, {
 		row: "A5", defect: "a reply tuple is given twice", file: "vnicbridge/flowtable.go",
-		old: `if t.byKey[reply] == nil && !t.quarantine.holds(reply, f.orig.src, now) {`, new: `if !t.quarantine.holds(reply, f.orig.src, now) {`,
+		old: `mayGo := t.superseded(number) && (`, new: `mayGo := number != notFound || (`,
 	}, {
 		row: "A5", defect: "a reply tuple is given twice", file: "vnicbridge/bpf/admit.h",
 		old: `!same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer))`, new: `!same_key(&r->reply, &f->answer))`,

@@ -69,10 +69,10 @@ var separation = []mutation{
 		row: "S3", defect: "a bridge reaches segments that it does not name", file: "vnicbridge/decision.go",
 		old: `	for _, name := range b.LBPolicy.Segments {`, new: `	for _, name := range sortedKeys(available) {`,
 	}, {
-		row: "S3", defect: "a record is cleared so that its addresses go before its ports", file: "vnicbridge/kernelmemory_linux.go",
+		row: "S3", defect: "a record is cleared so that its addresses go before its ports", file: "vnicbridge/flowrecord.go",
 		old: "	words(&r.Orig)[1].Store(0)\n", new: "	store(&r.Orig, bpf.FlowKey{})\n",
 	}, {
-		row: "S3", defect: "a record that changes while it is read is believed", file: "vnicbridge/kerneltable_linux.go",
+		row: "S3", defect: "a record that changes while it is read is believed", file: "vnicbridge/flowtable.go",
 		old: ` || load(&r.Orig) != orig || load(&r.Reply) != reply {`, new: ` {`,
 	}, {
 		row: "S3", defect: "the host routes between the networks of two bridges", file: "vnicbridge/guard_linux.go",

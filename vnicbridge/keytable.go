@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
-// keyTable is the flows' keys in buckets, as bpf/table.h has them: programs and Go
+// keyTable is the flows' keys in buckets, as bpf/table.h has them. Programs and Go may
 // change the same memory.
 type keyTable struct {
 	near, far []bucket
@@ -36,9 +36,9 @@ type keyPlace struct {
 }
 
 func (t *keyTable) place(key *bpf.FlowKey) keyPlace {
-	words := (*[2]uint64)(unsafe.Pointer(key))
-	h := (words[0] ^ t.secret[0]) * 0x9e3779b97f4a7c15
-	h = (h ^ h>>32 ^ words[1] ^ t.secret[1]) * 0xd6e8feb86659fd93
+	words := (*keyWords)(unsafe.Pointer(key))
+	h := (words.hosts ^ t.secret[0]) * 0x9e3779b97f4a7c15
+	h = (h ^ h>>32 ^ words.rest ^ t.secret[1]) * 0xd6e8feb86659fd93
 	h = (h ^ h>>32) * 0xd6e8feb86659fd93
 	h ^= h >> 32
 	p := keyPlace{home: &t.near[uint32(h)&uint32(len(t.near)-1)], print: uint32(h>>32) | 1}
@@ -77,7 +77,7 @@ func (t *keyTable) look(b *bucket, print uint32, key *bpf.FlowKey) uint32 {
 		if uint32(slot)&bpf.Reverse != 0 {
 			own = &t.records[number].Reply
 		}
-		if load(own) == *key {
+		if load(own) == *(*keyWords)(unsafe.Pointer(key)) {
 			return uint32(slot)
 		}
 	}

@@ -81,7 +81,7 @@ type cohort struct {
 const superseded = flowClasses
 
 // next finds the next flow of a cohort.
-func (t *kernelTable) next(c *cohort) (number uint32, ok bool) {
+func (t *flowTable) next(c *cohort) (number uint32, ok bool) {
 	hand, highest := &t.hands[c.class], t.highest()
 	for range highest {
 		if c.left == 0 {
@@ -105,7 +105,7 @@ func (c *cohort) has(r *bpf.FlowRecord) bool {
 }
 
 // goOn looks at some more records, and chooses anew when all were looked at.
-func (t *kernelTable) goOn(now int64, records int) {
+func (t *flowTable) goOn(now int64, records int) {
 	if records == 0 {
 		return
 	}
@@ -125,7 +125,7 @@ func (t *kernelTable) goOn(now int64, records int) {
 }
 
 // lookAtAll makes a survey at once.
-func (t *kernelTable) lookAtAll(now int64) {
+func (t *flowTable) lookAtAll(now int64) {
 	t.survey.looked = 0
 	t.goOn(now, max(t.highest(), 1))
 }
@@ -147,7 +147,7 @@ func (s *survey) add(r *bpf.FlowRecord, number uint32) {
 
 // choose chooses, by a survey of all records, which flows are to go, living and
 // superseded ones: enough of them to last until there is the next survey.
-func (t *kernelTable) choose(now int64) {
+func (t *flowTable) choose(now int64) {
 	s := &t.survey
 	enough := 1 + max(0, t.highest()-surveyPace*room)/8
 	t.over = s.oldest(superseded, min(enough, 1+s.flows[superseded].flows/2), 0)
@@ -183,9 +183,9 @@ func (s *survey) chooseVictims(chosen []cohort, enough int) []cohort {
 
 // idleConnections are established flows that make room when they take more than their
 // share.
-func (t *kernelTable) idleConnections(now int64) []victim {
+func (t *flowTable) idleConnections(now int64) []victim {
 	s := &t.survey
-	beyond := excess(s.flows[classEstablished].flows, int(t.plane.limit.Load()))
+	beyond := excess(s.flows[classEstablished].flows, int(t.counts.limit.Load()))
 	if beyond == 0 || len(s.connections) == 0 {
 		return nil
 	}

@@ -15,11 +15,11 @@ const room = 128
 // made room.
 const surveyPace = 32
 
-func (t *kernelTable) room() int64 { return max(1, min(room, t.plane.limit.Load()/64)) }
+func (t *flowTable) room() int64 { return max(1, min(room, t.counts.limit.Load()/64)) }
 
 // evict ends living flows for others: connections one at a time. False: there are none
 // that may go.
-func (t *kernelTable) evict(now int64) bool {
+func (t *flowTable) evict(now int64) bool {
 	ended := 0
 	for range t.room() {
 		v, ok := t.nextVictim(now, ended == 0)
@@ -41,7 +41,7 @@ func (t *kernelTable) evict(now int64) bool {
 
 // nextVictim is the next flow that has to go. It is chosen, if need be, at the price
 // of a look at all records.
-func (t *kernelTable) nextVictim(now int64, needed bool) (v victim, ok bool) {
+func (t *flowTable) nextVictim(now int64, needed bool) (v victim, ok bool) {
 	for {
 		for len(t.connections) > 0 {
 			v, t.connections = t.connections[0], t.connections[1:]
@@ -66,7 +66,7 @@ func (t *kernelTable) nextVictim(now int64, needed bool) (v victim, ok bool) {
 }
 
 // reclaim frees the records of superseded flows: there are too many.
-func (t *kernelTable) reclaim(now int64) (freed bool) {
+func (t *flowTable) reclaim(now int64) (freed bool) {
 	for range t.room() {
 		number, ok := t.next(&t.over)
 		if !ok && !freed && t.noneOver != coarse(now) {
@@ -87,7 +87,7 @@ func (t *kernelTable) reclaim(now int64) (freed bool) {
 
 // keepTuple puts the reply tuple of a record that is to be freed in quarantine, for
 // the programs too.
-func (t *kernelTable) keepTuple(number uint32, now int64) {
+func (t *flowTable) keepTuple(number uint32, now int64) {
 	f := t.flowOf(number)
 	if f == nil || !rememberedBy(f.orig.proto, f.flowState, now) {
 		return
@@ -98,15 +98,18 @@ func (t *kernelTable) keepTuple(number uint32, now int64) {
 }
 
 // keepFromPrograms has the programs give a reply key to nobody until then.
-func (t *kernelTable) keepFromPrograms(key flowKey, then int64) {
+func (t *flowTable) keepFromPrograms(key flowKey, then int64) {
+	if t.untils == nil {
+		return
+	}
 	k := keyOf(key)
 	until := coarse(then) + 1
 	slot := &t.untils[t.place(&k).print>>1&uint32(len(t.untils)-1)]
 	if int32(until-uint32(slot.Load())) > 0 {
 		slot.Store(uint64(until))
 	}
-	if int32(until-t.plane.quarantine.Load()) > 0 {
-		t.plane.quarantine.Store(until)
+	if int32(until-t.counts.quarantine.Load()) > 0 {
+		t.counts.quarantine.Store(until)
 	}
 }
 
