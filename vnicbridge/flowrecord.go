@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
-// Both data paths keep flows in the records of bpf/types.h. Programs and goroutines change
+// Both data paths keep flows in the records that bpf/types.h defines. Programs and goroutines change
 // a record at any time, so Go loads and stores its parts by atomic operations.
 
 func stateOfRecord(r *bpf.FlowRecord) *flowState { return (*flowState)(unsafe.Pointer(&r.State)) }

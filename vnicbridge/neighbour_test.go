@@ -54,8 +54,8 @@ func (r *rig) asked() (broadcasts int) {
 	return broadcasts
 }
 
-// size is how many entries a part of the table has.
-func (n *neighbours) size(p neighbourPart) int {
+// sizeOf is how many entries a part of the table has.
+func sizeOf(n *neighbours, p neighbourPart) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.table.sizes[p]
@@ -74,7 +74,7 @@ func TestHostsThatOnlyAskMakeRoom(t *testing.T) {
 			r.put("nic0", arp(true, mac, host, MAC{}, pseudo))
 		}
 		r.got("nic0")
-		if heard := n.size(partHeard); heard > neighbourBounds[partHeard] || heard < neighbourBounds[partHeard]/2 {
+		if heard := sizeOf(n, partHeard); heard > neighbourBounds[partHeard] || heard < neighbourBounds[partHeard]/2 {
 			t.Errorf("%d hosts that only asked are remembered, want nearly %d", heard, neighbourBounds[partHeard])
 		}
 		refillARP(r)
@@ -139,7 +139,7 @@ func TestTheIdlestNeighboursMakeRoom(t *testing.T) {
 				t.Errorf("host %d was forgotten before those that were idle for longer", i)
 			}
 		}
-		if size := n.size(partUsed); size > 64 {
+		if size := sizeOf(n, partUsed); size > 64 {
 			t.Errorf("%d hosts are remembered, want 64 at most", size)
 		}
 		if _, known := n.lookup(mustIP(router)); !known {
@@ -170,7 +170,7 @@ func TestForgedHostsOnTheLink(t *testing.T) {
 			t.Errorf("%d broadcasts for %d forged hosts at once, want %d", n, forged, broadcastBurst)
 		}
 		n := r.plane.bridges["lan"].link.neighbours
-		if size := n.size(partResolving); size > neighbourBounds[partResolving] {
+		if size := sizeOf(n, partResolving); size > neighbourBounds[partResolving] {
 			t.Errorf("%d hosts are asked for at once, want %d at most", size, neighbourBounds[partResolving])
 		}
 		if !r.connects("192.168.31.200", MAC{0x02, 9, 9, 9, 9, 9}, 4000) {
@@ -186,7 +186,7 @@ func TestForgedHostsOnTheLink(t *testing.T) {
 			t.Errorf("%d broadcasts in the next 2 s, want %d a second", n, broadcastRate)
 		}
 		time.Sleep(10 * time.Second)
-		if size := n.size(partResolving); size != 0 {
+		if size := sizeOf(n, partResolving); size != 0 {
 			t.Errorf("%d hosts are asked for still, 10 s later", size)
 		}
 		n.mu.Lock()

@@ -2,6 +2,7 @@ package vnicbridge
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 )
 
@@ -136,6 +137,10 @@ type tuple struct {
 	src, dst     addr
 	sport, dport uint16
 	proto        Protocol
+}
+
+func (t tuple) String() string {
+	return fmt.Sprintf("%s %s:%d > %s:%d", t.proto, t.src.netip(), t.sport, t.dst.netip(), t.dport)
 }
 
 // reversed is the tuple of the answer.

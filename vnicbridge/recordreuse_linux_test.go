@@ -34,7 +34,7 @@ func TestRecordsAreReusedUnderPackets(t *testing.T) {
 					}
 				})
 			}
-			whileReused(t, r.plane.path.flows.alternate(first, second), packets)
+			whileReused(t, alternate(r.plane.path.flows, first, second), packets)
 		})
 	}
 }
@@ -77,7 +77,7 @@ func (r *rig) flowOf(question ends) *flow {
 
 // alternate gives the record of a flow to another one, and back. Its keys go on leading
 // there: packets are as they are when they have found the record just before.
-func (t *flowTable) alternate(first, second *flow) func() {
+func alternate(t *flowTable, first, second *flow) func() {
 	return func() {
 		for _, f := range []*flow{second, first} {
 			orig, reply := f.keys()

@@ -100,7 +100,7 @@ func (w *twins) begin(t *testing.T, cfg *Config) {
 		p.path.orphans.known = boundedMap[flowKey, orphan]{}
 		for _, b := range p.bridges {
 			n := b.link.neighbours
-			used := n.usedMACs()
+			used := usedMACs(n)
 			n.table = newNeighbourTable()
 			n.tell(slices.Collect(maps.Keys(used)))
 			n.hear(addrOf(n.gateway), routerMAC, true, w.clock)
@@ -145,7 +145,7 @@ func (w *twins) pass(d time.Duration) {
 }
 
 // usedMACs are the MACs of the hosts that frames go to.
-func (n *neighbours) usedMACs() map[addr]MAC {
+func usedMACs(n *neighbours) map[addr]MAC {
 	used := make(map[addr]MAC)
 	for host, e := range n.table.entries {
 		if e.part() == partUsed {
@@ -295,7 +295,7 @@ type flowValues struct {
 	packets, bytes  [2]uint64
 }
 
-func (f *flow) values() flowValues {
+func valuesOf(f *flow) flowValues {
 	v := flowValues{in: f.in.name, out: f.out.name, orig: f.orig, reply: f.reply, lastSeen: f.lastSeen.Load(), flags: f.flags.Load()}
 	for dir := range 2 {
 		v.acks[dir], v.nexts[dir] = f.sent[dir].ack.Load(), f.sent[dir].next.Load()
@@ -305,16 +305,12 @@ func (f *flow) values() flowValues {
 	return v
 }
 
-func (t tuple) String() string {
-	return fmt.Sprintf("%s %s:%d > %s:%d", t.proto, t.src.netip(), t.sport, t.dst.netip(), t.dport)
-}
-
 // flows are the living flows, by their original keys.
 func (r *rig) flows() map[flowKey]flowValues {
 	flows := make(map[flowKey]flowValues)
 	r.plane.path.eachFlow(func(f *flow) {
 		orig, _ := f.keys()
-		flows[orig] = f.values()
+		flows[orig] = valuesOf(f)
 	})
 	return flows
 }
