@@ -1,7 +1,5 @@
 package vnicbridge
 
-import "slices"
-
 // dropReason says why a packet went no further. Every drop has one, and each is
 // counted at the device by which the packet came in (S5).
 type dropReason uint8
@@ -55,6 +53,3 @@ var dropNames = [dropReasons]string{
 }
 
 func (r dropReason) String() string { return dropNames[r] }
-
-// DropReasons are all the reasons that [Counters.Drops] may have.
-func DropReasons() []string { return slices.Clone(dropNames[keep+1:]) }

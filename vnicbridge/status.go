@@ -2,6 +2,7 @@ package vnicbridge
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -107,3 +108,6 @@ func (p *Plane) count(port *port) Counters {
 		Drops:   drops,
 	}
 }
+
+// DropReasons are all the reasons that [Counters.Drops] may have.
+func DropReasons() []string { return slices.Clone(dropNames[keep+1:]) }
