@@ -61,9 +61,9 @@ build: ## build bin/caddy: Caddy, its standard modules and caddy-vnic
 	@scripts/need 'the build' go ca-certificates
 	CGO_ENABLED=0 go build -o bin/caddy ./cmd/caddy
 
-generate: ## make the BPF objects, which are committed, from vnicbridge/bpf/*.c and *.h
+generate: ## make the BPF objects, which are committed, from vnicbridge/internal/bpf/*.c and *.h
 	@scripts/need 'the BPF objects' go ca-certificates $(BPF_TOOLS)
-	CGO_ENABLED=0 go generate ./vnicbridge/bpf
+	CGO_ENABLED=0 go generate ./vnicbridge/internal/bpf
 
 check: ## gofmt, go mod tidy, go vet and staticcheck
 	@scripts/need 'the checks' go ca-certificates

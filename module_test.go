@@ -97,6 +97,9 @@ func TestCaddyfileExample(t *testing.T) {
 	}
 }
 
+// ground is what every room of the data plane stands on.
+var ground = []string{"vnicbridge/config", "vnicbridge/internal/packet"}
+
 // mayImport holds the order of this module's packages. A package may import those
 // that stand beside its path, or beside the longest beginning of its path, and those
 // below them.
@@ -111,7 +114,27 @@ var mayImport = map[string][]string{
 	"integration/netlab":   {},
 	"integration/paper":    {"integration/netlab"},
 	"sites":                {"vnicbridge"},
-	"vnicbridge":           {"vnicbridge"},
+
+	// The rooms of the data plane, from the ground up.
+	"vnicbridge/config":             {},
+	"vnicbridge/pcapfilter":         {},
+	"vnicbridge/internal/bpf":       {},
+	"vnicbridge/internal/loglimit":  {},
+	"vnicbridge/internal/packet":    {"vnicbridge/config"},
+	"vnicbridge/internal/iface":     {"vnicbridge/config", "vnicbridge/internal/packet"},
+	"vnicbridge/internal/link":      append(ground, "vnicbridge/internal/iface"),
+	"vnicbridge/internal/rules":     append(ground, "vnicbridge/internal/iface"),
+	"vnicbridge/internal/flow":      append(ground, "vnicbridge/internal/iface", "vnicbridge/internal/bpf"),
+	"vnicbridge/internal/host":      append(ground, "vnicbridge/internal/iface", "vnicbridge/internal/bpf", "vnicbridge/internal/link"),
+	"vnicbridge/internal/health":    {"vnicbridge/config", "vnicbridge/internal/iface"},
+	"vnicbridge/internal/userspace": append(ground, "vnicbridge/internal/iface", "vnicbridge/internal/flow", "vnicbridge/internal/rules"),
+	"vnicbridge/internal/kernel": append(ground, "vnicbridge/internal/iface", "vnicbridge/internal/flow", "vnicbridge/internal/rules",
+		"vnicbridge/internal/bpf", "vnicbridge/internal/host"),
+	"vnicbridge/flowlist": append(ground, "vnicbridge/internal/iface", "vnicbridge/internal/flow"),
+	"vnicbridge/capture": append(ground, "vnicbridge/internal/iface", "vnicbridge/internal/flow", "vnicbridge/internal/bpf",
+		"vnicbridge/internal/host", "vnicbridge/internal/kernel", "vnicbridge/pcapfilter"),
+	"vnicbridge/checkup": {"vnicbridge/config", "vnicbridge/internal/host", "vnicbridge/internal/kernel"},
+	"vnicbridge":         {"vnicbridge/capture", "vnicbridge/config", "vnicbridge/flowlist", "vnicbridge/internal"},
 }
 
 // onlyTests are packages that nothing but tests imports.

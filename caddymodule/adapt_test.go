@@ -12,7 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // TestAdapt adapts the Caddyfiles of testdata/adapt: each file is a Caddyfile, a
@@ -49,7 +49,7 @@ func TestAdapt(t *testing.T) {
 func roundTrip(t *testing.T, adapted []byte) {
 	t.Helper()
 	app := appJSON(t, adapted)
-	var first, second vnicbridge.Config
+	var first, second config.Config
 	decoder := json.NewDecoder(bytes.NewReader(app))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&first); err != nil {

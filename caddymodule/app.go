@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/metrics"
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/tested"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 func init() { caddy.RegisterModule(new(App)) }
@@ -27,7 +27,7 @@ func init() { caddy.RegisterModule(new(App)) }
 // CAP_NET_RAW. To carry packets in the kernel it also needs CAP_BPF and CAP_PERFMON, and
 // for segments with a `netns` CAP_SYS_ADMIN. Values cannot contain placeholders.
 type App struct {
-	vnicbridge.Config
+	config.Config
 
 	// up puts the configuration in force. Only the first call does so; later calls
 	// return the first call's result.
@@ -91,7 +91,7 @@ func (a *App) Cleanup() error {
 }
 
 // segment returns the segment that a listener names.
-func (a *App) segment(name string) (*vnicbridge.Segment, error) {
+func (a *App) segment(name string) (*config.Segment, error) {
 	return a.Segments[name], listenaddr.CheckSegment(&a.Config, name)
 }
 

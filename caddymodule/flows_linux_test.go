@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/journal"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 const flowsURL = "http://localhost:2019/vnic/flows"
@@ -56,7 +56,7 @@ func listFlows(t *testing.T) {
 	if table := mustRun(t, "flows", "--segment", "b"); !strings.Contains(table, "0 of 0 flows") {
 		t.Errorf("of b it is\n%s", table)
 	}
-	if err := json.Unmarshal([]byte(mustRun(t, "flows", "--json", "--limit", "1")), new(vnicbridge.FlowList)); err != nil {
+	if err := json.Unmarshal([]byte(mustRun(t, "flows", "--json", "--limit", "1")), new(flowlist.List)); err != nil {
 		t.Errorf("--json: %v", err)
 	}
 	expectUsage(t, "flows", "the configuration has a, b", "--segment", "z")
@@ -67,7 +67,7 @@ func listFlows(t *testing.T) {
 func listClients(t *testing.T) {
 	const clientsURL, eventsURL = "http://localhost:2019/vnic/clients", "http://localhost:2019/vnic/events"
 	code, body := fetch(t, http.MethodGet, clientsURL+"?segment=a&limit=1")
-	var clients vnicbridge.ClientList
+	var clients flowlist.ClientList
 	if err := json.Unmarshal([]byte(body), &clients); code != http.StatusOK || err != nil {
 		t.Fatalf("clients are answered %d %q: %v", code, body, err)
 	}
@@ -106,7 +106,7 @@ func sendDatagram(t *testing.T, from, to string) {
 }
 
 // expectFlows waits until as many flows are listed: a datagram takes its time.
-func expectFlows(t *testing.T, query string, want int) (list vnicbridge.FlowList) {
+func expectFlows(t *testing.T, query string, want int) (list flowlist.List) {
 	t.Helper()
 	listed := eventually(func() bool {
 		code, body := fetch(t, http.MethodGet, flowsURL+query)
@@ -133,7 +133,7 @@ func watchFlows(t *testing.T) {
 		t.Error(err)
 	}
 	for line := range strings.Lines(out.text.String()) {
-		var list vnicbridge.FlowList
+		var list flowlist.List
 		if err := json.Unmarshal([]byte(line), &list); err != nil || list.Matched != 2 {
 			t.Errorf("watched is %q: %v", line, err)
 		}

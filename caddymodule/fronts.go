@@ -13,14 +13,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/listenaddr"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // fronts holds what the modules of one configuration tell each other about its servers.
 // Caddy provisions and starts the modules one after the other.
 type fronts struct {
 	ctx      caddy.Context
-	config   *vnicbridge.Config
+	config   *config.Config
 	proxied  map[string]bool            // the segments that a vnic_proxy sends requests to
 	trusting map[*caddyhttp.Server]bool // the servers with trusted_proxies vnic
 
@@ -28,13 +28,13 @@ type fronts struct {
 	once    sync.Once
 
 	mu     sync.Mutex
-	listen map[string][]vnicbridge.PortRange // what listeners have opened, by segment
+	listen map[string][]config.PortRange // what listeners have opened, by segment
 }
 
 // provision subscribes to the start of the configuration.
-func (f *fronts) provision(ctx caddy.Context, config *vnicbridge.Config) error {
-	f.ctx, f.config = ctx, config
-	f.listen = make(map[string][]vnicbridge.PortRange)
+func (f *fronts) provision(ctx caddy.Context, cfg *config.Config) error {
+	f.ctx, f.config = ctx, cfg
+	f.listen = make(map[string][]config.PortRange)
 	f.proxied = make(map[string]bool)
 	f.trusting = make(map[*caddyhttp.Server]bool)
 	f.started = make(chan struct{})
@@ -72,14 +72,14 @@ func (f *fronts) Handle(context.Context, caddy.Event) error {
 const redirects = "remaining_auto_https_redirects"
 
 // opened records that the configuration has opened a listener on a segment.
-func (f *fronts) opened(segment string, proto vnicbridge.Protocol, port uint16) {
+func (f *fronts) opened(segment string, proto config.Protocol, port uint16) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.listen[segment] = append(f.listen[segment], vnicbridge.PortRange{Protocol: proto, First: port, Last: port})
+	f.listen[segment] = append(f.listen[segment], config.PortRange{Protocol: proto, First: port, Last: port})
 }
 
 // listenBut returns the ports of all servers except one, which may be nil.
-func (f *fronts) listenBut(server *caddyhttp.Server) map[string][]vnicbridge.PortRange {
+func (f *fronts) listenBut(server *caddyhttp.Server) map[string][]config.PortRange {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	listen := maps.Clone(f.listen)
@@ -87,7 +87,7 @@ func (f *fronts) listenBut(server *caddyhttp.Server) map[string][]vnicbridge.Por
 		return listen
 	}
 	for segment, ports := range listenaddr.TCPPorts(server.Listen) {
-		listen[segment] = slices.DeleteFunc(slices.Clone(listen[segment]), func(r vnicbridge.PortRange) bool { return slices.Contains(ports, r) })
+		listen[segment] = slices.DeleteFunc(slices.Clone(listen[segment]), func(r config.PortRange) bool { return slices.Contains(ports, r) })
 	}
 	return listen
 }

@@ -15,14 +15,14 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
 	"github.com/caddy-vnic/caddy-vnic/sites"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // The network type `vnic/<segment>` is TCP on a segment's address. The type
 // `vnic+udp/<segment>` is UDP there; Caddy uses it for HTTP/3.
 func init() {
 	caddy.RegisterNetwork("vnic", func(ctx context.Context, _, segment, ports string, offset uint, cfg net.ListenConfig) (any, error) {
-		at, err := site(ctx, segment, vnicbridge.TCP, ports, offset)
+		at, err := site(ctx, segment, config.TCP, ports, offset)
 		if err != nil {
 			return nil, err
 		}
@@ -30,7 +30,7 @@ func init() {
 		return listener, explainListen(err, at)
 	})
 	caddy.RegisterNetwork("vnic+udp", func(ctx context.Context, _, segment, ports string, offset uint, cfg net.ListenConfig) (any, error) {
-		at, err := site(ctx, segment, vnicbridge.UDP, ports, offset)
+		at, err := site(ctx, segment, config.UDP, ports, offset)
 		if err != nil {
 			return nil, err
 		}
@@ -42,7 +42,7 @@ func init() {
 
 // site returns where a listener for a segment belongs. Caddy starts apps in random order,
 // so site first puts the configuration in force, unless that is done.
-func site(ctx context.Context, segment string, proto vnicbridge.Protocol, ports string, offset uint) (sites.Address, error) {
+func site(ctx context.Context, segment string, proto config.Protocol, ports string, offset uint) (sites.Address, error) {
 	config, ok := ctx.(caddy.Context)
 	if !ok {
 		return sites.Address{}, fmt.Errorf("vnic/%s: only an app of the configuration can listen on a segment", segment)

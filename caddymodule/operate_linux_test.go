@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // oneSegment operates segment a while b serves; it is a step of TestRunningCaddy.
@@ -44,7 +44,7 @@ func refusedOperations(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "the configuration has a, b") {
 		t.Errorf("the command says %v", err)
 	}
-	expectState(t, vnicbridge.Active)
+	expectState(t, config.Active)
 	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
 }
 
@@ -61,7 +61,7 @@ func mustExecute(t *testing.T, operation string) {
 	}
 }
 
-func expectState(t *testing.T, want vnicbridge.State) {
+func expectState(t *testing.T, want config.State) {
 	t.Helper()
 	if got := status(t).Segments["a"].State; got != want {
 		t.Errorf("a is %s, want %s", got, want)
@@ -72,26 +72,26 @@ func expectState(t *testing.T, want vnicbridge.State) {
 // the bridge.
 func drainAndActivate(t *testing.T) {
 	mustExecute(t, "drain")
-	expectState(t, vnicbridge.Draining)
+	expectState(t, config.Draining)
 	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
 	mustLoad(t, running)
-	expectState(t, vnicbridge.Draining)
+	expectState(t, config.Draining)
 	mustExecute(t, "activate")
-	expectState(t, vnicbridge.Active)
+	expectState(t, config.Active)
 	mustRun(t, "drain", "a", "--flows")
-	expectState(t, vnicbridge.Draining)
+	expectState(t, config.Draining)
 	mustExecute(t, "activate")
 	expectSend(t, http.MethodPost, segmentsURL+"a/drain", `{"flows": true}`, http.StatusOK, "")
-	expectState(t, vnicbridge.Draining)
+	expectState(t, config.Draining)
 	expectSend(t, http.MethodPost, segmentsURL+"a/drain", `{"all": true}`, http.StatusBadRequest, `unknown field \"all\"`)
 	mustExecute(t, "activate")
-	expectState(t, vnicbridge.Active)
+	expectState(t, config.Active)
 }
 
 func stopAndStart(t *testing.T) {
 	idle := keepAlive(t)
 	mustExecute(t, "stop")
-	expectState(t, vnicbridge.Stopped)
+	expectState(t, config.Stopped)
 	expectRefused(t, "192.168.50.1:80")
 	expectBody(t, "http://192.168.60.1/", "b saw 192.168.60.1")
 	if ports := status(t).Segments["a"].Ports; len(ports) > 0 {
@@ -102,7 +102,7 @@ func stopAndStart(t *testing.T) {
 	}
 	expectAPI(t, http.MethodPost, segmentsURL+"a/drain", http.StatusConflict, "segment a is stopped")
 	mustExecute(t, "start")
-	expectState(t, vnicbridge.Active)
+	expectState(t, config.Active)
 	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
 }
 
@@ -143,7 +143,7 @@ func stoppedOverReloads(t *testing.T) {
 	expectRefused(t, "192.168.50.1:80")
 	moved := strings.Replace(running, "192.168.50.1/24", "192.168.51.1/24", 1)
 	mustLoad(t, moved)
-	expectState(t, vnicbridge.Stopped)
+	expectState(t, config.Stopped)
 	expectRefused(t, "192.168.51.1:80")
 	mustExecute(t, "start")
 	expectBody(t, "http://192.168.51.1/", "a saw 192.168.51.1")
@@ -159,7 +159,7 @@ func stoppedAndRemoved(t *testing.T) {
 	mustLoad(t, without)
 	expectBody(t, "http://192.168.70.1/", "a saw 192.168.70.1")
 	mustLoad(t, running)
-	expectState(t, vnicbridge.Active)
+	expectState(t, config.Active)
 	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
 }
 

@@ -19,7 +19,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/leanproxy"
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/listenaddr"
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 func init() {
@@ -79,7 +79,7 @@ func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 // checkSegments refuses upstreams that are not segments of the Caddyfile. An error has the
 // line of the directive.
 func (p *Proxy) checkSegments(h httpcaddyfile.Helper) error {
-	var config vnicbridge.Config
+	var config config.Config
 	if app, ok := h.Option("vnic").(httpcaddyfile.App); ok {
 		if err := json.Unmarshal(app.Value, &config); err != nil {
 			return h.WrapErr(err)
@@ -211,7 +211,7 @@ func (p *Proxy) resolve(app *App, own string, dial *string) error {
 		return fmt.Errorf("segment %s, to which the site is bound, may not reach segment %s: add `reach %s` to it", own, at.Host, at.Host)
 	}
 	port := uint16(at.StartPort)
-	lets := func(r vnicbridge.PortRange) bool { return r.Contains(vnicbridge.TCP, port) }
+	lets := func(r config.PortRange) bool { return r.Contains(config.TCP, port) }
 	if segment.Ports != nil && !slices.ContainsFunc(segment.Ports, lets) {
 		return fmt.Errorf("the ports of segment %s do not let tcp/%d in: add tcp/%d to the ports", at.Host, port, port)
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // Where the kernel data path cannot be used, `datapath auto` serves by userspace and says
@@ -113,7 +113,7 @@ func TestFallbackWithoutMemory(t *testing.T) {
 	s.startAs(strings.Join(inside, " "), flows("auto", larger))
 	s.wantFallback(wants)
 	s.load(flows("auto", 1<<20))
-	if status := s.status(); status.Datapath != vnicbridge.DatapathKernel {
+	if status := s.status(); status.Datapath != config.DatapathKernel {
 		t.Errorf("with a smaller table the data path is %s: %s", status.Datapath, status.DatapathReason)
 	}
 }
@@ -203,7 +203,7 @@ func without(capability string) []string {
 func (s *scene) wantFallback(reasons []string) {
 	s.t.Helper()
 	status := s.status()
-	if status.Datapath != vnicbridge.DatapathUserspace {
+	if status.Datapath != config.DatapathUserspace {
 		s.t.Errorf("the data path is %s", status.Datapath)
 	}
 	wantAll(s.t, "the reason", status.DatapathReason, reasons)

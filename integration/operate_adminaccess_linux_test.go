@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // The routes under /vnic/ are behind Caddy's own access rules: on the local endpoint
@@ -65,7 +65,7 @@ func TestAdminAccess(t *testing.T) {
 		answer.Body.Close()
 		t.Errorf("without a certificate: %s", answer.Status)
 	}
-	if state := s.status().Segments["a"].State; state != vnicbridge.Active {
+	if state := s.status().Segments["a"].State; state != config.Active {
 		t.Errorf("segment a is %s", state)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/checkup"
 )
 
 // `caddy vnic check` finds what keeps Caddy from starting, and what would
@@ -263,12 +263,12 @@ func TestCheckBesideARunningCaddy(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, output)
 	}
-	var findings []vnicbridge.Finding
+	var findings []checkup.Finding
 	if err := json.Unmarshal([]byte(output[strings.LastIndex(strings.TrimSpace(output), "\n")+1:]), &findings); err != nil {
 		t.Fatalf("%v:\n%s", err, output)
 	}
 	for _, f := range findings {
-		if f.Severity == vnicbridge.SeverityError {
+		if f.Severity == checkup.SeverityError {
 			t.Error(f.Message)
 		}
 	}

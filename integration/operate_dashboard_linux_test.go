@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // dashboardScene has a healthy segment and one that is not, whose device has a name
@@ -185,29 +186,29 @@ func dashboardOperates(t *testing.T, s *scene, b *browser) {
 		t.Helper()
 		s.waitFor(what, func() bool { return holds(s.status()) })
 	}
-	state := func(want vnicbridge.State) {
+	state := func(want config.State) {
 		t.Helper()
 		expect("a is "+want.String(), func(st vnicbridge.Status) bool { return st.Segments["a"].State == want })
-		b.await(fmt.Sprintf(`document.querySelector("[aria-labelledby=segment-a] .badge").textContent.includes(%q)`, map[vnicbridge.State]string{
-			vnicbridge.Active: "healthy", vnicbridge.Draining: "draining", vnicbridge.Stopped: "stopped"}[want]))
+		b.await(fmt.Sprintf(`document.querySelector("[aria-labelledby=segment-a] .badge").textContent.includes(%q)`, map[config.State]string{
+			config.Active: "healthy", config.Draining: "draining", config.Stopped: "stopped"}[want]))
 	}
 	click("Drain segment a")
-	state(vnicbridge.Draining)
+	state(config.Draining)
 	click("Activate segment a")
-	state(vnicbridge.Active)
+	state(config.Active)
 
 	click("Stop segment a")
 	b.await(`document.querySelector("#confirm").open`)
 	b.eval(`document.querySelector("#confirm-no").click()`)
 	b.await(`!document.querySelector("#confirm").open`)
-	if got := s.status().Segments["a"].State; got != vnicbridge.Active {
+	if got := s.status().Segments["a"].State; got != config.Active {
 		t.Errorf("what was cancelled made a %s", got)
 	}
 	click("Stop segment a")
 	b.eval(`document.querySelector("#confirm-yes").click()`)
-	state(vnicbridge.Stopped)
+	state(config.Stopped)
 	click("Start segment a")
-	state(vnicbridge.Active)
+	state(config.Active)
 
 	click("switch to b")
 	expect("lan is switched", func(st vnicbridge.Status) bool { return st.Bridges["lan"].SwitchedTo == "b" })
@@ -233,17 +234,17 @@ func dashboardByKeyboard(t *testing.T, s *scene, b *browser) {
 		t.Errorf("the focus is not in sight: its outline is %v", outline)
 	}
 	b.press("Enter")
-	s.waitFor("a is draining", func() bool { return s.status().Segments["a"].State == vnicbridge.Draining })
+	s.waitFor("a is draining", func() bool { return s.status().Segments["a"].State == config.Draining })
 	b.await(`document.activeElement.getAttribute("aria-label") === "Activate segment a"`)
 	b.press("Enter")
-	s.waitFor("a is active", func() bool { return s.status().Segments["a"].State == vnicbridge.Active })
+	s.waitFor("a is active", func() bool { return s.status().Segments["a"].State == config.Active })
 
 	b.tabTo("Stop segment a")
 	b.press("Enter")
 	b.await(`document.activeElement.id === "confirm-no"`)
 	b.press("Escape")
 	b.await(`!document.querySelector("#confirm").open`)
-	if got := s.status().Segments["a"].State; got != vnicbridge.Active {
+	if got := s.status().Segments["a"].State; got != config.Active {
 		t.Errorf("Escape made a %s", got)
 	}
 	if unnamed := b.eval(`[...document.querySelectorAll("button, input, [role=img]")].filter(e => !(e.getAttribute("aria-label") || e.id)).map(e => e.outerHTML).join()`); unnamed != "" {
@@ -323,7 +324,7 @@ func otherPages(t *testing.T, s *scene, b *browser, url string) {
 			t.Errorf("another page at %s gets %v", dashboard, got)
 		}
 	}
-	if got := s.status().Segments["a"].State; got != vnicbridge.Active {
+	if got := s.status().Segments["a"].State; got != config.Active {
 		t.Errorf("another page made a %s", got)
 	}
 	b.complaintsSoFar()

@@ -16,7 +16,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 // Row F10: a switch beside clients that connect without pause. Clients that connect after
@@ -124,7 +124,7 @@ func (s *scene) vnic(args ...string) string {
 // segmentsOf says which segments sessions are with, by the list of flows.
 func (s *scene) segmentsOf(sessions []*session) string {
 	s.t.Helper()
-	var list vnicbridge.FlowList
+	var list flowlist.List
 	output := s.vnic("flows", "--json", "--client", paper.PC1Addr.String(), "--protocol", "tcp", "--limit", "10000")
 	if err := json.Unmarshal([]byte(output), &list); err != nil {
 		s.t.Fatal(err)
@@ -132,7 +132,7 @@ func (s *scene) segmentsOf(sessions []*session) string {
 	var segments []string
 	for _, session := range sessions {
 		for _, f := range list.Flows {
-			if f.Client.String() == session.conn.LocalAddr().String() && f.Destination.Port() == 9000 && f.State == vnicbridge.FlowEstablished {
+			if f.Client.String() == session.conn.LocalAddr().String() && f.Destination.Port() == 9000 && f.State == flowlist.Established {
 				segments = append(segments, f.Segment)
 			}
 		}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 // A drain ends although clients keep their connections, over HTTP/1 and HTTP/2, idle or
@@ -247,7 +247,7 @@ http://www.example.com {
 // established counts a segment's established flows.
 func (s *scene) established(segment string) int {
 	s.t.Helper()
-	var list vnicbridge.FlowList
+	var list flowlist.List
 	if err := json.Unmarshal([]byte(s.fromAdmin("/vnic/flows?state=established&segment="+segment)), &list); err != nil {
 		s.t.Fatal(err)
 	}

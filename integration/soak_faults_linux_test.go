@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 // soakFaults measures how long a client that asks all the time goes without an
@@ -98,7 +98,7 @@ func (s *scene) clockDiffers(datapath string) figure {
 // echoFlows is how many flows there are of ICMP.
 func (s *scene) echoFlows() int {
 	s.t.Helper()
-	var list vnicbridge.FlowList
+	var list flowlist.List
 	if err := json.Unmarshal([]byte(s.fromAdmin("/vnic/flows?protocol=icmp")), &list); err != nil {
 		s.t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/net/ipv4"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // quic-go reads and writes control messages if a socket supports them. From IP_PKTINFO each
@@ -31,7 +32,7 @@ func (c *packetConn) ReadBatch(messages []ipv4.Message, flags int) (n int, err e
 
 // readdress replaces the addresses of a datagram by the client's ends.
 func (c *packetConn) readdress(m *ipv4.Message, local netip.AddrPort) {
-	ends, ok := c.sockets.plane.Ends(c.at.Segment, vnicbridge.UDP, local, addrPort(m.Addr))
+	ends, ok := c.sockets.plane.Ends(c.at.Segment, config.UDP, local, addrPort(m.Addr))
 	if !ok {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/sites"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // oneClient stands for a *vnicbridge.Plane that carries the flows of one client,
@@ -18,17 +19,17 @@ type oneClient struct{}
 
 var theClient, itsAlias = netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("127.0.0.2")
 
-func (oneClient) OpenPort(segment string, port vnicbridge.PortRange) (release func()) {
+func (oneClient) OpenPort(segment string, port config.PortRange) (release func()) {
 	fmt.Println("open:", segment, port)
 	return func() { fmt.Println("closed:", segment, port) }
 }
 
-func (oneClient) Ends(_ string, _ vnicbridge.Protocol, local, remote netip.AddrPort) (vnicbridge.Ends, bool) {
+func (oneClient) Ends(_ string, _ config.Protocol, local, remote netip.AddrPort) (vnicbridge.Ends, bool) {
 	ends := vnicbridge.Ends{Client: netip.AddrPortFrom(theClient, remote.Port()), Dialed: local}
 	return ends, remote.Addr() == itsAlias
 }
 
-func (oneClient) Alias(_ string, _ vnicbridge.Protocol, _ netip.AddrPort, ends vnicbridge.Ends) (netip.AddrPort, bool) {
+func (oneClient) Alias(_ string, _ config.Protocol, _ netip.AddrPort, ends vnicbridge.Ends) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(itsAlias, ends.Client.Port()), ends.Client.Addr() == theClient
 }
 

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // listener is the share that one configuration has of a stream.
@@ -56,7 +56,7 @@ func (l *listener) conn(c *net.TCPConn) *Conn {
 		_ = c.SetKeepAliveConfig(l.keepAlive)
 	}
 	own := &Conn{TCPConn: c, client: c.RemoteAddr(), dialed: c.LocalAddr(), listener: l}
-	ends, ok := l.sockets.plane.Ends(l.at.Segment, vnicbridge.TCP, addrPort(c.LocalAddr()), addrPort(c.RemoteAddr()))
+	ends, ok := l.sockets.plane.Ends(l.at.Segment, config.TCP, addrPort(c.LocalAddr()), addrPort(c.RemoteAddr()))
 	if ok { // otherwise the client is on this host
 		own.client, own.dialed = net.TCPAddrFromAddrPort(ends.Client), net.TCPAddrFromAddrPort(ends.Dialed)
 	}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"sync"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // Drain ends the kept-alive connections of a segment's HTTP servers, until [Sockets.Start].
@@ -75,7 +75,7 @@ func (s *Sockets) start(ctx context.Context, segment string) (err error) {
 	for _, t := range streams {
 		err = errors.Join(err, t.open(ctx, s.plane, segment))
 		for _, l := range t.listeners {
-			l.port = s.openPort(vnicbridge.TCP, l.at)
+			l.port = s.openPort(config.TCP, l.at)
 		}
 	}
 	for _, c := range packets {

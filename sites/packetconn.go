@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/ipv4"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // packetConn is a UDP socket on a segment, whose peers are the real clients. It does not
@@ -129,7 +130,7 @@ func (c *packetConn) drain(end time.Time) {
 func (c *packetConn) start(ctx context.Context) error {
 	c.mu.Lock()
 	c.stopped = false
-	c.port = c.sockets.openPort(vnicbridge.UDP, c.at)
+	c.port = c.sockets.openPort(config.UDP, c.at)
 	c.mu.Unlock()
 	return c.bind(ctx)
 }
@@ -146,7 +147,7 @@ func (c *packetConn) ReadFrom(p []byte) (int, net.Addr, error) {
 		if err != nil {
 			return n, nil, err
 		}
-		if ends, ok := c.sockets.plane.Ends(c.at.Segment, vnicbridge.UDP, local, from); ok {
+		if ends, ok := c.sockets.plane.Ends(c.at.Segment, config.UDP, local, from); ok {
 			from = ends.Client
 		}
 		return n, net.UDPAddrFromAddrPort(from), nil
@@ -172,7 +173,7 @@ func (c *packetConn) WriteTo(p []byte, to net.Addr) (int, error) {
 // peer returns the address to which a socket sends datagrams for a client.
 func (c *packetConn) peer(socket *udpSocket, local netip.AddrPort, ends vnicbridge.Ends) (netip.AddrPort, error) {
 	client := ends.Client
-	peer, ok := c.sockets.plane.Alias(c.at.Segment, vnicbridge.UDP, local, ends)
+	peer, ok := c.sockets.plane.Alias(c.at.Segment, config.UDP, local, ends)
 	if !ok {
 		peer, ok = client, client.Addr() == local.Addr() || client.Addr().IsLoopback() // this host itself
 	}

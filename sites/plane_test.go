@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/sites"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // The tests' network: clients dial from an address of the loopback network that
@@ -29,7 +30,7 @@ type planeStub struct {
 	open map[string]int
 }
 
-func (p *planeStub) OpenPort(segment string, port vnicbridge.PortRange) func() {
+func (p *planeStub) OpenPort(segment string, port config.PortRange) func() {
 	p.count(segment+" "+port.String(), 1)
 	return func() { p.count(segment+" "+port.String(), -1) }
 }
@@ -49,13 +50,13 @@ func (p *planeStub) opened(key string) int {
 	return p.open[key]
 }
 
-func (p *planeStub) Ends(_ string, _ vnicbridge.Protocol, local, remote netip.AddrPort) (vnicbridge.Ends, bool) {
+func (p *planeStub) Ends(_ string, _ config.Protocol, local, remote netip.AddrPort) (vnicbridge.Ends, bool) {
 	return vnicbridge.Ends{
 		Client: netip.AddrPortFrom(client, remote.Port()), Dialed: netip.AddrPortFrom(dialed, local.Port()),
 	}, remote.Addr() == alias
 }
 
-func (p *planeStub) Alias(_ string, _ vnicbridge.Protocol, local netip.AddrPort, ends vnicbridge.Ends) (netip.AddrPort, bool) {
+func (p *planeStub) Alias(_ string, _ config.Protocol, local netip.AddrPort, ends vnicbridge.Ends) (netip.AddrPort, bool) {
 	known := !ends.Dialed.IsValid() || ends.Dialed == netip.AddrPortFrom(dialed, local.Port())
 	return netip.AddrPortFrom(alias, ends.Client.Port()), known && ends.Client.Addr() == client
 }

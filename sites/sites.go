@@ -15,19 +15,20 @@ import (
 	"sync"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // Plane is the part of the data plane that listeners use; *[vnicbridge.Plane] implements
 // it.
 type Plane interface {
 	// OpenPort lets clients enter a port of a segment, until release is called.
-	OpenPort(segment string, port vnicbridge.PortRange) (release func())
+	OpenPort(segment string, port config.PortRange) (release func())
 	// Ends returns the client's ends of a connection. local and remote are the ends that
 	// the server's socket has.
-	Ends(segment string, proto vnicbridge.Protocol, local, remote netip.AddrPort) (ends vnicbridge.Ends, ok bool)
+	Ends(segment string, proto config.Protocol, local, remote netip.AddrPort) (ends vnicbridge.Ends, ok bool)
 	// Alias returns the address at which a server's socket on a segment reaches a client. If
 	// ends.Dialed is not known, it takes any of the client's flows.
-	Alias(segment string, proto vnicbridge.Protocol, local netip.AddrPort, ends vnicbridge.Ends) (alias netip.AddrPort, ok bool)
+	Alias(segment string, proto config.Protocol, local netip.AddrPort, ends vnicbridge.Ends) (alias netip.AddrPort, ok bool)
 	// In runs a function in a segment's network namespace.
 	In(segment string, f func() error) error
 }
@@ -98,7 +99,7 @@ func (s *Sockets) Listen(ctx context.Context, at Address, cfg net.ListenConfig) 
 		if err := shared.open(ctx, s.plane, at.Segment); err != nil {
 			return nil, err
 		}
-		l.port = s.openPort(vnicbridge.TCP, at)
+		l.port = s.openPort(config.TCP, at)
 	}
 	s.streams[at.place()] = shared
 	shared.add(l)
@@ -129,7 +130,7 @@ func (s *Sockets) ListenPacket(ctx context.Context, at Address, cfg net.ListenCo
 		return nil, err
 	}
 	if !c.stopped {
-		c.port = s.openPort(vnicbridge.UDP, at)
+		c.port = s.openPort(config.UDP, at)
 	}
 	s.packets[c] = struct{}{}
 	return c, nil
@@ -162,9 +163,9 @@ func (s *Sockets) Readdress(ctx context.Context, at func(segment string) (addr n
 }
 
 // openPort opens a socket's port until the first call of release.
-func (s *Sockets) openPort(proto vnicbridge.Protocol, at Address) (release func()) {
+func (s *Sockets) openPort(proto config.Protocol, at Address) (release func()) {
 	port := at.Local.Port()
-	return sync.OnceFunc(s.plane.OpenPort(at.Segment, vnicbridge.PortRange{Protocol: proto, First: port, Last: port}))
+	return sync.OnceFunc(s.plane.OpenPort(at.Segment, config.PortRange{Protocol: proto, First: port, Last: port}))
 }
 
 // addrPort returns a socket's address in the data plane's form: IPv4 is unmapped.

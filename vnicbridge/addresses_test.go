@@ -7,24 +7,29 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // Row A1.
 func TestARPIsAnsweredOnceForThePseudoAddressOnly(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		for _, sender := range []string{otherHost, router, "0.0.0.0"} {
-			r.put("nic0", arp(true, hostMAC, sender, MAC{}, pseudo))
+			r.put("nic0", arp(true, hostMAC, sender, config.MAC{}, pseudo))
 			answer := asFrame(r.one("nic0"))
-			m, err := parseARP(&answer)
-			if err != nil || m.request || m.senderMAC != nicMAC || m.sender.netip().String() != pseudo {
+			m, err := link.ParseARP(&answer)
+			if err != nil || m.Request || m.SenderMAC != nicMAC || m.Sender.Netip().String() != pseudo {
 				t.Errorf("from %s: answer %+v, %v", sender, m, err)
 			}
-			if answer.srcMAC() != nicMAC || answer.dstMAC() != hostMAC || m.targetMAC != hostMAC || m.target.netip().String() != sender {
-				t.Errorf("from %s: the answer goes to %s for %s", sender, answer.dstMAC(), m.target.netip())
+			if answer.SrcMAC() != nicMAC || answer.DstMAC() != hostMAC || m.TargetMAC != hostMAC || m.Target.Netip().String() != sender {
+				t.Errorf("from %s: the answer goes to %s for %s", sender, answer.DstMAC(), m.Target.Netip())
 			}
 		}
 		for _, target := range []string{serverA, routerOnA, serverB, otherHost, "192.168.1.3"} {
-			r.put("nic0", arp(true, hostMAC, otherHost, MAC{}, target))
+			r.put("nic0", arp(true, hostMAC, otherHost, config.MAC{}, target))
 			r.silent("nic0", "vnic-A", "vnic-B")
 		}
 		if n := r.drops("nic0", "arp"); n != 5 {
@@ -37,10 +42,10 @@ func TestARPIsAnsweredOnceForThePseudoAddressOnly(t *testing.T) {
 func TestAnAddressInUseFailsTheStart(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		for _, answer := range [][]byte{
-			arp(false, hostMAC, pseudo, nicMAC, "0.0.0.0"),   // it has the address
-			arp(true, hostMAC, pseudo, MAC{}, pseudo),        // it announces the address
-			arp(true, hostMAC, "0.0.0.0", MAC{}, pseudo),     // it probes for the address too
-			arp(true, hostMAC, pseudo, MAC{}, "192.168.1.9"), // it speaks from the address
+			arp(false, hostMAC, pseudo, nicMAC, "0.0.0.0"),          // it has the address
+			arp(true, hostMAC, pseudo, config.MAC{}, pseudo),        // it announces the address
+			arp(true, hostMAC, "0.0.0.0", config.MAC{}, pseudo),     // it probes for the address too
+			arp(true, hostMAC, pseudo, config.MAC{}, "192.168.1.9"), // it speaks from the address
 		} {
 			r := newEmptyRig(t)
 			go func() {
@@ -61,7 +66,7 @@ func TestAnAddressInUseFailsTheStart(t *testing.T) {
 // Row A2+: who only looks whether we are there, or repeats what others sent, is no
 // rival. Such frames are answered once the address is ours.
 func TestOnlyARivalFailsTheStart(t *testing.T) {
-	repeated := func(raw []byte, by MAC) []byte {
+	repeated := func(raw []byte, by config.MAC) []byte {
 		copy(raw[6:], by[:])
 		return raw
 	}
@@ -69,14 +74,14 @@ func TestOnlyARivalFailsTheStart(t *testing.T) {
 		r := newEmptyRig(t)
 		go func() {
 			for _, raw := range [][]byte{
-				arp(true, hostMAC, "0.0.0.0", nicMAC, pseudo),                         // a switch's device tracking
-				arp(true, hostMAC, otherHost, MAC{}, pseudo),                          // a host that looks for us
-				repeated(arp(true, hostMAC, "0.0.0.0", MAC{}, pseudo), routerMAC),     // another's probe, by a repeater
-				arp(true, nicMAC, "0.0.0.0", MAC{}, pseudo),                           // our own
-				repeated(arp(true, nicMAC, "0.0.0.0", MAC{}, pseudo), routerMAC),      // our own, by a repeater
-				arp(true, hostMAC, "0.0.0.0", MAC{}, otherHost),                       // for another address
-				arp(false, hostMAC, otherHost, nicMAC, "0.0.0.0"),                     // an answer for another address
-				repeated(arp(false, nicMAC, pseudo, routerMAC, otherHost), routerMAC), // our own answer, repeated
+				arp(true, hostMAC, "0.0.0.0", nicMAC, pseudo),                            // a switch's device tracking
+				arp(true, hostMAC, otherHost, config.MAC{}, pseudo),                      // a host that looks for us
+				repeated(arp(true, hostMAC, "0.0.0.0", config.MAC{}, pseudo), routerMAC), // another's probe, by a repeater
+				arp(true, nicMAC, "0.0.0.0", config.MAC{}, pseudo),                       // our own
+				repeated(arp(true, nicMAC, "0.0.0.0", config.MAC{}, pseudo), routerMAC),  // our own, by a repeater
+				arp(true, hostMAC, "0.0.0.0", config.MAC{}, otherHost),                   // for another address
+				arp(false, hostMAC, otherHost, nicMAC, "0.0.0.0"),                        // an answer for another address
+				repeated(arp(false, nicMAC, pseudo, routerMAC, otherHost), routerMAC),    // our own answer, repeated
 			} {
 				time.Sleep(50 * time.Millisecond)
 				r.machine.device("nic0").in <- asFrame(raw)
@@ -88,7 +93,7 @@ func TestOnlyARivalFailsTheStart(t *testing.T) {
 		r.settle()
 		r.put("nic0", arp(true, hostMAC, "0.0.0.0", nicMAC, pseudo))
 		answer := asFrame(r.one("nic0"))
-		if m, err := parseARP(&answer); err != nil || m.request || m.senderMAC != nicMAC {
+		if m, err := link.ParseARP(&answer); err != nil || m.Request || m.SenderMAC != nicMAC {
 			t.Errorf("device tracking is answered by %+v, %v", m, err)
 		}
 	})
@@ -98,7 +103,7 @@ func TestOnlyARivalFailsTheStart(t *testing.T) {
 // fails the start. The address is announced as ever.
 func TestWithoutDAD(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Bridges["lan"].DAD = DADOff
+	cfg.Bridges["lan"].DAD = config.DADOff
 	bubble(t, func(t *testing.T) {
 		r := newEmptyRig(t)
 		go func() {
@@ -119,15 +124,15 @@ func TestWithoutDAD(t *testing.T) {
 		announced := 0
 		for _, raw := range r.got("nic0") {
 			f := asFrame(raw)
-			switch m, err := parseARP(&f); {
-			case err == nil && m.sender == noAddr:
+			switch m, err := link.ParseARP(&f); {
+			case err == nil && m.Sender == packet.NoAddr:
 				t.Error("the link was probed")
-			case err == nil && m.sender == m.target:
+			case err == nil && m.Sender == m.Target:
 				announced++
 			}
 		}
-		if announced < announceCount {
-			t.Errorf("%d announcements, want %d", announced, announceCount)
+		if announced < link.AnnounceCount {
+			t.Errorf("%d announcements, want %d", announced, link.AnnounceCount)
 		}
 	})
 }
@@ -143,20 +148,20 @@ func TestTheAddressIsProbedAndAnnounced(t *testing.T) {
 		var kinds []string
 		for _, raw := range r.got("nic0") {
 			f := asFrame(raw)
-			m, err := parseARP(&f)
+			m, err := link.ParseARP(&f)
 			if err != nil {
 				t.Fatal(err)
 			}
 			switch {
-			case m.isProbeFor(addrOf(netip.MustParseAddr(pseudo))):
+			case m.IsProbeFor(packet.AddrOf(netip.MustParseAddr(pseudo))):
 				kinds = append(kinds, "probe")
-			case m.sender == m.target:
+			case m.Sender == m.Target:
 				kinds = append(kinds, "announcement")
-			case m.target.netip().String() == router:
+			case m.Target.Netip().String() == router:
 				continue
 			}
-			if f.srcMAC() != nicMAC || m.senderMAC != nicMAC {
-				t.Errorf("sent from %s", m.senderMAC)
+			if f.SrcMAC() != nicMAC || m.SenderMAC != nicMAC {
+				t.Errorf("sent from %s", m.SenderMAC)
 			}
 		}
 		if got := strings.Join(kinds, " "); got != "probe probe probe announcement announcement" {
@@ -169,7 +174,7 @@ func TestTheAddressIsProbedAndAnnounced(t *testing.T) {
 		synctest.Wait()
 		for _, raw := range r.got("nic0") {
 			f := asFrame(raw)
-			if m, _ := parseARP(&f); m.sender == noAddr {
+			if m, _ := link.ParseARP(&f); m.Sender == packet.NoAddr {
 				t.Error("probed again by a reload")
 			}
 		}
@@ -182,7 +187,7 @@ func TestTheAddressIsDefended(t *testing.T) {
 		time.Sleep(5 * time.Second) // the announcements of the start are over
 		r.got("nic0")
 		defences := func() int { return len(announcements(r)) }
-		claimed := arp(true, hostMAC, pseudo, MAC{}, pseudo)
+		claimed := arp(true, hostMAC, pseudo, config.MAC{}, pseudo)
 		r.put("nic0", claimed)
 		if n := defences(); n != 1 {
 			t.Errorf("%d defences, want 1", n)
@@ -191,7 +196,7 @@ func TestTheAddressIsDefended(t *testing.T) {
 		if n := defences(); n != 0 {
 			t.Errorf("%d defences at once, want none", n)
 		}
-		time.Sleep(defendInterval)
+		time.Sleep(link.DefendInterval)
 		r.got("nic0")
 		r.put("nic0", claimed)
 		if n := defences(); n != 1 {
@@ -206,31 +211,31 @@ func TestTheAddressIsAnnouncedWhenTheNICChanges(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		time.Sleep(10 * time.Second)
 		r.got("nic0")
-		r.nicChanges(linkState{up: false, mac: nicMAC, mtu: 1500})
+		r.nicChanges(iface.LinkState{Up: false, MAC: nicMAC, MTU: 1500})
 		time.Sleep(5 * time.Second)
 		if n := len(announcements(r)); n != 0 {
 			t.Errorf("%d announcements while the NIC is down", n)
 		}
-		r.nicChanges(linkState{up: true, mac: nicMAC, mtu: 1500})
+		r.nicChanges(iface.LinkState{Up: true, MAC: nicMAC, MTU: 1500})
 		time.Sleep(5 * time.Second)
-		if n := len(announcements(r)); n != announceCount {
-			t.Errorf("%d announcements when the NIC is up again, want %d", n, announceCount)
+		if n := len(announcements(r)); n != link.AnnounceCount {
+			t.Errorf("%d announcements when the NIC is up again, want %d", n, link.AnnounceCount)
 		}
-		r.nicChanges(linkState{up: true, mac: nicMAC, mtu: 1500, notifyPeers: true})
-		r.nicChanges(linkState{up: true, mac: nicMAC, mtu: 1500})
+		r.nicChanges(iface.LinkState{Up: true, MAC: nicMAC, MTU: 1500, NotifyPeers: true})
+		r.nicChanges(iface.LinkState{Up: true, MAC: nicMAC, MTU: 1500})
 		time.Sleep(5 * time.Second)
-		if n := len(announcements(r)); n != announceCount {
-			t.Errorf("%d announcements when the peers are to be notified, want %d", n, announceCount)
+		if n := len(announcements(r)); n != link.AnnounceCount {
+			t.Errorf("%d announcements when the peers are to be notified, want %d", n, link.AnnounceCount)
 		}
-		r.nicChanges(linkState{up: true, mac: hostMAC, mtu: 1500})
+		r.nicChanges(iface.LinkState{Up: true, MAC: hostMAC, MTU: 1500})
 		time.Sleep(5 * time.Second)
 		again := announcements(r)
-		if len(again) != announceCount {
-			t.Errorf("%d announcements of another MAC, want %d", len(again), announceCount)
+		if len(again) != link.AnnounceCount {
+			t.Errorf("%d announcements of another MAC, want %d", len(again), link.AnnounceCount)
 		}
 		for _, m := range again {
-			if m.senderMAC != hostMAC {
-				t.Errorf("announced with the old MAC %s", m.senderMAC)
+			if m.SenderMAC != hostMAC {
+				t.Errorf("announced with the old MAC %s", m.SenderMAC)
 			}
 		}
 		// From now on that is the MAC of everything that leaves (A4).
@@ -243,10 +248,10 @@ func TestTheAddressIsAnnouncedWhenTheNICChanges(t *testing.T) {
 	})
 }
 
-func announcements(r *rig) (found []arpMessage) {
+func announcements(r *rig) (found []link.ARPMessage) {
 	for _, raw := range r.got("nic0") {
 		f := asFrame(raw)
-		if m, err := parseARP(&f); err == nil && m.sender == m.target {
+		if m, err := link.ParseARP(&f); err == nil && m.Sender == m.Target {
 			found = append(found, m)
 		}
 	}
@@ -272,23 +277,23 @@ func TestMACsAreThoseOfThePaper(t *testing.T) {
 // when it changes.
 func TestAliasesResolveToTheMACBehindThem(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-		check := func(want MAC) {
+		check := func(want config.MAC) {
 			t.Helper()
 			d := r.machine.devices["vnic-A"]
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			if len(d.settings.neighbours) != 253 {
-				t.Errorf("%d neighbours, want the 253 aliases", len(d.settings.neighbours))
+			if len(d.settings.Neighbours) != 253 {
+				t.Errorf("%d neighbours, want the 253 aliases", len(d.settings.Neighbours))
 			}
-			for alias, mac := range d.settings.neighbours {
+			for alias, mac := range d.settings.Neighbours {
 				if mac != want {
 					t.Fatalf("%s resolves to %s, want %s", alias, mac, want)
 				}
 			}
 		}
 		check(routerMAC)
-		time.Sleep(lockTime)
-		r.put("nic0", arp(true, hostMAC, router, MAC{}, pseudo)) // another router took over
+		time.Sleep(link.LockTime)
+		r.put("nic0", arp(true, hostMAC, router, config.MAC{}, pseudo)) // another router took over
 		time.Sleep(maintainInterval)
 		check(hostMAC)
 	})
@@ -369,7 +374,7 @@ func TestNextHopsAreResolved(t *testing.T) {
 		alias = decode(r.one("vnic-A")).src
 		r.put("vnic-A", fromA(alias, 80, 4000).tcp("SA", "waits"))
 		question := asFrame(r.one("nic0"))
-		if m, err := parseARP(&question); err != nil || !m.request || m.sender.netip().String() != pseudo || m.target.netip().String() != otherHost {
+		if m, err := link.ParseARP(&question); err != nil || !m.Request || m.Sender.Netip().String() != pseudo || m.Target.Netip().String() != otherHost {
 			t.Fatalf("asked %+v, %v", m, err)
 		}
 		r.put("nic0", arp(false, hostMAC, otherHost, nicMAC, pseudo))
@@ -388,7 +393,7 @@ func TestNextHopsAreRefreshed(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		time.Sleep(10 * time.Second)
 		r.got("nic0")
-		time.Sleep(reachableTime)
+		time.Sleep(link.ReachableTime)
 		if !r.asksFor(router) {
 			t.Error("the gateway was not asked for again")
 		}
@@ -407,7 +412,7 @@ func TestNextHopsAreRefreshed(t *testing.T) {
 		r.put("nic0", arp(false, hostMAC, otherHost, nicMAC, pseudo))
 		r.got("nic0")
 		asked := false
-		for passed := time.Duration(0); passed < 2*reachableTime && !asked; passed += time.Second {
+		for passed := time.Duration(0); passed < 2*link.ReachableTime && !asked; passed += time.Second {
 			r.put("vnic-A", fromA(alias, 80, 4000).tcp("A", "x"))
 			time.Sleep(time.Second)
 			asked = r.asksFor(otherHost)
@@ -423,8 +428,8 @@ func TestNextHopsAreRefreshed(t *testing.T) {
 func (r *rig) asksFor(host string) (asked bool) {
 	for _, raw := range r.got("nic0") {
 		f := asFrame(raw)
-		m, err := parseARP(&f)
-		asked = asked || err == nil && m.request && m.target.netip().String() == host
+		m, err := link.ParseARP(&f)
+		asked = asked || err == nil && m.Request && m.Target.Netip().String() == host
 	}
 	return asked
 }

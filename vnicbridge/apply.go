@@ -1,45 +1,52 @@
 package vnicbridge
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
+)
 
 // transition is the way from the configuration in force to another one. What can
 // fail is done first, in prepare, and undone if it does; commit cannot fail.
 type transition struct {
 	p        *Plane
-	cfg      *Config
-	retained []*Config
+	cfg      *config.Config
+	retained []*config.Config
 
-	devices             // as they will be
-	retired  devices    // the same
-	made     []*port    // by prepare
-	replaced []*segment // closed by prepare to make room for their successors
-	rules    *ruleset
+	devices                 // as they will be
+	retired  devices        // the same
+	made     []*iface.Iface // by prepare
+	replaced []*segment     // closed by prepare to make room for their successors
+	rules    *rules.Ruleset
 }
 
-func (p *Plane) plan(cfg *Config, retained []*Config) *transition {
+func (p *Plane) plan(cfg *config.Config, retained []*config.Config) *transition {
 	return &transition{p: p, cfg: cfg, retained: retained, devices: newDevices(), retired: newDevices()}
 }
 
 func (t *transition) prepare() error {
-	for _, name := range sortedKeys(t.cfg.Segments) {
+	for _, name := range config.SortedKeys(t.cfg.Segments) {
 		if err := t.prepareSegment(name); err != nil {
 			return errorAt("segment", name, err)
 		}
 	}
-	for _, name := range sortedKeys(t.cfg.Bridges) {
+	for _, name := range config.SortedKeys(t.cfg.Bridges) {
 		if err := t.prepareBridge(name); err != nil {
 			return errorAt("bridge", name, err)
 		}
 	}
 	t.retire()
-	if err := t.p.session.machine.guard(t.p.guards(t.devices, t.retired)); err != nil {
+	if err := t.p.session.machine.Guard(t.p.guards(t.devices, t.retired)); err != nil {
 		return err
 	}
 	if err := t.acquireAddresses(); err != nil {
 		return err
 	}
-	for _, name := range sortedKeys(t.segments) {
-		if _, err := t.segments[name].dev.configure(settingsOf(t.cfg, name, t.bridges)); err != nil {
+	for _, name := range config.SortedKeys(t.segments) {
+		if _, err := t.segments[name].dev.Configure(settingsOf(t.cfg, name, t.bridges)); err != nil {
 			return errorAt("segment", name, err)
 		}
 	}
@@ -49,20 +56,20 @@ func (t *transition) prepare() error {
 }
 
 // vnicSpecOf is what the VNIC of a segment must be.
-func vnicSpecOf(c *Config, name string) vnicSpec {
+func vnicSpecOf(c *config.Config, name string) host.VNICSpec {
 	s := c.Segments[name]
 	iface := s.InterfaceName(name)
-	return vnicSpec{name, iface, s.Addresses[0], s.hardwareAddr(iface), s.Netns}
+	return host.VNICSpec{Segment: name, Iface: iface, Address: s.Addresses[0], MAC: s.HardwareAddr(iface), Netns: s.Netns}
 }
 
 // exclusive tells whether two VNICs cannot be there at once: one name, or networks
 // that overlap, so that the kernel would take the one's way for the other's.
-func exclusive(a, b vnicSpec) bool {
-	return a.iface == b.iface || a.address.Masked().Overlaps(b.address.Masked())
+func exclusive(a, b host.VNICSpec) bool {
+	return a.Iface == b.Iface || a.Address.Masked().Overlaps(b.Address.Masked())
 }
 
 // nicSpecOf is what the NIC of a bridge must be.
-func nicSpecOf(c *Config, name string) nicSpec {
+func nicSpecOf(c *config.Config, name string) nicSpec {
 	return nicSpec{name, c.Bridges[name].NIC, c.Bridges[name].Addresses[0]}
 }
 
@@ -77,8 +84,8 @@ func (t *transition) prepareSegment(name string) error {
 	}
 	for _, living := range t.p.living() {
 		for _, old := range living.segments {
-			if exclusive(old.spec, spec) && !old.port.closed.Load() {
-				t.p.closePort(old.port)
+			if exclusive(old.spec, spec) && !old.iface.Closed.Load() {
+				t.p.closePort(old.iface)
 				t.replaced = append(t.replaced, old)
 			}
 		}
@@ -88,7 +95,7 @@ func (t *transition) prepareSegment(name string) error {
 		return err
 	}
 	t.segments[name] = s
-	t.made = append(t.made, s.port)
+	t.made = append(t.made, s.iface)
 	return nil
 }
 
@@ -106,22 +113,22 @@ func (t *transition) prepareBridge(name string) error {
 		return err
 	}
 	t.bridges[name] = b
-	t.made = append(t.made, b.port)
+	t.made = append(t.made, b.iface)
 	return nil
 }
 
 // retire keeps the devices that only retained configurations have.
 func (t *transition) retire() {
-	wanted := t.devices.ports()
+	wanted := t.devices.ifaces()
 	for _, cfg := range t.retained {
 		for _, living := range t.p.living() {
 			for name, s := range living.segments {
-				if cfg.Segments[name] != nil && vnicSpecOf(cfg, name) == s.spec && !s.port.closed.Load() && !slices.Contains(wanted, s.port) {
+				if cfg.Segments[name] != nil && vnicSpecOf(cfg, name) == s.spec && !s.iface.Closed.Load() && !slices.Contains(wanted, s.iface) {
 					t.retired.segments[name] = s
 				}
 			}
 			for name, b := range living.bridges {
-				if cfg.Bridges[name] != nil && nicSpecOf(cfg, name) == b.spec && !slices.Contains(wanted, b.port) {
+				if cfg.Bridges[name] != nil && nicSpecOf(cfg, name) == b.spec && !slices.Contains(wanted, b.iface) {
 					t.retired.bridges[name] = b
 				}
 			}
@@ -139,14 +146,14 @@ func (t *transition) acquireAddresses() error {
 	results := make(chan result)
 	probing := 0
 	for name, b := range t.bridges {
-		if !slices.Contains(t.made, b.port) {
+		if !slices.Contains(t.made, b.iface) {
 			continue
 		}
 		probing++
-		t.p.carry(b.port)
+		t.p.carry(b.iface)
 		go func() {
-			err := b.link.claim.acquire(t.cfg.Bridges[name].DAD != DADOff)
-			if err == nil && !b.link.awaitGateway(t.p.now) {
+			err := b.link.Claim.Acquire(t.cfg.Bridges[name].DAD != config.DADOff)
+			if err == nil && !b.link.AwaitGateway(t.p.now) {
 				t.p.log.Warn("the gateway does not answer ARP", "bridge", name, "gateway", t.cfg.Bridges[name].Gateway)
 			}
 			results <- result{name, err}
@@ -163,17 +170,17 @@ func (t *transition) acquireAddresses() error {
 
 // undo removes what prepare made and puts back what it took away.
 func (t *transition) undo() {
-	for _, port := range t.made {
-		t.p.closePort(port)
+	for _, ifc := range t.made {
+		t.p.closePort(ifc)
 	}
 	for _, old := range t.replaced {
 		again, err := t.p.makeSegment(old.spec)
 		if err != nil {
-			t.p.log.Error("a segment could not be made again after a failed reload", "segment", old.spec.segment, "error", err)
+			t.p.log.Error("a segment could not be made again after a failed reload", "segment", old.spec.Segment, "error", err)
 			continue
 		}
 		*old = *again
-		t.p.carry(old.port)
+		t.p.carry(old.iface)
 	}
 	if t.p.cfg == nil {
 		return
@@ -192,12 +199,12 @@ func (p *Plane) reinstate() error {
 	}
 	p.datapaths.setRules(rules)
 	for name, s := range p.segments {
-		if _, err := s.dev.configure(settingsOf(p.cfg, name, p.bridges)); err != nil {
+		if _, err := s.dev.Configure(settingsOf(p.cfg, name, p.bridges)); err != nil {
 			return err
 		}
 	}
 	p.followHealth()
-	return p.session.machine.guard(p.guards(p.devices, p.retired))
+	return p.session.machine.Guard(p.guards(p.devices, p.retired))
 }
 
 // commit puts the new configuration in force and removes what no configuration
@@ -205,23 +212,23 @@ func (p *Plane) reinstate() error {
 func (t *transition) commit() {
 	p := t.p
 	for name, b := range t.bridges {
-		b.link.setGateway(t.cfg.Bridges[name].Gateway)
+		b.link.SetGateway(t.cfg.Bridges[name].Gateway)
 	}
-	p.path.setLimit(t.cfg.maxFlows())
+	p.path.SetLimit(t.cfg.MaxFlowsOrDefault())
 	p.datapaths.setRules(t.rules)
 	for _, s := range t.segments {
-		if slices.Contains(t.made, s.port) {
-			p.carry(s.port)
+		if slices.Contains(t.made, s.iface) {
+			p.carry(s.iface)
 		}
 	}
-	kept := append(t.devices.ports(), t.retired.ports()...)
-	for _, old := range append(p.devices.ports(), p.retired.ports()...) {
-		if !slices.Contains(kept, old) && !old.closed.Load() {
+	kept := append(t.devices.ifaces(), t.retired.ifaces()...)
+	for _, old := range append(p.devices.ifaces(), p.retired.ifaces()...) {
+		if !slices.Contains(kept, old) && !old.Closed.Load() {
 			p.closePort(old)
 		}
 	}
 	p.cfg, p.devices, p.retired = t.cfg, t.devices, t.retired
-	p.forget(append([]*Config{t.cfg}, t.retained...))
+	p.forget(append([]*config.Config{t.cfg}, t.retained...))
 	p.followHealth()
 	p.begin()
 }
@@ -233,22 +240,22 @@ func (p *Plane) begin() {
 		if !b.up {
 			p.log.Warn("the NIC is down: nothing passes until it is up (ip link set "+b.spec.nic+" up)", "bridge", name)
 		}
-		b.link.tick(now)
+		b.link.Tick(now)
 	}
 }
 
 // guards says what the host's kernel must leave alone.
-func (p *Plane) guards(all ...devices) guardSpec {
-	var g guardSpec
+func (p *Plane) guards(all ...devices) host.GuardSpec {
+	var g host.GuardSpec
 	for _, d := range all {
-		for _, name := range sortedKeys(d.segments) {
+		for _, name := range config.SortedKeys(d.segments) {
 			s := d.segments[name]
-			g.vnics = append(g.vnics, guardedVNIC{s.dev.index(), s.spec.address, s.spec.netns != ""})
+			g.VNICs = append(g.VNICs, host.GuardedVNIC{Index: s.dev.Index(), Address: s.spec.Address, Away: s.spec.Netns != ""})
 		}
-		for _, name := range sortedKeys(d.bridges) {
+		for _, name := range config.SortedKeys(d.bridges) {
 			b := d.bridges[name]
-			g.nics = append(g.nics, b.dev.index())
-			g.pseudo = append(g.pseudo, b.spec.address.Addr())
+			g.NICs = append(g.NICs, b.dev.Index())
+			g.Pseudo = append(g.Pseudo, b.spec.address.Addr())
 		}
 	}
 	return g

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // A reload that changes the policy touches new flows only.
@@ -48,7 +50,7 @@ func TestARemovedSegment(t *testing.T) {
 		if _, ok := r.plane.SegmentAddr("a"); ok {
 			t.Error("the segment has an address still")
 		}
-		if g := r.machine.guards[len(r.machine.guards)-1]; len(g.vnics) != 1 || g.vnics[0].address.Masked().String() != "192.168.60.0/24" {
+		if g := r.machine.guards[len(r.machine.guards)-1]; len(g.VNICs) != 1 || g.VNICs[0].Address.Masked().String() != "192.168.60.0/24" {
 			t.Errorf("the guard is %+v", g)
 		}
 	})
@@ -64,11 +66,11 @@ func TestAFailingReloadChangesNothing(t *testing.T) {
 				before := r.plane.Status()
 				next := paperConfig()
 				next.Segments["b"].Addresses = prefixes("192.168.61.1/24")
-				next.Segments["c"] = &Segment{Interface: "vnic-C", Addresses: prefixes("192.168.70.1/24")}
-				next.Bridges["two"] = &Bridge{NIC: "nic1", Addresses: prefixes("192.168.2.2/24"), LBPolicy: &Policy{PolicyFirst, []string{"c"}}}
+				next.Segments["c"] = &config.Segment{Interface: "vnic-C", Addresses: prefixes("192.168.70.1/24")}
+				next.Bridges["two"] = &config.Bridge{NIC: "nic1", Addresses: prefixes("192.168.2.2/24"), LBPolicy: &config.Policy{Policy: config.PolicyFirst, Segments: []string{"c"}}}
 				r.machine.fail = failing
 				err := r.plane.Apply(next)
-				var where *ConfigError
+				var where *config.Error
 				if !errors.As(err, &where) || !errors.Is(err, errInjected) {
 					t.Fatalf("the error is %v", err)
 				}
@@ -252,11 +254,11 @@ func TestOpenPorts(t *testing.T) {
 		if entered(1) {
 			t.Error("entered by a port that nobody opened")
 		}
-		old := r.plane.OpenPort("a", PortRange{TCP, 80, 80})
+		old := r.plane.OpenPort("a", config.PortRange{Protocol: config.TCP, First: 80, Last: 80})
 		if !entered(2) {
 			t.Error("not entered by an open port")
 		}
-		newer := r.plane.OpenPort("a", PortRange{TCP, 80, 80})
+		newer := r.plane.OpenPort("a", config.PortRange{Protocol: config.TCP, First: 80, Last: 80})
 		old()
 		old() // twice is once
 		if err := r.plane.Apply(cfg); err != nil {

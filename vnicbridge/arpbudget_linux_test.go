@@ -5,6 +5,11 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // arpGate is what stands before the forwarder on a NIC: on either data path, a program
@@ -21,25 +26,25 @@ func TestARPHasBudgets(t *testing.T) {
 	for _, path := range testedPaths {
 		t.Run(path, func(t *testing.T) {
 			gate := gates[path](t)
-			stranger := MAC{0x02, 1, 1, 1, 1, 1}
+			stranger := config.MAC{0x02, 1, 1, 1, 1, 1}
 			kinds := []struct {
 				name  string
 				frame []byte
 			}{
-				{"questions for us", arp(true, stranger, "192.168.1.99", MAC{}, pseudo)},
+				{"questions for us", arp(true, stranger, "192.168.1.99", config.MAC{}, pseudo)},
 				{"answers to us", arp(false, stranger, "192.168.1.99", nicMAC, pseudo)},
-				{"a host that we send to", arp(true, hostMAC, otherHost, MAC{}, otherHost)},
-				{"the gateway", arp(true, routerMAC, router, MAC{}, "192.168.1.5")},
+				{"a host that we send to", arp(true, hostMAC, otherHost, config.MAC{}, otherHost)},
+				{"the gateway", arp(true, routerMAC, router, config.MAC{}, "192.168.1.5")},
 			}
 			for _, kind := range kinds {
 				if !gate.lets(kind.frame) {
 					t.Errorf("%s: not let in", kind.name)
 				}
 			}
-			if !gate.lets(arp(true, stranger, pseudo, MAC{}, pseudo)) {
+			if !gate.lets(arp(true, stranger, pseudo, config.MAC{}, pseudo)) {
 				t.Error("a rival: not let in")
 			}
-			if gate.lets(arp(true, stranger, "192.168.1.99", MAC{}, "192.168.1.98")) {
+			if gate.lets(arp(true, stranger, "192.168.1.99", config.MAC{}, "192.168.1.98")) {
 				t.Error("let in, though it is between others")
 			}
 			if _, others := gate.dropped(); others != 1 {
@@ -71,20 +76,20 @@ func TestARPHasBudgets(t *testing.T) {
 
 // socketGate is the filter of a NIC's packet socket.
 func socketGate(t *testing.T) arpGate {
-	l := newLetIn(netip.MustParseAddr(pseudo))
-	t.Cleanup(func() { _ = l.close() })
-	if l.program == nil {
-		t.Fatalf("no eBPF filter: %v", l.load(netip.MustParseAddr(pseudo)))
+	l := host.NewLetIn(netip.MustParseAddr(pseudo))
+	t.Cleanup(func() { _ = l.Close() })
+	if l.Program == nil {
+		t.Fatalf("no eBPF filter: %v", l.Load(netip.MustParseAddr(pseudo)))
 	}
-	l.know(mustAddr(router), arpGateway)
-	l.know(mustAddr("192.168.1.99"), arpNeighbour)
-	l.know(mustAddr("192.168.1.99"), arpAnybody) // it is forgotten again
-	l.know(mustAddr(otherHost), arpNeighbour)
-	var sum map[dropReason]uint64
+	l.Know(mustAddr(router), link.ARPGateway)
+	l.Know(mustAddr("192.168.1.99"), link.ARPNeighbour)
+	l.Know(mustAddr("192.168.1.99"), link.ARPAnybody) // it is forgotten again
+	l.Know(mustAddr(otherHost), link.ARPNeighbour)
+	var sum map[packet.DropReason]uint64
 	return arpGate{
 		lets: func(frame []byte) bool {
 			// The kernel takes a header off before it runs a socket's filter.
-			n, err := l.program.Run(&ebpf.RunOptions{Data: append(make([]byte, ethHeaderLen), frame...)})
+			n, err := l.Program.Run(&ebpf.RunOptions{Data: append(make([]byte, packet.EthHeaderLen), frame...)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -92,12 +97,12 @@ func socketGate(t *testing.T) arpGate {
 		},
 		dropped: func() (overload, others uint64) {
 			if sum == nil {
-				sum = make(map[dropReason]uint64)
+				sum = make(map[packet.DropReason]uint64)
 			}
-			for reason, n := range l.leftOut() {
-				sum[reason] += n.packets
+			for reason, n := range l.LeftOut() {
+				sum[reason] += n.Packets
 			}
-			return sum[dropOverload], sum[dropARP]
+			return sum[packet.DropOverload], sum[packet.DropARP]
 		},
 	}
 }
@@ -108,12 +113,12 @@ func programGate(t *testing.T) arpGate {
 	if err := r.plane.Apply(paperConfig()); err != nil {
 		t.Fatal(err)
 	}
-	nic := r.plane.bridges["lan"].port
+	nic := r.plane.bridges["lan"].iface
 	kernel := r.plane.datapaths.kernelPath()
-	kernel.setNeighbour(nic, mustAddr(otherHost), hostMAC)
+	kernel.SetNeighbour(nic, mustAddr(otherHost), hostMAC)
 	dropped := func() (overload, others uint64) {
-		drops := kernel.counters(nic).drops
-		return drops[dropOverload], drops[dropARP]
+		drops := kernel.Counters(nic).Drops
+		return drops[packet.DropOverload], drops[packet.DropARP]
 	}
 	return arpGate{
 		lets: func(frame []byte) bool {

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
 // A capture is of a segment or a bridge, and of all devices that its flows pass.
@@ -11,26 +14,26 @@ func TestCapturePoints(t *testing.T) {
 	cfg := paperConfig()
 	cfg.Segments["a"].Reach = []string{"b"}
 	cfg.Segments["lan"] = cfg.Segments["b"]
-	s := scene{cfg: cfg, segments: make(map[string]namedDevice), bridges: make(map[string]namedDevice)}
-	add := func(to map[string]namedDevice, name, device string) {
-		p := new(port)
-		p.setDevice(nil)
-		to[name] = namedDevice{p, device}
+	s := capture.Scene{Cfg: cfg, Segments: make(map[string]capture.NamedDevice), Bridges: make(map[string]capture.NamedDevice)}
+	add := func(to map[string]capture.NamedDevice, name, device string) {
+		p := new(iface.Iface)
+		p.SetDevice(nil)
+		to[name] = capture.NamedDevice{Iface: p, Name: device}
 	}
-	add(s.segments, "a", "vnic-A")
-	add(s.segments, "b", "vnic-B")
-	add(s.segments, "lan", "vnic-lan")
-	add(s.bridges, "lan", "nic0")
+	add(s.Segments, "a", "vnic-A")
+	add(s.Segments, "b", "vnic-B")
+	add(s.Segments, "lan", "vnic-lan")
+	add(s.Bridges, "lan", "nic0")
 	for of, want := range map[string]string{
 		"a":           "vnic-A nic0 vnic-B",
 		"segment/b":   "vnic-B nic0 vnic-A",
 		"segment/lan": "vnic-lan",
 		"bridge/lan":  "nic0 vnic-A vnic-B",
 	} {
-		points, err := s.points(of)
+		points, err := s.Points(of)
 		var names []string
 		for _, p := range points {
-			names = append(names, p.name)
+			names = append(names, p.Name)
 		}
 		if err != nil || strings.Join(names, " ") != want {
 			t.Errorf("%s: devices %v, %v; want %s", of, names, err, want)
@@ -41,12 +44,12 @@ func TestCapturePoints(t *testing.T) {
 		"vnic/a":   "want the name of a segment or a bridge",
 		"bridge/a": "the configuration has the segments a, b, lan and the bridges lan",
 	} {
-		if points, err := s.points(of); err == nil || !strings.Contains(err.Error(), want) {
+		if points, err := s.Points(of); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: devices %v, %v; want an error that says %q", of, points, err, want)
 		}
 	}
-	var empty scene
-	if _, err := empty.points("a"); err == nil || err.Error() != "no configuration is in force" {
+	var empty capture.Scene
+	if _, err := empty.Points("a"); err == nil || err.Error() != "no configuration is in force" {
 		t.Errorf("without a configuration: %v", err)
 	}
 }
@@ -54,8 +57,8 @@ func TestCapturePoints(t *testing.T) {
 // A capture that cannot begin takes nobody's place.
 func TestNoCapture(t *testing.T) {
 	plane := New(Options{})
-	for range MaxCaptures + 1 {
-		if _, err := plane.OpenCapture(CaptureOptions{Of: "a"}); err == nil || errors.Is(err, ErrTooManyCaptures) {
+	for range capture.Max + 1 {
+		if _, err := plane.OpenCapture(capture.Options{Of: "a"}); err == nil || errors.Is(err, capture.ErrTooMany) {
 			t.Fatalf("a capture without a configuration: %v", err)
 		}
 	}

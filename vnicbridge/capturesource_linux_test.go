@@ -9,6 +9,10 @@ import (
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/net/bpf"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // A capture's programs, and the packet ring that stands in for them, see what the
@@ -22,50 +26,50 @@ func TestCaptureSources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dev, err := m.makeVNIC(vnicSpec{segment: "a", iface: "vnic-A", address: netip.MustParsePrefix(serverA + "/24"), mac: vnicAMAC})
+	dev, err := m.MakeVNIC(host.VNICSpec{Segment: "a", Iface: "vnic-A", Address: netip.MustParsePrefix(serverA + "/24"), MAC: vnicAMAC})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := dev.close(); err != nil {
+		if err := dev.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := m.close(); err != nil {
+		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
 	}()
-	if _, err := dev.configure(vnicSettings{mtu: 1500}); err != nil {
+	if _, err := dev.Configure(host.VNICSettings{MTU: 1500}); err != nil {
 		t.Fatal(err)
 	}
-	options := sourceOptions{filter: []bpf.Instruction{bpf.RetConstant{Val: MinSnaplen}}, snaplen: MinSnaplen, memory: captureMemory}
+	options := capture.SourceOptions{Filter: []bpf.Instruction{bpf.RetConstant{Val: capture.MinSnaplen}}, Snaplen: capture.MinSnaplen, Memory: capture.CaptureMemory}
 	programs, err := m.capture(dev, options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := programs.(deviceCapture); !ok {
+	if _, ok := programs.(capture.DeviceCapture); !ok {
 		t.Errorf("programs are allowed, and the source is a %T", programs)
 	}
-	ns, err := currentNamespace()
+	ns, err := host.CurrentNamespace()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ns.close()
-	ring, err := openPacketRing(ringOptions{sourceOptions: options, ns: ns, ifindex: dev.index()})
+	defer ns.Close()
+	ring, err := capture.OpenPacketRing(capture.RingOptions{SourceOptions: options, NS: ns, Ifindex: dev.Index()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	eth := fromRouter(routerOnA, 4000, 80).udp(string(make([]byte, 200)))
-	for _, source := range []frameSource{programs, ring} {
-		source.grant(1 << 20)
+	for _, source := range []capture.FrameSource{programs, ring} {
+		source.Grant(1 << 20)
 	}
-	if n := dev.send([]frame{{data: append(make([]byte, vnetHeaderLen), eth...)}}); n != 1 {
+	if n := dev.Send([]packet.Frame{{Data: append(make([]byte, packet.VNetHeaderLen), eth...)}}); n != 1 {
 		t.Fatal("the VNIC does not take the frame")
 	}
-	for _, source := range []frameSource{programs, ring} {
+	for _, source := range []capture.FrameSource{programs, ring} {
 		found := 0
 		for deadline := time.Now().Add(5 * time.Second); found == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-			source.take(func(f *capturedFrame) bool {
-				if f.inbound && f.length == len(eth) && bytes.Equal(f.data, eth[:MinSnaplen]) {
+			source.Take(func(f *capture.CapturedFrame) bool {
+				if f.Inbound && f.Length == len(eth) && bytes.Equal(f.Data, eth[:capture.MinSnaplen]) {
 					found++
 				}
 				return true
@@ -74,7 +78,7 @@ func TestCaptureSources(t *testing.T) {
 		if found != 1 {
 			t.Errorf("%T has the frame %d times, want once", source, found)
 		}
-		if err := source.close(); err != nil {
+		if err := source.Close(); err != nil {
 			t.Error(err)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // Beside row F3: where one's complement has two zeros: a checksum that becomes zero, is
@@ -31,7 +33,7 @@ func TestZeroChecksumsAreAlike(t *testing.T) {
 		{"TCP out", "vnic-A", "nic0", out.tcp("A", ""), 16},
 		{"UDP by another port", "vnic-B", "nic0", mapped.udp("x"), 6},
 	} {
-		for _, field := range []int{ethHeaderLen + 10, ethHeaderLen + ipv4MinLen + tc.checksum} {
+		for _, field := range []int{packet.EthHeaderLen + 10, packet.EthHeaderLen + packet.IPv4MinLen + tc.checksum} {
 			t.Run(fmt.Sprint(tc.name, " at ", field), func(t *testing.T) {
 				w.rigs[0].t, w.rigs[1].t = t, t
 				sent := func(value uint16) uint16 {
@@ -45,7 +47,7 @@ func TestZeroChecksumsAreAlike(t *testing.T) {
 					return binary.BigEndian.Uint16(w.last[tc.to][field:])
 				}
 				const some = 0x1234
-				zero := fold(uint32(some) + uint32(^sent(some))) // becomes zero
+				zero := packet.Fold(uint32(some) + uint32(^sent(some))) // becomes zero
 				zeros := 0
 				for i := range uint16(7) {
 					for _, value := range []uint16{zero + i - 3, i - 3} {

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
+	programs "github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/pcapfilter"
-
-	programs "github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
 )
 
 // A filter takes the same frames as a program for tc as it does as classic BPF.
@@ -60,7 +60,7 @@ func TestFromClassic(t *testing.T) {
 
 func loadFilter(t *testing.T, classic []bpf.Instruction) *ebpf.Program {
 	t.Helper()
-	instructions, err := fromClassic(classic, "match", "none")
+	instructions, err := capture.FromClassic(classic, "match", "none")
 	if err != nil {
 		t.Fatal(err)
 	}

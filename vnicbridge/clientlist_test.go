@@ -5,6 +5,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 // Clients are listed with what their flows that match add up to, those with the most
@@ -13,7 +16,7 @@ func TestClients(t *testing.T) {
 	cfg := listConfig()
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		r.openOneOfEach(cfg)
-		clients := func(filter FlowFilter) ClientList {
+		clients := func(filter flowlist.Filter) flowlist.ClientList {
 			t.Helper()
 			l, err := r.plane.Clients(filter)
 			if err != nil {
@@ -21,7 +24,7 @@ func TestClients(t *testing.T) {
 			}
 			return l
 		}
-		all := clients(FlowFilter{})
+		all := clients(flowlist.Filter{})
 		var got []string
 		for _, c := range all.Clients {
 			got = append(got, c.Address.String())
@@ -32,18 +35,18 @@ func TestClients(t *testing.T) {
 		if first := all.Clients[0]; all.Matched != 8 || first.Flows != 5 || !reflect.DeepEqual(first.Segments, []string{"a"}) {
 			t.Errorf("of %d flows, the first client has %+v", all.Matched, first)
 		}
-		want := Client{Address: netip.MustParseAddr(router), Flows: 2, Segments: []string{"a"}}
-		for _, f := range r.list(FlowFilter{Client: netip.MustParsePrefix(router + "/32"), Protocol: UDP}) {
-			want.Packets.add(f.Packets)
-			want.Bytes.add(f.Bytes)
+		want := flowlist.Client{Address: netip.MustParseAddr(router), Flows: 2, Segments: []string{"a"}}
+		for _, f := range r.list(flowlist.Filter{Client: netip.MustParsePrefix(router + "/32"), Protocol: config.UDP}) {
+			want.Packets.Add(f.Packets)
+			want.Bytes.Add(f.Bytes)
 		}
-		if want.Packets != (FlowTraffic{2, 1}) {
+		if want.Packets != (flowlist.Traffic{FromClient: 2, FromServer: 1}) {
 			t.Errorf("the flows have %+v", want.Packets)
 		}
-		if got := clients(FlowFilter{Bridge: "lan", Protocol: UDP, Limit: 1}); got.Matched != 3 || !reflect.DeepEqual(got.Clients, []Client{want}) {
+		if got := clients(flowlist.Filter{Bridge: "lan", Protocol: config.UDP, Limit: 1}); got.Matched != 3 || !reflect.DeepEqual(got.Clients, []flowlist.Client{want}) {
 			t.Errorf("by UDP there is %+v, want %+v", got, want)
 		}
-		if _, err := r.plane.Clients(FlowFilter{Segment: "z"}); err == nil {
+		if _, err := r.plane.Clients(flowlist.Filter{Segment: "z"}); err == nil {
 			t.Error("an unknown segment is no error")
 		}
 	})
@@ -53,7 +56,7 @@ func TestClients(t *testing.T) {
 // apart, wherever its flows are in the table, and counted exactly.
 func TestClientsAmongMany(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-		const others, busy = 2 * MaxClients, 10
+		const others, busy = 2 * flowlist.MaxClients, 10
 		for i := range others {
 			client := netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}).String()
 			r.put("nic0", fromRouter(client, 1000, 53).udp("x"))
@@ -61,7 +64,7 @@ func TestClientsAmongMany(t *testing.T) {
 				r.put("nic0", fromRouter(farHost, uint16(2000+i), 53).udp("x"))
 			}
 		}
-		l, err := r.plane.Clients(FlowFilter{})
+		l, err := r.plane.Clients(flowlist.Filter{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,76 +6,85 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 func TestValidate(t *testing.T) {
 	if err := paperConfig().Validate(); err != nil {
 		t.Fatal(err)
 	}
-	seg := func(change func(*Segment)) func(*Config) {
-		return func(c *Config) { change(c.Segments["b"]) }
+	seg := func(change func(*config.Segment)) func(*config.Config) {
+		return func(c *config.Config) { change(c.Segments["b"]) }
 	}
-	br := func(change func(*Bridge)) func(*Config) {
-		return func(c *Config) { change(c.Bridges["lan"]) }
+	br := func(change func(*config.Bridge)) func(*config.Config) {
+		return func(c *config.Config) { change(c.Bridges["lan"]) }
 	}
 	for _, tc := range []struct {
 		name   string
-		change func(*Config)
+		change func(*config.Config)
 		part   string // of the ConfigError
 		says   string
 	}{
-		{"datapath", func(c *Config) { c.Datapath = "fast" }, "", "want auto, kernel or userspace"},
-		{"max_flows", func(c *Config) { c.MaxFlows = -1 }, "", "max_flows -1"},
-		{"no address", seg(func(s *Segment) { s.Addresses = nil }), "segment", "address is missing"},
-		{"IPv6", seg(func(s *Segment) { s.Addresses = prefixes("fd00::1/64") }), "segment", "only IPv4"},
-		{"network address", seg(func(s *Segment) { s.Addresses = prefixes("192.168.60.0/24") }), "segment", "first host is 192.168.60.1"},
-		{"broadcast address", seg(func(s *Segment) { s.Addresses = prefixes("192.168.60.255/24") }), "segment", "broadcast"},
-		{"overlap", seg(func(s *Segment) { s.Addresses = prefixes("192.168.50.9/16") }), "segment", "overlaps segment a's"},
-		{"overlap with the NIC", seg(func(s *Segment) { s.Addresses = prefixes("192.168.1.9/24") }), "bridge", "overlaps segment b's"},
-		{"long name", seg(func(s *Segment) { s.Interface = "vnic-marketing-1" }), "segment", "at most 15"},
-		{"name with a slash", seg(func(s *Segment) { s.Interface = "vnic/b" }), "segment", "not a device name"},
-		{"same interface", seg(func(s *Segment) { s.Interface = "vnic-A" }), "segment", "segment a's already"},
-		{"group MAC", seg(func(s *Segment) { s.MAC = mustMAC("01:00:5e:00:00:01") }), "segment", "unicast"},
-		{"no aliases", seg(func(s *Segment) { s.Addresses = prefixes("192.168.60.1/32") }), "segment", "at least one"},
-		{"aliases elsewhere", seg(func(s *Segment) { s.Aliases = AddrRange{mustIP("192.168.61.2"), mustIP("192.168.61.9")} }), "segment", "not in the segment's network"},
-		{"only its own address as alias", seg(func(s *Segment) { s.Aliases = AddrRange{mustIP(serverB), mustIP(serverB)} }), "segment", "no address is left"},
-		{"egress", seg(func(s *Segment) { s.Egress = "everything" }), "segment", "want off, gateway or any"},
-		{"egress without gateway", func(c *Config) { c.Segments["b"].Egress = EgressAny; c.Bridges["lan"].Gateway = netip.Addr{} }, "segment", "no gateway"},
-		{"egress any without a bridge", func(c *Config) {
-			c.Segments["b"].Egress = EgressAny
+		{"datapath", func(c *config.Config) { c.Datapath = "fast" }, "", "want auto, kernel or userspace"},
+		{"max_flows", func(c *config.Config) { c.MaxFlows = -1 }, "", "max_flows -1"},
+		{"no address", seg(func(s *config.Segment) { s.Addresses = nil }), "segment", "address is missing"},
+		{"IPv6", seg(func(s *config.Segment) { s.Addresses = prefixes("fd00::1/64") }), "segment", "only IPv4"},
+		{"network address", seg(func(s *config.Segment) { s.Addresses = prefixes("192.168.60.0/24") }), "segment", "first host is 192.168.60.1"},
+		{"broadcast address", seg(func(s *config.Segment) { s.Addresses = prefixes("192.168.60.255/24") }), "segment", "broadcast"},
+		{"overlap", seg(func(s *config.Segment) { s.Addresses = prefixes("192.168.50.9/16") }), "segment", "overlaps segment a's"},
+		{"overlap with the NIC", seg(func(s *config.Segment) { s.Addresses = prefixes("192.168.1.9/24") }), "bridge", "overlaps segment b's"},
+		{"long name", seg(func(s *config.Segment) { s.Interface = "vnic-marketing-1" }), "segment", "at most 15"},
+		{"name with a slash", seg(func(s *config.Segment) { s.Interface = "vnic/b" }), "segment", "not a device name"},
+		{"same interface", seg(func(s *config.Segment) { s.Interface = "vnic-A" }), "segment", "segment a's already"},
+		{"group MAC", seg(func(s *config.Segment) { s.MAC = mustMAC("01:00:5e:00:00:01") }), "segment", "unicast"},
+		{"no aliases", seg(func(s *config.Segment) { s.Addresses = prefixes("192.168.60.1/32") }), "segment", "at least one"},
+		{"aliases elsewhere", seg(func(s *config.Segment) {
+			s.Aliases = config.AddrRange{First: mustIP("192.168.61.2"), Last: mustIP("192.168.61.9")}
+		}), "segment", "not in the segment's network"},
+		{"only its own address as alias", seg(func(s *config.Segment) { s.Aliases = config.AddrRange{First: mustIP(serverB), Last: mustIP(serverB)} }), "segment", "no address is left"},
+		{"egress", seg(func(s *config.Segment) { s.Egress = "everything" }), "segment", "want off, gateway or any"},
+		{"egress without gateway", func(c *config.Config) {
+			c.Segments["b"].Egress = config.EgressAny
+			c.Bridges["lan"].Gateway = netip.Addr{}
+		}, "segment", "no gateway"},
+		{"egress any without a bridge", func(c *config.Config) {
+			c.Segments["b"].Egress = config.EgressAny
 			c.Bridges["lan"].LBPolicy.Segments = []string{"a"}
 		}, "segment", "no bridge names"},
-		{"reach nowhere", seg(func(s *Segment) { s.Reach = []string{"z"} }), "segment", `unknown segment "z"`},
-		{"reach itself", seg(func(s *Segment) { s.Reach = []string{"b"} }), "segment", "itself"},
-		{"reach twice", seg(func(s *Segment) { s.Reach = []string{"a", "a"} }), "segment", "named twice"},
-		{"too few aliases to reach", func(c *Config) {
-			c.Segments["a"].Aliases = AddrRange{mustIP(routerOnA), mustIP(routerOnA)}
+		{"reach nowhere", seg(func(s *config.Segment) { s.Reach = []string{"z"} }), "segment", `unknown segment "z"`},
+		{"reach itself", seg(func(s *config.Segment) { s.Reach = []string{"b"} }), "segment", "itself"},
+		{"reach twice", seg(func(s *config.Segment) { s.Reach = []string{"a", "a"} }), "segment", "named twice"},
+		{"too few aliases to reach", func(c *config.Config) {
+			c.Segments["a"].Aliases = config.AddrRange{First: mustIP(routerOnA), Last: mustIP(routerOnA)}
 			c.Segments["b"].Reach = []string{"a"}
 		}, "segment", "too few"},
-		{"default_route without egress", seg(func(s *Segment) { s.DefaultRoute = true }), "segment", "needs egress any"},
-		{"two default routes", func(c *Config) {
+		{"default_route without egress", seg(func(s *config.Segment) { s.DefaultRoute = true }), "segment", "needs egress any"},
+		{"two default routes", func(c *config.Config) {
 			for _, s := range c.Segments {
-				s.DefaultRoute, s.Egress = true, EgressAny
+				s.DefaultRoute, s.Egress = true, config.EgressAny
 			}
 		}, "segment", "segment a has it already"},
-		{"no NIC", br(func(b *Bridge) { b.NIC = "" }), "bridge", "nic is missing"},
-		{"VNIC as NIC", br(func(b *Bridge) { b.NIC = "vnic-A" }), "bridge", "VNIC of segment a"},
-		{"gateway elsewhere", br(func(b *Bridge) { b.Gateway = mustIP("192.168.2.1") }), "bridge", "not in the network"},
-		{"gateway is the pseudo address", br(func(b *Bridge) { b.Gateway = mustIP(pseudo) }), "bridge", "pseudo address itself"},
-		{"no policy", br(func(b *Bridge) { b.LBPolicy = nil }), "bridge", "neither steer nor lb_policy"},
-		{"unknown policy", br(func(b *Bridge) { b.LBPolicy.Policy = "best" }), "bridge", "want first, round_robin"},
-		{"unknown segment", br(func(b *Bridge) { b.LBPolicy.Segments = []string{"a", "z"} }), "bridge", `unknown segment "z": the configuration has a, b`},
-		{"segment twice", br(func(b *Bridge) { b.LBPolicy.Segments = []string{"a", "a"} }), "bridge", "named twice"},
-		{"steer without matcher", br(func(b *Bridge) { b.Steer = []Rule{{Segment: "a"}} }), "bridge", "no matcher"},
-		{"steer to nowhere", br(func(b *Bridge) { b.Steer = []Rule{{Segment: "q", Protocols: []Protocol{TCP}}} }), "bridge", `unknown segment "q"`},
-		{"dad", br(func(b *Bridge) { b.DAD = "maybe" }), "bridge", "want on or off"},
-		{"on_no_segment", br(func(b *Bridge) { b.OnNoSegment = "panic" }), "bridge", "want reject or drop"},
-		{"address twice", func(c *Config) {
+		{"no NIC", br(func(b *config.Bridge) { b.NIC = "" }), "bridge", "nic is missing"},
+		{"VNIC as NIC", br(func(b *config.Bridge) { b.NIC = "vnic-A" }), "bridge", "VNIC of segment a"},
+		{"gateway elsewhere", br(func(b *config.Bridge) { b.Gateway = mustIP("192.168.2.1") }), "bridge", "not in the network"},
+		{"gateway is the pseudo address", br(func(b *config.Bridge) { b.Gateway = mustIP(pseudo) }), "bridge", "pseudo address itself"},
+		{"no policy", br(func(b *config.Bridge) { b.LBPolicy = nil }), "bridge", "neither steer nor lb_policy"},
+		{"unknown policy", br(func(b *config.Bridge) { b.LBPolicy.Policy = "best" }), "bridge", "want first, round_robin"},
+		{"unknown segment", br(func(b *config.Bridge) { b.LBPolicy.Segments = []string{"a", "z"} }), "bridge", `unknown segment "z": the configuration has a, b`},
+		{"segment twice", br(func(b *config.Bridge) { b.LBPolicy.Segments = []string{"a", "a"} }), "bridge", "named twice"},
+		{"steer without matcher", br(func(b *config.Bridge) { b.Steer = []config.Rule{{Segment: "a"}} }), "bridge", "no matcher"},
+		{"steer to nowhere", br(func(b *config.Bridge) {
+			b.Steer = []config.Rule{{Segment: "q", Protocols: []config.Protocol{config.TCP}}}
+		}), "bridge", `unknown segment "q"`},
+		{"dad", br(func(b *config.Bridge) { b.DAD = "maybe" }), "bridge", "want on or off"},
+		{"on_no_segment", br(func(b *config.Bridge) { b.OnNoSegment = "panic" }), "bridge", "want reject or drop"},
+		{"address twice", func(c *config.Config) {
 			second := *c.Bridges["lan"]
 			second.NIC = "nic1"
 			c.Bridges["two"] = &second
 		}, "bridge", "192.168.1.2 is bridge lan's already"},
-		{"NIC twice", func(c *Config) {
+		{"NIC twice", func(c *config.Config) {
 			second := *c.Bridges["lan"]
 			second.Addresses, second.Gateway = prefixes("192.168.1.3/24"), netip.Addr{}
 			c.Bridges["two"] = &second
@@ -85,7 +94,7 @@ func TestValidate(t *testing.T) {
 			cfg := paperConfig()
 			tc.change(cfg)
 			err := cfg.Validate()
-			var where *ConfigError
+			var where *config.Error
 			if !errors.As(err, &where) || where.Part != tc.part || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("the error is %v, want one of a %s that says %q", err, tc.part, tc.says)
 			}
@@ -98,14 +107,14 @@ func mustIP(s string) netip.Addr { return netip.MustParseAddr(s) }
 // A configuration is the same after it was written and read.
 func TestConfigAsJSON(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Segments["a"].Aliases = AddrRange{mustIP(routerOnA), mustIP("192.168.50.99")}
-	cfg.Segments["a"].Ports = []PortRange{{TCP, 80, 80}, {UDP, 5000, 5010}, AnyPort}
-	cfg.Bridges["lan"].Steer = []Rule{{Segment: "a", Protocols: []Protocol{ICMP}, Clients: prefixes("10.0.0.0/8")}}
+	cfg.Segments["a"].Aliases = config.AddrRange{First: mustIP(routerOnA), Last: mustIP("192.168.50.99")}
+	cfg.Segments["a"].Ports = []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}, {Protocol: config.UDP, First: 5000, Last: 5010}, config.AnyPort}
+	cfg.Bridges["lan"].Steer = []config.Rule{{Segment: "a", Protocols: []config.Protocol{config.ICMP}, Clients: prefixes("10.0.0.0/8")}}
 	text, err := json.Marshal(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var back Config
+	var back config.Config
 	if err := json.Unmarshal(text, &back); err != nil {
 		t.Fatalf("%v in %s", err, text)
 	}
@@ -118,19 +127,19 @@ func TestConfigAsJSON(t *testing.T) {
 func TestAliasPool(t *testing.T) {
 	for _, tc := range []struct {
 		address     string
-		aliases     AddrRange
+		aliases     config.AddrRange
 		first, last string
 		size        int
 	}{
-		{"192.168.50.1/24", AddrRange{}, "192.168.50.2", "192.168.50.254", 253},
-		{"192.168.50.9/24", AddrRange{}, "192.168.50.1", "192.168.50.254", 253},
-		{"192.168.50.1/30", AddrRange{}, "192.168.50.2", "192.168.50.2", 1},
-		{"192.168.50.0/31", AddrRange{}, "192.168.50.1", "192.168.50.1", 1},
-		{"10.0.0.1/8", AddrRange{}, "10.0.0.2", "10.1.0.1", MaxAliases},
-		{"192.168.50.1/24", AddrRange{mustIP("192.168.50.0"), mustIP("192.168.50.3")}, "192.168.50.2", "192.168.50.3", 2},
+		{"192.168.50.1/24", config.AddrRange{}, "192.168.50.2", "192.168.50.254", 253},
+		{"192.168.50.9/24", config.AddrRange{}, "192.168.50.1", "192.168.50.254", 253},
+		{"192.168.50.1/30", config.AddrRange{}, "192.168.50.2", "192.168.50.2", 1},
+		{"192.168.50.0/31", config.AddrRange{}, "192.168.50.1", "192.168.50.1", 1},
+		{"10.0.0.1/8", config.AddrRange{}, "10.0.0.2", "10.1.0.1", config.MaxAliases},
+		{"192.168.50.1/24", config.AddrRange{First: mustIP("192.168.50.0"), Last: mustIP("192.168.50.3")}, "192.168.50.2", "192.168.50.3", 2},
 	} {
-		s := Segment{Addresses: prefixes(tc.address), Aliases: tc.aliases}
-		pool := s.aliasPool()
+		s := config.Segment{Addresses: prefixes(tc.address), Aliases: tc.aliases}
+		pool := s.AliasPool()
 		if len(pool) != tc.size || pool[0].String() != tc.first || pool[len(pool)-1].String() != tc.last {
 			t.Errorf("%s %s: %d aliases, %s to %s", tc.address, tc.aliases, len(pool), pool[0], pool[len(pool)-1])
 		}
@@ -139,9 +148,9 @@ func TestAliasPool(t *testing.T) {
 
 // The default MAC is locally administered, unicast, and the same every time.
 func TestDefaultMAC(t *testing.T) {
-	var s Segment
-	mac := s.hardwareAddr("vnic-a")
-	if mac[0]&3 != 2 || mac != s.hardwareAddr("vnic-a") || mac == s.hardwareAddr("vnic-b") {
+	var s config.Segment
+	mac := s.HardwareAddr("vnic-a")
+	if mac[0]&3 != 2 || mac != s.HardwareAddr("vnic-a") || mac == s.HardwareAddr("vnic-b") {
 		t.Errorf("%s", mac)
 	}
 }

@@ -4,42 +4,49 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/userspace"
 )
 
 // kernelPath is the kernel data path: programs on the devices carry what the forwarder
 // would carry, and leave the rest to the forwarder. Both use the same rules and the same
 // flows.
 type kernelPath interface {
-	// flowTable holds the flows where both find them.
-	flowTable() *flowTable
-	// fits tells whether there is room for a number of flows.
-	fits(maxFlows int) bool
+	// FlowTable holds the flows where both find them.
+	FlowTable() *flow.Table
+	// Fits tells whether there is room for a number of flows.
+	Fits(maxFlows int) bool
 
-	// attach puts a program on a port's device, and detach takes it away.
-	attach(*port) error
-	detach(*port)
-	// awake lets the programs work. Until then they leave everything alone.
-	awake() error
-	// drain makes them leave everything to the forwarder. asleep makes them leave
+	// Attach puts a program on a port's device, and detach takes it away.
+	Attach(*iface.Iface) error
+	Detach(*iface.Iface)
+	// Awake lets the programs work. Until then they leave everything alone.
+	Awake() error
+	// Drain makes them leave everything to the forwarder. asleep makes them leave
 	// everything alone again; the forwarder then hears of frames by itself.
-	drain()
-	asleep()
-	close()
+	Drain()
+	Asleep()
+	Close()
 
-	// setRules replaces the rules for new flows. refreshPorts takes in that listeners
+	// SetRules replaces the rules for new flows. RefreshPorts takes in that listeners
 	// opened or closed ports.
-	setRules(*ruleset)
-	refreshPorts()
-	// setNeighbour tells the MAC of a host on a NIC's link. A zero one: it is no
-	// longer known. eachSentTo visits those to which the programs have sent packets,
+	SetRules(*rules.Ruleset)
+	RefreshPorts()
+	// SetNeighbour tells the MAC of a host on a NIC's link. A zero one: it is no
+	// longer known. EachSentTo visits those to which the programs have sent packets,
 	// with the time of the last one.
-	setNeighbour(nic *port, host addr, mac MAC)
-	eachSentTo(nic *port, visit func(host addr, at int64))
+	SetNeighbour(nic *iface.Iface, host packet.Addr, mac config.MAC)
+	EachSentTo(nic *iface.Iface, visit func(host packet.Addr, at int64))
 
-	// tick does what time asks for.
-	tick(now int64)
-	// counters are what the programs counted at a port.
-	counters(*port) counterValues
+	// Tick does what time asks for.
+	Tick(now int64)
+	// Counters are what the programs counted at a port.
+	Counters(*iface.Iface) iface.CounterValues
 }
 
 // dataPaths are the two ways of packets: the forwarder, which always runs, and the kernel
@@ -50,7 +57,7 @@ type kernelPath interface {
 // While flows move, the forwarder carries nothing. [dataPaths.withKernelPath] keeps a
 // kernel path from being closed for those who do not hold the plane's lock.
 type dataPaths struct {
-	forwarder *forwarder
+	forwarder *userspace.Forwarder
 	log       *slog.Logger
 	kernel    atomic.Pointer[kernelPath] // nil: userspace carries
 
@@ -70,7 +77,7 @@ func (d *dataPaths) kernelPath() kernelPath {
 // withKernelPath calls a function with the kernel path in use, if any, and prevents its
 // closing until the function returns.
 func (d *dataPaths) withKernelPath(do func(kernelPath)) {
-	d.forwarder.holdFlows(func() {
+	d.forwarder.HoldFlows(func() {
 		if k := d.kernelPath(); k != nil {
 			do(k)
 		}
@@ -79,41 +86,41 @@ func (d *dataPaths) withKernelPath(do func(kernelPath)) {
 
 // choose makes the data path the one that a configuration asks for. Living flows go along.
 // ports are all that there are, and newKernelPath makes a kernel path.
-func (d *dataPaths) choose(cfg *Config, ports []*port, newKernelPath func(maxFlows int) (kernelPath, error)) error {
+func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelPath func(maxFlows int) (kernelPath, error)) error {
 	current := d.kernelPath()
 	switch {
-	case cfg.Datapath == DatapathUserspace:
+	case cfg.Datapath == config.DatapathUserspace:
 		d.refusal = ""
-		return d.switchTo(nil, cfg.maxFlows(), ports)
-	case current != nil && current.fits(cfg.maxFlows()):
+		return d.switchTo(nil, cfg.MaxFlowsOrDefault(), ifaces)
+	case current != nil && current.Fits(cfg.MaxFlowsOrDefault()):
 		return nil
 	}
-	next, err := newKernelPath(cfg.maxFlows())
+	next, err := newKernelPath(cfg.MaxFlowsOrDefault())
 	if err == nil {
-		if err = d.switchTo(next, cfg.maxFlows(), ports); err != nil {
-			next.close()
+		if err = d.switchTo(next, cfg.MaxFlowsOrDefault(), ifaces); err != nil {
+			next.Close()
 		}
 	}
 	if err != nil {
-		return d.fallBack(cfg, ports, err)
+		return d.fallBack(cfg, ifaces, err)
 	}
 	d.refusal = ""
 	return nil
 }
 
 // fallBack goes on in userspace, if the configuration allows it.
-func (d *dataPaths) fallBack(cfg *Config, ports []*port, reason error) error {
-	if cfg.Datapath == DatapathKernel {
-		return &ConfigError{Err: fmt.Errorf("datapath kernel: %w (datapath auto goes on without it)", reason)}
+func (d *dataPaths) fallBack(cfg *config.Config, ifaces []*iface.Iface, reason error) error {
+	if cfg.Datapath == config.DatapathKernel {
+		return &config.Error{Err: fmt.Errorf("datapath kernel: %w (datapath auto goes on without it)", reason)}
 	}
 	d.refusal = reason.Error()
-	return d.switchTo(nil, cfg.maxFlows(), ports)
+	return d.switchTo(nil, cfg.MaxFlowsOrDefault(), ifaces)
 }
 
 // end ends the kernel path, if one is in use. If the plane begins again, report logs the data
 // path anew.
-func (d *dataPaths) end(ports []*port) {
-	if err := d.switchTo(nil, DefaultMaxFlows, ports); err != nil {
+func (d *dataPaths) end(ifaces []*iface.Iface) {
+	if err := d.switchTo(nil, config.DefaultMaxFlows, ifaces); err != nil {
 		d.log.Error("ending the kernel data path", "error", err)
 	}
 	d.reported = datapathState{}
@@ -122,15 +129,15 @@ func (d *dataPaths) end(ports []*port) {
 // datapathState is which data path carries, and why it is userspace if nobody
 // asked for that.
 type datapathState struct {
-	datapath Datapath
+	datapath config.Datapath
 	reason   string
 }
 
 func (d *dataPaths) state() datapathState {
 	if d.kernelPath() != nil {
-		return datapathState{datapath: DatapathKernel}
+		return datapathState{datapath: config.DatapathKernel}
 	}
-	return datapathState{DatapathUserspace, d.refusal}
+	return datapathState{config.DatapathUserspace, d.refusal}
 }
 
 // report logs which data path carries, when that has changed.
@@ -149,40 +156,40 @@ func (d *dataPaths) report() {
 
 // switchTo moves the living flows to another data path, nil being userspace, and
 // lets that carry from now on.
-func (d *dataPaths) switchTo(next kernelPath, maxFlows int, ports []*port) error {
+func (d *dataPaths) switchTo(next kernelPath, maxFlows int, ifaces []*iface.Iface) error {
 	current := d.kernelPath()
-	if next == nil && current == nil && d.forwarder.fits(maxFlows) {
+	if next == nil && current == nil && d.forwarder.Fits(maxFlows) {
 		return nil
 	}
-	var table *flowTable
+	var table *flow.Table
 	if next == nil {
-		table = ownTable(maxFlows, d.forwarder.handshakes)
-	} else if err := d.introduce(next, ports); err != nil {
+		table = flow.OwnTable(maxFlows, d.forwarder.Handshakes)
+	} else if err := d.introduce(next, ifaces); err != nil {
 		return err
 	} else {
-		table = next.flowTable()
+		table = next.FlowTable()
 	}
 	if current != nil {
-		current.drain()
+		current.Drain()
 	}
 	var err error
-	lost := d.forwarder.move(table, func() {
-		for _, port := range ports {
-			table.know(port)
-			g := table.gauges(port)
-			g.turn.Store(port.gauges().turn.Load())
-			port.gauge.Store(g)
+	lost := d.forwarder.Move(table, func() {
+		for _, ifc := range ifaces {
+			table.Know(ifc)
+			g := table.Gauges(ifc)
+			g.Turn.Store(ifc.Gauges().Turn.Load())
+			ifc.Gauge.Store(g)
 		}
 	}, func() {
 		if current != nil {
-			current.asleep()
+			current.Asleep()
 		}
 		if next != nil {
 			d.kernel.Store(&next)
-			for _, nic := range d.forwarder.currentRules().nics {
-				nic.nic.link.tellAll()
+			for _, nic := range d.forwarder.CurrentRules().Nics {
+				nic.NIC.Link.TellAll()
 			}
-			err = next.awake()
+			err = next.Awake()
 		} else {
 			d.kernel.Store(nil)
 		}
@@ -191,19 +198,19 @@ func (d *dataPaths) switchTo(next kernelPath, maxFlows int, ports []*port) error
 		d.log.Warn("flows ended because the new flow table has no room for them", "flows", lost)
 	}
 	if current != nil {
-		current.close()
+		current.Close()
 	}
 	return err
 }
 
 // introduce puts a kernel path in place beside the data path that carries.
-func (d *dataPaths) introduce(next kernelPath, ports []*port) error {
-	for _, port := range ports {
-		if err := next.attach(port); err != nil {
+func (d *dataPaths) introduce(next kernelPath, ifaces []*iface.Iface) error {
+	for _, ifc := range ifaces {
+		if err := next.Attach(ifc); err != nil {
 			return err
 		}
 	}
-	next.setRules(d.forwarder.currentRules())
+	next.SetRules(d.forwarder.CurrentRules())
 	return nil
 }
 
@@ -214,29 +221,29 @@ func (e *attachError) Unwrap() error { return e.error }
 
 // attach lets the data path in use carry what comes in at a new port. If the kernel path
 // cannot, the error is an [*attachError].
-func (d *dataPaths) attach(port *port) error {
+func (d *dataPaths) attach(ifc *iface.Iface) error {
 	if k := d.kernelPath(); k != nil {
-		if err := k.attach(port); err != nil {
+		if err := k.Attach(ifc); err != nil {
 			return &attachError{err}
 		}
 	}
-	d.forwarder.know(port)
+	d.forwarder.Know(ifc)
 	return nil
 }
 
-func (d *dataPaths) detach(port *port) {
+func (d *dataPaths) detach(ifc *iface.Iface) {
 	if k := d.kernelPath(); k != nil {
-		k.detach(port)
+		k.Detach(ifc)
 	}
-	if port.closed.Load() {
-		d.forwarder.forget(port)
+	if ifc.Closed.Load() {
+		d.forwarder.Forget(ifc)
 	}
 }
 
-// setRules puts rules in force for new flows.
-func (d *dataPaths) setRules(r *ruleset) {
-	d.forwarder.setRules(r)
+// SetRules puts rules in force for new flows.
+func (d *dataPaths) setRules(r *rules.Ruleset) {
+	d.forwarder.SetRules(r)
 	if k := d.kernelPath(); k != nil {
-		k.setRules(r)
+		k.SetRules(r)
 	}
 }

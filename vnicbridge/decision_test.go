@@ -7,105 +7,111 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
 // testSegments are candidates by the names a, b, c and so on, with the weights
 // given.
-func testSegments(weights ...int) map[string]candidate {
-	segments := make(map[string]candidate)
+func testSegments(weights ...int) map[string]rules.Candidate {
+	segments := make(map[string]rules.Candidate)
 	for i, w := range weights {
 		name := string(rune('a' + i))
-		segments[name] = candidate{name, newPort(0, name), w}
+		segments[name] = rules.Candidate{Name: name, Iface: iface.New(0, name), Weight: w}
 	}
 	return segments
 }
 
-func policyTable(policy PolicyName, segments map[string]candidate) *decisionTable {
-	names := sortedKeys(segments)
-	return compileDecisions(&Bridge{LBPolicy: &Policy{policy, names}}, segments, newPort(0, "nic0"), hashKey{1, 2})
+func policyTable(policy config.PolicyName, segments map[string]rules.Candidate) *rules.DecisionTable {
+	names := config.SortedKeys(segments)
+	return rules.CompileDecisions(&config.Bridge{LBPolicy: &config.Policy{Policy: policy, Segments: names}}, segments, iface.New(0, "nic0"), rules.Key{K0: 1, K1: 2})
 }
 
-func name(p *port) string {
+func name(p *iface.Iface) string {
 	if p == nil {
 		return "none"
 	}
-	return p.name
+	return p.Name
 }
 
 // randomFlow is a flow from anywhere.
-func randomFlow(random *rand.Rand) tuple {
-	return tuple{
-		src: addrFrom4([]byte{byte(1 + random.IntN(220)), byte(random.Uint32()), byte(random.Uint32()), byte(random.Uint32())}),
-		dst: mustAddr(pseudo), sport: uint16(random.Uint32()), dport: 80, proto: TCP,
+func randomFlow(random *rand.Rand) packet.Tuple {
+	return packet.Tuple{
+		Src: packet.AddrFrom4([]byte{byte(1 + random.IntN(220)), byte(random.Uint32()), byte(random.Uint32()), byte(random.Uint32())}),
+		Dst: mustAddr(pseudo), Sport: uint16(random.Uint32()), Dport: 80, Proto: config.TCP,
 	}
 }
 
 func TestSteerRules(t *testing.T) {
 	segments := testSegments(1, 1, 1)
-	a, b, c := segments["a"].port, segments["b"].port, segments["c"].port
-	bridge := &Bridge{
-		Steer: []Rule{
-			{Segment: "a", Ports: []PortRange{{TCP, 80, 80}, {UDP, 443, 443}}},
-			{Segment: "b", Clients: prefixes("10.20.0.0/16", "10.30.0.0/16"), Protocols: []Protocol{TCP}},
-			{Segment: "c", Protocols: []Protocol{ICMP}},
-			{Segment: "b", Ports: []PortRange{{TCP, 8000, 8099}}, Clients: prefixes("0.0.0.0/0")},
+	a, b, c := segments["a"].Iface, segments["b"].Iface, segments["c"].Iface
+	bridge := &config.Bridge{
+		Steer: []config.Rule{
+			{Segment: "a", Ports: []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}, {Protocol: config.UDP, First: 443, Last: 443}}},
+			{Segment: "b", Clients: prefixes("10.20.0.0/16", "10.30.0.0/16"), Protocols: []config.Protocol{config.TCP}},
+			{Segment: "c", Protocols: []config.Protocol{config.ICMP}},
+			{Segment: "b", Ports: []config.PortRange{{Protocol: config.TCP, First: 8000, Last: 8099}}, Clients: prefixes("0.0.0.0/0")},
 		},
 	}
-	table := compileDecisions(bridge, segments, newPort(0, "nic0"), hashKey{})
+	table := rules.CompileDecisions(bridge, segments, iface.New(0, "nic0"), rules.Key{})
 	for _, tc := range []struct {
 		client string
-		proto  Protocol
+		proto  config.Protocol
 		port   uint16
-		want   *port
+		want   *iface.Iface
 	}{
-		{"10.20.1.1", TCP, 80, a}, // the first match wins
-		{"10.20.1.1", TCP, 81, b},
-		{"10.30.255.255", TCP, 81, b},
-		{"10.40.1.1", TCP, 81, nil},
-		{"10.20.1.1", UDP, 80, nil}, // another protocol's port
-		{"10.40.1.1", UDP, 443, a},
-		{"10.20.1.1", ICMP, 0, c},
-		{"10.40.1.1", TCP, 8099, b},
-		{"10.40.1.1", TCP, 8100, nil},
+		{"10.20.1.1", config.TCP, 80, a}, // the first match wins
+		{"10.20.1.1", config.TCP, 81, b},
+		{"10.30.255.255", config.TCP, 81, b},
+		{"10.40.1.1", config.TCP, 81, nil},
+		{"10.20.1.1", config.UDP, 80, nil}, // another protocol's port
+		{"10.40.1.1", config.UDP, 443, a},
+		{"10.20.1.1", config.ICMP, 0, c},
+		{"10.40.1.1", config.TCP, 8099, b},
+		{"10.40.1.1", config.TCP, 8100, nil},
 	} {
-		flow := tuple{src: mustAddr(tc.client), dst: mustAddr(pseudo), dport: tc.port, proto: tc.proto}
-		if got, _ := table.decide(flow); got != tc.want {
+		flow := packet.Tuple{Src: mustAddr(tc.client), Dst: mustAddr(pseudo), Dport: tc.port, Proto: tc.proto}
+		if got, _ := table.Decide(flow); got != tc.want {
 			t.Errorf("%s %s/%d: got %v, want %v", tc.client, tc.proto, tc.port, name(got), name(tc.want))
 		}
 	}
 	// A rule whose segment is not available does not fall through.
 	delete(segments, "a")
-	table = compileDecisions(bridge, segments, newPort(0, "nic0"), hashKey{})
-	if got, _ := table.decide(tuple{src: mustAddr("10.20.1.1"), dport: 80, proto: TCP}); got != nil {
-		t.Errorf("fell through to %s", got.name)
+	table = rules.CompileDecisions(bridge, segments, iface.New(0, "nic0"), rules.Key{})
+	if got, _ := table.Decide(packet.Tuple{Src: mustAddr("10.20.1.1"), Dport: 80, Proto: config.TCP}); got != nil {
+		t.Errorf("fell through to %s", got.Name)
 	}
 }
 
 func TestPoliciesThatGoInOrder(t *testing.T) {
 	for _, tc := range []struct {
-		policy  PolicyName
+		policy  config.PolicyName
 		weights []int
 		gone    string
 		want    string
 	}{
-		{PolicyFirst, []int{1, 1, 1}, "", "a a a a"},
-		{PolicyFirst, []int{1, 1, 1}, "a", "b b b b"},
-		{PolicyRoundRobin, []int{1, 5, 1}, "", "a b c a"},
-		{PolicyRoundRobin, []int{1, 1, 1}, "b", "a c a c"},
-		{PolicyRoundRobin, []int{1, 1, 1}, "a b c", "none none none none"},
-		{PolicyWeightedRoundRobin, []int{5, 1, 1}, "", "a a b a c a a a a b a c a a"},
-		{PolicyWeightedRoundRobin, []int{2, 1, 1}, "b", "a c a a c a"},
+		{config.PolicyFirst, []int{1, 1, 1}, "", "a a a a"},
+		{config.PolicyFirst, []int{1, 1, 1}, "a", "b b b b"},
+		{config.PolicyRoundRobin, []int{1, 5, 1}, "", "a b c a"},
+		{config.PolicyRoundRobin, []int{1, 1, 1}, "b", "a c a c"},
+		{config.PolicyRoundRobin, []int{1, 1, 1}, "a b c", "none none none none"},
+		{config.PolicyWeightedRoundRobin, []int{5, 1, 1}, "", "a a b a c a a a a b a c a a"},
+		{config.PolicyWeightedRoundRobin, []int{2, 1, 1}, "b", "a c a a c a"},
 	} {
 		t.Run(fmt.Sprint(tc.policy, tc.weights, tc.gone), func(t *testing.T) {
 			segments := testSegments(tc.weights...)
 			for _, gone := range strings.Fields(tc.gone) {
 				delete(segments, gone)
 			}
-			bridge := &Bridge{LBPolicy: &Policy{tc.policy, []string{"a", "b", "c"}}}
-			table := compileDecisions(bridge, segments, newPort(0, "nic0"), hashKey{})
+			bridge := &config.Bridge{LBPolicy: &config.Policy{Policy: tc.policy, Segments: []string{"a", "b", "c"}}}
+			table := rules.CompileDecisions(bridge, segments, iface.New(0, "nic0"), rules.Key{})
 			var got []string
 			for range strings.Fields(tc.want) {
-				segment, _ := table.decide(tuple{proto: TCP})
+				segment, _ := table.Decide(packet.Tuple{Proto: config.TCP})
 				got = append(got, name(segment))
 			}
 			if strings.Join(got, " ") != tc.want {
@@ -118,15 +124,15 @@ func TestPoliciesThatGoInOrder(t *testing.T) {
 // Under every policy by weight each segment gets its share.
 func TestWeightsHold(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))
-	for _, policy := range []PolicyName{PolicyWeightedRoundRobin, PolicyRandom, PolicyIPHash, PolicyFlowHash} {
+	for _, policy := range []config.PolicyName{config.PolicyWeightedRoundRobin, config.PolicyRandom, config.PolicyIPHash, config.PolicyFlowHash} {
 		for _, weights := range [][]int{{1, 1}, {1, 2, 3}, {10, 1, 1, 1}, {256, 128}} {
 			t.Run(fmt.Sprint(policy, weights), func(t *testing.T) {
 				table := policyTable(policy, testSegments(weights...))
 				got := make(map[string]int)
 				const flows = 40_000
 				for range flows {
-					segment, _ := table.decide(randomFlow(random))
-					got[segment.name]++
+					segment, _ := table.Decide(randomFlow(random))
+					got[segment.Name]++
 				}
 				total := 0
 				for _, w := range weights {
@@ -146,17 +152,17 @@ func TestWeightsHold(t *testing.T) {
 
 // ip_hash gives a client one segment whatever its port; flow_hash does not.
 func TestHashPolicies(t *testing.T) {
-	byClient := policyTable(PolicyIPHash, testSegments(1, 1, 1))
-	byFlow := policyTable(PolicyFlowHash, testSegments(1, 1, 1))
+	byClient := policyTable(config.PolicyIPHash, testSegments(1, 1, 1))
+	byFlow := policyTable(config.PolicyFlowHash, testSegments(1, 1, 1))
 	flow := randomFlow(rand.New(rand.NewPCG(9, 9)))
 	clients, flows := make(map[string]bool), make(map[string]bool)
 	for port := range uint16(100) {
-		flow.sport = port
-		segment, lasting := byClient.decide(flow)
-		clients[segment.name] = true
-		segment, lastingToo := byFlow.decide(flow)
-		flows[segment.name] = true
-		if again, _ := byFlow.decide(flow); again != segment || !lasting || !lastingToo {
+		flow.Sport = port
+		segment, lasting := byClient.Decide(flow)
+		clients[segment.Name] = true
+		segment, lastingToo := byFlow.Decide(flow)
+		flows[segment.Name] = true
+		if again, _ := byFlow.Decide(flow); again != segment || !lasting || !lastingToo {
 			t.Error("the same flow is not given the same segment")
 		}
 	}
@@ -175,17 +181,17 @@ func TestMaglevDisruption(t *testing.T) {
 			weights[i] = 1
 		}
 		segments := testSegments(weights...)
-		before := policyTable(PolicyFlowHash, segments)
+		before := policyTable(config.PolicyFlowHash, segments)
 		delete(segments, "b")
-		after := policyTable(PolicyFlowHash, segments)
+		after := policyTable(config.PolicyFlowHash, segments)
 		const flows = 20_000
 		moved, lost := 0, 0
 		for range flows {
 			flow := randomFlow(random)
-			was, _ := before.decide(flow)
-			is, _ := after.decide(flow)
+			was, _ := before.Decide(flow)
+			is, _ := after.Decide(flow)
 			switch {
-			case was.name == "b":
+			case was.Name == "b":
 				lost++
 			case was != is:
 				moved++
@@ -202,25 +208,25 @@ func TestMaglevDisruption(t *testing.T) {
 func TestLeastConnUnderChurn(t *testing.T) {
 	random := rand.New(rand.NewPCG(12, 13))
 	segments := testSegments(1, 2, 4)
-	table := policyTable(PolicyLeastConn, segments)
-	var living []*port
+	table := policyTable(config.PolicyLeastConn, segments)
+	var living []*iface.Iface
 	for range 50_000 {
 		if len(living) > 700 || len(living) > 100 && random.IntN(2) == 0 {
 			i := random.IntN(len(living))
-			living[i].gauges().load.Add(-1)
+			living[i].Gauges().Load.Add(-1)
 			living[i] = living[len(living)-1]
 			living = living[:len(living)-1]
 			continue
 		}
-		segment, _ := table.decide(randomFlow(random))
-		segment.gauges().load.Add(1)
+		segment, _ := table.Decide(randomFlow(random))
+		segment.Gauges().Load.Add(1)
 		living = append(living, segment)
 		load := func(name string) float64 {
-			return float64(segments[name].port.gauges().load.Load()-1) / float64(segments[name].weight)
+			return float64(segments[name].Iface.Gauges().Load.Load()-1) / float64(segments[name].Weight)
 		}
 		for name := range segments {
-			if load(segment.name) > load(name)+1 {
-				t.Fatalf("%s got a flow with %v, and %s has %v", segment.name, load(segment.name), name, load(name))
+			if load(segment.Name) > load(name)+1 {
+				t.Fatalf("%s got a flow with %v, and %s has %v", segment.Name, load(segment.Name), name, load(name))
 			}
 		}
 	}
@@ -230,14 +236,14 @@ func TestLeastConnUnderChurn(t *testing.T) {
 // picked up again, and is half open until the segment answers; under others its
 // client is told at once.
 func TestPickUp(t *testing.T) {
-	for _, policy := range Policies {
+	for _, policy := range config.Policies {
 		t.Run(string(policy), func(t *testing.T) {
 			cfg := paperConfig()
-			cfg.Bridges["lan"].LBPolicy = &Policy{policy, []string{"a"}}
+			cfg.Bridges["lan"].LBPolicy = &config.Policy{Policy: policy, Segments: []string{"a"}}
 			onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 				c := fromRouter(router, 4000, 80)
 				r.put("nic0", c.tcp("A", "middle"))
-				if policy != PolicyIPHash && policy != PolicyFlowHash {
+				if policy != config.PolicyIPHash && policy != config.PolicyFlowHash {
 					if answerKind(decode(r.one("nic0"))) != "RST" {
 						t.Error("no RST")
 					}
@@ -247,12 +253,12 @@ func TestPickUp(t *testing.T) {
 				if d := decode(r.one("vnic-A")); d.src != routerOnA || d.payload != "middle" {
 					t.Errorf("%+v", d)
 				}
-				if class := r.onlyFlow().class(); class != classHalfOpen {
+				if class := r.onlyFlow().Class(); class != flow.ClassHalfOpen {
 					t.Errorf("before the answer the flow is of class %d", class)
 				}
 				r.put("vnic-A", fromA(routerOnA, 80, 4000).tcp("A", "answer"))
 				r.one("nic0")
-				if class := r.onlyFlow().class(); class != classEstablished {
+				if class := r.onlyFlow().Class(); class != flow.ClassEstablished {
 					t.Errorf("after the answer the flow is of class %d", class)
 				}
 				// Neither a RST nor the second half of a handshake is picked up.
@@ -263,9 +269,9 @@ func TestPickUp(t *testing.T) {
 	}
 }
 
-func (r *rig) onlyFlow() (only *flow) {
+func (r *rig) onlyFlow() (only *flow.Flow) {
 	r.t.Helper()
-	r.plane.path.eachFlow(func(f *flow) { only = f })
+	r.plane.path.EachFlow(func(f *flow.Flow) { only = f })
 	if only == nil {
 		r.t.Fatal("there is no flow")
 	}
@@ -291,13 +297,13 @@ func TestStates(t *testing.T) {
 			}
 			return "none"
 		}
-		set := func(segment string, state State) {
+		set := func(segment string, state config.State) {
 			t.Helper()
 			if err := r.plane.SetState(segment, state); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for i, state := range []State{Draining, Stopped} {
+		for i, state := range []config.State{config.Draining, config.Stopped} {
 			set("a", state)
 			if got := newFlow(uint16(5000 + i)); got != "b" {
 				t.Errorf("a is %s: a new flow goes to %s", state, got)
@@ -315,15 +321,15 @@ func TestStates(t *testing.T) {
 				t.Errorf("the status says %s", s)
 			}
 		}
-		set("b", Draining)
+		set("b", config.Draining)
 		if got := newFlow(5200); got != "none" {
 			t.Errorf("none is active: a new flow goes to %s", got)
 		}
-		set("a", Active)
+		set("a", config.Active)
 		if got := newFlow(5300); got != "a" {
 			t.Errorf("a is active again: a new flow goes to %s", got)
 		}
-		if err := r.plane.SetState("z", Draining); err == nil || !strings.Contains(err.Error(), "a, b") {
+		if err := r.plane.SetState("z", config.Draining); err == nil || !strings.Contains(err.Error(), "a, b") {
 			t.Errorf("an unknown segment: %v", err)
 		}
 	})
@@ -333,7 +339,7 @@ func TestStates(t *testing.T) {
 // them.
 func TestPreservedClients(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Segments["a"].ClientIP = Preserve
+	cfg.Segments["a"].ClientIP = config.Preserve
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		for _, client := range []string{router, farHost} {
 			r.put("nic0", fromRouter(client, 4000, 80).tcp("S", ""))

@@ -6,6 +6,13 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // devices are the living devices of a configuration, by the names in it.
@@ -20,21 +27,21 @@ func newDevices() devices {
 
 // segment is a configured segment with its living VNIC.
 type segment struct {
-	spec vnicSpec
-	dev  vnicDevice
-	port *port
+	spec  host.VNICSpec
+	dev   host.VNIC
+	iface *iface.Iface
 
 	unhealthy bool // as far as the rules in force know
 }
 
 // bridge is a configured bridge with its open NIC.
 type bridge struct {
-	spec nicSpec
-	dev  nicDevice
-	port *port
-	link *ethernet // of the port
-	name string    // of the NIC now: it can be renamed
-	up   bool
+	spec  nicSpec
+	dev   iface.NICDevice
+	iface *iface.Iface
+	link  *link.Ethernet // of the port
+	name  string         // of the NIC now: it can be renamed
+	up    bool
 }
 
 // nicSpec is what makes one open NIC different from another.
@@ -46,39 +53,39 @@ type nicSpec struct {
 // living are the devices of the configuration in force, and the retired ones.
 func (p *Plane) living() []devices { return []devices{p.devices, p.retired} }
 
-// ports are those of all living devices.
-func (p *Plane) ports() (ports []*port) {
+// ifaces are those of all living devices.
+func (p *Plane) ifaces() (ifaces []*iface.Iface) {
 	for _, d := range p.living() {
-		ports = append(ports, d.ports()...)
+		ifaces = append(ifaces, d.ifaces()...)
 	}
-	return ports
+	return ifaces
 }
 
-func (d devices) ports() (ports []*port) {
+func (d devices) ifaces() (ifaces []*iface.Iface) {
 	for _, b := range d.bridges {
-		ports = append(ports, b.port)
+		ifaces = append(ifaces, b.iface)
 	}
 	for _, s := range d.segments {
-		ports = append(ports, s.port)
+		ifaces = append(ifaces, s.iface)
 	}
-	return ports
+	return ifaces
 }
 
 // makeSegment makes a VNIC and its port.
-func (p *Plane) makeSegment(spec vnicSpec) (*segment, error) {
-	dev, err := p.session.machine.makeVNIC(spec)
+func (p *Plane) makeSegment(spec host.VNICSpec) (*segment, error) {
+	dev, err := p.session.machine.MakeVNIC(spec)
 	if err != nil {
 		return nil, err
 	}
-	port, err := p.newPort(spec.iface, dev, spec.mac)
+	ifc, err := p.newPort(spec.Iface, dev, spec.MAC)
 	if err == nil {
-		port.vnic = &vnicSide{segment: spec.segment, address: addrOf(spec.address.Addr())}
-		err = p.datapaths.attach(port)
+		ifc.VNIC = &iface.VNICSide{Segment: spec.Segment, Address: packet.AddrOf(spec.Address.Addr())}
+		err = p.datapaths.attach(ifc)
 	}
 	if err != nil {
-		return nil, errors.Join(err, dev.close())
+		return nil, errors.Join(err, dev.Close())
 	}
-	return &segment{spec: spec, dev: dev, port: port}, nil
+	return &segment{spec: spec, dev: dev, iface: ifc}, nil
 }
 
 // openBridge opens a NIC and makes its port.
@@ -87,81 +94,81 @@ func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := p.newPort(spec.nic, dev, state.mac)
-	var link *ethernet
+	ifc, err := p.newPort(spec.nic, dev, state.MAC)
+	var link *link.Ethernet
 	if err == nil {
-		port.mtu.Store(int32(state.mtu))
-		link = p.attachNIC(port, spec)
-		link.setGateway(gateway)
-		err = p.datapaths.attach(port)
+		ifc.MTU.Store(int32(state.MTU))
+		link = p.attachNIC(ifc, spec)
+		link.SetGateway(gateway)
+		err = p.datapaths.attach(ifc)
 	}
 	if err != nil {
-		return nil, errors.Join(err, dev.close())
+		return nil, errors.Join(err, dev.Close())
 	}
-	return &bridge{spec: spec, dev: dev, port: port, link: link, name: spec.nic, up: state.up}, nil
+	return &bridge{spec: spec, dev: dev, iface: ifc, link: link, name: spec.nic, up: state.Up}, nil
 }
 
-// openNIC opens a NIC and reads its state.
-func (p *Plane) openNIC(spec nicSpec) (nicDevice, linkState, error) {
-	dev, err := p.session.machine.openNIC(spec.nic, spec.address.Addr())
+// OpenNIC opens a NIC and reads its state.
+func (p *Plane) openNIC(spec nicSpec) (iface.NICDevice, iface.LinkState, error) {
+	dev, err := p.session.machine.OpenNIC(spec.nic, spec.address.Addr())
 	if err != nil {
-		return nil, linkState{}, err
+		return nil, iface.LinkState{}, err
 	}
-	state, err := dev.link()
+	state, err := dev.Link()
 	if err != nil {
-		_ = dev.close()
-		return nil, linkState{}, err
+		_ = dev.Close()
+		return nil, iface.LinkState{}, err
 	}
 	return dev, state, nil
 }
 
-// newPort gives a device its place.
-func (p *Plane) newPort(name string, dev device, mac MAC) (*port, error) {
-	index, ok := p.numbers.take()
+// New gives a device its place.
+func (p *Plane) newPort(name string, dev iface.Device, mac config.MAC) (*iface.Iface, error) {
+	index, ok := p.numbers.Take()
 	if !ok {
-		return nil, fmt.Errorf("device %s: there are %d devices already, which is the most", name, maxPorts-1)
+		return nil, fmt.Errorf("device %s: there are %d devices already, which is the most", name, iface.Max-1)
 	}
-	port := newPort(index, name)
-	port.setDevice(dev)
-	port.setMAC(mac)
-	return port, nil
+	ifc := iface.New(index, name)
+	ifc.SetDevice(dev)
+	ifc.SetMAC(mac)
+	return ifc, nil
 }
 
 // attachNIC gives a port the link on which its NIC speaks for the pseudo address.
-func (p *Plane) attachNIC(port *port, spec nicSpec) *ethernet {
+func (p *Plane) attachNIC(ifc *iface.Iface, spec nicSpec) *link.Ethernet {
 	log := p.log.With("bridge", spec.bridge, "nic", spec.nic)
-	port.nic = &nicSide{address: addrOf(spec.address.Addr()), network: spec.address.Masked()}
-	link := newEthernet(port, p.isOurs, log)
-	link.learned = func(c macChange) { p.neighbourLearned(log, c) }
-	link.publish = func(host addr, mac MAC, gateway bool) {
-		port.device().(nicDevice).know(host, mac, gateway)
+	ifc.NIC = &iface.NICSide{Address: packet.AddrOf(spec.address.Addr()), Network: spec.address.Masked()}
+	l := link.New(ifc, p.isOurs, log)
+	l.Learned = func(c link.MACChange) { p.neighbourLearned(log, c) }
+	l.Publish = func(host packet.Addr, mac config.MAC, gateway bool) {
+		ifc.Device().(iface.NICDevice).Know(host, mac, gateway)
 		if k := p.datapaths.kernelPath(); k != nil {
-			k.setNeighbour(port, host, mac)
+			k.SetNeighbour(ifc, host, mac)
 		}
 	}
-	link.sentByKernel = func(visit func(host addr, at int64)) {
+	l.SentByKernel = func(visit func(host packet.Addr, at int64)) {
 		if k := p.datapaths.kernelPath(); k != nil {
-			k.eachSentTo(port, visit)
+			k.EachSentTo(ifc, visit)
 		}
 	}
-	port.nic.link = link
-	return link
+	ifc.NIC.Link = l
+	return l
 }
 
 // isOurs tells whether a MAC is that of a NIC in use.
-func (p *Plane) isOurs(mac MAC) bool {
-	return slices.ContainsFunc(p.path.currentRules().nics, func(nic *port) bool { return nic.mac() == mac })
+func (p *Plane) isOurs(mac config.MAC) bool {
+	return slices.ContainsFunc(p.path.CurrentRules().Nics, func(nic *iface.Iface) bool { return nic.MAC() == mac })
 }
 
 // closePort ends a device and the flows by it, of which both sides are told.
-func (p *Plane) closePort(gone *port) {
-	gone.closed.Store(true)
-	p.health.forget(gone)
-	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone }, p.comesBack)
+func (p *Plane) closePort(gone *iface.Iface) {
+	gone.Closed.Store(true)
+	p.health.Forget(gone)
+	p.path.End(func(f *flow.Flow) bool { return f.In == gone || f.Out == gone }, p.comesBack)
 	p.datapaths.detach(gone)
-	p.numbers.free(gone.index)
-	if err := gone.device().close(); err != nil {
-		p.log.Error("closing a device", "device", gone.name, "error", err)
+	p.numbers.Free(gone.Index)
+	if err := gone.Device().Close(); err != nil {
+		p.log.Error("closing a device", "device", gone.Name, "error", err)
 	}
 }
 
@@ -171,75 +178,75 @@ const retryInterval = time.Second
 // carry runs the data path on a port for as long as the port is wanted. A device
 // that fails, because somebody deleted it, is made or opened again (L3); the
 // flows wait.
-func (p *Plane) carry(port *port) {
+func (p *Plane) carry(ifc *iface.Iface) {
 	stop := p.session.stop
 	p.session.running.Go(func() {
 		for {
-			err := p.path.run(port, port.device())
-			if port.closed.Load() {
+			err := p.path.Run(ifc, ifc.Device())
+			if ifc.Closed.Load() {
 				return
 			}
-			p.log.Error("a device is lost: trying to get it back", "device", port.name, "error", err)
-			for err = p.recover(port); err != nil; err = p.recover(port) {
-				p.log.Debug("a device is not back yet", "device", port.name, "error", err)
-				p.lose(port)
+			p.log.Error("a device is lost: trying to get it back", "device", ifc.Name, "error", err)
+			for err = p.recover(ifc); err != nil; err = p.recover(ifc) {
+				p.log.Debug("a device is not back yet", "device", ifc.Name, "error", err)
+				p.lose(ifc)
 				select {
 				case <-stop:
 					return
 				case <-time.After(retryInterval):
 				}
 			}
-			if port.closed.Load() {
+			if ifc.Closed.Load() {
 				return
 			}
-			p.log.Info("the device is back", "device", port.name)
+			p.log.Info("the device is back", "device", ifc.Name)
 		}
 	})
 }
 
 // recover makes or opens a port's device again.
-func (p *Plane) recover(port *port) error {
+func (p *Plane) recover(ifc *iface.Iface) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if port.closed.Load() {
+	if ifc.Closed.Load() {
 		return nil
 	}
-	p.datapaths.detach(port)
-	_ = port.device().close() // what is left of it
+	p.datapaths.detach(ifc)
+	_ = ifc.Device().Close() // what is left of it
 	var err error
-	if port.nic != nil {
-		err = p.reopenNIC(port)
+	if ifc.NIC != nil {
+		err = p.reopenNIC(ifc)
 	} else {
-		err = p.remakeVNIC(port)
+		err = p.remakeVNIC(ifc)
 	}
 	if err == nil {
-		err = p.datapaths.attach(port)
+		err = p.datapaths.attach(ifc)
 	}
 	if err != nil {
 		return err
 	}
-	if err := p.session.machine.guard(p.guards(p.devices, p.retired)); err != nil {
+	if err := p.session.machine.Guard(p.guards(p.devices, p.retired)); err != nil {
 		return err
 	}
-	return p.setLost(port, false)
+	return p.setLost(ifc, false)
 }
 
-func (p *Plane) reopenNIC(port *port) error {
+func (p *Plane) reopenNIC(ifc *iface.Iface) error {
 	for _, d := range p.living() {
 		for _, b := range d.bridges {
-			if b.port != port {
+			if b.iface != ifc {
 				continue
 			}
 			dev, state, err := p.openNIC(b.spec)
 			if err != nil {
 				return err
 			}
-			b.dev, b.name, b.up = dev, b.spec.nic, state.up
-			port.setDevice(dev)
-			b.link.tellAll()
-			port.setMAC(state.mac)
-			port.mtu.Store(int32(state.mtu))
-			b.link.claim.announce()
+			b.dev, b.name, b.up = dev, b.spec.nic, state.Up
+			ifc.SetDevice(dev)
+			b.link.TellAll()
+			ifc.SetMAC(state.MAC)
+			ifc.MTU.Store(int32(state.MTU))
+			b.link.Claim.Announce()
 			p.remind()
 			return nil
 		}
@@ -247,18 +254,18 @@ func (p *Plane) reopenNIC(port *port) error {
 	return errNotPlaced
 }
 
-func (p *Plane) remakeVNIC(port *port) error {
+func (p *Plane) remakeVNIC(ifc *iface.Iface) error {
 	for name, s := range p.segments {
-		if s.port != port {
+		if s.iface != ifc {
 			continue
 		}
-		dev, err := p.session.machine.makeVNIC(s.spec)
+		dev, err := p.session.machine.MakeVNIC(s.spec)
 		if err != nil {
 			return err
 		}
 		s.dev = dev
-		port.setDevice(dev)
-		_, err = dev.configure(settingsOf(p.cfg, name, p.bridges))
+		ifc.SetDevice(dev)
+		_, err = dev.Configure(settingsOf(p.cfg, name, p.bridges))
 		return err
 	}
 	return errNotPlaced

@@ -4,12 +4,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // Row L3: while a device is made again, packets of known flows are dropped. Neither side
 // is reset, and the flows go on when the device is back.
 func TestFlowsWaitForTheirDevice(t *testing.T) {
-	for _, policy := range []PolicyName{PolicyFirst, PolicyRoundRobin, PolicyIPHash} {
+	for _, policy := range []config.PolicyName{config.PolicyFirst, config.PolicyRoundRobin, config.PolicyIPHash} {
 		for _, lost := range []string{"vnic-A", "nic0"} {
 			t.Run(string(policy)+" "+lost, func(t *testing.T) {
 				cfg := paperConfig()
@@ -47,7 +49,7 @@ func (r *rig) breaks(name string) {
 	r.machine.mu.Lock()
 	r.machine.fail = name
 	r.machine.mu.Unlock()
-	_ = r.machine.device(name).close()
+	_ = r.machine.device(name).Close()
 	synctest.Wait()
 }
 

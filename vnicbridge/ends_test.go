@@ -3,6 +3,8 @@ package vnicbridge
 import (
 	"net/netip"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // Servers are told who the client really is and what it dialed, and UDP servers how
@@ -10,8 +12,8 @@ import (
 func TestEndsAndAlias(t *testing.T) {
 	cfg := frontConfig()
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
-	cfg.Segments["b"].ClientIP = Preserve
-	cfg.Bridges["lan"].Steer = append(cfg.Bridges["lan"].Steer, Rule{Segment: "b", Ports: []PortRange{{UDP, 5000, 5000}}})
+	cfg.Segments["b"].ClientIP = config.Preserve
+	cfg.Bridges["lan"].Steer = append(cfg.Bridges["lan"].Steer, config.Rule{Segment: "b", Ports: []config.PortRange{{Protocol: config.UDP, First: 5000, Last: 5000}}})
 	here, _ := cfg.PeerAlias("front", "a")
 	there, _ := cfg.PeerAlias("a", "front")
 	at := func(address string, port uint16) netip.AddrPort {
@@ -23,14 +25,14 @@ func TestEndsAndAlias(t *testing.T) {
 		r.put("vnic-F", ends{cfg.Segments["front"].MAC, vnicAMAC, "192.168.40.1", here.String(), 4000, 80}.udp("x"))
 		for _, test := range []struct {
 			name, segment string
-			proto         Protocol
+			proto         config.Protocol
 			local, remote netip.AddrPort
 			want          Ends
 		}{
-			{"translated", "a", TCP, at(serverA, 80), at(alias, 4000), Ends{at(farHost, 4000), at(pseudo, 80)}},
-			{"UDP", "a", UDP, at(serverA, 53), at(alias, 4001), Ends{at(farHost, 4001), at(pseudo, 53)}},
-			{"preserved", "b", UDP, at(serverB, 5000), at(farHost, 4002), Ends{at(farHost, 4002), at(pseudo, 5000)}},
-			{"from another segment", "a", UDP, at(serverA, 80), at(there.String(), 4000), Ends{at("192.168.40.1", 4000), at(here.String(), 80)}},
+			{"translated", "a", config.TCP, at(serverA, 80), at(alias, 4000), Ends{at(farHost, 4000), at(pseudo, 80)}},
+			{"UDP", "a", config.UDP, at(serverA, 53), at(alias, 4001), Ends{at(farHost, 4001), at(pseudo, 53)}},
+			{"preserved", "b", config.UDP, at(serverB, 5000), at(farHost, 4002), Ends{at(farHost, 4002), at(pseudo, 5000)}},
+			{"from another segment", "a", config.UDP, at(serverA, 80), at(there.String(), 4000), Ends{at("192.168.40.1", 4000), at(here.String(), 80)}},
 		} {
 			got, ok := r.plane.Ends(test.segment, test.proto, test.local, test.remote)
 			if !ok || got != test.want {
@@ -46,12 +48,12 @@ func TestEndsAndAlias(t *testing.T) {
 			}
 		}
 		for what, remote := range map[string]netip.AddrPort{"over lo": at("127.0.0.1", 4000), "of no flow": at(alias, 4001)} {
-			if got, ok := r.plane.Ends("a", TCP, at(serverA, 80), remote); ok {
+			if got, ok := r.plane.Ends("a", config.TCP, at(serverA, 80), remote); ok {
 				t.Errorf("a connection %s has the ends %v", what, got)
 			}
 		}
 		for _, segment := range []string{"b", "none"} {
-			if got, ok := r.plane.Ends(segment, TCP, at(serverA, 80), at(alias, 4000)); ok {
+			if got, ok := r.plane.Ends(segment, config.TCP, at(serverA, 80), at(alias, 4000)); ok {
 				t.Errorf("segment %s is told of a's client %v", segment, got)
 			}
 		}

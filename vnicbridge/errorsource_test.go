@@ -4,6 +4,10 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // routers are sources of ICMP errors that a router on the way may have, whatever networks
@@ -30,20 +34,20 @@ func TestWhoMaySendICMPErrors(t *testing.T) {
 		"the pseudo address": pseudo, "loopback": "127.0.0.1", "0/8": "0.1.2.3", "nowhere": "0.0.0.0",
 		"multicast": "224.0.0.1", "the last multicast group": "239.255.255.255", "broadcast": "255.255.255.255",
 	}
-	for _, mode := range []ClientIP{Translate, Preserve} {
+	for _, mode := range []config.ClientIP{config.Translate, config.Preserve} {
 		for name, source := range merged(routers, nobody) {
 			t.Run(string(mode)+" "+name, func(t *testing.T) {
 				cfg := paperConfig()
 				cfg.Segments["a"].ClientIP = mode
 				onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
-					r.machine.prefixes = []hostPrefix{{"eth9", netip.MustParsePrefix("10.9.8.7/24")}}
+					r.machine.prefixes = []host.Prefix{{Device: "eth9", Prefix: netip.MustParsePrefix("10.9.8.7/24")}}
 					r.machine.hints <- struct{}{}
 					time.Sleep(2 * maintainInterval)
 					r.got("nic0") // ARP
 					alias := r.open(farHost, 4000)
 					r.put("vnic-A", fromA(alias, 80, 4000).tcp("A", "a large answer"))
 					sent := r.one("nic0")
-					r.put("nic0", fromRouter(source, 0, 0).icmpErrorAbout(icmpUnreachable, sent, 576))
+					r.put("nic0", fromRouter(source, 0, 0).icmpErrorAbout(packet.ICMPUnreachable, sent, 576))
 					if nobody[name] != "" {
 						r.silent("vnic-A")
 						if n := r.drops("nic0", "bad_source"); n != 1 {
@@ -77,7 +81,7 @@ func merged(a, b map[string]string) map[string]string {
 // Row F6+: a client of 240/4 is one like others.
 func TestReservedAddressesAreUnicast(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Segments["a"].Egress = EgressAny
+	cfg.Segments["a"].Egress = config.EgressAny
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		for i, client := range []string{"240.0.0.1", "250.1.2.3", "255.255.255.254"} {
 			alias := r.open(client, uint16(4000+i))
@@ -97,14 +101,14 @@ func TestReservedAddressesAreUnicast(t *testing.T) {
 // other's and stays the same: in a traceroute they differ, and the destination is itself.
 func TestRoutersHaveAliases(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Segments["a"].Egress = EgressAny
+	cfg.Segments["a"].Egress = config.EgressAny
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		probe := func(dst string, port uint16) []byte {
 			r.put("vnic-A", fromA(dst, 5000, port).udp("probe"))
 			return r.one("nic0")
 		}
 		seen := func(from string, about []byte) string {
-			r.put("nic0", fromRouter(from, 0, 0).icmpErrorAbout(icmpTimeExceeded, about, 576))
+			r.put("nic0", fromRouter(from, 0, 0).icmpErrorAbout(packet.ICMPTimeExceeded, about, 576))
 			raw := r.one("vnic-A")
 			d := decode(raw)
 			if d.dst != serverA || !d.valid {
@@ -120,7 +124,7 @@ func TestRoutersHaveAliases(t *testing.T) {
 		if first[router] != routerOnA || first[farHost] != farHost {
 			t.Errorf("the gateway is %s, the destination %s", first[router], first[farHost])
 		}
-		pool := cfg.Segments["a"].subnet()
+		pool := cfg.Segments["a"].Subnet()
 		for _, hop := range hops[1:3] {
 			if alias := first[hop]; !pool.Contains(netip.MustParseAddr(alias)) || alias == routerOnA || alias == serverA {
 				t.Errorf("%s is %s", hop, alias)
@@ -144,7 +148,7 @@ func TestRoutersHaveAliases(t *testing.T) {
 // router's alias is not the client's, although one hash chooses both.
 func TestRoutersAreNotClients(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Segments["a"].Aliases = AddrRange{mustIP(routerOnA), mustIP("192.168.50.4")}
+	cfg.Segments["a"].Aliases = config.AddrRange{First: mustIP(routerOnA), Last: mustIP("192.168.50.4")}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		for i := range 20 {
 			alias := r.open(farHost, uint16(4000+i))
@@ -156,7 +160,7 @@ func TestRoutersAreNotClients(t *testing.T) {
 				"203.0.113.1": func(src string) bool { return src != alias },
 				client(i):     func(src string) bool { return src != alias },
 			} {
-				r.put("nic0", fromRouter(from, 0, 0).icmpErrorAbout(icmpTimeExceeded, sent, 576))
+				r.put("nic0", fromRouter(from, 0, 0).icmpErrorAbout(packet.ICMPTimeExceeded, sent, 576))
 				if d := decode(r.one("vnic-A")); !want(d.src) {
 					t.Errorf("%s is %s to the segment, the client %s", from, d.src, alias)
 				}
@@ -169,19 +173,19 @@ func TestRoutersAreNotClients(t *testing.T) {
 // whose address is taken inside is an alias.
 func TestRoutersOfPreserve(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Segments["a"].ClientIP = Preserve
+	cfg.Segments["a"].ClientIP = config.Preserve
 	inside := map[string]bool{"192.168.50.77": true, serverA: true, "192.168.60.77": true, serverB: true}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		r.open(farHost, 4000)
 		r.put("vnic-A", fromA(farHost, 80, 4000).tcp("A", "answer"))
 		sent := r.one("nic0")
 		for _, from := range routers {
-			r.put("nic0", fromRouter(from, 0, 0).icmpErrorAbout(icmpTimeExceeded, sent, 576))
+			r.put("nic0", fromRouter(from, 0, 0).icmpErrorAbout(packet.ICMPTimeExceeded, sent, 576))
 			d := decode(r.one("vnic-A"))
 			if !inside[from] && d.src != from {
 				t.Errorf("%s is %s", from, d.src)
 			}
-			if inside[from] && (d.src == from || !cfg.Segments["a"].subnet().Contains(netip.MustParseAddr(d.src))) {
+			if inside[from] && (d.src == from || !cfg.Segments["a"].Subnet().Contains(netip.MustParseAddr(d.src))) {
 				t.Errorf("%s, whose address is taken, is %s", from, d.src)
 			}
 		}

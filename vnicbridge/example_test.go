@@ -8,21 +8,22 @@ import (
 	"net/netip"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // paper is the paper's system: two segments behind one NIC.
-func paper() *vnicbridge.Config {
-	return &vnicbridge.Config{
-		Segments: map[string]*vnicbridge.Segment{
-			"a": {Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24")}, Ports: []vnicbridge.PortRange{vnicbridge.AnyPort}},
+func paper() *config.Config {
+	return &config.Config{
+		Segments: map[string]*config.Segment{
+			"a": {Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24")}, Ports: []config.PortRange{config.AnyPort}},
 			"b": {Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.60.1/24")}},
 		},
-		Bridges: map[string]*vnicbridge.Bridge{
+		Bridges: map[string]*config.Bridge{
 			"lan": {
 				NIC:       "eth1",
 				Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.1.2/24")},
 				Gateway:   netip.MustParseAddr("192.168.1.1"),
-				LBPolicy:  &vnicbridge.Policy{Policy: vnicbridge.PolicyFirst, Segments: []string{"a", "b"}},
+				LBPolicy:  &config.Policy{Policy: config.PolicyFirst, Segments: []string{"a", "b"}},
 			},
 		},
 	}
@@ -40,7 +41,7 @@ func ExamplePlane() {
 	}
 	// Another configuration takes the place of the first, and flows stay.
 	next := paper()
-	next.Bridges["lan"].LBPolicy.Policy = vnicbridge.PolicyRoundRobin
+	next.Bridges["lan"].LBPolicy.Policy = config.PolicyRoundRobin
 	if err := plane.Apply(next); err != nil {
 		fmt.Println(err)
 	}
@@ -55,7 +56,7 @@ func ExampleConfig_Validate() {
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a", "c"}
 	err := cfg.Validate()
 	fmt.Println(err)
-	var where *vnicbridge.ConfigError
+	var where *config.Error
 	fmt.Println(errors.As(err, &where))
 	// Output:
 	// <nil>
@@ -75,7 +76,7 @@ func ExampleConfig_PeerAlias() {
 
 // A configuration has the same form in JSON as under apps.vnic in Caddy's.
 func ExampleConfig() {
-	var cfg vnicbridge.Config
+	var cfg config.Config
 	err := json.Unmarshal([]byte(`{
 		"segments": {"a": {"addresses": ["192.168.50.1/24"], "ports": ["tcp/80", "udp/5000-5010"]}},
 		"bridges": {"lan": {"nic": "eth1", "addresses": ["192.168.1.2/24"], "lb_policy": {"policy": "first", "segments": ["a"]}}}
@@ -88,9 +89,9 @@ func ExampleConfig() {
 }
 
 func ExampleParsePortRange() {
-	ports, err := vnicbridge.ParsePortRange("tcp/8000-8099")
-	fmt.Println(ports.Contains(vnicbridge.TCP, 8080), ports.Contains(vnicbridge.UDP, 8080), err)
-	_, err = vnicbridge.ParsePortRange("80")
+	ports, err := config.ParsePortRange("tcp/8000-8099")
+	fmt.Println(ports.Contains(config.TCP, 8080), ports.Contains(config.UDP, 8080), err)
+	_, err = config.ParsePortRange("80")
 	fmt.Println(err)
 	// Output:
 	// true false <nil>
@@ -98,7 +99,7 @@ func ExampleParsePortRange() {
 }
 
 func ExampleParseAddrRange() {
-	aliases, err := vnicbridge.ParseAddrRange("192.168.50.2-192.168.50.254")
+	aliases, err := config.ParseAddrRange("192.168.50.2-192.168.50.254")
 	fmt.Println(aliases, aliases.Contains(netip.MustParseAddr("192.168.50.7")), err)
 	// Output: 192.168.50.2-192.168.50.254 true <nil>
 }

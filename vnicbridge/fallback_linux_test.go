@@ -3,6 +3,9 @@ package vnicbridge
 import (
 	"strings"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
 )
 
 // A flow table that the kernel has no room for is no reason not to start under
@@ -10,9 +13,9 @@ import (
 // says what to lower.
 func TestFallbackOfALargeTable(t *testing.T) {
 	small := newMemoryPath
-	tooLarge := func(o pathOptions) (kernelPath, error) {
-		o.maxFlows = 1 << 30
-		return newPath(o, hookMemory)
+	tooLarge := func(o kernel.Options) (kernelPath, error) {
+		o.MaxFlows = 1 << 30
+		return kernel.New(o, hookMemory)
 	}
 	defer func() { newMemoryPath = small }()
 	bubble(t, func(t *testing.T) {
@@ -23,7 +26,7 @@ func TestFallbackOfALargeTable(t *testing.T) {
 		}
 		newMemoryPath = tooLarge
 		cfg := paperConfig()
-		cfg.Datapath = DatapathKernel
+		cfg.Datapath = config.DatapathKernel
 		if err := r.plane.Apply(cfg); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "datapath kernel: ") {
 			t.Errorf("datapath kernel gives the error %v, want %s", err, want)
 		}
@@ -34,18 +37,18 @@ func TestFallbackOfALargeTable(t *testing.T) {
 		}
 		r.settle()
 		r.put("nic0", fromRouter(farHost, 40000, 80).tcp("S", ""))
-		if got := r.plane.Status(); got.Flows != 1 || (got.Datapath == DatapathKernel) != r.machine.kernel {
+		if got := r.plane.Status(); got.Flows != 1 || (got.Datapath == config.DatapathKernel) != r.machine.kernel {
 			t.Fatalf("%d flows on data path %s (%s)", got.Flows, got.Datapath, got.DatapathReason)
 		}
 
 		newMemoryPath = tooLarge
 		larger := paperConfig()
-		larger.MaxFlows = 2 * DefaultMaxFlows
+		larger.MaxFlows = 2 * config.DefaultMaxFlows
 		if err := r.plane.Apply(larger); err != nil {
 			t.Fatal(err)
 		}
 		got := r.plane.Status()
-		if got.Datapath != DatapathUserspace || !strings.Contains(got.DatapathReason, want) {
+		if got.Datapath != config.DatapathUserspace || !strings.Contains(got.DatapathReason, want) {
 			t.Errorf("the data path is %s because of %q", got.Datapath, got.DatapathReason)
 		}
 		if got.Flows != 1 {

@@ -5,10 +5,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 )
 
 // list lists the flows that a filter matches.
-func (r *rig) list(filter FlowFilter) []Flow {
+func (r *rig) list(filter flowlist.Filter) []flowlist.Flow {
 	r.t.Helper()
 	l, err := r.plane.Flows(filter)
 	if err != nil {
@@ -22,7 +26,7 @@ func (r *rig) list(filter FlowFilter) []Flow {
 
 // openOneOfEach opens a flow of each direction, state and protocol, and returns how
 // they are to be listed, by what they are.
-func (r *rig) openOneOfEach(cfg *Config) map[string]Flow {
+func (r *rig) openOneOfEach(cfg *config.Config) map[string]flowlist.Flow {
 	r.open(router, 4000)
 	r.put("nic0", fromRouter(router, 4000, 80).tcp("A", strings.Repeat("x", 100)))
 	r.put("nic0", fromRouter(farHost, 4001, 80).tcp("S", ""))
@@ -42,28 +46,28 @@ func (r *rig) openOneOfEach(cfg *Config) map[string]Flow {
 	at := func(host string, port uint16) netip.AddrPort {
 		return netip.AddrPortFrom(netip.MustParseAddr(host), port)
 	}
-	inbound := func(proto Protocol, state FlowState, port, serverPort uint16) Flow {
-		return Flow{
-			Protocol: proto, State: state, Direction: FlowInbound, Bridge: "lan", Segment: "a",
+	inbound := func(proto config.Protocol, state flowlist.State, port, serverPort uint16) flowlist.Flow {
+		return flowlist.Flow{
+			Protocol: proto, State: state, Direction: flowlist.Inbound, Bridge: "lan", Segment: "a",
 			Client: at(router, port), Destination: at(pseudo, serverPort), Source: at(routerOnA, port), Server: at(serverA, serverPort),
 		}
 	}
-	far := inbound(TCP, FlowHalfOpen, 4001, 80)
+	far := inbound(config.TCP, flowlist.FlowHalfOpen, 4001, 80)
 	far.Client = at(farHost, 4001)
 	far.Source = r.aliasOf(farHost, 4001)
-	return map[string]Flow{
-		"established": inbound(TCP, FlowEstablished, 4000, 80),
+	return map[string]flowlist.Flow{
+		"established": inbound(config.TCP, flowlist.Established, 4000, 80),
 		"half open":   far,
-		"closing":     inbound(TCP, FlowClosing, 4002, 80),
-		"unanswered":  inbound(UDP, FlowHalfOpen, 4003, 53),
-		"answered":    inbound(UDP, FlowEstablished, 4004, 53),
-		"ping":        inbound(ICMP, FlowHalfOpen, 4005, 0),
+		"closing":     inbound(config.TCP, flowlist.FlowClosing, 4002, 80),
+		"unanswered":  inbound(config.UDP, flowlist.FlowHalfOpen, 4003, 53),
+		"answered":    inbound(config.UDP, flowlist.Established, 4004, 53),
+		"ping":        inbound(config.ICMP, flowlist.FlowHalfOpen, 4005, 0),
 		"egress": {
-			Protocol: UDP, State: FlowHalfOpen, Direction: FlowEgress, Bridge: "lan", Segment: "a",
+			Protocol: config.UDP, State: flowlist.FlowHalfOpen, Direction: flowlist.Egress, Bridge: "lan", Segment: "a",
 			Client: at(serverA, 5000), Destination: at(routerOnA, 53), Source: at(pseudo, 5000), Server: at(router, 53),
 		},
 		"reach": {
-			Protocol: TCP, State: FlowHalfOpen, Direction: FlowReach, Segment: "a", Peer: "front",
+			Protocol: config.TCP, State: flowlist.FlowHalfOpen, Direction: flowlist.Reach, Segment: "a", Peer: "front",
 			Client: at("192.168.40.1", 7000), Destination: at(here.String(), 80), Source: at(there.String(), 7000), Server: at(serverA, 80),
 		},
 	}
@@ -72,14 +76,14 @@ func (r *rig) openOneOfEach(cfg *Config) map[string]Flow {
 // aliasOf is the alias of a client on segment a, as its server is told.
 func (r *rig) aliasOf(client string, port uint16) netip.AddrPort {
 	r.t.Helper()
-	alias, ok := r.plane.Alias("a", TCP, netip.MustParseAddrPort(serverA+":80"), Ends{Client: netip.AddrPortFrom(netip.MustParseAddr(client), port)})
+	alias, ok := r.plane.Alias("a", config.TCP, netip.MustParseAddrPort(serverA+":80"), Ends{Client: netip.AddrPortFrom(netip.MustParseAddr(client), port)})
 	if !ok {
 		r.t.Fatalf("%s has no alias", client)
 	}
 	return alias
 }
 
-func listConfig() *Config {
+func listConfig() *config.Config {
 	cfg := frontConfig()
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
 	return cfg
@@ -90,9 +94,9 @@ func TestFlows(t *testing.T) {
 	cfg := listConfig()
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		want := r.openOneOfEach(cfg)
-		got := make(map[netip.AddrPort]Flow)
-		for _, f := range r.list(FlowFilter{}) {
-			f.Packets, f.Bytes, f.IdleSeconds = FlowTraffic{}, FlowTraffic{}, 0
+		got := make(map[netip.AddrPort]flowlist.Flow)
+		for _, f := range r.list(flowlist.Filter{}) {
+			f.Packets, f.Bytes, f.IdleSeconds = flowlist.Traffic{}, flowlist.Traffic{}, 0
 			got[f.Client] = f
 		}
 		for name, w := range want {
@@ -104,12 +108,12 @@ func TestFlows(t *testing.T) {
 			t.Errorf("%d flows are listed, want %d", len(got), len(want))
 		}
 		time.Sleep(5 * time.Second)
-		only := r.list(FlowFilter{Client: netip.MustParsePrefix(router + "/32"), Protocol: TCP, State: FlowEstablished})
+		only := r.list(flowlist.Filter{Client: netip.MustParsePrefix(router + "/32"), Protocol: config.TCP, State: flowlist.Established})
 		if len(only) != 1 {
 			t.Fatalf("of the established flow, %d are listed", len(only))
 		}
 		f := only[0]
-		if want := (FlowTraffic{3, 1}); f.Packets != want || f.Bytes != (FlowTraffic{60 + 60 + 154, 60}) {
+		if want := (flowlist.Traffic{FromClient: 3, FromServer: 1}); f.Packets != want || f.Bytes != (flowlist.Traffic{FromClient: 60 + 60 + 154, FromServer: 60}) {
 			t.Errorf("it carried %+v and %+v", f.Packets, f.Bytes)
 		}
 		if f.IdleSeconds < 4.9 || f.IdleSeconds > 5.1 {
@@ -123,24 +127,24 @@ func TestFlowFilters(t *testing.T) {
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		flows := r.openOneOfEach(cfg)
 		for _, tc := range []struct {
-			filter FlowFilter
+			filter flowlist.Filter
 			want   string
 		}{
-			{FlowFilter{}, "answered closing egress established half open ping reach unanswered"},
-			{FlowFilter{Client: netip.MustParsePrefix(farHost + "/32")}, "half open"},
-			{FlowFilter{Client: netip.MustParsePrefix("192.168.1.0/24")}, "answered closing established ping unanswered"},
-			{FlowFilter{Client: netip.MustParsePrefix("10.0.0.0/8")}, ""},
-			{FlowFilter{Segment: "front"}, "reach"},
-			{FlowFilter{Segment: "b"}, ""},
-			{FlowFilter{Bridge: "lan", State: FlowHalfOpen}, "egress half open ping unanswered"},
-			{FlowFilter{State: FlowClosing}, "closing"},
-			{FlowFilter{State: FlowEstablished}, "answered established"},
-			{FlowFilter{Protocol: ICMP}, "ping"},
-			{FlowFilter{Protocol: UDP, State: FlowHalfOpen, Segment: "a", Bridge: "lan", Client: netip.MustParsePrefix(serverA + "/32")}, "egress"},
+			{flowlist.Filter{}, "answered closing egress established half open ping reach unanswered"},
+			{flowlist.Filter{Client: netip.MustParsePrefix(farHost + "/32")}, "half open"},
+			{flowlist.Filter{Client: netip.MustParsePrefix("192.168.1.0/24")}, "answered closing established ping unanswered"},
+			{flowlist.Filter{Client: netip.MustParsePrefix("10.0.0.0/8")}, ""},
+			{flowlist.Filter{Segment: "front"}, "reach"},
+			{flowlist.Filter{Segment: "b"}, ""},
+			{flowlist.Filter{Bridge: "lan", State: flowlist.FlowHalfOpen}, "egress half open ping unanswered"},
+			{flowlist.Filter{State: flowlist.FlowClosing}, "closing"},
+			{flowlist.Filter{State: flowlist.Established}, "answered established"},
+			{flowlist.Filter{Protocol: config.ICMP}, "ping"},
+			{flowlist.Filter{Protocol: config.UDP, State: flowlist.FlowHalfOpen, Segment: "a", Bridge: "lan", Client: netip.MustParsePrefix(serverA + "/32")}, "egress"},
 		} {
 			listed := r.list(tc.filter)
 			var names []string
-			for _, name := range sortedKeys(flows) {
+			for _, name := range config.SortedKeys(flows) {
 				for _, f := range listed {
 					if f.Client == flows[name].Client {
 						names = append(names, name)
@@ -151,12 +155,12 @@ func TestFlowFilters(t *testing.T) {
 				t.Errorf("%+v: listed are %q (%d flows), want %q", tc.filter, got, len(listed), tc.want)
 			}
 		}
-		for want, filter := range map[string]FlowFilter{
+		for want, filter := range map[string]flowlist.Filter{
 			`unknown segment "z"`: {Segment: "z"},
 			`unknown bridge "z"`:  {Bridge: "z"},
 			`unknown state "new"`: {State: "new"},
 			"limit -1":            {Limit: -1},
-			"limit 10001":         {Limit: MaxFlowLimit + 1},
+			"limit 10001":         {Limit: flowlist.MaxLimit + 1},
 		} {
 			if _, err := r.plane.Flows(filter); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%+v: %v, want %s", filter, err, want)
@@ -169,12 +173,12 @@ func TestFlowFilters(t *testing.T) {
 // are counted.
 func TestTheLatestFlowsAreListed(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-		const flows, limit = 10 * eachPart, 7
+		const flows, limit = 10 * flow.EachPart, 7
 		for i := range flows {
 			r.put("nic0", fromRouter(router, uint16(1000+i*7%flows), 53).udp("x"))
 			time.Sleep(100 * time.Millisecond)
 		}
-		l, err := r.plane.Flows(FlowFilter{Limit: limit})
+		l, err := r.plane.Flows(flowlist.Filter{Limit: limit})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +190,7 @@ func TestTheLatestFlowsAreListed(t *testing.T) {
 				t.Errorf("at place %d is port %d, want %d", i, f.Client.Port(), want)
 			}
 		}
-		if l, err := r.plane.Flows(FlowFilter{}); err != nil || len(l.Flows) != DefaultFlowLimit {
+		if l, err := r.plane.Flows(flowlist.Filter{}); err != nil || len(l.Flows) != flowlist.DefaultFlowLimit {
 			t.Errorf("by default %d are listed (%v)", len(l.Flows), err)
 		}
 	})
@@ -196,13 +200,13 @@ func TestTheLatestFlowsAreListed(t *testing.T) {
 // that live throughout are seen once.
 func TestFlowsAreListedInParts(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-		const lasting = 10 * eachPart
+		const lasting = 10 * flow.EachPart
 		for i := range uint16(lasting) {
 			r.put("nic0", fromRouter(router, 1000+i, 53).udp("x"))
 		}
 		r.got("vnic-A")
 		seen, pauses := make(map[uint16]int), uint16(0)
-		r.plane.path.flows.each(func(f *flow) { seen[f.orig.sport]++ }, func() bool {
+		r.plane.path.Flows.Each(func(f *flow.Flow) { seen[f.Orig.Sport]++ }, func() bool {
 			pauses++
 			for i := range uint16(20) {
 				r.put("nic0", fromRouter(router, 20000+100*pauses+i, 53).udp("new"))
@@ -210,7 +214,7 @@ func TestFlowsAreListedInParts(t *testing.T) {
 			if n := len(r.got("vnic-A")); n != 20 {
 				t.Errorf("in a pause %d packets of 20 are carried", n)
 			}
-			r.plane.path.flows.removeIf(func(f *flow) bool { return f.orig.sport > 20000+100*pauses+10 })
+			r.plane.path.Flows.RemoveIf(func(f *flow.Flow) bool { return f.Orig.Sport > 20000+100*pauses+10 })
 			return true
 		})
 		if pauses < 10 {

@@ -7,50 +7,55 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // flowModel is the flow table as plain maps: what a flowTable does as long as nothing has
 // to make room.
 type flowModel struct {
-	flows []*flow
-	byKey map[flowKey]*flow // each flow by both its keys
-	kept  map[flowKey]*flow // flows that are over, whose reply keys servers may remember
+	flows []*flow.Flow
+	byKey map[flow.Key]*flow.Flow // each flow by both its keys
+	kept  map[flow.Key]*flow.Flow // flows that are over, whose reply keys servers may remember
 }
 
-func (m *flowModel) insert(f *flow, candidates []tuple, now int64) (*flow, dropReason) {
-	orig, _ := f.keys()
+func (m *flowModel) insert(f *flow.Flow, candidates []packet.Tuple, now int64) (*flow.Flow, packet.DropReason) {
+	orig, _ := f.Keys()
 	if other := m.byKey[orig]; other != nil {
-		return other, keep
+		return other, packet.Keep
 	}
-	for _, f.reply = range candidates {
-		_, reply := f.keys()
+	for _, f.Reply = range candidates {
+		_, reply := f.Keys()
 		over := m.kept[reply]
-		if over != nil && over.orig.src != f.orig.src && over.idle(now) < timeWait || m.byKey[reply] != nil {
+		if over != nil && over.Orig.Src != f.Orig.Src && over.Idle(now) < flow.TimeWait || m.byKey[reply] != nil {
 			continue
 		}
 		delete(m.kept, reply)
 		m.byKey[orig], m.byKey[reply] = f, f
 		m.flows = append(m.flows, f)
-		return f, keep
+		return f, packet.Keep
 	}
-	return nil, dropNoTuple
+	return nil, packet.DropNoTuple
 }
 
-func (m *flowModel) remove(f *flow, now int64) {
-	m.removeIf(func(other *flow) bool { return other == f })
-	if rememberedBy(f.orig.proto, f.flowState, now) {
-		_, reply := f.keys()
+func (m *flowModel) remove(f *flow.Flow, now int64) {
+	m.removeIf(func(other *flow.Flow) bool { return other == f })
+	if flow.RememberedBy(f.Orig.Proto, f.State, now) {
+		_, reply := f.Keys()
 		m.kept[reply] = f
 	}
 }
 
-func (m *flowModel) removeIf(condition func(*flow) bool) {
+func (m *flowModel) removeIf(condition func(*flow.Flow) bool) {
 	m.flows = slices.DeleteFunc(m.flows, condition)
-	maps.DeleteFunc(m.byKey, func(_ flowKey, f *flow) bool { return condition(f) })
+	maps.DeleteFunc(m.byKey, func(_ flow.Key, f *flow.Flow) bool { return condition(f) })
 }
 
-func describeFlow(f *flow) string {
-	return fmt.Sprint(f.orig, f.reply, f.in.name, f.out.name, f.flags.Load(), f.lastSeen.Load())
+func describeFlow(f *flow.Flow) string {
+	return fmt.Sprint(f.Orig, f.Reply, f.In.Name, f.Out.Name, f.Flags.Load(), f.LastSeen.Load())
 }
 
 // Rows A5 and F4: whatever is done to a flow table, it has the flows that a map would
@@ -58,82 +63,84 @@ func describeFlow(f *flow) string {
 func TestFlowTableAgreesWithModel(t *testing.T) {
 	const seed, steps = 5, 50_000
 	random := rand.New(rand.NewPCG(seed, seed))
-	table := ownTable(1<<12, new(handshakes))
-	model := &flowModel{byKey: make(map[flowKey]*flow), kept: make(map[flowKey]*flow)}
-	in, out := newPort(1, "in"), newPort(2, "out")
-	table.know(in)
-	table.know(out)
-	address := func(network byte, hosts int) addr { return addrFrom4([]byte{10, network, 0, byte(random.IntN(hosts))}) }
-	server, dialed := addrFrom4([]byte{10, 9, 0, 1}), addrFrom4([]byte{10, 8, 0, 1})
+	table := flow.OwnTable(1<<12, new(flow.Handshakes))
+	model := &flowModel{byKey: make(map[flow.Key]*flow.Flow), kept: make(map[flow.Key]*flow.Flow)}
+	in, out := iface.New(1, "in"), iface.New(2, "out")
+	table.Know(in)
+	table.Know(out)
+	address := func(network byte, hosts int) packet.Addr {
+		return packet.AddrFrom4([]byte{10, network, 0, byte(random.IntN(hosts))})
+	}
+	server, dialed := packet.AddrFrom4([]byte{10, 9, 0, 1}), packet.AddrFrom4([]byte{10, 8, 0, 1})
 	now := int64(time.Hour)
-	some := func() (*flow, *flow) { // a flow of the model, and the table's
+	some := func() (*flow.Flow, *flow.Flow) { // a flow of the model, and the table's
 		if len(model.flows) == 0 {
 			return nil, nil
 		}
 		m := model.flows[random.IntN(len(model.flows))]
-		orig, reply := m.keys()
-		for want, key := range []flowKey{orig, reply} {
-			if f, dir := table.lookup(key); f == nil || describeFlow(f) != describeFlow(m) || int(dir) != want {
+		orig, reply := m.Keys()
+		for want, key := range []flow.Key{orig, reply} {
+			if f, dir := table.Lookup(key); f == nil || describeFlow(f) != describeFlow(m) || int(dir) != want {
 				t.Fatalf("the key %v leads to %v in direction %d, want %s", key, f, dir, describeFlow(m))
 			}
 		}
-		f, _ := table.lookup(orig)
+		f, _ := table.Lookup(orig)
 		return m, f
 	}
 	for step := range steps {
 		switch random.IntN(8) {
 		case 0, 1, 2:
-			proto := []Protocol{TCP, UDP}[random.IntN(2)]
-			p := packet{
-				tuple:    tuple{src: address(1, 20), dst: dialed, sport: uint16(random.IntN(4)), dport: 80, proto: proto},
-				tcpFlags: tcpSYN,
+			proto := []config.Protocol{config.TCP, config.UDP}[random.IntN(2)]
+			p := packet.Packet{
+				Tuple:    packet.Tuple{Src: address(1, 20), Dst: dialed, Sport: uint16(random.IntN(4)), Dport: 80, Proto: proto},
+				TCPFlags: packet.TCPSYN,
 			}
-			var candidates []tuple
+			var candidates []packet.Tuple
 			for range 1 + random.IntN(3) {
-				candidates = append(candidates, tuple{src: server, dst: address(2, 10), sport: 80, dport: p.sport, proto: proto})
+				candidates = append(candidates, packet.Tuple{Src: server, Dst: address(2, 10), Sport: 80, Dport: p.Sport, Proto: proto})
 			}
-			f, verdict := table.insert(newFlow(in, out, &p, now), slices.Values(candidates))
-			m, want := model.insert(newFlow(in, out, &p, now), candidates, now)
+			f, verdict := table.Insert(flow.New(in, out, &p, now), slices.Values(candidates))
+			m, want := model.insert(flow.New(in, out, &p, now), candidates, now)
 			if verdict != want || (f == nil) != (m == nil) || f != nil && describeFlow(f) != describeFlow(m) {
 				t.Fatalf("step %d: inserted is %v (%v), want %v (%v)", step, f, verdict, m, want)
 			}
 		case 3, 4:
 			if m, f := some(); m != nil {
-				for _, each := range []*flow{m, f} {
-					each.flags.Or(flowAccepted)
-					each.lastSeen.Store(coarse(now))
+				for _, each := range []*flow.Flow{m, f} {
+					each.Flags.Or(flow.Accepted)
+					each.LastSeen.Store(flow.Coarse(now))
 				}
 			}
 		case 5:
 			if m, f := some(); m != nil {
-				table.remove(f, now)
+				table.Remove(f, now)
 				model.remove(m, now)
 			}
 		case 6:
 			if random.IntN(20) == 0 {
 				client := address(1, 20)
-				condition := func(f *flow) bool { return f.orig.src == client }
-				table.removeIf(condition)
+				condition := func(f *flow.Flow) bool { return f.Orig.Src == client }
+				table.RemoveIf(condition)
 				model.removeIf(condition)
 			}
 		case 7:
-			now += int64(random.IntN(200)) << clockShift
-			table.sweep(now, 24*time.Hour) // all of it
-			model.removeIf(func(f *flow) bool { return f.idle(now) >= idleTimes[f.class()] })
+			now += int64(random.IntN(200)) << flow.ClockShift
+			table.Sweep(now, 24*time.Hour) // all of it
+			model.removeIf(func(f *flow.Flow) bool { return f.Idle(now) >= flow.IdleTimes[f.Class()] })
 		}
 		if step%100 != 0 {
 			continue
 		}
 		var flows []string
-		table.each(func(f *flow) { flows = append(flows, describeFlow(f)) }, func() bool { return true })
+		table.Each(func(f *flow.Flow) { flows = append(flows, describeFlow(f)) }, func() bool { return true })
 		slices.Sort(flows)
 		var want []string
 		for _, f := range model.flows {
 			want = append(want, describeFlow(f))
 		}
 		slices.Sort(want)
-		if !slices.Equal(flows, want) || table.len() != len(want) {
-			t.Fatalf("step %d: the table has %d flows\n%v\nwant\n%v", step, table.len(), flows, want)
+		if !slices.Equal(flows, want) || table.Len() != len(want) {
+			t.Fatalf("step %d: the table has %d flows\n%v\nwant\n%v", step, table.Len(), flows, want)
 		}
 	}
 }

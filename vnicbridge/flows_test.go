@@ -11,6 +11,11 @@ import (
 	"time"
 
 	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/userspace"
 )
 
 // open opens a TCP connection from a client through segment a, handshake and all,
@@ -64,7 +69,7 @@ func TestWhatBeginsAFlow(t *testing.T) {
 // Row F1: the segment is chosen once; both directions keep it.
 func TestAFlowKeepsItsSegment(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Bridges["lan"].LBPolicy.Policy = PolicyRoundRobin
+	cfg.Bridges["lan"].LBPolicy.Policy = config.PolicyRoundRobin
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		first := fromRouter(router, 4000, 80)
 		r.put("nic0", first.tcp("S", ""))
@@ -117,18 +122,18 @@ func TestWhatIsRewritten(t *testing.T) {
 // rewritten are the bytes of a frame that a bridge may change: the destination
 // MAC, the addresses, and the checksums that cover them.
 func rewritten(frame []byte) (offsets []int) {
-	l4 := ethHeaderLen + int(frame[ethHeaderLen]&15)*4
+	l4 := packet.EthHeaderLen + int(frame[packet.EthHeaderLen]&15)*4
 	add := func(from, n int) {
 		for i := range n {
 			offsets = append(offsets, from+i)
 		}
 	}
 	add(0, 6)
-	add(ethHeaderLen+10, 10)
-	switch Protocol(frame[ethHeaderLen+9]) {
-	case TCP:
+	add(packet.EthHeaderLen+10, 10)
+	switch config.Protocol(frame[packet.EthHeaderLen+9]) {
+	case config.TCP:
 		add(l4+16, 2)
-	case UDP:
+	case config.UDP:
 		add(l4+6, 2)
 	}
 	return offsets
@@ -169,18 +174,18 @@ func TestChecksums(t *testing.T) {
 			return decode(r.one("vnic-A"))
 		}
 		sum := func(raw []byte, at int) uint16 { return binary.BigEndian.Uint16(raw[at:]) }
-		const udpSum = ethHeaderLen + ipv4MinLen + 6
+		const udpSum = packet.EthHeaderLen + packet.IPv4MinLen + 6
 
 		if d := through(fromRouter(router, 4000, 80).tcp("S", "x")); !d.valid {
 			t.Error("a right checksum became wrong")
 		}
 		wrong := fromRouter(router, 4001, 80).tcp("S", "x")
-		wrong[ethHeaderLen+ipv4MinLen+16] ^= 0x10
+		wrong[packet.EthHeaderLen+packet.IPv4MinLen+16] ^= 0x10
 		if d := through(wrong); d.valid {
 			t.Error("a wrong TCP checksum became right")
 		}
 		wrong = fromRouter(router, 4002, 80).tcp("S", "x")
-		wrong[ethHeaderLen+10] ^= 0x10
+		wrong[packet.EthHeaderLen+10] ^= 0x10
 		if d := through(wrong); d.valid {
 			t.Error("a wrong IP checksum became right")
 		}
@@ -230,12 +235,12 @@ func TestRewriteAgreesWithComputedChecksums(t *testing.T) {
 			}
 			raw := build(from)
 			f := asFrame(raw)
-			p, verdict := parseIPv4(&f)
-			if verdict != keep {
+			p, verdict := packet.ParseIPv4(&f)
+			if verdict != packet.Keep {
 				t.Fatal(verdict)
 			}
-			p.rewrite(tupleOf(to, p.proto), false)
-			d := decode(f.eth())
+			p.Rewrite(tupleOf(to, p.Proto), false)
+			d := decode(f.Eth())
 			if !d.valid || d.src != to.src || d.dst != to.dst || d.sport != to.sport || d.dport != to.dport {
 				t.Fatalf("%+v to %+v became %+v", from, to, d)
 			}
@@ -248,10 +253,10 @@ func TestRewriteAgreesWithComputedChecksums(t *testing.T) {
 func TestUnfinishedChecksums(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		raw := fromRouter(router, 4000, 80).tcp("S", "payload")
-		const at = ethHeaderLen + ipv4MinLen + 16
+		const at = packet.EthHeaderLen + packet.IPv4MinLen + 16
 		binary.BigEndian.PutUint16(raw[at:], pseudoHeaderSum(raw))
 		f := asFrame(raw)
-		f.data[0] = vnetNeedsCsum
+		f.Data[0] = packet.VNetNeedsCsum
 		r.machine.devices["nic0"].in <- f
 		synctest.Wait()
 		got := r.one("vnic-A")
@@ -262,7 +267,7 @@ func TestUnfinishedChecksums(t *testing.T) {
 }
 
 func pseudoHeaderSum(raw []byte) uint16 {
-	ip := raw[ethHeaderLen:]
+	ip := raw[packet.EthHeaderLen:]
 	length := binary.BigEndian.Uint16(ip[2:]) - uint16(ip[0]&15)*4
 	header := append(bytes.Clone(ip[12:20]), 0, ip[9])
 	return plainSum(binary.BigEndian.AppendUint16(header, length))
@@ -270,8 +275,8 @@ func pseudoHeaderSum(raw []byte) uint16 {
 
 // Row F4: TCP idle times, RFC 5382 and RFC 7857.
 func TestTCPIdleTimes(t *testing.T) {
-	established := idleTimes[classEstablished]
-	transitory := idleTimes[classClosing]
+	established := flow.IdleTimes[flow.ClassEstablished]
+	transitory := flow.IdleTimes[flow.ClassClosing]
 	if established < 2*time.Hour+4*time.Minute || transitory < 4*time.Minute {
 		t.Fatal("idle times below those of RFC 5382")
 	}
@@ -309,7 +314,7 @@ func TestTCPIdleTimes(t *testing.T) {
 				if n := r.plane.Status().Flows; n != 1 {
 					t.Fatalf("gone before its idle time")
 				}
-				time.Sleep(tc.lives / sweepsPerIdleTime * 2)
+				time.Sleep(tc.lives / flow.SweepsPerIdleTime * 2)
 				if n := r.plane.Status().Flows; n != 0 {
 					t.Errorf("still there after its idle time")
 				}
@@ -322,7 +327,7 @@ func TestTCPIdleTimes(t *testing.T) {
 // again; on an established one it never is.
 func TestSYNOnAnOldTuple(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Bridges["lan"].LBPolicy.Policy = PolicyRoundRobin
+	cfg.Bridges["lan"].LBPolicy.Policy = config.PolicyRoundRobin
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		client := fromRouter(router, 4000, 80)
 		r.open(router, 4000)
@@ -393,7 +398,7 @@ func TestUDPFlows(t *testing.T) {
 			t.Errorf("%d flows, want 3", n)
 		}
 		// More than userspace would be asked about, if it were.
-		for i := range uint16(refusalBurst + 10) {
+		for i := range uint16(userspace.RefusalBurst + 10) {
 			r.put("nic0", fromRouter(otherHost, 6000+i, 53).udp("q"))
 			r.one("vnic-A")
 		}
@@ -403,19 +408,19 @@ func TestUDPFlows(t *testing.T) {
 // Row F11: what nobody takes is refused at once, or dropped as configured, and
 // counted.
 func TestRefusals(t *testing.T) {
-	closedPort := func(c *Config) {
+	closedPort := func(c *config.Config) {
 		for _, s := range c.Segments {
-			s.Ports = []PortRange{{TCP, 80, 80}, {UDP, 53, 53}}
+			s.Ports = []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}, {Protocol: config.UDP, First: 53, Last: 53}}
 		}
 	}
-	noSegment := func(c *Config) {
+	noSegment := func(c *config.Config) {
 		c.Bridges["lan"].LBPolicy = nil
-		c.Bridges["lan"].Steer = []Rule{{Segment: "a", Clients: prefixes("198.51.100.0/24")}}
+		c.Bridges["lan"].Steer = []config.Rule{{Segment: "a", Clients: prefixes("198.51.100.0/24")}}
 	}
 	client := fromRouter(router, 4000, 81)
 	for _, tc := range []struct {
 		name   string
-		change func(*Config)
+		change func(*config.Config)
 		frame  []byte
 		reason string
 		answer string
@@ -426,10 +431,10 @@ func TestRefusals(t *testing.T) {
 		{"no segment for UDP", noSegment, client.udp("x"), "no_segment", "unreachable"},
 		{"GRE", closedPort, withProtocol(47, client.udp("x")), "protocol", "protocol unreachable"},
 		{"SCTP", closedPort, withProtocol(132, client.udp("x")), "protocol", "protocol unreachable"},
-		{"a short packet of ESP", closedPort, withProtocol(50, client.udp("")[:ethHeaderLen+ipv4MinLen+4]), "protocol", "protocol unreachable"},
+		{"a short packet of ESP", closedPort, withProtocol(50, client.udp("")[:packet.EthHeaderLen+packet.IPv4MinLen+4]), "protocol", "protocol unreachable"},
 		{"no segment for echo", noSegment, fromRouter(router, 4000, 0).echo("x"), "no_segment", "unreachable"},
 	} {
-		for _, mode := range []OnNoSegment{"", Reject, Drop} {
+		for _, mode := range []config.OnNoSegment{"", config.Reject, config.Drop} {
 			t.Run(fmt.Sprintf("%s %s", tc.name, mode), func(t *testing.T) {
 				cfg := paperConfig()
 				tc.change(cfg)
@@ -440,7 +445,7 @@ func TestRefusals(t *testing.T) {
 					if n := r.drops("nic0", tc.reason); n != 1 {
 						t.Errorf("%d counted as %s, want 1", n, tc.reason)
 					}
-					if mode == Drop {
+					if mode == config.Drop {
 						r.silent("nic0")
 						return
 					}
@@ -459,11 +464,11 @@ func TestRefusals(t *testing.T) {
 
 func answerKind(d decoded) string {
 	switch {
-	case d.proto == TCP && d.flags&tcpRST != 0:
+	case d.proto == config.TCP && d.flags&packet.TCPRST != 0:
 		return "RST"
-	case d.proto == ICMP && d.icmp == icmpUnreachable && d.code == 2:
+	case d.proto == config.ICMP && d.icmp == packet.ICMPUnreachable && d.code == 2:
 		return "protocol unreachable"
-	case d.proto == ICMP && d.icmp == icmpUnreachable:
+	case d.proto == config.ICMP && d.icmp == packet.ICMPUnreachable:
 		return "unreachable"
 	}
 	return "something else"
@@ -472,12 +477,12 @@ func answerKind(d decoded) string {
 // Row F11: the RST is one that the client's stack believes (RFC 9293 §3.10.7.1).
 func TestARefusalIsBelieved(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Segments["a"].Ports = []PortRange{{TCP, 80, 80}}
+	cfg.Segments["a"].Ports = []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		r.put("nic0", fromRouter(router, 4000, 81).tcp("S", ""))
 		raw := r.one("nic0")
-		tcp := raw[ethHeaderLen+ipv4MinLen:]
-		if ack := binary.BigEndian.Uint32(tcp[8:]); ack != 1001 || tcp[13]&tcpACK == 0 {
+		tcp := raw[packet.EthHeaderLen+packet.IPv4MinLen:]
+		if ack := binary.BigEndian.Uint32(tcp[8:]); ack != 1001 || tcp[13]&packet.TCPACK == 0 {
 			t.Errorf("acknowledges %d, want the SYN's 1000 and one more", ack)
 		}
 	})
@@ -488,11 +493,11 @@ func TestRefusalsAreBounded(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		r.put("nic0", fromRouter(router, 4000, 80).tcp("R", ""))
 		r.silent("nic0")
-		for i := range 3 * refusalBurst {
+		for i := range 3 * userspace.RefusalBurst {
 			r.put("nic0", fromRouter(router, uint16(i), 80).tcp("A", ""))
 		}
-		if n := len(r.got("nic0")); n != refusalBurst {
-			t.Errorf("%d refusals in no time, want %d", n, refusalBurst)
+		if n := len(r.got("nic0")); n != userspace.RefusalBurst {
+			t.Errorf("%d refusals in no time, want %d", n, userspace.RefusalBurst)
 		}
 		time.Sleep(time.Second)
 		r.got("nic0")
@@ -506,13 +511,13 @@ func TestRefusalsAreBounded(t *testing.T) {
 // Row F12: a segment reaches its gateway by the alias, and nothing else; with
 // egress off, nothing at all.
 func TestEgress(t *testing.T) {
-	for _, egress := range []Egress{"", EgressGateway, EgressOff} {
+	for _, egress := range []config.Egress{"", config.EgressGateway, config.EgressOff} {
 		t.Run(fmt.Sprintf("egress %s", egress), func(t *testing.T) {
 			cfg := paperConfig()
 			cfg.Segments["a"].Egress = egress
 			onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 				r.put("vnic-A", fromA(routerOnA, 7, 0).echo("x"))
-				if egress == EgressOff {
+				if egress == config.EgressOff {
 					r.silent("nic0", "vnic-A", "vnic-B")
 					if n := r.drops("vnic-A", "egress_denied"); n != 1 {
 						t.Errorf("%d counted, want 1", n)
@@ -541,9 +546,9 @@ func TestEgress(t *testing.T) {
 // address or group.
 func TestEgressAny(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Segments["a"].Egress = EgressAny
+	cfg.Segments["a"].Egress = config.EgressAny
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
-		if via := r.machine.devices["vnic-A"].settings.via; via.String() != routerOnA {
+		if via := r.machine.devices["vnic-A"].settings.Via; via.String() != routerOnA {
 			t.Errorf("the way out is by %s, want the gateway's alias", via)
 		}
 		r.put("vnic-A", fromA(farHost, 4000, 53).udp("question"))
@@ -585,6 +590,6 @@ func TestEgressPortsAreMapped(t *testing.T) {
 	})
 }
 
-func tupleOf(e ends, proto Protocol) tuple {
-	return tuple{src: mustAddr(e.src), dst: mustAddr(e.dst), sport: e.sport, dport: e.dport, proto: proto}
+func tupleOf(e ends, proto config.Protocol) packet.Tuple {
+	return packet.Tuple{Src: mustAddr(e.src), Dst: mustAddr(e.dst), Sport: e.sport, Dport: e.dport, Proto: proto}
 }

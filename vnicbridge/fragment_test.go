@@ -8,17 +8,21 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/userspace"
 )
 
 // cut cuts a datagram's frame into fragments of at most size bytes of payload.
 func cut(raw []byte, id uint16, size int) (fragments [][]byte) {
-	header, body := raw[:ethHeaderLen+ipv4MinLen], raw[ethHeaderLen+ipv4MinLen:]
+	header, body := raw[:packet.EthHeaderLen+packet.IPv4MinLen], raw[packet.EthHeaderLen+packet.IPv4MinLen:]
 	for offset := 0; offset < len(body); offset += size {
 		part := body[offset:min(offset+size, len(body))]
 		f := append(bytes.Clone(header), part...)
 		bits := uint16(offset / 8)
 		if offset+size < len(body) {
-			bits |= ipMoreFragments
+			bits |= packet.IPMoreFragments
 		}
 		setFragment(f, id, bits)
 		fragments = append(fragments, f)
@@ -28,12 +32,12 @@ func cut(raw []byte, id uint16, size int) (fragments [][]byte) {
 
 // setFragment makes a frame's packet a fragment, with a length and a checksum that fit.
 func setFragment(f []byte, id, bits uint16) {
-	ip := f[ethHeaderLen:]
+	ip := f[packet.EthHeaderLen:]
 	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
 	binary.BigEndian.PutUint16(ip[4:], id)
 	binary.BigEndian.PutUint16(ip[6:], bits)
 	ip[10], ip[11] = 0, 0
-	binary.BigEndian.PutUint16(ip[10:], ^plainSum(ip[:ipv4MinLen]))
+	binary.BigEndian.PutUint16(ip[10:], ^plainSum(ip[:packet.IPv4MinLen]))
 }
 
 // joined puts fragments together again. They must be all of one datagram.
@@ -43,18 +47,18 @@ func joined(t *testing.T, fragments [][]byte) []byte {
 		t.Fatal("no fragments")
 	}
 	var body []byte
-	id := fragments[0][ethHeaderLen+4 : ethHeaderLen+6]
+	id := fragments[0][packet.EthHeaderLen+4 : packet.EthHeaderLen+6]
 	total := 0
 	for _, f := range fragments {
-		ip := f[ethHeaderLen:]
-		if plainSum(ip[:ipv4MinLen]) != 0xffff {
+		ip := f[packet.EthHeaderLen:]
+		if plainSum(ip[:packet.IPv4MinLen]) != 0xffff {
 			t.Error("a fragment's header checksum is wrong")
 		}
 		if !bytes.Equal(ip[4:6], id) {
 			t.Errorf("identifications %x and %x in one datagram", id, ip[4:6])
 		}
-		offset := int(binary.BigEndian.Uint16(ip[6:])&ipFragmentOffset) * 8
-		part := ip[ipv4MinLen:]
+		offset := int(binary.BigEndian.Uint16(ip[6:])&packet.IPFragmentOffset) * 8
+		part := ip[packet.IPv4MinLen:]
 		if need := offset + len(part); need > len(body) {
 			body = append(body, make([]byte, need-len(body))...)
 		}
@@ -64,11 +68,11 @@ func joined(t *testing.T, fragments [][]byte) []byte {
 	if total != len(body) {
 		t.Errorf("%d bytes in a datagram of %d", total, len(body))
 	}
-	whole := append(bytes.Clone(fragments[0][:ethHeaderLen+ipv4MinLen]), body...)
-	ip := whole[ethHeaderLen:]
+	whole := append(bytes.Clone(fragments[0][:packet.EthHeaderLen+packet.IPv4MinLen]), body...)
+	ip := whole[packet.EthHeaderLen:]
 	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
 	ip[6], ip[7], ip[10], ip[11] = 0, 0, 0, 0
-	binary.BigEndian.PutUint16(ip[10:], ^plainSum(ip[:ipv4MinLen]))
+	binary.BigEndian.PutUint16(ip[10:], ^plainSum(ip[:packet.IPv4MinLen]))
 	return whole
 }
 
@@ -104,7 +108,7 @@ func TestFragmentsFollowTheFirst(t *testing.T) {
 // clients of a pool of one alias use the same one at once.
 func TestFragmentIdentificationsDoNotCollide(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Segments["a"].Aliases = AddrRange{mustIP("192.168.50.2"), mustIP("192.168.50.3")}
+	cfg.Segments["a"].Aliases = config.AddrRange{First: mustIP("192.168.50.2"), Last: mustIP("192.168.50.3")}
 	payload := string(bytes.Repeat([]byte("x"), 3000))
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		byID := make(map[string]bool)
@@ -116,7 +120,7 @@ func TestFragmentIdentificationsDoNotCollide(t *testing.T) {
 			if !d.valid || d.payload != payload {
 				t.Fatalf("%s: %+v", client, d)
 			}
-			key := fmt.Sprintf("%s %x", d.src, whole[ethHeaderLen+4:ethHeaderLen+6])
+			key := fmt.Sprintf("%s %x", d.src, whole[packet.EthHeaderLen+4:packet.EthHeaderLen+6])
 			if byID[key] {
 				t.Fatalf("two datagrams are %s", key)
 			}
@@ -129,22 +133,22 @@ func TestFragmentIdentificationsDoNotCollide(t *testing.T) {
 func TestFragmentsAreBounded(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		payload := string(bytes.Repeat([]byte("x"), 3000))
-		for i := range 4 * maxHeadless {
+		for i := range 4 * userspace.MaxHeadless {
 			size := 1480 // many bytes, then many fragments
-			if i > 2*maxHeadless {
+			if i > 2*userspace.MaxHeadless {
 				size = 8
 			}
 			fragments := cut(fromRouter(farHost, 4000, 53).udp(payload[:2*size]), uint16(i), size)
 			r.put("nic0", fragments[1]) // never the first
 		}
 		r.silent("vnic-A")
-		if datagrams, bytes := r.inFragments("nic0"); datagrams > maxHeadless || bytes > maxHeldBytes {
+		if datagrams, bytes := r.inFragments("nic0"); datagrams > userspace.MaxHeadless || bytes > userspace.MaxHeldBytes {
 			t.Errorf("%d datagrams, %d bytes are held", datagrams, bytes)
 		}
 		if r.drops("nic0", "fragment") == 0 {
 			t.Error("nothing is counted")
 		}
-		time.Sleep(fragmentTime + time.Second)
+		time.Sleep(userspace.FragmentTime + time.Second)
 		if datagrams, bytes := r.inFragments("nic0"); datagrams+bytes != 0 {
 			t.Errorf("%d datagrams, %d bytes after their time", datagrams, bytes)
 		}
@@ -153,7 +157,7 @@ func TestFragmentsAreBounded(t *testing.T) {
 		if d := decode(joined(t, r.got("vnic-A"))); d.payload != payload {
 			t.Error("afterwards fragments no longer pass")
 		}
-		time.Sleep(fragmentTime + time.Second)
+		time.Sleep(userspace.FragmentTime + time.Second)
 		if datagrams, _ := r.inFragments("nic0"); datagrams != 0 {
 			t.Errorf("%d datagrams are remembered after their time", datagrams)
 		}
@@ -163,21 +167,21 @@ func TestFragmentsAreBounded(t *testing.T) {
 // inFragments is how many datagrams in fragments a device has, and how many bytes of them
 // are held.
 func (r *rig) inFragments(device string) (datagrams, bytes int) {
-	t := r.plane.path.fragments
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for p, q := range t.ports {
-		if p.name == device {
-			return q.headless.Len() + q.led.Len() + q.over.Len(), q.held
+	t := r.plane.path.Fragments
+	t.Mu.Lock()
+	defer t.Mu.Unlock()
+	for p, q := range t.Ports {
+		if p.Name == device {
+			return q.Headless.Len() + q.Led.Len() + q.Over.Len(), q.Held
 		}
 	}
 	return 0, 0
 }
 
 // steered sends UDP port 6000 to segment b, and the rest to a.
-func steered() *Config {
+func steered() *config.Config {
 	cfg := paperConfig()
-	cfg.Bridges["lan"].Steer = []Rule{{Segment: "b", Ports: []PortRange{{UDP, 6000, 6000}}}}
+	cfg.Bridges["lan"].Steer = []config.Rule{{Segment: "b", Ports: []config.PortRange{{Protocol: config.UDP, First: 6000, Last: 6000}}}}
 	return cfg
 }
 
@@ -209,7 +213,7 @@ func TestAFirstFragmentBeginsADatagram(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cfg := steered()
-			cfg.Segments["a"].Ports = []PortRange{{UDP, 5000, 5000}}
+			cfg.Segments["a"].Ports = []config.PortRange{{Protocol: config.UDP, First: 5000, Last: 5000}}
 			onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 				r.put("nic0", tc.sent...)
 				for device, want := range map[string]string{"vnic-A": tc.a, "vnic-B": tc.b} {
@@ -228,7 +232,7 @@ func lastWhole(t *testing.T, fragments [][]byte) (payload string) {
 	t.Helper()
 	byID := make(map[uint16][][]byte)
 	for _, f := range fragments {
-		id := binary.BigEndian.Uint16(f[ethHeaderLen+4:])
+		id := binary.BigEndian.Uint16(f[packet.EthHeaderLen+4:])
 		byID[id] = append(byID[id], f)
 		if last := byID[id]; len(last) == 3 {
 			d := decode(joined(t, last))
@@ -245,7 +249,7 @@ func lastWhole(t *testing.T, fragments [][]byte) (payload string) {
 // them for many datagrams, forwards and backwards, in both directions.
 func TestIdentificationsAreFreeAgain(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-		for i := range 3 * maxLed / 2 {
+		for i := range 3 * userspace.MaxLed / 2 {
 			payload := fmt.Sprintf("%4000d", i)
 			in := cut(fromRouter(farHost, 4000, 53).udp(payload), uint16(i%3), 1480)
 			if i%5 == 0 {
@@ -284,7 +288,7 @@ func TestStrayFragmentsMakeRoom(t *testing.T) {
 				r.put("vnic-B", stray(ends{vnicBMAC, routerMAC, serverB, routerOnB, 53, 4000}, strays))
 			}
 		}
-		flood(maxHeadless + 100)
+		flood(userspace.MaxHeadless + 100)
 		for i := range 100 {
 			payload := fmt.Sprintf("%4000d", i)
 			in := cut(fromRouter(farHost, 4000, 53).udp(payload), uint16(i), 1480)
@@ -308,7 +312,7 @@ func TestStrayFragmentsMakeRoom(t *testing.T) {
 			}
 		}
 		for _, device := range []string{"nic0", "vnic-B"} {
-			if datagrams, bytes := r.inFragments(device); datagrams > maxHeadless+maxLed+maxOver || bytes > maxHeldBytes {
+			if datagrams, bytes := r.inFragments(device); datagrams > userspace.MaxHeadless+userspace.MaxLed+userspace.MaxOver || bytes > userspace.MaxHeldBytes {
 				t.Errorf("%s: %d datagrams, %d bytes are held", device, datagrams, bytes)
 			}
 		}
@@ -328,7 +332,7 @@ func TestStrayFragmentsStayAmongThemselves(t *testing.T) {
 		fromB := cut(ends{vnicBMAC, routerMAC, serverB, routerOnB, 53, 4000}.udp(filled('s', 16)), 0, 8)[1]
 		in := backwards(fromRouter(farHost, 4000, 53))
 		r.put("nic0", in[:2]...)
-		for i := range 2 * maxHeadless {
+		for i := range 2 * userspace.MaxHeadless {
 			setFragment(fromB, uint16(i), 1)
 			r.put("vnic-B", fromB)
 		}
@@ -339,7 +343,7 @@ func TestStrayFragmentsStayAmongThemselves(t *testing.T) {
 		}
 		out := backwards(fromA(d.src, 53, 4000))
 		r.put("vnic-A", out[:2]...)
-		for i := range 2 * maxHeadless {
+		for i := range 2 * userspace.MaxHeadless {
 			r.put("nic0", cut(fromRouter(client(i%5000), 4000, 53).udp(filled('s', 16)), uint16(i), 8)[1])
 		}
 		r.put("vnic-A", out[2])
@@ -370,10 +374,10 @@ func TestOverlapsDropTheDatagram(t *testing.T) {
 	whole := fromRouter(farHost, 4000, 53).udp(filled('x', 4000))
 	cuts := cut(whole, 7, 1480)
 	at := func(offset int, more bool, n int) []byte {
-		f := append(bytes.Clone(whole[:ethHeaderLen+ipv4MinLen]), filled('y', n)...)
+		f := append(bytes.Clone(whole[:packet.EthHeaderLen+packet.IPv4MinLen]), filled('y', n)...)
 		bits := uint16(offset / 8)
 		if more {
-			bits |= ipMoreFragments
+			bits |= packet.IPMoreFragments
 		}
 		setFragment(f, 7, bits)
 		return f
@@ -414,16 +418,16 @@ func TestOverlapsDropTheDatagram(t *testing.T) {
 
 // Row F7+: fragments that no datagram can have.
 func TestImpossibleFragments(t *testing.T) {
-	empty := fromRouter(farHost, 4000, 53).udp("")[:ethHeaderLen+ipv4MinLen]
+	empty := fromRouter(farHost, 4000, 53).udp("")[:packet.EthHeaderLen+packet.IPv4MinLen]
 	for name, f := range map[string][]byte{
 		"an empty one":                     empty,
 		"beyond the largest datagram":      append(bytes.Clone(empty), filled('x', 1480)...),
 		"one that does not end at 8 bytes": append(bytes.Clone(empty), filled('x', 13)...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			bits := uint16(185 | ipMoreFragments)
+			bits := uint16(185 | packet.IPMoreFragments)
 			if len(f) > len(empty)+1000 {
-				bits = ipFragmentOffset
+				bits = packet.IPFragmentOffset
 			}
 			f := bytes.Clone(f)
 			setFragment(f, 7, bits)
@@ -462,7 +466,7 @@ func TestARemovedSegmentResetsItsFlows(t *testing.T) {
 				if d := decode(raw); !d.valid {
 					t.Errorf("%+v", d)
 				}
-				numbers = append(numbers, binary.BigEndian.Uint32(raw[ethHeaderLen+ipv4MinLen+4:]))
+				numbers = append(numbers, binary.BigEndian.Uint32(raw[packet.EthHeaderLen+packet.IPv4MinLen+4:]))
 			}
 			if !slices.Equal(numbers, []uint32{1001, 1002}) {
 				t.Fatalf("resets with the numbers %d, want 1001 and 1002", numbers)
@@ -479,7 +483,7 @@ func TestARemovedSegmentResetsItsFlows(t *testing.T) {
 
 func resets(frames [][]byte) (found [][]byte) {
 	for _, raw := range frames {
-		if d := decode(raw); d.proto == TCP && d.flags&tcpRST != 0 {
+		if d := decode(raw); d.proto == config.TCP && d.flags&packet.TCPRST != 0 {
 			found = append(found, raw)
 		}
 	}

@@ -4,6 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/userspace"
 )
 
 // FuzzFrame gives any bytes to a port, as a frame with any offload header. What
@@ -13,25 +18,25 @@ func FuzzFrame(f *testing.F) {
 	for i, raw := range hostileFrames(64) {
 		f.Add(i%2 == 0, byte(0), raw)
 	}
-	f.Add(true, byte(vnetNeedsCsum), fromRouter(router, 4000, 80).tcp("S", "payload"))
+	f.Add(true, byte(packet.VNetNeedsCsum), fromRouter(router, 4000, 80).tcp("S", "payload"))
 	f.Add(true, byte(0), fromRouter(farHost, 4000, 80).udp("payload"))
 	f.Add(true, byte(0), fromRouter(farHost, 4000, 0).echo("payload"))
 	f.Add(false, byte(0), fromA(routerOnA, 7, 0).echo("payload"))
-	f.Add(true, byte(0), arp(true, hostMAC, otherHost, MAC{}, pseudo))
+	f.Add(true, byte(0), arp(true, hostMAC, otherHost, config.MAC{}, pseudo))
 	f.Add(true, byte(0), []byte{})
 
 	r := newFuzzRig(f)
-	nic, vnic := r.plane.bridges["lan"].port, r.plane.segments["a"].port
+	nic, vnic := r.plane.bridges["lan"].iface, r.plane.segments["a"].iface
 	f.Fuzz(func(t *testing.T, fromNIC bool, flags byte, raw []byte) {
 		in := vnic
 		if fromNIC {
 			in = nic
 		}
-		data := append(make([]byte, vnetHeaderLen), raw...)
+		data := append(make([]byte, packet.VNetHeaderLen), raw...)
 		data[0] = flags
-		var out outbox
-		r.plane.path.receive(&arrival{in: in, frame: &frame{data: data}, now: r.plane.now(), out: &out})
-		out.flush()
+		var out iface.Outbox
+		r.plane.path.Receive(&userspace.Arrival{In: in, Frame: &packet.Frame{Data: data}, Now: r.plane.now(), Out: &out})
+		out.Flush()
 		r.checkSent(t, raw, flags)
 	})
 }
@@ -66,7 +71,7 @@ func (r *rig) checkSent(t *testing.T, in []byte, flags byte) {
 		if len(sent) != len(in) {
 			t.Errorf("%d bytes became %d", len(in), len(sent))
 		}
-		if flags&vnetNeedsCsum == 0 && decode(in).valid && !d.valid {
+		if flags&packet.VNetNeedsCsum == 0 && decode(in).valid && !d.valid {
 			t.Errorf("right checksums became wrong: %+v", d)
 		}
 	}
@@ -79,8 +84,8 @@ func (r *rig) checkSent(t *testing.T, in []byte, flags byte) {
 }
 
 func isFragment(raw []byte) bool {
-	ip := raw[ethHeaderLen:]
-	return binary.BigEndian.Uint16(ip[6:])&(ipMoreFragments|ipFragmentOffset) != 0
+	ip := raw[packet.EthHeaderLen:]
+	return binary.BigEndian.Uint16(ip[6:])&(packet.IPMoreFragments|packet.IPFragmentOffset) != 0
 }
 
 // FuzzRewrite rewrites a packet there and back: the bytes are those that came, and
@@ -98,24 +103,24 @@ func FuzzRewrite(f *testing.F) {
 			raw = from.udp(payload)
 		}
 		fr := asFrame(raw)
-		p, verdict := parseIPv4(&fr)
-		if verdict != keep {
+		p, verdict := packet.ParseIPv4(&fr)
+		if verdict != packet.Keep {
 			t.Fatal(verdict)
 		}
-		p.rewrite(tupleOf(to, p.proto), false)
-		if d := decode(fr.eth()); !d.valid {
+		p.Rewrite(tupleOf(to, p.Proto), false)
+		if d := decode(fr.Eth()); !d.valid {
 			t.Errorf("wrong checksums: %+v", d)
 		}
-		p.rewrite(tupleOf(from, p.proto), false)
-		if !bytes.Equal(fr.eth(), raw) {
-			t.Errorf("there and back:\n%x\n%x", raw, fr.eth())
+		p.Rewrite(tupleOf(from, p.Proto), false)
+		if !bytes.Equal(fr.Eth(), raw) {
+			t.Errorf("there and back:\n%x\n%x", raw, fr.Eth())
 		}
 	})
 }
 
 func endsFrom(b []byte) ends {
 	return ends{
-		routerMAC, nicMAC, addrFrom4(b).netip().String(), addrFrom4(b[4:]).netip().String(),
+		routerMAC, nicMAC, packet.AddrFrom4(b).Netip().String(), packet.AddrFrom4(b[4:]).Netip().String(),
 		uint16(b[8])<<8 | uint16(b[9]), uint16(b[10])<<8 | uint16(b[11]),
 	}
 }

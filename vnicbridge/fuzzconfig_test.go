@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"reflect"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // FuzzConfig: whatever JSON is loaded as a configuration, it is refused or valid,
@@ -17,15 +19,15 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"segments": {"a": null}, "bridges": {"lan": {"steer": [{"segment": "a", "ports": ["udp/1-65535"], "clients": ["10.0.0.0/8"]}]}}}`))
 	f.Add([]byte(`{"segments": {"front": {"addresses": ["192.168.40.1/24"], "reach": ["front"], "aliases": "192.168.40.2-192.168.40.1"}}, "max_flows": -1}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		var config Config
-		if json.Unmarshal(text, &config) != nil || config.Validate() != nil {
+		var cfg config.Config
+		if json.Unmarshal(text, &cfg) != nil || cfg.Validate() != nil {
 			return
 		}
-		written, err := json.Marshal(&config)
+		written, err := json.Marshal(&cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var again Config
+		var again config.Config
 		if err := json.Unmarshal(written, &again); err != nil {
 			t.Fatalf("%s: %v", written, err)
 		}

@@ -10,6 +10,10 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // FuzzDataPaths lets the same frames arrive at a bridge on the userspace data path
@@ -53,52 +57,52 @@ func FuzzDataPaths(f *testing.F) {
 }
 
 // setups change the configuration of everything, twinConfig.
-var setups = [...]func(*Config){
-	func(*Config) {},
-	func(c *Config) { c.Bridges["lan"].LBPolicy.Policy = PolicyRoundRobin },
-	func(c *Config) {
-		c.Bridges["lan"].LBPolicy.Policy = PolicyWeightedRoundRobin
+var setups = [...]func(*config.Config){
+	func(*config.Config) {},
+	func(c *config.Config) { c.Bridges["lan"].LBPolicy.Policy = config.PolicyRoundRobin },
+	func(c *config.Config) {
+		c.Bridges["lan"].LBPolicy.Policy = config.PolicyWeightedRoundRobin
 		c.Segments["a"].Weight = 3
 	},
-	func(c *Config) {
-		c.Bridges["lan"].LBPolicy.Policy = PolicyLeastConn
+	func(c *config.Config) {
+		c.Bridges["lan"].LBPolicy.Policy = config.PolicyLeastConn
 		c.Segments["b"].Weight = 2
 	},
-	func(c *Config) { c.Bridges["lan"].LBPolicy.Policy = PolicyIPHash },
-	func(c *Config) { c.Bridges["lan"].LBPolicy.Policy = PolicyFlowHash },
-	func(c *Config) {
-		c.Bridges["lan"].OnNoSegment = Drop
+	func(c *config.Config) { c.Bridges["lan"].LBPolicy.Policy = config.PolicyIPHash },
+	func(c *config.Config) { c.Bridges["lan"].LBPolicy.Policy = config.PolicyFlowHash },
+	func(c *config.Config) {
+		c.Bridges["lan"].OnNoSegment = config.Drop
 		c.Bridges["lan"].LBPolicy = nil
-		c.Bridges["lan"].Steer = []Rule{
-			{Segment: "a", Ports: []PortRange{{TCP, 80, 80}, {UDP, 50, 60}}},
-			{Segment: "b", Clients: prefixes("203.0.113.0/28", "10.20.0.0/16"), Protocols: []Protocol{TCP, ICMP}},
-			{Segment: "front", Protocols: []Protocol{UDP}},
+		c.Bridges["lan"].Steer = []config.Rule{
+			{Segment: "a", Ports: []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}, {Protocol: config.UDP, First: 50, Last: 60}}},
+			{Segment: "b", Clients: prefixes("203.0.113.0/28", "10.20.0.0/16"), Protocols: []config.Protocol{config.TCP, config.ICMP}},
+			{Segment: "front", Protocols: []config.Protocol{config.UDP}},
 		}
-		c.Segments["a"].Ports = []PortRange{{TCP, 80, 80}, {UDP, 53, 53}}
-		c.Segments["b"].Ports = []PortRange{{TCP, 400, 500}}
+		c.Segments["a"].Ports = []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}, {Protocol: config.UDP, First: 53, Last: 53}}
+		c.Segments["b"].Ports = []config.PortRange{{Protocol: config.TCP, First: 400, Last: 500}}
 	},
-	func(c *Config) {
-		c.Bridges["lan"].LBPolicy.Policy = PolicyRoundRobin
-		c.Segments["a"].Aliases = AddrRange{netip.MustParseAddr("192.168.50.2"), netip.MustParseAddr("192.168.50.5")}
-		c.Segments["a"].Egress = EgressAny
-		c.Segments["a"].Ports = []PortRange{{TCP, 80, 80}}
+	func(c *config.Config) {
+		c.Bridges["lan"].LBPolicy.Policy = config.PolicyRoundRobin
+		c.Segments["a"].Aliases = config.AddrRange{First: netip.MustParseAddr("192.168.50.2"), Last: netip.MustParseAddr("192.168.50.5")}
+		c.Segments["a"].Egress = config.EgressAny
+		c.Segments["a"].Ports = []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}}
 	},
 }
 
 // twinConfig has two bridges, and segments of all kinds.
-func twinConfig() *Config {
+func twinConfig() *config.Config {
 	cfg := frontConfig()
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a", "b", "front"}
-	cfg.Segments["b"].ClientIP = Preserve
-	cfg.Segments["front"].Egress = EgressAny
-	cfg.Bridges["wan"] = &Bridge{
+	cfg.Segments["b"].ClientIP = config.Preserve
+	cfg.Segments["front"].Egress = config.EgressAny
+	cfg.Bridges["wan"] = &config.Bridge{
 		NIC: "nic1", Addresses: prefixes("10.9.0.2/24"), Gateway: netip.MustParseAddr("10.9.0.1"),
-		LBPolicy: &Policy{Policy: PolicyRoundRobin, Segments: []string{"front", "a"}},
+		LBPolicy: &config.Policy{Policy: config.PolicyRoundRobin, Segments: []string{"front", "a"}},
 	}
 	return cfg
 }
 
-func setupConfigs(t testing.TB) (configs []*Config) {
+func setupConfigs(t testing.TB) (configs []*config.Config) {
 	for _, change := range setups {
 		cfg := twinConfig()
 		change(cfg)
@@ -162,7 +166,7 @@ var (
 	twinPorts = []uint16{80, 53, 443, 22, 8080, 0, 65535, 500}
 	twinFlags = []string{"S", "A", "SA", "FA", "RA", "R", "F", "", "SF", "SR"}
 	twinSizes = []int{0, 1, 2, 7, 64, 535, 1400, 1472, 1473, 3000}
-	twinTimes = []time.Duration{time.Millisecond, time.Second, 31 * time.Second, timeWait + time.Second, 4*time.Minute + time.Second, 3 * time.Hour}
+	twinTimes = []time.Duration{time.Millisecond, time.Second, 31 * time.Second, flow.TimeWait + time.Second, 4*time.Minute + time.Second, 3 * time.Hour}
 )
 
 // twinDevices are where frames arrive, with the ends that they have there.
@@ -219,11 +223,11 @@ func (w *twins) frames(s step, device string, e ends, raw []byte) [][]byte {
 	case doAnswer:
 		return answer(last, s, payload)
 	case doError:
-		if len(last) < ethHeaderLen+ipv4MinLen {
+		if len(last) < packet.EthHeaderLen+packet.IPv4MinLen {
 			return nil
 		}
-		kinds := []uint8{icmpUnreachable, icmpTimeExceeded, icmpParameterProblem, 4, 5}
-		return [][]byte{e.icmpErrorAbout(pick(kinds, s.flags), last, ipv4MinLen+8+int(s.size))}
+		kinds := []uint8{packet.ICMPUnreachable, packet.ICMPTimeExceeded, packet.ICMPParameterProblem, 4, 5}
+		return [][]byte{e.icmpErrorAbout(pick(kinds, s.flags), last, packet.IPv4MinLen+8+int(s.size))}
 	case doFragment:
 		fragments := cut(e.udp(string(make([]byte, 1000+int(s.size)))), uint16(s.flags), 504)
 		if s.flags&1 == 1 {
@@ -231,7 +235,7 @@ func (w *twins) frames(s step, device string, e ends, raw []byte) [][]byte {
 		}
 		return fragments[:1+int(s.flags>>1)%len(fragments)]
 	case doARP:
-		return [][]byte{arp(s.flags&1 == 1, pick([]MAC{routerMAC, hostMAC, vnicAMAC, broadcastMAC}, s.size), e.src, nicMAC, e.dst)}
+		return [][]byte{arp(s.flags&1 == 1, pick([]config.MAC{routerMAC, hostMAC, vnicAMAC, config.BroadcastMAC}, s.size), e.src, nicMAC, e.dst)}
 	case doRaw:
 		return [][]byte{raw}
 	case doOptions:
@@ -242,24 +246,24 @@ func (w *twins) frames(s step, device string, e ends, raw []byte) [][]byte {
 		return [][]byte{e.build(ip, tcp, gopacket.Payload(payload))}
 	default: // doPlain
 		f := e.udp(payload)
-		binary.BigEndian.PutUint16(f[ethHeaderLen+ipv4MinLen+6:], 0)
+		binary.BigEndian.PutUint16(f[packet.EthHeaderLen+packet.IPv4MinLen+6:], 0)
 		return [][]byte{append(f, make([]byte, s.flags%20)...)} // and Ethernet's padding
 	}
 }
 
 // answer is what the other end of a frame sends back.
 func answer(last []byte, s step, payload string) [][]byte {
-	if len(last) < ethHeaderLen+ipv4MinLen || binary.BigEndian.Uint16(last[12:]) != etherIPv4 {
+	if len(last) < packet.EthHeaderLen+packet.IPv4MinLen || binary.BigEndian.Uint16(last[12:]) != packet.EtherIPv4 {
 		return nil
 	}
 	d := decode(last)
 	e := ends{d.dstMAC, d.srcMAC, d.dst, d.src, d.dport, d.sport}
 	switch d.proto {
-	case TCP:
+	case config.TCP:
 		return [][]byte{e.tcp(pick(twinFlags, s.flags), payload)}
-	case UDP:
+	case config.UDP:
 		return [][]byte{e.udp(payload)}
-	case ICMP:
+	case config.ICMP:
 		return [][]byte{e.echo(payload)}
 	}
 	return nil

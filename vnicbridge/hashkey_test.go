@@ -8,13 +8,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // Row A5: under one secret clients get the same aliases and segments at every start, and
 // others under another one. A plane asks for its secret when it starts, not at a reload.
 func TestHashKey(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Bridges["lan"].LBPolicy.Policy = PolicyIPHash
+	cfg.Bridges["lan"].LBPolicy.Policy = config.PolicyIPHash
 	bubble(t, func(t *testing.T) {
 		asked := 0
 		start := func(secret func() ([16]byte, error)) (r *rig, logged *bytes.Buffer) {

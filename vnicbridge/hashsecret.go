@@ -3,6 +3,8 @@ package vnicbridge
 import (
 	"crypto/sha256"
 	"os"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
 // takeKey sets the key of a plane that starts.
@@ -12,7 +14,7 @@ func (p *Plane) takeKey() {
 		p.log.Warn("the secret that spreads clients over aliases and segments is not kept: it is derived from the machine's id, which every user of this machine can read", "error", err)
 		secret = machineSecret()
 	}
-	p.key = newHashKey(secret[:])
+	p.key = rules.NewKey(secret[:])
 }
 
 // machineSecret stands in for a secret that can be kept. It is the same at every start.

@@ -12,6 +12,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/health"
 )
 
 // site is the server of segment a, as health checks meet it.
@@ -86,16 +89,16 @@ type healthRig struct {
 	changes []HealthChange
 }
 
-func checkedConfig(h Health) *Config {
+func checkedConfig(h config.Health) *config.Config {
 	cfg := paperConfig()
 	cfg.Segments["a"].Health = &h
 	return cfg
 }
 
-var httpHealth = Health{Protocol: HealthHTTP, Port: 80, Path: "/up"}
+var httpHealth = config.Health{Protocol: config.HealthHTTP, Port: 80, Path: "/up"}
 
 // onEachChecked runs a test on each data path, with a site that is healthy.
-func onEachChecked(t *testing.T, cfg *Config, test func(t *testing.T, r *healthRig)) {
+func onEachChecked(t *testing.T, cfg *config.Config, test func(t *testing.T, r *healthRig)) {
 	bubble(t, func(t *testing.T) {
 		r := &healthRig{rig: newEmptyRig(t), site: &site{answer: respond(http.StatusOK)}}
 		r.plane.dial = r.site.dial
@@ -163,10 +166,10 @@ func TestAnUnhealthySegment(t *testing.T) {
 
 // What fails: a status, silence, a refusal; and by TCP, a refusal alone.
 func TestWhatIsHealthy(t *testing.T) {
-	tcp := Health{Protocol: HealthTCP, Port: 80}
+	tcp := config.Health{Protocol: config.HealthTCP, Port: 80}
 	for _, test := range []struct {
 		name   string
-		health Health
+		health config.Health
 		answer func(net.Conn)
 		reason string // empty: healthy
 	}{
@@ -187,7 +190,7 @@ func TestWhatIsHealthy(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				reason := ""
-				if err := probe(t.Context(), test.health.withDefaults(), (&site{answer: test.answer}).dial, netip.MustParseAddr(serverA)); err != nil {
+				if err := health.Probe(t.Context(), test.health.WithDefaults(), (&site{answer: test.answer}).dial, netip.MustParseAddr(serverA)); err != nil {
 					reason = err.Error()
 				}
 				if (reason == "") != (test.reason == "") || !strings.Contains(reason, test.reason) {
@@ -201,7 +204,7 @@ func TestWhatIsHealthy(t *testing.T) {
 // A segment that is found unhealthy is so after fails × interval at most, and the
 // timeout if it is silent.
 func TestHealthIsFoundInTime(t *testing.T) {
-	h := Health{Protocol: HealthHTTP, Port: 80, Path: "/up", Interval: Duration(time.Second), Timeout: Duration(time.Second), Fails: 2}
+	h := config.Health{Protocol: config.HealthHTTP, Port: 80, Path: "/up", Interval: config.Duration(time.Second), Timeout: config.Duration(time.Second), Fails: 2}
 	onEachChecked(t, checkedConfig(h), func(t *testing.T, r *healthRig) {
 		for range 20 {
 			r.site.set(hang)
@@ -221,7 +224,7 @@ func TestHealthIsFoundInTime(t *testing.T) {
 // No segment is healthy: the policy gives none, and the client is told.
 func TestNoHealthySegment(t *testing.T) {
 	cfg := checkedConfig(httpHealth)
-	cfg.Segments["b"].Health = &Health{Protocol: HealthTCP, Port: 80}
+	cfg.Segments["b"].Health = &config.Health{Protocol: config.HealthTCP, Port: 80}
 	onEachChecked(t, cfg, func(t *testing.T, r *healthRig) {
 		r.site.set(nil)
 		r.pass(time.Minute)
@@ -240,7 +243,7 @@ func TestNoHealthySegment(t *testing.T) {
 // check begins anew.
 func TestHealthOverReloads(t *testing.T) {
 	onEachChecked(t, checkedConfig(httpHealth), func(t *testing.T, r *healthRig) {
-		apply := func(cfg *Config) {
+		apply := func(cfg *config.Config) {
 			t.Helper()
 			if err := r.plane.Apply(cfg); err != nil {
 				t.Fatal(err)
@@ -250,8 +253,8 @@ func TestHealthOverReloads(t *testing.T) {
 		r.site.set(nil)
 		r.pass(time.Minute)
 		same := checkedConfig(httpHealth)
-		same.Segments["a"].Egress = EgressOff
-		same.Segments["a"].Health.Timeout = Duration(2 * time.Second) // the default
+		same.Segments["a"].Egress = config.EgressOff
+		same.Segments["a"].Health.Timeout = config.Duration(2 * time.Second) // the default
 		apply(same)
 		if r.health().Healthy || len(r.changes) != 1 {
 			t.Errorf("after a reload: %+v, %+v", r.health(), r.changes)
@@ -263,7 +266,7 @@ func TestHealthOverReloads(t *testing.T) {
 		}
 		r.wantNew(4000, "vnic-B")
 
-		apply(checkedConfig(Health{Protocol: HealthHTTP, Port: 80, Path: "/other"}))
+		apply(checkedConfig(config.Health{Protocol: config.HealthHTTP, Port: 80, Path: "/other"}))
 		r.wantNew(4001, "vnic-A")
 		r.pass(time.Minute)
 		r.wantNew(4002, "vnic-B")
@@ -281,24 +284,24 @@ func TestHealthOverReloads(t *testing.T) {
 // say otherwise. Whether it is drained makes no difference to its health.
 func TestHealthOfAStoppedSegment(t *testing.T) {
 	onEachChecked(t, checkedConfig(httpHealth), func(t *testing.T, r *healthRig) {
-		set := func(state State) {
+		set := func(state config.State) {
 			t.Helper()
 			if err := r.plane.SetState("a", state); err != nil {
 				t.Fatal(err)
 			}
 		}
-		set(Draining)
+		set(config.Draining)
 		r.site.set(nil)
 		r.pass(time.Minute)
-		set(Active)
+		set(config.Active)
 		r.wantNew(4000, "vnic-B")
-		set(Stopped)
+		set(config.Stopped)
 		before := r.site.count()
 		r.pass(time.Minute)
 		if n := r.site.count() - before; n > 0 {
 			t.Errorf("asked %d times while stopped", n)
 		}
-		set(Active)
+		set(config.Active)
 		r.wantNew(4001, "vnic-A")
 		r.pass(time.Minute)
 		r.wantNew(4002, "vnic-B")
@@ -310,7 +313,7 @@ func TestHealthOfAStoppedSegment(t *testing.T) {
 func TestALostVNICIsUnhealthy(t *testing.T) {
 	onEachChecked(t, checkedConfig(httpHealth), func(t *testing.T, r *healthRig) {
 		old := r.machine.device("vnic-A")
-		old.close() // and it is made again
+		old.Close() // and it is made again
 		r.pass(time.Second)
 		if len(r.changes) > 0 {
 			t.Errorf("a VNIC that is back at once changes the health: %+v", r.changes)
@@ -318,7 +321,7 @@ func TestALostVNICIsUnhealthy(t *testing.T) {
 		r.machine.mu.Lock()
 		r.machine.fail = "vnic-A"
 		r.machine.mu.Unlock()
-		r.machine.device("vnic-A").close()
+		r.machine.device("vnic-A").Close()
 		r.pass(time.Second)
 		r.wantNew(4000, "vnic-B")
 		if got := r.health(); got.Healthy || got.Reason != "its VNIC is gone" {
@@ -340,10 +343,12 @@ func TestALostVNICIsUnhealthy(t *testing.T) {
 // The end of the listener that is checked is known without asking. Where there is
 // no check, or another port's listener ends, it says nothing about the health.
 func TestAClosedListenerIsUnhealthy(t *testing.T) {
-	cfg := checkedConfig(Health{Protocol: HealthHTTP, Port: 80, Path: "/up", Interval: Duration(time.Hour)})
+	cfg := checkedConfig(config.Health{Protocol: config.HealthHTTP, Port: 80, Path: "/up", Interval: config.Duration(time.Hour)})
 	cfg.Segments["a"].Ports, cfg.Segments["b"].Ports = nil, nil
 	onEachChecked(t, cfg, func(t *testing.T, r *healthRig) {
-		tcp := func(port uint16) PortRange { return PortRange{TCP, port, port} }
+		tcp := func(port uint16) config.PortRange {
+			return config.PortRange{Protocol: config.TCP, First: port, Last: port}
+		}
 		for _, release := range []func(){r.plane.OpenPort("a", tcp(443)), r.plane.OpenPort("b", tcp(80))} {
 			defer release()
 		}

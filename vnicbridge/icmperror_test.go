@@ -8,11 +8,15 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // icmpErrorAbout builds an ICMP error that quotes the first bytes of a packet.
 func (e ends) icmpErrorAbout(kind uint8, about []byte, quoted int) []byte {
-	quote := about[ethHeaderLen:]
+	quote := about[packet.EthHeaderLen:]
 	icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(kind, 1), Seq: 1400}
 	return e.build(e.ip(layers.IPProtocolICMPv4), icmp, gopacket.Payload(quote[:min(quoted, len(quote))]))
 }
@@ -20,12 +24,12 @@ func (e ends) icmpErrorAbout(kind uint8, about []byte, quoted int) []byte {
 // quoteOf decodes the packet that an ICMP error quotes, as far as it goes.
 func quoteOf(t *testing.T, raw []byte) (src, dst string, sport, dport uint16) {
 	t.Helper()
-	quote := raw[ethHeaderLen+ipv4MinLen+icmpHeaderLen:]
-	if plainSum(quote[:ipv4MinLen]) != 0xffff {
+	quote := raw[packet.EthHeaderLen+packet.IPv4MinLen+packet.ICMPHeaderLen:]
+	if plainSum(quote[:packet.IPv4MinLen]) != 0xffff {
 		t.Error("the quoted header's checksum is wrong")
 	}
-	return addrFrom4(quote[12:]).netip().String(), addrFrom4(quote[16:]).netip().String(),
-		binary.BigEndian.Uint16(quote[ipv4MinLen:]), binary.BigEndian.Uint16(quote[ipv4MinLen+2:])
+	return packet.AddrFrom4(quote[12:]).Netip().String(), packet.AddrFrom4(quote[16:]).Netip().String(),
+		binary.BigEndian.Uint16(quote[packet.IPv4MinLen:]), binary.BigEndian.Uint16(quote[packet.IPv4MinLen+2:])
 }
 
 // Row F6, inwards: an error about what a segment sent reaches the segment, with
@@ -37,8 +41,8 @@ func TestICMPErrorsInwards(t *testing.T) {
 		r.put("vnic-A", fromA(alias, 80, 4000).tcp("A", "data of the answer"))
 		sent := r.one("nic0")
 		var all [][]byte
-		for _, quoted := range []int{ipv4MinLen + 8, ipv4MinLen + 20, 576} {
-			for _, kind := range []uint8{icmpUnreachable, icmpTimeExceeded, icmpParameterProblem} {
+		for _, quoted := range []int{packet.IPv4MinLen + 8, packet.IPv4MinLen + 20, 576} {
+			for _, kind := range []uint8{packet.ICMPUnreachable, packet.ICMPTimeExceeded, packet.ICMPParameterProblem} {
 				about := fmt.Sprintf("type %d, %d bytes", kind, quoted)
 				all = append(all, fromRouter(farHost, 0, 0).icmpErrorAbout(kind, sent, quoted))
 				r.put("nic0", all[len(all)-1])
@@ -58,9 +62,9 @@ func TestICMPErrorsInwards(t *testing.T) {
 				}
 			}
 		}
-		time.Sleep(idleTimes[classEstablished] - time.Minute)
+		time.Sleep(flow.IdleTimes[flow.ClassEstablished] - time.Minute)
 		r.put("nic0", all...)
-		time.Sleep(idleTimes[classEstablished] / 4)
+		time.Sleep(flow.IdleTimes[flow.ClassEstablished] / 4)
 		if r.plane.Status().Flows != 0 {
 			t.Error("an error refreshed the flow")
 		}
@@ -69,7 +73,7 @@ func TestICMPErrorsInwards(t *testing.T) {
 
 // quoteIsValid checks the checksum of a whole quoted TCP or UDP packet.
 func quoteIsValid(raw []byte) bool {
-	quote := raw[ethHeaderLen+ipv4MinLen+icmpHeaderLen:]
+	quote := raw[packet.EthHeaderLen+packet.IPv4MinLen+packet.ICMPHeaderLen:]
 	return decode(append(make([]byte, 12), append([]byte{8, 0}, quote...)...)).valid
 }
 
@@ -80,7 +84,7 @@ func TestICMPErrorsOutwards(t *testing.T) {
 		r.put("nic0", fromRouter(farHost, 4000, 53).udp("question"))
 		arrived := r.one("vnic-A")
 		alias := decode(arrived).src
-		r.put("vnic-A", fromA(alias, 0, 0).icmpErrorAbout(icmpUnreachable, arrived, 576))
+		r.put("vnic-A", fromA(alias, 0, 0).icmpErrorAbout(packet.ICMPUnreachable, arrived, 576))
 		raw := r.one("nic0")
 		d := decode(raw)
 		if d.src != pseudo || d.dst != farHost || d.srcMAC != nicMAC || d.dstMAC != routerMAC || !d.valid {
@@ -100,13 +104,13 @@ func TestICMPErrorsAboutNothing(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		r.open(farHost, 4000)
 		other := ends{nicMAC, routerMAC, pseudo, farHost, 80, 4001}.tcp("A", "")
-		r.put("nic0", fromRouter(router, 0, 0).icmpErrorAbout(icmpUnreachable, other, 576))
-		r.put("vnic-A", fromA(routerOnA, 0, 0).icmpErrorAbout(icmpUnreachable, other, 576))
+		r.put("nic0", fromRouter(router, 0, 0).icmpErrorAbout(packet.ICMPUnreachable, other, 576))
+		r.put("vnic-A", fromA(routerOnA, 0, 0).icmpErrorAbout(packet.ICMPUnreachable, other, 576))
 		if in, out := r.drops("nic0", "no_flow"), r.drops("vnic-A", "no_flow"); in != 1 || out != 1 {
 			t.Errorf("%d and %d dropped as of no flow, want 1 each", in, out)
 		}
 		mine := ends{nicMAC, routerMAC, pseudo, farHost, 80, 4000}.tcp("A", "")
-		r.put("nic0", fromRouter(router, 0, 0).icmpErrorAbout(icmpUnreachable, mine, ipv4MinLen+7))
+		r.put("nic0", fromRouter(router, 0, 0).icmpErrorAbout(packet.ICMPUnreachable, mine, packet.IPv4MinLen+7))
 		if n := r.drops("nic0", "malformed"); n != 1 {
 			t.Errorf("%d dropped as malformed, want 1", n)
 		}
@@ -121,7 +125,7 @@ func TestICMPErrorsAboutNothing(t *testing.T) {
 func TestFragmentationNeeded(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		r.open(router, 4000)
-		r.nicChanges(linkState{up: true, mac: nicMAC, mtu: 600})
+		r.nicChanges(iface.LinkState{Up: true, MAC: nicMAC, MTU: 600})
 		big := fromA(routerOnA, 80, 4000).tcp("A", string(make([]byte, 800)))
 		r.put("vnic-A", big)
 		r.put("vnic-A", big)
@@ -130,8 +134,8 @@ func TestFragmentationNeeded(t *testing.T) {
 			t.Fatalf("%d answers", len(answers))
 		}
 		d := decode(answers[0])
-		icmp := answers[0][ethHeaderLen+ipv4MinLen:]
-		if d.src != routerOnA || d.dst != serverA || d.dstMAC != vnicAMAC || icmp[0] != icmpUnreachable || icmp[1] != 4 || !d.valid {
+		icmp := answers[0][packet.EthHeaderLen+packet.IPv4MinLen:]
+		if d.src != routerOnA || d.dst != serverA || d.dstMAC != vnicAMAC || icmp[0] != packet.ICMPUnreachable || icmp[1] != 4 || !d.valid {
 			t.Errorf("the answer is %+v", d)
 		}
 		if mtu := binary.BigEndian.Uint16(icmp[6:]); mtu != 600 {
@@ -140,7 +144,7 @@ func TestFragmentationNeeded(t *testing.T) {
 		if n := r.drops("vnic-A", "too_big"); n != 2 {
 			t.Errorf("%d counted, want 2", n)
 		}
-		if mtu := r.machine.devices["vnic-A"].settings.mtu; mtu != 600 {
+		if mtu := r.machine.devices["vnic-A"].settings.MTU; mtu != 600 {
 			t.Errorf("the VNIC's MTU is %d, want that of the NIC", mtu)
 		}
 	})
@@ -174,7 +178,7 @@ func TestSuperPackets(t *testing.T) {
 		{"UDP to be fragmented", udp, gsoUFO, 1472, true},
 		{"UDP in fragments of 8,000 bytes", udp, gsoUFO, 8000, false},
 		{"an echo", echo, gsoTCP, 1000, false},
-		{"no super-packet", tcp, gsoNone, 1000, false},
+		{"no super-packet", tcp, packet.GSONone, 1000, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
@@ -193,7 +197,7 @@ func TestSuperPackets(t *testing.T) {
 					t.Errorf("%d counted", n)
 				}
 				if !tc.passes {
-					if icmp := answers[0][ethHeaderLen+ipv4MinLen:]; icmp[0] != icmpUnreachable || icmp[1] != 4 {
+					if icmp := answers[0][packet.EthHeaderLen+packet.IPv4MinLen:]; icmp[0] != packet.ICMPUnreachable || icmp[1] != 4 {
 						t.Errorf("the answer is type %d, code %d", icmp[0], icmp[1])
 					}
 				}

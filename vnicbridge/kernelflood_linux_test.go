@@ -9,11 +9,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // inPrograms runs a test on the kernel data path alone.
-func inPrograms(t *testing.T, cfg *Config, test func(t *testing.T, r *rig)) {
+func inPrograms(t *testing.T, cfg *config.Config, test func(t *testing.T, r *rig)) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("only root can load the programs of the kernel data path")
@@ -26,19 +29,19 @@ func inPrograms(t *testing.T, cfg *Config, test func(t *testing.T, r *rig)) {
 // openedByPrograms is how many flows from the NIC the programs have opened.
 func (r *rig) openedByPrograms() uint64 {
 	if k := r.plane.datapaths.kernelPath(); k != nil {
-		return k.counters(r.plane.bridges["lan"].port).newFlows
+		return k.Counters(r.plane.bridges["lan"].iface).NewFlows
 	}
 	return 0
 }
 
 // openedByGo is how many flows from the NIC userspace has opened.
-func (r *rig) openedByGo() uint64 { return r.plane.bridges["lan"].port.newFlows.Load() }
+func (r *rig) openedByGo() uint64 { return r.plane.bridges["lan"].iface.NewFlows.Load() }
 
 // When the table is full, the flow that has to ask for room makes some for those that
 // follow it, which then need not ask.
 func TestRoomForPrograms(t *testing.T) {
 	cfg := paperConfig()
-	cfg.MaxFlows = 64 * room
+	cfg.MaxFlows = 64 * flow.Room
 	inPrograms(t, cfg, func(t *testing.T, r *rig) {
 		for i := range cfg.MaxFlows {
 			r.put("nic0", fromRouter(farHost, uint16(1024+i), 53).udp("x"))
@@ -47,13 +50,13 @@ func TestRoomForPrograms(t *testing.T) {
 			t.Fatalf("the programs have opened %d flows of %d", n, cfg.MaxFlows)
 		}
 		time.Sleep(time.Second)
-		for i := range 10 * room {
+		for i := range 10 * flow.Room {
 			r.put("nic0", fromRouter(otherHost, uint16(1024+i), 53).udp("x"))
 		}
 		if asked := r.openedByGo(); asked == 0 || asked > 20 {
-			t.Errorf("%d of %d new flows had to ask for room", asked, 10*room)
+			t.Errorf("%d of %d new flows had to ask for room", asked, 10*flow.Room)
 		}
-		if s := r.plane.Status(); s.Flows > cfg.MaxFlows || s.Flows < cfg.MaxFlows-room {
+		if s := r.plane.Status(); s.Flows > cfg.MaxFlows || s.Flows < cfg.MaxFlows-flow.Room {
 			t.Errorf("%d flows in a table for %d", s.Flows, cfg.MaxFlows)
 		}
 	})
@@ -63,7 +66,7 @@ func TestRoomForPrograms(t *testing.T) {
 // programs change ports as userspace does, and no tuple is given twice.
 func TestSaturatedPort(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Segments["a"].Aliases = AddrRange{mustIP("192.168.50.2"), mustIP("192.168.50.4")}
+	cfg.Segments["a"].Aliases = config.AddrRange{First: mustIP("192.168.50.2"), Last: mustIP("192.168.50.4")}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		const flows = 1000
 		tuples := make(map[string]string)
@@ -79,10 +82,10 @@ func TestSaturatedPort(t *testing.T) {
 		if !r.machine.kernel {
 			return
 		}
-		if n := r.openedByPrograms(); n < flows-2*saturationFlood {
+		if n := r.openedByPrograms(); n < flows-2*flow.SaturationFlood {
 			t.Errorf("of %d flows the programs have opened %d", flows, n)
 		}
-		time.Sleep(idleTimes[classUDP] + time.Minute)
+		time.Sleep(flow.IdleTimes[flow.ClassUDP] + time.Minute)
 		r.put("nic0", fromRouter(farHost, 4000, 53).udp("x"))
 		if d := decode(r.one("vnic-A")); d.sport != 4000 {
 			t.Errorf("behind the flood a client's port has become %d", d.sport)
@@ -95,7 +98,7 @@ func TestSaturatedPort(t *testing.T) {
 func TestQuarantineOfEvictedFlows(t *testing.T) {
 	cfg := paperConfig()
 	cfg.MaxFlows = 100
-	cfg.Segments["a"].Aliases = AddrRange{mustIP("192.168.50.2"), mustIP("192.168.50.2")}
+	cfg.Segments["a"].Aliases = config.AddrRange{First: mustIP("192.168.50.2"), Last: mustIP("192.168.50.2")}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		begin := func(client string, port uint16) ends {
 			r.put("nic0", fromRouter(client, port, 80).tcp("S", ""))
@@ -112,8 +115,8 @@ func TestQuarantineOfEvictedFlows(t *testing.T) {
 		}
 		programs := r.openedByPrograms()
 		if k, ok := r.plane.datapaths.kernelPath().(memoryPath); ok {
-			for number := range k.table.used() {
-				k.table.discard(number) // nothing is in the way but the quarantine
+			for number := range k.Table.Used() {
+				k.Table.Discard(number) // nothing is in the way but the quarantine
 			}
 		}
 		for i := range 50 {
@@ -121,7 +124,7 @@ func TestQuarantineOfEvictedFlows(t *testing.T) {
 				t.Fatalf("port %d, which the server may remember, has gone to another client", 4000+i)
 			}
 		}
-		time.Sleep(timeWait)
+		time.Sleep(flow.TimeWait)
 		for i := range 50 {
 			if server := begin(farHost, uint16(4000+i)); server.dport != uint16(4000+i) {
 				t.Errorf("port %d is kept from all for longer than a server remembers it", 4000+i)
@@ -139,7 +142,7 @@ func TestFarFlows(t *testing.T) {
 	cfg := paperConfig()
 	cfg.MaxFlows = 4000
 	const flows, connections = 3000, 200
-	if near, _ := bucketsFor(cfg.MaxFlows); near*bpf.Slots > 2*flows*2/3 {
+	if near, _ := flow.BucketsFor(cfg.MaxFlows); near*bpf.Slots > 2*flows*2/3 {
 		t.Fatalf("%d near buckets hold most of %d flows", near, flows)
 	}
 	inPrograms(t, cfg, func(t *testing.T, r *rig) {
@@ -180,7 +183,7 @@ func TestFarFlows(t *testing.T) {
 				c.port--
 			}
 		}
-		time.Sleep(idleTimes[classUDP] + 2*time.Minute)
+		time.Sleep(flow.IdleTimes[flow.ClassUDP] + 2*time.Minute)
 		ask("vnic-B")
 		ask("vnic-B")
 	})
@@ -190,19 +193,19 @@ func TestFarFlows(t *testing.T) {
 func TestOverload(t *testing.T) {
 	inPrograms(t, paperConfig(), func(t *testing.T, r *rig) {
 		frame := fromRouter(farHost, 1000, 80).udp("not known")
-		frame[ethHeaderLen+9] = 47 // its protocol
+		frame[packet.EthHeaderLen+9] = 47 // its protocol
 		looked := func() uint64 { return r.drops("nic0", "protocol") + r.drops("nic0", "malformed") }
-		p := r.plane.datapaths.kernelPath().(memoryPath).plane
+		p := r.plane.datapaths.kernelPath().(memoryPath).Plane
 		const frames = 100
 		for range frames {
-			p.odd.Left = 0 // until the next interval
+			p.Odd.Left = 0 // until the next interval
 			r.put("nic0", frame)
 		}
 		if dropped := r.drops("nic0", "overload"); dropped < frames/2 || dropped+looked() != frames {
 			t.Errorf("of %d userspace has looked at %d, the programs have dropped %d", frames, looked(), dropped)
 		}
 		before := looked()
-		p.odd.Interval = 0 // it is long ago
+		p.Odd.Interval = 0 // it is long ago
 		r.put("nic0", frame)
 		if looked() != before+1 {
 			t.Error("in the next interval userspace has not seen the first one")
@@ -213,20 +216,20 @@ func TestOverload(t *testing.T) {
 
 func TestAgeBuckets(t *testing.T) {
 	if err := quick.Check(func(age uint32) bool {
-		b := ageBucket(age)
-		from := youngest(b)
-		return b < ageBuckets && from <= age && age-from <= age/shares
+		b := flow.AgeBucket(age)
+		from := flow.Youngest(b)
+		return b < flow.AgeBuckets && from <= age && age-from <= age/flow.Shares
 	}, nil); err != nil {
 		t.Error(err)
 	}
-	for b := range ageBuckets {
-		if got := ageBucket(youngest(b)); got != b {
+	for b := range flow.AgeBuckets {
+		if got := flow.AgeBucket(flow.Youngest(b)); got != b {
 			t.Fatalf("the least age of bucket %d is in bucket %d", b, got)
 		}
 	}
-	var a ages
+	var a flow.Ages
 	for _, age := range []int32{-1, 0, 3, 3, 700} {
-		a.add(age)
+		a.Add(age)
 	}
 	for _, tt := range []struct {
 		enough int
@@ -234,7 +237,7 @@ func TestAgeBuckets(t *testing.T) {
 		age    uint32
 		n      int
 	}{{1, 0, 696, 1}, {2, 0, 3, 3}, {4, 0, 0, 5}, {9, 0, 0, 5}, {9, 1, 3, 3}, {1, 800, 0, 0}} {
-		if age, n := a.oldest(tt.enough, tt.least); age != tt.age || n != tt.n {
+		if age, n := a.Oldest(tt.enough, tt.least); age != tt.age || n != tt.n {
 			t.Errorf("oldest(%d, %d) is %d, %d; want %d, %d", tt.enough, tt.least, age, n, tt.age, tt.n)
 		}
 	}

@@ -8,7 +8,14 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
 // What C and Go both write down is the same. The objects carry their types (BTF),
@@ -42,34 +49,34 @@ func enumOf(t *testing.T, name string) (enum *btf.Enum) {
 func TestSharedConstants(t *testing.T) {
 	for name, want := range map[string]map[string]uint64{
 		"drop_reason": {
-			"KEEP": uint64(keep), "DROP_MALFORMED": uint64(dropMalformed), "DROP_VLAN": uint64(dropVLAN),
-			"DROP_NOT_FOR_US": uint64(dropNotForUs), "DROP_GROUP": uint64(dropGroup),
-			"DROP_ETHER_TYPE": uint64(dropEtherType), "DROP_ARP": uint64(dropARP), "DROP_SOURCE": uint64(dropSource),
-			"DROP_FRAGMENT": uint64(dropFragment), "DROP_PROTOCOL": uint64(dropProtocol), "DROP_ICMP": uint64(dropICMP),
-			"DROP_NO_FLOW": uint64(dropNoFlow), "DROP_NO_SEGMENT": uint64(dropNoSegment), "DROP_PORT": uint64(dropPort),
-			"DROP_EGRESS": uint64(dropEgress), "DROP_TABLE_FULL": uint64(dropTableFull),
-			"DROP_NO_TUPLE": uint64(dropNoTuple), "DROP_UNRESOLVED": uint64(dropUnresolved),
-			"DROP_TOO_BIG": uint64(dropTooBig), "DROP_SEND": uint64(dropSend), "DROP_OVERLOAD": uint64(dropOverload),
-			"DROP_REASONS": uint64(dropReasons),
+			"KEEP": uint64(packet.Keep), "DROP_MALFORMED": uint64(packet.DropMalformed), "DROP_VLAN": uint64(packet.DropVLAN),
+			"DROP_NOT_FOR_US": uint64(packet.DropNotForUs), "DROP_GROUP": uint64(packet.DropGroup),
+			"DROP_ETHER_TYPE": uint64(packet.DropEtherType), "DROP_ARP": uint64(packet.DropARP), "DROP_SOURCE": uint64(packet.DropSource),
+			"DROP_FRAGMENT": uint64(packet.DropFragment), "DROP_PROTOCOL": uint64(packet.DropProtocol), "DROP_ICMP": uint64(packet.DropICMP),
+			"DROP_NO_FLOW": uint64(packet.DropNoFlow), "DROP_NO_SEGMENT": uint64(packet.DropNoSegment), "DROP_PORT": uint64(packet.DropPort),
+			"DROP_EGRESS": uint64(packet.DropEgress), "DROP_TABLE_FULL": uint64(packet.DropTableFull),
+			"DROP_NO_TUPLE": uint64(packet.DropNoTuple), "DROP_UNRESOLVED": uint64(packet.DropUnresolved),
+			"DROP_TOO_BIG": uint64(packet.DropTooBig), "DROP_SEND": uint64(packet.DropSend), "DROP_OVERLOAD": uint64(packet.DropOverload),
+			"DROP_REASONS": uint64(packet.DropReasonCount),
 			"SLOW":         64, // C's own, beyond all reasons
 		},
 		"slot_index": {
-			"SLOT_FIRST": uint64(slotFirst), "SLOT_IN_TURN": uint64(slotInTurn), "SLOT_RANDOM": uint64(slotRandom),
-			"SLOT_CLIENT_HASH": uint64(slotClientHash), "SLOT_FLOW_HASH": uint64(slotFlowHash),
-			"SLOT_LEAST_FLOWS": uint64(slotLeastFlows),
+			"SLOT_FIRST": uint64(rules.SlotFirst), "SLOT_IN_TURN": uint64(rules.SlotInTurn), "SLOT_RANDOM": uint64(rules.SlotRandom),
+			"SLOT_CLIENT_HASH": uint64(rules.SlotClientHash), "SLOT_FLOW_HASH": uint64(rules.SlotFlowHash),
+			"SLOT_LEAST_FLOWS": uint64(rules.SlotLeastFlows),
 		},
 		"flow_flag": {
-			"FLOW_PICKED_UP": flowPickedUp, "FLOW_ACCEPTED": flowAccepted, "FLOW_ESTABLISHED": flowEstablished,
-			"FLOW_FIN": flowFIN, "FLOW_RESET": flowReset, "FLOW_ACKED": flowAcked, "FLOW_SUPERSEDED": flowSuperseded,
-			"FLOW_OVER": flowOver,
+			"FLOW_PICKED_UP": flow.PickedUp, "FLOW_ACCEPTED": flow.Accepted, "FLOW_ESTABLISHED": flow.Established,
+			"FLOW_FIN": flow.FIN, "FLOW_RESET": flow.Reset, "FLOW_ACKED": flow.Acked, "FLOW_SUPERSEDED": flow.Superseded,
+			"FLOW_OVER": flow.Over,
 		},
 		"egress": {
-			"EGRESS_OFF": uint64(egressNumbers[EgressOff]), "EGRESS_GATEWAY": uint64(egressNumbers[EgressGateway]),
-			"EGRESS_ANY": uint64(egressNumbers[EgressAny]),
+			"EGRESS_OFF": uint64(kernel.EgressNumbers[config.EgressOff]), "EGRESS_GATEWAY": uint64(kernel.EgressNumbers[config.EgressGateway]),
+			"EGRESS_ANY": uint64(kernel.EgressNumbers[config.EgressAny]),
 		},
 		"arp_kind": {
-			"ARP_ANYBODY": uint64(arpAnybody), "ARP_ANSWER": uint64(arpAnswer), "ARP_NEIGHBOUR": uint64(arpNeighbour),
-			"ARP_GATEWAY": uint64(arpGateway), "ARP_KINDS": uint64(arpKinds),
+			"ARP_ANYBODY": uint64(link.ARPAnybody), "ARP_ANSWER": uint64(link.ARPAnswer), "ARP_NEIGHBOUR": uint64(link.ARPNeighbour),
+			"ARP_GATEWAY": uint64(link.ARPGateway), "ARP_KINDS": uint64(link.ARPKinds),
 		},
 		"mode": {"MODE_ASLEEP": bpf.Asleep, "MODE_SLOW": bpf.Slow, "MODE_FAST": bpf.Fast},
 	} {
@@ -87,9 +94,9 @@ func TestSharedConstants(t *testing.T) {
 func TestSharedLimits(t *testing.T) {
 	spec := loadObjects(t)
 	for name, want := range map[string]uint32{
-		bpf.BridgeMapPorts: maxPorts, bpf.BridgeMapCounts: bpf.MaxPorts, bpf.BridgeMapMeters: bpf.MaxPorts,
+		bpf.BridgeMapPorts: iface.Max, bpf.BridgeMapCounts: bpf.MaxPorts, bpf.BridgeMapMeters: bpf.MaxPorts,
 		bpf.BridgeMapBridges: 2 * bpf.MaxPorts, bpf.BridgeMapSegments: 2 * bpf.MaxPorts,
-		bpf.BridgeMapTables: 2 * maxBridges,
+		bpf.BridgeMapTables: 2 * kernel.MaxBridges,
 	} {
 		if got := spec.Maps[name].MaxEntries; got != want {
 			t.Errorf("the map %s has %d entries, want %d", name, got, want)
@@ -101,7 +108,7 @@ func TestSharedLimits(t *testing.T) {
 func TestSharedLayouts(t *testing.T) {
 	spec := loadObjects(t)
 	for name, own := range map[string]any{
-		"plane_state": planeState{}, "flow_state": flowState{}, "flow_traffic": flowTraffic{}, "gauges": gauges{},
+		"plane_state": kernel.PlaneState{}, "flow_state": flow.State{}, "flow_traffic": flow.Traffic{}, "gauges": iface.Gauges{},
 		"flow_key": bpf.FlowKey{}, "flow_record": bpf.FlowRecord{}, "counters": bpf.Counters{}, "port": bpf.Port{},
 	} {
 		var c *btf.Struct

@@ -7,6 +7,12 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // hostileFrames are frames that an attacker might send: good ones with bytes
@@ -18,7 +24,7 @@ func hostileFrames(n int) (frames [][]byte) {
 		fromRouter(farHost, 4000, 80).udp("payload"),
 		fromRouter(farHost, 4000, 0).echo("payload"),
 		fromA(routerOnA, 80, 4000).tcp("SA", "payload"),
-		arp(true, hostMAC, otherHost, MAC{}, pseudo),
+		arp(true, hostMAC, otherHost, config.MAC{}, pseudo),
 		buildIPv6(),
 	}
 	for range n {
@@ -88,7 +94,7 @@ func TestTheFlowTableIsBounded(t *testing.T) {
 func TestIdleFlowsMakeRoom(t *testing.T) {
 	cfg := paperConfig()
 	cfg.MaxFlows = 4
-	cfg.Segments["a"].Egress = EgressOff
+	cfg.Segments["a"].Egress = config.EgressOff
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		for i := range 4 {
 			r.put("nic0", fromRouter(router, uint16(1000+i), 53).udp("x"))
@@ -108,7 +114,7 @@ func TestIdleFlowsMakeRoom(t *testing.T) {
 }
 
 // Rows L1 and L2: connections that a client opens and leaves idle do not keep others
-// out for longer than spareTime, and only its own make room, idle as others' may be.
+// out for longer than SpareTime, and only its own make room, idle as others' may be.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	cfg := paperConfig()
 	cfg.MaxFlows = 100
@@ -122,7 +128,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		r.got("vnic-A")
 		r.put("nic0", fromRouter(farHost, 5000, 80).tcp("S", ""))
 		r.silent("vnic-A") // all are fresh
-		time.Sleep(spareTime + time.Second)
+		time.Sleep(flow.SpareTime + time.Second)
 		for i := range 20 {
 			r.put("nic0", fromRouter(farHost, uint16(5000+i), 80).tcp("S", ""))
 			r.one("vnic-A")
@@ -143,7 +149,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 			r.put("nic0", fromRouter(otherHost, uint16(2000+i), 80).tcp("A", ""))
 			left += len(r.got("vnic-A"))
 		}
-		if want := 100*establishedShare/8 - 3; left != want {
+		if want := 100*flow.EstablishedShare/8 - 3; left != want {
 			t.Errorf("%d connections of the client with many are left, want %d", left, want)
 		}
 	})
@@ -238,13 +244,13 @@ func TestLateHandshake(t *testing.T) {
 		flood()
 		r.put("nic0", client.tcp("A", ""))
 		r.silent("vnic-A")
-		if d := decode(r.one("nic0")); d.flags&tcpRST == 0 {
+		if d := decode(r.one("nic0")); d.flags&packet.TCPRST == 0 {
 			t.Errorf("without an answer of the server the client gets %+v", d)
 		}
 		client, server := begin(1002)
 		r.put("vnic-A", server.tcp("SA", ""))
 		flood()
-		time.Sleep(idleTimes[classHalfOpen])
+		time.Sleep(flow.IdleTimes[flow.ClassHalfOpen])
 		r.got("nic0")
 		r.put("nic0", client.tcp("A", ""))
 		r.silent("vnic-A")
@@ -257,7 +263,7 @@ func TestLateHandshake(t *testing.T) {
 func TestLateHandshakeKeepsItsTuple(t *testing.T) {
 	cfg := paperConfig()
 	cfg.MaxFlows = 8
-	cfg.Segments["a"].Aliases = AddrRange{mustIP("192.168.50.2"), mustIP("192.168.50.4")}
+	cfg.Segments["a"].Aliases = config.AddrRange{First: mustIP("192.168.50.2"), Last: mustIP("192.168.50.4")}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		begin := func(client string) (server ends) {
 			r.put("nic0", fromRouter(client, 1000, 80).tcp("S", ""))
@@ -296,27 +302,27 @@ func TestARPFloods(t *testing.T) {
 			return after - before
 		}
 		if n := configured(func(i byte) {
-			mac := MAC{0x02, 0, 0, 0, 1, i}
-			r.put("nic0", arp(true, mac, fmt.Sprintf("192.168.1.%d", 100+i), MAC{}, pseudo))
+			mac := config.MAC{0x02, 0, 0, 0, 1, i}
+			r.put("nic0", arp(true, mac, fmt.Sprintf("192.168.1.%d", 100+i), config.MAC{}, pseudo))
 		}); n > 0 {
 			t.Errorf("hosts have the VNIC configured %d times", n)
 		}
-		last := MAC{}
+		last := config.MAC{}
 		if n := configured(func(i byte) {
-			last = MAC{0x02, 0, 0, 0, 2, i}
-			r.put("nic0", arp(true, last, router, MAC{}, pseudo))
+			last = config.MAC{0x02, 0, 0, 0, 2, i}
+			r.put("nic0", arp(true, last, router, config.MAC{}, pseudo))
 		}); n > 1 {
 			t.Errorf("a gateway that changes has the VNIC configured %d times, want once", n)
 		}
 		r.got("nic0")
-		time.Sleep(lockTime + 2*maintainInterval)
+		time.Sleep(link.LockTime + 2*maintainInterval)
 		if !r.asksFor(router) {
 			t.Error("after a MAC that was not taken in, the gateway is not asked for again")
 		}
 		r.put("nic0", arp(false, last, router, nicMAC, pseudo))
 		time.Sleep(2 * maintainInterval)
 		settings, _ := vnic.configured()
-		if got := settings.neighbours[mustIP(routerOnA)]; got != last {
+		if got := settings.Neighbours[mustIP(routerOnA)]; got != last {
 			t.Errorf("in the end the gateway's alias resolves to %s, want %s", got, last)
 		}
 	})
@@ -335,33 +341,35 @@ var flowBytes = map[string]func(*testing.T){"userspace": testOwnMemoryOfFlows}
 
 func testOwnMemoryOfFlows(t *testing.T) {
 	const flows = 100_000
-	table := ownTable(DefaultMaxFlows, new(handshakes))
-	in, out := newPort(1, "in"), newPort(2, "out")
-	table.know(in)
-	table.know(out)
+	table := flow.OwnTable(config.DefaultMaxFlows, new(flow.Handshakes))
+	in, out := iface.New(1, "in"), iface.New(2, "out")
+	table.Know(in)
+	table.Know(out)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for i := range flows {
-		p := packet{tuple: tuple{src: addrFrom4([]byte{10, 0, 0, byte(i >> 16)}), sport: uint16(i), proto: UDP}}
-		if _, verdict := table.insert(newFlow(in, out, &p, 0), only(p.reversed())); verdict != keep {
+		p := packet.Packet{Tuple: packet.Tuple{Src: packet.AddrFrom4([]byte{10, 0, 0, byte(i >> 16)}), Sport: uint16(i), Proto: config.UDP}}
+		if _, verdict := table.Insert(flow.New(in, out, &p, 0), only(p.Reversed())); verdict != packet.Keep {
 			t.Fatal(verdict)
 		}
 	}
-	table.removeIf(func(*flow) bool { return true }) // all records are spare
+	table.RemoveIf(func(*flow.Flow) bool { return true }) // all records are spare
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	aside := len(table.records)*int(unsafe.Sizeof(table.records[0])+unsafe.Sizeof(table.answers[0])) +
-		(len(table.near)+len(table.far))*int(unsafe.Sizeof(table.near[0]))
-	each := float64(aside)/DefaultMaxFlows + float64(int64(after.HeapAlloc-before.HeapAlloc))/flows
+	aside := len(table.Records)*int(unsafe.Sizeof(table.Records[0])+unsafe.Sizeof(table.Answers[0])) +
+		(len(table.Near)+len(table.Far))*int(unsafe.Sizeof(table.Near[0]))
+	each := float64(aside)/config.DefaultMaxFlows + float64(int64(after.HeapAlloc-before.HeapAlloc))/flows
 	t.Logf("%.1f bytes a flow", each)
-	if each > FlowBytes {
-		t.Errorf("a flow costs %.1f bytes, more than the %d stated", each, FlowBytes)
+	if each > flow.FlowBytes {
+		t.Errorf("a flow costs %.1f bytes, more than the %d stated", each, flow.FlowBytes)
 	}
 	runtime.KeepAlive(table)
 }
 
-func only(t tuple) func(func(tuple) bool) { return func(yield func(tuple) bool) { yield(t) } }
+func only(t packet.Tuple) func(func(packet.Tuple) bool) {
+	return func(yield func(packet.Tuple) bool) { yield(t) }
+}
 
 // Row L6: any byte string by any device crashes nothing and reaches no other
 // segment; a legitimate client is served meanwhile.

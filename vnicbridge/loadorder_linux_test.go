@@ -5,7 +5,7 @@ import (
 
 	"github.com/cilium/ebpf/asm"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 )
 
 // A program loads its own key at an address that depends on both words of the opposite key

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/loglimit"
 )
 
 // logLines keeps what is logged, one text a line.
@@ -41,7 +44,7 @@ func (l *logLines) with(text string) (found []string) {
 func TestLogLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lines logLines
-		h := newLimitedHandler(lines.handler())
+		h := loglimit.NewHandler(lines.handler())
 		lan := slog.New(h).With("bridge", "lan")
 		for i := range 1000 {
 			lan.Info("flips", "mac", i)
@@ -49,16 +52,16 @@ func TestLogLimit(t *testing.T) {
 		}
 		lan.Info("other news")
 		slog.New(h).Info("flips", "bridge", "dmz", "mac", "x")
-		if n := len(lines.with("flips")); n > logBurst+2 {
-			t.Errorf("%d lines, want the first %d, the last of them, and dmz's", n, logBurst)
+		if n := len(lines.with("flips")); n > loglimit.Burst+2 {
+			t.Errorf("%d lines, want the first %d, the last of them, and dmz's", n, loglimit.Burst)
 		}
 		for _, text := range []string{"other news", "dmz"} {
 			if len(lines.with(text)) != 1 {
 				t.Errorf("%q was left out", text)
 			}
 		}
-		time.Sleep(logWindow)
-		h.limit.flush(time.Now())
+		time.Sleep(loglimit.Window)
+		h.Limit.Flush(time.Now())
 		last := lines.with("mac=999")
 		if len(last) != 1 || !strings.Contains(last[0], "left_out=") || !strings.Contains(last[0], "bridge=lan") {
 			t.Errorf("in the end: %q, want the last of all, and how many were left out", last)
@@ -77,10 +80,10 @@ func TestLogLimit(t *testing.T) {
 		if told != 1000 {
 			t.Errorf("the log accounts for %d lines of 1000", told)
 		}
-		time.Sleep(2 * logWindow)
-		h.limit.flush(time.Now())
-		h.limit.flush(time.Now().Add(logWindow))
-		if n := len(h.limit.windows); n != 0 {
+		time.Sleep(2 * loglimit.Window)
+		h.Limit.Flush(time.Now())
+		h.Limit.Flush(time.Now().Add(loglimit.Window))
+		if n := len(h.Limit.Windows); n != 0 {
 			t.Errorf("%d kinds of lines are remembered for ever", n)
 		}
 		if h.Enabled(context.Background(), slog.LevelDebug) {
@@ -103,13 +106,13 @@ func TestNeighboursCannotFillTheLog(t *testing.T) {
 		for i := range 300 { // in half a minute
 			for j := range 3 {
 				refillARP(r)
-				mac := MAC{0x02, 0, byte(j), 0, byte(i >> 8), byte(i)}
-				r.put("nic0", arp(true, mac, router, MAC{}, router), arp(true, mac, pseudo, MAC{}, pseudo), arp(true, mac, otherHost, MAC{}, pseudo))
+				mac := config.MAC{0x02, 0, byte(j), 0, byte(i >> 8), byte(i)}
+				r.put("nic0", arp(true, mac, router, config.MAC{}, router), arp(true, mac, pseudo, config.MAC{}, pseudo), arp(true, mac, otherHost, config.MAC{}, pseudo))
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		time.Sleep(2 * logWindow)
-		for text, most := range map[string]int{"the gateway has another MAC": 4 * (logBurst + 1), "another host uses": 6 * (logBurst + 1), "put back": 0} {
+		time.Sleep(2 * loglimit.Window)
+		for text, most := range map[string]int{"the gateway has another MAC": 4 * (loglimit.Burst + 1), "another host uses": 6 * (loglimit.Burst + 1), "put back": 0} {
 			if n := len(lines.with(text)); n > most {
 				t.Errorf("%d lines say %q, want %d at most", n, text, most)
 			}
@@ -117,13 +120,13 @@ func TestNeighboursCannotFillTheLog(t *testing.T) {
 		if len(lines.with("left_out=")) == 0 {
 			t.Error("no line tells how many were left out")
 		}
-		for i := range 4 * logBurst {
-			if err := r.plane.SetState("a", []State{Draining, Active}[i%2]); err != nil {
+		for i := range 4 * loglimit.Burst {
+			if err := r.plane.SetState("a", []config.State{config.Draining, config.Active}[i%2]); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if n := len(lines.with("state changed")); n != 4*logBurst {
-			t.Errorf("of %d changes by hand %d are logged", 4*logBurst, n)
+		if n := len(lines.with("state changed")); n != 4*loglimit.Burst {
+			t.Errorf("of %d changes by hand %d are logged", 4*loglimit.Burst, n)
 		}
 	})
 }

@@ -2,4 +2,6 @@
 
 package vnicbridge
 
-func newMachine() (machine, error) { return nil, needsLinux() }
+import "github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+
+func newMachine() (machine, error) { return nil, host.NeedsLinux() }

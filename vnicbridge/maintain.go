@@ -5,6 +5,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
 // maintainInterval is how often the plane looks at what time asks for.
@@ -39,7 +43,7 @@ func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 			hints, kick = changes, p.kick
 			now := p.now()
 			p.tick(now, time.Duration(now-last))
-			p.logged.flush(time.Now())
+			p.logged.Flush(time.Now())
 			last = now
 			if now-inspected >= int64(inspectInterval) {
 				inspect()
@@ -58,12 +62,12 @@ func (p *Plane) inspect() {
 }
 
 func (p *Plane) tick(now int64, passed time.Duration) {
-	p.datapaths.withKernelPath(func(k kernelPath) { k.tick(now) })
-	p.path.tick(now, passed)
-	p.path.holdFlows(func() { // next hops are told to the kernel data path
-		for _, nic := range p.path.currentRules().nics {
-			nic.nic.link.tick(now)
-			nic.countLeftOut()
+	p.datapaths.withKernelPath(func(k kernelPath) { k.Tick(now) })
+	p.path.Tick(now, passed)
+	p.path.HoldFlows(func() { // next hops are told to the kernel data path
+		for _, nic := range p.path.CurrentRules().Nics {
+			nic.NIC.Link.Tick(now)
+			nic.CountLeftOut()
 		}
 	})
 }
@@ -75,38 +79,38 @@ func (p *Plane) followNICs() {
 	defer p.mu.Unlock()
 	for _, d := range p.living() {
 		for name, b := range d.bridges {
-			if state, err := b.dev.link(); err == nil {
+			if state, err := b.dev.Link(); err == nil {
 				p.followNIC(name, b, state)
 			}
 		}
 	}
 }
 
-func (p *Plane) followNIC(name string, b *bridge, state linkState) {
+func (p *Plane) followNIC(name string, b *bridge, state iface.LinkState) {
 	log := p.log.With("bridge", name, "nic", b.spec.nic)
-	if state.name != b.name {
-		log.Warn("the NIC was renamed: it is followed until the next reload", "to", state.name)
-		b.name = state.name
+	if state.Name != b.name {
+		log.Warn("the NIC was renamed: it is followed until the next reload", "to", state.Name)
+		b.name = state.Name
 	}
-	announce := state.notifyPeers
-	if state.up && !state.mac.IsZero() && state.mac != b.port.mac() {
-		log.Info("the NIC has another MAC", "mac", state.mac)
-		b.port.setMAC(state.mac)
+	announce := state.NotifyPeers
+	if state.Up && !state.MAC.IsZero() && state.MAC != b.iface.MAC() {
+		log.Info("the NIC has another MAC", "mac", state.MAC)
+		b.iface.SetMAC(state.MAC)
 		announce = true
 	}
-	if state.up != b.up {
-		log.Info("the NIC went "+upOrDown(state.up), "up", state.up)
-		announce = announce || state.up
+	if state.Up != b.up {
+		log.Info("the NIC went "+upOrDown(state.Up), "up", state.Up)
+		announce = announce || state.Up
 	}
-	b.up = state.up
+	b.up = state.Up
 	if announce {
-		b.link.claim.announce()
+		b.link.Claim.Announce()
 	}
-	if state.mtu <= 0 {
+	if state.MTU <= 0 {
 		return
 	}
-	if was := int(b.port.mtu.Swap(int32(state.mtu))); was != state.mtu {
-		log.Info("the NIC has another MTU: the VNICs that it serves follow", "from", was, "to", state.mtu)
+	if was := int(b.iface.MTU.Swap(int32(state.MTU))); was != state.MTU {
+		log.Info("the NIC has another MTU: the VNICs that it serves follow", "from", was, "to", state.MTU)
 	}
 }
 
@@ -119,13 +123,13 @@ func upOrDown(up bool) string {
 
 // neighbourLearned is called when a next hop's MAC is new: the segments' aliases
 // follow the gateway's. No other host can have the VNICs configured again.
-func (p *Plane) neighbourLearned(log *slog.Logger, c macChange) {
-	if c.gateway && !c.from.IsZero() {
-		log.Info("the gateway has another MAC", "gateway", c.host, "from", c.from, "mac", c.to)
+func (p *Plane) neighbourLearned(log *slog.Logger, c link.MACChange) {
+	if c.Gateway && !c.From.IsZero() {
+		log.Info("the gateway has another MAC", "gateway", c.Host, "from", c.From, "mac", c.To)
 	} else {
-		log.Debug("resolved", "address", c.host, "mac", c.to)
+		log.Debug("resolved", "address", c.Host, "mac", c.To)
 	}
-	if c.gateway {
+	if c.Gateway {
 		p.remind()
 	}
 }
@@ -143,12 +147,12 @@ func (p *Plane) configureVNICs() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, s := range p.segments {
-		byOthers, err := s.dev.configure(settingsOf(p.cfg, name, p.bridges))
+		byOthers, err := s.dev.Configure(settingsOf(p.cfg, name, p.bridges))
 		switch {
 		case err != nil:
 			p.log.Error("keeping a VNIC as it should be", "segment", name, "error", err)
 		case len(byOthers) > 0:
-			p.log.Warn("a VNIC was changed from outside: put back", "segment", name, "device", s.spec.iface, "changed", strings.Join(byOthers, ", "))
+			p.log.Warn("a VNIC was changed from outside: put back", "segment", name, "device", s.spec.Iface, "changed", strings.Join(byOthers, ", "))
 		}
 	}
 }
@@ -159,8 +163,8 @@ func (p *Plane) leaveUnhealthy() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.segments {
-		if p.health.condition(s.port).problem != "" {
-			p.path.rechooseAt(s.port)
+		if p.health.Condition(s.iface).Problem != "" {
+			p.path.RechooseAt(s.iface)
 		}
 	}
 }
@@ -199,11 +203,11 @@ func (p *Plane) refreshSources() {
 		p.log.Error("reading the host's addresses", "error", err)
 		return
 	}
-	impossible := impossibleSources(p.cfg, host)
-	rules := *p.path.currentRules()
-	if slices.Equal(rules.impossible, impossible) {
+	impossible := rules.ImpossibleSources(p.cfg, host)
+	rules := *p.path.CurrentRules()
+	if slices.Equal(rules.Impossible, impossible) {
 		return
 	}
-	rules.impossible = impossible
+	rules.Impossible = impossible
 	p.datapaths.setRules(&rules)
 }

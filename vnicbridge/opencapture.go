@@ -1,24 +1,29 @@
 package vnicbridge
 
+import (
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+)
+
 // OpenCapture begins a capture. The error is a [*ConfigError] if that is not
 // possible as asked for, and may be [ErrTooManyCaptures].
-func (p *Plane) OpenCapture(opts CaptureOptions) (*Capture, error) {
+func (p *Plane) OpenCapture(opts capture.Options) (*capture.Capture, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	carrier := p.datapaths.kernelPath()
-	s := scene{
-		cfg: p.cfg, segments: make(map[string]namedDevice), bridges: make(map[string]namedDevice),
-		kernel: carrier != nil, carriesStill: func() bool { return p.datapaths.kernelPath() == carrier },
-		lookup: p.path.lookup,
-		open: func(d device, o sourceOptions) (frameSource, error) {
+	s := capture.Scene{
+		Cfg: p.cfg, Segments: make(map[string]capture.NamedDevice), Bridges: make(map[string]capture.NamedDevice),
+		Kernel: carrier != nil, CarriesStill: func() bool { return p.datapaths.kernelPath() == carrier },
+		Lookup: p.path.Lookup,
+		Open: func(d iface.Device, o capture.SourceOptions) (capture.FrameSource, error) {
 			return p.session.machine.capture(d, o) // whatever has devices has a session
 		},
 	}
 	for name, segment := range p.segments {
-		s.segments[name] = namedDevice{segment.port, segment.spec.iface}
+		s.Segments[name] = capture.NamedDevice{Iface: segment.iface, Name: segment.spec.Iface}
 	}
 	for name, bridge := range p.bridges {
-		s.bridges[name] = namedDevice{bridge.port, bridge.name}
+		s.Bridges[name] = capture.NamedDevice{Iface: bridge.iface, Name: bridge.name}
 	}
-	return begin(opts, p.captures, s)
+	return capture.Begin(opts, p.captures, s)
 }

@@ -5,19 +5,21 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // overrides are what was set by hand, in place of what the configuration says.
 // They hold over reloads, and are forgotten when the plane is closed or no living
 // configuration has what they are about.
 type overrides struct {
-	states   map[string]State  // of segments, where it is not Active
-	weights  map[string]int    // of segments
-	switches map[string]string // of bridges, to segments
+	states   map[string]config.State // of segments, where it is not Active
+	weights  map[string]int          // of segments
+	switches map[string]string       // of bridges, to segments
 }
 
 func newOverrides() overrides {
-	return overrides{make(map[string]State), make(map[string]int), make(map[string]string)}
+	return overrides{make(map[string]config.State), make(map[string]int), make(map[string]string)}
 }
 
 func (o *overrides) clear() {
@@ -27,46 +29,46 @@ func (o *overrides) clear() {
 }
 
 // forget drops what is about none of the configurations.
-func (o *overrides) forget(living []*Config) {
-	none := func(has func(*Config) bool) bool { return !slices.ContainsFunc(living, has) }
+func (o *overrides) forget(living []*config.Config) {
+	none := func(has func(*config.Config) bool) bool { return !slices.ContainsFunc(living, has) }
 	unknown := func(segment string) bool {
-		return none(func(c *Config) bool { return c.Segments[segment] != nil })
+		return none(func(c *config.Config) bool { return c.Segments[segment] != nil })
 	}
-	maps.DeleteFunc(o.states, func(segment string, _ State) bool { return unknown(segment) })
+	maps.DeleteFunc(o.states, func(segment string, _ config.State) bool { return unknown(segment) })
 	maps.DeleteFunc(o.weights, func(segment string, _ int) bool { return unknown(segment) })
 	maps.DeleteFunc(o.switches, func(bridge, segment string) bool {
-		return none(func(c *Config) bool { return c.Bridges[bridge].chooses(segment) })
+		return none(func(c *config.Config) bool { return c.Bridges[bridge].Chooses(segment) })
 	})
 }
 
 // weight is the share of a segment that is in force.
-func (o *overrides) weight(cfg *Config, segment string) int {
+func (o *overrides) weight(cfg *config.Config, segment string) int {
 	if w := o.weights[segment]; w != 0 {
 		return w
 	}
-	return cfg.Segments[segment].weight()
+	return cfg.Segments[segment].WeightOrDefault()
 }
 
 // switched is the segment that a bridge is switched to, or "". A configuration whose
 // policy does not name the segment is not switched.
-func (o *overrides) switched(cfg *Config, bridge string) string {
-	if segment := o.switches[bridge]; cfg.Bridges[bridge].chooses(segment) {
+func (o *overrides) switched(cfg *config.Config, bridge string) string {
+	if segment := o.switches[bridge]; cfg.Bridges[bridge].Chooses(segment) {
 		return segment
 	}
 	return ""
 }
 
 // bridge is a bridge with the policy that is in force.
-func (o *overrides) bridge(cfg *Config, name string) *Bridge {
+func (o *overrides) bridge(cfg *config.Config, name string) *config.Bridge {
 	b := *cfg.Bridges[name]
 	if segment := o.switched(cfg, name); segment != "" {
-		b.LBPolicy = b.LBPolicy.preferring(segment)
+		b.LBPolicy = b.LBPolicy.Preferring(segment)
 	}
 	return &b
 }
 
 // withOverrides is a configuration with what was set by hand in place of what it says.
-func (o *overrides) withOverrides(cfg *Config) *Config {
+func (o *overrides) withOverrides(cfg *config.Config) *config.Config {
 	c := *cfg
 	c.Segments, c.Bridges = maps.Clone(cfg.Segments), maps.Clone(cfg.Bridges)
 	for name := range c.Segments {
@@ -81,7 +83,7 @@ func (o *overrides) withOverrides(cfg *Config) *Config {
 }
 
 // State returns the state of a segment; of an unknown one it is Active.
-func (p *Plane) State(segment string) State {
+func (p *Plane) State(segment string) config.State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.states[segment]
@@ -90,14 +92,14 @@ func (p *Plane) State(segment string) State {
 // SetState changes whether a segment gets new flows, from the next packet on.
 // Flows that live keep their segment (F10). The error is for a segment that the
 // configuration in force does not have.
-func (p *Plane) SetState(segment string, state State) error {
+func (p *Plane) SetState(segment string, state config.State) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.segments[segment] == nil {
-		return UnknownSegment(segment, sortedKeys(p.segments))
+		return config.UnknownSegment(segment, config.SortedKeys(p.segments))
 	}
-	if p.states[segment] == Stopped && state != Stopped {
-		p.forgive(p.segments[segment].port) // what was found before the stop is out of date
+	if p.states[segment] == config.Stopped && state != config.Stopped {
+		p.forgive(p.segments[segment].iface) // what was found before the stop is out of date
 	}
 	before, err := override(p, p.states, segment, state)
 	if err == nil && before != state {
@@ -117,10 +119,10 @@ func (p *Plane) SetWeight(segment string, weight int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.segments[segment] == nil {
-		return UnknownSegment(segment, sortedKeys(p.segments))
+		return config.UnknownSegment(segment, config.SortedKeys(p.segments))
 	}
-	if err := validWeight(weight); err != nil {
-		return &ConfigError{"segment", segment, err}
+	if err := config.ValidWeight(weight); err != nil {
+		return &config.Error{Part: "segment", Name: segment, Err: err}
 	}
 	before, err := override(p, p.weights, segment, weight)
 	if err == nil && before != weight {
@@ -143,11 +145,11 @@ func (p *Plane) Switch(bridge, segment string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.bridges[bridge] == nil {
-		return UnknownBridge(bridge, sortedKeys(p.bridges))
+		return config.UnknownBridge(bridge, config.SortedKeys(p.bridges))
 	}
 	b := p.cfg.Bridges[bridge]
-	if segment != "" && !b.chooses(segment) {
-		return &ConfigError{"bridge", bridge, whyNotSwitched(b, segment)}
+	if segment != "" && !b.Chooses(segment) {
+		return &config.Error{Part: "bridge", Name: bridge, Err: whyNotSwitched(b, segment)}
 	}
 	before, err := override(p, p.switches, bridge, segment)
 	if err == nil && before != segment {
@@ -164,9 +166,9 @@ func (p *Plane) DrainFlows(segment string) error {
 	defer p.mu.Unlock()
 	s := p.segments[segment]
 	if s == nil {
-		return UnknownSegment(segment, sortedKeys(p.segments))
+		return config.UnknownSegment(segment, config.SortedKeys(p.segments))
 	}
-	p.path.rechooseAt(s.port)
+	p.path.RechooseAt(s.iface)
 	return nil
 }
 
@@ -178,9 +180,9 @@ func (p *Plane) SwitchFlows(bridge string) error {
 	defer p.mu.Unlock()
 	b := p.bridges[bridge]
 	if b == nil {
-		return UnknownBridge(bridge, sortedKeys(p.bridges))
+		return config.UnknownBridge(bridge, config.SortedKeys(p.bridges))
 	}
-	p.path.rechooseSwitched(b.port)
+	p.path.RechooseSwitched(b.iface)
 	return nil
 }
 
@@ -193,7 +195,7 @@ func orPolicy(segment string) string {
 }
 
 // whyNotSwitched says why a bridge cannot be switched to a segment.
-func whyNotSwitched(b *Bridge, segment string) error {
+func whyNotSwitched(b *config.Bridge, segment string) error {
 	if b.LBPolicy == nil {
 		return errors.New("there is no lb_policy to override: steer rules alone give flows a segment, and they are not switched")
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // clientOf is a client whose connections are told apart by their ports.
@@ -57,11 +59,11 @@ func (c *clientOf) wantNew(when, want string) {
 // Row F10: under every policy, a switch gives all new flows to its segment from the
 // next one on, and back; no living flow moves, and steer rules go on.
 func TestSwitch(t *testing.T) {
-	for _, name := range Policies {
+	for _, name := range config.Policies {
 		t.Run(string(name), func(t *testing.T) {
 			cfg := paperConfig()
 			cfg.Bridges["lan"].LBPolicy.Policy = name
-			cfg.Bridges["lan"].Steer = []Rule{{Segment: "a", Ports: []PortRange{{TCP, 81, 81}}}}
+			cfg.Bridges["lan"].Steer = []config.Rule{{Segment: "a", Ports: []config.PortRange{{Protocol: config.TCP, First: 81, Last: 81}}}}
 			onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 				c := &clientOf{r, 4000}
 				living := make(map[uint16]string)
@@ -107,9 +109,9 @@ func TestSwitchedToASegmentThatIsAway(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		c := &clientOf{r, 4000}
 		for _, step := range []struct {
-			a, b State
+			a, b config.State
 			want string
-		}{{Active, Active, "b"}, {Active, Draining, "a"}, {Active, Stopped, "a"}, {Stopped, Stopped, "none"}, {Stopped, Active, "b"}, {Active, Active, "b"}} {
+		}{{config.Active, config.Active, "b"}, {config.Active, config.Draining, "a"}, {config.Active, config.Stopped, "a"}, {config.Stopped, config.Stopped, "none"}, {config.Stopped, config.Active, "b"}, {config.Active, config.Active, "b"}} {
 			if err := errors.Join(r.plane.Switch("lan", "b"), r.plane.SetState("a", step.a), r.plane.SetState("b", step.b)); err != nil {
 				t.Fatal(err)
 			}
@@ -117,7 +119,7 @@ func TestSwitchedToASegmentThatIsAway(t *testing.T) {
 		}
 		for _, lost := range []bool{true, false} {
 			r.plane.mu.Lock()
-			err := r.plane.setLost(r.plane.segments["b"].port, lost)
+			err := r.plane.setLost(r.plane.segments["b"].iface, lost)
 			r.plane.mu.Unlock()
 			if err != nil {
 				t.Fatal(err)
@@ -130,7 +132,7 @@ func TestSwitchedToASegmentThatIsAway(t *testing.T) {
 func TestSwitchErrors(t *testing.T) {
 	cfg := paperConfig()
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
-	cfg.Bridges["lan2"] = &Bridge{NIC: "nic1", Addresses: prefixes("192.168.2.2/24"), Steer: []Rule{{Segment: "b", Protocols: []Protocol{TCP}}}}
+	cfg.Bridges["lan2"] = &config.Bridge{NIC: "nic1", Addresses: prefixes("192.168.2.2/24"), Steer: []config.Rule{{Segment: "b", Protocols: []config.Protocol{config.TCP}}}}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		for _, tc := range []struct{ bridge, segment, want string }{
 			{"wan", "a", `unknown bridge "wan": the configuration has lan, lan2`},
@@ -163,19 +165,19 @@ func TestOverridesOverReloads(t *testing.T) {
 		}
 		for _, step := range []struct {
 			when       string
-			cfg        *Config
-			retained   []*Config
+			cfg        *config.Config
+			retained   []*config.Config
 			flows      string
 			switchedTo string
 			weight     int
 		}{
 			{"the same again", old, nil, "b", "b", 5},
 			{"another weight", heavy, nil, "b", "b", 5},
-			{"a policy without b, which fails later", onlyA, []*Config{old}, "a", "", 5},
+			{"a policy without b, which fails later", onlyA, []*config.Config{old}, "a", "", 5},
 			{"back", old, nil, "b", "b", 5},
 			{"a policy without b", onlyA, nil, "a", "", 5},
 			{"a policy with b again", old, nil, "a", "", 5},
-			{"no segment b, which fails later", without, []*Config{old}, "a", "", 0},
+			{"no segment b, which fails later", without, []*config.Config{old}, "a", "", 0},
 			{"back again", old, nil, "a", "", 5},
 			{"no segment b", without, nil, "a", "", 0},
 			{"segment b anew", old, nil, "a", "", 1},
@@ -214,7 +216,7 @@ func TestOverridesOverReloads(t *testing.T) {
 // back to the configuration's.
 func TestSetWeight(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Bridges["lan"].LBPolicy.Policy = PolicyWeightedRoundRobin
+	cfg.Bridges["lan"].LBPolicy.Policy = config.PolicyWeightedRoundRobin
 	cfg.Segments["a"].Weight = 2
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		c := &clientOf{r, 4000}
@@ -255,7 +257,7 @@ func TestSetWeight(t *testing.T) {
 		setWeight("b", 0)
 		wantShare("as configured again", 2, 1)
 
-		for _, weight := range []int{-1, MaxWeight + 1} {
+		for _, weight := range []int{-1, config.MaxWeight + 1} {
 			if err := r.plane.SetWeight("a", weight); err == nil || !strings.Contains(err.Error(), "segment a: weight") {
 				t.Errorf("weight %d: %v", weight, err)
 			}

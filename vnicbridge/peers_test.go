@@ -4,14 +4,16 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // frontConfig is the paper's system with a front that may reach both segments.
-func frontConfig() *Config {
+func frontConfig() *config.Config {
 	cfg := paperConfig()
-	cfg.Segments["front"] = &Segment{
+	cfg.Segments["front"] = &config.Segment{
 		Interface: "vnic-F", Addresses: prefixes("192.168.40.1/24"), MAC: mustMAC("50:01:02:03:04:0f"),
-		Ports: []PortRange{AnyPort}, Reach: []string{"a", "b"},
+		Ports: []config.PortRange{config.AnyPort}, Reach: []string{"a", "b"},
 	}
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"front"}
 	return cfg
@@ -22,7 +24,7 @@ func frontConfig() *Config {
 // between segments stays impossible.
 func TestReach(t *testing.T) {
 	cfg := frontConfig()
-	cfg.Segments["a"].Ports = []PortRange{{TCP, 80, 80}}
+	cfg.Segments["a"].Ports = []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		here, _ := cfg.PeerAlias("front", "a")
 		there, _ := cfg.PeerAlias("a", "front")
@@ -39,7 +41,7 @@ func TestReach(t *testing.T) {
 		if d := decode(r.one("vnic-F")); d.src != here.String() || d.dst != "192.168.40.1" || d.dstMAC != frontMAC || !d.valid {
 			t.Errorf("back: %+v", d)
 		}
-		if macs := r.machine.devices["vnic-F"].settings.neighbours; macs[here] != vnicAMAC {
+		if macs := r.machine.devices["vnic-F"].settings.Neighbours; macs[here] != vnicAMAC {
 			t.Errorf("a's alias resolves to %s", macs[here])
 		}
 
@@ -65,7 +67,7 @@ func TestReach(t *testing.T) {
 // Clients from outside never get an alias that stands for a segment.
 func TestPeerAliasesAreReserved(t *testing.T) {
 	cfg := frontConfig()
-	cfg.Segments["a"].Aliases = AddrRange{mustIP("192.168.50.2"), mustIP("192.168.50.5")}
+	cfg.Segments["a"].Aliases = config.AddrRange{First: mustIP("192.168.50.2"), Last: mustIP("192.168.50.5")}
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
 	reserved, _ := cfg.PeerAlias("a", "front")
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
@@ -93,7 +95,7 @@ func TestPeerAliasesStay(t *testing.T) {
 	seen := make(map[string]bool)
 	for i := range 30 {
 		name := fmt.Sprintf("s%d", i)
-		cfg.Segments[name] = &Segment{Addresses: prefixes(fmt.Sprintf("10.0.%d.1/24", i))}
+		cfg.Segments[name] = &config.Segment{Addresses: prefixes(fmt.Sprintf("10.0.%d.1/24", i))}
 		cfg.Segments["front"].Reach = append(cfg.Segments["front"].Reach, name)
 	}
 	if err := cfg.Validate(); err != nil {

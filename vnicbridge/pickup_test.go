@@ -4,18 +4,27 @@ import (
 	"encoding/binary"
 	"testing"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/userspace"
 )
 
 // lose lets the flow table be lost, as by a restart.
 func (r *rig) lose() { r.end() }
 
 // lastingPolicies are those that give a client of port 80 to segment a every time.
-var lastingPolicies = map[string]func(*Bridge){
-	"ip_hash":   func(b *Bridge) { b.LBPolicy = &Policy{PolicyIPHash, []string{"a"}} },
-	"flow_hash": func(b *Bridge) { b.LBPolicy = &Policy{PolicyFlowHash, []string{"a"}} },
-	"steer": func(b *Bridge) {
-		b.LBPolicy = &Policy{PolicyRoundRobin, []string{"b"}}
-		b.Steer = []Rule{{Segment: "a", Ports: []PortRange{{TCP, 80, 80}}}}
+var lastingPolicies = map[string]func(*config.Bridge){
+	"ip_hash": func(b *config.Bridge) {
+		b.LBPolicy = &config.Policy{Policy: config.PolicyIPHash, Segments: []string{"a"}}
+	},
+	"flow_hash": func(b *config.Bridge) {
+		b.LBPolicy = &config.Policy{Policy: config.PolicyFlowHash, Segments: []string{"a"}}
+	},
+	"steer": func(b *config.Bridge) {
+		b.LBPolicy = &config.Policy{Policy: config.PolicyRoundRobin, Segments: []string{"b"}}
+		b.Steer = []config.Rule{{Segment: "a", Ports: []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}}}}
 	},
 }
 
@@ -25,8 +34,8 @@ func TestPickUpFromTheServersSide(t *testing.T) {
 	for policy, set := range lastingPolicies {
 		for _, tc := range []struct {
 			client string
-			mode   ClientIP
-		}{{farHost, Preserve}, {router, Preserve}, {router, Translate}} {
+			mode   config.ClientIP
+		}{{farHost, config.Preserve}, {router, config.Preserve}, {router, config.Translate}} {
 			cfg := paperConfig()
 			cfg.Segments["a"].ClientIP = tc.mode
 			set(cfg.Bridges["lan"])
@@ -41,7 +50,7 @@ func TestPickUpFromTheServersSide(t *testing.T) {
 						if d.src != pseudo || d.sport != 80 || d.dst != tc.client || d.dport != 4000 || d.payload != "lines" || !d.valid {
 							t.Fatalf("the client gets %+v", d)
 						}
-						if class := r.onlyFlow().class(); class != classHalfOpen {
+						if class := r.onlyFlow().Class(); class != flow.ClassHalfOpen {
 							t.Errorf("before the client says something, the flow is of class %d", class)
 						}
 					}
@@ -49,10 +58,10 @@ func TestPickUpFromTheServersSide(t *testing.T) {
 					if d := decode(r.one("vnic-A")); d.src != alias || d.dport != 80 || !d.valid {
 						t.Errorf("the server gets %+v", d)
 					}
-					if class := r.onlyFlow().class(); class != classEstablished {
+					if class := r.onlyFlow().Class(); class != flow.ClassEstablished {
 						t.Errorf("when both sides have spoken, the flow is of class %d", class)
 					}
-					time.Sleep(2 * orphanTime)
+					time.Sleep(2 * userspace.OrphanTime)
 					r.silent("vnic-A")
 				})
 			})
@@ -66,13 +75,13 @@ func TestPickUpFromTheServersSide(t *testing.T) {
 func TestNotPickedUpFromTheServersSide(t *testing.T) {
 	cfg := paperConfig()
 	for _, s := range cfg.Segments {
-		s.ClientIP, s.Egress = Preserve, EgressOff
+		s.ClientIP, s.Egress = config.Preserve, config.EgressOff
 	}
-	cfg.Segments["a"].Ports = []PortRange{{TCP, 80, 80}, {TCP, 82, 82}}
-	cfg.Bridges["lan"].LBPolicy = &Policy{PolicyRoundRobin, []string{"a"}}
-	cfg.Bridges["lan"].Steer = []Rule{
-		{Segment: "a", Ports: []PortRange{{TCP, 80, 81}}},
-		{Segment: "b", Ports: []PortRange{{TCP, 90, 90}}},
+	cfg.Segments["a"].Ports = []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}, {Protocol: config.TCP, First: 82, Last: 82}}
+	cfg.Bridges["lan"].LBPolicy = &config.Policy{Policy: config.PolicyRoundRobin, Segments: []string{"a"}}
+	cfg.Bridges["lan"].Steer = []config.Rule{
+		{Segment: "a", Ports: []config.PortRange{{Protocol: config.TCP, First: 80, Last: 81}}},
+		{Segment: "b", Ports: []config.PortRange{{Protocol: config.TCP, First: 90, Last: 90}}},
 	}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		fromB := ends{vnicBMAC, routerMAC, serverB, farHost, 80, 4000}
@@ -97,7 +106,7 @@ func TestNotPickedUpFromTheServersSide(t *testing.T) {
 			}
 		}
 		// The client's tuple is of a flow to b now.
-		if err := r.plane.Apply(withSteer(cfg, Rule{Segment: "b", Ports: []PortRange{{TCP, 80, 80}}})); err != nil {
+		if err := r.plane.Apply(withSteer(cfg, config.Rule{Segment: "b", Ports: []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}}})); err != nil {
 			t.Fatal(err)
 		}
 		r.settle()
@@ -114,10 +123,10 @@ func TestNotPickedUpFromTheServersSide(t *testing.T) {
 	})
 }
 
-func withSteer(cfg *Config, first Rule) *Config {
+func withSteer(cfg *config.Config, first config.Rule) *config.Config {
 	bridge := *cfg.Bridges["lan"]
-	bridge.Steer = append([]Rule{first}, bridge.Steer...)
-	return &Config{Segments: cfg.Segments, Bridges: map[string]*Bridge{"lan": &bridge}}
+	bridge.Steer = append([]config.Rule{first}, bridge.Steer...)
+	return &config.Config{Segments: cfg.Segments, Bridges: map[string]*config.Bridge{"lan": &bridge}}
 }
 
 // Row F5+: a server whose client is not known is told within 30 s, by a RST that it
@@ -126,9 +135,9 @@ func TestAServerWithoutAFlowIsTold(t *testing.T) {
 	translate := paperConfig()
 	lastingPolicies["ip_hash"](translate.Bridges["lan"])
 	inTurn := paperConfig()
-	inTurn.Segments["a"].ClientIP = Preserve
-	inTurn.Bridges["lan"].LBPolicy = &Policy{PolicyRoundRobin, []string{"a"}}
-	for name, cfg := range map[string]*Config{"translate": translate, "a policy that does not last": inTurn} {
+	inTurn.Segments["a"].ClientIP = config.Preserve
+	inTurn.Bridges["lan"].LBPolicy = &config.Policy{Policy: config.PolicyRoundRobin, Segments: []string{"a"}}
+	for name, cfg := range map[string]*config.Config{"translate": translate, "a policy that does not last": inTurn} {
 		t.Run(name, func(t *testing.T) {
 			onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 				hears, silent := r.open(farHost, 4000), r.open(farHost, 4001)
@@ -150,7 +159,7 @@ func TestAServerWithoutAFlowIsTold(t *testing.T) {
 						if d.src != silent && d.src != hears || d.dst != serverA || d.dstMAC != vnicAMAC || !d.valid {
 							t.Errorf("%+v", d)
 						}
-						numbers[d.sport] = binary.BigEndian.Uint32(raw[ethHeaderLen+ipv4MinLen+4:])
+						numbers[d.sport] = binary.BigEndian.Uint32(raw[packet.EthHeaderLen+packet.IPv4MinLen+4:])
 					}
 				}
 				if numbers[4001] != 900 {
@@ -171,27 +180,27 @@ func TestAServerWithoutAFlowIsTold(t *testing.T) {
 // and is answered at a bounded rate.
 func TestServersWithoutFlowsAreBounded(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-		for i := range maxOrphans {
+		for i := range userspace.MaxOrphans {
 			r.put("vnic-A", fromA(routerOnA, 80, uint16(i)).tcp("A", ""))
 		}
 		r.silent("vnic-A")
-		for i := range 2 * refusalBurst {
+		for i := range 2 * userspace.RefusalBurst {
 			r.put("vnic-A", fromA(routerOnA, 81, uint16(i)).tcp("A", ""))
 		}
-		if n := len(resets(r.got("vnic-A"))); n != refusalBurst {
-			t.Errorf("%d beyond the bound are answered in no time, want %d", n, refusalBurst)
+		if n := len(resets(r.got("vnic-A"))); n != userspace.RefusalBurst {
+			t.Errorf("%d beyond the bound are answered in no time, want %d", n, userspace.RefusalBurst)
 		}
-		time.Sleep(orphanTime)
+		time.Sleep(userspace.OrphanTime)
 		r.got("vnic-A")
 		time.Sleep(2 * time.Second)
-		if n := len(resets(r.got("vnic-A"))); n == 0 || n > refusalBurst+2*refusalRate {
+		if n := len(resets(r.got("vnic-A"))); n == 0 || n > userspace.RefusalBurst+2*userspace.RefusalRate {
 			t.Errorf("%d resets in two seconds", n)
 		}
-		time.Sleep(orphanTime)
-		o := &r.plane.path.orphans
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		if n := len(o.known.byKey); n != 0 {
+		time.Sleep(userspace.OrphanTime)
+		o := &r.plane.path.Orphans
+		o.Mu.Lock()
+		defer o.Mu.Unlock()
+		if n := len(o.Known.ByKey); n != 0 {
 			t.Errorf("%d are remembered for ever", n)
 		}
 	})
@@ -203,24 +212,24 @@ func TestServersWithoutFlowsAreBounded(t *testing.T) {
 // name.
 func TestAStopLeavesWhatComesBack(t *testing.T) {
 	for name, tc := range map[string]struct {
-		change func(*Config, *rig)
+		change func(*config.Config, *rig)
 		begin  func(*connection)
 		stays  bool
 	}{
-		"ip_hash": {func(c *Config, _ *rig) { lastingPolicies["ip_hash"](c.Bridges["lan"]) }, nil, true},
-		"steer":   {func(c *Config, _ *rig) { lastingPolicies["steer"](c.Bridges["lan"]) }, nil, true},
-		"drained by hand": {func(c *Config, _ *rig) { lastingPolicies["ip_hash"](c.Bridges["lan"]) },
-			func(c *connection) { _ = c.plane.SetState("a", Draining) }, true},
-		"round_robin": {func(c *Config, _ *rig) { c.Bridges["lan"].LBPolicy.Policy = PolicyRoundRobin }, nil, false},
-		"a listener's port": {func(c *Config, r *rig) {
+		"ip_hash": {func(c *config.Config, _ *rig) { lastingPolicies["ip_hash"](c.Bridges["lan"]) }, nil, true},
+		"steer":   {func(c *config.Config, _ *rig) { lastingPolicies["steer"](c.Bridges["lan"]) }, nil, true},
+		"drained by hand": {func(c *config.Config, _ *rig) { lastingPolicies["ip_hash"](c.Bridges["lan"]) },
+			func(c *connection) { _ = c.plane.SetState("a", config.Draining) }, true},
+		"round_robin": {func(c *config.Config, _ *rig) { c.Bridges["lan"].LBPolicy.Policy = config.PolicyRoundRobin }, nil, false},
+		"a listener's port": {func(c *config.Config, r *rig) {
 			lastingPolicies["ip_hash"](c.Bridges["lan"])
-			r.plane.OpenPort("a", PortRange{TCP, 80, 80})() // it was closed before
+			r.plane.OpenPort("a", config.PortRange{Protocol: config.TCP, First: 80, Last: 80})() // it was closed before
 		}, nil, false},
-		"a transfer": {func(c *Config, _ *rig) { lastingPolicies["ip_hash"](c.Bridges["lan"]) },
+		"a transfer": {func(c *config.Config, _ *rig) { lastingPolicies["ip_hash"](c.Bridges["lan"]) },
 			func(c *connection) { c.send(10, 1000) }, false},
-		"a transfer to a client that is known": {func(c *Config, _ *rig) {
+		"a transfer to a client that is known": {func(c *config.Config, _ *rig) {
 			lastingPolicies["ip_hash"](c.Bridges["lan"])
-			c.Segments["a"].ClientIP = Preserve
+			c.Segments["a"].ClientIP = config.Preserve
 		}, func(c *connection) { c.send(10, 1000) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {

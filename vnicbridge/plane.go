@@ -9,6 +9,16 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/health"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/loglimit"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/userspace"
 )
 
 // Options are what a [Plane] needs from its surroundings.
@@ -30,41 +40,41 @@ type Options struct {
 	HashKey func() ([16]byte, error)
 
 	machine func() (machine, error) // default: newMachine
-	dial    dialer                  // of health checks; default: net.Dialer's
+	dial    health.Dialer           // of health checks; default: net.Dialer's
 }
 
 // Plane is a data plane: the devices, the flow table, and the configuration that
 // is in force. Its methods may be called from several goroutines at once.
 type Plane struct {
-	log     *slog.Logger // of what happens: limited, as whoever makes it happen may do so at any rate
-	logged  *logLimit    // of log
-	acts    *slog.Logger // of what somebody has asked for
-	path    *forwarder
-	open    openPorts
+	log     *slog.Logger    // of what happens: limited, as whoever makes it happen may do so at any rate
+	logged  *loglimit.Limit // of log
+	acts    *slog.Logger    // of what somebody has asked for
+	path    *userspace.Forwarder
+	open    rules.OpenPorts
 	started time.Time
 	secret  func() ([16]byte, error) // asked for at the start
-	key     hashKey                  // made of it
+	key     rules.Key                // made of it
 
 	datapaths dataPaths
 
 	kick       chan struct{} // the aliases' MACs are out of date
 	newMachine func() (machine, error)
 
-	health        *monitor
+	health        *health.Monitor
 	healthChanged func(HealthChange)
-	dial          dialer
+	dial          health.Dialer
 
-	captures *budget
+	captures *capture.Budget
 
 	mu        sync.Mutex
-	session   *session         // nil before the first Apply and after Close
-	cfg       *Config          // in force; nil if none is
-	devices                    // of the configuration in force
-	retired   devices          // of older ones that may yet come back
-	overrides                  // of it, by hand
-	comesBack func(*flow) bool // while the process ends: flows that are left in silence
-	obstacles []string         // that were told
-	numbers   numbers          // of ports
+	session   *session              // nil before the first Apply and after Close
+	cfg       *config.Config        // in force; nil if none is
+	devices                         // of the configuration in force
+	retired   devices               // of older ones that may yet come back
+	overrides                       // of it, by hand
+	comesBack func(*flow.Flow) bool // while the process ends: flows that are left in silence
+	obstacles []string              // that were told
+	numbers   iface.Numbers         // of ports
 }
 
 // session is a machine in use, and the goroutines that use it.
@@ -77,19 +87,19 @@ type session struct {
 // end waits for the goroutines and gives the machine back.
 func (s *session) end() error {
 	close(s.stop)
-	err := s.machine.close()
+	err := s.machine.Close()
 	s.running.Wait()
 	return err
 }
 
 // New makes an empty data plane. It touches nothing; [Plane.Apply] does.
 func New(options Options) *Plane {
-	p := &Plane{started: time.Now(), kick: make(chan struct{}, 1), overrides: newOverrides(), captures: newBudget()}
+	p := &Plane{started: time.Now(), kick: make(chan struct{}, 1), overrides: newOverrides(), captures: capture.NewBudget()}
 	p.setLog(slog.DiscardHandler)
 	if options.Log != nil {
 		p.setLog(options.Log.Handler())
 	}
-	p.open.changed = func() { p.datapaths.withKernelPath(kernelPath.refreshPorts) }
+	p.open.Changed = func() { p.datapaths.withKernelPath(kernelPath.RefreshPorts) }
 	if p.newMachine = options.machine; p.newMachine == nil {
 		p.newMachine = newMachine
 	}
@@ -102,15 +112,15 @@ func New(options Options) *Plane {
 	if p.dial = options.dial; p.dial == nil {
 		p.dial = new(net.Dialer).DialContext
 	}
-	p.path = newForwarder(&p.open, p.now)
+	p.path = userspace.New(&p.open, p.now)
 	p.datapaths.forwarder = p.path
 	p.watchHealth()
 	return p
 }
 
 func (p *Plane) setLog(h slog.Handler) {
-	limited := newLimitedHandler(h)
-	p.log, p.logged, p.acts = slog.New(limited), limited.limit, slog.New(h)
+	limited := loglimit.NewHandler(h)
+	p.log, p.logged, p.acts = slog.New(limited), limited.Limit, slog.New(h)
 	p.datapaths.log = p.log
 }
 
@@ -126,7 +136,7 @@ func (p *Plane) now() int64 { return int64(time.Since(p.started)) }
 //
 // On error, what was in force stays in force. The error is a [*ConfigError] where
 // it is about one segment or bridge; it says what to do.
-func (p *Plane) Apply(cfg *Config, retained ...*Config) error {
+func (p *Plane) Apply(cfg *config.Config, retained ...*config.Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -143,19 +153,19 @@ func (p *Plane) Apply(cfg *Config, retained ...*Config) error {
 	return err
 }
 
-func (p *Plane) apply(cfg *Config, retained []*Config) error {
+func (p *Plane) apply(cfg *config.Config, retained []*config.Config) error {
 	if err := p.start(); err != nil {
 		return err
 	}
-	if err := p.session.machine.check(cfg, p.ownVNICs()); err != nil {
+	if err := p.session.machine.Check(cfg, p.ownVNICs()); err != nil {
 		return err
 	}
-	if err := p.datapaths.choose(cfg, p.ports(), p.newKernelPath); err != nil {
+	if err := p.datapaths.choose(cfg, p.ifaces(), p.newKernelPath); err != nil {
 		return err
 	}
 	err := p.change(cfg, retained)
 	if refused := (*attachError)(nil); errors.As(err, &refused) {
-		if err = p.datapaths.fallBack(cfg, p.ports(), refused); err == nil {
+		if err = p.datapaths.fallBack(cfg, p.ifaces(), refused); err == nil {
 			err = p.change(cfg, retained)
 		}
 	}
@@ -166,14 +176,14 @@ func (p *Plane) apply(cfg *Config, retained []*Config) error {
 }
 
 func (p *Plane) newKernelPath(maxFlows int) (kernelPath, error) {
-	return p.session.machine.newKernelPath(pathOptions{
-		maxFlows: maxFlows, key: p.key, open: &p.open, handshakes: p.path.handshakes, clock: p.now,
-		run: p.path.run, refusals: refusalBurst, log: p.log,
+	return p.session.machine.newKernelPath(kernel.Options{
+		MaxFlows: maxFlows, Key: p.key, Open: &p.open, Handshakes: p.path.Handshakes, Clock: p.now,
+		Run: p.path.Run, Refusals: userspace.RefusalBurst, Log: p.log,
 	})
 }
 
 // change goes from the configuration in force to another one, or stays with it.
-func (p *Plane) change(cfg *Config, retained []*Config) error {
+func (p *Plane) change(cfg *config.Config, retained []*config.Config) error {
 	t := p.plan(cfg, retained)
 	if err := t.prepare(); err != nil {
 		t.undo()
@@ -188,7 +198,7 @@ func (p *Plane) ownVNICs() map[string]bool {
 	own := make(map[string]bool)
 	for _, d := range p.living() {
 		for _, s := range d.segments {
-			own[s.spec.iface] = true
+			own[s.spec.Iface] = true
 		}
 	}
 	return own
@@ -205,7 +215,7 @@ func (p *Plane) start() error {
 	}
 	p.takeKey()
 	s := &session{machine: m, stop: make(chan struct{})}
-	s.running.Go(func() { p.maintain(m.changes(), s.stop) })
+	s.running.Go(func() { p.maintain(m.Changes(), s.stop) })
 	p.session = s
 	return nil
 }
@@ -222,10 +232,10 @@ func (p *Plane) Leave() error { return p.shut(true) }
 func (p *Plane) shut(leaving bool) error {
 	p.mu.Lock()
 	if leaving && p.cfg != nil {
-		p.comesBack = p.path.pickedUpBy(p.successorRules())
+		p.comesBack = p.path.PickedUpBy(p.successorRules())
 	}
-	for _, port := range p.ports() {
-		p.closePort(port)
+	for _, ifc := range p.ifaces() {
+		p.closePort(ifc)
 	}
 	idle := p.vacate()
 	p.mu.Unlock()
@@ -239,19 +249,19 @@ func (p *Plane) shut(leaving bool) error {
 // for which its goroutines may be waiting.
 func (p *Plane) vacate() *session {
 	s := p.session
-	p.datapaths.end(p.ports())
+	p.datapaths.end(p.ifaces())
 	p.session, p.cfg, p.devices, p.retired = nil, nil, devices{}, devices{}
 	p.overrides.clear()
 	p.comesBack = nil
-	p.datapaths.setRules(&ruleset{})
+	p.datapaths.setRules(&rules.Ruleset{})
 	return s
 }
 
 // OpenPort lets a port of a segment be entered until release is called, if the
 // segment's configuration names no ports. It is counted: a port that was opened
 // twice needs two releases. The segment need not exist yet.
-func (p *Plane) OpenPort(segment string, port PortRange) (release func()) {
-	return p.open.open(segment, port)
+func (p *Plane) OpenPort(segment string, port config.PortRange) (release func()) {
+	return p.open.Open(segment, port)
 }
 
 // SegmentAddr returns the address of a segment that is in force.
@@ -262,7 +272,7 @@ func (p *Plane) SegmentAddr(name string) (netip.Addr, bool) {
 	if s == nil {
 		return netip.Addr{}, false
 	}
-	return s.spec.address.Addr(), true
+	return s.spec.Address.Addr(), true
 }
 
 // In runs a function where a segment's sockets are opened: in its namespace, if it
@@ -271,12 +281,12 @@ func (p *Plane) SegmentAddr(name string) (netip.Addr, bool) {
 func (p *Plane) In(segment string, f func() error) error {
 	p.mu.Lock()
 	s := p.segments[segment]
-	known := sortedKeys(p.segments)
+	known := config.SortedKeys(p.segments)
 	p.mu.Unlock()
 	if s == nil {
-		return UnknownSegment(segment, known)
+		return config.UnknownSegment(segment, known)
 	}
-	return s.dev.do(f)
+	return s.dev.Do(f)
 }
 
 // Status returns what the plane is and what it did.
@@ -290,7 +300,7 @@ func (p *Plane) Status() Status {
 	s := Status{
 		Datapath: carrier.datapath, DatapathReason: carrier.reason,
 		Obstacles: slices.Clone(p.obstacles),
-		Flows:     p.path.flowCount(), MaxFlows: p.cfg.maxFlows(),
+		Flows:     p.path.FlowCount(), MaxFlows: p.cfg.MaxFlowsOrDefault(),
 		Segments: make(map[string]SegmentStatus), Bridges: make(map[string]BridgeStatus),
 	}
 	for name, seg := range p.segments {
@@ -304,34 +314,34 @@ func (p *Plane) Status() Status {
 
 func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 	cfg := p.cfg.Segments[name]
-	pool := cfg.aliasPool()
+	pool := cfg.AliasPool()
 	ports := slices.Clone(cfg.Ports)
 	if ports == nil {
-		ports = p.open.list(name)
+		ports = p.open.List(name)
 	}
 	return SegmentStatus{
-		State: p.states[name], Health: healthStatus(p.health.condition(seg.port)), Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.weight(), Interface: seg.spec.iface, Addresses: cfg.Addresses, MAC: seg.spec.mac, Netns: seg.spec.netns,
-		Aliases: AddrRange{pool[0], pool[len(pool)-1]}, Ports: ports, Egress: cfg.egress(), ClientIP: cmp.Or(cfg.ClientIP, Translate),
-		Reach: cfg.Reach, Peers: p.cfg.peerAliases(name), Counters: p.count(seg.port),
+		State: p.states[name], Health: healthStatus(p.health.Condition(seg.iface)), Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.WeightOrDefault(), Interface: seg.spec.Iface, Addresses: cfg.Addresses, MAC: seg.spec.MAC, Netns: seg.spec.Netns,
+		Aliases: config.AddrRange{First: pool[0], Last: pool[len(pool)-1]}, Ports: ports, Egress: cfg.EgressOrDefault(), ClientIP: cmp.Or(cfg.ClientIP, config.Translate),
+		Reach: cfg.Reach, Peers: p.cfg.PeerAliases(name), Counters: p.count(seg.iface),
 	}
 }
 
 func (p *Plane) bridgeStatus(name string, b *bridge) BridgeStatus {
 	cfg := p.cfg.Bridges[name]
-	gatewayMAC, _ := b.link.lookup(cfg.Gateway)
+	gatewayMAC, _ := b.link.Lookup(cfg.Gateway)
 	return BridgeStatus{
-		NIC: b.spec.nic, Up: b.up, MAC: b.port.mac(), Addresses: cfg.Addresses,
+		NIC: b.spec.nic, Up: b.up, MAC: b.iface.MAC(), Addresses: cfg.Addresses,
 		Gateway: cfg.Gateway, GatewayMAC: gatewayMAC,
-		Steer: cfg.Steer, Policy: cfg.LBPolicy, SwitchedTo: p.switched(p.cfg, name), OnNoSegment: cmp.Or(cfg.OnNoSegment, Reject),
-		Counters: p.count(b.port),
+		Steer: cfg.Steer, Policy: cfg.LBPolicy, SwitchedTo: p.switched(p.cfg, name), OnNoSegment: cmp.Or(cfg.OnNoSegment, config.Reject),
+		Counters: p.count(b.iface),
 	}
 }
 
 // errorAt says where an error belongs.
 func errorAt(part, name string, err error) error {
-	var located *ConfigError
+	var located *config.Error
 	if errors.As(err, &located) {
 		return err
 	}
-	return &ConfigError{part, name, err}
+	return &config.Error{Part: part, Name: name, Err: err}
 }

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // The tests of this file let many flows begin on both data paths at once. That both
@@ -12,7 +14,7 @@ import (
 
 // decideAlike lets flows begin at the NIC, some of which end again, and tells how
 // many the programs have opened without userspace.
-func decideAlike(t *testing.T, w *twins, cfg *Config) (opened uint64) {
+func decideAlike(t *testing.T, w *twins, cfg *config.Config) (opened uint64) {
 	t.Helper()
 	w.begin(t, cfg)
 	before := w.opened()
@@ -53,8 +55,8 @@ var beyond = prefixes("8.0.0.0/7", "203.0.113.0/24")
 // the same to the bit; loads count alike.
 func TestPoliciesDecideAlike(t *testing.T) {
 	w := newTwins(t, twinConfig())
-	for _, policy := range Policies {
-		if policy == PolicyRandom {
+	for _, policy := range config.Policies {
+		if policy == config.PolicyRandom {
 			continue // each draws its own
 		}
 		for _, weights := range [][3]int{{1, 1, 1}, {5, 1, 2}, {256, 3, 1}} {
@@ -81,7 +83,7 @@ func TestSteerRulesDecideAlike(t *testing.T) {
 		t.Run(fmt.Sprint("rules ", seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 22))
 			cfg := twinConfig()
-			cfg.Bridges["lan"].LBPolicy.Policy = PolicyFlowHash
+			cfg.Bridges["lan"].LBPolicy.Policy = config.PolicyFlowHash
 			for range 1 + random.IntN(12) {
 				cfg.Bridges["lan"].Steer = append(cfg.Bridges["lan"].Steer, randomRule(random, names[random.IntN(3)]))
 			}
@@ -97,8 +99,8 @@ func TestSteerRulesDecideAlike(t *testing.T) {
 }
 
 // randomRule has matchers of some kinds, or all.
-func randomRule(random *rand.Rand, segment string) Rule {
-	r := Rule{Segment: segment}
+func randomRule(random *rand.Rand, segment string) config.Rule {
+	r := config.Rule{Segment: segment}
 	kinds := 1 + random.IntN(7)
 	if kinds&1 != 0 {
 		for range 1 + random.IntN(40) {
@@ -109,11 +111,11 @@ func randomRule(random *rand.Rand, segment string) Rule {
 	if kinds&2 != 0 {
 		for range 1 + random.IntN(4) {
 			first := uint16(random.IntN(500))
-			r.Ports = append(r.Ports, PortRange{[]Protocol{TCP, UDP}[random.IntN(2)], first, first + uint16(random.IntN(500))})
+			r.Ports = append(r.Ports, config.PortRange{Protocol: []config.Protocol{config.TCP, config.UDP}[random.IntN(2)], First: first, Last: first + uint16(random.IntN(500))})
 		}
 	}
 	if kinds&4 != 0 {
-		r.Protocols = []Protocol{TCP, UDP, ICMP}[random.IntN(3):]
+		r.Protocols = []config.Protocol{config.TCP, config.UDP, config.ICMP}[random.IntN(3):]
 	}
 	return r
 }
@@ -122,28 +124,28 @@ func randomRule(random *rand.Rand, segment string) Rule {
 // alike: more rules and more ranges of ports than they hold.
 func TestWhatDoesNotFitIsDecidedInUserspace(t *testing.T) {
 	w := newTwins(t, twinConfig())
-	for name, change := range map[string]func(*Config){
-		"steer rules": func(c *Config) {
+	for name, change := range map[string]func(*config.Config){
+		"steer rules": func(c *config.Config) {
 			for i := range uint16(200) {
-				c.Bridges["lan"].Steer = append(c.Bridges["lan"].Steer, Rule{Segment: "a", Ports: []PortRange{{TCP, 1 + 3*i, 2 + 3*i}}})
+				c.Bridges["lan"].Steer = append(c.Bridges["lan"].Steer, config.Rule{Segment: "a", Ports: []config.PortRange{{Protocol: config.TCP, First: 1 + 3*i, Last: 2 + 3*i}}})
 			}
 		},
-		"port ranges": func(c *Config) {
+		"port ranges": func(c *config.Config) {
 			c.Bridges["lan"].LBPolicy.Segments = []string{"a"}
 			c.Segments["a"].Ports = nil
 			for i := range uint16(100) {
-				c.Segments["a"].Ports = append(c.Segments["a"].Ports, PortRange{TCP, 1 + 5*i, 3 + 5*i})
+				c.Segments["a"].Ports = append(c.Segments["a"].Ports, config.PortRange{Protocol: config.TCP, First: 1 + 5*i, Last: 3 + 5*i})
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := twinConfig()
-			cfg.Bridges["lan"].LBPolicy.Policy = PolicyRoundRobin
+			cfg.Bridges["lan"].LBPolicy.Policy = config.PolicyRoundRobin
 			change(cfg)
 			if n := decideAlike(t, w, cfg); n > 0 {
 				t.Errorf("the programs have opened %d flows", n)
 			}
-			if w.rigs[1].plane.path.flowCount() == 0 {
+			if w.rigs[1].plane.path.FlowCount() == 0 {
 				t.Error("no flow began")
 			}
 		})

@@ -3,14 +3,17 @@ package vnicbridge
 import (
 	"testing"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 )
 
 // Row A5: while a server may hold a tuple in TIME_WAIT, another client does not
 // get it; the same client does, and after 60 s anybody.
 func TestTupleQuarantine(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Bridges["lan"].LBPolicy.Policy = PolicyRoundRobin
-	cfg.Segments["a"].Aliases = AddrRange{mustIP("192.168.50.2"), mustIP("192.168.50.3")}
+	cfg.Bridges["lan"].LBPolicy.Policy = config.PolicyRoundRobin
+	cfg.Segments["a"].Aliases = config.AddrRange{First: mustIP("192.168.50.2"), Last: mustIP("192.168.50.3")}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		// A client's connection to a ends, and a new one with its port goes to b: the
 		// tuple at a is free, but a's server is in TIME_WAIT.
@@ -38,7 +41,7 @@ func TestTupleQuarantine(t *testing.T) {
 		if d := onA("203.0.113.200", 4000); d.src == alias && d.sport == 4000 {
 			t.Errorf("another client got %s:%d at once", d.src, d.sport)
 		}
-		time.Sleep(timeWait + time.Second)
+		time.Sleep(flow.TimeWait + time.Second)
 		r.got("nic0")
 		if d := onA("203.0.113.201", 4000); d.src != alias || d.sport != 4000 {
 			t.Errorf("after 60 s a client got %s:%d, want %s:4000", d.src, d.sport, alias)

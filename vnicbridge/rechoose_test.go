@@ -7,6 +7,9 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // oneOf takes the one frame that was sent to one of the segments, and says to which.
@@ -28,7 +31,7 @@ func (r *rig) wantAt(when, want string, frame []byte) (got []byte) {
 	r.put("nic0", frame)
 	segment, got := r.oneOf()
 	if segment != want {
-		r.t.Errorf("%s: a packet of protocol %d goes to %s, want %s", when, frame[ethHeaderLen+9], segment, want)
+		r.t.Errorf("%s: a packet of protocol %d goes to %s, want %s", when, frame[packet.EthHeaderLen+9], segment, want)
 	}
 	return got
 }
@@ -38,7 +41,7 @@ func (r *rig) fails(segment string, unhealthy bool) {
 	r.t.Helper()
 	r.plane.mu.Lock()
 	defer r.plane.mu.Unlock()
-	if err := r.plane.setLost(r.plane.segments[segment].port, unhealthy); err != nil {
+	if err := r.plane.setLost(r.plane.segments[segment].iface, unhealthy); err != nil {
 		r.t.Error(err)
 	}
 }
@@ -58,7 +61,7 @@ func TestDatagramsLeaveAnUnhealthySegment(t *testing.T) {
 			cfg := paperConfig()
 			after := "b"
 			if steered {
-				cfg.Bridges["lan"].Steer = []Rule{{Segment: "a", Clients: prefixes(farHost + "/32")}}
+				cfg.Bridges["lan"].Steer = []config.Rule{{Segment: "a", Clients: prefixes(farHost + "/32")}}
 				after = "none"
 			}
 			t.Run(name+" "+after, func(t *testing.T) {
@@ -97,7 +100,7 @@ func TestDatagramsThatCameLateLeave(t *testing.T) {
 		datagram := fromRouter(farHost, 5000, 53).udp("q")
 		r.wantAt("at first", "a", datagram)
 		r.plane.mu.Lock()
-		r.plane.health.setLost(r.plane.segments["a"].port, true) // and nothing else has happened yet
+		r.plane.health.SetLost(r.plane.segments["a"].iface, true) // and nothing else has happened yet
 		rules, err := r.plane.compile(r.plane.cfg, r.plane.devices, r.plane.retired)
 		r.plane.mu.Unlock()
 		if err != nil {
@@ -112,8 +115,8 @@ func TestDatagramsThatCameLateLeave(t *testing.T) {
 
 // unreachable builds an ICMP destination unreachable about a frame.
 func (e ends) unreachable(code uint8, about []byte) []byte {
-	icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(icmpUnreachable, code)}
-	return e.build(e.ip(layers.IPProtocolICMPv4), icmp, gopacket.Payload(about[ethHeaderLen:]))
+	icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(packet.ICMPUnreachable, code)}
+	return e.build(e.ip(layers.IPProtocolICMPv4), icmp, gopacket.Payload(about[packet.EthHeaderLen:]))
 }
 
 // Row F10+: a server that says that its UDP port is closed loses the flow: its client is
@@ -139,7 +142,7 @@ func TestDatagramsLeaveAClosedPort(t *testing.T) {
 		r.got("nic0")
 
 		r.put("vnic-A", closed)
-		if d := decode(r.one("nic0")); d.icmp != icmpUnreachable || d.src != pseudo || d.dst != router || !d.valid {
+		if d := decode(r.one("nic0")); d.icmp != packet.ICMPUnreachable || d.src != pseudo || d.dst != router || !d.valid {
 			t.Errorf("the client gets %+v", d)
 		}
 		if n := r.plane.Status().Flows; n != 0 {
@@ -164,13 +167,13 @@ func TestDatagramsLeaveAClosedPort(t *testing.T) {
 // are asked for: then those choose anew that would come elsewhere.
 func TestDatagramsAreAskedFor(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Bridges["lan"].Steer = []Rule{{Segment: "a", Ports: []PortRange{{UDP, 54, 54}}}}
+	cfg.Bridges["lan"].Steer = []config.Rule{{Segment: "a", Ports: []config.PortRange{{Protocol: config.UDP, First: 54, Last: 54}}}}
 	for name, tc := range map[string]struct {
 		operate, flows func(*Plane) error
 		steered        string // where the flow of the steer rule is afterwards
 	}{
 		"drain": {
-			func(p *Plane) error { return p.SetState("a", Draining) },
+			func(p *Plane) error { return p.SetState("a", config.Draining) },
 			func(p *Plane) error { return p.DrainFlows("a") }, "none",
 		},
 		"switch": {

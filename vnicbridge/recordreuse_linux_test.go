@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 )
 
 // Row S3: a flow ends, and another flow gets its record, while packets of the first flow
@@ -23,18 +25,18 @@ func TestRecordsAreReusedUnderPackets(t *testing.T) {
 			first, second := r.flowOf(asked), r.flowOf(other)
 			var packets []func()
 			if datapath == "kernel" {
-				answer := fromA(first.reply.dst.netip().String(), 80, first.reply.dport)
+				answer := fromA(first.Reply.Dst.Netip().String(), 80, first.Reply.Dport)
 				packets = append(packets, r.carriedOrLeft(asked, "nic0", serverA), r.carriedOrLeft(answer, "vnic-A", farHost))
 			}
-			orig, reply := first.keys()
-			for _, key := range []flowKey{orig, reply} {
+			orig, reply := first.Keys()
+			for _, key := range []flow.Key{orig, reply} {
 				packets = append(packets, func() {
-					if f, _ := r.plane.path.flows.lookup(key); f != nil && (f.orig != first.orig || f.reply != first.reply) {
-						t.Errorf("the flow of %v is %v, answered by %v", key, f.orig, f.reply)
+					if f, _ := r.plane.path.Flows.Lookup(key); f != nil && (f.Orig != first.Orig || f.Reply != first.Reply) {
+						t.Errorf("the flow of %v is %v, answered by %v", key, f.Orig, f.Reply)
 					}
 				})
 			}
-			whileReused(t, alternate(r.plane.path.flows, first, second), packets)
+			whileReused(t, alternate(r.plane.path.Flows, first, second), packets)
 		})
 	}
 }
@@ -61,12 +63,12 @@ func whileReused(t *testing.T, again func(), packets []func()) {
 }
 
 // flowOf is the flow that a question from the NIC has begun.
-func (r *rig) flowOf(question ends) *flow {
+func (r *rig) flowOf(question ends) *flow.Flow {
 	r.t.Helper()
-	var found *flow
-	r.plane.path.eachFlow(func(f *flow) {
-		if f.orig.sport == question.sport {
-			found = f.alone()
+	var found *flow.Flow
+	r.plane.path.EachFlow(func(f *flow.Flow) {
+		if f.Orig.Sport == question.sport {
+			found = f.Alone()
 		}
 	})
 	if found == nil {
@@ -77,12 +79,12 @@ func (r *rig) flowOf(question ends) *flow {
 
 // alternate gives the record of a flow to another one, and back. Its keys go on leading
 // there: packets are as they are when they have found the record just before.
-func alternate(t *flowTable, first, second *flow) func() {
+func alternate(t *flow.Table, first, second *flow.Flow) func() {
 	return func() {
-		for _, f := range []*flow{second, first} {
-			orig, reply := f.keys()
-			clearKeys(&t.records[first.number])
-			t.write(first.number, keyOf(orig), keyOf(reply), f)
+		for _, f := range []*flow.Flow{second, first} {
+			orig, reply := f.Keys()
+			flow.ClearKeys(&t.Records[first.Number])
+			t.Write(first.Number, flow.KeyOf(orig), flow.KeyOf(reply), f)
 		}
 	}
 }

@@ -3,12 +3,16 @@ package vnicbridge
 import (
 	"bytes"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/userspace"
 )
 
 // withProtocol gives the packet of a frame another protocol.
 func withProtocol(proto byte, raw []byte) []byte {
 	raw = bytes.Clone(raw)
-	raw[ethHeaderLen+9] = proto
+	raw[packet.EthHeaderLen+9] = proto
 	setFragment(raw, 1, 0)
 	return raw
 }
@@ -33,7 +37,7 @@ func TestProtocolsAreRefused(t *testing.T) {
 		reason   string
 		answered bool
 	}{
-		{"a first fragment", "nic0", fragment(ipMoreFragments, in), "protocol", true},
+		{"a first fragment", "nic0", fragment(packet.IPMoreFragments, in), "protocol", true},
 		{"a later fragment", "nic0", fragment(1, in), "protocol", false},
 		{"from a segment", "nic0", withProtocol(gre, from(serverB).udp("x")), "bad_source", false},
 		{"from broadcast", "nic0", withProtocol(gre, from("255.255.255.255").udp("x")), "bad_source", false},
@@ -69,25 +73,25 @@ func TestProtocolsAreRefused(t *testing.T) {
 func TestRefusalsLeaveRoom(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		r.open(router, 4000)
-		r.nicChanges(linkState{up: true, mac: nicMAC, mtu: 600})
+		r.nicChanges(iface.LinkState{Up: true, MAC: nicMAC, MTU: 600})
 		r.got("nic0")
-		for range 2 * refusalBurst {
+		for range 2 * userspace.RefusalBurst {
 			r.put("nic0", withProtocol(47, fromRouter(farHost, 1, 1).udp("x")))
 			r.put("vnic-A", withProtocol(47, fromA(routerOnA, 1, 1).udp("x")))
 		}
 		for _, device := range []string{"nic0", "vnic-A"} {
-			if n := len(r.got(device)); n != refusalBurst {
-				t.Errorf("%s: %d refusals in no time, want %d", device, n, refusalBurst)
+			if n := len(r.got(device)); n != userspace.RefusalBurst {
+				t.Errorf("%s: %d refusals in no time, want %d", device, n, userspace.RefusalBurst)
 			}
 		}
 		r.put("vnic-B", withProtocol(47, ends{vnicBMAC, routerMAC, serverB, routerOnB, 1, 1}.udp("x")))
 		r.one("vnic-B")
 		big := fromA(routerOnA, 80, 4000).tcp("A", string(make([]byte, 800)))
-		for range 2 * refusalBurst {
+		for range 2 * userspace.RefusalBurst {
 			r.put("vnic-A", big)
 		}
-		if n := len(r.got("vnic-A")); n != refusalBurst {
-			t.Errorf("%d times told that a packet is too big, want %d", n, refusalBurst)
+		if n := len(r.got("vnic-A")); n != userspace.RefusalBurst {
+			t.Errorf("%d times told that a packet is too big, want %d", n, userspace.RefusalBurst)
 		}
 	})
 }

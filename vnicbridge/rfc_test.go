@@ -8,6 +8,10 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // RFC 5382 REQ-2: both ends may open a connection at once (RFC 9293 §3.5).
@@ -28,7 +32,7 @@ func TestSimultaneousOpen(t *testing.T) {
 			r.put(step.device, step.frame)
 			r.one(step.arrives)
 		}
-		time.Sleep(idleTimes[classEstablished] - time.Minute)
+		time.Sleep(flow.IdleTimes[flow.ClassEstablished] - time.Minute)
 		if n := r.plane.Status().Flows; n != 1 {
 			t.Errorf("%d flows two hours later, want the one", n)
 		}
@@ -41,7 +45,7 @@ func TestSimultaneousOpen(t *testing.T) {
 // direction keep the flow, and an ICMP error does not end it.
 func TestEgressMappings(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Segments["a"].Egress, cfg.Segments["b"].Egress = EgressAny, EgressAny
+	cfg.Segments["a"].Egress, cfg.Segments["b"].Egress = config.EgressAny, config.EgressAny
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		for _, host := range []string{farHost, "203.0.113.10"} {
 			r.put("vnic-A", fromA(host, 1000, 53).udp("question"))
@@ -59,12 +63,12 @@ func TestEgressMappings(t *testing.T) {
 				t.Errorf("%+v got in, which nothing was sent to", d)
 			}
 		}
-		step := idleTimes[classUDP] - 10*time.Second
+		step := flow.IdleTimes[flow.ClassUDP] - 10*time.Second
 		time.Sleep(step)
 		r.got("nic0") // ARP
 		r.put("vnic-A", fromA(farHost, 1000, 53).udp("again"))
 		sent := r.one("nic0")
-		r.put("nic0", fromRouter(router, 0, 0).icmpErrorAbout(icmpUnreachable, sent, 576))
+		r.put("nic0", fromRouter(router, 0, 0).icmpErrorAbout(packet.ICMPUnreachable, sent, 576))
 		r.one("vnic-A")
 		for range 2 {
 			time.Sleep(step)
@@ -81,15 +85,15 @@ func TestErrorsAboutQueries(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		r.put("vnic-A", fromA(routerOnA, 7, 0).echo("x"))
 		sent := r.one("nic0")
-		time.Sleep(idleTimes[classICMP] - time.Second)
-		r.put("nic0", fromRouter("198.51.100.1", 0, 0).icmpErrorAbout(icmpTimeExceeded, sent, 576))
-		if d := decode(r.one("vnic-A")); d.icmp != icmpTimeExceeded || d.dst != serverA || d.src == routerOnA {
+		time.Sleep(flow.IdleTimes[flow.ClassICMP] - time.Second)
+		r.put("nic0", fromRouter("198.51.100.1", 0, 0).icmpErrorAbout(packet.ICMPTimeExceeded, sent, 576))
+		if d := decode(r.one("vnic-A")); d.icmp != packet.ICMPTimeExceeded || d.dst != serverA || d.src == routerOnA {
 			t.Errorf("the error is %+v", d)
 		}
 		if n := r.plane.Status().Flows; n != 1 {
 			t.Errorf("%d flows after the error, want 1", n)
 		}
-		time.Sleep(idleTimes[classICMP] / sweepsPerIdleTime * 2)
+		time.Sleep(flow.IdleTimes[flow.ClassICMP] / flow.SweepsPerIdleTime * 2)
 		if n := r.plane.Status().Flows; n != 0 {
 			t.Error("the error has refreshed the session")
 		}
@@ -105,7 +109,7 @@ func TestDamagedAndExtendedICMPErrors(t *testing.T) {
 		r.put("vnic-A", fromA(alias, 80, 4000).tcp("A", "data"))
 		sent := r.one("nic0")
 
-		damaged := fromRouter(router, 0, 0).icmpErrorAbout(icmpUnreachable, sent, 576)
+		damaged := fromRouter(router, 0, 0).icmpErrorAbout(packet.ICMPUnreachable, sent, 576)
 		damaged[len(damaged)-1] ^= 1
 		r.put("nic0", damaged)
 		r.silent("vnic-A", "vnic-B")
@@ -114,17 +118,17 @@ func TestDamagedAndExtendedICMPErrors(t *testing.T) {
 		}
 
 		extension := []byte{0x20, 0, 0xdf, 0xff, 0, 8, 1, 1, 0xde, 0xad, 0xbe, 0xef}
-		quote := slices.Concat(withRecordRoute(sent[ethHeaderLen:]), extension)
-		icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(icmpTimeExceeded, 0)}
+		quote := slices.Concat(withRecordRoute(sent[packet.EthHeaderLen:]), extension)
+		icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(packet.ICMPTimeExceeded, 0)}
 		from := fromRouter("198.51.100.1", 0, 0)
 		r.put("nic0", from.build(from.ip(layers.IPProtocolICMPv4), icmp, gopacket.Payload(quote)))
 		raw := r.one("vnic-A")
-		got := raw[ethHeaderLen+ipv4MinLen+icmpHeaderLen:]
+		got := raw[packet.EthHeaderLen+packet.IPv4MinLen+packet.ICMPHeaderLen:]
 		if !decode(raw).valid || got[0] != 4<<4|7 {
 			t.Errorf("the error is %+v", decode(raw))
 		}
 		sport, dport := binary.BigEndian.Uint16(got[28:]), binary.BigEndian.Uint16(got[30:])
-		if src := addrFrom4(got[12:]).netip().String(); src != serverA || sport != 80 || dport != 4000 {
+		if src := packet.AddrFrom4(got[12:]).Netip().String(); src != serverA || sport != 80 || dport != 4000 {
 			t.Errorf("quotes %s:%d to port %d", src, sport, dport)
 		}
 		if !slices.Equal(got[len(got)-len(extension):], extension) {
@@ -134,8 +138,8 @@ func TestDamagedAndExtendedICMPErrors(t *testing.T) {
 }
 
 // withRecordRoute gives a packet 8 bytes of IP options.
-func withRecordRoute(packet []byte) []byte {
-	p := slices.Concat(packet[:ipv4MinLen], []byte{7, 7, 4, 0, 0, 0, 0, 0}, packet[ipv4MinLen:])
+func withRecordRoute(pkt []byte) []byte {
+	p := slices.Concat(pkt[:packet.IPv4MinLen], []byte{7, 7, 4, 0, 0, 0, 0, 0}, pkt[packet.IPv4MinLen:])
 	p[0] = 4<<4 | 7
 	binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
 	p[10], p[11] = 0, 0

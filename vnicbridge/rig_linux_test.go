@@ -8,7 +8,13 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 func init() {
@@ -30,39 +36,39 @@ const smallTable = 1 << 15
 
 // memoryPath is a kernel data path that is used again by a later test, because
 // the kernel takes its time to check programs.
-type memoryPath struct{ *path }
+type memoryPath struct{ *kernel.Path }
 
-var idlePaths = make(chan *path, 4)
+var idlePaths = make(chan *kernel.Path, 4)
 
-func takeMemoryPath(o pathOptions) (kernelPath, error) {
-	o.maxFlows = min(o.maxFlows, smallTable)
-	if o.maxFlows == smallTable {
+func takeMemoryPath(o kernel.Options) (kernelPath, error) {
+	o.MaxFlows = min(o.MaxFlows, smallTable)
+	if o.MaxFlows == smallTable {
 		select {
 		case k := <-idlePaths:
-			k.begin(o)
+			k.Begin(o)
 			return memoryPath{k}, nil
 		default:
 		}
 	}
-	k, err := newPath(o, hookMemory)
+	k, err := kernel.New(o, hookMemory)
 	if err != nil {
 		return nil, err
 	}
-	k.programs = make(map[programKey]*ebpf.Program)
+	k.Programs = make(map[kernel.ProgramKey]*ebpf.Program)
 	return memoryPath{k}, nil
 }
 
-func (m memoryPath) fits(maxFlows int) bool {
-	return maxFlows == DefaultMaxFlows || m.path.fits(maxFlows)
+func (m memoryPath) Fits(maxFlows int) bool {
+	return maxFlows == config.DefaultMaxFlows || m.Path.Fits(maxFlows)
 }
 
-func (m memoryPath) close() {
-	k := m.path
-	if len(k.table.records) != recordsFor(smallTable) {
-		k.close()
+func (m memoryPath) Close() {
+	k := m.Path
+	if len(k.Table.Records) != flow.RecordsFor(smallTable) {
+		k.Close()
 		return
 	}
-	k.vacate()
+	k.Vacate()
 	if err := m.wipe(); err == nil {
 		select {
 		case idlePaths <- k:
@@ -70,34 +76,34 @@ func (m memoryPath) close() {
 		default:
 		}
 	}
-	k.free()
+	k.Free()
 }
 
 // wipe makes all maps as they were when they were new.
 func (m memoryPath) wipe() error {
-	k := m.path
-	for _, m := range k.memory {
+	k := m.Path
+	for _, m := range k.Memory {
 		clear(m)
 	}
 	var number uint32
-	for k.maps[bpf.BridgeMapSpare].LookupAndDelete(nil, &number) == nil {
+	for k.Maps[bpf.BridgeMapSpare].LookupAndDelete(nil, &number) == nil {
 	}
-	k.rules.old = append(k.rules.old, k.rules.live...)
-	k.rules.tidy()
-	errs := []error{k.rules.empty(0), k.rules.empty(1)}
+	k.Rules.Old = append(k.Rules.Old, k.Rules.Live...)
+	k.Rules.Tidy()
+	errs := []error{k.Rules.Empty(0), k.Rules.Empty(1)}
 	var key bpf.NeighbourKey
-	neighbours := k.maps[bpf.BridgeMapNeighbours]
+	neighbours := k.Maps[bpf.BridgeMapNeighbours]
 	for neighbours.NextKey(nil, &key) == nil {
 		errs = append(errs, neighbours.Delete(key))
 	}
-	k.woken = false
+	k.Woken = false
 	m.refillARP()
 	return errors.Join(errs...)
 }
 
 func (m memoryPath) refillARP() {
-	for index := range uint32(8 * arpKinds) { // the ports that there are in tests
-		_ = m.maps[bpf.BridgeMapArpBudgets].Put(index, bpf.Budget{})
+	for index := range uint32(8 * link.ARPKinds) { // the ports that there are in tests
+		_ = m.Maps[bpf.BridgeMapArpBudgets].Put(index, bpf.Budget{})
 	}
 }
 
@@ -109,14 +115,14 @@ type memoryHook struct{ device *memoryDevice }
 // index, in case a program sends to it.
 const noIndex = 1 << 20
 
-func hookMemory(p *port, program *ebpf.Program, _ bool) (hook, error) {
+func hookMemory(p *iface.Iface, program *ebpf.Program, _ bool) (kernel.Hook, error) {
 	clone, err := program.Clone()
 	if err != nil {
 		return nil, err
 	}
-	d := p.device().(*memoryDevice)
-	d.program = func(f frame) ([]byte, uint32, error) {
-		run := &ebpf.RunOptions{Data: f.eth(), DataOut: make([]byte, len(f.eth())+256), Context: skb{gsoSize: uint32(f.gsoSize())}}
+	d := p.Device().(*memoryDevice)
+	d.program = func(f packet.Frame) ([]byte, uint32, error) {
+		run := &ebpf.RunOptions{Data: f.Eth(), DataOut: make([]byte, len(f.Eth())+256), Context: skb{gsoSize: uint32(f.GsoSize())}}
 		code, err := clone.Run(run)
 		return run.DataOut, code, err
 	}
@@ -130,15 +136,15 @@ type skb struct {
 	_       [12]byte
 }
 
-func (h memoryHook) target() (int, uint32) { return noIndex + h.device.number, 0 }
+func (h memoryHook) Target() (int, uint32) { return noIndex + h.device.number, 0 }
 
-func (h memoryHook) slow() (device, int) { return nil, 2 * noIndex }
+func (h memoryHook) Slow() (iface.Device, int) { return nil, 2 * noIndex }
 
-func (h memoryHook) keepFirst(*slog.Logger) {}
+func (h memoryHook) KeepFirst(*slog.Logger) {}
 
-func (h memoryHook) listen(bool) error { return nil }
+func (h memoryHook) Listen(bool) error { return nil }
 
-func (h memoryHook) close() error {
+func (h memoryHook) Close() error {
 	h.device.program = nil
 	return nil
 }
@@ -151,15 +157,15 @@ const (
 )
 
 // runProgram gives a frame to the program of a device and does what it says.
-func runProgram(r *rig, d *memoryDevice, f frame) bool {
+func runProgram(r *rig, d *memoryDevice, f packet.Frame) bool {
 	r.t.Helper()
 	k, ok := r.plane.datapaths.kernelPath().(memoryPath)
 	if !ok || d.program == nil {
 		return false
 	}
-	k.plane.clock.Store(coarse(r.plane.path.clock()))
+	k.Plane.Clock.Store(flow.Coarse(r.plane.path.Clock()))
 	before, dropped := k.sent(), k.dropped()
-	raw := f.eth()
+	raw := f.Eth()
 	out, code, err := d.program(f)
 	if errors.Is(err, unix.EINVAL) {
 		return false // the kernel does not run programs on so short a frame
@@ -174,7 +180,7 @@ func runProgram(r *rig, d *memoryDevice, f frame) bool {
 		// Out of a segment, it reaches the reader of the TAP. From the NIC it goes to
 		// the host, and a copy of ARP to userspace, unless the program counts a drop.
 		f := asFrame(raw)
-		isARP := f.untag() && f.etherType() == etherARP
+		isARP := f.Untag() && f.EtherType() == packet.EtherARP
 		if !r.isNIC(d) || isARP {
 			return r.isNIC(d) && k.dropped() > dropped
 		}
@@ -186,7 +192,7 @@ func runProgram(r *rig, d *memoryDevice, f frame) bool {
 	}
 	for index, n := range k.sent() {
 		if n > before[index] {
-			to := k.table.portOf(uint32(index)).device().(*memoryDevice)
+			to := k.Table.PortOf(uint32(index)).Device().(*memoryDevice)
 			to.mu.Lock()
 			to.out = append(to.out, out)
 			to.mu.Unlock()
@@ -197,8 +203,8 @@ func runProgram(r *rig, d *memoryDevice, f frame) bool {
 }
 
 func (r *rig) isNIC(d *memoryDevice) bool {
-	for _, nic := range r.plane.path.currentRules().nics {
-		if nic.device() == device(d) {
+	for _, nic := range r.plane.path.CurrentRules().Nics {
+		if nic.Device() == iface.Device(d) {
 			return true
 		}
 	}
@@ -206,15 +212,15 @@ func (r *rig) isNIC(d *memoryDevice) bool {
 }
 
 // sent is how many packets the programs have sent, by port.
-func (m memoryPath) sent() (sent [maxPorts]uint64) {
-	m.each(func(a *attachment) { sent[a.port.index] = m.counters(a.port).packetsOut })
+func (m memoryPath) sent() (sent [iface.Max]uint64) {
+	m.Each(func(a *kernel.Attachment) { sent[a.Iface.Index] = m.Counters(a.Iface).PacketsOut })
 	return sent
 }
 
 // dropped is how many packets the programs have dropped.
 func (m memoryPath) dropped() (n uint64) {
-	m.each(func(a *attachment) {
-		for _, drops := range m.counters(a.port).drops {
+	m.Each(func(a *kernel.Attachment) {
+		for _, drops := range m.Counters(a.Iface).Drops {
 			n += drops
 		}
 	})

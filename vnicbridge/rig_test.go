@@ -17,6 +17,14 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // The paper's addresses (Fig-12 to 15).
@@ -39,8 +47,8 @@ const (
 	routerOnB = "192.168.60.2"
 )
 
-func mustMAC(s string) MAC {
-	mac, err := ParseMAC(s)
+func mustMAC(s string) config.MAC {
+	mac, err := config.ParseMAC(s)
 	if err != nil {
 		panic(err)
 	}
@@ -48,16 +56,16 @@ func mustMAC(s string) MAC {
 }
 
 // paperConfig is the paper's system: the policy gives segment a.
-func paperConfig() *Config {
-	return &Config{
-		Segments: map[string]*Segment{
-			"a": {Interface: "vnic-A", Addresses: prefixes(serverA + "/24"), MAC: vnicAMAC, Ports: []PortRange{AnyPort}},
-			"b": {Interface: "vnic-B", Addresses: prefixes(serverB + "/24"), MAC: vnicBMAC, Ports: []PortRange{AnyPort}},
+func paperConfig() *config.Config {
+	return &config.Config{
+		Segments: map[string]*config.Segment{
+			"a": {Interface: "vnic-A", Addresses: prefixes(serverA + "/24"), MAC: vnicAMAC, Ports: []config.PortRange{config.AnyPort}},
+			"b": {Interface: "vnic-B", Addresses: prefixes(serverB + "/24"), MAC: vnicBMAC, Ports: []config.PortRange{config.AnyPort}},
 		},
-		Bridges: map[string]*Bridge{
+		Bridges: map[string]*config.Bridge{
 			"lan": {
 				NIC: "nic0", Addresses: prefixes(pseudo + "/24"), Gateway: netip.MustParseAddr(router),
-				LBPolicy: &Policy{Policy: PolicyFirst, Segments: []string{"a", "b"}},
+				LBPolicy: &config.Policy{Policy: config.PolicyFirst, Segments: []string{"a", "b"}},
 			},
 		},
 	}
@@ -71,7 +79,7 @@ func prefixes(texts ...string) (ps []netip.Prefix) {
 }
 
 // onEachDataPath runs a conformance test on each data path.
-func onEachDataPath(t *testing.T, cfg *Config, test func(t *testing.T, r *rig)) {
+func onEachDataPath(t *testing.T, cfg *config.Config, test func(t *testing.T, r *rig)) {
 	bubble(t, func(t *testing.T) { test(t, newRig(t, cfg)) })
 }
 
@@ -87,7 +95,7 @@ var testedPaths = []string{"userspace"}
 
 // inKernel lets the programs of the kernel data path carry a frame that arrives at
 // a device. False: there is none, or it leaves the frame to userspace.
-var inKernel = func(*rig, *memoryDevice, frame) bool { return false }
+var inKernel = func(*rig, *memoryDevice, packet.Frame) bool { return false }
 
 // refillARP makes the budgets of ARP whole, which go by the kernel's clock and not by a
 // test's.
@@ -105,13 +113,13 @@ type rig struct {
 	leftToHost uint64
 }
 
-func newRig(t *testing.T, cfg *Config) *rig {
+func newRig(t *testing.T, cfg *config.Config) *rig {
 	t.Helper()
 	r := newEmptyRig(t)
 	if err := r.plane.Apply(cfg); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := r.plane.Status().Datapath == DatapathKernel, r.machine.kernel; got != want {
+	if got, want := r.plane.Status().Datapath == config.DatapathKernel, r.machine.kernel; got != want {
 		t.Fatalf("the kernel data path is in use: %v, want %v (%s)", got, want, r.plane.Status().DatapathReason)
 	}
 	r.settle()
@@ -163,8 +171,8 @@ func (r *rig) put(device string, frames ...[]byte) {
 func (r *rig) putSuper(device string, raw []byte, gsoType byte, gsoSize int) {
 	r.t.Helper()
 	f, d := asFrame(raw), r.machine.devices[device]
-	f.data[1] = gsoType
-	binary.NativeEndian.PutUint16(f.data[4:], uint16(gsoSize))
+	f.Data[1] = gsoType
+	binary.NativeEndian.PutUint16(f.Data[4:], uint16(gsoSize))
 	if !inKernel(r, d, f) {
 		d.in <- f
 	}
@@ -175,9 +183,9 @@ func (r *rig) putSuper(device string, raw []byte, gsoType byte, gsoSize int) {
 func (r *rig) got(device string) [][]byte { return r.machine.devices[device].take() }
 
 // nicChanges tells the plane that the NIC is in another state.
-func (r *rig) nicChanges(state linkState) {
+func (r *rig) nicChanges(state iface.LinkState) {
 	d := r.machine.device("nic0")
-	state.name = "nic0"
+	state.Name = "nic0"
 	d.mu.Lock()
 	d.state = state
 	d.mu.Unlock()
@@ -224,16 +232,16 @@ func (r *rig) drops(device, reason string) uint64 {
 type memoryMachine struct {
 	mu       sync.Mutex
 	devices  map[string]*memoryDevice
-	guards   []guardSpec
+	guards   []host.GuardSpec
 	hints    chan struct{}
-	prefixes []hostPrefix
+	prefixes []host.Prefix
 	fail     string // the device that cannot be made
 	kernel   bool   // it can have a kernel data path
 }
 
 var errInjected = errors.New("injected failure")
 
-func (m *memoryMachine) newKernelPath(o pathOptions) (kernelPath, error) {
+func (m *memoryMachine) newKernelPath(o kernel.Options) (kernelPath, error) {
 	if !m.kernel {
 		return nil, errInjected
 	}
@@ -241,27 +249,27 @@ func (m *memoryMachine) newKernelPath(o pathOptions) (kernelPath, error) {
 }
 
 // newMemoryPath makes a kernel data path for devices in memory.
-var newMemoryPath func(pathOptions) (kernelPath, error)
+var newMemoryPath func(kernel.Options) (kernelPath, error)
 
-func (m *memoryMachine) check(*Config, map[string]bool) error { return nil }
+func (m *memoryMachine) Check(*config.Config, map[string]bool) error { return nil }
 
-func (m *memoryMachine) openNIC(name string, _ netip.Addr) (nicDevice, error) {
+func (m *memoryMachine) OpenNIC(name string, _ netip.Addr) (iface.NICDevice, error) {
 	return m.add(name, nicMAC)
 }
 
-func (m *memoryMachine) makeVNIC(spec vnicSpec) (vnicDevice, error) {
-	return m.add(spec.iface, spec.mac)
+func (m *memoryMachine) MakeVNIC(spec host.VNICSpec) (host.VNIC, error) {
+	return m.add(spec.Iface, spec.MAC)
 }
 
-func (m *memoryMachine) add(name string, mac MAC) (*memoryDevice, error) {
+func (m *memoryMachine) add(name string, mac config.MAC) (*memoryDevice, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if name == m.fail {
 		return nil, errInjected
 	}
 	d := &memoryDevice{
-		state: linkState{name: name, up: true, mac: mac, mtu: 1500},
-		in:    make(chan frame), gone: make(chan struct{}), number: len(m.devices) + 1,
+		state: iface.LinkState{Name: name, Up: true, MAC: mac, MTU: 1500},
+		in:    make(chan packet.Frame), gone: make(chan struct{}), number: len(m.devices) + 1,
 	}
 	if old := m.devices[name]; old != nil {
 		d.number = old.number
@@ -276,34 +284,34 @@ func (m *memoryMachine) device(name string) *memoryDevice {
 	return m.devices[name]
 }
 
-func (m *memoryMachine) capture(device, sourceOptions) (frameSource, error) {
+func (m *memoryMachine) capture(iface.Device, capture.SourceOptions) (capture.FrameSource, error) {
 	return nil, errInjected
 }
 
-func (m *memoryMachine) guard(g guardSpec) error { m.guards = append(m.guards, g); return nil }
+func (m *memoryMachine) Guard(g host.GuardSpec) error { m.guards = append(m.guards, g); return nil }
 
-func (m *memoryMachine) hostPrefixes() ([]hostPrefix, error) { return m.prefixes, nil }
+func (m *memoryMachine) HostPrefixes() ([]host.Prefix, error) { return m.prefixes, nil }
 
-func (m *memoryMachine) changes() <-chan struct{} { return m.hints }
+func (m *memoryMachine) Changes() <-chan struct{} { return m.hints }
 
 func (m *memoryMachine) obstacles() []string { return nil }
 
-func (m *memoryMachine) close() error { return nil }
+func (m *memoryMachine) Close() error { return nil }
 
 // memoryDevice is one of its devices.
 type memoryDevice struct {
-	state    linkState
-	in       chan frame
+	state    iface.LinkState
+	in       chan packet.Frame
 	gone     chan struct{}
 	mu       sync.Mutex
 	out      [][]byte
 	number   int
-	settings vnicSettings
+	settings host.VNICSettings
 	set      int // how often it was configured
-	program  func(f frame) (out []byte, code uint32, err error)
+	program  func(f packet.Frame) (out []byte, code uint32, err error)
 }
 
-func (d *memoryDevice) receive(batch []frame) (int, error) {
+func (d *memoryDevice) Receive(batch []packet.Frame) (int, error) {
 	select {
 	case batch[0] = <-d.in:
 		return 1, nil
@@ -312,11 +320,11 @@ func (d *memoryDevice) receive(batch []frame) (int, error) {
 	}
 }
 
-func (d *memoryDevice) send(frames []frame) int {
+func (d *memoryDevice) Send(frames []packet.Frame) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, f := range frames {
-		d.out = append(d.out, slices.Clone(f.eth()))
+		d.out = append(d.out, slices.Clone(f.Eth()))
 	}
 	return len(frames)
 }
@@ -329,28 +337,28 @@ func (d *memoryDevice) take() [][]byte {
 	return out
 }
 
-func (d *memoryDevice) close() error {
+func (d *memoryDevice) Close() error {
 	if !d.closed() {
 		close(d.gone)
 	}
 	return nil
 }
 
-func (d *memoryDevice) link() (linkState, error) {
+func (d *memoryDevice) Link() (iface.LinkState, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.state, nil
 }
 
-func (d *memoryDevice) index() int { return d.number }
+func (d *memoryDevice) Index() int { return d.number }
 
-func (d *memoryDevice) leftOut() map[dropReason]tally { return nil }
+func (d *memoryDevice) LeftOut() map[packet.DropReason]iface.Tally { return nil }
 
-func (d *memoryDevice) know(addr, MAC, bool) {}
+func (d *memoryDevice) Know(packet.Addr, config.MAC, bool) {}
 
-func (d *memoryDevice) do(f func() error) error { return f() }
+func (d *memoryDevice) Do(f func() error) error { return f() }
 
-func (d *memoryDevice) configure(want vnicSettings) ([]string, error) {
+func (d *memoryDevice) Configure(want host.VNICSettings) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settings = want
@@ -359,18 +367,20 @@ func (d *memoryDevice) configure(want vnicSettings) ([]string, error) {
 }
 
 // configured is how the device was configured last, and how often it was.
-func (d *memoryDevice) configured() (vnicSettings, int) {
+func (d *memoryDevice) configured() (host.VNICSettings, int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.settings, d.set
 }
 
 // asFrame is a frame as a device reads it, without offloads.
-func asFrame(raw []byte) frame { return frame{data: append(make([]byte, vnetHeaderLen), raw...)} }
+func asFrame(raw []byte) packet.Frame {
+	return packet.Frame{Data: append(make([]byte, packet.VNetHeaderLen), raw...)}
+}
 
 // ends are the two ends of a packet, as a test writes them.
 type ends struct {
-	srcMAC, dstMAC MAC
+	srcMAC, dstMAC config.MAC
 	src, dst       string
 	sport, dport   uint16
 }
@@ -397,8 +407,8 @@ func (e ends) ip(proto layers.IPProtocol) *layers.IPv4 {
 }
 
 func (e ends) build(ip *layers.IPv4, rest ...gopacket.SerializableLayer) []byte {
-	f := buildFrame(e.srcMAC, e.dstMAC, layers.EthernetTypeIPv4, append([]gopacket.SerializableLayer{ip}, rest...)...)
-	return f.eth()
+	f := packet.BuildFrame(e.srcMAC, e.dstMAC, layers.EthernetTypeIPv4, append([]gopacket.SerializableLayer{ip}, rest...)...)
+	return f.Eth()
 }
 
 // tcp builds a segment as it would be after a SYN with the sequence number 1000 from
@@ -440,31 +450,31 @@ func (e ends) udp(payload string) []byte {
 
 // echo builds an echo request (sport is the identifier) or reply (dport is).
 func (e ends) echo(payload string) []byte {
-	kind := uint8(icmpEcho)
+	kind := uint8(packet.ICMPEcho)
 	if e.sport == 0 {
-		kind = icmpEchoReply
+		kind = packet.ICMPEchoReply
 	}
 	icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(kind, 0), Id: e.sport + e.dport, Seq: 95}
 	return e.build(e.ip(layers.IPProtocolICMPv4), icmp, gopacket.Payload(payload))
 }
 
-func arp(request bool, senderMAC MAC, sender string, targetMAC MAC, target string) []byte {
-	m := arpMessage{
-		request: request, senderMAC: senderMAC, sender: addrOf(netip.MustParseAddr(sender)),
-		targetMAC: targetMAC, target: addrOf(netip.MustParseAddr(target)),
+func arp(request bool, senderMAC config.MAC, sender string, targetMAC config.MAC, target string) []byte {
+	m := link.ARPMessage{
+		Request: request, SenderMAC: senderMAC, Sender: packet.AddrOf(netip.MustParseAddr(sender)),
+		TargetMAC: targetMAC, Target: packet.AddrOf(netip.MustParseAddr(target)),
 	}
 	to := targetMAC
 	if to.IsZero() {
-		to = broadcastMAC
+		to = config.BroadcastMAC
 	}
-	f := m.frame(to)
-	return f.eth()
+	f := m.Frame(to)
+	return f.Eth()
 }
 
 // decoded is what a test looks at in a frame.
 type decoded struct {
 	ends
-	proto    Protocol
+	proto    config.Protocol
 	flags    uint8
 	ttl, tos uint8
 	ipID     uint16
@@ -476,20 +486,20 @@ type decoded struct {
 
 // decode reads a frame without the code under test.
 func decode(raw []byte) decoded {
-	packet := gopacket.NewPacket(raw, layers.LayerTypeEthernet, gopacket.Default)
+	pkt := gopacket.NewPacket(raw, layers.LayerTypeEthernet, gopacket.Default)
 	var d decoded
-	eth := packet.Layer(layers.LayerTypeEthernet).(*layers.Ethernet)
-	d.srcMAC, d.dstMAC = MAC(eth.SrcMAC), MAC(eth.DstMAC)
-	ip, ok := packet.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+	eth := pkt.Layer(layers.LayerTypeEthernet).(*layers.Ethernet)
+	d.srcMAC, d.dstMAC = config.MAC(eth.SrcMAC), config.MAC(eth.DstMAC)
+	ip, ok := pkt.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
 	if !ok {
 		return d
 	}
 	d.src, d.dst = ip.SrcIP.String(), ip.DstIP.String()
-	d.proto, d.ttl, d.tos, d.ipID = Protocol(ip.Protocol), ip.TTL, ip.TOS, ip.Id
+	d.proto, d.ttl, d.tos, d.ipID = config.Protocol(ip.Protocol), ip.TTL, ip.TOS, ip.Id
 	body := ip.Payload
 	pseudoHeader := slices.Concat(ip.SrcIP.To4(), ip.DstIP.To4(), []byte{0, byte(ip.Protocol)}, binary.BigEndian.AppendUint16(nil, uint16(len(body))))
 	d.valid = plainSum(ip.Contents) == 0xffff
-	switch l := packet.Layer(packet.Layers()[2].LayerType()).(type) {
+	switch l := pkt.Layer(pkt.Layers()[2].LayerType()).(type) {
 	case *layers.TCP:
 		d.sport, d.dport, d.flags = uint16(l.SrcPort), uint16(l.DstPort), body[13]
 		d.valid = d.valid && plainSum(append(pseudoHeader, body...)) == 0xffff
@@ -500,7 +510,7 @@ func decode(raw []byte) decoded {
 		d.payload = string(l.Payload)
 	case *layers.ICMPv4:
 		d.icmp, d.code = l.TypeCode.Type(), l.TypeCode.Code()
-		if d.icmp == icmpEcho {
+		if d.icmp == packet.ICMPEcho {
 			d.sport = l.Id
 		} else {
 			d.dport = l.Id
@@ -527,7 +537,7 @@ func plainSum(data []byte) uint16 {
 	return uint16(sum)
 }
 
-func mustAddr(s string) addr { return addrOf(netip.MustParseAddr(s)) }
+func mustAddr(s string) packet.Addr { return packet.AddrOf(netip.MustParseAddr(s)) }
 
 func (d *memoryDevice) closed() bool {
 	select {

@@ -1,55 +1,61 @@
 package vnicbridge
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
+)
 
 // compile makes the ruleset of a configuration for its living devices. Retired
 // ones carry the flows that they have, and get no new ones.
-func (p *Plane) compile(cfg *Config, d, retired devices) (*ruleset, error) {
+func (p *Plane) compile(cfg *config.Config, d, retired devices) (*rules.Ruleset, error) {
 	host, err := p.hostAddresses()
 	if err != nil {
 		return nil, err
 	}
 	in := p.ruleInputs(p.withOverrides(cfg), d)
-	in.host, in.retired = host, retired.ports()
+	in.Host, in.Retired = host, retired.ifaces()
 	for name, s := range d.segments {
-		if p.states[name] == Active && p.health.condition(s.port).problem == "" {
-			in.available[name] = true
+		if p.states[name] == config.Active && p.health.Condition(s.iface).Problem == "" {
+			in.Available[name] = true
 		}
 	}
-	return compile(in), nil
+	return rules.Compile(in), nil
 }
 
 // successorRules are those that another process with this configuration begins with: every
 // segment is available, and what was set by hand is forgotten.
-func (p *Plane) successorRules() *ruleset {
+func (p *Plane) successorRules() *rules.Ruleset {
 	in := p.ruleInputs(p.cfg, p.devices)
 	for name := range p.segments {
-		in.available[name] = true
+		in.Available[name] = true
 	}
-	return compile(in)
+	return rules.Compile(in)
 }
 
 // ruleInputs are what the rules of a configuration follow from while no segment is
 // available.
-func (p *Plane) ruleInputs(cfg *Config, d devices) inputs {
-	in := inputs{
-		config: cfg, nics: make(map[string]*port), vnics: make(map[string]*port),
-		available: make(map[string]bool), key: p.key,
+func (p *Plane) ruleInputs(cfg *config.Config, d devices) rules.Inputs {
+	in := rules.Inputs{
+		Config: cfg, Nics: make(map[string]*iface.Iface), Vnics: make(map[string]*iface.Iface),
+		Available: make(map[string]bool), Key: p.key,
 	}
 	for name, b := range d.bridges {
-		in.nics[name] = b.port
+		in.Nics[name] = b.iface
 	}
 	for name, s := range d.segments {
-		in.vnics[name] = s.port
+		in.Vnics[name] = s.iface
 	}
 	return in
 }
 
 // hostAddresses are the addresses that the host has by itself, with their networks.
 func (p *Plane) hostAddresses() (addresses []netip.Prefix, err error) {
-	host, err := p.session.machine.hostPrefixes()
+	host, err := p.session.machine.HostPrefixes()
 	for _, h := range host {
-		addresses = append(addresses, h.prefix)
+		addresses = append(addresses, h.Prefix)
 	}
 	return addresses, err
 }

@@ -13,6 +13,12 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/userspace"
 )
 
 // Row S1: only unicast frames to the NIC's own MAC, untagged, for the pseudo
@@ -34,7 +40,7 @@ func TestWhatEntersFromTheNIC(t *testing.T) {
 		frame  []byte
 		reason string
 	}{
-		{"broadcast MAC", with(func(e *ends) { e.dstMAC = broadcastMAC }), "broadcast_or_multicast"},
+		{"broadcast MAC", with(func(e *ends) { e.dstMAC = config.BroadcastMAC }), "broadcast_or_multicast"},
 		{"multicast MAC", with(func(e *ends) { e.dstMAC = mustMAC("01:00:5e:00:00:01") }), "broadcast_or_multicast"},
 		{"another host's MAC", with(func(e *ends) { e.dstMAC = hostMAC }), "not_for_us"},
 		{"a VNIC's MAC", with(func(e *ends) { e.dstMAC = vnicAMAC }), "not_for_us"},
@@ -42,8 +48,8 @@ func TestWhatEntersFromTheNIC(t *testing.T) {
 		{"a VNIC's address", with(func(e *ends) { e.dst = serverA }), "not_for_us"},
 		{"an alias", with(func(e *ends) { e.dst = routerOnA }), "not_for_us"},
 		{"broadcast address", with(func(e *ends) { e.dst = "192.168.1.255" }), "not_for_us"},
-		{"VLAN tag", tag(etherVLAN), "vlan"},
-		{"double VLAN tag", tag(etherQinQ), "vlan"},
+		{"VLAN tag", tag(packet.EtherVLAN), "vlan"},
+		{"double VLAN tag", tag(packet.EtherQinQ), "vlan"},
 		{"IPv6", buildIPv6(), "ether_type"},
 		{"from the pseudo address", with(func(e *ends) { e.src = pseudo }), "bad_source"},
 		{"from a segment", with(func(e *ends) { e.src = serverA }), "bad_source"},
@@ -59,7 +65,7 @@ func TestWhatEntersFromTheNIC(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-				r.machine.prefixes = []hostPrefix{{"eth9", netip.MustParsePrefix("10.9.8.7/24")}}
+				r.machine.prefixes = []host.Prefix{{Device: "eth9", Prefix: netip.MustParsePrefix("10.9.8.7/24")}}
 				r.machine.hints <- struct{}{}
 				time.Sleep(2 * maintainInterval)
 				r.got("nic0") // ARP
@@ -87,12 +93,12 @@ func withTags(raw []byte, tags ...uint32) []byte {
 // Row A1+: a frame with a priority tag in its bytes is an untagged one, at the NIC and
 // at a VNIC; what leaves has none.
 func TestPriorityTags(t *testing.T) {
-	for _, tag := range []uint32{etherVLAN << 16, etherVLAN<<16 | 5<<13, etherQinQ << 16, etherQinQ<<16 | 1<<12} {
+	for _, tag := range []uint32{packet.EtherVLAN << 16, packet.EtherVLAN<<16 | 5<<13, packet.EtherQinQ << 16, packet.EtherQinQ<<16 | 1<<12} {
 		t.Run(fmt.Sprintf("%08x", tag), func(t *testing.T) {
 			onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-				r.put("nic0", withTags(arp(true, hostMAC, otherHost, MAC{}, pseudo), tag))
+				r.put("nic0", withTags(arp(true, hostMAC, otherHost, config.MAC{}, pseudo), tag))
 				answer := asFrame(r.one("nic0"))
-				if m, err := parseARP(&answer); err != nil || m.senderMAC != nicMAC || m.target.netip().String() != otherHost {
+				if m, err := link.ParseARP(&answer); err != nil || m.SenderMAC != nicMAC || m.Target.Netip().String() != otherHost {
 					t.Errorf("ARP is answered by %+v, %v", m, err)
 				}
 				r.put("nic0", withTags(fromRouter(router, 4000, 80).tcp("S", "in"), tag))
@@ -104,7 +110,7 @@ func TestPriorityTags(t *testing.T) {
 					t.Errorf("on the NIC: %+v", d)
 				}
 				// A tag behind it is another network's.
-				for _, nested := range [][]uint32{{tag, etherVLAN<<16 | 5}, {tag, etherVLAN << 16}, {etherVLAN<<16 | 5, tag}, {etherVLAN<<16 | 5}} {
+				for _, nested := range [][]uint32{{tag, packet.EtherVLAN<<16 | 5}, {tag, packet.EtherVLAN << 16}, {packet.EtherVLAN<<16 | 5, tag}, {packet.EtherVLAN<<16 | 5}} {
 					r.put("nic0", withTags(fromRouter(router, 4000, 80).tcp("A", ""), nested...))
 					r.put("vnic-A", withTags(fromA(routerOnA, 80, 4000).tcp("A", ""), nested...))
 					r.silent("nic0", "vnic-A", "vnic-B")
@@ -112,8 +118,8 @@ func TestPriorityTags(t *testing.T) {
 				if in, out := r.drops("nic0", "vlan")+r.leftToHost, r.drops("vnic-A", "vlan"); in != 4 || out != 4 {
 					t.Errorf("%d and %d frames of other networks counted, want 4", in, out)
 				}
-				for n := range ethHeaderLen + vlanTagLen { // cut off anywhere
-					if n >= ethHeaderLen {
+				for n := range packet.EthHeaderLen + packet.VLANTagLen { // cut off anywhere
+					if n >= packet.EthHeaderLen {
 						r.put("nic0", withTags(fromRouter(router, 4000, 80).tcp("A", ""), tag)[:n])
 					}
 				}
@@ -126,15 +132,15 @@ func TestPriorityTags(t *testing.T) {
 // Row A1+: where a checksum is to be finished moves with the packet when a tag is taken
 // out before it.
 func TestUntagMovesTheChecksum(t *testing.T) {
-	raw := withTags(fromRouter(router, 4000, 80).udp("x"), etherVLAN<<16)
+	raw := withTags(fromRouter(router, 4000, 80).udp("x"), packet.EtherVLAN<<16)
 	f := asFrame(raw)
-	f.data[0] = vnetNeedsCsum
-	binary.NativeEndian.PutUint16(f.data[6:], ethHeaderLen+vlanTagLen+ipv4MinLen)
-	if !f.untag() || binary.NativeEndian.Uint16(f.data[6:]) != ethHeaderLen+ipv4MinLen || !f.checksumUnfinished() {
-		t.Errorf("after it was taken out: %x", f.data[:vnetHeaderLen])
+	f.Data[0] = packet.VNetNeedsCsum
+	binary.NativeEndian.PutUint16(f.Data[6:], packet.EthHeaderLen+packet.VLANTagLen+packet.IPv4MinLen)
+	if !f.Untag() || binary.NativeEndian.Uint16(f.Data[6:]) != packet.EthHeaderLen+packet.IPv4MinLen || !f.ChecksumUnfinished() {
+		t.Errorf("after it was taken out: %x", f.Data[:packet.VNetHeaderLen])
 	}
-	if want := fromRouter(router, 4000, 80).udp("x"); !bytes.Equal(f.eth(), want) {
-		t.Errorf("the frame is %x, want %x", f.eth(), want)
+	if want := fromRouter(router, 4000, 80).udp("x"); !bytes.Equal(f.Eth(), want) {
+		t.Errorf("the frame is %x, want %x", f.Eth(), want)
 	}
 }
 
@@ -142,7 +148,7 @@ func TestUntagMovesTheChecksum(t *testing.T) {
 func TestAHiddenVLANTag(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		raw := fromRouter(router, 4000, 80).tcp("S", "")
-		r.machine.devices["nic0"].in <- frame{data: append(make([]byte, vnetHeaderLen), raw...), tagged: true}
+		r.machine.devices["nic0"].in <- packet.Frame{Data: append(make([]byte, packet.VNetHeaderLen), raw...), Tagged: true}
 		r.put("nic0")
 		r.silent("nic0", "vnic-A", "vnic-B")
 		if n := r.drops("nic0", "vlan"); n != 1 {
@@ -154,8 +160,8 @@ func TestAHiddenVLANTag(t *testing.T) {
 func buildIPv6() []byte {
 	ip := &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolNoNextHeader, HopLimit: 1,
 		SrcIP: netip.MustParseAddr("fe80::1").AsSlice(), DstIP: netip.MustParseAddr("ff02::1").AsSlice()}
-	f := buildFrame(routerMAC, nicMAC, layers.EthernetTypeIPv6, ip, gopacket.Payload("chatter"))
-	return f.eth()
+	f := packet.BuildFrame(routerMAC, nicMAC, layers.EthernetTypeIPv6, ip, gopacket.Payload("chatter"))
+	return f.Eth()
 }
 
 // Row S2: only packets of the segment's own address leave its VNIC; what a host
@@ -175,7 +181,7 @@ func TestWhatLeavesASegment(t *testing.T) {
 		{"another source", with(func(e *ends) { e.src = serverB }), "bad_source"},
 		{"the pseudo address as source", with(func(e *ends) { e.src = pseudo }), "bad_source"},
 		{"an alias as source", with(func(e *ends) { e.src = routerOnA }), "bad_source"},
-		{"broadcast", with(func(e *ends) { e.dstMAC, e.dst = broadcastMAC, "192.168.50.255" }), "broadcast_or_multicast"},
+		{"broadcast", with(func(e *ends) { e.dstMAC, e.dst = config.BroadcastMAC, "192.168.50.255" }), "broadcast_or_multicast"},
 		{"multicast", with(func(e *ends) { e.dstMAC, e.dst = mustMAC("01:00:5e:00:00:fb"), "224.0.0.251" }), "broadcast_or_multicast"},
 		{"to the world", with(func(e *ends) { e.dst = farHost }), "egress_denied"},
 		{"to a host on the NIC's link", with(func(e *ends) { e.dst = router }), "egress_denied"},
@@ -185,7 +191,7 @@ func TestWhatLeavesASegment(t *testing.T) {
 		{"an answer to nothing", fromA(routerOnA, 80, 4000).tcp("SA", ""), "no_flow"},
 		{"from the middle of nothing", fromA(routerOnA, 80, 4000).tcp("A", "x"), "no_flow"},
 		{"an echo that nobody asked for", fromA(routerOnA, 0, 7).echo("x"), "no_flow"},
-		{"ARP", arp(true, vnicAMAC, serverA, MAC{}, routerOnA), "arp"},
+		{"ARP", arp(true, vnicAMAC, serverA, config.MAC{}, routerOnA), "arp"},
 		{"IPv6", buildIPv6(), "ether_type"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -205,9 +211,9 @@ func TestWhatLeavesASegment(t *testing.T) {
 func TestBridgesAreApart(t *testing.T) {
 	cfg := paperConfig()
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
-	cfg.Bridges["lan2"] = &Bridge{
+	cfg.Bridges["lan2"] = &config.Bridge{
 		NIC: "nic1", Addresses: prefixes("192.168.2.2/24"), Gateway: netip.MustParseAddr("192.168.2.1"),
-		LBPolicy: &Policy{Policy: PolicyFirst, Segments: []string{"b"}},
+		LBPolicy: &config.Policy{Policy: config.PolicyFirst, Segments: []string{"b"}},
 	}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		lan2 := ends{hostMAC, nicMAC, "192.168.2.1", "192.168.2.2", 4000, 80}
@@ -240,7 +246,7 @@ func TestDropReasonsAreExplained(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := make(map[string]bool)
-	for reason := keep + 1; reason < dropReasons; reason++ {
+	for reason := packet.Keep + 1; reason < packet.DropReasonCount; reason++ {
 		if reason.String() == "" || names[reason.String()] {
 			t.Errorf("reason %d has no name of its own: %q", reason, reason)
 		}
@@ -260,7 +266,7 @@ func TestEveryDropIsCounted(t *testing.T) {
 		r.put("nic0", frames...)
 		r.put("vnic-A", frames...)
 		carried := uint64(len(r.got("vnic-A")) + len(r.got("vnic-B")) + len(r.got("nic0")))
-		time.Sleep(fragmentTime + time.Second) // fragments without a first one are held
+		time.Sleep(userspace.FragmentTime + time.Second) // fragments without a first one are held
 		after := r.plane.Status()
 		in := r.leftToHost + after.Bridges["lan"].Packets.From - before.Bridges["lan"].Packets.From + after.Segments["a"].Packets.From
 		dropped := r.leftToHost

@@ -1,6 +1,10 @@
 package vnicbridge
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+)
 
 // A reload without the segment that fails afterwards, and so brings the segment
 // back, brings its state back; one that stands forgets it.
@@ -9,14 +13,14 @@ func TestStateOfARemovedSegment(t *testing.T) {
 		old, without := paperConfig(), paperConfig()
 		delete(without.Segments, "a")
 		without.Bridges["lan"].LBPolicy.Segments = []string{"b"}
-		if err := r.plane.SetState("a", Stopped); err != nil {
+		if err := r.plane.SetState("a", config.Stopped); err != nil {
 			t.Fatal(err)
 		}
 		for _, step := range []struct {
-			cfg      *Config
-			retained []*Config
-			want     State
-		}{{without, []*Config{old}, Stopped}, {old, nil, Stopped}, {without, nil, Active}, {old, nil, Active}} {
+			cfg      *config.Config
+			retained []*config.Config
+			want     config.State
+		}{{without, []*config.Config{old}, config.Stopped}, {old, nil, config.Stopped}, {without, nil, config.Active}, {old, nil, config.Active}} {
 			if err := r.plane.Apply(step.cfg, step.retained...); err != nil {
 				t.Fatal(err)
 			}

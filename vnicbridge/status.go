@@ -4,11 +4,16 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/health"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // Status is a snapshot of a [Plane], for people and programs to read.
 type Status struct {
-	Datapath Datapath `json:"datapath"` // the one in use
+	Datapath config.Datapath `json:"datapath"` // the one in use
 	// Why it is userspace, where the configuration leaves the choice: what the kernel
 	// data path lacks here, and the fix.
 	DatapathReason string `json:"datapath_reason,omitempty"`
@@ -24,18 +29,18 @@ type Status struct {
 
 // SegmentStatus is what a segment is and what it did.
 type SegmentStatus struct {
-	State            State          `json:"state"` // set by hand: in the configuration every segment is active
-	Health           HealthStatus   `json:"health"`
-	Weight           int            `json:"weight"`            // the share that is in force
-	ConfiguredWeight int            `json:"configured_weight"` // the one of the configuration; another is set by hand
-	Interface        string         `json:"interface"`
-	Addresses        []netip.Prefix `json:"addresses"`
-	MAC              MAC            `json:"mac"`
-	Netns            string         `json:"netns,omitempty"` // its own; empty: the host's, with its trust domain
-	Aliases          AddrRange      `json:"aliases"`
-	Ports            []PortRange    `json:"ports"` // what may enter now
-	Egress           Egress         `json:"egress"`
-	ClientIP         ClientIP       `json:"client_ip"`
+	State            config.State       `json:"state"` // set by hand: in the configuration every segment is active
+	Health           HealthStatus       `json:"health"`
+	Weight           int                `json:"weight"`            // the share that is in force
+	ConfiguredWeight int                `json:"configured_weight"` // the one of the configuration; another is set by hand
+	Interface        string             `json:"interface"`
+	Addresses        []netip.Prefix     `json:"addresses"`
+	MAC              config.MAC         `json:"mac"`
+	Netns            string             `json:"netns,omitempty"` // its own; empty: the host's, with its trust domain
+	Aliases          config.AddrRange   `json:"aliases"`
+	Ports            []config.PortRange `json:"ports"` // what may enter now
+	Egress           config.Egress      `json:"egress"`
+	ClientIP         config.ClientIP    `json:"client_ip"`
 
 	Reach []string `json:"reach,omitempty"` // the segments that it may open flows to
 
@@ -53,22 +58,22 @@ type HealthStatus struct {
 	Since   time.Time `json:"since,omitzero"`   // when that changed last, if it ever did
 }
 
-func healthStatus(c condition) HealthStatus {
-	return HealthStatus{Healthy: c.problem == "", Checked: c.checked, Reason: c.problem, Since: c.since}
+func healthStatus(c health.Condition) HealthStatus {
+	return HealthStatus{Healthy: c.Problem == "", Checked: c.Checked, Reason: c.Problem, Since: c.Since}
 }
 
 // BridgeStatus is what a bridge is and what it did.
 type BridgeStatus struct {
-	NIC         string         `json:"nic"`
-	Up          bool           `json:"up"` // the NIC has a carrier and is administratively up
-	MAC         MAC            `json:"mac"`
-	Addresses   []netip.Prefix `json:"addresses"`
-	Gateway     netip.Addr     `json:"gateway,omitzero"`
-	GatewayMAC  MAC            `json:"gateway_mac,omitzero"` // once it is resolved
-	Steer       []Rule         `json:"steer,omitempty"`
-	Policy      *Policy        `json:"lb_policy,omitempty"`   // of the configuration
-	SwitchedTo  string         `json:"switched_to,omitempty"` // the segment that is preferred by hand, whatever the policy
-	OnNoSegment OnNoSegment    `json:"on_no_segment"`
+	NIC         string             `json:"nic"`
+	Up          bool               `json:"up"` // the NIC has a carrier and is administratively up
+	MAC         config.MAC         `json:"mac"`
+	Addresses   []netip.Prefix     `json:"addresses"`
+	Gateway     netip.Addr         `json:"gateway,omitzero"`
+	GatewayMAC  config.MAC         `json:"gateway_mac,omitzero"` // once it is resolved
+	Steer       []config.Rule      `json:"steer,omitempty"`
+	Policy      *config.Policy     `json:"lb_policy,omitempty"`   // of the configuration
+	SwitchedTo  string             `json:"switched_to,omitempty"` // the segment that is preferred by hand, whatever the policy
+	OnNoSegment config.OnNoSegment `json:"on_no_segment"`
 	Counters
 }
 
@@ -89,25 +94,25 @@ type Traffic struct {
 }
 
 // count is what a port did, on whatever data path.
-func (p *Plane) count(port *port) Counters {
-	var v counterValues
+func (p *Plane) count(ifc *iface.Iface) Counters {
+	var v iface.CounterValues
 	if k := p.datapaths.kernelPath(); k != nil {
-		v = k.counters(port)
+		v = k.Counters(ifc)
 	}
-	v = port.counters.values(v)
+	v = ifc.Counters.Values(v)
 	drops := make(map[string]uint64)
-	for reason, n := range v.drops {
+	for reason, n := range v.Drops {
 		if n > 0 {
-			drops[dropReason(reason).String()] = n
+			drops[packet.DropReason(reason).String()] = n
 		}
 	}
 	return Counters{
-		Flows: int(port.gauges().flows.Load()), NewFlows: v.newFlows,
-		Packets: Traffic{From: v.packetsIn, To: v.packetsOut},
-		Bytes:   Traffic{From: v.bytesIn, To: v.bytesOut},
+		Flows: int(ifc.Gauges().Flows.Load()), NewFlows: v.NewFlows,
+		Packets: Traffic{From: v.PacketsIn, To: v.PacketsOut},
+		Bytes:   Traffic{From: v.BytesIn, To: v.BytesOut},
 		Drops:   drops,
 	}
 }
 
 // DropReasons are all the reasons that [Counters.Drops] may have.
-func DropReasons() []string { return slices.Clone(dropNames[keep+1:]) }
+func DropReasons() []string { return slices.Clone(packet.DropNames[packet.Keep+1:]) }

@@ -6,7 +6,9 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // Row F7+: of what programs leave to userspace, fragments without a first one get a part
@@ -18,11 +20,11 @@ func TestStrayFragmentsLeaveRoom(t *testing.T) {
 	t.Run("kernel", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, paperConfig())
-			p := r.plane.datapaths.kernelPath().(memoryPath).plane
+			p := r.plane.datapaths.kernelPath().(memoryPath).Plane
 			wantRoomBesideStrays(t, func(frames ...[]byte) (in int) {
 				dropped := r.drops("nic0", "overload")
 				for _, f := range frames {
-					p.odd.Left, p.strays.Left = 1000, 0 // until the next interval
+					p.Odd.Left, p.Strays.Left = 1000, 0 // until the next interval
 					r.put("nic0", f)
 				}
 				return len(frames) - int(r.drops("nic0", "overload")-dropped)
@@ -30,23 +32,23 @@ func TestStrayFragmentsLeaveRoom(t *testing.T) {
 		})
 	})
 	t.Run("userspace", func(t *testing.T) {
-		l := newLetIn(mustIP(pseudo))
-		if l.program == nil {
+		l := host.NewLetIn(mustIP(pseudo))
+		if l.Program == nil {
 			t.Fatal("the filter is no program")
 		}
-		defer l.close()
+		defer l.Close()
 		wantRoomBesideStrays(t, func(frames ...[]byte) (in int) {
 			for _, f := range frames {
 				var state bpf.LetInState
-				if err := l.state.Lookup(uint32(0), &state); err != nil {
+				if err := l.State.Lookup(uint32(0), &state); err != nil {
 					t.Fatal(err)
 				}
 				state.Odd.Left, state.Strays.Left = 1000, 0
-				if err := l.state.Put(uint32(0), state); err != nil {
+				if err := l.State.Put(uint32(0), state); err != nil {
 					t.Fatal(err)
 				}
 				// A run begins behind an Ethernet header; that of a socket, before it.
-				n, _, err := l.program.Test(slices.Concat(make([]byte, ethHeaderLen), f))
+				n, _, err := l.Program.Test(slices.Concat(make([]byte, packet.EthHeaderLen), f))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -9,6 +9,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 )
 
 // switched is a rig that goes through the data paths by reloads.
@@ -32,15 +36,15 @@ func TestSwitchingTheDataPathKeepsFlows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := switched{rig: newEmptyRig(t)}
 		s.machine.kernel = true
-		s.apply(DatapathUserspace, 1000)
+		s.apply(config.DatapathUserspace, 1000)
 		s.settle()
 		s.openAll()
 		for _, to := range []struct {
-			path     Datapath
+			path     config.Datapath
 			maxFlows int
 		}{
-			{DatapathKernel, 1000}, {DatapathKernel, 2000}, {DatapathKernel, 500}, {DatapathUserspace, 500},
-			{DatapathUserspace, 100}, {DatapathKernel, 100}, {DatapathAuto, 1000}, {DatapathUserspace, 1000},
+			{config.DatapathKernel, 1000}, {config.DatapathKernel, 2000}, {config.DatapathKernel, 500}, {config.DatapathUserspace, 500},
+			{config.DatapathUserspace, 100}, {config.DatapathKernel, 100}, {config.DatapathAuto, 1000}, {config.DatapathUserspace, 1000},
 		} {
 			flows, status := s.flowList(), s.counters()
 			s.apply(to.path, to.maxFlows)
@@ -57,19 +61,19 @@ func TestSwitchingTheDataPathKeepsFlows(t *testing.T) {
 }
 
 // switchConfig has a front that reaches the other segments.
-func switchConfig(path Datapath, maxFlows int) *Config {
+func switchConfig(path config.Datapath, maxFlows int) *config.Config {
 	cfg := frontConfig()
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a", "b", "front"}
 	cfg.Datapath, cfg.MaxFlows = path, maxFlows
 	return cfg
 }
 
-func (s *switched) apply(path Datapath, maxFlows int) {
+func (s *switched) apply(path config.Datapath, maxFlows int) {
 	s.t.Helper()
 	if err := s.plane.Apply(switchConfig(path, maxFlows)); err != nil {
 		s.t.Fatal(err)
 	}
-	if got := s.plane.Status().Datapath; (got == DatapathKernel) == (path == DatapathUserspace) {
+	if got := s.plane.Status().Datapath; (got == config.DatapathKernel) == (path == config.DatapathUserspace) {
 		s.t.Fatalf("datapath %s: the one in use is %s", path, got)
 	}
 }
@@ -131,7 +135,7 @@ func (s *switched) openAll() {
 func (s *switched) useAll(when string) {
 	s.t.Helper()
 	n := s.plane.Status().Flows
-	for _, name := range sortedKeys(s.talks) {
+	for _, name := range config.SortedKeys(s.talks) {
 		for i, in := range s.talks[name] {
 			s.takeAll()
 			s.put(in.device, in.frame)
@@ -172,18 +176,18 @@ func TestSwitchingBesideEverythingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := switched{rig: newEmptyRig(t)}
 		s.machine.kernel = true
-		s.apply(DatapathUserspace, 1000)
-		for i := range uint16(10 * eachPart) {
+		s.apply(config.DatapathUserspace, 1000)
+		for i := range uint16(10 * flow.EachPart) {
 			s.put("nic0", fromRouter(router, 1000+i, 53).udp("x"))
 		}
-		for _, path := range slices.Repeat([]Datapath{DatapathKernel, DatapathUserspace}, 3) {
+		for _, path := range slices.Repeat([]config.Datapath{config.DatapathKernel, config.DatapathUserspace}, 3) {
 			var beside sync.WaitGroup
 			for _, do := range []func(){
-				func() { s.plane.OpenPort("a", PortRange{TCP, 80, 80})() },
+				func() { s.plane.OpenPort("a", config.PortRange{Protocol: config.TCP, First: 80, Last: 80})() },
 				func() { s.plane.tick(s.plane.now(), 0) },
 				func() {
-					if l, err := s.plane.Flows(FlowFilter{}); err != nil || l.Matched != 10*eachPart {
-						t.Errorf("%d flows are listed (%v), want %d", l.Matched, err, 10*eachPart)
+					if l, err := s.plane.Flows(flowlist.Filter{}); err != nil || l.Matched != 10*flow.EachPart {
+						t.Errorf("%d flows are listed (%v), want %d", l.Matched, err, 10*flow.EachPart)
 					}
 				},
 			} {

@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 )
 
 // connection is one from a client to segment a, of which a test writes the sequence
@@ -38,13 +41,13 @@ func (c *connection) fromServer(flags string, seq, ack uint32, payload string) {
 }
 
 // is checks in which phase the flow is.
-func (c *connection) is(want flowClass) {
+func (c *connection) is(want flow.Class) {
 	c.t.Helper()
 	flows := 0
-	c.plane.path.eachFlow(func(f *flow) {
+	c.plane.path.EachFlow(func(f *flow.Flow) {
 		flows++
-		if got := f.class(); got != want {
-			c.t.Errorf("the flow's class is %d, want %d (flags %#x)", got, want, f.flags.Load())
+		if got := f.Class(); got != want {
+			c.t.Errorf("the flow's class is %d, want %d (flags %#x)", got, want, f.Flags.Load())
 		}
 	})
 	if flows != 1 {
@@ -52,9 +55,9 @@ func (c *connection) is(want flowClass) {
 	}
 }
 
-func roundRobin() *Config {
+func roundRobin() *config.Config {
 	cfg := paperConfig()
-	cfg.Bridges["lan"].LBPolicy.Policy = PolicyRoundRobin
+	cfg.Bridges["lan"].LBPolicy.Policy = config.PolicyRoundRobin
 	return cfg
 }
 
@@ -81,9 +84,9 @@ func TestWhichRSTCounts(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-				want := classEstablished
+				want := flow.ClassEstablished
 				if tc.counts {
-					want = classClosing
+					want = flow.ClassClosing
 				}
 				for _, first := range firstNumbers {
 					for _, flags := range []string{"R", "RA"} {
@@ -92,7 +95,7 @@ func TestWhichRSTCounts(t *testing.T) {
 						c.one("vnic-A")
 						c.is(want)
 						c.fromServer("A", 1, 1, "")
-						c.is(classEstablished) // the connection lives
+						c.is(flow.ClassEstablished) // the connection lives
 						c.fromServer(flags, uint32(tc.seq), 1, "")
 						c.is(want)
 						c.end()
@@ -105,7 +108,7 @@ func TestWhichRSTCounts(t *testing.T) {
 
 // end lets the plane forget the connection.
 func (c *connection) end() {
-	c.plane.path.flows.removeIf(func(*flow) bool { return true })
+	c.plane.path.Flows.RemoveIf(func(*flow.Flow) bool { return true })
 	c.got("vnic-A")
 	c.got("vnic-B")
 	c.got("nic0")
@@ -147,9 +150,9 @@ func TestScaledWindows(t *testing.T) {
 				c.fromClient("A", 1, 1, "")
 				c.fromServer("A", 1, 1, "")
 				c.fromClient("R", 1+tc.window+1, 1, "")
-				c.is(classEstablished)
+				c.is(flow.ClassEstablished)
 				c.fromClient("R", 1+tc.window, 1, "")
-				c.is(classClosing)
+				c.is(flow.ClassClosing)
 			})
 		})
 	}
@@ -168,8 +171,8 @@ func TestASYNOnAConnectionSaysNothing(t *testing.T) {
 		_ = tcp.SetNetworkLayerForChecksum(ip)
 		r.put("nic0", c.client.build(ip, tcp))
 		c.fromServer("R", 1+512+1, 0, "")
-		c.is(classEstablished)
-		if next := r.onlyFlow().sent[forward].next.Load(); next != 1001 {
+		c.is(flow.ClassEstablished)
+		if next := r.onlyFlow().Sent[flow.Forward].Next.Load(); next != 1001 {
 			t.Errorf("the client is at %d, want 1001", next)
 		}
 	})
@@ -183,15 +186,15 @@ func TestBlindRSTAndSYN(t *testing.T) {
 		for seq := uint32(0); seq < 64; seq++ {
 			c.fromClient("R", 600+seq<<26, 0, "")
 			c.fromClient("S", 900+seq<<26, 0, "")
-			c.is(classEstablished)
+			c.is(flow.ClassEstablished)
 		}
 		c.got("vnic-A")
 		c.silent("vnic-B")
 		c.fromClient("A", 1, 1, "what follows")
 		c.one("vnic-A")
 		c.silent("vnic-B")
-		time.Sleep(2 * idleTimes[classClosing])
-		c.is(classEstablished)
+		time.Sleep(2 * flow.IdleTimes[flow.ClassClosing])
+		c.is(flow.ClassEstablished)
 	})
 }
 
@@ -203,10 +206,10 @@ func TestSYNAfterAClientsInexactRST(t *testing.T) {
 		c := r.connection(1000, 5000).handshake()
 		c.fromClient("R", 100, 0, "")
 		c.fromClient("S", 1<<30, 0, "")
-		c.is(classClosing)
+		c.is(flow.ClassClosing)
 		c.silent("vnic-B")
 		c.fromServer("A", 1, 1, "") // a challenge: for the server it lives
-		c.is(classEstablished)
+		c.is(flow.ClassEstablished)
 
 		c.fromClient("R", 100, 0, "")
 		c.fromClient("S", 1<<30, 0, "")
@@ -215,13 +218,13 @@ func TestSYNAfterAClientsInexactRST(t *testing.T) {
 		c.clientISN += 1 << 30
 		c.serverISN += 1 << 29
 		c.fromServer("SA", 0, 1, "")
-		c.is(classHalfOpen)
+		c.is(flow.ClassHalfOpen)
 		c.fromClient("A", 1, 1, "")
-		c.is(classEstablished)
+		c.is(flow.ClassEstablished)
 		c.fromClient("R", 600, 0, "")
-		c.is(classEstablished) // judged by the new numbers
+		c.is(flow.ClassEstablished) // judged by the new numbers
 		c.fromClient("R", 1, 0, "")
-		c.is(classClosing)
+		c.is(flow.ClassClosing)
 	})
 }
 
@@ -290,7 +293,7 @@ func TestSYNAfterTheEnd(t *testing.T) {
 				for _, first := range firstNumbers {
 					c := r.connection(first[0], first[1])
 					tc.ends(c)
-					c.is(classClosing)
+					c.is(flow.ClassClosing)
 					c.got("vnic-A")
 					c.silent("vnic-B")
 					c.fromClient("S", 1<<20, 0, "")
@@ -312,12 +315,12 @@ func TestRSTOfAServerThatIsNotTheClients(t *testing.T) {
 			c.fromClient("S", 0, 0, "")
 			c.fromServer("SA", 0, 1, "")
 			c.fromServer("R", number-c.serverISN, 0, "")
-			c.is(classHalfOpen)
+			c.is(flow.ClassHalfOpen)
 			c.got("vnic-A")
 			c.fromClient("S", 0, 0, "") // repeated
 			c.one("vnic-A")
 			c.fromClient("A", 1, 1, "")
-			c.is(classEstablished)
+			c.is(flow.ClassEstablished)
 			c.end()
 			r.put("nic0", fromRouter(router, 4001, 80).tcp("S", "")) // b's turn
 			r.end()
@@ -345,14 +348,14 @@ func TestWhichFINCounts(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-				want := classEstablished
+				want := flow.ClassEstablished
 				if tc.counts {
-					want = classClosing
+					want = flow.ClassClosing
 				}
 				for _, first := range firstNumbers {
 					c := r.connection(first[0], first[1]).handshake()
 					c.fromServer("FA", 1, 1, "")
-					c.is(classEstablished)
+					c.is(flow.ClassEstablished)
 					c.fromClient("FA", uint32(tc.seq), 2, tc.payload)
 					c.is(want)
 					c.end()
@@ -367,28 +370,28 @@ func TestWhichFINCounts(t *testing.T) {
 // first, too.
 func TestEndsOfAFlowPickedUp(t *testing.T) {
 	cfg := paperConfig()
-	cfg.Bridges["lan"].LBPolicy.Policy = PolicyIPHash
+	cfg.Bridges["lan"].LBPolicy.Policy = config.PolicyIPHash
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		c := r.connection(1000, 5000)
 		c.fromClient("A", 50, 60, "data")
 		c.fromClient("R", 51, 0, "")
-		c.is(classHalfOpen)
+		c.is(flow.ClassHalfOpen)
 		c.fromServer("RA", 60, 54, "")
-		c.is(classClosing) // the server does not know it
+		c.is(flow.ClassClosing) // the server does not know it
 		c.end()
 
 		c.fromClient("A", 50, 60, "data")
 		c.fromServer("A", 60, 54, "")
-		c.is(classEstablished)
+		c.is(flow.ClassEstablished)
 		c.fromClient("R", 54+512<<14+1, 0, "")
-		c.is(classEstablished)
+		c.is(flow.ClassEstablished)
 		c.fromClient("R", 54+512<<14, 0, "")
-		c.is(classClosing)
+		c.is(flow.ClassClosing)
 		c.end()
 
 		c.fromClient("FA", 50, 60, "the last")
 		c.fromServer("FA", 60, 59, "")
-		c.is(classClosing)
+		c.is(flow.ClassClosing)
 	})
 }

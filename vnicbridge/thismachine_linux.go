@@ -1,32 +1,39 @@
 package vnicbridge
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
+)
 
 // thisMachine is the Linux that the process runs on, with the kernel data path and the
 // captures that it allows.
 type thisMachine struct {
-	*linuxMachine
-	places *places
+	*host.Machine
+	places *kernel.Places
 }
 
 func newMachine() (machine, error) {
-	m, err := openMachine()
+	m, err := host.Open()
 	if err != nil {
 		return nil, err
 	}
-	return &thisMachine{m, newPlaces(m)}, nil
+	return &thisMachine{m, kernel.NewPlaces(m)}, nil
 }
 
-func (m *thisMachine) newKernelPath(o pathOptions) (kernelPath, error) {
-	return newPath(o, m.places.hook)
+func (m *thisMachine) newKernelPath(o kernel.Options) (kernelPath, error) {
+	return kernel.New(o, m.places.Hook)
 }
 
-func (m *thisMachine) capture(d device, o sourceOptions) (frameSource, error) {
-	return openSource(m.places, d, o)
+func (m *thisMachine) capture(d iface.Device, o capture.SourceOptions) (capture.FrameSource, error) {
+	return capture.OpenSource(m.places, d, o)
 }
 
 func (m *thisMachine) obstacles() []string {
-	all := append(m.rulesAhead(), m.places.programsAhead()...)
+	all := append(m.RulesAhead(), m.places.ProgramsAhead()...)
 	slices.Sort(all)
 	return all
 }

@@ -13,6 +13,15 @@ import (
 	"time"
 
 	"golang.org/x/net/bpf"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/userspace"
 )
 
 // twins are two rigs of one configuration, the first on the userspace data path
@@ -28,7 +37,7 @@ type twins struct {
 
 // newTwins makes rigs with the devices of a configuration. The other
 // configurations that are used with them must have the same.
-func newTwins(t testing.TB, cfg *Config) *twins {
+func newTwins(t testing.TB, cfg *config.Config) *twins {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("only root can load the programs of the kernel data path")
@@ -43,13 +52,13 @@ func newTwins(t testing.TB, cfg *Config) *twins {
 				t.Error(err)
 			}
 			w.rigs[i].halt()
-			w.rigs[i].plane.path.clock = func() int64 { return w.clock }
+			w.rigs[i].plane.path.Clock = func() int64 { return w.clock }
 		})
 	}
 	making.Wait()
-	randomInt = func(n int) int { w.draws++; return rand.New(rand.NewPCG(w.draws, 0)).IntN(n) }
+	rules.RandomInt = func(n int) int { w.draws++; return rand.New(rand.NewPCG(w.draws, 0)).IntN(n) }
 	t.Cleanup(func() {
-		randomInt = rand.IntN
+		rules.RandomInt = rand.IntN
 		for _, r := range w.rigs {
 			_ = r.plane.Close()
 		}
@@ -59,8 +68,8 @@ func newTwins(t testing.TB, cfg *Config) *twins {
 
 // lets tells whether the filter of a NIC's packet socket lets a frame in. Its first
 // two instructions are left out: they look at what is beside the frame.
-func (r *rig) lets(in *port, raw []byte) bool {
-	vm, err := bpf.NewVM(pseudoAddressFilter(in.nic.address.netip())[2:])
+func (r *rig) lets(in *iface.Iface, raw []byte) bool {
+	vm, err := bpf.NewVM(host.PseudoAddressFilter(in.NIC.Address.Netip())[2:])
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -70,45 +79,45 @@ func (r *rig) lets(in *port, raw []byte) bool {
 
 // halt ends all that a rig's plane does by itself.
 func (r *rig) halt() {
-	ports := r.plane.devices.ports()
-	for _, p := range ports {
-		p.closed.Store(true)
-		_ = p.device().close()
+	ifaces := r.plane.devices.ifaces()
+	for _, p := range ifaces {
+		p.Closed.Store(true)
+		_ = p.Device().Close()
 	}
 	_ = r.plane.session.end()
-	for _, p := range ports {
-		p.closed.Store(false)
+	for _, p := range ifaces {
+		p.Closed.Store(false)
 	}
 	r.plane.session = &session{machine: r.machine, stop: make(chan struct{})}
 }
 
 // begin makes the rigs as if they had just started, with a configuration and the
 // neighbours that are known from the start.
-func (w *twins) begin(t *testing.T, cfg *Config) {
+func (w *twins) begin(t *testing.T, cfg *config.Config) {
 	t.Helper()
 	w.last = make(map[string][]byte)
 	for _, r := range w.rigs {
 		r.t, r.leftToHost = t, 0
-		r.plane.path.flows.removeIf(func(*flow) bool { return true })
+		r.plane.path.Flows.RemoveIf(func(*flow.Flow) bool { return true })
 	}
-	w.pass(2 * timeWait) // what was superseded, or is in quarantine
-	w.pass(0)            // a record rests until the next sweep
+	w.pass(2 * flow.TimeWait) // what was superseded, or is in quarantine
+	w.pass(0)                 // a record rests until the next sweep
 	w.clock = int64(time.Hour)
 	for _, r := range w.rigs {
 		p := r.plane
-		p.path.fragments = newFragmentTable()
-		p.path.orphans.known = boundedMap[flowKey, orphan]{}
+		p.path.Fragments = userspace.NewFragmentTable()
+		p.path.Orphans.Known = flow.BoundedMap[flow.Key, userspace.Orphan]{}
 		for _, b := range p.bridges {
-			n := b.link.neighbours
+			n := b.link.Neighbours
 			used := usedMACs(n)
-			n.table = newNeighbourTable()
-			n.tell(slices.Collect(maps.Keys(used)))
-			n.hear(addrOf(n.gateway), routerMAC, true, w.clock)
+			n.Table = link.NewNeighbourTable()
+			n.Tell(slices.Collect(maps.Keys(used)))
+			n.Hear(packet.AddrOf(n.Gateway), routerMAC, true, w.clock)
 		}
-		for _, port := range p.devices.ports() {
-			port.gauges().turn.Store(0)
-			p.path.answers[port.index].Store(nil)
-			port.device().(*memoryDevice).take()
+		for _, ifc := range p.devices.ifaces() {
+			ifc.Gauges().Turn.Store(0)
+			p.path.Answers[ifc.Index].Store(nil)
+			ifc.Device().(*memoryDevice).take()
 		}
 		if p.cfg != cfg {
 			rules, err := p.compile(cfg, p.devices, devices{})
@@ -119,7 +128,7 @@ func (w *twins) begin(t *testing.T, cfg *Config) {
 			p.datapaths.setRules(rules)
 		}
 		if k := p.datapaths.kernelPath(); k != nil {
-			k.tick(w.clock)
+			k.Tick(w.clock)
 		}
 		refillARP(r)
 	}
@@ -132,24 +141,24 @@ func (w *twins) pass(d time.Duration) {
 	const long = 24 * time.Hour
 	for _, r := range w.rigs {
 		if k := r.plane.datapaths.kernelPath(); k != nil {
-			k.tick(w.clock)
+			k.Tick(w.clock)
 		}
-		r.plane.path.tick(w.clock, long)
+		r.plane.path.Tick(w.clock, long)
 		for _, b := range r.plane.bridges {
-			n := b.link.neighbours
-			for host, e := range maps.Clone(n.table.entries) {
-				n.hear(host, e.mac, true, w.clock)
+			n := b.link.Neighbours
+			for host, e := range maps.Clone(n.Table.Entries) {
+				n.Hear(host, e.MAC, true, w.clock)
 			}
 		}
 	}
 }
 
 // usedMACs are the MACs of the hosts that frames go to.
-func usedMACs(n *neighbours) map[addr]MAC {
-	used := make(map[addr]MAC)
-	for host, e := range n.table.entries {
-		if e.part() == partUsed {
-			used[host] = e.mac
+func usedMACs(n *link.Neighbours) map[packet.Addr]config.MAC {
+	used := make(map[packet.Addr]config.MAC)
+	for host, e := range n.Table.Entries {
+		if e.Part() == link.PartUsed {
+			used[host] = e.MAC
 		}
 	}
 	return used
@@ -196,11 +205,11 @@ func (w *twins) put(device string, raw []byte) {
 // runnable tells whether BPF_PROG_TEST_RUN takes a frame: it refuses those that are
 // shorter than their headers, and more than a page (net/bpf/test_run.c).
 func runnable(raw []byte) bool {
-	if len(raw) < ethHeaderLen || len(raw) > 3200 {
+	if len(raw) < packet.EthHeaderLen || len(raw) > 3200 {
 		return false
 	}
-	shortest := map[uint16]int{etherIPv4: ipv4MinLen, etherIPv6: 40}
-	return len(raw) >= ethHeaderLen+shortest[binary.BigEndian.Uint16(raw[12:])]
+	shortest := map[uint16]int{packet.EtherIPv4: packet.IPv4MinLen, packet.EtherIPv6: 40}
+	return len(raw) >= packet.EthHeaderLen+shortest[binary.BigEndian.Uint16(raw[12:])]
 }
 
 // carry takes a frame through a rig, in the way of its data path.
@@ -212,16 +221,16 @@ func (r *rig) carry(device string, raw []byte) {
 		return
 	}
 	// What the program leaves to the host, the filter of a packet socket leaves out.
-	if in.nic != nil && !r.machine.kernel && !r.lets(in, raw) {
+	if in.NIC != nil && !r.machine.kernel && !r.lets(in, raw) {
 		r.leftToHost++
 		return
 	}
-	r.plane.path.receiveBatch(&arrival{in: in, out: new(outbox)}, []frame{asFrame(raw)})
+	r.plane.path.ReceiveBatch(&userspace.Arrival{In: in, Out: new(iface.Outbox)}, []packet.Frame{asFrame(raw)})
 }
 
-func (r *rig) portOf(d *memoryDevice) *port {
-	for _, p := range r.plane.devices.ports() {
-		if p.device() == device(d) {
+func (r *rig) portOf(d *memoryDevice) *iface.Iface {
+	for _, p := range r.plane.devices.ifaces() {
+		if p.Device() == iface.Device(d) {
 			return p
 		}
 	}
@@ -235,7 +244,7 @@ func (w *twins) opened() uint64 { return w.rigs[1].openedByPrograms() }
 // footprint is what can be seen from outside of what a rig has done.
 type footprint struct {
 	sent       map[string][][]byte
-	ports      map[string]counterValues
+	ports      map[string]iface.CounterValues
 	gauges     map[string][3]int64
 	leftToHost uint64
 	flows      int
@@ -243,22 +252,22 @@ type footprint struct {
 
 func (r *rig) footprint() footprint {
 	f := footprint{
-		sent: make(map[string][][]byte), ports: make(map[string]counterValues), gauges: make(map[string][3]int64),
-		leftToHost: r.leftToHost, flows: r.plane.path.flowCount(),
+		sent: make(map[string][][]byte), ports: make(map[string]iface.CounterValues), gauges: make(map[string][3]int64),
+		leftToHost: r.leftToHost, flows: r.plane.path.FlowCount(),
 	}
 	for name, d := range r.machine.devices {
 		d.mu.Lock()
 		f.sent[name] = slices.Clone(d.out)
 		d.mu.Unlock()
 	}
-	for _, p := range r.plane.devices.ports() {
-		var v counterValues
+	for _, p := range r.plane.devices.ifaces() {
+		var v iface.CounterValues
 		if k := r.plane.datapaths.kernelPath(); k != nil {
-			v = k.counters(p)
+			v = k.Counters(p)
 		}
-		f.ports[p.name] = p.counters.values(v)
-		g := p.gauges()
-		f.gauges[p.name] = [3]int64{g.flows.Load(), g.load.Load(), int64(g.turn.Load())}
+		f.ports[p.Name] = p.Counters.Values(v)
+		g := p.Gauges()
+		f.gauges[p.Name] = [3]int64{g.Flows.Load(), g.Load.Load(), int64(g.Turn.Load())}
 	}
 	return f
 }
@@ -270,11 +279,11 @@ func (f footprint) since(before footprint) string {
 	for _, name := range slices.Sorted(maps.Keys(f.ports)) {
 		now, then := f.ports[name], before.ports[name]
 		fmt.Fprintf(&text, "%s: %d packets %d bytes in, %d %d out, %d new flows; flows, load and turn %v", name,
-			now.packetsIn-then.packetsIn, now.bytesIn-then.bytesIn, now.packetsOut-then.packetsOut,
-			now.bytesOut-then.bytesOut, now.newFlows-then.newFlows, f.gauges[name])
-		for reason := range now.drops {
-			if n := now.drops[reason] - then.drops[reason]; n > 0 {
-				fmt.Fprintf(&text, ", dropped %d %s", n, dropReason(reason))
+			now.PacketsIn-then.PacketsIn, now.BytesIn-then.BytesIn, now.PacketsOut-then.PacketsOut,
+			now.BytesOut-then.BytesOut, now.NewFlows-then.NewFlows, f.gauges[name])
+		for reason := range now.Drops {
+			if n := now.Drops[reason] - then.Drops[reason]; n > 0 {
+				fmt.Fprintf(&text, ", dropped %d %s", n, packet.DropReason(reason))
 			}
 		}
 		fmt.Fprintln(&text)
@@ -288,28 +297,28 @@ func (f footprint) since(before footprint) string {
 // flowValues are all that is known of a flow.
 type flowValues struct {
 	in, out         string
-	orig, reply     tuple
+	orig, reply     packet.Tuple
 	lastSeen, flags uint32
 	acks, nexts     [2]uint32
 	windows         [2]uint32
 	packets, bytes  [2]uint64
 }
 
-func valuesOf(f *flow) flowValues {
-	v := flowValues{in: f.in.name, out: f.out.name, orig: f.orig, reply: f.reply, lastSeen: f.lastSeen.Load(), flags: f.flags.Load()}
+func valuesOf(f *flow.Flow) flowValues {
+	v := flowValues{in: f.In.Name, out: f.Out.Name, orig: f.Orig, reply: f.Reply, lastSeen: f.LastSeen.Load(), flags: f.Flags.Load()}
 	for dir := range 2 {
-		v.acks[dir], v.nexts[dir] = f.sent[dir].ack.Load(), f.sent[dir].next.Load()
-		v.windows[dir] = f.windows[dir].Load()
-		v.packets[dir], v.bytes[dir] = f.sent[dir].total()
+		v.acks[dir], v.nexts[dir] = f.Sent[dir].Ack.Load(), f.Sent[dir].Next.Load()
+		v.windows[dir] = f.Windows[dir].Load()
+		v.packets[dir], v.bytes[dir] = f.Sent[dir].Total()
 	}
 	return v
 }
 
 // flows are the living flows, by their original keys.
-func (r *rig) flows() map[flowKey]flowValues {
-	flows := make(map[flowKey]flowValues)
-	r.plane.path.eachFlow(func(f *flow) {
-		orig, _ := f.keys()
+func (r *rig) flows() map[flow.Key]flowValues {
+	flows := make(map[flow.Key]flowValues)
+	r.plane.path.EachFlow(func(f *flow.Flow) {
+		orig, _ := f.Keys()
 		flows[orig] = valuesOf(f)
 	})
 	return flows
@@ -322,5 +331,5 @@ func (r *rig) flowList() string {
 		list = append(list, fmt.Sprintf("%+v", v))
 	}
 	slices.Sort(list)
-	return fmt.Sprintf("%d flows\n%s", r.plane.path.flowCount(), strings.Join(list, "\n"))
+	return fmt.Sprintf("%d flows\n%s", r.plane.path.FlowCount(), strings.Join(list, "\n"))
 }

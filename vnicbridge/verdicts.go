@@ -3,6 +3,12 @@ package vnicbridge
 import (
 	"context"
 	"net"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/health"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // HealthChange is a segment that became unhealthy, or healthy again.
@@ -14,34 +20,34 @@ type HealthChange struct {
 // watchHealth makes the monitor of the segments. The plane's lock is taken before the
 // monitor's.
 func (p *Plane) watchHealth() {
-	p.health = newMonitor(surroundings{
-		server: p.server,
-		listens: func(segment string, number uint16) bool {
-			return p.open.contains(segment, tuple{proto: TCP, dport: number})
+	p.health = health.NewMonitor(health.Surroundings{
+		Server: p.server,
+		Listens: func(segment string, number uint16) bool {
+			return p.open.Contains(segment, packet.Tuple{Proto: config.TCP, Dport: number})
 		},
-		changed: func(port *port) {
+		Changed: func(ifc *iface.Iface) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.enforceHealthOrLog("a segment's health has changed, which is not in force: the next check tries again", port)
+			p.enforceHealthOrLog("a segment's health has changed, which is not in force: the next check tries again", ifc)
 		},
 	})
 }
 
 // server is the way to the server of a segment, for its checks.
-func (p *Plane) server(port *port) (dial dialer, stopped bool) {
+func (p *Plane) server(ifc *iface.Iface) (dial health.Dialer, stopped bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stopped = p.states[port.vnic.segment] == Stopped
-	if s := p.segments[port.vnic.segment]; s != nil && s.port == port && !stopped {
+	stopped = p.states[ifc.VNIC.Segment] == config.Stopped
+	if s := p.segments[ifc.VNIC.Segment]; s != nil && s.iface == ifc && !stopped {
 		dial = p.dialThrough(s.dev)
 	}
 	return dial, stopped
 }
 
 // dialThrough opens connections where the sockets of a VNIC's segment are.
-func (p *Plane) dialThrough(dev vnicDevice) dialer {
+func (p *Plane) dialThrough(dev host.VNIC) health.Dialer {
 	return func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-		err = dev.do(func() error {
+		err = dev.Do(func() error {
 			var err error
 			conn, err = p.dial(ctx, network, address)
 			return err
@@ -52,40 +58,40 @@ func (p *Plane) dialThrough(dev vnicDevice) dialer {
 
 // followHealth lets the segments be checked as the configuration in force wants.
 func (p *Plane) followHealth() {
-	wanted := make(map[*port]*Health)
+	wanted := make(map[*iface.Iface]*config.Health)
 	for name, s := range p.segments {
-		wanted[s.port] = p.cfg.Segments[name].Health
+		wanted[s.iface] = p.cfg.Segments[name].Health
 	}
-	p.health.follow(wanted, p.session.running.Go)
+	p.health.Follow(wanted, p.session.running.Go)
 	if err := p.enforceHealth(); err != nil {
 		p.log.Error("checking segments anew", "error", err)
 	}
 }
 
 // forgive forgets what the checks of a segment found.
-func (p *Plane) forgive(port *port) {
-	p.health.forgive(port)
-	p.enforceHealthOrLog("checking a segment anew", port)
+func (p *Plane) forgive(ifc *iface.Iface) {
+	p.health.Forgive(ifc)
+	p.enforceHealthOrLog("checking a segment anew", ifc)
 }
 
-// setLost takes in whether a port has its device. A NIC's port has no health.
-func (p *Plane) setLost(port *port, lost bool) error {
-	if port.vnic == nil {
+// SetLost takes in whether a port has its device. A NIC's port has no health.
+func (p *Plane) setLost(ifc *iface.Iface, lost bool) error {
+	if ifc.VNIC == nil {
 		return nil
 	}
-	p.health.setLost(port, lost)
+	p.health.SetLost(ifc, lost)
 	return p.enforceHealth()
 }
 
 // lose is told that a port's device is gone and could not be made again at once.
-func (p *Plane) lose(port *port) {
+func (p *Plane) lose(ifc *iface.Iface) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if port.closed.Load() {
+	if ifc.Closed.Load() {
 		return
 	}
-	if err := p.setLost(port, true); err != nil {
-		p.log.Error("a segment without its VNIC gets new flows still", "segment", port.vnic.segment, "error", err)
+	if err := p.setLost(ifc, true); err != nil {
+		p.log.Error("a segment without its VNIC gets new flows still", "segment", ifc.VNIC.Segment, "error", err)
 	}
 }
 
@@ -93,9 +99,9 @@ func (p *Plane) lose(port *port) {
 // before. On error they are the same still, and whoever calls next tries again.
 func (p *Plane) enforceHealth() error {
 	var changes []HealthChange
-	for _, name := range sortedKeys(p.segments) {
+	for _, name := range config.SortedKeys(p.segments) {
 		s := p.segments[name]
-		if problem := p.health.condition(s.port).problem; s.unhealthy != (problem != "") {
+		if problem := p.health.Condition(s.iface).Problem; s.unhealthy != (problem != "") {
 			changes = append(changes, HealthChange{name, problem})
 		}
 	}
@@ -119,9 +125,9 @@ func (p *Plane) inForce(c HealthChange) {
 	s := p.segments[c.Segment]
 	s.unhealthy = c.Reason != ""
 	if s.unhealthy {
-		p.path.rechooseAt(s.port)
+		p.path.RechooseAt(s.iface)
 	}
-	log := p.log.With("segment", c.Segment, "established_flows", s.port.gauges().flows.Load())
+	log := p.log.With("segment", c.Segment, "established_flows", s.iface.Gauges().Flows.Load())
 	if s.unhealthy {
 		log.Warn("the segment is unhealthy: it gets no new flows", "reason", c.Reason)
 	} else {
@@ -130,8 +136,8 @@ func (p *Plane) inForce(c HealthChange) {
 	p.healthChanged(c)
 }
 
-func (p *Plane) enforceHealthOrLog(failure string, port *port) {
+func (p *Plane) enforceHealthOrLog(failure string, ifc *iface.Iface) {
 	if err := p.enforceHealth(); err != nil {
-		p.log.Error(failure, "segment", port.vnic.segment, "error", err)
+		p.log.Error(failure, "segment", ifc.VNIC.Segment, "error", err)
 	}
 }

@@ -1,14 +1,19 @@
 package vnicbridge
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+)
 
 // settingsOf is how the VNIC of a segment should be set up behind the living bridges.
-func settingsOf(c *Config, segment string, bridges map[string]*bridge) vnicSettings {
-	settings := vnicSettings{mtu: mtuOf(c, segment, bridges), neighbours: aliasMACs(c, segment, bridges)}
-	beyond := c.Segments[segment].ClientIP == Preserve || c.Segments[segment].egress() == EgressAny
-	if beyond && len(c.gatewaysOf(segment)) > 0 {
-		settings.via = c.Segments[segment].aliasPool()[0]
-		settings.hostRoute = c.Segments[segment].DefaultRoute || c.Segments[segment].Netns != ""
+func settingsOf(c *config.Config, segment string, bridges map[string]*bridge) host.VNICSettings {
+	settings := host.VNICSettings{MTU: mtuOf(c, segment, bridges), Neighbours: aliasMACs(c, segment, bridges)}
+	beyond := c.Segments[segment].ClientIP == config.Preserve || c.Segments[segment].EgressOrDefault() == config.EgressAny
+	if beyond && len(c.GatewaysOf(segment)) > 0 {
+		settings.Via = c.Segments[segment].AliasPool()[0]
+		settings.HostRoute = c.Segments[segment].DefaultRoute || c.Segments[segment].Netns != ""
 	}
 	return settings
 }
@@ -18,10 +23,10 @@ const defaultMTU = 1500
 
 // mtuOf is the MTU of a segment's VNIC: that of the smallest NIC that serves it
 // (F8).
-func mtuOf(c *Config, segment string, bridges map[string]*bridge) int {
+func mtuOf(c *config.Config, segment string, bridges map[string]*bridge) int {
 	mtu := 0
-	for _, name := range c.bridgesOf(segment) {
-		if m := int(bridges[name].port.mtu.Load()); mtu == 0 || m < mtu {
+	for _, name := range c.BridgesOf(segment) {
+		if m := int(bridges[name].iface.MTU.Load()); mtu == 0 || m < mtu {
 			mtu = m
 		}
 	}
@@ -35,21 +40,21 @@ func mtuOf(c *Config, segment string, bridges map[string]*bridge) int {
 // gateway's alias its own, another segment's that of its VNIC; the shared ones the
 // first gateway's. While that is not resolved, and where there is none, the NIC's
 // stands in.
-func aliasMACs(c *Config, segment string, bridges map[string]*bridge) map[netip.Addr]MAC {
-	macs := make(map[netip.Addr]MAC)
-	for peer, alias := range c.peerAliases(segment) {
-		macs[alias] = vnicSpecOf(c, peer).mac
+func aliasMACs(c *config.Config, segment string, bridges map[string]*bridge) map[netip.Addr]config.MAC {
+	macs := make(map[netip.Addr]config.MAC)
+	for peer, alias := range c.PeerAliases(segment) {
+		macs[alias] = vnicSpecOf(c, peer).MAC
 	}
-	served := c.bridgesOf(segment)
+	served := c.BridgesOf(segment)
 	if len(served) == 0 {
 		return macs
 	}
-	gateways := c.gatewaysOf(segment)
-	shared := bridges[served[0]].port.mac()
+	gateways := c.GatewaysOf(segment)
+	shared := bridges[served[0]].iface.MAC()
 	if len(gateways) > 0 {
 		shared = bridges[gateways[0]].gatewayMAC(c.Bridges[gateways[0]].Gateway)
 	}
-	for i, alias := range c.sharedAliases(segment) {
+	for i, alias := range c.SharedAliases(segment) {
 		macs[alias] = shared
 		if i < len(gateways) {
 			macs[alias] = bridges[gateways[i]].gatewayMAC(c.Bridges[gateways[i]].Gateway)
@@ -58,9 +63,9 @@ func aliasMACs(c *Config, segment string, bridges map[string]*bridge) map[netip.
 	return macs
 }
 
-func (b *bridge) gatewayMAC(gateway netip.Addr) MAC {
-	if mac, ok := b.link.lookup(gateway); ok {
+func (b *bridge) gatewayMAC(gateway netip.Addr) config.MAC {
+	if mac, ok := b.link.Lookup(gateway); ok {
 		return mac
 	}
-	return b.port.mac()
+	return b.iface.MAC()
 }

@@ -9,10 +9,13 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 )
 
 // crowdedVNIC is a VNIC in a namespace of its own, in which a test does what it wants.
-func crowdedVNIC(t *testing.T) (v *vnicSetup, want vnicSettings) {
+func crowdedVNIC(t *testing.T) (v *host.VNICSetup, want host.VNICSettings) {
 	t.Helper()
 	runtime.LockOSThread() // until the thread ends with the test's goroutine
 	if _, err := netns.New(); err != nil {
@@ -22,31 +25,31 @@ func crowdedVNIC(t *testing.T) (v *vnicSetup, want vnicSettings) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := vnicSpec{segment: "a", iface: "vnic-A", address: netip.MustParsePrefix(serverA + "/24"), mac: vnicAMAC}
-	dev, err := m.makeVNIC(spec)
+	spec := host.VNICSpec{Segment: "a", Iface: "vnic-A", Address: netip.MustParsePrefix(serverA + "/24"), MAC: vnicAMAC}
+	dev, err := m.MakeVNIC(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := dev.close(); err != nil {
+		if err := dev.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := m.close(); err != nil {
+		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	want = vnicSettings{mtu: 1500, via: netip.MustParseAddr(routerOnA), hostRoute: true, neighbours: make(map[netip.Addr]MAC)}
+	want = host.VNICSettings{MTU: 1500, Via: netip.MustParseAddr(routerOnA), HostRoute: true, Neighbours: make(map[netip.Addr]config.MAC)}
 	for i := range 253 {
-		want.neighbours[netip.AddrFrom4([4]byte{192, 168, 50, byte(2 + i)})] = routerMAC
+		want.Neighbours[netip.AddrFrom4([4]byte{192, 168, 50, byte(2 + i)})] = routerMAC
 	}
-	setup := &dev.(*tap).vnicSetup
-	setup.spec.netns = "a" // where this is so, nobody else's rules are listed
+	setup := &dev.(*host.TAP).VNICSetup
+	setup.Spec.Netns = "a" // where this is so, nobody else's rules are listed
 	return setup, want
 }
 
-func configured(t *testing.T, v *vnicSetup, want vnicSettings) (changed []string) {
+func configured(t *testing.T, v *host.VNICSetup, want host.VNICSettings) (changed []string) {
 	t.Helper()
-	changed, err := v.configure(want)
+	changed, err := v.Configure(want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,22 +79,22 @@ func TestUpkeepIsBounded(t *testing.T) {
 	alone := allocated()
 
 	const crowd = 20000
-	foreign := make(map[netip.Addr]MAC)
-	h := v.ns.netlink
-	link, err := v.link()
+	foreign := make(map[netip.Addr]config.MAC)
+	h := v.NS.Netlink
+	link, err := v.Link()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range crowd {
-		host := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
-		foreign[host] = hostMAC
-		if err := h.RouteAdd(&netlink.Route{LinkIndex: v.ifindex, Dst: ipNet(netip.PrefixFrom(host, 32)), Scope: netlink.SCOPE_LINK}); err != nil {
+		h2 := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
+		foreign[h2] = hostMAC
+		if err := h.RouteAdd(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.IPNet(netip.PrefixFrom(h2, 32)), Scope: netlink.SCOPE_LINK}); err != nil {
 			t.Fatal(err)
 		}
 		if i%10 > 0 { // those take the kernel longer, the more there are
 			continue
 		}
-		if err := h.AddrAdd(link, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(host, 32))}); err != nil {
+		if err := h.AddrAdd(link, &netlink.Addr{IPNet: host.IPNet(netip.PrefixFrom(h2, 32))}); err != nil {
 			t.Fatal(err)
 		}
 		rule := netlink.NewRule()
@@ -100,16 +103,16 @@ func TestUpkeepIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	socket, err := newNeighbourSocket(v.ns, v.ifindex)
+	socket, err := host.NewNeighbourSocket(v.NS, v.Ifindex)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.close()
+	defer socket.Close()
 	var hosts []netip.Addr
 	for host := range foreign {
 		hosts = append(hosts, host)
 	}
-	if err := socket.set(hosts, foreign); err != nil {
+	if err := socket.Set(hosts, foreign); err != nil {
 		t.Fatal(err)
 	}
 	if crowded := allocated(); crowded > alone+alone/2 {
@@ -122,27 +125,27 @@ func TestUpkeepIsBounded(t *testing.T) {
 		do   func() error
 	}{
 		{"neighbours", func() error {
-			return h.NeighDel(&netlink.Neigh{LinkIndex: v.ifindex, IP: alias.AsSlice()})
+			return h.NeighDel(&netlink.Neigh{LinkIndex: v.Ifindex, IP: alias.AsSlice()})
 		}},
 		{"neighbours", func() error {
-			return socket.set([]netip.Addr{alias}, map[netip.Addr]MAC{alias: hostMAC})
+			return socket.Set([]netip.Addr{alias}, map[netip.Addr]config.MAC{alias: hostMAC})
 		}},
 		{"neighbours", func() error { // no longer for good
-			return h.NeighSet(&netlink.Neigh{LinkIndex: v.ifindex, IP: alias.AsSlice(), HardwareAddr: routerMAC[:], State: netlink.NUD_REACHABLE})
+			return h.NeighSet(&netlink.Neigh{LinkIndex: v.Ifindex, IP: alias.AsSlice(), HardwareAddr: routerMAC[:], State: netlink.NUD_REACHABLE})
 		}},
 		{"routes", func() error {
-			return h.RouteDel(&netlink.Route{LinkIndex: v.ifindex, Dst: ipNet(v.spec.address.Masked()), Gw: v.spec.address.Addr().AsSlice()})
+			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.IPNet(v.Spec.Address.Masked()), Gw: v.Spec.Address.Addr().AsSlice()})
 		}},
 		{"routes", func() error {
-			return h.RouteDel(&netlink.Route{LinkIndex: v.ifindex, Dst: ipNet(v.spec.address.Masked()), Scope: netlink.SCOPE_LINK})
+			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.IPNet(v.Spec.Address.Masked()), Scope: netlink.SCOPE_LINK})
 		}},
-		{"address", func() error { return h.AddrDel(link, &netlink.Addr{IPNet: ipNet(v.spec.address)}) }},
-		{"rule", func() error { return h.RuleDel(v.rule(latestPriority)) }},
+		{"address", func() error { return h.AddrDel(link, &netlink.Addr{IPNet: host.IPNet(v.Spec.Address)}) }},
+		{"rule", func() error { return h.RuleDel(v.Rule(host.LatestPriority)) }},
 		{"rule", func() error {
-			return h.RouteDel(&netlink.Route{LinkIndex: v.ifindex, Table: v.table(), Dst: ipNet(v.spec.address.Masked()), Scope: netlink.SCOPE_LINK})
+			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Table: v.Table(), Dst: host.IPNet(v.Spec.Address.Masked()), Scope: netlink.SCOPE_LINK})
 		}},
-		{"rule's default route", func() error { return h.RouteDel(v.defaultRoute(want.via)) }},
-		{"default route", func() error { return h.RouteDel(&netlink.Route{LinkIndex: v.ifindex, Dst: anywhere}) }},
+		{"rule's default route", func() error { return h.RouteDel(v.DefaultRoute(want.Via)) }},
+		{"default route", func() error { return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.Anywhere}) }},
 	} {
 		if err := change.do(); err != nil {
 			t.Fatalf("%s: %v", change.what, err)
@@ -154,25 +157,25 @@ func TestUpkeepIsBounded(t *testing.T) {
 			t.Errorf("%s: again put back %v", change.what, changed)
 		}
 	}
-	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: ipNet(v.spec.address.Masked()), Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
-	if err != nil || len(routes) != 2 || !routes[0].Gw.Equal(v.spec.address.Addr().AsSlice()) || routes[1].Gw != nil {
+	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: host.IPNet(v.Spec.Address.Masked()), Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
+	if err != nil || len(routes) != 2 || !routes[0].Gw.Equal(v.Spec.Address.Addr().AsSlice()) || routes[1].Gw != nil {
 		t.Errorf("the routes are %v (%v), want by way of the VNIC's address, then on the link", routes, err)
 	}
 
 	// What the configuration wants otherwise is no change from outside.
-	want.via, want.mtu = netip.MustParseAddr("192.168.50.3"), 1400
-	want.neighbours = map[netip.Addr]MAC{alias: hostMAC}
+	want.Via, want.MTU = netip.MustParseAddr("192.168.50.3"), 1400
+	want.Neighbours = map[netip.Addr]config.MAC{alias: hostMAC}
 	if changed := configured(t, v, want); len(changed) > 0 {
 		t.Errorf("after another configuration: changed from outside: %v", changed)
 	}
-	want.via, want.hostRoute = netip.Addr{}, false
+	want.Via, want.HostRoute = netip.Addr{}, false
 	if changed := configured(t, v, want); len(changed) > 0 {
 		t.Errorf("without a rule: changed from outside: %v", changed)
 	}
 	if changed := configured(t, v, want); len(changed) > 0 {
 		t.Errorf("without a rule, again: changed from outside: %v", changed)
 	}
-	if err := h.NeighSet(&netlink.Neigh{LinkIndex: v.ifindex, IP: alias.AsSlice(), HardwareAddr: routerMAC[:], State: netlink.NUD_PERMANENT}); err != nil {
+	if err := h.NeighSet(&netlink.Neigh{LinkIndex: v.Ifindex, IP: alias.AsSlice(), HardwareAddr: routerMAC[:], State: netlink.NUD_PERMANENT}); err != nil {
 		t.Fatal(err)
 	}
 	if changed := configured(t, v, want); !slices.Equal(changed, []string{"neighbours"}) {

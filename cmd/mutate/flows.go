@@ -3,419 +3,452 @@ package main
 // flows are the defects of rows F1 to F12.
 var flows = []mutation{
 	{
-		row: "F1", defect: "any TCP segment begins a flow", file: "vnicbridge/packet.go",
-		old: `return p.tcpFlags&(tcpSYN|tcpACK|tcpRST|tcpFIN) == tcpSYN`, new: `return true`,
+		row: "F1", defect: "any TCP segment begins a flow", file: `vnicbridge/internal/packet/packet.go`,
+		old: `return p.TCPFlags&(TCPSYN|TCPACK|TCPRST|TCPFIN) == TCPSYN`, new: `return true`,
 	}, {
-		row: "F1", defect: "any TCP segment begins a flow", file: "vnicbridge/bpf/packet.h",
+		row: "F1", defect: "any TCP segment begins a flow", file: "vnicbridge/internal/bpf/packet.h",
 		old: `return (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;`, new: `return true;`,
 	}, {
-		row: "F1", defect: "the policy chooses for every packet", file: "vnicbridge/forwarder.go",
+		row: "F1", defect: "the policy chooses for every packet", file: `vnicbridge/internal/userspace/forwarder.go`,
 		old: `	a.reopened = nil` + "\n",
 		new: `	a.reopened = nil
-	if fl != nil && dir == forward && a.in.nic != nil {
-		if to, _ := fw.rules.Load().bridges[a.in].decisions.decide(a.tuple); to != nil {
+	if fl != nil && dir == flow.Forward && a.In.NIC != nil {
+		if to, _ := fw.Rules.Load().Bridges[a.In].Decisions.Decide(a.Tuple); to != nil {
 			moved := *fl
-			moved.out, fl = to, &moved
+			moved.Out, fl = to, &moved
 		}
 	}
 `,
 	}, {
-		row: "F1", defect: "the policy chooses for every packet", file: "vnicbridge/bpf/bridge.c",
+		row: "F1", defect: "the policy chooses for every packet", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `	__u32 to = f->answer.port;` + "\n",
 		new: `	struct bridge_rules *b = RULES(bridges, self);
 	__u32 to = b && b->live && f->dir == FORWARD ? decide(b, p) & ~LASTING : f->answer.port;
 `,
 	}, {
-		row: "F2", defect: "the TTL is counted down", file: "vnicbridge/rewrite.go",
-		old: `	copy(p.ip[12:16], to.src.v4())`, new: "	diff += putWord(p.ip[8:10], binary.BigEndian.Uint16(p.ip[8:]), binary.BigEndian.Uint16(p.ip[8:])-0x100)\n	copy(p.ip[12:16], to.src.v4())",
+		row: "F2", defect: "the TTL is counted down", file: `vnicbridge/internal/packet/rewrite.go`,
+		old: `	copy(p.IP[12:16], to.Src.V4())`, new: `	diff += putWord(p.IP[8:10], binary.BigEndian.Uint16(p.IP[8:]), binary.BigEndian.Uint16(p.IP[8:])-0x100)
+	copy(p.IP[12:16], to.Src.V4())`,
 	}, {
-		row: "F2", defect: "the TTL is counted down", file: "vnicbridge/bpf/packet.h",
+		row: "F2", defect: "the TTL is counted down", file: "vnicbridge/internal/bpf/packet.h",
 		old: `	ip->saddr = answer->dst;`, new: "	ip->ttl--;\n	ip->saddr = answer->dst;",
 	}, {
-		row: "F2", defect: "TOS and ECN are cleared", file: "vnicbridge/rewrite.go",
-		old: `	copy(p.ip[12:16], to.src.v4())`, new: "	p.ip[1] = 0\n	copy(p.ip[12:16], to.src.v4())",
+		row: "F2", defect: "TOS and ECN are cleared", file: `vnicbridge/internal/packet/rewrite.go`,
+		old: `	copy(p.IP[12:16], to.Src.V4())`, new: `	p.IP[1] = 0
+	copy(p.IP[12:16], to.Src.V4())`,
 	}, {
-		row: "F2", defect: "TOS and ECN are cleared", file: "vnicbridge/bpf/packet.h",
+		row: "F2", defect: "TOS and ECN are cleared", file: "vnicbridge/internal/bpf/packet.h",
 		old: `	ip->saddr = answer->dst;`, new: "	ip->tos = 0;\n	ip->saddr = answer->dst;",
 	}, {
-		row: "F2", defect: "addresses of the other direction are written", file: "vnicbridge/bpf/packet.h",
+		row: "F2", defect: "addresses of the other direction are written", file: "vnicbridge/internal/bpf/packet.h",
 		old: "	ip->saddr = answer->dst;\n	ip->daddr = answer->src;", new: "	ip->saddr = answer->src;\n	ip->daddr = answer->dst;",
 	}, {
-		row: "F3", defect: "the IP header's checksum is not mended", file: "vnicbridge/rewrite.go",
-		old: "	copy(p.ip[16:20], to.dst.v4())\n	applyDiff(p.ip[10:12], diff)", new: "	copy(p.ip[16:20], to.dst.v4())",
+		row: "F3", defect: "the IP header's checksum is not mended", file: `vnicbridge/internal/packet/rewrite.go`,
+		old: `	copy(p.IP[16:20], to.Dst.V4())
+	applyDiff(p.IP[10:12], diff)`, new: `	copy(p.IP[16:20], to.Dst.V4())`,
 	}, {
-		row: "F3", defect: "the IP header's checksum is not mended", file: "vnicbridge/bpf/packet.h",
+		row: "F3", defect: "the IP header's checksum is not mended", file: "vnicbridge/internal/bpf/packet.h",
 		old: `	set_check(ip, ~fold16(fold((__u64)diff + (__u16)~ip->check)));` + "\n",
 	}, {
-		row: "F3", defect: "a UDP checksum of zero is mended", file: "vnicbridge/checksum.go",
+		row: "F3", defect: "a UDP checksum of zero is mended", file: `vnicbridge/internal/packet/checksum.go`,
 		old: "	if field[0]|field[1] == 0 {\n		return\n	}\n",
 	}, {
-		row: "F3", defect: "a UDP checksum of zero is mended, and one may become zero", file: "vnicbridge/bpf/packet.h",
+		row: "F3", defect: "a UDP checksum of zero is mended, and one may become zero", file: "vnicbridge/internal/bpf/packet.h",
 		old: `p->key.proto == IPPROTO_TCP ? 0 : BPF_F_MARK_MANGLED_0;`, new: `0;`,
 	}, {
-		row: "F3", defect: "a computed zero goes out as zero", file: "vnicbridge/checksum.go",
+		row: "F3", defect: "a computed zero goes out as zero", file: `vnicbridge/internal/packet/checksum.go`,
 		old: `		field[0], field[1] = 0xff, 0xff` + "\n",
 	}, {
-		row: "F3", defect: "an unfinished checksum is taken for a finished one", file: "vnicbridge/rewrite.go",
+		row: "F3", defect: "an unfinished checksum is taken for a finished one", file: `vnicbridge/internal/packet/rewrite.go`,
 		old: `	if unfinished {`, new: `	if false {`,
 	}, {
-		row: "F3", defect: "an unfinished checksum is taken for a finished one", file: "vnicbridge/bpf/packet.h",
+		row: "F3", defect: "an unfinished checksum is taken for a finished one", file: "vnicbridge/internal/bpf/packet.h",
 		old: `BPF_F_PSEUDO_HDR | mangled);`, new: `mangled);`, tests: "integration.TestBulkTraffic",
 	}, {
-		row: "F4", defect: "a RST changes nothing", file: "vnicbridge/tcpstate.go",
-		old: "	case segment&tcpRST != 0:\n		return flags | believed", new: "	case segment&tcpRST != 0:\n		return flags",
+		row: "F4", defect: "a RST changes nothing", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `	case segment&packet.TCPRST != 0:
+		return flags | believed`, new: `	case segment&packet.TCPRST != 0:
+		return flags`,
 	}, {
-		row: "F4", defect: "a RST changes nothing", file: "vnicbridge/bpf/flow.h",
+		row: "F4", defect: "a RST changes nothing", file: "vnicbridge/internal/bpf/flow.h",
 		old: "	if (unlikely(p->tcp_flags & TCP_RST)) {\n		add |= believed(p, f);", new: "	if (unlikely(p->tcp_flags & TCP_RST)) {\n		add |= 0;",
 	}, {
-		row: "F4", defect: "traffic after a RST does not restore the flow", file: "vnicbridge/tcpstate.go",
-		old: `	flags &^= flowReset | flowOver` + "\n",
+		row: "F4", defect: "traffic after a RST does not restore the flow", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `	flags &^= Reset | Over` + "\n",
 	}, {
-		row: "F4", defect: "traffic after a RST does not restore the flow", file: "vnicbridge/bpf/flow.h",
+		row: "F4", defect: "traffic after a RST does not restore the flow", file: "vnicbridge/internal/bpf/flow.h",
 		old: `		drop = flags & (FLOW_RESET | FLOW_OVER);`, new: `		drop = 0;`,
 	}, {
-		row: "F4", defect: "one FIN closes a flow", file: "vnicbridge/tcpstate.go",
-		old: `return flags&flowReset != 0 || flags&flowFINs == flowFINs }`, new: `return flags&flowReset != 0 || flags&flowFINs != 0 }`,
+		row: "F4", defect: "one FIN closes a flow", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `return flags&Reset != 0 || flags&flowFINs == flowFINs }`, new: `return flags&Reset != 0 || flags&flowFINs != 0 }`,
 	}, {
-		row: "F4", defect: "established flows end after an hour", file: "vnicbridge/tcpstate.go",
+		row: "F4", defect: "established flows end after an hour", file: `vnicbridge/internal/flow/tcpstate.go`,
 		old: `2*time.Hour + 4*time.Minute,`, new: `time.Hour,`,
 	}, {
-		row: "F4", defect: "flows without a handshake live as long as established ones", file: "vnicbridge/tcpstate.go",
-		old: `classHalfOpen:    4 * time.Minute, `, new: `classHalfOpen:    124 * time.Minute, `,
+		row: "F4", defect: "flows without a handshake live as long as established ones", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `ClassHalfOpen:    4 * time.Minute, `, new: `ClassHalfOpen:    124 * time.Minute, `,
 	}, {
-		row: "F4", defect: "UDP flows end after a minute", file: "vnicbridge/tcpstate.go",
-		old: `classUDP:         5 * time.Minute, `, new: `classUDP:         1 * time.Minute, `,
+		row: "F4", defect: "UDP flows end after a minute", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `ClassUDP:         5 * time.Minute, `, new: `ClassUDP:         1 * time.Minute, `,
 	}, {
-		row: "F4", defect: "ICMP flows end after ten seconds", file: "vnicbridge/tcpstate.go",
-		old: `classICMP:        60 * time.Second, `, new: `classICMP:        10 * time.Second, `,
+		row: "F4", defect: "ICMP flows end after ten seconds", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `ClassICMP:        60 * time.Second, `, new: `ClassICMP:        10 * time.Second, `,
 	}, {
-		row: "F4", defect: "a packet does not refresh its flow", file: "vnicbridge/bpf/flow.h",
+		row: "F4", defect: "a packet does not refresh its flow", file: "vnicbridge/internal/bpf/flow.h",
 		old: `		s->last_seen = plane.clock;`, new: `		s->last_seen = s->last_seen;`,
 	}, {
-		row: "F4", defect: "a SYN on a closing flow opens none", file: "vnicbridge/flow.go",
-		old: `return p.proto == TCP && closedForBoth(f.flags.Load()) && p.begins()`, new: `return false`,
+		row: "F4", defect: "a SYN on a closing flow opens none", file: `vnicbridge/internal/flow/flow.go`,
+		old: `return p.Proto == config.TCP && closedForBoth(f.Flags.Load()) && p.Begins()`, new: `return false`,
 	}, {
-		row: "F4", defect: "a SYN on an established flow opens another", file: "vnicbridge/flow.go",
-		old: `return p.proto == TCP && closedForBoth(f.flags.Load()) && p.begins()`, new: `return p.proto == TCP && p.begins()`,
+		row: "F4", defect: "a SYN on an established flow opens another", file: `vnicbridge/internal/flow/flow.go`,
+		old: `return p.Proto == config.TCP && closedForBoth(f.Flags.Load()) && p.Begins()`, new: `return p.Proto == config.TCP && p.Begins()`,
 	}, {
-		row: "F4", defect: "a SYN on a closing flow opens none", file: "vnicbridge/bpf/flow.h",
+		row: "F4", defect: "a SYN on a closing flow opens none", file: "vnicbridge/internal/bpf/flow.h",
 		old: `return p->key.proto == IPPROTO_TCP && closed_for_both(r->state.flags) && begins(p);`, new: `return false;`,
 	}, {
-		row: "F4+", defect: "any RST is believed", file: "vnicbridge/tcpstate.go",
-		old: `	case acked && p.seq()-other.ack.Load() <= window:`, new: `	case acked:`,
+		row: "F4+", defect: "any RST is believed", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `	case acked && p.Seq()-other.Ack.Load() <= window:`, new: `	case acked:`,
 	}, {
-		row: "F4+", defect: "any RST is believed", file: "vnicbridge/bpf/flow.h",
+		row: "F4+", defect: "any RST is believed", file: "vnicbridge/internal/bpf/flow.h",
 		old: `	if (acked && p->seq - other->ack <= window)`, new: `	if (acked)`,
 	}, {
-		row: "F4+", defect: "any FIN is believed", file: "vnicbridge/tcpstate.go",
-		old: `known := acked && p.next()-1-other.ack.Load() <= window`, new: `known := acked`,
+		row: "F4+", defect: "any FIN is believed", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `known := acked && p.Next()-1-other.Ack.Load() <= window`, new: `known := acked`,
 	}, {
-		row: "F4+", defect: "any FIN is believed", file: "vnicbridge/bpf/flow.h",
+		row: "F4+", defect: "any FIN is believed", file: "vnicbridge/internal/bpf/flow.h",
 		old: `acked ? at - other->ack <= window :`, new: `acked ? at | 1 :`,
 	}, {
-		row: "F4+", defect: "a SYN chooses anew after an inexact RST", file: "vnicbridge/tcpstate.go",
-		old: `		if dir == reverse || p.seq() == other.ack.Load() {`, new: `		if true {`,
+		row: "F4+", defect: "a SYN chooses anew after an inexact RST", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `		if dir == Reverse || p.Seq() == other.Ack.Load() {`, new: `		if true {`,
 	}, {
-		row: "F4+", defect: "a SYN chooses anew after an inexact RST", file: "vnicbridge/bpf/flow.h",
+		row: "F4+", defect: "a SYN chooses anew after an inexact RST", file: "vnicbridge/internal/bpf/flow.h",
 		old: `return f->dir == BACKWARD || p->seq == other->ack ? FLOW_RESET | FLOW_OVER : FLOW_RESET;`, new: `return FLOW_RESET | FLOW_OVER;`,
 	}, {
-		row: "F4+", defect: "the server's SYN-ACK begins no connection", file: "vnicbridge/tcpstate.go",
-		old: `			if flags&flowReset != 0 {`, new: `			if false {`,
+		row: "F4+", defect: "the server's SYN-ACK begins no connection", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `			if flags&Reset != 0 {`, new: `			if false {`,
 	}, {
-		row: "F4+", defect: "the server's SYN-ACK begins no connection", file: "vnicbridge/bpf/flow.h",
+		row: "F4+", defect: "the server's SYN-ACK begins no connection", file: "vnicbridge/internal/bpf/flow.h",
 		old: `			if (flags & FLOW_RESET)`, new: `			if (0)`,
 	}, {
-		row: "F4+", defect: "windows count as if they were not scaled", file: "vnicbridge/tcpsegment.go",
-		old: `return min(uint32(options[2]), maxWindowScale)`, new: `return 0`,
+		row: "F4+", defect: "windows count as if they were not scaled", file: `vnicbridge/internal/packet/tcpsegment.go`,
+		old: `return min(uint32(options[2]), MaxWindowScale)`, new: `return 0`,
 	}, {
-		row: "F4+", defect: "windows count as if they were not scaled", file: "vnicbridge/bpf/bridge.c",
+		row: "F4+", defect: "windows count as if they were not scaled", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `		p->scale = window_scale(skb, p->options);`, new: `		p->scale = 0;`,
 	}, {
-		row: "F4+", defect: "a RST that answers a SYN is not believed", file: "vnicbridge/tcpstate.go",
-		old: `	case dir == reverse && (!acked || isClosing(flags)):`, new: `	case false:`,
+		row: "F4+", defect: "a RST that answers a SYN is not believed", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `	case dir == Reverse && (!acked || isClosing(flags)):`, new: `	case false:`,
 	}, {
-		row: "F4+", defect: "a forged SYN changes what is known of windows", file: "vnicbridge/bpf/flow.h",
+		row: "F4+", defect: "a forged SYN changes what is known of windows", file: "vnicbridge/internal/bpf/flow.h",
 		old: `	if (s->flags & FLOW_ESTABLISHED && !closing(s->flags))`, new: `	if (0)`,
 	}, {
-		row: "F4+", defect: "a forged SYN changes what is known of windows", file: "vnicbridge/tcpstate.go",
-		old: `	case flags&flowEstablished == 0 || isClosing(flags): // else the SYN may be forged`, new: `	case flags >= 0:`,
+		row: "F4+", defect: "a forged SYN changes what is known of windows", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `	case flags&Established == 0 || isClosing(flags): // else the SYN may be forged`, new: `	case flags >= 0:`,
 	}, {
-		row: "F5", defect: "no flow is picked up", file: "vnicbridge/admit.go",
-		old: `if !a.begins() && !(lasting && a.continues()) {`, new: `if _ = lasting; !a.begins() {`,
+		row: "F5", defect: "no flow is picked up", file: `vnicbridge/internal/userspace/admit.go`,
+		old: `if !a.Begins() && !(lasting && a.Continues()) {`, new: `if _ = lasting; !a.Begins() {`,
 	}, {
-		row: "F5", defect: "flows are picked up under any policy", file: "vnicbridge/admit.go",
-		old: `if !a.begins() && !(lasting && a.continues()) {`, new: `if _ = lasting; !a.begins() && !a.continues() {`,
+		row: "F5", defect: "flows are picked up under any policy", file: `vnicbridge/internal/userspace/admit.go`,
+		old: `if !a.Begins() && !(lasting && a.Continues()) {`, new: `if _ = lasting; !a.Begins() && !a.Continues() {`,
 	}, {
-		row: "F5", defect: "flows are picked up under any policy", file: "vnicbridge/bpf/admit.h",
+		row: "F5", defect: "flows are picked up under any policy", file: "vnicbridge/internal/bpf/admit.h",
 		old: `if (!begins(p) && !(lasting && continues(p)))`, new: `if (!begins(p) && !continues(p))`,
 	}, {
-		row: "F5", defect: "a sender without a flow is left hanging", file: "vnicbridge/admit.go",
+		row: "F5", defect: "a sender without a flow is left hanging", file: `vnicbridge/internal/userspace/admit.go`,
 		old: "		// Silence would leave a client whose flow is gone hanging (F5).\n		fw.answerRefusal(a)\n", new: "",
 	}, {
-		row: "F5", defect: "a sender without a flow is left hanging", file: "vnicbridge/bpf/admit.h",
+		row: "F5", defect: "a sender without a flow is left hanging", file: "vnicbridge/internal/bpf/admit.h",
 		old: `return refuse(p, DROP_NO_FLOW);`, new: `return DROP_NO_FLOW;`,
 	}, {
-		row: "F5", defect: "a RST is answered with a RST", file: "vnicbridge/reject.go",
-		old: `if a.proto == TCP && a.tcpFlags&tcpRST != 0 || a.proto == ICMP`, new: `if a.proto == ICMP`,
+		row: "F5", defect: "a RST is answered with a RST", file: `vnicbridge/internal/userspace/reject.go`,
+		old: `if a.Proto == config.TCP && a.TCPFlags&packet.TCPRST != 0 || a.Proto == config.ICMP`, new: `if a.Proto == config.ICMP`,
 	}, {
-		row: "F5", defect: "a flood of refusals is sent", file: "vnicbridge/reject.go",
-		old: ` || !a.allows(fw.limits(a.in).refusals) {`, new: ` {`,
+		row: "F5", defect: "a flood of refusals is sent", file: `vnicbridge/internal/userspace/reject.go`,
+		old: ` || !a.allows(fw.limits(a.In).refusals) {`, new: ` {`,
 	}, {
-		row: "F5+", defect: "no flow is picked up from the server's side", file: "vnicbridge/admit.go",
-		old: `	if fl := fw.pickUp(a, rules, segment); fl != nil {`, new: `	if fl := fw.pickUp(a, rules, segment); fl != nil && false {`,
+		row: "F5+", defect: "no flow is picked up from the server's side", file: `vnicbridge/internal/userspace/admit.go`,
+		old: `	if fl := fw.pickUp(a, rs, segment); fl != nil {`, new: `	if fl := fw.pickUp(a, rs, segment); fl != nil && false {`,
 	}, {
-		row: "F5+", defect: "a segment picks up what is another's", file: "vnicbridge/pickup.go",
-		old: `		if lasting && to == a.in && fw.enters(segment, to, &question) {`, new: `		if _, _ = to, lasting; fw.enters(segment, a.in, &question) {`,
+		row: "F5+", defect: "a segment picks up what is another's", file: `vnicbridge/internal/userspace/pickup.go`,
+		old: `		if lasting && to == a.In && fw.enters(segment, to, &question) {`, new: `		if _, _ = to, lasting; fw.enters(segment, a.In, &question) {`,
 	}, {
-		row: "F5+", defect: "a closed port's flow is picked up", file: "vnicbridge/pickup.go",
-		old: `		if lasting && to == a.in && fw.enters(segment, to, &question) {`, new: `		if lasting && to == a.in {`,
+		row: "F5+", defect: "a closed port's flow is picked up", file: `vnicbridge/internal/userspace/pickup.go`,
+		old: `		if lasting && to == a.In && fw.enters(segment, to, &question) {`, new: `		if lasting && to == a.In {`,
 	}, {
-		row: "F5+", defect: "a flow of another segment with the client's tuple is taken for the server's", file: "vnicbridge/pickup.go",
-		old: `	if f == nil || f.out != a.in || f.reply != a.tuple {`, new: `	if f == nil {`,
+		row: "F5+", defect: "a flow of another segment with the client's tuple is taken for the server's", file: `vnicbridge/internal/userspace/pickup.go`,
+		old: `	if f == nil || f.Out != a.In || f.Reply != a.Tuple {`, new: `	if f == nil {`,
 	}, {
-		row: "F5+", defect: "a flow that only its server speaks in is established", file: "vnicbridge/tcpstate.go",
-		old: `	opened := dir == forward || pickedUp && flags&flowAcked != 0`, new: `	opened := dir == forward || pickedUp`,
+		row: "F5+", defect: "a flow that only its server speaks in is established", file: `vnicbridge/internal/flow/tcpstate.go`,
+		old: `	opened := dir == Forward || pickedUp && flags&Acked != 0`, new: `	opened := dir == Forward || pickedUp`,
 	}, {
-		row: "F5+", defect: "a flow that only its server speaks in is established", file: "vnicbridge/bpf/flow.h",
+		row: "F5+", defect: "a flow that only its server speaks in is established", file: "vnicbridge/internal/bpf/flow.h",
 		old: `(flags & FLOW_PICKED_UP && flags & FLOW_ACKED)`, new: `flags & FLOW_PICKED_UP`,
 	}, {
-		row: "F5+", defect: "a server without a flow is left hanging", file: "vnicbridge/forwarder.go",
+		row: "F5+", defect: "a server without a flow is left hanging", file: `vnicbridge/internal/userspace/forwarder.go`,
 		old: `	fw.endOrphans(now)` + "\n",
 	}, {
-		row: "F5+", defect: "a server is reset although its client has spoken", file: "vnicbridge/orphans.go",
-		old: `		if f, _ := fw.flows.lookup(orphan.key); f != nil || orphan.in.closed.Load() {`, new: `		if orphan.in.closed.Load() {`,
+		row: "F5+", defect: "a server is reset although its client has spoken", file: `vnicbridge/internal/userspace/orphans.go`,
+		old: `		if f, _ := fw.Flows.Lookup(orphan.key); f != nil || orphan.in.Closed.Load() {`, new: `		if Orphan.In.Closed.Load() {`,
 	}, {
-		row: "F5+", defect: "any number of servers without flows is remembered", file: "vnicbridge/orphans.go",
-		old: `	if len(o.known.byKey) == maxOrphans {`, new: `	if false {`,
+		row: "F5+", defect: "any number of servers without flows is remembered", file: `vnicbridge/internal/userspace/orphans.go`,
+		old: `	if len(o.Known.ByKey) == MaxOrphans {`, new: `	if false {`,
 	}, {
-		row: "F5+", defect: "a stop resets what comes back", file: "vnicbridge/reset.go",
+		row: "F5+", defect: "a stop resets what comes back", file: `vnicbridge/internal/userspace/reset.go`,
 		old: ` && (comesBack == nil || !comesBack(f)) {`, new: ` {`,
 	}, {
-		row: "F5+", defect: "a stop tells nobody", file: "vnicbridge/reset.go",
+		row: "F5+", defect: "a stop tells nobody", file: `vnicbridge/internal/userspace/reset.go`,
 		old: ` && (comesBack == nil || !comesBack(f)) {`, new: ` && comesBack == nil {`,
 	}, {
-		row: "F5+", defect: "a stop leaves Caddy's own connections in silence", file: "vnicbridge/pickup.go",
-		old: ` || fw.open.wereOurs(to.vnic.segment, f.orig) {`, new: ` {`,
+		row: "F5+", defect: "a stop leaves Caddy's own connections in silence", file: `vnicbridge/internal/userspace/pickup.go`,
+		old: ` || fw.open.WereOurs(to.VNIC.Segment, f.Orig) {`, new: ` {`,
 	}, {
-		row: "F5+", defect: "a RST carries only what was acknowledged", file: "vnicbridge/reset.go",
+		row: "F5+", defect: "a RST carries only what was acknowledged", file: `vnicbridge/internal/userspace/reset.go`,
 		old: `	if sent != acknowledged {`, new: `	if false {`,
 	}, {
-		row: "F6", defect: "the quoted header stays as it was", file: "vnicbridge/icmperror.go",
-		old: `	a.rewriteQuote(quoted, tuple.reversed())` + "\n",
+		row: "F6", defect: "the quoted header stays as it was", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `	a.RewriteQuote(quoted, tuple.Reversed())` + "\n",
 	}, {
-		row: "F6", defect: "the outer header stays as it was", file: "vnicbridge/icmperror.go",
-		old: "	a.rewriteAddresses(tuple)\n	return a.leaveBy", new: "	return a.leaveBy",
+		row: "F6", defect: "the outer header stays as it was", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `	a.RewriteAddresses(tuple)
+	return a.leaveBy`, new: "	return a.leaveBy",
 	}, {
-		row: "F6", defect: "a quote of 8 bytes is dropped", file: "vnicbridge/quote.go",
-		old: `p.later || len(p.l4) < 8 {`, new: `p.later || len(p.l4) < tcpMinLen {`,
+		row: "F6", defect: "a quote of 8 bytes is dropped", file: `vnicbridge/internal/packet/quote.go`,
+		old: `p.Later || len(p.L4) < 8 {`, new: `p.Later || len(p.L4) < tcpMinLen {`,
 	}, {
-		row: "F6", defect: "an error refreshes its flow", file: "vnicbridge/icmperror.go",
-		old: `	a.rewriteQuote(quoted, tuple.reversed())`, new: "	fl.lastSeen.Store(coarse(a.now))\n	a.rewriteQuote(quoted, tuple.reversed())",
+		row: "F6", defect: "an error refreshes its flow", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `	a.RewriteQuote(quoted, tuple.Reversed())`, new: `	fl.LastSeen.Store(flow.Coarse(a.Now))
+	a.RewriteQuote(quoted, tuple.Reversed())`,
 	}, {
-		row: "F6", defect: "an error ends its flow", file: "vnicbridge/icmperror.go",
-		old: `	a.rewriteQuote(quoted, tuple.reversed())`, new: "	fw.flows.remove(fl, a.now)\n	a.rewriteQuote(quoted, tuple.reversed())",
+		row: "F6", defect: "an error ends its flow", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `	a.RewriteQuote(quoted, tuple.Reversed())`, new: `	fw.Flows.Remove(fl, a.Now)
+	a.RewriteQuote(quoted, tuple.Reversed())`,
 	}, {
-		row: "F6", defect: "an error about no flow is let in", file: "vnicbridge/icmperror.go",
-		old: "	if fl == nil {\n		return dropNoFlow\n	}\n	to, tuple", new: "	if fl == nil {\n		for _, vnic := range fw.rules.Load().vnics {\n			return a.leaveBy(vnic, a.dst)\n		}\n	}\n	to, tuple",
+		row: "F6", defect: "an error about no flow is let in", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `	if fl == nil {
+		return packet.DropNoFlow
+	}
+	to, tuple`, new: `	if fl == nil {
+		for _, vnic := range fw.Rules.Load().VNICs {
+			return a.leaveBy(vnic, a.Dst)
+		}
+	}
+	to, tuple`,
 	}, {
-		row: "F6", defect: "a router is seen as the flow's other host", file: "vnicbridge/icmperror.go",
-		old: `if a.in.nic != nil && a.src != quoted.dst {`, new: `if false {`,
+		row: "F6", defect: "a router is seen as the flow's other host", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `if a.In.NIC != nil && a.Src != quoted.Dst {`, new: `if false {`,
 	}, {
-		row: "F6", defect: "the flow's other host is seen as a router", file: "vnicbridge/icmperror.go",
-		old: `if a.in.nic != nil && a.src != quoted.dst {`, new: `if a.in.nic != nil {`,
+		row: "F6", defect: "the flow's other host is seen as a router", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `if a.In.NIC != nil && a.Src != quoted.Dst {`, new: `if a.In.NIC != nil {`,
 	}, {
-		row: "F6", defect: "a router has the alias of the flow's other host", file: "vnicbridge/hosts.go",
+		row: "F6", defect: "a router has the alias of the flow's other host", file: `vnicbridge/internal/rules/hosts.go`,
 		old: `alias != host {`, new: `true {`,
 	}, {
-		row: "F6", defect: "a router is an alias to a segment that sees clients by their addresses", file: "vnicbridge/hosts.go",
-		old: `if segment.preserve && r.possibleSource(router) {`, new: `if false {`,
+		row: "F6", defect: "a router is an alias to a segment that sees clients by their addresses", file: `vnicbridge/internal/rules/hosts.go`,
+		old: `if segment.Preserve && r.PossibleSource(router) {`, new: `if false {`,
 	}, {
-		row: "F6", defect: "a router has an address of a segment", file: "vnicbridge/hosts.go",
-		old: `if segment.preserve && r.possibleSource(router) {`, new: `if segment.preserve {`,
+		row: "F6", defect: "a router has an address of a segment", file: `vnicbridge/internal/rules/hosts.go`,
+		old: `if segment.Preserve && r.PossibleSource(router) {`, new: `if segment.Preserve {`,
 	}, {
-		row: "F6", defect: "an error is taken for an echo", file: "vnicbridge/bpf/packet.h",
+		row: "F6", defect: "an error is taken for an echo", file: "vnicbridge/internal/bpf/packet.h",
 		old: "	else\n		return SLOW;\n	return KEEP;", new: "	return KEEP;",
 	}, {
-		row: "F6+", defect: "routers whose addresses are ours are not heard", file: "vnicbridge/icmperror.go",
-		old: `!possibleRouter(a.src, a.in.nic.address)`, new: `!fw.rules.Load().possibleSource(a.src)`,
+		row: "F6+", defect: "routers whose addresses are ours are not heard", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `!rules.PossibleRouter(a.Src, a.In.NIC.Address)`, new: `!fw.Rules.Load().PossibleSource(a.Src)`,
 	}, {
-		row: "F6+", defect: "anybody is heard", file: "vnicbridge/icmperror.go",
-		old: `!possibleRouter(a.src, a.in.nic.address)`, new: `false`,
+		row: "F6+", defect: "anybody is heard", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `!rules.PossibleRouter(a.Src, a.In.NIC.Address)`, new: `false`,
 	}, {
-		row: "F6+", defect: "240/4 is not unicast", file: "vnicbridge/ruleset.go",
+		row: "F6+", defect: "240/4 is not unicast", file: `vnicbridge/internal/rules/ruleset.go`,
 		old: `"224.0.0.0/4"`, new: `"224.0.0.0/3"`,
 	}, {
-		row: "F7", defect: "fragments that come before the first are dropped", file: "vnicbridge/fragmenttable.go",
-		old: "		t.hold(q, d, a.frame)\n",
+		row: "F7", defect: "fragments that come before the first are dropped", file: `vnicbridge/internal/userspace/fragmenttable.go`,
+		old: `		t.hold(q, d, a.Frame)` + "\n",
 	}, {
-		row: "F7", defect: "any number of bytes is held", file: "vnicbridge/fragmenttable.go",
-		old: `	for q.held > maxHeldBytes {`, new: `	for false {`,
+		row: "F7", defect: "any number of bytes is held", file: `vnicbridge/internal/userspace/fragmenttable.go`,
+		old: `	for q.Held > MaxHeldBytes {`, new: `	for false {`,
 	}, {
-		row: "F7", defect: "any number of datagrams is remembered", file: "vnicbridge/fragmenttable.go",
+		row: "F7", defect: "any number of datagrams is remembered", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `if to.Len() >= to.most {`, new: `if false {`,
 	}, {
-		row: "F7", defect: "unfinished datagrams are never forgotten", file: "vnicbridge/fragmenttable.go",
-		old: `now-d.came >= int64(fragmentTime)`, new: `false`,
+		row: "F7", defect: "unfinished datagrams are never forgotten", file: `vnicbridge/internal/userspace/fragmenttable.go`,
+		old: `now-d.came >= int64(FragmentTime)`, new: `false`,
 	}, {
-		row: "F7", defect: "two datagrams leave with one identification", file: "vnicbridge/fragmenttable.go",
+		row: "F7", defect: "two datagrams leave with one identification", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `if other == nil || other.key == d.key && other.whole() {`, new: `if other == nil || other != nil {`,
 	}, {
-		row: "F7", defect: "fragments are taken for whole packets", file: "vnicbridge/bpf/packet.h",
+		row: "F7", defect: "fragments are taken for whole packets", file: "vnicbridge/internal/bpf/packet.h",
 		old: `ip->ihl != 5 || ip->frag_off & IP_FRAGMENT ||`, new: `ip->ihl != 5 ||`,
 	}, {
-		row: "F7+", defect: "a first fragment belongs to the datagram that had its identification", file: "vnicbridge/fragmenttable.go",
+		row: "F7+", defect: "a first fragment belongs to the datagram that had its identification", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `if d != nil && d.begun {` + "\n		t.finish", new: `if d != nil && d.refused {` + "\n		t.finish",
 	}, {
-		row: "F7+", defect: "an identification stays a datagram's when that is whole", file: "vnicbridge/fragmenttable.go",
-		old: "	if d.whole() {\n		t.finish(q, d, a.now)\n	}\n	return d, keep", new: "	return d, keep",
+		row: "F7+", defect: "an identification stays a datagram's when that is whole", file: `vnicbridge/internal/userspace/fragmenttable.go`,
+		old: `	if d.whole() {
+		t.finish(q, d, a.Now)
+	}
+	return d, packet.Keep`, new: `	return d, packet.Keep`,
 	}, {
-		row: "F7+", defect: "what follows a refused fragment goes an older one's way", file: "vnicbridge/fragment.go",
-		old: "		fw.fragments.refuse(key, a)\n",
+		row: "F7+", defect: "what follows a refused fragment goes an older one's way", file: `vnicbridge/internal/userspace/fragment.go`,
+		old: `		fw.Fragments.refuse(key, a)` + "\n",
 	}, {
-		row: "F7+", defect: "a flood keeps newer fragments out", file: "vnicbridge/fragmenttable.go",
-		old: `t.forget(q, to.oldest())`, new: `t.forget(q, to.Back().Value.(*datagram))`,
+		row: "F7+", defect: "a flood keeps newer fragments out", file: `vnicbridge/internal/userspace/fragmenttable.go`,
+		old: `t.forget(q, to.oldest())`, new: `t.Forget(q, to.Back().Value.(*datagram))`,
 	}, {
-		row: "F7+", defect: "one segment's fragments make room for another one's", file: "vnicbridge/fragmenttable.go",
-		old: "	q := t.ports[p]\n", new: "	for p = range t.ports {\n		break\n	}\n	q := t.ports[p]\n",
+		row: "F7+", defect: "one segment's fragments make room for another one's", file: `vnicbridge/internal/userspace/fragmenttable.go`,
+		old: `	q := t.Ports[p]` + "\n", new: `	for p = range t.Ports {
+		break
+	}
+	q := t.Ports[p]
+`,
 	}, {
-		row: "F7+", defect: "fragments without a first one take the others' room", file: "vnicbridge/bpf/limit.h",
+		row: "F7+", defect: "fragments without a first one take the others' room", file: "vnicbridge/internal/bpf/limit.h",
 		old: `!spend(strays, ODD_PACKETS / 2, ODD_INTERVALS)`, new: `!spend(odd, ODD_PACKETS / 2, ODD_INTERVALS)`,
 	}, {
-		row: "F7+", defect: "fragments that overlap go on", file: "vnicbridge/fragmenttable.go",
+		row: "F7+", defect: "fragments that overlap go on", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `if overlaps || contradicts ||`, new: `if overlaps && false || contradicts ||`,
 	}, {
-		row: "F7+", defect: "a datagram may have two ends", file: "vnicbridge/fragmenttable.go",
+		row: "F7+", defect: "a datagram may have two ends", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `if overlaps || contradicts ||`, new: `if overlaps || contradicts && false ||`,
 	}, {
-		row: "F7+", defect: "fragments from impossible sources take memory", file: "vnicbridge/fragment.go",
-		old: `if a.in.nic != nil && !fw.rules.Load().possibleSource(a.src) {`, new: `if false {`,
+		row: "F7+", defect: "fragments from impossible sources take memory", file: `vnicbridge/internal/userspace/fragment.go`,
+		old: `if a.In.NIC != nil && !fw.rules.Load().PossibleSource(a.Src) {`, new: `if false {`,
 	}, {
-		row: "F8", defect: "a packet that is too big is sent", file: "vnicbridge/icmperror.go",
-		old: `return !cut || a.headersLen()+size > mtu`, new: `return cut && !cut`,
+		row: "F8", defect: "a packet that is too big is sent", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `return !cut || a.HeadersLen()+size > mtu`, new: `return cut && !cut`,
 	}, {
-		row: "F8", defect: "a packet that is too big is sent", file: "vnicbridge/bpf/bridge.c",
+		row: "F8", defect: "a packet that is too big is sent", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `if (unlikely(too_big(skb, p, out->mtu)))`, new: `if (0 && too_big(skb, p, out->mtu))`,
 	}, {
-		row: "F8", defect: "the pieces of a super-packet may have any size", file: "vnicbridge/icmperror.go",
-		old: `return !cut || a.headersLen()+size > mtu`, new: `return !cut`,
+		row: "F8", defect: "the pieces of a super-packet may have any size", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `return !cut || a.HeadersLen()+size > mtu`, new: `return !cut`,
 	}, {
-		row: "F8", defect: "the pieces of a super-packet may have any size", file: "vnicbridge/bpf/bridge.c",
+		row: "F8", defect: "the pieces of a super-packet may have any size", file: "vnicbridge/internal/bpf/bridge.c",
 		old: ` + l4 + skb->gso_size > mtu)`, new: ` + l4 > mtu)`,
 	}, {
-		row: "F8", defect: "TCP's options are no part of a super-packet's pieces", file: "vnicbridge/icmperror.go",
-		old: `return !cut || a.headersLen()+size > mtu`, new: `return !cut || ipv4MinLen+udpHeaderLen+size > mtu`,
+		row: "F8", defect: "TCP's options are no part of a super-packet's pieces", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `return !cut || a.HeadersLen()+size > mtu`, new: `return !cut || packet.IPv4MinLen+udpHeaderLen+size > mtu`,
 	}, {
-		row: "F8", defect: "a flood of refusals keeps senders from learning the MTU", file: "vnicbridge/reject.go",
-		old: `!a.allows(fw.limits(a.in).tooBig)`, new: `!a.allows(fw.limits(a.in).refusals)`,
+		row: "F8", defect: "a flood of refusals keeps senders from learning the MTU", file: `vnicbridge/internal/userspace/reject.go`,
+		old: `!a.allows(fw.limits(a.In).tooBig)`, new: `!a.allows(fw.limits(a.In).Refusals)`,
 	}, {
-		row: "F8", defect: "its sender is not told", file: "vnicbridge/icmperror.go",
+		row: "F8", defect: "its sender is not told", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `		a.sendBack(f)` + "\n", new: "		_ = f\n",
 	}, {
-		row: "F8", defect: "a super-packet is refused", file: "vnicbridge/icmperror.go",
-		old: `return !cut || a.headersLen()+size > mtu`, new: `return cut || !cut`,
+		row: "F8", defect: "a super-packet is refused", file: `vnicbridge/internal/userspace/icmperror.go`,
+		old: `return !cut || a.HeadersLen()+size > mtu`, new: `return cut || !cut`,
 		tests: "vnicbridge.TestSuperPackets integration.TestBulkTraffic",
 	}, {
 		row: "F8", defect: "a VNIC's MTU is not its NIC's", file: "vnicbridge/vnicsettings.go",
-		old: `		if m := int(bridges[name].port.mtu.Load()); mtu == 0 || m < mtu {`, new: `		if m := int(bridges[name].port.mtu.Load()); m < 0 {`,
+		old: `		if m := int(bridges[name].iface.MTU.Load()); mtu == 0 || m < mtu {`, new: `		if m := int(bridges[name].iface.MTU.Load()); m < 0 {`,
 		tests: "integration.TestMTUFollows",
 	}, {
-		row: "F8", defect: "a packet beyond 64 KiB is taken for a malformed one", file: "vnicbridge/packet.go",
+		row: "F8", defect: "a packet beyond 64 KiB is taken for a malformed one", file: `vnicbridge/internal/packet/packet.go`,
 		old: `if total == 0 && f.isSuperTCP() {`, new: `if false {`,
 		tests: "integration.TestSwitchedOnOffloads",
 	}, {
-		row: "F8", defect: "a packet beyond 64 KiB is left to userspace", file: "vnicbridge/bpf/packet.h",
+		row: "F8", defect: "a packet beyond 64 KiB is left to userspace", file: "vnicbridge/internal/bpf/packet.h",
 		old: `if (unlikely(!size) && skb->gso_size && ip->protocol == IPPROTO_TCP)`, new: `if (0)`,
 		tests: "integration.TestSwitchedOnOffloads",
 	}, {
-		row: "F8", defect: "a packet beyond 64 KiB never fits", file: "vnicbridge/packetsocket_linux.go",
+		row: "F8", defect: "a packet beyond 64 KiB never fits", file: `vnicbridge/internal/host/packetsocket_linux.go`,
 		old: `	if m.truncated && m.length < largestFrameLen {`, new: `	if false {`,
 		tests: "integration.TestSwitchedOnOffloads",
 	}, {
-		row: "F9", defect: "UDP begins no flow", file: "vnicbridge/packet.go",
-		old: "	case UDP:\n		return true\n	default:", new: "	case UDP:\n		return false\n	default:",
+		row: "F9", defect: "UDP begins no flow", file: `vnicbridge/internal/packet/packet.go`,
+		old: `	case config.UDP:
+		return true
+	default:`, new: `	case config.UDP:
+		return false
+	default:`,
 	}, {
-		row: "F9", defect: "UDP begins no flow", file: "vnicbridge/bpf/packet.h",
+		row: "F9", defect: "UDP begins no flow", file: "vnicbridge/internal/bpf/packet.h",
 		old: "		return p->icmp_type == ICMP_ECHO_REQUEST;\n	}\n	return true;", new: "		return p->icmp_type == ICMP_ECHO_REQUEST;\n	}\n	return false;",
 	}, {
 		row: "F10", defect: "new rules end the flows that there are", file: "vnicbridge/datapaths.go",
-		old: `	d.forwarder.setRules(r)` + "\n", new: "	d.forwarder.setRules(r)\n	d.forwarder.end(func(*flow) bool { return true }, nil)\n",
+		old: `	d.forwarder.SetRules(r)` + "\n", new: `	d.forwarder.SetRules(r)
+	d.forwarder.End(func(*flow) bool { return true }, nil)
+`,
 	}, {
 		row: "F10", defect: "a drained segment gets new flows", file: "vnicbridge/rules.go",
-		old: `if p.states[name] == Active && p.health.condition(s.port).problem == "" {`, new: `if p.health.condition(s.port).problem == "" {`,
+		old: `if p.states[name] == config.Active && p.health.Condition(s.iface).Problem == "" {`, new: `if p.health.Condition(s.iface).Problem == "" {`,
 	}, {
 		row: "F10", defect: "an unhealthy segment gets new flows", file: "vnicbridge/rules.go",
-		old: `if p.states[name] == Active && p.health.condition(s.port).problem == "" {`, new: `if p.states[name] == Active {`,
+		old: `if p.states[name] == config.Active && p.health.Condition(s.iface).Problem == "" {`, new: `if p.states[name] == config.Active {`,
 	}, {
 		row: "F10", defect: "a switch changes nothing", file: "vnicbridge/override.go",
-		old: `		b.LBPolicy = b.LBPolicy.preferring(segment)` + "\n",
+		old: `		b.LBPolicy = b.LBPolicy.Preferring(segment)` + "\n",
 	}, {
 		row: "F10", defect: "a weight set by hand changes nothing", file: "vnicbridge/override.go",
 		old: "	if w := o.weights[segment]; w != 0 {\n		return w\n	}\n",
 	}, {
 		row: "F10", defect: "the flows of a removed segment are not reset", file: "vnicbridge/devices.go",
-		old: `	p.path.end(func(f *flow) bool { return f.in == gone || f.out == gone }, p.comesBack)` + "\n",
+		old: `	p.path.End(func(f *flow.Flow) bool { return f.In == gone || f.Out == gone }, p.comesBack)` + "\n",
 	}, {
 		row: "F10+", defect: "datagrams stay at an unhealthy segment", file: "vnicbridge/verdicts.go",
-		old: `		p.path.rechooseAt(s.port)` + "\n",
+		old: `		p.path.RechooseAt(s.iface)` + "\n",
 	}, {
 		row: "F10+", defect: "datagrams stay that came while a segment became unhealthy", file: "vnicbridge/maintain.go",
 		old: `	p.leaveUnhealthy()` + "\n",
 	}, {
-		row: "F10+", defect: "datagrams stay at a closed port", file: "vnicbridge/icmperror.go",
+		row: "F10+", defect: "datagrams stay at a closed port", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `	if a.saysClosed(fl) {`, new: `	if false {`,
 	}, {
-		row: "F10+", defect: "anybody can say that a port is closed", file: "vnicbridge/rechoose.go",
-		old: `fl.in.nic != nil && fl.out == a.in &&`, new: `fl.in.nic != nil &&`,
+		row: "F10+", defect: "anybody can say that a port is closed", file: `vnicbridge/internal/userspace/rechoose.go`,
+		old: `fl.In.NIC != nil && fl.Out == a.In &&`, new: `fl.In.NIC != nil &&`,
 	}, {
-		row: "F10+", defect: "any unreachability ends a flow", file: "vnicbridge/rechoose.go",
-		old: `a.l4[0] == icmpUnreachable && a.l4[1] == icmpPortUnreachable`, new: `a.l4[0] == icmpUnreachable`,
+		row: "F10+", defect: "any unreachability ends a flow", file: `vnicbridge/internal/userspace/rechoose.go`,
+		old: `a.L4[0] == packet.ICMPUnreachable && a.L4[1] == packet.ICMPPortUnreachable`, new: `a.L4[0] == packet.ICMPUnreachable`,
 	}, {
-		row: "F10+", defect: "connections end where datagrams choose again", file: "vnicbridge/rechoose.go",
-		old: `return f.orig.proto != TCP && f.in.nic != nil && condition(f)`, new: `return f.in.nic != nil && condition(f)`,
+		row: "F10+", defect: "connections end where datagrams choose again", file: `vnicbridge/internal/userspace/rechoose.go`,
+		old: `return f.Orig.Proto != config.TCP && f.In.NIC != nil && condition(f)`, new: `return f.In.NIC != nil && condition(f)`,
 	}, {
-		row: "F10+", defect: "what a segment has opened ends, too", file: "vnicbridge/rechoose.go",
-		old: `return f.orig.proto != TCP && f.in.nic != nil && condition(f)`, new: `return f.orig.proto != TCP && (condition(f) || f.in.vnic != nil)`,
+		row: "F10+", defect: "what a segment has opened ends, too", file: `vnicbridge/internal/userspace/rechoose.go`,
+		old: `return f.Orig.Proto != config.TCP && f.In.NIC != nil && condition(f)`, new: `return f.Orig.Proto != config.TCP && (condition(f) || f.In.VNIC != nil)`,
 	}, {
-		row: "F10+", defect: "a switch takes what a steer rule has given", file: "vnicbridge/rechoose.go",
-		old: `return f.in == nic && !steered && `, new: `_ = steered` + "\n		return f.in == nic && ",
+		row: "F10+", defect: "a switch takes what a steer rule has given", file: `vnicbridge/internal/userspace/rechoose.go`,
+		old: `return f.In == nic && !steered && `, new: `_ = steered
+		return f.In == nic && `,
 	}, {
-		row: "F11", defect: "nobody is refused aloud", file: "vnicbridge/admit.go",
-		old: `if bridge.refuse != Drop {`, new: `if false {`,
+		row: "F11", defect: "nobody is refused aloud", file: `vnicbridge/internal/userspace/admit.go`,
+		old: `if bridge.Refuse != config.Drop {`, new: `if false {`,
 	}, {
-		row: "F11", defect: "nobody is refused aloud", file: "vnicbridge/bpf/admit.h",
+		row: "F11", defect: "nobody is refused aloud", file: "vnicbridge/internal/bpf/admit.h",
 		old: `return b->silent ? reason : refuse(p, reason);`, new: `return reason;`,
 	}, {
-		row: "F11", defect: "all are refused aloud", file: "vnicbridge/admit.go",
-		old: `if bridge.refuse != Drop {`, new: `if true {`,
+		row: "F11", defect: "all are refused aloud", file: `vnicbridge/internal/userspace/admit.go`,
+		old: `if bridge.Refuse != config.Drop {`, new: `if true {`,
 	}, {
-		row: "F11", defect: "a protocol that is not carried is met with silence", file: "vnicbridge/admit.go",
-		old: `if !a.later && rules.answers(a.in, a.dst) {`, new: `if false {`,
+		row: "F11", defect: "a protocol that is not carried is met with silence", file: `vnicbridge/internal/userspace/admit.go`,
+		old: `if !a.Later && rules.Answers(a.In, a.Dst) {`, new: `if false {`,
 	}, {
-		row: "F11", defect: "later fragments are refused", file: "vnicbridge/admit.go",
-		old: `if !a.later && rules.answers(a.in, a.dst) {`, new: `if rules.answers(a.in, a.dst) {`,
+		row: "F11", defect: "later fragments are refused", file: `vnicbridge/internal/userspace/admit.go`,
+		old: `if !a.Later && rules.Answers(a.In, a.Dst) {`, new: `if rs.Answers(a.In, a.Dst) {`,
 	}, {
-		row: "F11", defect: "all ports are open", file: "vnicbridge/admit.go",
-		old: `return anyPortContains(s.ports, p.tuple)`, new: `return true`,
+		row: "F11", defect: "all ports are open", file: `vnicbridge/internal/userspace/admit.go`,
+		old: `return rules.AnyPortContains(s.Ports, p.Tuple)`, new: `return true`,
 	}, {
-		row: "F11", defect: "all ports are open", file: "vnicbridge/bpf/admit.h",
+		row: "F11", defect: "all ports are open", file: "vnicbridge/internal/bpf/admit.h",
 		old: "		if (in_range(&s->range[i], p))\n			return true;\n	return false;", new: "		if (in_range(&s->range[i], p))\n			return true;\n	return true;",
 	}, {
-		row: "F12", defect: "`egress off` is `egress gateway`", file: "vnicbridge/ruleset.go",
-		old: `if s.egress == EgressOff || len(s.gateways) == 0 {`, new: `if len(s.gateways) == 0 {`,
+		row: "F12", defect: "`egress off` is `egress gateway`", file: `vnicbridge/internal/rules/ruleset.go`,
+		old: `if s.Egress == config.EgressOff || len(s.Gateways) == 0 {`, new: `if len(s.Gateways) == 0 {`,
 	}, {
-		row: "F12", defect: "`egress off` is `egress gateway`", file: "vnicbridge/bpf/admit.h",
+		row: "F12", defect: "`egress off` is `egress gateway`", file: "vnicbridge/internal/bpf/admit.h",
 		old: `if (s->egress == EGRESS_OFF || !s->gateways)`, new: `if (!s->gateways)`,
 	}, {
-		row: "F12", defect: "`egress gateway` is `egress any`", file: "vnicbridge/ruleset.go",
-		old: `if s.egress == EgressAny && r.possibleSource(dst)`, new: `if r.possibleSource(dst)`,
+		row: "F12", defect: "`egress gateway` is `egress any`", file: `vnicbridge/internal/rules/ruleset.go`,
+		old: `if s.Egress == config.EgressAny && r.PossibleSource(dst)`, new: `if r.PossibleSource(dst)`,
 	}, {
-		row: "F12", defect: "`egress gateway` is `egress any`", file: "vnicbridge/bpf/admit.h",
+		row: "F12", defect: "`egress gateway` is `egress any`", file: "vnicbridge/internal/bpf/admit.h",
 		old: `(s->egress == EGRESS_ANY && !impossible(p->key.dst))`, new: `(!impossible(p->key.dst))`,
 	}, {
-		row: "F12", defect: "a port that another segment has is not mapped", file: "vnicbridge/replies.go",
-		old: `			t.dport = randomPort(port)`, new: "			_ = port\n			return",
+		row: "F12", defect: "a port that another segment has is not mapped", file: `vnicbridge/internal/rules/replies.go`,
+		old: `			t.Dport = randomPort(port)`, new: `			_ = iface.Iface
+			return`,
 	}, {
-		row: "F12", defect: "a port that is free is mapped", file: "vnicbridge/replies.go",
-		old: `		port := t.dport` + "\n", new: "		port := t.dport\n		t.dport = randomPort(port)\n",
+		row: "F12", defect: "a port that is free is mapped", file: `vnicbridge/internal/rules/replies.go`,
+		old: `		port := t.Dport` + "\n", new: `		iface.Iface := t.Dport
+		t.Dport = randomPort(iface.Iface)
+`,
 	},
 }

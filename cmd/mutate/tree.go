@@ -11,7 +11,7 @@ import (
 )
 
 // bpfDir has the sources of the kernel data path's programs, and what is made of them.
-const bpfDir = "vnicbridge/bpf"
+const bpfDir = "vnicbridge/internal/bpf"
 
 // tree is a copy of the repository in which defects are made.
 type tree struct{ dir string }

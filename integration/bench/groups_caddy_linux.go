@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // groupsConfig is Caddy with two groups by path. It is to keep as many idle
@@ -87,7 +87,7 @@ func viaVNICProxy() (a, b string) { return "vnic_proxy a", "vnic_proxy b" }
 // viaReverseProxy has Caddy's own proxy dial the segments' aliases: stock Caddy
 // with nothing but the VNICs in its way.
 func viaReverseProxy() (a, b string) {
-	config := vnicbridge.Config{Segments: map[string]*vnicbridge.Segment{
+	config := config.Config{Segments: map[string]*config.Segment{
 		"a": {}, "b": {},
 		"front": {Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.40.1/24")}, Reach: []string{"a", "b"}},
 	}}

@@ -10,35 +10,36 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // CaptureParameters are the query parameters of GET /vnic/capture.
-var CaptureParameters = Parameters[vnicbridge.CaptureOptions]{
-	"filter": {"Only frames that match this expression, as tcpdump takes it: 'tcp port 80 and not host 192.168.1.1'", func(o *vnicbridge.CaptureOptions, text string) error {
+var CaptureParameters = Parameters[capture.Options]{
+	"filter": {"Only frames that match this expression, as tcpdump takes it: 'tcp port 80 and not host 192.168.1.1'", func(o *capture.Options, text string) error {
 		o.Filter = text
 		return nil
 	}},
-	"client": {"Only flows that this address opened, or one of this network, on both sides", func(o *vnicbridge.CaptureOptions, text string) (err error) {
-		o.Client, err = vnicbridge.ParseClient(text)
+	"client": {"Only flows that this address opened, or one of this network, on both sides", func(o *capture.Options, text string) (err error) {
+		o.Client, err = config.ParseClient(text)
 		return err
 	}},
-	"snaplen": {fmt.Sprintf("How many bytes of each frame are kept, %d to %d (default %d)", vnicbridge.MinSnaplen, vnicbridge.MaxSnaplen, vnicbridge.DefaultSnaplen),
-		func(o *vnicbridge.CaptureOptions, text string) (err error) {
+	"snaplen": {fmt.Sprintf("How many bytes of each frame are kept, %d to %d (default %d)", capture.MinSnaplen, capture.MaxSnaplen, capture.DefaultSnaplen),
+		func(o *capture.Options, text string) (err error) {
 			o.Snaplen, err = parsePositive("snaplen", text)
 			return err
 		}},
-	"count": {"End after this many frames", func(o *vnicbridge.CaptureOptions, text string) (err error) {
+	"count": {"End after this many frames", func(o *capture.Options, text string) (err error) {
 		o.Count, err = parsePositive("count", text)
 		return err
 	}},
-	"duration": {"End after this time, as in 30s or 5m", func(o *vnicbridge.CaptureOptions, text string) (err error) {
+	"duration": {"End after this time, as in 30s or 5m", func(o *capture.Options, text string) (err error) {
 		if o.Duration, err = time.ParseDuration(text); err != nil || o.Duration <= 0 {
 			return fmt.Errorf("duration %q: want a time, as in 30s or 5m", text)
 		}
 		return nil
 	}},
-	Captured: {"The segment or the bridge", func(o *vnicbridge.CaptureOptions, text string) error {
+	Captured: {"The segment or the bridge", func(o *capture.Options, text string) error {
 		o.Of = text
 		return nil
 	}},
@@ -64,10 +65,10 @@ func (a *API) serveCapture(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return badRequest(err)
 	}
-	capture, err := a.shared.Plane.OpenCapture(opts)
-	wrong := (*vnicbridge.ConfigError)(nil)
+	taken, err := a.shared.Plane.OpenCapture(opts)
+	wrong := (*config.Error)(nil)
 	switch {
-	case errors.Is(err, vnicbridge.ErrTooManyCaptures):
+	case errors.Is(err, capture.ErrTooMany):
 		return caddy.APIError{HTTPStatus: http.StatusTooManyRequests, Err: err}
 	case errors.As(err, &wrong):
 		return badRequest(err)
@@ -80,7 +81,7 @@ func (a *API) serveCapture(w http.ResponseWriter, r *http.Request) error {
 	log := caddy.Log().Named("vnic")
 	stream := captureStream{w, http.NewResponseController(w)}
 	_ = stream.SetReadDeadline(time.Time{}) // the admin endpoint's deadline is for short requests
-	if err := errors.Join(capture.Run(r.Context(), stream), capture.Close()); err != nil {
+	if err := errors.Join(taken.Run(r.Context(), stream), taken.Close()); err != nil {
 		log.Info("a capture was cut off: " + err.Error())
 	}
 	return nil

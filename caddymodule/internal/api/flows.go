@@ -5,7 +5,8 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 // serveFlows serves GET /vnic/flows.
@@ -19,7 +20,7 @@ func (a *API) serveClients(w http.ResponseWriter, r *http.Request) error {
 }
 
 // serveList serves a list of the flows that match the request's parameters.
-func serveList[L any](a *API, w http.ResponseWriter, r *http.Request, list func(vnicbridge.FlowFilter) (L, error)) error {
+func serveList[L any](a *API, w http.ResponseWriter, r *http.Request, list func(flowlist.Filter) (L, error)) error {
 	if err := a.require(w, r, http.MethodGet); err != nil {
 		return err
 	}
@@ -35,29 +36,29 @@ func serveList[L any](a *API, w http.ResponseWriter, r *http.Request, list func(
 }
 
 // FlowParameters are the query parameters of GET /vnic/flows and /vnic/clients.
-var FlowParameters = Parameters[vnicbridge.FlowFilter]{
-	"client": {"Only flows that this address opened, or one of this network, as in 10.20.0.0/16", func(f *vnicbridge.FlowFilter, text string) (err error) {
-		f.Client, err = vnicbridge.ParseClient(text)
+var FlowParameters = Parameters[flowlist.Filter]{
+	"client": {"Only flows that this address opened, or one of this network, as in 10.20.0.0/16", func(f *flowlist.Filter, text string) (err error) {
+		f.Client, err = config.ParseClient(text)
 		return err
 	}},
-	"segment": {"Only flows of this segment", func(f *vnicbridge.FlowFilter, text string) error {
+	"segment": {"Only flows of this segment", func(f *flowlist.Filter, text string) error {
 		f.Segment = text
 		return nil
 	}},
-	"bridge": {"Only flows by way of this bridge", func(f *vnicbridge.FlowFilter, text string) error {
+	"bridge": {"Only flows by way of this bridge", func(f *flowlist.Filter, text string) error {
 		f.Bridge = text
 		return nil
 	}},
-	"state": {"Only flows in this state: half_open, established or closing", func(f *vnicbridge.FlowFilter, text string) error {
-		f.State = vnicbridge.FlowState(text)
+	"state": {"Only flows in this state: half_open, established or closing", func(f *flowlist.Filter, text string) error {
+		f.State = flowlist.State(text)
 		return nil
 	}},
-	"protocol": {"Only flows of this protocol: tcp, udp or icmp", func(f *vnicbridge.FlowFilter, text string) error {
+	"protocol": {"Only flows of this protocol: tcp, udp or icmp", func(f *flowlist.Filter, text string) error {
 		return f.Protocol.UnmarshalText([]byte(text))
 	}},
-	"limit": {"The most flows that are listed, 1 to 10000 (default 100)", func(f *vnicbridge.FlowFilter, text string) (err error) {
+	"limit": {"The most flows that are listed, 1 to 10000 (default 100)", func(f *flowlist.Filter, text string) (err error) {
 		if f.Limit, err = strconv.Atoi(text); err != nil || f.Limit < 1 {
-			return fmt.Errorf("limit %q: want 1 to %d", text, vnicbridge.MaxFlowLimit)
+			return fmt.Errorf("limit %q: want 1 to %d", text, flowlist.MaxLimit)
 		}
 		return nil
 	}},

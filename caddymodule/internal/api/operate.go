@@ -10,7 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // operation acts on one segment or bridge while the others go on. The key is the request's
@@ -24,7 +24,7 @@ func (a *API) serveSegments(w http.ResponseWriter, r *http.Request) error {
 		"stop": {http.MethodPost: a.stopSegment}, "start": {http.MethodPost: a.startSegment},
 		"weight": {http.MethodPost: a.setWeight, http.MethodDelete: a.resetWeight},
 	}, func(name string) error {
-		return known(a.shared.Plane.Status().Segments, name, vnicbridge.UnknownSegment)
+		return known(a.shared.Plane.Status().Segments, name, config.UnknownSegment)
 	})
 }
 
@@ -33,7 +33,7 @@ func (a *API) serveBridges(w http.ResponseWriter, r *http.Request) error {
 	return a.operate(w, r, BridgesPath, map[string]operation{
 		"switch": {http.MethodPost: a.switchBridge, http.MethodDelete: a.switchBack},
 	}, func(name string) error {
-		return known(a.shared.Plane.Status().Bridges, name, vnicbridge.UnknownBridge)
+		return known(a.shared.Plane.Status().Bridges, name, config.UnknownBridge)
 	})
 }
 
@@ -53,7 +53,7 @@ func (a *API) operate(w http.ResponseWriter, r *http.Request, prefix string, ope
 		return notFound(err)
 	}
 	err := methods[r.Method](r, name)
-	if wrong := (*vnicbridge.ConfigError)(nil); errors.As(err, &wrong) {
+	if wrong := (*config.Error)(nil); errors.As(err, &wrong) {
 		return badRequest(wrong)
 	}
 	return err
@@ -84,10 +84,10 @@ func (a *API) drainSegment(r *http.Request, segment string) error {
 		}
 	}
 	plane := a.shared.Plane
-	if plane.State(segment) == vnicbridge.Stopped {
+	if plane.State(segment) == config.Stopped {
 		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: fmt.Errorf("segment %s is stopped and has nothing to drain: start it first", segment)}
 	}
-	if err := plane.SetState(segment, vnicbridge.Draining); err != nil {
+	if err := plane.SetState(segment, config.Draining); err != nil {
 		return err
 	}
 	a.shared.Sockets.Drain(segment)
@@ -101,7 +101,7 @@ func (a *API) drainSegment(r *http.Request, segment string) error {
 // stopSegment stops new flows before it closes the listeners, so that no client of the
 // bridge meets a closed port.
 func (a *API) stopSegment(_ *http.Request, segment string) error {
-	if err := a.shared.Plane.SetState(segment, vnicbridge.Stopped); err != nil {
+	if err := a.shared.Plane.SetState(segment, config.Stopped); err != nil {
 		return err
 	}
 	a.shared.Sockets.Stop(segment)
@@ -113,7 +113,7 @@ func (a *API) startSegment(r *http.Request, segment string) error {
 	if err := a.shared.Sockets.Start(r.Context(), segment); err != nil {
 		return fmt.Errorf("segment %s stays stopped: %w", segment, err)
 	}
-	return a.shared.Plane.SetState(segment, vnicbridge.Active)
+	return a.shared.Plane.SetState(segment, config.Active)
 }
 
 // WeightRequest is the body of POST /vnic/segments/<segment>/weight.

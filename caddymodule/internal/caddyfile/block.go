@@ -9,7 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // option is one option of a block.
@@ -97,7 +97,7 @@ func misplaced(what, name string) string {
 	for _, part := range []struct {
 		kind  string
 		known options
-	}{{"segment", p.segmentOptions(new(vnicbridge.Segment))}, {"bridge", p.bridgeOptions(new(vnicbridge.Bridge))}} {
+	}{{"segment", p.segmentOptions(new(config.Segment))}, {"bridge", p.bridgeOptions(new(config.Bridge))}} {
 		if _, ok := part.known[name]; ok {
 			return fmt.Sprintf("; %s stands in the braces of a %s: is its { missing, or a } too early?", name, part.kind)
 		}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // bridge reads a bridge's block:
@@ -26,12 +26,12 @@ func (p *parser) bridge(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	b := new(vnicbridge.Bridge)
+	b := new(config.Bridge)
 	p.config.Bridges[name] = b
 	return parseBlock(d, "bridge", p.bridgeOptions(b))
 }
 
-func (p *parser) bridgeOptions(b *vnicbridge.Bridge) options {
+func (p *parser) bridgeOptions(b *config.Bridge) options {
 	return options{
 		"nic":           {parse: word(&b.NIC)},
 		"address":       {parse: value(&b.Addresses, onePrefix)},
@@ -53,13 +53,13 @@ func gateway(text string) (netip.Addr, error) {
 
 // lbPolicy reads the name of a policy and the segments that the policy chooses from.
 // Config.Validate checks the name.
-func (p *parser) lbPolicy(d *caddyfile.Dispenser, b *vnicbridge.Bridge) error {
+func (p *parser) lbPolicy(d *caddyfile.Dispenser, b *config.Bridge) error {
 	if !d.NextArg() {
 		return d.ArgErr()
 	}
-	b.LBPolicy = &vnicbridge.Policy{Policy: vnicbridge.PolicyName(d.Val())}
+	b.LBPolicy = &config.Policy{Policy: config.PolicyName(d.Val())}
 	for d.NextArg() {
-		if name := vnicbridge.PolicyName(d.Val()); slices.Contains(vnicbridge.Policies, name) && !slices.Contains(vnicbridge.Policies, b.LBPolicy.Policy) {
+		if name := config.PolicyName(d.Val()); slices.Contains(config.Policies, name) && !slices.Contains(config.Policies, b.LBPolicy.Policy) {
 			return d.Errf("lb_policy %s … %s: the policy comes first: lb_policy %s %s …", b.LBPolicy.Policy, name, name, b.LBPolicy.Policy)
 		}
 		b.LBPolicy.Segments = append(b.LBPolicy.Segments, p.refer(d))

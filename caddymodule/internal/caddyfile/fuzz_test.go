@@ -11,7 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 var atLine = regexp.MustCompile(`, at Testfile:\d+$`)
@@ -46,7 +46,7 @@ func FuzzCaddyfile(f *testing.F) {
 			}
 			return
 		}
-		var config vnicbridge.Config
+		var config config.Config
 		if err := json.Unmarshal(value.(httpcaddyfile.App).Value, &config); err != nil {
 			t.Fatal(err)
 		}

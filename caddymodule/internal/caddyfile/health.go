@@ -6,7 +6,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // parseHealth reads how a segment is checked:
@@ -17,7 +17,7 @@ import (
 //	    fails <number>
 //	    passes <number>
 //	}
-func parseHealth(d *caddyfile.Dispenser, s *vnicbridge.Segment) error {
+func parseHealth(d *caddyfile.Dispenser, s *config.Segment) error {
 	args := d.RemainingArgs()
 	if len(args) < 1 || len(args) > 2 {
 		return d.ArgErr()
@@ -31,19 +31,19 @@ func parseHealth(d *caddyfile.Dispenser, s *vnicbridge.Segment) error {
 	}
 	s.Health = h
 	return parseBlock(d, "health", options{
-		"interval": {parse: value(&h.Interval, vnicbridge.ParseDuration)},
-		"timeout":  {parse: value(&h.Timeout, vnicbridge.ParseDuration)},
+		"interval": {parse: value(&h.Interval, config.ParseDuration)},
+		"timeout":  {parse: value(&h.Timeout, config.ParseDuration)},
 		"fails":    {parse: number(&h.Fails, "a number of checks in a row, 1 or more")},
 		"passes":   {parse: number(&h.Passes, "a number of checks in a row, 1 or more")},
 	})
 }
 
 // healthTarget parses the protocol and port of a check.
-func healthTarget(text string) (*vnicbridge.Health, error) {
+func healthTarget(text string) (*config.Health, error) {
 	protocol, port, _ := strings.Cut(text, "/")
-	ports, err := vnicbridge.ParsePortRange("tcp/" + port)
+	ports, err := config.ParsePortRange("tcp/" + port)
 	if err != nil || ports.First != ports.Last || (protocol != "tcp" && protocol != "http") {
 		return nil, fmt.Errorf("health %q: want tcp/<port> or http/<port>", text)
 	}
-	return &vnicbridge.Health{Protocol: vnicbridge.HealthProtocol(protocol), Port: ports.First}, nil
+	return &config.Health{Protocol: config.HealthProtocol(protocol), Port: ports.First}, nil
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // segment reads a segment's block:
@@ -32,20 +32,20 @@ func (p *parser) segment(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	s := new(vnicbridge.Segment)
+	s := new(config.Segment)
 	p.config.Segments[name] = s
 	return parseBlock(d, "segment", p.segmentOptions(s))
 }
 
-func (p *parser) segmentOptions(s *vnicbridge.Segment) options {
+func (p *parser) segmentOptions(s *config.Segment) options {
 	return options{
 		"interface":     {parse: word(&s.Interface)},
 		"address":       {parse: value(&s.Addresses, onePrefix)},
-		"mac":           {parse: value(&s.MAC, vnicbridge.ParseMAC)},
-		"aliases":       {parse: value(&s.Aliases, vnicbridge.ParseAddrRange)},
-		"ports":         {parse: values(&s.Ports, vnicbridge.ParsePortRange)},
+		"mac":           {parse: value(&s.MAC, config.ParseMAC)},
+		"aliases":       {parse: value(&s.Aliases, config.ParseAddrRange)},
+		"ports":         {parse: values(&s.Ports, config.ParsePortRange)},
 		"client_ip":     {parse: word(&s.ClientIP)},
-		"weight":        {parse: number(&s.Weight, "a share of new flows, 1 to "+strconv.Itoa(vnicbridge.MaxWeight))},
+		"weight":        {parse: number(&s.Weight, "a share of new flows, 1 to "+strconv.Itoa(config.MaxWeight))},
 		"egress":        {parse: word(&s.Egress)},
 		"reach":         {parse: func(d *caddyfile.Dispenser) error { return p.reach(d, s) }},
 		"netns":         {parse: word(&s.Netns)},
@@ -55,7 +55,7 @@ func (p *parser) segmentOptions(s *vnicbridge.Segment) options {
 }
 
 // reach reads the segments that a segment may open flows to.
-func (p *parser) reach(d *caddyfile.Dispenser, s *vnicbridge.Segment) error {
+func (p *parser) reach(d *caddyfile.Dispenser, s *config.Segment) error {
 	for d.NextArg() {
 		s.Reach = append(s.Reach, p.refer(d))
 	}

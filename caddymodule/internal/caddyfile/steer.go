@@ -3,7 +3,7 @@ package caddyfile
 import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // steer reads a rule. Its matchers stand on one line, in a block, or both:
@@ -17,11 +17,11 @@ import (
 //	client   <address or network>…
 //	port     tcp|udp/<port or range>…
 //	protocol tcp|udp|icmp…
-func (p *parser) steer(d *caddyfile.Dispenser, b *vnicbridge.Bridge) error {
+func (p *parser) steer(d *caddyfile.Dispenser, b *config.Bridge) error {
 	if !d.NextArg() {
 		return d.ArgErr()
 	}
-	b.Steer = append(b.Steer, vnicbridge.Rule{Segment: p.refer(d)})
+	b.Steer = append(b.Steer, config.Rule{Segment: p.refer(d)})
 	m := newMatchers(&b.Steer[len(b.Steer)-1])
 	if d.NextArg() {
 		if err := m.line(d); err != nil {
@@ -42,11 +42,11 @@ type matchers struct {
 	seen  map[string]bool
 }
 
-func newMatchers(rule *vnicbridge.Rule) *matchers {
+func newMatchers(rule *config.Rule) *matchers {
 	return &matchers{
 		known: map[string]func(string) error{
-			"client":   func(text string) error { return add(&rule.Clients, text, vnicbridge.ParseClient) },
-			"port":     func(text string) error { return add(&rule.Ports, text, vnicbridge.ParsePortRange) },
+			"client":   func(text string) error { return add(&rule.Clients, text, config.ParseClient) },
+			"port":     func(text string) error { return add(&rule.Ports, text, config.ParsePortRange) },
 			"protocol": func(text string) error { return add(&rule.Protocols, text, protocol) },
 		},
 		seen: make(map[string]bool),
@@ -101,7 +101,7 @@ func add[T any](list *[]T, text string, parse func(string) (T, error)) error {
 	return err
 }
 
-func protocol(text string) (p vnicbridge.Protocol, err error) {
+func protocol(text string) (p config.Protocol, err error) {
 	err = p.UnmarshalText([]byte(text))
 	return p, err
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // Parse reads the global option, and returns the app vnic:
@@ -39,7 +39,7 @@ func Parse(d *caddyfile.Dispenser, existing any) (any, error) {
 
 // parser reads one vnic block.
 type parser struct {
-	config   vnicbridge.Config
+	config   config.Config
 	segments definitions
 	bridges  definitions
 	uses     []use
@@ -56,9 +56,9 @@ type use struct {
 
 func newParser() *parser {
 	return &parser{
-		config: vnicbridge.Config{
-			Segments: make(map[string]*vnicbridge.Segment),
-			Bridges:  make(map[string]*vnicbridge.Bridge),
+		config: config.Config{
+			Segments: make(map[string]*config.Segment),
+			Bridges:  make(map[string]*config.Bridge),
 		},
 		segments: make(definitions),
 		bridges:  make(definitions),
@@ -81,7 +81,7 @@ func (p *parser) vnic(d *caddyfile.Dispenser) error {
 	}
 	for _, u := range p.uses {
 		if _, ok := p.segments[u.segment]; !ok {
-			return errAt(u.at, vnicbridge.UnknownSegment(u.segment, slices.Sorted(maps.Keys(p.segments))))
+			return errAt(u.at, config.UnknownSegment(u.segment, slices.Sorted(maps.Keys(p.segments))))
 		}
 	}
 	return p.validate(start)
@@ -94,7 +94,7 @@ func (p *parser) validate(start caddyfile.Token) error {
 		return nil
 	}
 	at := start
-	if part, ok := errors.AsType[*vnicbridge.ConfigError](err); ok {
+	if part, ok := errors.AsType[*config.Error](err); ok {
 		switch part.Part {
 		case "segment":
 			at = p.segments[part.Name]

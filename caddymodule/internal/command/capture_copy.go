@@ -8,7 +8,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
 )
 
 // captureCopy copies a pcapng file block by block, so that the copy is a valid file
@@ -35,7 +35,7 @@ const (
 )
 
 // maxBlock is the largest length of a block that is accepted, in bytes.
-const maxBlock = vnicbridge.MaxSnaplen + 4096
+const maxBlock = capture.MaxSnaplen + 4096
 
 // writeAt is the number of bytes that are gathered before a write.
 const writeAt = 256 << 10

@@ -18,6 +18,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/listenaddr"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/checkup"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 func checkCommand() *cobra.Command {
@@ -43,13 +45,13 @@ Exits non-zero when something would keep Caddy from starting.`,
 				return err
 			}
 			findings := listenFindings(&config.Apps.VNIC, config.addresses(), findPlaces(file))
-			findings = append(findings, vnicbridge.Check(&config.Apps.VNIC, vnicbridge.CheckOptions{
+			findings = append(findings, checkup.Run(&config.Apps.VNIC, checkup.Options{
 				Own: admin.runningVNICs(), Listen: config.listen(), Session: session(),
 			})...)
 			if err := writeFindings(cmd.OutOrStdout(), findings, asJSON); err != nil {
 				return err
 			}
-			if slices.ContainsFunc(findings, func(f vnicbridge.Finding) bool { return f.Severity == vnicbridge.SeverityError }) {
+			if slices.ContainsFunc(findings, func(f checkup.Finding) bool { return f.Severity == checkup.SeverityError }) {
 				cmd.SilenceErrors = true // they are printed
 				return errors.New("this configuration cannot be put in force on this machine")
 			}
@@ -61,10 +63,10 @@ Exits non-zero when something would keep Caddy from starting.`,
 	return cmd
 }
 
-func writeFindings(w io.Writer, findings []vnicbridge.Finding, asJSON bool) error {
+func writeFindings(w io.Writer, findings []checkup.Finding, asJSON bool) error {
 	if asJSON {
 		if findings == nil {
-			findings = []vnicbridge.Finding{} // not null
+			findings = []checkup.Finding{} // not null
 		}
 		return json.NewEncoder(w).Encode(findings)
 	}
@@ -85,7 +87,7 @@ type checkedConfig struct {
 	others []string // addresses of other modules' apps, found in their JSON
 
 	Apps struct {
-		VNIC vnicbridge.Config `json:"vnic"`
+		VNIC config.Config `json:"vnic"`
 		HTTP struct {
 			HTTPSPort uint16 `json:"https_port"`
 			Servers   map[string]struct {
@@ -145,7 +147,7 @@ func (c *checkedConfig) addresses() (addresses []string) {
 }
 
 // listen returns the ports that servers open, by segment. HTTP/3 adds UDP ports.
-func (c *checkedConfig) listen() map[string][]vnicbridge.PortRange {
+func (c *checkedConfig) listen() map[string][]config.PortRange {
 	ports := listenaddr.TCPPorts(c.others)
 	for _, server := range c.Apps.HTTP.Servers {
 		http3 := len(server.Protocols) == 0 || slices.Contains(server.Protocols, "h3")
@@ -153,7 +155,7 @@ func (c *checkedConfig) listen() map[string][]vnicbridge.PortRange {
 			for _, r := range ranges {
 				ports[segment] = append(ports[segment], r)
 				if http3 && (len(server.TLS) > 0 || r.First == cmp.Or(c.Apps.HTTP.HTTPSPort, caddyhttp.DefaultHTTPSPort)) {
-					ports[segment] = append(ports[segment], vnicbridge.PortRange{Protocol: vnicbridge.UDP, First: r.First, Last: r.Last})
+					ports[segment] = append(ports[segment], config.PortRange{Protocol: config.UDP, First: r.First, Last: r.Last})
 				}
 			}
 		}

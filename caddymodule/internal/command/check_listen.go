@@ -8,16 +8,17 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/listenaddr"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/checkup"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // listenFindings reports mistakes in the addresses that servers listen on, each with its
 // line of the Caddyfile.
-func listenFindings(config *vnicbridge.Config, addresses []string, bound places) (findings []vnicbridge.Finding) {
+func listenFindings(config *config.Config, addresses []string, bound places) (findings []checkup.Finding) {
 	for _, address := range addresses {
 		if err := listenaddr.Check(config, address); err != nil {
-			findings = append(findings, vnicbridge.Finding{
-				Severity: vnicbridge.SeverityError, Message: fmt.Sprintf("%s: %v", bound.of(address), err),
+			findings = append(findings, checkup.Finding{
+				Severity: checkup.SeverityError, Message: fmt.Sprintf("%s: %v", bound.of(address), err),
 			})
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/checkup"
 )
 
 // The check sees the ports that servers will open: of HTTP, of HTTP/3, and of apps that
@@ -43,7 +43,7 @@ func TestPortsThatTheCheckSees(t *testing.T) {
 		t.Errorf("the check sees %v, want %v", got, want)
 	}
 	findings := listenFindings(&config.Apps.VNIC, config.addresses(), nil)
-	if want := `listening on vnic/b:8443: unknown segment "b": the configuration has a`; !slices.Contains(findings, vnicbridge.Finding{Severity: vnicbridge.SeverityError, Message: want}) {
+	if want := `listening on vnic/b:8443: unknown segment "b": the configuration has a`; !slices.Contains(findings, checkup.Finding{Severity: checkup.SeverityError, Message: want}) {
 		t.Errorf("the findings are %v, want %q among them", findings, want)
 	}
 }

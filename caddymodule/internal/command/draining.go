@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 // shownClients is the number of clients that a draining segment's line names.
@@ -17,12 +17,12 @@ const shownClients = "5"
 
 // writeDraining writes which clients still have flows of a draining segment.
 func writeDraining(w io.Writer, admin *adminFlags, segment string) error {
-	query := url.Values{"segment": {segment}, "state": {string(vnicbridge.FlowEstablished)}, "limit": {shownClients}}
+	query := url.Values{"segment": {segment}, "state": {string(flowlist.Established)}, "limit": {shownClients}}
 	raw, err := admin.request(http.MethodGet, api.ClientsPath+"?"+query.Encode())
 	if err != nil {
 		return err
 	}
-	var left vnicbridge.ClientList
+	var left flowlist.ClientList
 	if err := json.Unmarshal(raw, &left); err != nil {
 		return fmt.Errorf("reading the instance's answer: %w", err)
 	}
@@ -31,7 +31,7 @@ func writeDraining(w io.Writer, admin *adminFlags, segment string) error {
 }
 
 // holders says how many flows are left, and which clients have them.
-func holders(l vnicbridge.ClientList) string {
+func holders(l flowlist.ClientList) string {
 	var clients []string
 	others := l.Matched
 	for _, c := range l.Clients {

@@ -4,20 +4,20 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 func TestHolders(t *testing.T) {
-	one := vnicbridge.Client{Address: netip.MustParseAddr("203.0.113.7"), Flows: 1}
-	two := vnicbridge.Client{Address: netip.MustParseAddr("192.168.40.1"), Flows: 2}
+	one := flowlist.Client{Address: netip.MustParseAddr("203.0.113.7"), Flows: 1}
+	two := flowlist.Client{Address: netip.MustParseAddr("192.168.40.1"), Flows: 2}
 	for _, test := range []struct {
-		left vnicbridge.ClientList
+		left flowlist.ClientList
 		want string
 	}{
-		{vnicbridge.ClientList{}, "no flow is left"},
-		{vnicbridge.ClientList{Matched: 1, Clients: []vnicbridge.Client{one}}, "1 flow is left, 1 of 203.0.113.7"},
-		{vnicbridge.ClientList{Matched: 3, Clients: []vnicbridge.Client{two, one}}, "3 flows are left, 2 of 192.168.40.1, 1 of 203.0.113.7"},
-		{vnicbridge.ClientList{Matched: 7, Clients: []vnicbridge.Client{two, one}}, "7 flows are left, 2 of 192.168.40.1, 1 of 203.0.113.7, 4 of others"},
+		{flowlist.ClientList{}, "no flow is left"},
+		{flowlist.ClientList{Matched: 1, Clients: []flowlist.Client{one}}, "1 flow is left, 1 of 203.0.113.7"},
+		{flowlist.ClientList{Matched: 3, Clients: []flowlist.Client{two, one}}, "3 flows are left, 2 of 192.168.40.1, 1 of 203.0.113.7"},
+		{flowlist.ClientList{Matched: 7, Clients: []flowlist.Client{two, one}}, "7 flows are left, 2 of 192.168.40.1, 1 of 203.0.113.7, 4 of others"},
 	} {
 		if got := holders(test.left); got != test.want {
 			t.Errorf("it says %q, want %q", got, test.want)

@@ -7,11 +7,11 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 // writeFlows writes a list of flows as a table.
-func writeFlows(w io.Writer, list vnicbridge.FlowList) error {
+func writeFlows(w io.Writer, list flowlist.List) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "%d of %d flows, those first that had a packet last.\n\n", len(list.Flows), list.Matched)
 	row(t, "PROTOCOL", "STATE", "IDLE", "FROM", "CLIENT", "TO", "INTO", "AS", "SERVER", "PACKETS", "BYTES")
@@ -23,17 +23,17 @@ func writeFlows(w io.Writer, list vnicbridge.FlowList) error {
 }
 
 // endsOf names the bridge or segment that a flow comes from, and the one that it goes into.
-func endsOf(f vnicbridge.Flow) (from, into string) {
-	if f.Direction == vnicbridge.FlowEgress {
+func endsOf(f flowlist.Flow) (from, into string) {
+	if f.Direction == flowlist.Egress {
 		return f.Segment, f.Bridge
 	}
 	return cmp.Or(f.Bridge, f.Peer), f.Segment
 }
 
-func idleTime(f vnicbridge.Flow) time.Duration {
+func idleTime(f flowlist.Flow) time.Duration {
 	return time.Duration(f.IdleSeconds * float64(time.Second)).Round(100 * time.Millisecond)
 }
 
-func bothWays(t vnicbridge.FlowTraffic) string {
+func bothWays(t flowlist.Traffic) string {
 	return fmt.Sprintf("%d/%d", t.FromClient, t.FromServer)
 }

@@ -6,22 +6,23 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 // Of each direction a row says where the flow comes from and goes.
 func TestFlowTable(t *testing.T) {
 	at := netip.MustParseAddrPort
-	flow := vnicbridge.Flow{
-		Protocol: vnicbridge.TCP, State: vnicbridge.FlowEstablished, Direction: vnicbridge.FlowInbound, Bridge: "lan", Segment: "a",
+	flow := flowlist.Flow{
+		Protocol: config.TCP, State: flowlist.Established, Direction: flowlist.Inbound, Bridge: "lan", Segment: "a",
 		Client: at("192.168.1.1:4000"), Destination: at("192.168.1.2:80"), Source: at("192.168.50.2:4000"), Server: at("192.168.50.1:80"),
-		IdleSeconds: 63.04, Packets: vnicbridge.FlowTraffic{FromClient: 5, FromServer: 4}, Bytes: vnicbridge.FlowTraffic{FromClient: 700, FromServer: 9000},
+		IdleSeconds: 63.04, Packets: flowlist.Traffic{FromClient: 5, FromServer: 4}, Bytes: flowlist.Traffic{FromClient: 700, FromServer: 9000},
 	}
 	egress, reach := flow, flow
-	egress.Direction = vnicbridge.FlowEgress
-	reach.Direction, reach.Bridge, reach.Peer = vnicbridge.FlowReach, "", "front"
+	egress.Direction = flowlist.Egress
+	reach.Direction, reach.Bridge, reach.Peer = flowlist.Reach, "", "front"
 	var text strings.Builder
-	if err := writeFlows(&text, vnicbridge.FlowList{Matched: 20, Flows: []vnicbridge.Flow{flow, egress, reach}}); err != nil {
+	if err := writeFlows(&text, flowlist.List{Matched: 20, Flows: []flowlist.Flow{flow, egress, reach}}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(text.String(), "3 of 20 flows") {

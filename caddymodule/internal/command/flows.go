@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 // watchInterval is the least time between two lists.
@@ -68,7 +68,7 @@ func printFlows(out io.Writer, raw []byte, asJSON, watch bool) error {
 		_, err := out.Write(raw)
 		return err
 	}
-	var list vnicbridge.FlowList
+	var list flowlist.List
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return fmt.Errorf("reading the instance's answer: %w", err)
 	}

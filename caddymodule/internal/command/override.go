@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 func switchCommand() *cobra.Command {
@@ -51,8 +51,8 @@ the segment is removed, and when Caddy ends.`,
 		func(segment string) string { return api.SegmentsPath + url.PathEscape(segment) + "/weight" },
 		func(arg string) (any, error) {
 			weight, err := strconv.Atoi(arg)
-			if err != nil || weight < 1 || weight > vnicbridge.MaxWeight {
-				return nil, fmt.Errorf("weight %q: want 1 to %d; to give the segment no new flows, drain it; to return to the configuration's weight, use --undo", arg, vnicbridge.MaxWeight)
+			if err != nil || weight < 1 || weight > config.MaxWeight {
+				return nil, fmt.Errorf("weight %q: want 1 to %d; to give the segment no new flows, drain it; to return to the configuration's weight, use --undo", arg, config.MaxWeight)
 			}
 			return api.WeightRequest{Weight: weight}, nil
 		})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 func statusCommand() *cobra.Command {
@@ -42,7 +43,7 @@ was sent to them.`,
 				return err
 			}
 			for _, name := range sortedKeys(status.Segments) {
-				if status.Segments[name].State == vnicbridge.Draining {
+				if status.Segments[name].State == config.Draining {
 					fmt.Fprintln(cmd.OutOrStdout())
 					if err := writeDraining(cmd.OutOrStdout(), &admin, name); err != nil {
 						return err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // writeStatus writes a status as tables: the bridges and segments, the packets that their
@@ -104,9 +105,9 @@ func writeOverrides(w io.Writer, s vnicbridge.Status) {
 	}
 	for _, name := range sortedKeys(s.Segments) {
 		seg := s.Segments[name]
-		if seg.State != vnicbridge.Active {
+		if seg.State != config.Active {
 			heading()
-			row(w, "segment "+name, seg.State, vnicbridge.Active)
+			row(w, "segment "+name, seg.State, config.Active)
 		}
 		if seg.Weight != seg.ConfiguredWeight {
 			heading()
@@ -182,7 +183,7 @@ func gatewayOf(b vnicbridge.BridgeStatus) string {
 	}
 }
 
-func policy(p *vnicbridge.Policy) string {
+func policy(p *config.Policy) string {
 	if p == nil {
 		return ""
 	}

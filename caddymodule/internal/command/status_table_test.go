@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 func TestStatusOfDatapath(t *testing.T) {
 	const explanation = "The kernel data path cannot be used"
-	s := vnicbridge.Status{Datapath: vnicbridge.DatapathUserspace, Flows: 3, MaxFlows: 64}
+	s := vnicbridge.Status{Datapath: config.DatapathUserspace, Flows: 3, MaxFlows: 64}
 	if text := statusText(t, s); !strings.HasPrefix(text, "Data path userspace, 3 of 64 flows.\n") || strings.Contains(text, explanation) {
 		t.Errorf("userspace was asked for, and the status says\n%s", text)
 	}
@@ -26,7 +27,7 @@ func TestStatusOfDatapath(t *testing.T) {
 func TestStatusOfOverrides(t *testing.T) {
 	const heading = "SET BY HAND"
 	a := vnicbridge.SegmentStatus{Weight: 2, ConfiguredWeight: 2}
-	lan := vnicbridge.BridgeStatus{Policy: &vnicbridge.Policy{Policy: vnicbridge.PolicyRoundRobin, Segments: []string{"a", "b"}}}
+	lan := vnicbridge.BridgeStatus{Policy: &config.Policy{Policy: config.PolicyRoundRobin, Segments: []string{"a", "b"}}}
 	s := vnicbridge.Status{
 		Segments: map[string]vnicbridge.SegmentStatus{"a": a, "b": a},
 		Bridges:  map[string]vnicbridge.BridgeStatus{"lan": lan},
@@ -34,7 +35,7 @@ func TestStatusOfOverrides(t *testing.T) {
 	if text := statusText(t, s); strings.Contains(text, heading) {
 		t.Errorf("nothing differs, and the status says\n%s", text)
 	}
-	lan.SwitchedTo, a.Weight, a.State = "b", 5, vnicbridge.Draining
+	lan.SwitchedTo, a.Weight, a.State = "b", 5, config.Draining
 	s.Segments["a"], s.Bridges["lan"] = a, lan
 	text := statusText(t, s)
 	for _, want := range []string{"bridge lan +switched to b +round_robin a b", "segment a +draining +active", "segment a +weight 5 +weight 2"} {
@@ -48,9 +49,9 @@ func TestStatusOfOverrides(t *testing.T) {
 }
 
 func TestStatusOfRules(t *testing.T) {
-	rules := []vnicbridge.Rule{
-		{Segment: "b", Clients: []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")}, Ports: []vnicbridge.PortRange{{Protocol: vnicbridge.TCP, First: 80, Last: 80}}},
-		{Segment: "a", Protocols: []vnicbridge.Protocol{vnicbridge.ICMP}},
+	rules := []config.Rule{
+		{Segment: "b", Clients: []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")}, Ports: []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}}},
+		{Segment: "a", Protocols: []config.Protocol{config.ICMP}},
 	}
 	text := statusText(t, vnicbridge.Status{Bridges: map[string]vnicbridge.BridgeStatus{"lan": {Steer: rules}}})
 	if !regexp.MustCompile(`(?m)^lan +b +10\.20\.0\.0/16 +tcp/80 +-\nlan +a +- +- +icmp$`).MatchString(text) {

@@ -10,14 +10,14 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // ErrNoSegments says that a configuration has no segments.
 var ErrNoSegments = errors.New("the configuration has no segments: add the global option vnic")
 
 // Check returns what is wrong with an address that names a segment, or that was meant to.
-func Check(config *vnicbridge.Config, address string) error {
+func Check(config *config.Config, address string) error {
 	address, err := caddy.NewReplacer().ReplaceOrErr(address, true, true)
 	if err != nil {
 		return nil // Caddy knows the placeholder's value at the start
@@ -38,12 +38,12 @@ func Check(config *vnicbridge.Config, address string) error {
 }
 
 // CheckSegment returns an error if a configuration lacks a segment.
-func CheckSegment(config *vnicbridge.Config, name string) error {
-	if len(config.Segments) == 0 {
+func CheckSegment(cfg *config.Config, name string) error {
+	if len(cfg.Segments) == 0 {
 		return ErrNoSegments
 	}
-	if _, ok := config.Segments[name]; !ok {
-		return vnicbridge.UnknownSegment(name, slices.Sorted(maps.Keys(config.Segments)))
+	if _, ok := cfg.Segments[name]; !ok {
+		return config.UnknownSegment(name, slices.Sorted(maps.Keys(cfg.Segments)))
 	}
 	return nil
 }
@@ -60,12 +60,12 @@ func Segments(addresses []string) (segments []string) {
 }
 
 // TCPPorts returns the TCP ports of the addresses that are on segments, by segment.
-func TCPPorts(addresses []string) map[string][]vnicbridge.PortRange {
-	ports := make(map[string][]vnicbridge.PortRange)
+func TCPPorts(addresses []string) map[string][]config.PortRange {
+	ports := make(map[string][]config.PortRange)
 	for _, address := range addresses {
 		at, err := caddy.ParseNetworkAddress(address)
 		if err == nil && at.Network == "vnic" {
-			ports[at.Host] = append(ports[at.Host], vnicbridge.PortRange{Protocol: vnicbridge.TCP, First: uint16(at.StartPort), Last: uint16(at.EndPort)})
+			ports[at.Host] = append(ports[at.Host], config.PortRange{Protocol: config.TCP, First: uint16(at.StartPort), Last: uint16(at.EndPort)})
 		}
 	}
 	return ports

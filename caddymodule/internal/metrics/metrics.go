@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // Register adds the metrics of a data plane to a configuration's registry. A registry
@@ -45,7 +46,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(flowsLimit, float64(s.MaxFlows))
 	for name, segment := range s.Segments {
 		gauge(segmentHealthy, truth(segment.Health.Healthy), name)
-		for _, state := range []vnicbridge.State{vnicbridge.Active, vnicbridge.Draining, vnicbridge.Stopped} {
+		for _, state := range []config.State{config.Active, config.Draining, config.Stopped} {
 			gauge(segmentState, truth(segment.State == state), name, state.String())
 		}
 		segmentCounts.collect(ch, name, segment.Counters)

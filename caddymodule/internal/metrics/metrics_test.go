@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // sample is a status in which each value is another.
@@ -24,10 +25,10 @@ func sample() vnicbridge.Status {
 		}
 	}
 	return vnicbridge.Status{
-		Datapath: vnicbridge.DatapathKernel, Flows: 7, MaxFlows: 64,
+		Datapath: config.DatapathKernel, Flows: 7, MaxFlows: 64,
 		Segments: map[string]vnicbridge.SegmentStatus{
 			"a": {Health: vnicbridge.HealthStatus{Healthy: true}, Counters: counters(100)},
-			"b": {State: vnicbridge.Draining, Health: vnicbridge.HealthStatus{Reason: "refused"}, Counters: counters(200)},
+			"b": {State: config.Draining, Health: vnicbridge.HealthStatus{Reason: "refused"}, Counters: counters(200)},
 		},
 		Bridges: map[string]vnicbridge.BridgeStatus{"lan": {Up: true, Counters: counters(300)}},
 	}

@@ -5,12 +5,12 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // applier puts configurations in force; *[vnicbridge.Plane] does.
 type applier interface {
-	Apply(cfg *vnicbridge.Config, retained ...*vnicbridge.Config) error
+	Apply(cfg *config.Config, retained ...*config.Config) error
 	Close() error
 	Leave() error
 }
@@ -21,15 +21,15 @@ type applier interface {
 // failed reload brings back the previous one.
 type Generations struct {
 	plane   applier
-	applied func(*vnicbridge.Config) // is called with the configuration that came into force; an empty one means none
-	exiting func() bool              // tells whether the process ends
+	applied func(*config.Config) // is called with the configuration that came into force; an empty one means none
+	exiting func() bool          // tells whether the process ends
 
 	mu     sync.Mutex
-	living []*vnicbridge.Config // the oldest first
+	living []*config.Config // the oldest first
 }
 
 // Push puts a configuration in force. If that fails, the previous one stays in force.
-func (g *Generations) Push(cfg *vnicbridge.Config) error {
+func (g *Generations) Push(cfg *config.Config) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err := g.plane.Apply(cfg, g.living...); err != nil {
@@ -43,7 +43,7 @@ func (g *Generations) Push(cfg *vnicbridge.Config) error {
 // Remove drops a configuration, if it lives. If the configuration was in force, the next
 // newest comes back. After the last one the plane closes; if the process ends, Remove
 // calls the plane's Leave instead.
-func (g *Generations) Remove(cfg *vnicbridge.Config) error {
+func (g *Generations) Remove(cfg *config.Config) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	i := slices.Index(g.living, cfg)
@@ -57,7 +57,7 @@ func (g *Generations) Remove(cfg *vnicbridge.Config) error {
 			end = g.plane.Leave
 		}
 		err := end()
-		g.applied(new(vnicbridge.Config))
+		g.applied(new(config.Config))
 		return err
 	}
 	// Even if cfg was not in force, the plane must release what only cfg had.

@@ -5,21 +5,21 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // planeRecord notes what is asked of a plane.
 type planeRecord struct {
-	refuse  map[*vnicbridge.Config]bool
-	inForce *vnicbridge.Config // nil before the first Apply and after Close
+	refuse  map[*config.Config]bool
+	inForce *config.Config // nil before the first Apply and after Close
 
-	retained []*vnicbridge.Config // beside it
-	left     bool                 // it was closed for a successor
+	retained []*config.Config // beside it
+	left     bool             // it was closed for a successor
 }
 
 var errRefused = errors.New("refused")
 
-func (p *planeRecord) Apply(cfg *vnicbridge.Config, retained ...*vnicbridge.Config) error {
+func (p *planeRecord) Apply(cfg *config.Config, retained ...*config.Config) error {
 	if p.refuse[cfg] {
 		return errRefused
 	}
@@ -42,26 +42,26 @@ type history struct {
 	t *testing.T
 	planeRecord
 	Generations
-	told  *vnicbridge.Config
+	told  *config.Config
 	exits bool // the process
 }
 
 func newHistory(t *testing.T) *history {
-	h := &history{t: t, planeRecord: planeRecord{refuse: make(map[*vnicbridge.Config]bool)}}
+	h := &history{t: t, planeRecord: planeRecord{refuse: make(map[*config.Config]bool)}}
 	h.Generations.plane = &h.planeRecord
-	h.Generations.applied = func(cfg *vnicbridge.Config) { h.told = cfg }
+	h.Generations.applied = func(cfg *config.Config) { h.told = cfg }
 	h.Generations.exiting = func() bool { return h.exits }
 	return h
 }
 
-func (h *history) mustPush(cfg *vnicbridge.Config) {
+func (h *history) mustPush(cfg *config.Config) {
 	h.t.Helper()
 	if err := h.Push(cfg); err != nil {
 		h.t.Fatal(err)
 	}
 }
 
-func (h *history) mustRemove(cfg *vnicbridge.Config) {
+func (h *history) mustRemove(cfg *config.Config) {
 	h.t.Helper()
 	if err := h.Remove(cfg); err != nil {
 		h.t.Fatal(err)
@@ -69,7 +69,7 @@ func (h *history) mustRemove(cfg *vnicbridge.Config) {
 }
 
 // expect checks what is in force; nil is nothing.
-func (h *history) expect(cfg *vnicbridge.Config) {
+func (h *history) expect(cfg *config.Config) {
 	h.t.Helper()
 	if h.inForce != cfg {
 		h.t.Error("another configuration is in force")
@@ -83,13 +83,13 @@ func (h *history) expect(cfg *vnicbridge.Config) {
 }
 
 func TestReload(t *testing.T) {
-	h, a, b := newHistory(t), new(vnicbridge.Config), new(vnicbridge.Config)
+	h, a, b := newHistory(t), new(config.Config), new(config.Config)
 	h.expect(nil)
 	h.mustPush(a)
 	h.expect(a)
 	h.mustPush(b) // Caddy starts the new one first
 	h.expect(b)
-	if !slices.Equal(h.retained, []*vnicbridge.Config{a}) {
+	if !slices.Equal(h.retained, []*config.Config{a}) {
 		t.Error("the old configuration, which may come back, is not retained")
 	}
 	h.mustRemove(a)
@@ -102,7 +102,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestNewConfigurationStoppedAgain(t *testing.T) {
-	h, a, b := newHistory(t), new(vnicbridge.Config), new(vnicbridge.Config)
+	h, a, b := newHistory(t), new(config.Config), new(config.Config)
 	h.mustPush(a)
 	h.mustPush(b)
 	h.mustRemove(b) // another app of it failed
@@ -110,7 +110,7 @@ func TestNewConfigurationStoppedAgain(t *testing.T) {
 }
 
 func TestFailedApplyChangesNothing(t *testing.T) {
-	h, a, b := newHistory(t), new(vnicbridge.Config), new(vnicbridge.Config)
+	h, a, b := newHistory(t), new(config.Config), new(config.Config)
 	h.mustPush(a)
 	h.refuse[b] = true
 	if err := h.Push(b); !errors.Is(err, errRefused) {
@@ -124,7 +124,7 @@ func TestFailedApplyChangesNothing(t *testing.T) {
 }
 
 func TestFailedFirstApplyLeavesNothing(t *testing.T) {
-	h, a := newHistory(t), new(vnicbridge.Config)
+	h, a := newHistory(t), new(config.Config)
 	h.refuse[a] = true
 	if err := h.Push(a); !errors.Is(err, errRefused) {
 		t.Fatalf("push returned %v", err)
@@ -136,7 +136,7 @@ func TestFailedFirstApplyLeavesNothing(t *testing.T) {
 }
 
 func TestRemoveIsIdempotent(t *testing.T) {
-	h, a, b := newHistory(t), new(vnicbridge.Config), new(vnicbridge.Config)
+	h, a, b := newHistory(t), new(config.Config), new(config.Config)
 	h.mustRemove(a)
 	h.mustPush(a)
 	h.mustPush(b)
@@ -151,7 +151,7 @@ func TestRemoveIsIdempotent(t *testing.T) {
 }
 
 func TestOldConfigurationThatDoesNotComeBack(t *testing.T) {
-	h, a, b := newHistory(t), new(vnicbridge.Config), new(vnicbridge.Config)
+	h, a, b := newHistory(t), new(config.Config), new(config.Config)
 	h.mustPush(a)
 	h.mustPush(b)
 	h.refuse[a] = true
@@ -168,7 +168,7 @@ func TestThePlaneIsLeftAtTheEnd(t *testing.T) {
 	for _, exits := range []bool{false, true} {
 		h := newHistory(t)
 		h.exits = exits
-		cfg := new(vnicbridge.Config)
+		cfg := new(config.Config)
 		h.mustPush(cfg)
 		h.mustRemove(cfg)
 		if h.inForce != nil || h.left != exits {

@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/journal"
 	"github.com/caddy-vnic/caddy-vnic/sites"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // All configurations share these.
@@ -30,7 +31,7 @@ var (
 )
 
 // follow lets the sockets that outlive a reload follow their segments.
-func follow(cfg *vnicbridge.Config) {
+func follow(cfg *config.Config) {
 	if len(cfg.Segments) == 0 {
 		Announcer.forget()
 	}
@@ -46,7 +47,7 @@ func follow(cfg *vnicbridge.Config) {
 		log.Error("moving UDP listeners to their segments' new addresses", zap.Error(err))
 	}
 	for _, segment := range Sockets.Leaving() {
-		if Plane.State(segment) != vnicbridge.Active {
+		if Plane.State(segment) != config.Active {
 			continue
 		}
 		// The segment was removed. A new segment of the same name begins as active.

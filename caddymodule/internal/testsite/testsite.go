@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/sites"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // Patience is longer than anything takes that works.
@@ -24,13 +25,13 @@ const Patience = 20 * time.Second
 // plane has no segments: a listener's clients are the host's own.
 type plane struct{}
 
-func (plane) OpenPort(string, vnicbridge.PortRange) (release func()) { return func() {} }
+func (plane) OpenPort(string, config.PortRange) (release func()) { return func() {} }
 
-func (plane) Ends(string, vnicbridge.Protocol, netip.AddrPort, netip.AddrPort) (ends vnicbridge.Ends, ok bool) {
+func (plane) Ends(string, config.Protocol, netip.AddrPort, netip.AddrPort) (ends vnicbridge.Ends, ok bool) {
 	return ends, false
 }
 
-func (plane) Alias(string, vnicbridge.Protocol, netip.AddrPort, vnicbridge.Ends) (alias netip.AddrPort, ok bool) {
+func (plane) Alias(string, config.Protocol, netip.AddrPort, vnicbridge.Ends) (alias netip.AddrPort, ok bool) {
 	return alias, false
 }
 

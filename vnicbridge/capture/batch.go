@@ -1,0 +1,159 @@
+package capture
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// captureBatch is frames of all devices, in memory that is used again.
+type captureBatch struct {
+	frames []CapturedFrame
+	memory []byte
+}
+
+// take takes the frames that wait at the devices. Each device has an equal share of what
+// all captures may take by now.
+func (c *Capture) take() {
+	now := time.Now()
+	c.batch.frames, c.batch.memory = c.batch.frames[:0], c.batch.memory[:0]
+	for i, point := range c.points {
+		share := int(c.budget.bytes.TokensAt(now)) / (len(c.points) - i)
+		used := 0
+		point.source.Take(func(f *CapturedFrame) bool {
+			f.point = i
+			cost := FrameCost + len(f.Data)
+			if used+cost > share || isNext(f, now) {
+				return false
+			}
+			used += cost
+			c.batch.add(f)
+			return true
+		})
+		c.budget.bytes.AllowN(now, used)
+	}
+	c.grant(now)
+	slices.SortStableFunc(c.batch.frames, func(a, b CapturedFrame) int { return cmp.Compare(a.time, b.time) })
+}
+
+// grant lets each device keep its share of what may be taken at the next tick.
+func (c *Capture) grant(now time.Time) {
+	share := int(c.budget.bytes.TokensAt(now)) / len(c.points)
+	for _, point := range c.points {
+		point.source.Grant(share)
+	}
+}
+
+// isNext tells whether a frame passed after a batch was begun. The frame is left for the
+// next batch, because older frames of other devices may come there. A frame that seems to
+// be a tick or more ahead is not left: somebody has set the clock.
+func isNext(f *CapturedFrame, began time.Time) bool {
+	after := time.Duration(f.time - began.UnixNano())
+	return after > 0 && after < captureTick
+}
+
+// add copies a frame. Memory that grows leaves what was copied before where it is.
+func (b *captureBatch) add(f *CapturedFrame) {
+	start := len(b.memory)
+	b.memory = append(b.memory, f.Data...)
+	copied := *f
+	copied.Data = b.memory[start:len(b.memory):len(b.memory)]
+	b.frames = append(b.frames, copied)
+}
+
+// write writes the frames of the batch that are wanted.
+func (c *Capture) write() {
+	for i := range c.batch.frames {
+		f := &c.batch.frames[i]
+		if c.complete() {
+			break
+		}
+		if c.wants(f) {
+			c.file.packet(f)
+			c.points[f.point].delivered++
+			c.count++
+		}
+	}
+	c.batch.frames = c.batch.frames[:0]
+}
+
+// wants tells whether a frame is in the capture. At devices other than the target, only
+// frames of the target's flows are.
+func (c *Capture) wants(f *CapturedFrame) bool {
+	p := c.points[f.point].iface
+	fl := c.flowOf(p, f)
+	if fl == nil {
+		return p == c.target && (!c.opts.Client.IsValid() || c.names(f))
+	}
+	return (fl.In == c.target || fl.Out == c.target) &&
+		(!c.opts.Client.IsValid() || c.opts.Client.Contains(fl.Orig.Src.Netip()))
+}
+
+// flowOf finds the flow of a frame. The table has the tuples of what comes in at a device;
+// so the tuple of a frame that goes out by the device is reversed first.
+func (c *Capture) flowOf(p *iface.Iface, f *CapturedFrame) *flow.Flow {
+	if f.tagged || etherTypeOf(f.Data) != packet.EtherIPv4 {
+		return nil
+	}
+	t, ok := flowTuple(f.Data[packet.EthHeaderLen:])
+	if !ok {
+		return nil
+	}
+	if f.Inbound != (p.NIC != nil) {
+		t = t.Reversed()
+	}
+	fl, _ := c.lookup(flow.Key{Tuple: t, Iface: p.Index})
+	return fl
+}
+
+func etherTypeOf(eth []byte) uint16 {
+	if len(eth) < packet.EthHeaderLen {
+		return 0
+	}
+	return binary.BigEndian.Uint16(eth[12:])
+}
+
+// flowTuple reads the tuple of the flow that a packet is of, or an error about it. The
+// packet may be cut short.
+func flowTuple(ip []byte) (t packet.Tuple, ok bool) {
+	var p packet.Packet
+	if p.ParseHeader(ip) != packet.Keep || p.Later {
+		return t, false
+	}
+	switch p.Proto {
+	case config.TCP, config.UDP:
+		if len(p.L4) < 4 {
+			return t, false
+		}
+		p.SetPorts()
+	case config.ICMP:
+		if p.ParseICMP() != packet.Keep {
+			return t, false
+		}
+		if p.ICMPError {
+			quoted, ok := packet.ParseQuote(p.L4[packet.ICMPHeaderLen:])
+			return quoted.Reversed(), ok // it goes the way of the answers
+		}
+	default:
+		return t, false
+	}
+	return p.Tuple, true
+}
+
+// names tells whether a frame of no flow is from or to the client's network.
+func (c *Capture) names(f *CapturedFrame) bool {
+	at := map[uint16][2]int{packet.EtherIPv4: {12, 16}, packet.EtherARP: {14, 24}}[etherTypeOf(f.Data)]
+	for _, offset := range at {
+		if offset += packet.EthHeaderLen; offset > packet.EthHeaderLen && len(f.Data) >= offset+4 &&
+			c.opts.Client.Contains(packet.AddrFrom4(f.Data[offset:]).Netip()) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,79 @@
+package capture
+
+import (
+	"errors"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
+)
+
+// DeviceCapture captures on a device by programs, one for each direction.
+type DeviceCapture []FrameSource
+
+// OpenSource captures on a device that a machine has made or opened: by programs. If the
+// kernel refuses programs, and packets are carried in userspace for that reason, a packet
+// socket captures instead. Either sees frames as they come in, and as they leave.
+func OpenSource(on *kernel.Places, d iface.Device, o SourceOptions) (FrameSource, error) {
+	_, pair := d.(*host.Veth) // what goes out by its outer end goes into the segment
+	of := RingOptions{SourceOptions: o, NS: on.Machine.NS, Ifindex: d.(indexed).Index(), reversed: pair}
+	programs, err := openPrograms(on, of)
+	switch {
+	case err == nil:
+		return programs, nil
+	case o.kernel:
+		return nil, err
+	}
+	ring, err := OpenPacketRing(of)
+	if err != nil {
+		return nil, err
+	}
+	return ring, nil
+}
+
+// indexed is a device that the kernel knows by a number.
+type indexed interface{ Index() int }
+
+func openPrograms(on *kernel.Places, o RingOptions) (c DeviceCapture, err error) {
+	for _, ingress := range []bool{true, false} {
+		ring, err := openProgramRing(on, o, ingress)
+		if err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		c = append(c, ring)
+	}
+	return c, nil
+}
+
+func (c DeviceCapture) Take(visit func(*CapturedFrame) bool) {
+	more := true
+	for _, source := range c {
+		if more {
+			source.Take(func(f *CapturedFrame) bool {
+				more = visit(f)
+				return more
+			})
+		}
+	}
+}
+
+func (c DeviceCapture) Grant(bytes int) {
+	for _, source := range c {
+		source.Grant(bytes / len(c))
+	}
+}
+
+func (c DeviceCapture) drops() (n uint64) {
+	for _, source := range c {
+		n += source.drops()
+	}
+	return n
+}
+
+func (c DeviceCapture) Close() error {
+	var errs []error
+	for _, source := range c {
+		errs = append(errs, source.Close())
+	}
+	return errors.Join(errs...)
+}

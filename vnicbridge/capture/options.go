@@ -1,0 +1,80 @@
+package capture
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/pcapfilter"
+)
+
+// Options say what is captured.
+type Options struct {
+	// Of is the name of a segment or a bridge. If there are both of that name, it is
+	// segment/<name> or bridge/<name>.
+	Of string
+	// Filter is an expression of [pcapfilter]. A frame is in the capture only if it
+	// matches as it is on its device. Default: all frames match.
+	Filter string
+	// Client limits the capture to flows whose client is in this network. Frames that
+	// show the client's alias instead of its address are in the capture, too.
+	Client netip.Prefix
+	// Snaplen is how many bytes of each frame are kept, MinSnaplen to MaxSnaplen;
+	// 0: DefaultSnaplen.
+	Snaplen int
+	// Count is after how many frames the capture ends; 0: no limit.
+	Count int
+	// Duration is after what time the capture ends; 0: no limit.
+	Duration time.Duration
+}
+
+// Bounds of captures.
+const (
+	DefaultSnaplen = 2048     // holds any frame of a wire; not a 64 KiB one of segmentation offload
+	MinSnaplen     = 96       // holds the headers that tell a frame's flow
+	MaxSnaplen     = 68 << 10 // holds any frame
+	Max            = 4        // at once
+	MaxFilter      = 4096     // bytes of an expression
+
+	// Rate is how many bytes per second all captures take together. Each frame
+	// counts as CaptureFrameCost bytes more. Bytes that one second leaves can be taken
+	// in the next. Frames beyond the rate are dropped and counted.
+	Rate      = 2 << 20
+	FrameCost = 512
+)
+
+// complete checks options, and sets defaults.
+func (o *Options) complete() error {
+	o.Snaplen = cmp.Or(o.Snaplen, DefaultSnaplen)
+	switch {
+	case o.Snaplen < MinSnaplen || o.Snaplen > MaxSnaplen:
+		return fmt.Errorf("snaplen %d: want %d to %d", o.Snaplen, MinSnaplen, MaxSnaplen)
+	case o.Count < 0:
+		return fmt.Errorf("count %d: want a positive number", o.Count)
+	case o.Duration < 0:
+		return fmt.Errorf("duration %s: want a positive one", o.Duration)
+	case o.Client.IsValid() && !o.Client.Addr().Is4():
+		return fmt.Errorf("client %s: want an IPv4 address or network", o.Client)
+	case len(o.Filter) > MaxFilter:
+		return fmt.Errorf("the filter has %d bytes: want at most %d", len(o.Filter), MaxFilter)
+	}
+	// The filter must compile alone, because later it stands in parentheses, which it
+	// must not close.
+	_, err := pcapfilter.Compile(o.Filter, uint32(o.Snaplen))
+	return err
+}
+
+// on is the filter for a device: of a NIC only what is the bridge's.
+func (o *Options) on(p *iface.Iface) string {
+	if p.NIC == nil {
+		return o.Filter
+	}
+	own := fmt.Sprintf("(host %s)", p.NIC.Address.Netip())
+	if strings.TrimSpace(o.Filter) == "" {
+		return own
+	}
+	return own + " and (" + o.Filter + ")"
+}

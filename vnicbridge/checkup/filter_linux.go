@@ -1,0 +1,144 @@
+package checkup
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+)
+
+// packetFilter looks for rules of the host that packets pass between a VNIC and the
+// server behind it. The rules of iptables-nft are among them.
+func (c *checkup) packetFilter(ns *host.Namespace) {
+	conn, err := nftables.New(nftables.WithNetNSFd(ns.FD()))
+	if err != nil {
+		c.warn("the packet filter could not be looked at: %v", err)
+		return
+	}
+	chains, err := conn.ListChains()
+	switch {
+	case errors.Is(err, unix.EPERM):
+		c.note("the packet filter was not looked at, for want of CAP_NET_ADMIN: run the check as root to see it")
+	case err != nil:
+		c.error(errors.New("nf_tables is not there (" + err.Error() + "): modprobe nf_tables"))
+	}
+	for _, chain := range chains {
+		c.chain(conn, chain)
+	}
+	if names, err := os.ReadFile("/proc/net/ip_tables_names"); err == nil && len(names) > 0 {
+		c.note("iptables-legacy has tables (%s), which are not looked at: iptables-legacy-save shows them", strings.Join(strings.Fields(string(names)), ", "))
+	}
+}
+
+// filterHooks are where packets of servers on VNICs pass the host's chains.
+var filterHooks = []struct {
+	hook           *nftables.ChainHook
+	passes, device string
+}{
+	{nftables.ChainHookPrerouting, "comes in by a VNIC", "iifname"},
+	{nftables.ChainHookInput, "comes in by a VNIC", "iifname"},
+	{nftables.ChainHookOutput, "a server answers by a VNIC", "oifname"},
+	{nftables.ChainHookPostrouting, "a server answers by a VNIC", "oifname"},
+}
+
+// drops tells how a chain drops packets that none of its rules accepts: by its policy, or
+// by a last rule for all others, which firewalld has. Empty: it drops none.
+func drops(conn *nftables.Conn, chain *nftables.Chain) string {
+	if chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop {
+		return "by default"
+	}
+	rules, err := conn.GetRules(chain.Table, chain)
+	if err != nil {
+		return "" // it went while we looked
+	}
+	if slices.ContainsFunc(rules, dropsAll) {
+		return "what its other rules leave"
+	}
+	return ""
+}
+
+// dropsAll tells whether a rule drops or rejects whatever comes to it.
+func dropsAll(rule *nftables.Rule) (drops bool) {
+	for _, e := range rule.Exprs {
+		switch e := e.(type) {
+		case *expr.Counter, *expr.Log:
+		case *expr.Reject:
+			drops = true
+		case *expr.Verdict:
+			drops = e.Kind == expr.VerdictDrop
+		case *expr.Target: // of iptables-nft
+			drops = e.Name == "REJECT" || e.Name == "DROP"
+		default:
+			return false // it looks at the packet first
+		}
+	}
+	return drops
+}
+
+// chain looks at a chain of the host's.
+func (c *checkup) chain(conn *nftables.Conn, chain *nftables.Chain) {
+	ipv4 := chain.Table.Family == nftables.TableFamilyIPv4 || chain.Table.Family == nftables.TableFamilyINet
+	if !ipv4 || strings.HasPrefix(chain.Table.Name, host.GuardPrefix) {
+		return
+	}
+	for _, at := range filterHooks {
+		if chain.Hooknum == nil || *chain.Hooknum != *at.hook {
+			continue
+		}
+		if how := drops(conn, chain); how != "" {
+			c.warn("the packet filter's chain %s drops %s, and what %s passes it: unless a rule accepts that, add one (nft insert rule %s %s %q accept)",
+				pathOf(chain), how, at.passes, pathOf(chain), at.device, c.vnicPattern())
+		}
+	}
+	// Docker's published ports, for one.
+	if rewritesDestinations(conn, chain) {
+		c.warn("the packet filter's chain %s rewrites destinations, and what comes in by a VNIC passes it: if a rule of it matches a segment's port, the server does not see the packet (nft list chain %s)", pathOf(chain), pathOf(chain))
+	}
+}
+
+func pathOf(chain *nftables.Chain) string {
+	family := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyINet: "inet"}[chain.Table.Family]
+	return family + " " + chain.Table.Name + " " + chain.Name
+}
+
+func rewritesDestinations(conn *nftables.Conn, chain *nftables.Chain) bool {
+	rules, err := conn.GetRules(chain.Table, chain)
+	if err != nil {
+		return false // it went while we looked
+	}
+	for _, rule := range rules {
+		for _, e := range rule.Exprs {
+			switch e := e.(type) {
+			case *expr.Redir:
+				return true
+			case *expr.NAT:
+				if e.Type == expr.NATTypeDestNAT {
+					return true
+				}
+			case *expr.Target: // of iptables-nft
+				if e.Name == "DNAT" || e.Name == "REDIRECT" {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// vnicPattern matches the VNICs' names in an nftables rule, where they have a
+// prefix in common.
+func (c *checkup) vnicPattern() string {
+	for _, name := range config.SortedKeys(c.cfg.Segments) {
+		if !strings.HasPrefix(c.cfg.Segments[name].InterfaceName(name), "vnic-") {
+			return "<VNIC>"
+		}
+	}
+	return "vnic-*"
+}

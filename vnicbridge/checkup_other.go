@@ -1,5 +1,0 @@
-//go:build !linux
-
-package vnicbridge
-
-func (c *checkup) run() { c.error(needsLinux()) }

@@ -1,0 +1,215 @@
+package config
+
+import "net/netip"
+
+// Config is the whole configuration of a data plane: plain data, the same that
+// stands in Caddy's JSON under apps.vnic.
+type Config struct {
+	// The isolated networks inside this machine, by name.
+	Segments map[string]*Segment `json:"segments,omitempty"`
+
+	// The outside faces of this machine, by name: each joins one NIC, and the
+	// pseudo address that it answers for, to segments.
+	Bridges map[string]*Bridge `json:"bridges,omitempty"`
+
+	// How packets are carried: "auto" (default), "kernel" or "userspace".
+	Datapath Datapath `json:"datapath,omitempty"`
+
+	// The most flows that are kept at once. Memory is bounded by it: see
+	// [FlowBytes]. Default: 1048576.
+	MaxFlows int `json:"max_flows,omitempty"`
+}
+
+// Segment is one isolated network inside the machine, with its own VNIC.
+type Segment struct {
+	// The VNIC's device name, at most 15 bytes. Default: "vnic-" and the
+	// segment's name.
+	Interface string `json:"interface,omitempty"`
+
+	// The VNIC's address with the prefix length of the segment's network, as in
+	// 192.168.50.1/24. Exactly one IPv4 address for now.
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+
+	// The VNIC's MAC address. Default: a locally administered one that depends
+	// on the interface's name only, so that it is the same at every start.
+	MAC MAC `json:"mac,omitzero"`
+
+	// The addresses under which the segment sees remote hosts. Default: every
+	// other host address of the segment's network, at most [MaxAliases].
+	Aliases AddrRange `json:"aliases,omitzero"`
+
+	// What may enter, as in "tcp/80", "udp/5000-5010" or "any". Default: the
+	// ports that listeners opened through [Plane.OpenPort]. ICMP echo requests
+	// always enter.
+	Ports []PortRange `json:"ports,omitempty"`
+
+	// How the segment sees its clients: "translate" (default, as in the paper:
+	// under an alias) or "preserve" (under their own addresses). A segment that
+	// preserves them belongs to one bridge.
+	ClientIP ClientIP `json:"client_ip,omitempty"`
+
+	// The segment's share of new flows, 1 (default) to [MaxWeight], under every
+	// policy but first and round_robin.
+	Weight int `json:"weight,omitempty"`
+
+	// Where the segment may open flows to: "off", "gateway" (default; the bridge's
+	// gateway under its alias, as in the paper), or "any" (whatever the gateway of
+	// its first bridge reaches).
+	Egress Egress `json:"egress,omitempty"`
+
+	// The segments that this one may open flows to, each under an alias of its
+	// own ([Config.PeerAlias]): the only traffic between segments that is ever let
+	// through.
+	Reach []string `json:"reach,omitempty"`
+
+	// How the segment is asked whether it serves. Default: it is not asked, and gets
+	// new flows for as long as it has its VNIC.
+	Health *Health `json:"health,omitempty"`
+
+	// The name of a network namespace (as `ip netns` knows it) in which the segment
+	// lives: its VNIC, its listeners, its other programs. It is made if it is not
+	// there. Default: the host's own, where all segments are one trust domain.
+	Netns string `json:"netns,omitempty"`
+
+	// Whether the host's own sockets that are bound to no address leave through
+	// this segment: a default route in the main table, for a host whose NIC is
+	// bare. At most one segment, with egress any; never in place of a default route
+	// that the host has.
+	DefaultRoute bool `json:"default_route,omitempty"`
+}
+
+// Bridge joins one NIC to segments, under one pseudo address.
+type Bridge struct {
+	// The NIC's device name.
+	NIC string `json:"nic,omitempty"`
+
+	// The pseudo address with the prefix length of the NIC's network, as in
+	// 192.168.1.2/24. Exactly one IPv4 address for now.
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+
+	// The router on the NIC's network, by which hosts off the link are reached.
+	// Without one only hosts on the link are.
+	Gateway netip.Addr `json:"gateway,omitzero"`
+
+	// The steer rules: the first that matches a new flow gives its segment.
+	Steer []Rule `json:"steer,omitempty"`
+
+	// How a segment is chosen for the flows that no steer rule matched.
+	LBPolicy *Policy `json:"lb_policy,omitempty"`
+
+	// What a flow gets for which there is no segment: "reject" (default; TCP RST
+	// or ICMP port unreachable) or "drop".
+	OnNoSegment OnNoSegment `json:"on_no_segment,omitempty"`
+
+	// Whether a start asks the link for another host that has the pseudo address
+	// (duplicate address detection, RFC 5227): "on" (default) or "off", for a link
+	// where a router answers ARP for every address (proxy ARP).
+	DAD DAD `json:"dad,omitempty"`
+}
+
+// Rule steers the new flows that match it to a segment. The values of one
+// matcher are alternatives; all the matchers that are set must match.
+type Rule struct {
+	// The segment that matching flows get.
+	Segment string `json:"segment,omitempty"`
+
+	// Networks of the client's address.
+	Clients []netip.Prefix `json:"clients,omitempty"`
+
+	// Destination ports, as in "tcp/80" or "udp/5000-5010".
+	Ports []PortRange `json:"ports,omitempty"`
+
+	// Protocols: "tcp", "udp", "icmp".
+	Protocols []Protocol `json:"protocols,omitempty"`
+}
+
+// Policy chooses among segments for a new flow.
+type Policy struct {
+	// The way to choose: see the [PolicyName] constants.
+	Policy PolicyName `json:"policy,omitempty"`
+
+	// The segments to choose from, in order.
+	Segments []string `json:"segments,omitempty"`
+}
+
+// Datapath names a way of carrying packets.
+type Datapath string
+
+// The data paths.
+const (
+	DatapathAuto      Datapath = "auto"      // the best that this machine can do
+	DatapathKernel    Datapath = "kernel"    // eBPF on the devices
+	DatapathUserspace Datapath = "userspace" // AF_PACKET and TAP in this process
+)
+
+// Egress says where a segment may open flows to.
+type Egress string
+
+// The egress modes.
+const (
+	EgressOff     Egress = "off"     // nowhere
+	EgressGateway Egress = "gateway" // the gateway of its bridge, under the gateway's alias
+	EgressAny     Egress = "any"     // what the gateway reaches
+)
+
+// DAD says whether the pseudo address is probed before use.
+type DAD string
+
+// The modes of duplicate address detection.
+const (
+	DADOn  DAD = "on"
+	DADOff DAD = "off"
+)
+
+// OnNoSegment says what a flow gets for which there is no segment.
+type OnNoSegment string
+
+// The answers to a flow without a segment.
+const (
+	Reject OnNoSegment = "reject" // TCP RST, or ICMP port unreachable
+	Drop   OnNoSegment = "drop"   // silence
+)
+
+// PolicyName names a load-balancing policy.
+type PolicyName string
+
+// The load-balancing policies, in the words of Caddy's reverse_proxy where it has
+// them.
+const (
+	PolicyFirst              PolicyName = "first"                // the first available segment in order (active/standby)
+	PolicyRoundRobin         PolicyName = "round_robin"          // each available segment in turn
+	PolicyWeightedRoundRobin PolicyName = "weighted_round_robin" // in turn, as often as its weight
+	PolicyRandom             PolicyName = "random"               // at random, by weight
+	PolicyLeastConn          PolicyName = "least_conn"           // the one with the fewest open flows for its weight
+	PolicyIPHash             PolicyName = "ip_hash"              // by the client's address: a client keeps its segment
+	PolicyFlowHash           PolicyName = "flow_hash"            // by the flow's addresses and ports (Maglev)
+)
+
+// Policies are all the policies.
+var Policies = []PolicyName{
+	PolicyFirst, PolicyRoundRobin, PolicyWeightedRoundRobin, PolicyRandom,
+	PolicyLeastConn, PolicyIPHash, PolicyFlowHash,
+}
+
+// ClientIP says how a segment sees its clients.
+type ClientIP string
+
+// The ways to see clients.
+const (
+	Translate ClientIP = "translate" // under an alias
+	Preserve  ClientIP = "preserve"  // under their own addresses
+)
+
+// Limits and defaults of a configuration.
+const (
+	// DefaultMaxFlows bounds the flow table when the configuration does not.
+	DefaultMaxFlows = 1 << 20
+	// MaxAliases is the most aliases that one segment can have: each is a
+	// permanent neighbour in the kernel's table.
+	MaxAliases = 1 << 16
+	// MaxWeight is the largest share of a segment.
+	MaxWeight = 256
+	// MaxInterfaceName is the longest device name in bytes (IFNAMSIZ-1 in
+	// include/uapi/linux/if.h).
+	MaxInterfaceName = 15
+)

@@ -1,0 +1,56 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+)
+
+func TestUnserved(t *testing.T) {
+	http, https, dns := PortRange{TCP, 80, 80}, PortRange{TCP, 443, 443}, PortRange{UDP, 53, 53}
+	lan := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	policy := func(segments ...string) *Policy { return &Policy{Policy: "round_robin", Segments: segments} }
+	const (
+		nothing = "segment a: no bridge gives it flows, and no segment may reach it: nothing from outside reaches it"
+		closed  = "segment a: it gets flows from bridge lan and opens no port, so it refuses them: give it a site (`bind vnic/a`), or name its server's ports in `ports`"
+		missed  = "segment a: a server listens on tcp/443, which bridge lan does not let in: no client reaches it; name the port where `steer a` names ports"
+	)
+	for name, test := range map[string]struct {
+		a      Segment
+		b      []string // what segment b may reach
+		steer  []Rule
+		policy *Policy
+		listen []PortRange // on a
+		want   []string
+	}{
+		"nobody":                       {want: []string{nothing}},
+		"policy":                       {policy: policy("a"), listen: []PortRange{http}},
+		"policy, closed":               {policy: policy("a"), want: []string{closed}},
+		"policy, ports":                {policy: policy("a"), a: Segment{Ports: []PortRange{AnyPort}}},
+		"steer, closed":                {steer: []Rule{{Segment: "a", Ports: []PortRange{http}}}, want: []string{closed}},
+		"steer of pings":               {steer: []Rule{{Segment: "a", Protocols: []Protocol{ICMP}}}},
+		"steer of all but pings":       {steer: []Rule{{Segment: "a", Protocols: []Protocol{ICMP, UDP}}}, want: []string{closed}},
+		"steer by client":              {steer: []Rule{{Segment: "a", Clients: lan}}, listen: []PortRange{https}},
+		"steer, HTTP alone":            {steer: []Rule{{Segment: "a", Ports: []PortRange{http}}}, listen: []PortRange{http, https}, want: []string{missed}},
+		"steer, both":                  {steer: []Rule{{Segment: "a", Ports: []PortRange{http, https}}}, listen: []PortRange{http, https}},
+		"steer, another protocol":      {steer: []Rule{{Segment: "a", Protocols: []Protocol{UDP}}}, listen: []PortRange{https}, want: []string{missed}},
+		"steer, HTTP/3 left out":       {steer: []Rule{{Segment: "a", Ports: []PortRange{https}}}, listen: []PortRange{https, {UDP, 443, 443}}},
+		"taken by another rule":        {steer: []Rule{{Segment: "b", Ports: []PortRange{https}}}, policy: policy("a"), listen: []PortRange{http, https}, want: []string{missed}},
+		"taken of some clients":        {steer: []Rule{{Segment: "b", Ports: []PortRange{https}, Clients: lan}}, policy: policy("a"), listen: []PortRange{https}},
+		"taken of another protocol":    {steer: []Rule{{Segment: "b", Ports: []PortRange{dns}}}, policy: policy("a"), listen: []PortRange{https}},
+		"taken by a rule that is late": {steer: []Rule{{Segment: "a", Clients: lan}, {Segment: "b", Ports: []PortRange{https}}}, listen: []PortRange{https}},
+		"behind a front":               {b: []string{"a"}, listen: []PortRange{https}},
+		"behind a front, closed":       {b: []string{"a"}, want: []string{"segment a: it gets flows from segment b and opens no port, so it refuses them: give it a site (`bind vnic/a`), or name its server's ports in `ports`"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bridge := &Bridge{Steer: append(slices.Clone(test.steer), Rule{Segment: "b", Clients: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}), LBPolicy: test.policy}
+			cfg := Config{
+				Segments: map[string]*Segment{"a": &test.a, "b": {Ports: []PortRange{AnyPort}, Reach: test.b}},
+				Bridges:  map[string]*Bridge{"lan": bridge},
+			}
+			if got := cfg.Unserved(map[string][]PortRange{"a": test.listen}); !slices.Equal(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}

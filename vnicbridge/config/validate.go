@@ -1,0 +1,119 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+)
+
+// Error is what is wrong with one part of a configuration.
+type Error struct {
+	Part string // "segment", "bridge", or "" for the configuration as a whole
+	Name string // the name of the segment or bridge
+	Err  error
+}
+
+func (e *Error) Error() string {
+	if e.Part == "" {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("%s %s: %v", e.Part, e.Name, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// nameForm is that of a segment's, a bridge's or a namespace's name, which commands
+// take as an argument.
+var (
+	nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`)
+	errName  = errors.New("a name has letters, digits, _ and - only, and does not begin with -")
+)
+
+// Validate checks all that can be checked without looking at the machine. The
+// error is a [*ConfigError]; parts are checked in the order of their names.
+func (c *Config) Validate() error {
+	switch c.Datapath {
+	case "", DatapathAuto, DatapathKernel, DatapathUserspace:
+	default:
+		return &Error{Err: fmt.Errorf("datapath %q: want auto, kernel or userspace", c.Datapath)}
+	}
+	if c.MaxFlows < 0 || c.MaxFlows > maxMaxFlows {
+		return &Error{Err: fmt.Errorf("max_flows %d: want 1 to %d", c.MaxFlows, maxMaxFlows)}
+	}
+	for _, name := range SortedKeys(c.Segments) {
+		if err := c.validateSegment(name); err != nil {
+			return &Error{"segment", name, err}
+		}
+	}
+	for _, name := range SortedKeys(c.Bridges) {
+		if err := c.validateBridge(name); err != nil {
+			return &Error{"bridge", name, err}
+		}
+	}
+	return c.validateDefaultRoute()
+}
+
+var errNull = errors.New("the definition is null")
+
+// maxMaxFlows keeps a slip of the keyboard from asking for all of the memory.
+const maxMaxFlows = 1 << 26
+
+func (c *Config) known(segment string) error {
+	if _, ok := c.Segments[segment]; ok {
+		return nil
+	}
+	return UnknownSegment(segment, SortedKeys(c.Segments))
+}
+
+// UnknownSegment is the error for a segment's name that the configuration does
+// not have; known are the names that it has.
+func UnknownSegment(name string, known []string) error {
+	if len(known) == 0 {
+		return fmt.Errorf("unknown segment %q: the configuration has none", name)
+	}
+	return fmt.Errorf("unknown segment %q: the configuration has %s", name, strings.Join(known, ", "))
+}
+
+// UnknownBridge is the same for a bridge's name.
+func UnknownBridge(name string, known []string) error {
+	if len(known) == 0 {
+		return fmt.Errorf("unknown bridge %q: the configuration has none", name)
+	}
+	return fmt.Errorf("unknown bridge %q: the configuration has %s", name, strings.Join(known, ", "))
+}
+
+func validInterface(name string) error {
+	if len(name) > MaxInterfaceName {
+		return fmt.Errorf("interface %s: %d bytes, and Linux takes at most %d", name, len(name), MaxInterfaceName)
+	}
+	if name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n") {
+		return fmt.Errorf("interface %q: not a device name (no slash, colon or space)", name)
+	}
+	return nil
+}
+
+func oneIPv4(addrs []netip.Prefix, example string) error {
+	if len(addrs) == 0 {
+		return fmt.Errorf("address is missing, as in %s", example)
+	}
+	if len(addrs) > 1 {
+		return fmt.Errorf("%d addresses: one is supported for now", len(addrs))
+	}
+	p := addrs[0]
+	a := p.Addr()
+	switch {
+	case !a.Is4():
+		return fmt.Errorf("address %s: only IPv4 is supported for now", p)
+	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return fmt.Errorf("address %s: not a host's address", p)
+	case p.Bits() == 0:
+		return fmt.Errorf("address %s: the prefix length is missing or 0", p)
+	case p.Bits() < 31 && a == p.Masked().Addr():
+		return fmt.Errorf("address %s is the network's own; the first host is %s", p, a.Next())
+	case p.Bits() < 31 && a == LastAddr(p):
+		return fmt.Errorf("address %s is the network's broadcast address", p)
+	}
+	return nil
+}

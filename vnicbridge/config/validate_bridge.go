@@ -1,0 +1,150 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+func (c *Config) validateBridge(name string) error {
+	b := c.Bridges[name]
+	if !nameForm.MatchString(name) {
+		return errName
+	}
+	if b == nil {
+		return errNull
+	}
+	if b.NIC == "" {
+		return errors.New("nic is missing: the device that faces the network")
+	}
+	if err := validInterface(b.NIC); err != nil {
+		return err
+	}
+	if err := oneIPv4(b.Addresses, "192.168.1.2/24"); err != nil {
+		return err
+	}
+	if err := b.validateGateway(); err != nil {
+		return err
+	}
+	switch b.OnNoSegment {
+	case "", Reject, Drop:
+	default:
+		return fmt.Errorf("on_no_segment %q: want reject or drop", b.OnNoSegment)
+	}
+	switch b.DAD {
+	case "", DADOn, DADOff:
+	default:
+		return fmt.Errorf("dad %q: want on or off", b.DAD)
+	}
+	if err := c.validateNeighbours(name); err != nil {
+		return err
+	}
+	return c.validatePolicy(b)
+}
+
+func (b *Bridge) validateGateway() error {
+	gw := b.Gateway
+	if !gw.IsValid() {
+		return nil
+	}
+	if !gw.Is4() || gw.IsUnspecified() || gw.IsLoopback() || gw.IsMulticast() {
+		return fmt.Errorf("gateway %s: want a host's IPv4 address", gw)
+	}
+	if gw == b.Addresses[0].Addr() {
+		return fmt.Errorf("gateway %s is the pseudo address itself", gw)
+	}
+	// A /32 has no link of its own: its gateway is on the link by decree (A7).
+	if net := b.Addresses[0].Masked(); net.Bits() < 32 && !net.Contains(gw) {
+		return fmt.Errorf("gateway %s is not in the network %s", gw, net)
+	}
+	return nil
+}
+
+// validateNeighbours checks a bridge against the segments and the bridges of
+// lesser names.
+func (c *Config) validateNeighbours(name string) error {
+	b := c.Bridges[name]
+	for _, seg := range SortedKeys(c.Segments) {
+		s := c.Segments[seg]
+		if s.InterfaceName(seg) == b.NIC {
+			return fmt.Errorf("nic %s is the VNIC of segment %s", b.NIC, seg)
+		}
+		if s.Subnet().Overlaps(b.Addresses[0].Masked()) {
+			return fmt.Errorf("address %s overlaps segment %s's network %s", b.Addresses[0], seg, s.Subnet())
+		}
+		if s.Subnet().Contains(b.Gateway) {
+			return fmt.Errorf("gateway %s lies in segment %s's network %s", b.Gateway, seg, s.Subnet())
+		}
+	}
+	for _, other := range SortedKeys(c.Bridges) {
+		if other >= name {
+			break
+		}
+		if c.Bridges[other].NIC == b.NIC {
+			return fmt.Errorf("nic %s is bridge %s's already", b.NIC, other)
+		}
+		if c.Bridges[other].Addresses[0].Addr() == b.Addresses[0].Addr() {
+			return fmt.Errorf("address %s is bridge %s's already", b.Addresses[0].Addr(), other)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validatePolicy(b *Bridge) error {
+	if len(b.Steer) == 0 && b.LBPolicy == nil {
+		return errors.New("neither steer nor lb_policy: no flow would get a segment")
+	}
+	for i, rule := range b.Steer {
+		if err := c.known(rule.Segment); err != nil {
+			return fmt.Errorf("steer rule %d: %w", i+1, err)
+		}
+		if err := rule.validate(); err != nil {
+			return fmt.Errorf("steer rule %d (%s): %w", i+1, rule.Segment, err)
+		}
+	}
+	if b.LBPolicy == nil {
+		return nil
+	}
+	if !slices.Contains(Policies, b.LBPolicy.Policy) {
+		if _, ok := c.Segments[string(b.LBPolicy.Policy)]; ok {
+			return fmt.Errorf("lb_policy %q: that is a segment; the policy comes first: want %s", b.LBPolicy.Policy, policyList())
+		}
+		return fmt.Errorf("lb_policy %q: want %s", b.LBPolicy.Policy, policyList())
+	}
+	if len(b.LBPolicy.Segments) == 0 {
+		return fmt.Errorf("lb_policy %s: no segments to choose from", b.LBPolicy.Policy)
+	}
+	for i, seg := range b.LBPolicy.Segments {
+		if err := c.known(seg); err != nil {
+			return fmt.Errorf("lb_policy %s: %w", b.LBPolicy.Policy, err)
+		}
+		if slices.Contains(b.LBPolicy.Segments[:i], seg) {
+			return fmt.Errorf("lb_policy %s: segment %s is named twice", b.LBPolicy.Policy, seg)
+		}
+	}
+	return nil
+}
+
+func (r *Rule) validate() error {
+	if len(r.Clients)+len(r.Ports)+len(r.Protocols) == 0 {
+		return fmt.Errorf("no matcher; for all the other flows use lb_policy first %s", r.Segment)
+	}
+	for _, client := range r.Clients {
+		if !client.Addr().Is4() {
+			return fmt.Errorf("client %s: only IPv4 is supported for now", client)
+		}
+	}
+	if slices.Contains(r.Ports, AnyPort) {
+		return errors.New("port any: name the ports; without a port matcher every port matches")
+	}
+	return nil
+}
+
+func policyList() string {
+	var names []string
+	for _, p := range Policies {
+		names = append(names, string(p))
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,120 @@
+package flowlist
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// Client is a host that opens flows, with what its flows in the table add up to.
+type Client struct {
+	Address  netip.Addr `json:"address"`
+	Flows    int        `json:"flows"`
+	Segments []string   `json:"segments"` // that serve it; of egress flows, that it is in
+
+	IdleSeconds float64 `json:"idle_seconds"` // since the last packet of any flow
+	Packets     Traffic `json:"packets"`
+	Bytes       Traffic `json:"bytes"` // of Ethernet frames, without offload headers
+}
+
+// ClientList is an answer to a FlowFilter.
+type ClientList struct {
+	Matched int      `json:"matched"` // how many flows match, of whatever client
+	Clients []Client `json:"clients"` // those with the most flows, in that order
+}
+
+// MaxClients is how many clients a list of them tells apart, and so the most that it
+// has.
+const MaxClients = 1024
+
+// Clients lists the clients with the most flows that match a filter.
+func (v *View) Clients(filter Filter) (ClientList, error) {
+	if err := v.complete(&filter); err != nil {
+		return ClientList{}, err
+	}
+	for {
+		c := census{flowMatcher: flowMatcher{filter, v.BridgeOf}, now: v.Now(), candidates: make(map[packet.Addr]int)}
+		if !v.Each(c.nominate) {
+			continue
+		}
+		c.found = make(map[packet.Addr]*Client, len(c.candidates))
+		if v.Each(c.add) {
+			return c.list(), nil
+		}
+	}
+}
+
+// census finds the clients with the most flows: one look at the table finds who they
+// may be, and a second one counts theirs.
+type census struct {
+	flowMatcher
+	now int64
+
+	candidates map[packet.Addr]int
+	matched    int
+	found      map[packet.Addr]*Client
+}
+
+// nominate is a step of the algorithm of Misra and Gries ("Finding repeated
+// elements", 1982): who has more than one in MaxClients of all flows is a candidate in
+// the end.
+func (c *census) nominate(f *flow.Flow) {
+	if !c.matches(f) {
+		return
+	}
+	client := f.Orig.Src
+	if _, known := c.candidates[client]; known || len(c.candidates) < MaxClients {
+		c.candidates[client]++
+		return
+	}
+	for other := range c.candidates {
+		if c.candidates[other]--; c.candidates[other] == 0 {
+			delete(c.candidates, other)
+		}
+	}
+}
+
+func (c *census) add(f *flow.Flow) {
+	if !c.matches(f) {
+		return
+	}
+	c.matched++
+	if _, ok := c.candidates[f.Orig.Src]; !ok {
+		return
+	}
+	d := c.describe(f, max(f.Idle(c.now), 0).Seconds())
+	client := c.found[f.Orig.Src]
+	if client == nil {
+		client = &Client{Address: d.Client.Addr(), IdleSeconds: d.IdleSeconds}
+		c.found[f.Orig.Src] = client
+	}
+	client.Flows++
+	if !slices.Contains(client.Segments, d.Segment) {
+		client.Segments = append(client.Segments, d.Segment)
+	}
+	client.IdleSeconds = min(client.IdleSeconds, d.IdleSeconds)
+	client.Packets.Add(d.Packets)
+	client.Bytes.Add(d.Bytes)
+}
+
+func (t *Traffic) Add(other Traffic) {
+	t.FromClient += other.FromClient
+	t.FromServer += other.FromServer
+}
+
+// list is what was counted, in order.
+func (c *census) list() ClientList {
+	clients := slices.SortedFunc(maps.Values(c.found), func(a, b *Client) int {
+		return cmp.Or(cmp.Compare(b.Flows, a.Flows), a.Address.Compare(b.Address))
+	})
+	l := ClientList{c.matched, make([]Client, min(len(clients), c.filter.Limit))}
+	for i := range l.Clients {
+		slices.Sort(clients[i].Segments)
+		l.Clients[i] = *clients[i]
+	}
+	return l
+}

@@ -1,0 +1,242 @@
+package flowlist
+
+import (
+	"cmp"
+	"container/heap"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+)
+
+// Flow is a conversation that the bridge carries, as it is at one moment. Who opened
+// it is its client, whoever answers is its server. For ICMP the client's port is the
+// identifier of its echo requests, and the server's is 0.
+type Flow struct {
+	Protocol  config.Protocol `json:"protocol"`
+	State     State           `json:"state"`
+	Direction FlowDirection   `json:"direction"`
+
+	Bridge  string `json:"bridge,omitempty"` // by which it comes in or goes out; none for a reach flow
+	Segment string `json:"segment"`          // that serves it; of an egress flow, that opened it
+	Peer    string `json:"peer,omitempty"`   // the segment that opened a reach flow
+
+	Client      netip.AddrPort `json:"client"`
+	Destination netip.AddrPort `json:"destination"` // where the client sends to: the pseudo address, or an alias of the server
+	Source      netip.AddrPort `json:"source"`      // as whom the server sees the client: an alias, or the pseudo address
+	Server      netip.AddrPort `json:"server"`
+
+	IdleSeconds float64 `json:"idle_seconds"` // since the last packet, in steps of 0.067 s
+	Packets     Traffic `json:"packets"`      // modulo 2²⁴
+	Bytes       Traffic `json:"bytes"`        // of Ethernet frames, without offload headers; modulo 2⁴⁰
+}
+
+// Traffic is a count for each direction of a flow.
+type Traffic struct {
+	FromClient uint64 `json:"from_client"`
+	FromServer uint64 `json:"from_server"`
+}
+
+// State is the phase of a flow's life. UDP and ICMP flows are half-open until
+// they are answered, and never closing.
+type State string
+
+// The states of a flow.
+const (
+	FlowHalfOpen State = "half_open"   // its handshake is not complete, or nothing has answered
+	Established  State = "established" // both sides talk
+	FlowClosing  State = "closing"     // after a RST, or a FIN of each side
+)
+
+// FlowDirection says between what a flow is.
+type FlowDirection string
+
+// The directions of flows.
+const (
+	Inbound FlowDirection = "inbound" // from the network to a segment
+	Egress  FlowDirection = "egress"  // from a segment to the network
+	Reach   FlowDirection = "reach"   // from a segment to another one
+)
+
+// Bounds of a list of flows.
+const (
+	DefaultFlowLimit = 100
+	MaxLimit         = 10000
+)
+
+// Filter says which flows are wanted: those that match all that is set.
+type Filter struct {
+	Client   netip.Prefix // the network of the client's address
+	Segment  string       // that serves the flow, or opened it
+	Bridge   string
+	State    State
+	Protocol config.Protocol
+	Limit    int // the most flows that are listed, to MaxFlowLimit; 0: DefaultFlowLimit
+}
+
+// List is an answer to a FlowFilter.
+type List struct {
+	Matched int    `json:"matched"` // how many flows match, listed or not
+	Flows   []Flow `json:"flows"`   // those of them that had a packet last, the latest first
+}
+
+// View is what lists see of a data plane.
+type View struct {
+	// Each visits every flow. If it returns false, the flows have moved to another
+	// table meanwhile, and some may not have been visited.
+	Each func(visit func(*flow.Flow)) (all bool)
+	Now  func() int64 // the clock of the flows' times
+
+	Segments, Bridges []string                // the names that a filter may ask for
+	BridgeOf          map[*iface.Iface]string // the names of the bridges by their NICs' ports
+}
+
+// Flows lists the flows that a filter asks for.
+func (v *View) Flows(filter Filter) (List, error) {
+	if err := v.complete(&filter); err != nil {
+		return List{}, err
+	}
+	for {
+		l := lister{flowMatcher: flowMatcher{filter, v.BridgeOf}, now: v.Now()}
+		if v.Each(l.visit) {
+			return l.list(), nil
+		}
+	}
+}
+
+// complete fills in what a filter leaves open. The error is for what cannot be.
+func (v *View) complete(filter *Filter) error {
+	if filter.Segment != "" && !slices.Contains(v.Segments, filter.Segment) {
+		return config.UnknownSegment(filter.Segment, v.Segments)
+	}
+	if filter.Bridge != "" && !slices.Contains(v.Bridges, filter.Bridge) {
+		return config.UnknownBridge(filter.Bridge, v.Bridges)
+	}
+	switch filter.State {
+	case "", FlowHalfOpen, Established, FlowClosing:
+	default:
+		return fmt.Errorf("unknown state %q: want %s, %s or %s", filter.State, FlowHalfOpen, Established, FlowClosing)
+	}
+	if filter.Limit < 0 || filter.Limit > MaxLimit {
+		return fmt.Errorf("limit %d: want 1 to %d", filter.Limit, MaxLimit)
+	}
+	filter.Limit = cmp.Or(filter.Limit, DefaultFlowLimit)
+	return nil
+}
+
+// flowMatcher finds the flows that a filter asks for.
+type flowMatcher struct {
+	filter   Filter
+	bridgeOf map[*iface.Iface]string // the names of the bridges by their NICs' ports
+}
+
+// lister gathers the flows of a list.
+type lister struct {
+	flowMatcher
+	now int64
+
+	matched int
+	kept    idlest
+}
+
+func (l *lister) visit(f *flow.Flow) {
+	if !l.matches(f) {
+		return
+	}
+	l.matched++
+	idle := max(f.Idle(l.now), 0).Seconds()
+	switch {
+	case len(l.kept) < l.filter.Limit:
+		heap.Push(&l.kept, l.describe(f, idle))
+	case idle < l.kept[0].IdleSeconds:
+		l.kept[0] = l.describe(f, idle)
+		heap.Fix(&l.kept, 0)
+	}
+}
+
+// list is what was gathered, in order.
+func (l *lister) list() List {
+	flows := make([]Flow, len(l.kept))
+	for i := range flows {
+		flows[len(flows)-1-i] = heap.Pop(&l.kept).(Flow)
+	}
+	return List{l.matched, flows}
+}
+
+// idlest is a heap of flows, the one that was idle for the longest on top.
+type idlest []Flow
+
+func (h idlest) Len() int      { return len(h) }
+func (h idlest) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h idlest) Less(i, j int) bool {
+	a, b := &h[i], &h[j]
+	return cmp.Or(cmp.Compare(a.IdleSeconds, b.IdleSeconds), a.Client.Compare(b.Client), a.Server.Compare(b.Server), cmp.Compare(a.Protocol, b.Protocol)) > 0
+}
+func (h *idlest) Push(f any) { *h = append(*h, f.(Flow)) }
+func (h *idlest) Pop() any {
+	last := len(*h) - 1
+	f := (*h)[last]
+	*h = (*h)[:last]
+	return f
+}
+
+func (m *flowMatcher) matches(f *flow.Flow) bool {
+	w := &m.filter
+	switch {
+	case w.Protocol != 0 && w.Protocol != f.Orig.Proto,
+		w.Segment != "" && w.Segment != segmentOf(f.In) && w.Segment != segmentOf(f.Out),
+		w.Bridge != "" && w.Bridge != m.bridgeOf[f.In] && w.Bridge != m.bridgeOf[f.Out],
+		w.Client.IsValid() && !w.Client.Contains(f.Orig.Src.Netip()),
+		w.State != "" && w.State != phaseOf(f):
+		return false
+	}
+	return true
+}
+
+func (m *flowMatcher) describe(f *flow.Flow, idle float64) Flow {
+	d := Flow{
+		Protocol: f.Orig.Proto, State: phaseOf(f),
+		Client:      netip.AddrPortFrom(f.Orig.Src.Netip(), f.Orig.Sport),
+		Destination: netip.AddrPortFrom(f.Orig.Dst.Netip(), f.Orig.Dport),
+		Source:      netip.AddrPortFrom(f.Reply.Dst.Netip(), f.Reply.Dport),
+		Server:      netip.AddrPortFrom(f.Reply.Src.Netip(), f.Reply.Sport),
+		IdleSeconds: idle,
+	}
+	d.Packets.FromClient, d.Bytes.FromClient = f.Sent[flow.Forward].Total()
+	d.Packets.FromServer, d.Bytes.FromServer = f.Sent[flow.Reverse].Total()
+	switch {
+	case f.In.NIC != nil:
+		d.Direction, d.Bridge, d.Segment = Inbound, m.bridgeOf[f.In], segmentOf(f.Out)
+	case f.Out.NIC != nil:
+		d.Direction, d.Bridge, d.Segment = Egress, m.bridgeOf[f.Out], segmentOf(f.In)
+	default:
+		d.Direction, d.Segment, d.Peer = Reach, segmentOf(f.Out), segmentOf(f.In)
+	}
+	return d
+}
+
+// segmentOf is the name of the segment that a port is of, or "".
+func segmentOf(p *iface.Iface) string {
+	if p.VNIC == nil {
+		return ""
+	}
+	return p.VNIC.Segment
+}
+
+// phaseOf is the phase that a flow is in, for people to read.
+func phaseOf(f *flow.Flow) State {
+	switch f.Class() {
+	case flow.ClassClosing:
+		return FlowClosing
+	case flow.ClassEstablished:
+		return Established
+	case flow.ClassUDP, flow.ClassICMP:
+		if f.Sent[flow.Reverse].Count.Load() != 0 {
+			return Established
+		}
+	}
+	return FlowHalfOpen
+}

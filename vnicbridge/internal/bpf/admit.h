@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Opening a flow for the first packet of one (admit.go).
+#pragma once
+
+#include "decide.h"
+#include "flow.h"
+
+#define TIME_WAIT (60000000000ULL >> 26)	// TimeWait in quarantine.go
+
+// How many aliases are tried here before userspace tries the whole pool; and other
+// ports, when that has found that no alias is free.
+#define ATTEMPTS 8
+#define PORT_ATTEMPTS 4
+
+// The rules that hold now, of one port.
+#define RULES(map, port) ({ \
+	__u32 _i = (plane.half & 1) * MAX_PORTS + (port); \
+	bpf_map_lookup_elem(&map, &_i); })
+
+static __always_inline void count_new(__u32 port)
+{
+	struct counters *c = bpf_map_lookup_elem(&counts, &port);
+	struct gauges *g = bpf_map_lookup_elem(&meters, &port);
+
+	if (c)
+		c->new_flows++;
+	if (g)
+		__sync_fetch_and_add(&g->load, 1);
+}
+
+static __always_inline void count_flow(__u32 port, __s64 n)
+{
+	struct gauges *g = bpf_map_lookup_elem(&meters, &port);
+
+	if (g)
+		__sync_fetch_and_add(&g->flows, n);
+}
+
+static __always_inline void count_flows(const struct flow_key *orig, const struct flow_key *reply, __s64 n)
+{
+	count_flow(orig->port, n);
+	count_flow(reply->port, n);
+}
+
+// Takes a place in the table for a flow: there are never more than max_flows.
+static __always_inline bool reserve(void)
+{
+	if (__sync_fetch_and_add(&plane.flows, 1) < plane.limit)
+		return true;
+	__sync_fetch_and_add(&plane.flows, -1);
+	return false;
+}
+
+static __always_inline void unreserve(void)
+{
+	__sync_fetch_and_add(&plane.flows, -1);
+}
+
+// Makes the state of a record that of a flow that begins with this packet. The flags are
+// exchanged, because that is a full barrier on every CPU: Go's sweep finds neither these
+// flags nor, in a new record, the keys that are stored next beside an older state.
+static __always_inline void begin(struct flow_record *r, __u32 number, const struct packet *p)
+{
+	struct flow_traffic *t = answers_of(number);
+	bool picked_up = !begins(p);
+
+	r->state.last_seen = plane.clock;
+	r->state.windows[FORWARD] = r->state.windows[BACKWARD] = picked_up ? MAX_SCALE : 0;
+	r->sent.count = r->sent.ack = 0;
+	r->sent.next = p->next;
+	if (t) {
+		t->count = t->ack = 0;
+		t->next = picked_up ? p->ack : 0;	// what it has acknowledged, the other side has sent
+	}
+	__sync_lock_test_and_set(&r->state.flags, picked_up ? FLOW_PICKED_UP : 0);
+}
+
+// Claims the original key for a flow whose reply key is claimed. old is the record
+// of the closing flow that had it.
+static __always_inline int claim_original(const struct flow_key *orig, __u32 number, __u32 old)
+{
+	struct flow_record *r = old == NOT_FOUND ? NULL : record_of(old);
+
+	if (point(orig, old, number) != KEEP)
+		return SLOW;
+	if (r && !(__sync_fetch_and_or(&r->state.flags, FLOW_SUPERSEDED) & FLOW_SUPERSEDED)) {
+		count_flows(&r->orig, &r->reply, -1);
+		unreserve();
+	}
+	return KEEP;
+}
+
+// Takes the number of a free record: the one freed last, while it is still in the
+// caches, else one that was never used.
+static __always_inline int take(__u32 *number)
+{
+	if (!bpf_map_pop_elem(&spare, number))
+		return KEEP;
+	if (plane.fresh >= plane.capacity)
+		return SLOW;
+	*number = __sync_fetch_and_add(&plane.fresh, 1);
+	return *number < plane.capacity ? KEEP : SLOW;
+}
+
+// Gives a record back that no key leads to.
+static __always_inline void give_back(struct flow_record *record, __u32 number)
+{
+	words(&record->orig)[1] = 0;
+	words(&record->reply)[1] = 0;
+	bpf_map_push_elem(&spare, &number, BPF_ANY);
+}
+
+// Whether the server remembers nothing of a flow that another one has superseded:
+// the record lives on for that only.
+static __always_inline bool forgotten(const struct flow_record *r)
+{
+	__u32 flags = r->state.flags;
+
+	return flags & FLOW_SUPERSEDED &&
+	       (!(flags & FLOW_ACCEPTED) || plane.clock - r->state.last_seen >= TIME_WAIT);
+}
+
+// The reply key is taken. If it is of a flow that is over, of the same client and
+// the same tuple, the new flow is that one's second life. DROP_NO_TUPLE: it is
+// another flow's.
+static __always_inline int revive(const struct packet *p, __u32 value, __u32 old, struct found *f)
+{
+	struct flow_record *r;
+
+	f->number = value & ~REVERSE;
+	r = record_of(f->number);
+	if (!r)
+		return SLOW;
+	if (!(value & REVERSE) || !same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer))
+		return forgotten(r) ? SLOW : DROP_NO_TUPLE;
+	if (!(r->state.flags & FLOW_SUPERSEDED) && !closed_for_both(r->state.flags))
+		return SLOW;
+	if (f->number == old) {
+		begin(r, f->number, p);
+		return KEEP;
+	}
+	// Of the flows that this tuple had, it is an older one than the last.
+	if (!reserve())
+		return SLOW;
+	if (claim_original(&p->key, f->number, old) != KEEP) {
+		unreserve();
+		return SLOW;
+	}
+	if (r->state.flags & FLOW_SUPERSEDED)
+		count_flows(&p->key, &f->answer, 1);
+	else
+		unreserve();	// it counts already
+	begin(r, f->number, p);
+	return KEEP;
+}
+
+// Gives a free record to a flow, and makes both keys lead to it. The reply key is
+// claimed first, because only it can be another client's.
+static __always_inline int fill(const struct packet *p, __u32 old, struct found *f)
+{
+	struct flow_record *r;
+	__u32 number;
+
+	if (take(&number) != KEEP)
+		return SLOW;
+	r = record_of(number);
+	if (!r)
+		return SLOW;
+	f->number = number;
+	words(&r->orig)[0] = words(&p->key)[0];
+	words(&r->reply)[0] = words(&f->answer)[0];
+	begin(r, f->number, p);
+	words(&r->orig)[1] = words(&p->key)[1];
+	words(&r->reply)[1] = words(&f->answer)[1];
+	if (point(&f->answer, NOT_FOUND, number | REVERSE) != KEEP) {
+		give_back(r, number);
+		return SLOW;
+	}
+	if (claim_original(&p->key, number, old) != KEEP) {
+		unpoint(&f->answer, number | REVERSE);
+		give_back(r, number);
+		return SLOW;
+	}
+	count_flows(&p->key, &f->answer, 1);
+	return KEEP;
+}
+
+// Whether a key is in quarantine, or another one with the same hash: Go knows which.
+static __always_inline bool quarantined(const struct flow_key *key)
+{
+	__u64 *until;
+	__u32 i;
+
+	if ((__s32)(plane.quarantine - plane.clock) <= 0)
+		return false;
+	i = place_of(key).print >> 1 & (QUARANTINE - 1);
+	until = bpf_map_lookup_elem(&quarantine, &i);
+	return until && (__s32)((__u32)*until - plane.clock) > 0;
+}
+
+// Opens a new flow under a reply key that no flow has. Without a place in the table, or
+// a free record, userspace makes room (L1).
+//
+// Go puts a key in quarantine before it removes the key. To reserve a place is a full
+// barrier: who no longer finds the key in the table finds it in quarantine.
+static __always_inline int create(const struct packet *p, __u32 old, struct found *f)
+{
+	int verdict;
+
+	if (!reserve())
+		return SLOW;
+	if (p->key.proto == IPPROTO_TCP && quarantined(&f->answer))
+		verdict = DROP_NO_TUPLE;
+	else
+		verdict = fill(p, old, f);
+	if (verdict != KEEP)
+		unreserve();
+	return verdict;
+}
+
+// Opens the flow of a packet under the reply key f->answer. old is the record of
+// the closing flow whose tuple it uses again, if there is one. DROP_NO_TUPLE: the
+// key is another flow's, or may have been one's not long ago. SLOW: userspace must see to it.
+//
+// This and its like are global functions: the kernel checks each once, by itself.
+__noinline enum drop_reason open_flow(const struct packet *p, __u32 old, struct found *f)
+{
+	__u32 taken;
+	int verdict;
+
+	if (!p || !f)
+		return SLOW;
+	taken = lookup(&f->answer);
+	verdict = taken == NOT_FOUND ? create(p, old, f) : revive(p, taken, old, f);
+	f->dir = FORWARD;
+	if (verdict == KEEP) {
+		count_new(p->key.port);
+		count_new(f->answer.port);
+	}
+	return verdict;
+}
+
+// The aliases of a segment are addresses in a row, but for a few.
+__noinline __u32 alias_at(const struct segment_rules *s, __u32 index)
+{
+	__u32 address;
+
+	if (!s)
+		return 0;
+	address = s->first_alias + index;
+	for (int i = 0; i < MAX_GAPS && i < s->gaps; i++)
+		if (address >= s->gap[i])
+			address++;
+	return bpf_htonl(address);
+}
+
+// The index of the i-th alias to try: aliasPool.probe in alias.go.
+static __always_inline __u32 probe(__u32 reserved, __u32 shared, __u32 preferred, __u32 i)
+{
+	if (preferred < reserved) {
+		if (i == 0)
+			return preferred;
+		i--;
+		preferred = reserved;
+	}
+	if (i < shared)
+		return reserved + (preferred - reserved + i) % shared;
+	return i - shared;
+}
+
+static __always_inline __u32 preferred_alias(const struct segment_rules *s, const struct bridge_rules *b, const struct packet *p)
+{
+	__u32 shared = s->aliases - s->gateways;
+
+	if (p->key.src == b->gateway && b->gateway)
+		for (int i = 0; i < MAX_GATEWAYS && i < s->gateways; i++)
+			if (s->gateway[i] == self)
+				return i;
+	if (s->aliases <= s->gateways)
+		return 0;
+	return s->gateways + hash_address(p->key.src) % shared;
+}
+
+// The key of the answers of a server or host to this packet.
+static __always_inline void answer_from(struct flow_key *answer, const struct packet *p, __be32 host, __u32 port)
+{
+	answer->src = host;
+	answer->sport = p->key.dport;
+	answer->dport = p->key.sport;
+	answer->port = port;
+	answer->proto = p->key.proto;
+}
+
+// A port, or ICMP identifier, in the place of another one: randomPort in alias.go.
+static __always_inline __be16 random_port(__be16 port)
+{
+	__u32 n = bpf_get_prandom_u32();
+
+	return bpf_ntohs(port) < 1024 ? bpf_htons(1 + n % 1023) : bpf_htons(1024 + n % (65536 - 1024));
+}
+
+// Opens a flow of which userspace has found a moment ago, time and again, that no alias
+// is free for its port: under another port.
+static __always_inline int open_mapped(const struct packet *p, __be32 alias, __u32 old, struct found *f)
+{
+	f->answer.dst = 0;
+	if (!quarantined(&f->answer))
+		return SLOW;
+	f->answer.dst = alias;
+	for (__u64 i = 0; i < PORT_ATTEMPTS; i++) {
+		int verdict;
+
+		f->answer.dport = random_port(p->key.sport);
+		verdict = open_flow(p, old, f);
+		if (verdict != DROP_NO_TUPLE)
+			return verdict;
+	}
+	return SLOW;
+}
+
+// Opens a flow from the network: under the client's own address, or under the
+// first alias that is free.
+static __always_inline int open_inbound(const struct packet *p, const struct bridge_rules *b, const struct segment_rules *s,
+					__u32 to, __u32 old, struct found *f)
+{
+	__u32 preferred, tries = s->aliases < ATTEMPTS ? s->aliases : ATTEMPTS;
+	__u32 reserved = s->gateways, shared = s->aliases - reserved;
+	int verdict;
+
+	answer_from(&f->answer, p, s->address, to);
+	if (s->preserve) {
+		f->answer.dst = p->key.src;
+		verdict = open_flow(p, old, f);
+		return verdict == DROP_NO_TUPLE ? SLOW : verdict;
+	}
+	preferred = preferred_alias(s, b, p);
+	// Linux 5.15 forgets the bounds of a number that it keeps on the stack in 32 bits.
+	for (__u64 i = 0; i < ATTEMPTS && i < tries; i++) {
+		f->answer.dst = alias_at(s, probe(reserved, shared, preferred, i));
+		verdict = open_flow(p, old, f);
+		if (verdict != DROP_NO_TUPLE)
+			return verdict;
+	}
+	return open_mapped(p, alias_at(s, preferred), old, f);
+}
+
+// Refuses a new flow. An answer is userspace's to give, at a bounded rate.
+static __always_inline int refuse(const struct packet *p, int reason)
+{
+	if (p->key.proto == IPPROTO_TCP && p->tcp_flags & TCP_RST)
+		return reason;
+	if (p->key.proto == IPPROTO_ICMP && p->icmp_type != ICMP_ECHO_REQUEST)
+		return reason;
+	if (plane.refusals <= 0 || __sync_fetch_and_add(&plane.refusals, -1) <= 0)
+		return reason;
+	return SLOW;
+}
+
+static __always_inline int refuse_flow(const struct bridge_rules *b, const struct packet *p, int reason)
+{
+	return b->silent ? reason : refuse(p, reason);
+}
+
+// Whether a segment lets a new flow in by its port. Echo requests always enter.
+static __always_inline bool enters(const struct segment_rules *s, const struct packet *p)
+{
+	if (p->key.proto == IPPROTO_ICMP)
+		return true;
+	for (int i = 0; i < MAX_RANGES && i < s->ranges; i++)
+		if (in_range(&s->range[i], p))
+			return true;
+	return false;
+}
+
+// Opens a flow from the network to the segment that was decided on, or refuses it.
+static __always_inline int admit_to(const struct packet *p, const struct bridge_rules *b, __u32 to, bool lasting,
+				    __u32 old, struct found *f)
+{
+	struct segment_rules *s;
+
+	if (!begins(p) && !(lasting && continues(p)))
+		return refuse(p, DROP_NO_FLOW);
+	if (!to)
+		return refuse_flow(b, p, DROP_NO_SEGMENT);
+	s = RULES(segments, to);
+	if (!s || !s->live)
+		return SLOW;
+	if (!enters(s, p))
+		return refuse_flow(b, p, DROP_PORT);
+	return open_inbound(p, b, s, to, old, f);
+}
+
+// Opens a flow from the network to a segment: the policy chooses the segment,
+// once (F1).
+__noinline enum drop_reason admit_inbound(const struct packet *p, __u32 old, struct found *f)
+{
+	struct bridge_rules *b = RULES(bridges, self);
+	__u32 to, lasting;
+	int verdict;
+
+	if (!p || !f || !b || !b->live)
+		return SLOW;
+	if (impossible(p->key.src))
+		return DROP_SOURCE;
+	to = decide(b, p);
+	lasting = to & LASTING;
+	verdict = admit_to(p, b, to & ~LASTING, lasting, old, f);
+	if (verdict == SLOW && b->index == SLOT_IN_TURN && b->slots && !lasting)
+		take_turn(self, -1);	// userspace takes it
+	return verdict;
+}
+
+// The NIC by which a segment may reach an address, or 0, and the host that the
+// address stands for there.
+static __always_inline __u32 egress(const struct segment_rules *s, const struct packet *p, __be32 *host)
+{
+	struct bridge_rules *b;
+
+	if (s->egress == EGRESS_OFF || !s->gateways)
+		return 0;
+	for (__u32 i = 0; i < MAX_GATEWAYS && i < s->gateways; i++) {
+		if (alias_at(s, i) != p->key.dst)
+			continue;
+		b = RULES(bridges, s->gateway[i]);
+		*host = b ? b->gateway : 0;
+		return s->gateway[i];
+	}
+	*host = p->key.dst;
+	b = RULES(bridges, s->gateway[0]);
+	if ((s->egress == EGRESS_ANY && !impossible(p->key.dst)) ||
+	    (s->preserve && b && p->key.dst == b->gateway))
+		return s->gateway[0];
+	return 0;
+}
+
+// Opens a flow from a segment to one that it may reach (S3). What is refused, and
+// how the sender is told, is userspace's business.
+static __always_inline int admit_to_peer(const struct packet *p, const struct peer *peer, __u32 old, struct found *f)
+{
+	struct segment_rules *s = RULES(segments, peer->to);
+	int verdict;
+
+	if (!s || !s->live || !begins(p) || !enters(s, p))
+		return SLOW;
+	answer_from(&f->answer, p, s->address, peer->to);
+	f->answer.dst = peer->there;
+	verdict = open_flow(p, old, f);
+	return verdict == DROP_NO_TUPLE ? SLOW : verdict;
+}
+
+// Opens a flow from a segment, as its egress and its reach allow (F12). If another
+// segment has the port, userspace maps it.
+__noinline enum drop_reason admit_outbound(const struct packet *p, __u32 old, struct found *f)
+{
+	struct segment_rules *s = RULES(segments, self);
+	struct port *nic;
+	__be32 host;
+	int verdict;
+	__u32 to;
+
+	if (!p || !f || !s || !s->live)
+		return SLOW;
+	for (int i = 0; i < MAX_PEERS && i < s->peers; i++)
+		if (s->peer[i].here == p->key.dst)
+			return admit_to_peer(p, &s->peer[i], old, f);
+	to = egress(s, p, &host);
+	if (!to)
+		return DROP_EGRESS;
+	if (!begins(p))
+		return DROP_NO_FLOW;
+	nic = bpf_map_lookup_elem(&ports, &to);
+	if (!nic)
+		return SLOW;
+	answer_from(&f->answer, p, host, to);
+	f->answer.dst = nic->address;
+	verdict = open_flow(p, old, f);
+	return verdict == DROP_NO_TUPLE ? SLOW : verdict;
+}

@@ -1,0 +1,157 @@
+package flow
+
+import (
+	"runtime"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
+)
+
+// KeyTable is the flows' keys in buckets, as bpf/table.h has them. Programs and Go may
+// change the same memory.
+type KeyTable struct {
+	Near, Far []Bucket
+	Records   []bpf.FlowRecord
+	Secret    [2]uint64
+}
+
+// Bucket is bpf.Bucket, whose fields all change under other eyes.
+type Bucket struct {
+	lock, displaced atomic.Uint32
+	slots           [bpf.Slots]atomic.Uint64
+}
+
+// notFound is the value of a key that there is not.
+const notFound = 0xffffffff
+
+// farBuckets is how many far buckets a key may be in.
+const farBuckets = 4
+
+// keyPlace is where a key may be, and what its slots begin with.
+type keyPlace struct {
+	home  *Bucket
+	far   [farBuckets]*Bucket
+	print uint32
+}
+
+func (t *KeyTable) place(key *bpf.FlowKey) keyPlace {
+	words := (*keyWords)(unsafe.Pointer(key))
+	h := (words.hosts ^ t.Secret[0]) * 0x9e3779b97f4a7c15
+	h = (h ^ h>>32 ^ words.rest ^ t.Secret[1]) * 0xd6e8feb86659fd93
+	h = (h ^ h>>32) * 0xd6e8feb86659fd93
+	h ^= h >> 32
+	p := keyPlace{home: &t.Near[uint32(h)&uint32(len(t.Near)-1)], print: uint32(h>>32) | 1}
+	for i := range p.far {
+		p.far[i] = &t.Far[(uint32(h)+uint32(i)*p.print)&uint32(len(t.Far)-1)]
+	}
+	return p
+}
+
+func (p keyPlace) slot(value uint32) uint64 { return uint64(p.print)<<32 | uint64(value) }
+
+// value is what a key leads to: the number of a record, with bpf.Reverse if it is
+// the reply key; or notFound.
+func (t *KeyTable) value(key *bpf.FlowKey) uint32 {
+	p := t.place(key)
+	v := t.look(p.home, p.print, key)
+	if v != notFound || p.home.displaced.Load() == 0 {
+		return v
+	}
+	for i, b := range p.far {
+		if v = t.look(b, p.print, key); v != notFound || i == 0 && b.displaced.Load() == 0 {
+			break
+		}
+	}
+	return v
+}
+
+func (t *KeyTable) look(b *Bucket, print uint32, key *bpf.FlowKey) uint32 {
+	for i := range b.slots {
+		slot := b.slots[i].Load()
+		number := uint32(slot) &^ bpf.Reverse
+		if uint32(slot>>32) != print || int(number) >= len(t.Records) {
+			continue
+		}
+		own := &t.Records[number].Orig
+		if uint32(slot)&bpf.Reverse != 0 {
+			own = &t.Records[number].Reply
+		}
+		if load(own) == *(*keyWords)(unsafe.Pointer(key)) {
+			return uint32(slot)
+		}
+	}
+	return notFound
+}
+
+// acquire takes the lock of a bucket. Who has it is about to give it back.
+func (b *Bucket) acquire() {
+	for !b.lock.CompareAndSwap(0, 1) {
+		runtime.Gosched()
+	}
+}
+
+func (b *Bucket) release() { b.lock.Store(0) }
+
+func (b *Bucket) replace(from, to uint64) bool {
+	for i := range b.slots {
+		if b.slots[i].Load() == from {
+			b.slots[i].Store(to)
+			return true
+		}
+	}
+	return false
+}
+
+// change replaces a slot's content in one of the buckets of a place, whose home is
+// locked. To replace 0 is to add, to replace by 0 to remove.
+func (p keyPlace) change(from, to uint64) bool {
+	if p.home.replace(from, to) {
+		return true
+	}
+	for i, b := range p.far {
+		// A program that holds it and wants our home gives up first.
+		b.acquire()
+		done := b.replace(from, to)
+		b.release()
+		if !done {
+			continue
+		}
+		n := displacement(from, to)
+		p.home.displaced.Add(n)
+		if i > 0 {
+			p.far[0].displaced.Add(n)
+		}
+		return true
+	}
+	return false
+}
+
+// displacement is what a change of a slot that is not a key's first place adds to
+// the number of those.
+func displacement(from, to uint64) uint32 {
+	switch uint64(0) {
+	case from:
+		return 1
+	case to:
+		return ^uint32(0)
+	}
+	return 0
+}
+
+// point makes a key that there is not lead to a value. False: there is such a key,
+// or no room for it.
+func (t *KeyTable) point(key *bpf.FlowKey, value uint32) bool {
+	p := t.place(key)
+	p.home.acquire()
+	defer p.home.release()
+	return t.value(key) == notFound && p.change(0, p.slot(value))
+}
+
+// unpoint removes a key, if it leads to a value.
+func (t *KeyTable) unpoint(key *bpf.FlowKey, value uint32) {
+	p := t.place(key)
+	p.home.acquire()
+	defer p.home.release()
+	p.change(p.slot(value), 0)
+}

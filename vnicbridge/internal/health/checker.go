@@ -1,0 +1,76 @@
+package health
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+)
+
+// listenerInterval is how often a checker looks whether the listener is there.
+const listenerInterval = 250 * time.Millisecond
+
+// checker asks one segment for as long as its VNIC and its checks are wanted.
+type checker struct {
+	monitor *Monitor
+	iface   *iface.Iface
+	health  config.Health // with the defaults
+	cancel  context.CancelFunc
+
+	// Of the goroutine that runs.
+	listened bool // a listener of this program has had the port open
+	closed   bool // and has no longer
+}
+
+// run checks at each interval, the first time after a random part of it.
+func (c *checker) run(ctx context.Context) {
+	interval := int64(c.health.Interval)
+	due := time.NewTimer(time.Duration(rand.Int64N(interval)))
+	defer due.Stop()
+	listener := time.NewTicker(listenerInterval)
+	defer listener.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-listener.C:
+			c.watchListener()
+		case <-due.C:
+			due.Reset(time.Duration(interval - rand.Int64N(interval/10)))
+			c.check(ctx)
+		}
+	}
+}
+
+// check asks the segment, unless the answer is known: a stopped segment has no servers,
+// and a segment without its VNIC has no address.
+func (c *checker) check(ctx context.Context) {
+	c.watchListener()
+	dial, _ := c.monitor.Server(c.iface)
+	if dial == nil || c.closed || c.monitor.Condition(c.iface).lost {
+		return
+	}
+	err := Probe(ctx, c.health, dial, c.iface.VNIC.Address.Netip())
+	if ctx.Err() == nil {
+		c.monitor.report(c, func(v *vitals) { v.count(err, c.health) })
+	}
+}
+
+// watchListener looks whether a listener of this program has had the port open and has
+// closed it. If so, the segment fails at once, because all checks would fail.
+func (c *checker) watchListener() {
+	listens := c.monitor.Listens(c.iface.VNIC.Segment, c.health.Port)
+	c.listened = c.listened || listens
+	if c.closed = c.listened && !listens; !c.closed {
+		return
+	}
+	if _, stopped := c.monitor.Server(c.iface); stopped {
+		return
+	}
+	c.monitor.report(c, func(v *vitals) {
+		v.failing, v.streak = fmt.Sprintf("the listener on tcp/%d has closed", c.health.Port), 0
+	})
+}

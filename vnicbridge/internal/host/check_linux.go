@@ -1,0 +1,244 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+)
+
+// tunError says what is wrong with /dev/net/tun and how to mend it.
+func tunError(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return fmt.Errorf("%s is missing: load the module (modprobe tun); in a container, pass the device in (--device %s)", tunPath, tunPath)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s may not be opened by this user: %w (its usual mode is 0666)", tunPath, err)
+	default:
+		return fmt.Errorf("opening %s: %w", tunPath, err)
+	}
+}
+
+func (m *Machine) Check(cfg *config.Config, own map[string]bool) error {
+	if problems := m.Problems(cfg, own); len(problems) > 0 {
+		return problems[0]
+	}
+	return nil
+}
+
+// Problems are all that keeps a configuration from being put in force here.
+func (m *Machine) Problems(cfg *config.Config, own map[string]bool) (problems []error) {
+	found := func(err error) {
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	found(checkTUN())
+	devices, err := m.Devices()
+	if err != nil {
+		return append(problems, err)
+	}
+	if len(own) == 0 { // the first start: what the devices of a segment are called is no matter beside it
+		for _, name := range config.SortedKeys(cfg.Bridges) {
+			if err := m.checkOwner(cfg.Bridges[name].NIC, devices); err != nil {
+				found(&config.Error{Part: "bridge", Name: name, Err: err})
+			}
+		}
+	}
+	for _, name := range config.SortedKeys(cfg.Segments) {
+		iface := cfg.Segments[name].InterfaceName(name)
+		if there := devices[iface]; there != nil && !own[iface] && !isStalePair(m.NS, there) {
+			found(&config.Error{Part: "segment", Name: name, Err: existsError(iface)})
+		}
+	}
+	for _, name := range config.SortedKeys(cfg.Bridges) {
+		err := checkNIC(cfg.Bridges[name].NIC, devices)
+		if err == nil {
+			err = m.checkBridgeNetfilter(cfg.Bridges[name].NIC, devices)
+		}
+		if err != nil {
+			found(&config.Error{Part: "bridge", Name: name, Err: err})
+		}
+	}
+	found(m.checkDefaultRoute(cfg, own))
+	found(m.checkAddresses(cfg, own))
+	return problems
+}
+
+func checkTUN() error {
+	tun, err := os.OpenFile(tunPath, os.O_RDWR, 0)
+	if err != nil {
+		return tunError(err)
+	}
+	return tun.Close()
+}
+
+// Devices lists the devices by their names.
+func (m *Machine) Devices() (map[string]netlink.Link, error) {
+	links, err := RetryDump(m.NS.Netlink.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("listing the devices: %w", err)
+	}
+	devices := make(map[string]netlink.Link)
+	for _, l := range links {
+		devices[l.Attrs().Name] = l
+	}
+	return devices, nil
+}
+
+// checkDefaultRoute refuses a segment's default_route if the host has a default route.
+func (m *Machine) checkDefaultRoute(cfg *config.Config, own map[string]bool) error {
+	for _, name := range config.SortedKeys(cfg.Segments) {
+		if !cfg.Segments[name].DefaultRoute {
+			continue
+		}
+		filter := &netlink.Route{Table: unix.RT_TABLE_MAIN, Dst: Anywhere}
+		routes, err := RetryDump(func() ([]netlink.Route, error) {
+			return m.NS.Netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+		})
+		if err != nil {
+			return fmt.Errorf("listing the default routes: %w", err)
+		}
+		for _, r := range routes {
+			device := fmt.Sprintf("device %d", r.LinkIndex)
+			if link, err := m.NS.Netlink.LinkByIndex(r.LinkIndex); err == nil {
+				device = link.Attrs().Name
+			}
+			if own[device] {
+				continue
+			}
+			return &config.Error{Part: "segment", Name: name, Err: fmt.Errorf("default_route: the host has a default route already (%s), which is never replaced: take default_route away, or the route", describeRoute(r, device))}
+		}
+	}
+	return nil
+}
+
+// describeRoute writes a default route as the ip command does.
+func describeRoute(r netlink.Route, device string) string {
+	text := "default"
+	if r.Gw != nil {
+		text += " via " + r.Gw.String()
+	}
+	text += " dev " + device
+	if r.Priority != 0 {
+		text += fmt.Sprintf(" metric %d", r.Priority)
+	}
+	return text
+}
+
+// checkNIC tells whether a device can be a bridge's NIC.
+func checkNIC(nic string, devices map[string]netlink.Link) error {
+	link := devices[nic]
+	if link == nil {
+		names := slices.Sorted(maps.Keys(devices))
+		return fmt.Errorf("nic %s: no such device; this machine has %s", nic, strings.Join(names, ", "))
+	}
+	a := link.Attrs()
+	if a.Flags&net.FlagLoopback != 0 || a.EncapType != "ether" {
+		return fmt.Errorf("nic %s: it is no Ethernet device (%s)", nic, a.EncapType)
+	}
+	if reason := unfitKinds[link.Type()]; reason != "" {
+		return fmt.Errorf("nic %s is of kind %s, %s", nic, link.Type(), reason)
+	}
+	if a.MasterIndex == 0 {
+		return nil
+	}
+	for _, master := range devices {
+		if master.Attrs().Index == a.MasterIndex {
+			return memberError(nic, master)
+		}
+	}
+	return fmt.Errorf("nic %s is a member of device %d: take it out (ip link set %s nomaster)", nic, a.MasterIndex, nic)
+}
+
+// checkBridgeNetfilter refuses a NIC whose packets come through a Linux bridge that gives
+// them to the host's packet filter (br_netfilter, which Docker and Kubernetes load). Our
+// rules in that filter keep the host's kernel off the pseudo address, so they would drop the
+// packets before these reach the NIC.
+func (m *Machine) checkBridgeNetfilter(nic string, devices map[string]netlink.Link) error {
+	byIndex := make(map[int]netlink.Link)
+	for _, link := range devices {
+		byIndex[link.Attrs().Index] = link
+	}
+	below := devices[nic]
+	for range len(devices) { // a VLAN or macvlan on a bridge, or on another one
+		if below == nil || below.Type() == "bridge" {
+			break
+		}
+		below = byIndex[below.Attrs().ParentIndex]
+	}
+	if below == nil || below.Type() != "bridge" {
+		return nil
+	}
+	var calls []byte
+	err := m.NS.Do(func() (err error) {
+		calls, err = os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-iptables")
+		return err
+	})
+	if err != nil || strings.TrimSpace(string(calls)) != "1" { // without the file there is no br_netfilter
+		return nil
+	}
+	return fmt.Errorf("nic %s: br_netfilter gives the packets of bridge %s to the host's packet filter, which drops those for the pseudo address before they come to the NIC: switch that off (sysctl -w net.bridge.bridge-nf-call-iptables=0), or name another device", nic, below.Attrs().Name)
+}
+
+// unfitKinds are the kinds of Ethernet devices that do not pass frames for an address that
+// the host does not have. Each has the reason, and what to take instead.
+var unfitKinds = map[string]string{
+	"vrf":         "a routing table that passes no frames: name the device that faces the network, outside of the VRF",
+	"ipvlan":      "which passes packets of the addresses that it has alone, and a pseudo address belongs to no device: make it a macvlan",
+	"ipvtap":      "which passes packets of the addresses that it has alone, and a pseudo address belongs to no device: make it a macvlan",
+	"macvtap":     "whose frames go to the program that opened it: make it a macvlan",
+	"openvswitch": "the switch itself, which passes no frames: name an internal port of the Open vSwitch bridge (ovs-vsctl add-port <bridge> vnic0 -- set interface vnic0 type=internal)",
+}
+
+// memberError says what to do with a NIC that is a member of another device.
+func memberError(nic string, master netlink.Link) error {
+	name, kind := master.Attrs().Name, master.Type()
+	takeOut := fmt.Sprintf("take %s out (ip link set %s nomaster)", nic, nic)
+	switch kind {
+	case "vrf":
+		return fmt.Errorf("nic %s is a member of %s (vrf), whose routes its packets would take: %s", nic, name, takeOut)
+	case "openvswitch":
+		return fmt.Errorf("nic %s is a port of an Open vSwitch bridge (%s), which takes its frames: name an internal port of the bridge as the nic (ovs-vsctl add-port <bridge> vnic0 -- set interface vnic0 type=internal), or take %s out (ovs-vsctl del-port %s)", nic, name, nic, nic)
+	default:
+		return fmt.Errorf("nic %s is a member of %s (%s), which takes its frames first: name %s as the nic, or %s", nic, name, kind, name, takeOut)
+	}
+}
+
+// checkAddresses finds addresses of the host that a bridge or a segment claims.
+func (m *Machine) checkAddresses(cfg *config.Config, own map[string]bool) error {
+	prefixes, err := m.HostPrefixes()
+	if err != nil {
+		return err
+	}
+	for _, h := range prefixes {
+		if own[h.Device] {
+			continue
+		}
+		for _, name := range config.SortedKeys(cfg.Segments) {
+			if cfg.Segments[name].Subnet().Overlaps(h.Prefix.Masked()) {
+				return &config.Error{Part: "segment", Name: name, Err: fmt.Errorf("address %s overlaps %s, which this host has on %s: choose another network for the segment", cfg.Segments[name].Addresses[0], h.Prefix, h.Device)}
+			}
+		}
+		for _, name := range config.SortedKeys(cfg.Bridges) {
+			if pseudo := cfg.Bridges[name].Addresses[0].Addr(); pseudo == h.Prefix.Addr() {
+				return &config.Error{Part: "bridge", Name: name, Err: inUseError(pseudo, h.Device)}
+			}
+		}
+	}
+	return nil
+}
+
+func inUseError(pseudo netip.Addr, device string) error {
+	return fmt.Errorf("address %s is this host's own, on %s: a pseudo address belongs to no device; choose another or take it away (ip addr del %s dev %s)", pseudo, device, pseudo, device)
+}

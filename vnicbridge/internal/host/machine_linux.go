@@ -1,0 +1,125 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+)
+
+// Machine is the Linux that the process runs on.
+type Machine struct {
+	NS    *Namespace
+	owner ownership
+	wall  *guardTable
+	Own   sync.Map // the indexes of the VNICs that we made
+	peers sync.Map // the indexes of the devices whose peers are to be notified
+	down  sync.Map // the indexes of the devices that were last heard to be down
+	nics  map[int]*nicOwnership
+	hints chan struct{}
+	done  chan struct{}
+}
+
+// Open removes what killed processes left, and begins to watch for changes.
+func Open() (*Machine, error) {
+	if err := Require(DeviceCapabilities); err != nil {
+		return nil, err
+	}
+	ns, err := CurrentNamespace()
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{NS: ns, nics: make(map[int]*nicOwnership), hints: make(chan struct{}, 1), done: make(chan struct{})}
+	if m.owner, err = newOwnership(ns); err != nil {
+		ns.Close()
+		return nil, err
+	}
+	err = errors.Join(removeStaleRules(ns), removeStalePairs(ns))
+	if err == nil {
+		err = m.watch()
+	}
+	if err != nil {
+		ns.Close()
+		return nil, errors.Join(err, m.owner.release())
+	}
+	return m, nil
+}
+
+func (m *Machine) Close() error {
+	close(m.done)
+	var err error
+	if m.wall != nil {
+		err = m.wall.remove()
+	}
+	m.NS.Close()
+	return errors.Join(err, m.owner.release())
+}
+
+func (m *Machine) Guard(g GuardSpec) (err error) {
+	if m.wall == nil {
+		if m.wall, err = newGuardTable(m.NS, m.owner); err != nil {
+			return err
+		}
+	}
+	return m.wall.replace(g)
+}
+
+func (m *Machine) Changes() <-chan struct{} { return m.hints }
+
+func stateOf(link netlink.Link) iface.LinkState {
+	a := link.Attrs()
+	state := iface.LinkState{Name: a.Name, Up: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_LOWER_UP != 0, MTU: a.MTU}
+	if len(a.HardwareAddr) == len(config.MAC{}) {
+		state.MAC = config.MAC(a.HardwareAddr)
+	}
+	return state
+}
+
+// HostPrefixes lists the IPv4 addresses of all devices. Those of our VNICs are
+// among them; the caller knows which they are.
+func (m *Machine) HostPrefixes() ([]Prefix, error) {
+	links, err := RetryDump(m.NS.Netlink.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("listing the devices: %w", err)
+	}
+	names := make(map[int]string)
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	addrs, err := RetryDump(func() ([]netlink.Addr, error) {
+		return m.NS.Netlink.AddrList(nil, netlink.FAMILY_V4)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the host's addresses: %w", err)
+	}
+	var prefixes []Prefix
+	for _, a := range addrs {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		if !ok {
+			continue
+		}
+		bits, _ := a.Mask.Size()
+		prefixes = append(prefixes, Prefix{names[a.LinkIndex], netip.PrefixFrom(ip.Unmap(), bits)})
+	}
+	return prefixes, nil
+}
+
+// RetryDump repeats a listing that the kernel could not make in one piece,
+// because something changed meanwhile (NLM_F_DUMP_INTR).
+func RetryDump[T any](list func() (T, error)) (T, error) {
+	for range 10 {
+		v, err := list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return v, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return list()
+}

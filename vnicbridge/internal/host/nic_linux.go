@@ -1,0 +1,154 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// OwnedNIC is an open NIC. While it is open, no other process bridges it.
+type OwnedNIC struct {
+	*PacketSocket
+	letIn   *letIn
+	machine *Machine
+	closed  bool
+}
+
+func (m *Machine) OpenNIC(name string, pseudo netip.Addr) (iface.NICDevice, error) {
+	filter := NewLetIn(pseudo)
+	s, err := openPacketSocket(m.NS, name, filter)
+	if err != nil {
+		return nil, errors.Join(err, filter.Close())
+	}
+	if err := m.ownNIC(s.Ifindex); err != nil {
+		return nil, errors.Join(fmt.Errorf("nic %s: %w", name, err), s.Close(), filter.Close())
+	}
+	return &OwnedNIC{PacketSocket: s, letIn: filter, machine: m}, nil
+}
+
+func (n *OwnedNIC) Index() int { return n.Ifindex }
+
+func (n *OwnedNIC) Link() (iface.LinkState, error) {
+	state, err := n.PacketSocket.link()
+	if err == nil && state.Up { // otherwise the announcement would be lost
+		_, state.NotifyPeers = n.machine.peers.LoadAndDelete(n.Ifindex)
+	}
+	return state, err
+}
+
+func (n *OwnedNIC) LeftOut() map[packet.DropReason]iface.Tally { return n.letIn.LeftOut() }
+
+func (n *OwnedNIC) Know(host packet.Addr, mac config.MAC, gateway bool) {
+	n.letIn.Know(host, link.KindOf(mac, gateway))
+}
+
+// Close gives the NIC up. A second time it does nothing: the NIC may have been
+// opened anew.
+func (n *OwnedNIC) Close() error {
+	if n.closed {
+		return nil
+	}
+	n.closed = true
+	return errors.Join(n.PacketSocket.Close(), n.letIn.Close(), n.machine.disownNIC(n.Ifindex))
+}
+
+// nicOwnership keeps other processes off a NIC: a Unix socket whose abstract name (unix(7))
+// contains the NIC's index, and is taken for as long as this process lives. Such names
+// belong to the network namespace, as indexes of devices do.
+type nicOwnership struct {
+	socket net.Listener
+	users  int // a reload opens a NIC again before it closes the NIC
+}
+
+// ownNIC makes the NIC this process's, and removes what a killed process left on it.
+func (m *Machine) ownNIC(ifindex int) error {
+	if own := m.nics[ifindex]; own != nil {
+		own.users++
+		return nil
+	}
+	name := nicSocket(ifindex)
+	var socket net.Listener
+	err := m.NS.Do(func() (err error) {
+		socket, err = net.Listen("unix", name)
+		return err
+	})
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return m.ownedError(name)
+	case err != nil:
+		return fmt.Errorf("making it this process's own: %w", err)
+	}
+	if err := (Clsact{m.NS, ifindex}).removeStale(); err != nil {
+		return errors.Join(err, socket.Close())
+	}
+	m.nics[ifindex] = &nicOwnership{socket, 1}
+	return nil
+}
+
+func nicSocket(ifindex int) string { return fmt.Sprintf("@caddy-vnic/nic/%d", ifindex) }
+
+func (m *Machine) ownedError(socket string) error {
+	return fmt.Errorf("%s bridges it already: stop that one first, or name another NIC", m.listenerOf(socket))
+}
+
+// checkOwner tells whether another process bridges a NIC, without taking it.
+func (m *Machine) checkOwner(nic string, devices map[string]netlink.Link) error {
+	link := devices[nic]
+	if link == nil || m.nics[link.Attrs().Index] != nil {
+		return nil
+	}
+	name := nicSocket(link.Attrs().Index)
+	err := m.NS.Do(func() error {
+		conn, err := net.Dial("unix", name)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	if err != nil {
+		return nil // nobody does
+	}
+	return fmt.Errorf("nic %s: %w", nic, m.ownedError(name))
+}
+
+func (m *Machine) disownNIC(ifindex int) error {
+	own := m.nics[ifindex]
+	if own.users--; own.users > 0 {
+		return nil
+	}
+	delete(m.nics, ifindex)
+	return own.socket.Close()
+}
+
+// listenerOf names the process that listens on a Unix socket.
+func (m *Machine) listenerOf(name string) string {
+	var peer *unix.Ucred
+	err := m.NS.Do(func() error {
+		conn, err := net.Dial("unix", name)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		raw, err := conn.(syscall.Conn).SyscallConn()
+		if err != nil {
+			return err
+		}
+		return errors.Join(raw.Control(func(fd uintptr) {
+			peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		}), err)
+	})
+	if err != nil || peer.Pid == 0 { // it has ended just now, or cannot be seen from this container
+		return "another process"
+	}
+	return fmt.Sprintf("process %d", peer.Pid)
+}

@@ -1,0 +1,336 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"syscall"
+	"unsafe"
+
+	"github.com/mdlayher/socket"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// usualFrameLen holds the largest frame that a device with segmentation offload usually
+// gives: a 64 KiB IP packet, its Ethernet header, and the offload header. Where an
+// administrator lets packets be larger (BIG TCP: gro_ipv4_max_size), buffers grow when
+// the first one does not fit, up to largestFrameLen, which holds the kernel's limit
+// (GSO_MAX_SIZE, 8 times 64 KiB).
+const (
+	usualFrameLen   = 68 << 10
+	largestFrameLen = usualFrameLen << 3
+)
+
+// wholeFrame is what a filter returns to let a frame in, however long the frame is.
+const wholeFrame = math.MaxInt32
+
+// socketBuffer is asked for in both directions: bursts of 64 KiB frames overflow
+// the default in no time.
+const socketBuffer = 16 << 20
+
+// PacketSocket is a device as two raw AF_PACKET sockets (packet(7)). One sees only the
+// frames that its filter lets in. The other one sends, and sees no frames, so that it goes
+// on when the first does not listen.
+type PacketSocket struct {
+	in, out *rawSocket
+	ns      *Namespace
+	name    string // of the device when it was opened
+	Ifindex int
+	input   *messages
+}
+
+type rawSocket struct {
+	*socket.Conn
+	raw syscall.RawConn
+}
+
+// socketFilter says which frames a packet socket sees.
+type socketFilter interface {
+	Attach(conn *socket.Conn) error
+}
+
+// ClassicFilter is a filter of classic BPF.
+type ClassicFilter []bpf.Instruction
+
+func (f ClassicFilter) Attach(conn *socket.Conn) error {
+	raw, err := bpf.Assemble(f)
+	if err != nil {
+		return err
+	}
+	return conn.SetBPF(raw)
+}
+
+func openPacketSocket(ns *Namespace, device string, filter socketFilter) (*PacketSocket, error) {
+	link, err := ns.Netlink.LinkByName(device)
+	if err != nil {
+		return nil, fmt.Errorf("device %s: %w", device, err)
+	}
+	s := &PacketSocket{ns: ns, name: device, Ifindex: link.Attrs().Index, input: newMessages()}
+	if err := s.open(filter); err != nil {
+		return nil, fmt.Errorf("device %s: %w", device, err)
+	}
+	return s, nil
+}
+
+// open makes the sockets with protocol 0, which receives nothing. It binds the first socket
+// when the filter is in place, so that no stray frame gets in.
+func (s *PacketSocket) open(filter socketFilter) (err error) {
+	if s.in, err = s.openRaw(); err != nil {
+		return err
+	}
+	if s.out, err = s.openRaw(); err == nil {
+		err = s.bind(s.out, 0)
+	}
+	if err == nil {
+		err = filter.Attach(s.in.Conn)
+	}
+	if err == nil {
+		err = s.Listen(true)
+	}
+	if err != nil {
+		_ = s.Close()
+	}
+	return err
+}
+
+func (s *PacketSocket) openRaw() (*rawSocket, error) {
+	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", &socket.Config{NetNS: s.ns.FD()})
+	if err != nil {
+		return nil, fmt.Errorf("opening a packet socket: %w", err)
+	}
+	r := &rawSocket{Conn: conn}
+	if r.raw, err = conn.SyscallConn(); err == nil {
+		err = r.configure()
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *rawSocket) configure() error {
+	for _, option := range []struct {
+		name          string
+		number, value int
+	}{
+		{"PACKET_VNET_HDR", unix.PACKET_VNET_HDR, 1},
+		{"PACKET_AUXDATA", unix.PACKET_AUXDATA, 1},
+		{"PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, 1},
+	} {
+		if err := r.SetsockoptInt(unix.SOL_PACKET, option.number, option.value); err != nil {
+			return fmt.Errorf("setting %s: %w", option.name, err)
+		}
+	}
+	// Best effort: without CAP_NET_ADMIN in the first user namespace, the system's limit
+	// (net.core.rmem_max) applies.
+	_ = r.SetReadBuffer(socketBuffer)
+	_ = r.SetWriteBuffer(socketBuffer)
+	return nil
+}
+
+func (s *PacketSocket) bind(r *rawSocket, protocol uint16) error {
+	err := r.Bind(&unix.SockaddrLinklayer{Protocol: packet.BE16(protocol), Ifindex: s.Ifindex})
+	if err != nil {
+		return fmt.Errorf("device %s: binding a packet socket: %w", s.name, err)
+	}
+	return nil
+}
+
+// noProtocol is a reserved Ethernet type. A socket that was bound to a protocol cannot be
+// bound to none.
+const noProtocol = 0xffff
+
+// Listen lets the device's frames in, or not.
+func (s *PacketSocket) Listen(on bool) error {
+	if on {
+		return s.bind(s.in, unix.ETH_P_ALL)
+	}
+	return s.bind(s.in, noProtocol)
+}
+
+func (s *PacketSocket) link() (iface.LinkState, error) {
+	link, err := s.ns.Netlink.LinkByIndex(s.Ifindex)
+	if err != nil {
+		return iface.LinkState{}, fmt.Errorf("device %s: %w", s.name, err)
+	}
+	return stateOf(link), nil
+}
+
+func (s *PacketSocket) Close() error {
+	err := s.in.Close()
+	if s.out != nil {
+		err = errors.Join(err, s.out.Close())
+	}
+	return err
+}
+
+// Receive takes as many frames as there are, with one system call.
+func (s *PacketSocket) Receive(batch []packet.Frame) (int, error) {
+	for {
+		var n int
+		var errno syscall.Errno
+		err := s.in.raw.Read(func(fd uintptr) bool {
+			n, errno = s.input.recvmmsg(fd, len(batch))
+			return errno != unix.EAGAIN
+		})
+		switch {
+		case err != nil:
+			return 0, err
+		case errno == unix.EINTR, errno == unix.EINVAL:
+			// EINVAL is about one frame, whose segmentation the offload header cannot
+			// express. Only that frame is lost.
+		case errno == unix.ENETDOWN:
+			// A NIC that goes down gives this error once, and frames again when it is up. A
+			// NIC that goes away gives the same error.
+			if _, err := s.ns.Netlink.LinkByIndex(s.Ifindex); err != nil {
+				return 0, fmt.Errorf("device %s: %w", s.name, err)
+			}
+		case errno != 0:
+			return 0, fmt.Errorf("device %s: recvmmsg: %w", s.name, errno)
+		default:
+			return s.input.frames(batch[:n]), nil
+		}
+	}
+}
+
+// Send sends frames in order. If the kernel refuses a frame (too long, or the NIC is down),
+// the others are sent still.
+func (s *PacketSocket) Send(frames []packet.Frame) (sent int) {
+	out := newVector(frames)
+	for len(out) > 0 {
+		var n int
+		var errno syscall.Errno
+		err := s.out.raw.Write(func(fd uintptr) bool {
+			n, errno = sendmmsg(fd, out)
+			return errno != unix.EAGAIN
+		})
+		switch {
+		case err != nil:
+			return sent
+		case errno == unix.EINTR:
+		case errno != 0:
+			out = out[1:]
+		default:
+			sent += n
+			out = out[n:]
+		}
+	}
+	return sent
+}
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	header unix.Msghdr
+	length uint32
+}
+
+// messages are the buffers of recvmmsg: frames, and what the kernel says about
+// each (struct tpacket_auxdata).
+type messages struct {
+	headers []mmsghdr
+	vectors []unix.Iovec
+	buffers [][]byte
+	control [][controlLen]byte
+
+	length    int  // of a buffer
+	truncated bool // a frame did not fit
+}
+
+// controlLen has room for one control message with tpacket_auxdata (20 bytes).
+const controlLen = 64
+
+func newMessages() *messages {
+	m := &messages{
+		headers: make([]mmsghdr, iface.BatchSize), vectors: make([]unix.Iovec, iface.BatchSize),
+		buffers: make([][]byte, iface.BatchSize), control: make([][controlLen]byte, iface.BatchSize),
+	}
+	for i := range m.headers {
+		h := &m.headers[i].header
+		h.Iov = &m.vectors[i]
+		h.SetIovlen(1)
+		h.Control = &m.control[i][0]
+	}
+	m.allocate(usualFrameLen)
+	return m
+}
+
+// allocate makes the buffers anew.
+func (m *messages) allocate(length int) {
+	m.length, m.truncated = length, false
+	for i := range m.buffers {
+		m.buffers[i] = make([]byte, length)
+		m.vectors[i].Base = &m.buffers[i][0]
+		m.vectors[i].SetLen(length)
+	}
+}
+
+func (m *messages) recvmmsg(fd uintptr, most int) (int, syscall.Errno) {
+	if m.truncated && m.length < largestFrameLen {
+		m.allocate(2 * m.length)
+	}
+	for i := range m.headers {
+		m.headers[i].header.SetControllen(controlLen)
+	}
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&m.headers[0])),
+		uintptr(min(most, len(m.headers))), unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}
+
+// frames fills the batch with the frames received, without truncated ones.
+func (m *messages) frames(batch []packet.Frame) int {
+	n := 0
+	for i := range batch {
+		h := &m.headers[i]
+		if h.header.Flags&unix.MSG_TRUNC != 0 {
+			m.truncated = true
+			continue
+		}
+		if h.length < packet.VNetHeaderLen {
+			continue
+		}
+		batch[n] = packet.Frame{Data: m.buffers[i][:h.length]}
+		if tci, ok := hiddenTag(m.control[i][:h.header.Controllen]); ok {
+			// A priority tag is none, unless there is another behind it.
+			batch[n].Tagged = tci&packet.VLANID != 0 || h.length >= packet.VNetHeaderLen+packet.EthHeaderLen && packet.IsVLAN(batch[n].EtherType())
+		}
+		n++
+	}
+	return n
+}
+
+// hiddenTag is the control information of a VLAN tag that the kernel took out of a
+// frame. The auxiliary data is the only control message that the socket asks for.
+func hiddenTag(control []byte) (tci uint16, ok bool) {
+	if len(control) < unix.CmsgLen(int(unsafe.Sizeof(unix.TpacketAuxdata{}))) {
+		return 0, false
+	}
+	header := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+	if header.Level != unix.SOL_PACKET || header.Type != unix.PACKET_AUXDATA {
+		return 0, false
+	}
+	aux := (*unix.TpacketAuxdata)(unsafe.Pointer(&control[unix.CmsgLen(0)]))
+	return aux.Vlan_tci, aux.Status&unix.TP_STATUS_VLAN_VALID != 0
+}
+
+func newVector(frames []packet.Frame) []mmsghdr {
+	headers := make([]mmsghdr, len(frames))
+	vectors := make([]unix.Iovec, len(frames))
+	for i, f := range frames {
+		vectors[i].Base = &f.Data[0]
+		vectors[i].SetLen(len(f.Data))
+		headers[i].header.Iov = &vectors[i]
+		headers[i].header.SetIovlen(1)
+	}
+	return headers
+}
+
+func sendmmsg(fd uintptr, out []mmsghdr) (int, syscall.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&out[0])),
+		uintptr(len(out)), unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}

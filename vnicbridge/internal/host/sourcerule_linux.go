@@ -1,0 +1,219 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Packets with a VNIC's address as their source leave by that VNIC, whatever routes the host
+// has (A6): a rule for the address chooses a routing table of the VNIC's own. The table has a
+// route to the segment's network. If the segment answers addresses beyond its network
+// (client_ip preserve, egress any), the table also has a default route by the gateway's alias.
+//
+// The rule outlives the device and the process. The routes of its table do not, and without
+// them the rule has no effect. Our rules carry a protocol number, by which the next start
+// finds what a killed process left.
+const (
+	ruleProtocol = 76         // not in /etc/iproute2/rt_protos
+	ruleTables   = 0x76630000 // the device's index is added
+)
+
+// LatestPriority is the priority of our rules if the rules of others all come later. The
+// kernel puts a rule that is added without a priority right before the second rule
+// (fib_default_rule_pref in net/core/fib_rules.c). wg-quick adds two such rules, which must be
+// in the opposite order. So there must be free numbers below ours.
+const LatestPriority = 1000
+
+func (v *VNICSetup) Table() int { return ruleTables + v.Ifindex }
+
+func (v *VNICSetup) Rule(priority int) *netlink.Rule {
+	rule := netlink.NewRule()
+	rule.Family = netlink.FAMILY_V4
+	rule.Priority, rule.Protocol, rule.Table = priority, ruleProtocol, v.Table()
+	rule.Src = &net.IPNet{IP: v.Spec.Address.Addr().AsSlice(), Mask: net.CIDRMask(32, 32)}
+	return rule
+}
+
+// ensureRule keeps the rule in its place, and in its table the segment's network.
+func (v *VNICSetup) ensureRule(VNICSettings) (changed bool, err error) {
+	onLink := &netlink.Route{LinkIndex: v.Ifindex, Table: v.Table(), Dst: IPNet(v.Spec.Address.Masked()), Scope: netlink.SCOPE_LINK}
+	route, err := added(v.NS.Netlink.RouteAddEcmp(onLink))
+	if err != nil {
+		return route, err
+	}
+	rule, err := v.ensurePlace()
+	return route || rule, err
+}
+
+// ensureDefaultRoute keeps the default route of the rule's table, or its absence. The
+// address comes first: in a namespace without any address the kernel takes every gateway
+// for a broadcast address (__inet_dev_addr_type in net/ipv4/fib_frontend.c).
+func (v *VNICSetup) ensureDefaultRoute(want VNICSettings) (bool, error) {
+	if err := v.dropStaleRoute(want, v.DefaultRoute); err != nil || !want.Via.IsValid() {
+		return false, err
+	}
+	return added(v.NS.Netlink.RouteAddEcmp(v.DefaultRoute(want.Via))) // before any other
+}
+
+// DefaultRoute is the route of the VNIC's own table to all that is beyond its network.
+func (v *VNICSetup) DefaultRoute(via netip.Addr) *netlink.Route {
+	return &netlink.Route{LinkIndex: v.Ifindex, Table: v.Table(), Gw: via.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}
+}
+
+// dropStaleRoute removes a route by the gateway's alias if that was another one before.
+func (v *VNICSetup) dropStaleRoute(want VNICSettings, route func(via netip.Addr) *netlink.Route) error {
+	before := v.set.Via
+	if !before.IsValid() || before == want.Via {
+		return nil
+	}
+	return ignoreMissing(v.NS.Netlink.RouteDel(route(before)))
+}
+
+// ensurePlace keeps the rule where it comes before those of others.
+//
+// In a segment's own namespace the rule has a fixed place. Whoever is root there can make so
+// many rules that listing them would stall this process, and harms only that segment by
+// rules that come before ours.
+func (v *VNICSetup) ensurePlace() (changed bool, err error) {
+	if v.Spec.Netns != "" {
+		return added(v.NS.Netlink.RuleAdd(v.Rule(LatestPriority)))
+	}
+	rules, err := listRules(v.NS)
+	if err != nil {
+		return false, err
+	}
+	priority, _ := placeOfOurs(rules)
+	own := v.ownRules(rules)
+	stands := slices.IndexFunc(own, func(r netlink.Rule) bool { return r.Priority == priority })
+	if stands < 0 {
+		changed = true
+		if err := v.NS.Netlink.RuleAdd(v.Rule(priority)); err != nil {
+			return changed, err
+		}
+	} else {
+		own = slices.Delete(own, stands, stands+1)
+	}
+	if len(own) > 0 { // in another place, behind what has come before it
+		changed = true
+	}
+	return changed, removeRules(v.NS, own)
+}
+
+// ownRules are this VNIC's.
+func (v *VNICSetup) ownRules(rules []netlink.Rule) []netlink.Rule {
+	return slices.DeleteFunc(slices.Clone(rules), func(r netlink.Rule) bool { return !isOurs(r) || r.Table != v.Table() })
+}
+
+// removeRule removes the rule, if it stands; the table's routes go with the device.
+func (v *VNICSetup) removeRule() error {
+	if v.Spec.Netns != "" {
+		return ignoreMissing(v.NS.Netlink.RuleDel(v.Rule(LatestPriority)))
+	}
+	rules, err := listRules(v.NS)
+	if err != nil {
+		return err
+	}
+	return removeRules(v.NS, v.ownRules(rules))
+}
+
+// isOurs tells whether a rule is this program's, of this process or another.
+func isOurs(r netlink.Rule) bool { return r.Protocol == ruleProtocol }
+
+// isLocalTable tells whether a rule is the one by which the host knows its own addresses.
+func isLocalTable(r netlink.Rule) bool {
+	return r.Table == unix.RT_TABLE_LOCAL && r.Src == nil && r.Dst == nil && r.IifName == "" && r.OifName == "" && r.Mark == 0
+}
+
+// placeOfOurs is the priority at which our rules come before all others, but behind the
+// rule of the local table, so that the host reaches itself. ahead are others that come
+// before them all the same: nothing has a place before theirs.
+func placeOfOurs(rules []netlink.Rule) (priority int, ahead []netlink.Rule) {
+	local := slices.IndexFunc(rules, isLocalTable)
+	least := 0
+	if local >= 0 {
+		least = rules[local].Priority
+	}
+	priority = LatestPriority
+	first := false // ours have come already, at the least priority
+	for i, r := range rules {
+		switch {
+		case i == local:
+		case isOurs(r):
+			first = first || r.Priority == least
+		case i < local, r.Priority == least && !first:
+			ahead = append(ahead, r)
+		default:
+			priority = min(priority, r.Priority-1)
+		}
+	}
+	return max(priority, least), ahead
+}
+
+// RulesAhead tells of routing rules of others that come before ours and cannot be put
+// behind them: what may come of each, and the fix.
+func (m *Machine) RulesAhead() (told []string) {
+	rules, err := listRules(m.NS)
+	if err != nil {
+		return nil // keeping the rules reports the error
+	}
+	_, ahead := placeOfOurs(rules)
+	for _, r := range ahead {
+		told = append(told, fmt.Sprintf("a routing rule of priority %d comes before the segments' own, and nothing can stand before it: the answers that it matches are lost; give it a higher number (ip rule)", r.Priority))
+	}
+	return told
+}
+
+func listRules(ns *Namespace) ([]netlink.Rule, error) {
+	rules, err := RetryDump(func() ([]netlink.Rule, error) { return ns.Netlink.RuleList(netlink.FAMILY_V4) })
+	if err != nil {
+		return nil, fmt.Errorf("listing the routing rules: %w", err)
+	}
+	return rules, nil
+}
+
+func removeRules(ns *Namespace, rules []netlink.Rule) error {
+	for i := range rules {
+		if err := ignoreMissing(ns.Netlink.RuleDel(&rules[i])); err != nil {
+			return fmt.Errorf("removing a routing rule: %w", err)
+		}
+	}
+	return nil
+}
+
+// removeStaleRules removes the rules whose tables have no route: a killed process left
+// them.
+func removeStaleRules(ns *Namespace) error {
+	rules, err := listRules(ns)
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		if !isOurs(r) {
+			continue
+		}
+		filter := &netlink.Route{Table: r.Table}
+		routes, err := RetryDump(func() ([]netlink.Route, error) {
+			return ns.Netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_TABLE)
+		})
+		if err == nil && len(routes) == 0 {
+			err = removeRules(ns, []netlink.Rule{r})
+		}
+		if err != nil {
+			return fmt.Errorf("of an earlier run: %w", err)
+		}
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
+}

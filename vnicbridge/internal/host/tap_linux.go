@@ -1,0 +1,235 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/songgao/water"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// tunPath is the device by which the kernel makes TAP devices.
+const tunPath = "/dev/net/tun"
+
+// Segmentation and checksum work that we take over from the kernel in frames out of a TAP
+// (include/uapi/linux/if_tun.h). Those frames stay whole and unfinished, and cross to the
+// NIC as they are. UDP segmentation came with Linux 6.2.
+const (
+	tapOffloads    = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN
+	tapOffloadsUDP = tapOffloads | unix.TUN_F_USO4 | unix.TUN_F_USO6
+)
+
+// TAP is a VNIC: a TAP device.
+type TAP struct {
+	VNICSetup
+	*TAPQueue
+}
+
+// TAPQueue is the one queue of a TAP device. The device lives as long as this process holds
+// the queue.
+type TAPQueue struct {
+	Name   string
+	File   *os.File
+	raw    syscall.RawConn
+	frames [][]byte
+
+	truncated bool // a frame has not fit
+}
+
+func (m *Machine) MakeVNIC(spec VNICSpec) (VNIC, error) {
+	if spec.Netns != "" {
+		return m.makeVeth(spec)
+	}
+	t := &TAP{VNICSetup: VNICSetup{NS: m.NS, Spec: spec, sysctls: VNICSysctls}}
+	err := t.open()
+	if err != nil {
+		return nil, fmt.Errorf("VNIC %s: %w", spec.Iface, err)
+	}
+	m.Own.Store(t.Ifindex, nil)
+	return t, nil
+}
+
+func (t *TAP) open() (err error) {
+	err = t.NS.Do(func() (err error) {
+		t.TAPQueue, err = OpenTAP(t.Spec.Iface)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := t.find(); err != nil {
+		return errors.Join(err, t.File.Close())
+	}
+	return nil
+}
+
+// OpenTAP makes a TAP device in the namespace of the calling thread. In its name, %d stands
+// for the first free number. The water package can neither insist that the device is new nor
+// ask for offload headers. So another queue does both and makes the device, water opens the
+// second queue, and then the first queue is closed.
+func OpenTAP(name string) (*TAPQueue, error) {
+	first, name, err := makeTAP(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(first) }()
+
+	// water does not ask for close-on-exec, so no child process may start before we do.
+	syscall.ForkLock.RLock()
+	dev, err := water.New(water.Config{
+		DeviceType:             water.TAP,
+		PlatformSpecificParams: water.PlatformSpecificParams{Name: name, MultiQueue: true},
+	})
+	if err != nil {
+		syscall.ForkLock.RUnlock()
+		return nil, fmt.Errorf("opening the TAP device: %w", err)
+	}
+	q := &TAPQueue{Name: name, File: dev.ReadWriteCloser.(*os.File)}
+	q.raw, err = q.File.SyscallConn()
+	if err == nil {
+		err = q.Control(func(fd int) error { unix.CloseOnExec(fd); return nil })
+	}
+	syscall.ForkLock.RUnlock()
+	if err == nil {
+		err = q.Control(setOffloads)
+	}
+	if err != nil {
+		_ = q.File.Close()
+		return nil, err
+	}
+	q.frames = make([][]byte, iface.BatchSize)
+	q.allocate(usualFrameLen)
+	return q, nil
+}
+
+// allocate makes the buffers anew.
+func (t *TAPQueue) allocate(length int) {
+	t.truncated = false
+	for i := range t.frames {
+		t.frames[i] = make([]byte, length)
+	}
+}
+
+// makeTAP makes a TAP device with a name that no device has, and tells the name.
+func makeTAP(name string) (fd int, given string, err error) {
+	fd, err = unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, "", tunError(err)
+	}
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, "", err
+	}
+	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE | unix.IFF_TUN_EXCL)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+		_ = unix.Close(fd)
+		if errors.Is(err, unix.EBUSY) {
+			return -1, "", existsError(name)
+		}
+		return -1, "", fmt.Errorf("making the TAP device: %w", err)
+	}
+	return fd, request.Name(), nil
+}
+
+func existsError(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err == nil && link.Type() == "tuntap" && link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0 { // somebody reads it
+		return fmt.Errorf("a device %s exists already, and a process has it open, another Caddy for one: stop that process, or choose another `interface`", name)
+	}
+	return fmt.Errorf("a device %s exists already and is not ours: choose another `interface`, or remove it (ip link del %s)", name, name)
+}
+
+func setOffloads(fd int) error {
+	if unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tapOffloadsUDP) == nil {
+		return nil
+	}
+	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tapOffloads); err != nil {
+		return fmt.Errorf("setting the offloads of the TAP device: %w", err)
+	}
+	return nil
+}
+
+// Control runs a function on the descriptor.
+func (t *TAPQueue) Control(f func(fd int) error) (err error) {
+	if e := t.raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
+		return e
+	}
+	return err
+}
+
+// Close removes the device, which ends with its last descriptor, and the rule, which would
+// outlive the device.
+func (t *TAP) Close() error {
+	err := t.File.Close()
+	t.awaitRemoval()
+	return errors.Join(err, t.removeRule())
+}
+
+// awaitRemoval waits until the kernel has removed the device: a reader can hold the
+// descriptor for another moment, and the name is free only after that.
+func (t *TAP) awaitRemoval() {
+	const pause = time.Millisecond
+	for waited := time.Duration(0); waited < time.Second; waited += pause {
+		if _, err := t.Link(); err != nil {
+			return
+		}
+		time.Sleep(pause)
+	}
+}
+
+// Receive takes the frames that wait, with one system call each: a TAP has no other way.
+func (t *TAPQueue) Receive(batch []packet.Frame) (int, error) {
+	if length := len(t.frames[0]); t.truncated && length < largestFrameLen {
+		t.allocate(2 * length)
+	}
+	n := 0
+	var errno error
+	err := t.raw.Read(func(fd uintptr) bool {
+		for n < min(len(batch), len(t.frames)) {
+			length, err := unix.Read(int(fd), t.frames[n])
+			if err == unix.EAGAIN {
+				return n > 0
+			}
+			if err == unix.EINTR {
+				continue
+			}
+			if errno = err; err != nil {
+				return true
+			}
+			if length == len(t.frames[n]) { // the only sign of a longer frame
+				t.truncated = true
+				continue
+			}
+			if length >= packet.VNetHeaderLen {
+				batch[n] = packet.Frame{Data: t.frames[n][:length]}
+				n++
+			}
+		}
+		return true
+	})
+	if err == nil && n == 0 && errno != nil {
+		err = fmt.Errorf("device %s: read: %w", t.Name, errno)
+	}
+	return n, err
+}
+
+// Send puts frames into the segment's stack, as if they had come by a wire.
+func (t *TAPQueue) Send(frames []packet.Frame) (sent int) {
+	_ = t.raw.Write(func(fd uintptr) bool {
+		for _, f := range frames {
+			if _, err := unix.Write(int(fd), f.Data); err == nil {
+				sent++
+			}
+		}
+		return true
+	})
+	return sent
+}

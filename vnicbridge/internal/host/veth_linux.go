@@ -1,0 +1,156 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
+)
+
+// Veth is the VNIC of a segment with a namespace of its own: the inner end of a veth pair.
+// The outer end has the same name, and is the bridge's port. A TAP has no other end that
+// could be in another namespace.
+type Veth struct {
+	*PacketSocket           // the outer end
+	inner         VNICSetup // in the segment's namespace
+	outer         VNICSetup // in the host's
+	closed        bool
+}
+
+// ownerAlias begins the link alias that names a device's owner, because a veth pair outlives
+// the process that made it. The process's token follows.
+const ownerAlias = "caddy-vnic "
+
+func (m *Machine) makeVeth(spec VNICSpec) (VNIC, error) {
+	v := &Veth{outer: VNICSetup{NS: m.NS, Spec: spec, sysctls: outerSysctls}}
+	if err := v.make(m, spec); err != nil {
+		return nil, errors.Join(fmt.Errorf("VNIC %s in netns %s: %w", spec.Iface, spec.Netns, err), v.Close())
+	}
+	m.Own.Store(v.outer.Ifindex, nil)
+	return v, nil
+}
+
+func (v *Veth) make(m *Machine, spec VNICSpec) error {
+	segment, err := namedNamespace(spec.Netns)
+	if err != nil {
+		return err
+	}
+	v.inner = VNICSetup{NS: segment, Spec: spec, sysctls: VNICSysctls}
+	if err := removeStaleRules(segment); err != nil {
+		return err
+	}
+	// Both ends have one name, so the inner end must be made in its namespace.
+	pair := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: spec.Iface},
+		PeerName:  spec.Iface, PeerNamespace: netlink.NsFd(segment.handle),
+		PeerHardwareAddr: spec.MAC[:],
+	}
+	if err := m.NS.Netlink.LinkAdd(pair); err != nil {
+		return fmt.Errorf("making the veth pair: %w", err)
+	}
+	if err := errors.Join(v.outer.find(), v.inner.find()); err != nil {
+		return err
+	}
+	if err := v.mark(m.owner); err != nil {
+		return err
+	}
+	if _, err := v.ensureOuter(VNICSettings{}); err != nil {
+		return err
+	}
+	everything := ClassicFilter{bpf.RetConstant{Val: wholeFrame}}
+	v.PacketSocket, err = openPacketSocket(m.NS, spec.Iface, everything)
+	return err
+}
+
+// mark names this process as the pair's owner.
+func (v *Veth) mark(owner ownership) error {
+	link, err := v.outer.Link()
+	if err == nil {
+		err = v.outer.NS.Netlink.LinkSetAlias(link, ownerAlias+owner.token)
+	}
+	if err != nil {
+		return fmt.Errorf("marking the outer end as ours: %w", err)
+	}
+	return nil
+}
+
+// ensureOuter keeps the outer end a port of the bridge and a dead end for the host. The end
+// goes up last: before that, nothing comes out of it.
+func (v *Veth) ensureOuter(want VNICSettings) (changed bool, err error) {
+	steps := []func(VNICSettings) (bool, error){v.outer.ensureName, v.outer.ensureSysctls, v.outer.ensureDeadEnd, v.outer.ensureUp}
+	if want.MTU != 0 {
+		steps = append(steps, v.outer.ensureMTU)
+	}
+	for _, ensure := range steps {
+		differed, err := ensure(want)
+		if err != nil {
+			return changed, fmt.Errorf("the outer end of VNIC %s: %w", v.outer.Spec.Iface, err)
+		}
+		changed = changed || differed
+	}
+	return changed, nil
+}
+
+func (v *Veth) Index() int { return v.outer.Ifindex }
+
+func (v *Veth) Do(f func() error) error { return v.inner.Do(f) }
+
+func (v *Veth) Configure(want VNICSettings) (changed []string, err error) {
+	differed, err := v.ensureOuter(want)
+	if err != nil {
+		return nil, err
+	}
+	if differed && v.inner.set.MTU == want.MTU {
+		changed = append(changed, "outer end")
+	}
+	inner, err := v.inner.Configure(want)
+	return append(changed, inner...), err
+}
+
+// Close removes the pair, and the namespace if it was made for it.
+//
+// If the pair is closed already, close does nothing: without the namespace, the clean-up
+// would find the host's own rules.
+func (v *Veth) Close() error {
+	if v.closed {
+		return nil
+	}
+	v.closed = true
+	var errs []error
+	if v.PacketSocket != nil {
+		errs = append(errs, v.PacketSocket.Close())
+	}
+	if v.inner.NS == nil {
+		return errors.Join(errs...)
+	}
+	if v.inner.Ifindex != 0 {
+		errs = append(errs, v.inner.removeRule())
+	}
+	if link, err := v.outer.Link(); v.outer.Ifindex != 0 && err == nil {
+		errs = append(errs, ignoreMissing(v.outer.NS.Netlink.LinkDel(link)))
+	}
+	errs = append(errs, v.inner.NS.releaseNamed(v.inner.Spec.Netns))
+	return errors.Join(errs...)
+}
+
+// removeStalePairs removes the veth pairs of processes that were killed.
+func removeStalePairs(ns *Namespace) error {
+	links, err := RetryDump(ns.Netlink.LinkList)
+	if err != nil {
+		return fmt.Errorf("listing the devices: %w", err)
+	}
+	for _, l := range links {
+		if !isStalePair(ns, l) {
+			continue
+		}
+		if err := ignoreMissing(ns.Netlink.LinkDel(l)); err != nil {
+			return fmt.Errorf("removing the veth pair %s of an earlier run: %w", l.Attrs().Name, err)
+		}
+	}
+	return nil
+}
+
+func isStalePair(ns *Namespace, l netlink.Link) bool {
+	return l.Type() == "veth" && isStale(ns, l.Attrs().Alias, ownerAlias)
+}

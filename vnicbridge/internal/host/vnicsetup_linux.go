@@ -1,0 +1,194 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// VNICSetup keeps a VNIC's device as it should be: name, MAC, MTU, sysctls,
+// address, routes, rule and neighbours. Every step looks first and changes only
+// what differs, so that the same code sets a new device up and puts back what
+// somebody else has changed.
+type VNICSetup struct {
+	NS      *Namespace
+	Spec    VNICSpec
+	sysctls []sysctl
+	Ifindex int
+	set     VNICSettings // by the last configure
+}
+
+// find finds the device by its name.
+func (v *VNICSetup) find() error {
+	link, err := v.NS.Netlink.LinkByName(v.Spec.Iface)
+	if err != nil {
+		return fmt.Errorf("finding the device: %w", err)
+	}
+	v.Ifindex = link.Attrs().Index
+	return nil
+}
+
+func (v *VNICSetup) Index() int { return v.Ifindex }
+
+func (v *VNICSetup) Do(f func() error) error { return v.NS.Do(f) }
+
+// Configure makes the device as it should be, and tells what somebody else had changed.
+func (v *VNICSetup) Configure(want VNICSettings) (changed []string, err error) {
+	ours := v.set.differences(want)
+	// The MAC comes early: to change it flushes even permanent neighbours.
+	steps := []struct {
+		name   string
+		ensure func(VNICSettings) (bool, error)
+	}{
+		{"name", v.ensureName}, {"MAC", v.ensureMAC}, {"MTU", v.ensureMTU}, {"sysctls", v.ensureSysctls},
+		{"state", v.ensureUp}, {"rule", v.ensureRule}, {"address", v.ensureAddress}, {"routes", v.ensureRoutes},
+		{"rule's default route", v.ensureDefaultRoute}, {"default route", v.ensureHostRoute}, {"neighbours", v.ensureNeighbours},
+	}
+	for _, step := range steps {
+		differed, err := step.ensure(want)
+		if err != nil {
+			return changed, fmt.Errorf("VNIC %s: setting its %s: %w", v.Spec.Iface, step.name, err)
+		}
+		if differed && !ours[step.name] {
+			changed = append(changed, step.name)
+		}
+	}
+	v.set = want
+	return changed, nil
+}
+
+// differences names the steps of configure that must change something because the wanted
+// settings are not those of before.
+func (s VNICSettings) differences(want VNICSettings) map[string]bool {
+	return map[string]bool{
+		"MTU": s.MTU != want.MTU, "rule's default route": s.Via != want.Via, "default route": s.HostRoute != want.HostRoute || s.Via != want.Via,
+		"neighbours": !maps.Equal(s.Neighbours, want.Neighbours),
+	}
+}
+
+func (v *VNICSetup) Link() (netlink.Link, error) { return v.NS.Netlink.LinkByIndex(v.Ifindex) }
+
+func (v *VNICSetup) ensureName(VNICSettings) (bool, error) {
+	link, err := v.Link()
+	if err != nil || link.Attrs().Name == v.Spec.Iface {
+		return false, err
+	}
+	if err := v.NS.Netlink.LinkSetDown(link); err != nil {
+		return false, err
+	}
+	return true, v.NS.Netlink.LinkSetName(link, v.Spec.Iface)
+}
+
+func (v *VNICSetup) ensureMAC(VNICSettings) (bool, error) {
+	link, err := v.Link()
+	if err != nil || slices.Equal(link.Attrs().HardwareAddr, v.Spec.MAC[:]) {
+		return false, err
+	}
+	return true, v.NS.Netlink.LinkSetHardwareAddr(link, net.HardwareAddr(v.Spec.MAC[:]))
+}
+
+func (v *VNICSetup) ensureMTU(want VNICSettings) (bool, error) {
+	link, err := v.Link()
+	if err != nil || link.Attrs().MTU == want.MTU {
+		return false, err
+	}
+	return true, v.NS.Netlink.LinkSetMTU(link, want.MTU)
+}
+
+func (v *VNICSetup) ensureSysctls(VNICSettings) (changed bool, err error) {
+	err = v.NS.Do(func() (err error) {
+		changed, err = SetSysctls(v.Spec.Iface, v.sysctls)
+		return err
+	})
+	return changed, err
+}
+
+func (v *VNICSetup) ensureUp(VNICSettings) (bool, error) {
+	link, err := v.Link()
+	if err != nil || link.Attrs().Flags&net.FlagUp != 0 {
+		return false, err
+	}
+	return true, v.NS.Netlink.LinkSetUp(link)
+}
+
+func (v *VNICSetup) ensureAddress(VNICSettings) (bool, error) {
+	link, err := v.Link()
+	if err != nil {
+		return false, err
+	}
+	return added(v.NS.Netlink.AddrAdd(link, &netlink.Addr{IPNet: IPNet(v.Spec.Address)}))
+}
+
+// added tells by the kernel's answer whether something had to be added. Looking in a list
+// would be worse: whoever is root in the namespace can make the list arbitrarily long.
+func added(err error) (bool, error) {
+	if errors.Is(err, unix.EEXIST) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// ensureRoutes keeps the two routes of the paper's Fig-4 to the segment's network: by way of
+// the VNIC's own address, and on the link. The kernel makes the second one with the address.
+// Ours comes before that, as with `route add -net … gw …`.
+func (v *VNICSetup) ensureRoutes(VNICSettings) (bool, error) {
+	subnet, own := IPNet(v.Spec.Address.Masked()), net.IP(v.Spec.Address.Addr().AsSlice())
+	last, err := added(v.NS.Netlink.RouteAppend(&netlink.Route{
+		LinkIndex: v.Ifindex, Dst: subnet, Src: own, Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_KERNEL,
+	}))
+	if err != nil {
+		return false, err
+	}
+	first, err := added(v.NS.Netlink.RouteAddEcmp(&netlink.Route{LinkIndex: v.Ifindex, Dst: subnet, Gw: own}))
+	return first || last, err
+}
+
+// ensureHostRoute keeps the default route of the namespace by this VNIC, or its
+// absence. Sockets that are bound to nothing get the segment's address.
+func (v *VNICSetup) ensureHostRoute(want VNICSettings) (bool, error) {
+	if !want.HostRoute {
+		err := v.NS.Netlink.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: Anywhere, Scope: netlink.SCOPE_NOWHERE})
+		return err == nil, ignoreMissing(err)
+	}
+	if err := v.dropStaleRoute(want, v.hostRoute); err != nil {
+		return false, err
+	}
+	return added(v.NS.Netlink.RouteAppend(v.hostRoute(want.Via)))
+}
+
+func (v *VNICSetup) hostRoute(via netip.Addr) *netlink.Route {
+	return &netlink.Route{LinkIndex: v.Ifindex, Gw: via.AsSlice(), Src: v.Spec.Address.Addr().AsSlice(), Protocol: unix.RTPROT_STATIC}
+}
+
+var Anywhere = IPNet(netip.MustParsePrefix("0.0.0.0/0"))
+
+// ensureNeighbours makes a permanent neighbour of each alias. Aliases that are no longer
+// named keep their MACs, because flows may still use them.
+func (v *VNICSetup) ensureNeighbours(want VNICSettings) (changed bool, err error) {
+	socket, err := NewNeighbourSocket(v.NS, v.Ifindex)
+	if err != nil {
+		return false, err
+	}
+	defer socket.Close()
+	has, err := socket.permanent(slices.Collect(maps.Keys(want.Neighbours)))
+	if err != nil {
+		return false, err
+	}
+	var differ []netip.Addr
+	for alias, mac := range want.Neighbours {
+		if has[alias] != mac {
+			differ = append(differ, alias)
+		}
+	}
+	return len(differ) > 0, socket.Set(differ, want.Neighbours)
+}
+
+func IPNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

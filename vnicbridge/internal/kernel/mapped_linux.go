@@ -1,0 +1,46 @@
+package kernel
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
+)
+
+// memory maps a map into this process.
+func memory(m *ebpf.Map) ([]byte, error) {
+	size, page := int(m.ValueSize())*int(m.MaxEntries()), unix.Getpagesize()
+	mapped, err := unix.Mmap(m.FD(), 0, (size+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("mapping the map %s: %w", m, err)
+	}
+	return mapped, nil
+}
+
+// PlaneState is bpf.Plane, with those fields atomic that both sides change.
+type PlaneState struct {
+	mode, half, impossible, Clock atomic.Uint32
+	nearMask, farMask             uint32
+	heartbeat                     atomic.Uint64
+	hashKey, tableKey             [2]uint64
+	flows, limit                  atomic.Int64
+	capacity, fresh               atomic.Uint32
+	refusals                      atomic.Int32
+	quarantine                    atomic.Uint32
+	Odd, Strays                   bpf.Budget // the programs' own
+}
+
+// spareMap is the numbers of free records as programs take them.
+type spareMap struct{ *ebpf.Map }
+
+func (m spareMap) Take() (number uint32, ok bool) {
+	ok = m.LookupAndDelete(nil, &number) == nil
+	return number, ok
+}
+
+func (m spareMap) Put(number uint32) {
+	_ = m.Update(nil, number, ebpf.UpdateAny) // there is room for all numbers
+}

@@ -1,0 +1,41 @@
+package kernel
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+)
+
+// checkMemory tells whether there is memory for the maps of a flow table: at most half of
+// what is available. A kernel that is asked for more than it has first takes memory from
+// everything else, and then refuses.
+func checkMemory(maxFlows int) error {
+	available, err := availableMemory()
+	if err != nil {
+		return err
+	}
+	if needed := int64(maxFlows) * flow.FlowBytes; needed > available/2 {
+		return fmt.Errorf("a table of %d flows takes %d MiB of memory, more than half of the %d MiB that are available: lower max_flows",
+			maxFlows, needed>>20, available>>20)
+	}
+	return nil
+}
+
+// availableMemory is how many bytes the kernel can give without taking any from a process
+// (proc_meminfo(5)). It does not include a limit of this process's control group: the kernel
+// enforces that limit, and only this process suffers from it.
+func availableMemory() (int64, error) {
+	const name = "/proc/meminfo"
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
+	}
+	var kibibytes int64
+	_, line, _ := bytes.Cut(text, []byte("\nMemAvailable:"))
+	if _, err := fmt.Fscan(bytes.NewReader(line), &kibibytes); err != nil {
+		return 0, fmt.Errorf("%s: MemAvailable: %w", name, err)
+	}
+	return kibibytes << 10, nil
+}

@@ -1,0 +1,495 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
+)
+
+// Path is the kernel data path: the maps, and the programs on the ports' devices.
+type Path struct {
+	Options
+	hook putHook
+
+	spec     *ebpf.CollectionSpec
+	Maps     map[string]*ebpf.Map
+	Programs map[ProgramKey]*ebpf.Program // loaded so far, if they are kept
+	Memory   map[string][]byte            // of maps, in this process
+	Plane    *PlaneState
+	Table    *flow.Table
+	ports    atomic.Pointer[[bpf.MaxPorts]*Attachment]
+	running  sync.WaitGroup
+	done     chan struct{}
+
+	mu     sync.Mutex
+	Rules  kernelRules
+	clsact bool // there is no tcx
+	Woken  bool
+}
+
+// putHook puts a program on a port's device: by tcx, or as a filter of the older clsact.
+// A filter outlives this process, so its program must stop by itself. If the kernel has no
+// tcx, the error is ebpf.ErrNotSupported.
+type putHook func(p *iface.Iface, program *ebpf.Program, clsact bool) (Hook, error)
+
+// Hook is a program in its place.
+type Hook interface {
+	// Target is the device to which bpf_redirect sends what leaves by the port, and the
+	// flags.
+	Target() (ifindex int, flags uint32)
+	// Slow is the device, and its index, by which userspace receives the frames that
+	// the program leaves to it. It is nil if they come by the port's own device.
+	Slow() (iface.Device, int)
+	// KeepFirst keeps the program before those of others.
+	KeepFirst(log *slog.Logger)
+	// Listen lets userspace receive all that comes in, as without a program, or not.
+	Listen(bool) error
+	Close() error
+}
+
+// Attachment is a port with its program.
+type Attachment struct {
+	Iface *iface.Iface
+	Hook
+	entry bpf.Port
+}
+
+// New makes the maps. hook puts a program on a port's device.
+func New(o Options, hook putHook) (*Path, error) {
+	if err := host.Require(host.DatapathCapabilities); err != nil {
+		return nil, err
+	}
+	spec, err := bpf.LoadBridge()
+	if err != nil {
+		return nil, fmt.Errorf("reading the BPF objects: %w", err)
+	}
+	k := &Path{hook: hook, spec: spec, Maps: make(map[string]*ebpf.Map), Memory: make(map[string][]byte)}
+	if err := k.makeMaps(o.MaxFlows); err != nil {
+		k.Free()
+		return nil, err
+	}
+	k.Begin(o)
+	return k, nil
+}
+
+// Try tells whether there can be a kernel data path here, by loading its maps and
+// programs, which it unloads at once.
+func Try(maxFlows int) error {
+	k, err := New(Options{
+		MaxFlows: maxFlows, Open: new(rules.OpenPorts), Handshakes: new(flow.Handshakes),
+		Clock: func() int64 { return 0 }, Log: slog.New(slog.DiscardHandler),
+	}, nil)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	for _, name := range []string{bpf.BridgeProgFromNic, bpf.BridgeProgFromVnic} {
+		program, err := k.load(ProgramKey{name: name})
+		if err != nil {
+			return err
+		}
+		_ = program.Close()
+	}
+	return nil
+}
+
+// Begin makes empty maps those of a data path.
+func (k *Path) Begin(o Options) {
+	k.Options, k.done = o, make(chan struct{})
+	k.ports.Store(new([bpf.MaxPorts]*Attachment))
+	k.Plane.capacity.Store(uint32(flow.RecordsFor(o.MaxFlows)))
+	near, far := flow.BucketsFor(o.MaxFlows)
+	k.Plane.nearMask, k.Plane.farMask = uint32(near-1), uint32(far-1)
+	k.Plane.tableKey = [2]uint64{rand.Uint64(), rand.Uint64()}
+	k.Plane.hashKey = [2]uint64{o.Key.K0, o.Key.K1}
+	buckets := inMemory[flow.Bucket](k, bpf.BridgeMapBuckets)
+	k.Table = flow.NewTable(flow.TableMemory{
+		KeyTable: flow.KeyTable{
+			Near: buckets[:near], Far: buckets[near:],
+			Records: inMemory[bpf.FlowRecord](k, bpf.BridgeMapRecords), Secret: k.Plane.tableKey,
+		},
+		Answers: inMemory[flow.Traffic](k, bpf.BridgeMapAnswers),
+		Meters:  inMemory[iface.Gauges](k, bpf.BridgeMapMeters),
+		Spare:   spareMap{k.Maps[bpf.BridgeMapSpare]},
+		Counts:  flow.TableCounts{Flows: &k.Plane.flows, Limit: &k.Plane.limit, Fresh: &k.Plane.fresh, Quarantine: &k.Plane.quarantine},
+		Untils:  inMemory[atomic.Uint64](k, bpf.BridgeMapQuarantine),
+	}, o.MaxFlows, o.Handshakes)
+	k.Rules = kernelRules{maps: k.Maps, plane: k.Plane, open: o.Open}
+	k.Tick(o.Clock())
+}
+
+// makeMaps makes the maps, and maps those that both sides change into this process. Four
+// maps have the size of the flow table.
+func (k *Path) makeMaps(maxFlows int) error {
+	if err := checkMemory(maxFlows); err != nil {
+		return err
+	}
+	near, far := flow.BucketsFor(maxFlows)
+	records := flow.RecordsFor(maxFlows)
+	for name, size := range map[string]int{
+		bpf.BridgeMapBuckets: near + far, bpf.BridgeMapRecords: records,
+		bpf.BridgeMapAnswers: records, bpf.BridgeMapSpare: records,
+	} {
+		k.spec.Maps[name].MaxEntries = uint32(size)
+	}
+	k.spec.Maps[bpf.Variables].Flags |= unix.BPF_F_MMAPABLE
+	for _, name := range config.SortedKeys(k.spec.Maps) {
+		if name == ".rodata" {
+			continue // each program has its own
+		}
+		m, err := ebpf.NewMap(k.spec.Maps[name])
+		if err != nil {
+			return fmt.Errorf("making the BPF map %s for %d flows: %w", name, maxFlows, host.ExplainBPF(err))
+		}
+		k.Maps[name] = m
+	}
+	for _, name := range []string{bpf.Variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapMeters, bpf.BridgeMapBuckets, bpf.BridgeMapQuarantine} {
+		mapped, err := memory(k.Maps[name])
+		if err != nil {
+			return err
+		}
+		k.Memory[name] = mapped
+	}
+	k.Plane = &inMemory[PlaneState](k, bpf.Variables)[0] // the only one
+	return nil
+}
+
+// inMemory returns the values of a map, which are a part of this process's memory.
+func inMemory[T any](k *Path, name string) []T {
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(k.Memory[name]))), k.Maps[name].MaxEntries())
+}
+
+func (k *Path) FlowTable() *flow.Table { return k.Table }
+
+func (k *Path) Fits(maxFlows int) bool { return k.Table.Fits(maxFlows) }
+
+func (k *Path) attached(index uint32) *Attachment { return k.ports.Load()[index] }
+
+func (k *Path) Attach(p *iface.Iface) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a := &Attachment{Iface: p}
+	var err error
+	if a.Hook, err = k.hookUp(p); errors.Is(err, ebpf.ErrNotSupported) && !k.clsact {
+		k.clsact = true
+		k.running.Go(k.beat)
+		a.Hook, err = k.hookUp(p)
+	}
+	if err != nil {
+		return fmt.Errorf("device %s: %w", p.Name, err)
+	}
+	if err = k.refresh(a); err == nil && k.Woken {
+		err = a.Listen(false)
+	}
+	if err != nil {
+		return errors.Join(err, a.Hook.Close())
+	}
+	k.place(p.Index, a)
+	k.Table.Know(p)
+	if slow, _ := a.Slow(); slow != nil {
+		k.running.Go(func() { k.carry(a, slow) })
+	}
+	return nil
+}
+
+func (k *Path) hookUp(p *iface.Iface) (Hook, error) {
+	key := ProgramKey{bpf.BridgeProgFromVnic, p.Index, k.clsact}
+	if p.NIC != nil {
+		key.name = bpf.BridgeProgFromNic
+	}
+	program := k.Programs[key]
+	if program == nil {
+		var err error
+		if program, err = k.load(key); err != nil {
+			return nil, err
+		}
+		if k.Programs == nil {
+			defer func() { _ = program.Close() }()
+		} else {
+			k.Programs[key] = program
+		}
+	}
+	return k.hook(p, program, k.clsact)
+}
+
+// ProgramKey tells loaded programs apart.
+type ProgramKey struct {
+	name   string
+	index  uint32 // of its port: a constant of the program, which saves a lookup
+	clsact bool
+}
+
+func (k *Path) load(key ProgramKey) (*ebpf.Program, error) {
+	name := key.name
+	spec := k.spec.Copy()
+	if err := spec.Variables[bpf.BridgeVarSelf].Set(key.index); err != nil {
+		return nil, err
+	}
+	if key.clsact {
+		if err := spec.Variables[bpf.BridgeVarNeedsHeartbeat].Set(uint32(1)); err != nil {
+			return nil, err
+		}
+	}
+	for other := range spec.Programs {
+		if other != name {
+			delete(spec.Programs, other)
+		}
+	}
+	shared := make(map[string]*ebpf.Map)
+	for name, m := range k.Maps {
+		shared[name] = m
+	}
+	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
+	if err != nil {
+		var verifier *ebpf.VerifierError
+		if errors.As(err, &verifier) {
+			k.Log.Debug("the kernel refuses a BPF program", "log", fmt.Sprintf("%+v", verifier))
+		}
+		return nil, fmt.Errorf("loading the BPF program %s: %w", name, host.ExplainBPF(err))
+	}
+	defer collection.Close()
+	return collection.DetachProgram(name), nil
+}
+
+// place lets an attachment be found by the index of its port.
+func (k *Path) place(index uint32, a *Attachment) {
+	ports := *k.ports.Load()
+	ports[index] = a
+	k.ports.Store(&ports)
+}
+
+// carry lets userspace carry what a program leaves to it.
+func (k *Path) carry(a *Attachment, slow iface.Device) {
+	err := k.Run(a.Iface, slow)
+	if k.attached(a.Iface.Index) == a {
+		k.Log.Error("what the kernel leaves to userspace no longer arrives: reload, or restart", "device", a.Iface.Name, "error", err)
+	}
+}
+
+func (k *Path) Detach(p *iface.Iface) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a := k.attached(p.Index)
+	if a == nil {
+		return
+	}
+	if err := k.Maps[bpf.BridgeMapPorts].Put(p.Index, bpf.Port{}); err != nil {
+		k.Log.Error("detaching a BPF program", "device", p.Name, "error", err)
+	}
+	k.place(p.Index, nil)
+	if err := a.Hook.Close(); err != nil {
+		k.Log.Error("detaching a BPF program", "device", p.Name, "error", err)
+	}
+	k.handOver(p)
+}
+
+// handOver adds what the programs counted at a port to the port's own counters, and clears
+// the entry for the next port.
+func (k *Path) handOver(p *iface.Iface) {
+	p.Counters.Add(k.Counters(p))
+	if err := k.Maps[bpf.BridgeMapCounts].Put(p.Index, make([]bpf.Counters, ebpf.MustPossibleCPU())); err != nil {
+		k.Log.Error("clearing the counters of the BPF programs", "device", p.Name, "error", err)
+	}
+}
+
+// Each calls a function with every attachment.
+func (k *Path) Each(do func(*Attachment)) {
+	for _, a := range k.ports.Load() {
+		if a != nil {
+			do(a)
+		}
+	}
+}
+
+func (k *Path) Awake() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.Woken = true
+	k.Plane.mode.Store(bpf.Fast)
+	var errs []error
+	k.Each(func(a *Attachment) { errs = append(errs, a.Listen(false)) })
+	return errors.Join(errs...)
+}
+
+func (k *Path) Drain() { k.Plane.mode.Store(bpf.Slow) }
+
+func (k *Path) Asleep() {
+	k.Each(func(a *Attachment) {
+		if err := a.Listen(true); err != nil {
+			k.Log.Error("listening again", "device", a.Iface.Name, "error", err)
+		}
+	})
+	k.Plane.mode.Store(bpf.Asleep)
+}
+
+// refresh tells the programs of a port, if something changed that they need to know.
+func (k *Path) refresh(a *Attachment) error {
+	entry := k.describe(a)
+	if entry == a.entry {
+		return nil
+	}
+	a.entry = entry
+	if err := k.Maps[bpf.BridgeMapPorts].Put(a.Iface.Index, entry); err != nil {
+		return fmt.Errorf("device %s: telling the BPF programs of it: %w", a.Iface.Name, err)
+	}
+	return nil
+}
+
+func (k *Path) describe(a *Attachment) bpf.Port {
+	p := a.Iface
+	ifindex, flags := a.Target()
+	_, slow := a.Slow()
+	entry := bpf.Port{Ifindex: uint32(ifindex), Redirect: flags, Slow: uint32(slow), Mtu: uint32(p.LinkMTU()), Mac: p.MAC()}
+	if p.VNIC != nil {
+		entry.Address = packet.BE32(p.VNIC.Address)
+		return entry
+	}
+	gateway, mac := p.NIC.Link.Router()
+	entry.Nic = 1
+	entry.Address = packet.BE32(p.NIC.Address)
+	entry.Network = packet.BE32(packet.AddrOf(p.NIC.Network.Addr()))
+	entry.Mask = packet.BE32(packet.AddrFrom4(net.CIDRMask(p.NIC.Network.Bits(), 32)))
+	entry.Gateway, entry.GatewayMac = packet.BE32(gateway), mac
+	return entry
+}
+
+func (k *Path) refreshAll() {
+	k.Each(func(a *Attachment) {
+		if err := k.refresh(a); err != nil {
+			k.Log.Error("the kernel data path", "error", err)
+		}
+	})
+}
+
+func (k *Path) SetRules(r *rules.Ruleset) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refreshAll()
+	k.putInForce(r)
+}
+
+// RefreshPorts takes in that listeners opened or closed ports.
+func (k *Path) RefreshPorts() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.putInForce(k.Rules.current)
+}
+
+func (k *Path) putInForce(r *rules.Ruleset) {
+	if err := k.Rules.set(r); err != nil {
+		k.Log.Error("the kernel data path takes no new flows: userspace does", "error", err)
+	}
+}
+
+func (k *Path) SetNeighbour(nic *iface.Iface, host packet.Addr, mac config.MAC) {
+	key := bpf.NeighbourKey{Address: packet.BE32(host), Port: nic.Index}
+	m := k.Maps[bpf.BridgeMapNeighbours]
+	var err error
+	if mac.IsZero() {
+		if err = m.Delete(key); errors.Is(err, ebpf.ErrKeyNotExist) {
+			err = nil
+		}
+	} else {
+		err = m.Put(key, bpf.Neighbour{Mac: mac})
+	}
+	if err != nil {
+		k.Log.Error("telling the BPF programs of a neighbour", "address", host.Netip(), "error", err)
+	}
+	if gateway, _ := nic.NIC.Link.Router(); host != gateway {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refreshAll()
+}
+
+// neighbourBatch is how many neighbours are read with one system call.
+const neighbourBatch = 4096
+
+func (k *Path) EachSentTo(nic *iface.Iface, visit func(host packet.Addr, at int64)) {
+	now, clock := k.Clock(), k.Plane.Clock.Load()
+	keys, values := make([]bpf.NeighbourKey, neighbourBatch), make([]bpf.Neighbour, neighbourBatch)
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := k.Maps[bpf.BridgeMapNeighbours].BatchLookup(&cursor, keys, values, nil)
+		for i, v := range values[:n] {
+			if keys[i].Port == nic.Index && v.Used != 0 {
+				visit(packet.AddrFromBE32(keys[i].Address), now-int64(clock-v.Used)<<flow.ClockShift)
+			}
+		}
+		if err != nil { // ErrKeyNotExist: those were the last
+			return
+		}
+	}
+}
+
+// Tick sets the programs' clock, and renews the number of packets that they may leave to
+// userspace only to be refused.
+func (k *Path) Tick(now int64) {
+	k.Plane.Clock.Store(flow.Coarse(now))
+	k.Plane.refusals.Store(k.Refusals)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refreshAll()
+	k.Rules.Tidy()
+	k.Each(func(a *Attachment) { a.KeepFirst(k.Log) })
+}
+
+func (k *Path) Counters(p *iface.Iface) (sum iface.CounterValues) {
+	var perCPU []bpf.Counters
+	if err := k.Maps[bpf.BridgeMapCounts].Lookup(p.Index, &perCPU); err != nil {
+		return sum
+	}
+	for _, c := range perCPU {
+		sum.PacketsIn += c.PacketsIn
+		sum.PacketsOut += c.PacketsOut
+		sum.BytesIn += c.BytesIn
+		sum.BytesOut += c.BytesOut
+		sum.NewFlows += c.NewFlows
+		for reason := range sum.Drops {
+			sum.Drops[reason] += c.Drops[reason]
+		}
+	}
+	return sum
+}
+
+func (k *Path) Close() {
+	k.Vacate()
+	k.Free()
+}
+
+// Vacate takes the programs off all ports.
+func (k *Path) Vacate() {
+	k.Each(func(a *Attachment) { k.Detach(a.Iface) })
+	close(k.done)
+	k.running.Wait()
+}
+
+// Free gives the kernel's memory back.
+func (k *Path) Free() {
+	for _, p := range k.Programs {
+		_ = p.Close()
+	}
+	for _, m := range k.Memory {
+		_ = unix.Munmap(m)
+	}
+	for _, m := range k.Maps {
+		_ = m.Close()
+	}
+}

@@ -1,0 +1,155 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+)
+
+// rank is the order of our programs on a device: captures come first. All come before the
+// programs of others, because a program that ends with TC_ACT_OK keeps its packets from
+// the programs behind it.
+type rank int
+
+const (
+	Captures rank = iota
+	carries
+)
+
+// place is a program in its place on a device.
+type place interface {
+	io.Closer
+	// ahead names the programs of others that come before this one. stands is false if
+	// somebody took this one away.
+	ahead() (names []string, stands bool, err error)
+	// raise puts the program before those of others again, if there is a place.
+	raise() error
+}
+
+// Places are our programs in their places on a machine's devices.
+type Places struct {
+	Machine *host.Machine
+	ranks   sync.Map // of the programs by tcx, by their ids
+	hooks   sync.Map // the hooks of the kernel path
+}
+
+func NewPlaces(m *host.Machine) *Places { return &Places{Machine: m} }
+
+// Put puts a program on a device: by tcx, or as a filter of clsact.
+func (s *Places) Put(ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank, clsact bool) (place, error) {
+	own, err := program.Clone() // to be put there again
+	if err != nil {
+		return nil, err
+	}
+	var p place
+	if clsact {
+		p, err = attachFilter(s.Machine.NS, ifindex, attach, own, r)
+	} else {
+		p, err = s.attachTCX(ifindex, attach, own, r)
+	}
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return p, nil
+}
+
+// tcxProgram is a program on a device by tcx.
+type tcxProgram struct {
+	places  *Places
+	ifindex int
+	attach  ebpf.AttachType
+	rank    rank
+	program *ebpf.Program
+	id      ebpf.ProgramID
+	link    link.Link
+}
+
+func (s *Places) attachTCX(ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank) (*tcxProgram, error) {
+	info, err := program.Info()
+	if err != nil {
+		return nil, err
+	}
+	t := &tcxProgram{places: s, ifindex: ifindex, attach: attach, rank: r, program: program}
+	t.id, _ = info.ID()
+	if err := t.put(); err != nil {
+		return nil, err
+	}
+	s.ranks.Store(t.id, r)
+	return t, nil
+}
+
+// put attaches the program before all programs but our captures. The program that it is
+// put before may go meanwhile: then put tries again.
+func (t *tcxProgram) put() (err error) {
+	for range 10 {
+		at := t.anchor()
+		err = t.places.Machine.NS.Do(func() (err error) {
+			t.link, err = link.AttachTCX(link.TCXOptions{Interface: t.ifindex, Program: t.program, Attach: t.attach, Anchor: at})
+			return err
+		})
+		if !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	return err
+}
+
+func (t *tcxProgram) anchor() link.Anchor {
+	if t.rank == Captures {
+		return link.Head()
+	}
+	programs, _ := t.programs() // if this fails, to attach fails too
+	for _, id := range programs {
+		if r, ours := t.places.ranks.Load(id); !ours || r != Captures {
+			return link.BeforeProgramByID(id)
+		}
+	}
+	return link.Tail()
+}
+
+// programs are those on the device, in the order in which they run.
+func (t *tcxProgram) programs() (ids []ebpf.ProgramID, err error) {
+	err = t.places.Machine.NS.Do(func() error {
+		result, err := link.QueryPrograms(link.QueryOptions{Target: t.ifindex, Attach: t.attach})
+		if err != nil {
+			return err
+		}
+		for _, p := range result.Programs {
+			ids = append(ids, p.ID)
+		}
+		return nil
+	})
+	return ids, err
+}
+
+func (t *tcxProgram) ahead() (names []string, stands bool, err error) {
+	programs, err := t.programs()
+	for _, id := range programs {
+		if id == t.id {
+			return names, true, nil
+		}
+		if _, ours := t.places.ranks.Load(id); !ours {
+			names = append(names, fmt.Sprintf("the BPF program %d", id))
+		}
+	}
+	return nil, false, err
+}
+
+// raise leaves the device without the program for a moment, because the kernel cannot move
+// programs. Meanwhile the packet filter keeps the host off what is not its own.
+func (t *tcxProgram) raise() error {
+	_ = t.link.Close() // which fails if somebody took the program away
+	return t.put()
+}
+
+func (t *tcxProgram) Close() error {
+	t.places.ranks.Delete(t.id)
+	return errors.Join(t.link.Close(), t.program.Close())
+}

@@ -1,0 +1,261 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
+)
+
+// kernelRules is the ruleset in the programs' maps. The maps have two halves: the one that
+// is not in force is filled, then they change places. If rules do not fit a map, they are
+// left out, and userspace decides.
+type kernelRules struct {
+	maps  map[string]*ebpf.Map
+	plane *PlaneState
+	open  *rules.OpenPorts
+
+	current *rules.Ruleset
+	used    [2][]uint32 // the entries of each half that are not empty
+	sets    uint32      // the last number of a set of prefixes
+	Old     []prefixSet // that are no longer in force
+	Live    []prefixSet
+}
+
+// prefixSet is a set of prefixes in the trie.
+type prefixSet struct {
+	number   uint32
+	prefixes []netip.Prefix
+}
+
+// MaxBridges is how many decision tables a half has.
+const MaxBridges = 32
+
+func (k *kernelRules) set(r *rules.Ruleset) error {
+	if r == nil {
+		return nil
+	}
+	k.current = r
+	k.Old = append(k.Old, k.Live...)
+	k.Live = nil
+	half := 1 - k.plane.half.Load()&1
+	if err := k.fill(half, r); err != nil {
+		_ = k.Empty(half)
+		k.plane.half.Store(half)
+		return err
+	}
+	k.plane.half.Store(half)
+	return nil
+}
+
+// Empty leaves all of a half to userspace.
+func (k *kernelRules) Empty(half uint32) error {
+	var errs []error
+	for _, index := range k.used[half] {
+		errs = append(errs, k.maps[bpf.BridgeMapBridges].Put(index, bpf.BridgeRules{}), k.maps[bpf.BridgeMapSegments].Put(index, bpf.SegmentRules{}))
+	}
+	k.used[half] = nil
+	return errors.Join(errs...)
+}
+
+func (k *kernelRules) fill(half uint32, r *rules.Ruleset) error {
+	if err := k.Empty(half); err != nil {
+		return err
+	}
+	impossible, err := k.addSet(r.Impossible)
+	if err != nil {
+		return err
+	}
+	entry := func(p *iface.Iface) uint32 {
+		index := half*bpf.MaxPorts + p.Index
+		k.used[half] = append(k.used[half], index)
+		return index
+	}
+	table := half * MaxBridges
+	for nic, b := range r.Bridges {
+		rules, err := k.bridge(b, table, table < (half+1)*MaxBridges)
+		if err != nil {
+			return err
+		}
+		if err := k.maps[bpf.BridgeMapBridges].Put(entry(nic), rules); err != nil {
+			return fmt.Errorf("writing the rules of NIC %s: %w", nic.Name, err)
+		}
+		table++
+	}
+	for vnic, s := range r.Segments {
+		if err := k.maps[bpf.BridgeMapSegments].Put(entry(vnic), k.segment(vnic, s, r)); err != nil {
+			return fmt.Errorf("writing the rules of VNIC %s: %w", vnic.Name, err)
+		}
+	}
+	k.plane.impossible.Store(impossible)
+	return nil
+}
+
+func (k *kernelRules) bridge(b *rules.BridgeRules, table uint32, room bool) (rules bpf.BridgeRules, err error) {
+	d := b.Decisions
+	var t bpf.DecisionTable
+	steers, err := k.steers(d.Rules)
+	if err != nil {
+		return rules, err
+	}
+	if !room || len(steers) > len(t.Steer) || len(d.Slots) > len(t.Slots) || len(d.Weights) > len(t.Weights) {
+		return rules, nil
+	}
+	copy(t.Steer[:], steers)
+	for i, segment := range d.Slots {
+		t.Slots[i] = uint16(segment.Index)
+	}
+	for i, w := range d.Weights {
+		t.Weights[i] = uint32(w)
+	}
+	if err := k.maps[bpf.BridgeMapTables].Put(table, &t); err != nil {
+		return rules, fmt.Errorf("writing a decision table: %w", err)
+	}
+	rules = bpf.BridgeRules{
+		Live: 1, Table: table, Steers: uint16(len(steers)), Slots: uint16(len(d.Slots)), Index: uint32(d.Index),
+	}
+	if b.Refuse == config.Drop {
+		rules.Silent = 1
+	}
+	if b.Gateway != packet.NoAddr {
+		rules.Gateway = packet.BE32(b.Gateway)
+	}
+	return rules, nil
+}
+
+// steers makes an entry for each protocol and each range of ports of each rule.
+func (k *kernelRules) steers(rules []rules.SteerRule) (entries []bpf.Steer, err error) {
+	for _, r := range rules {
+		var e bpf.Steer
+		if len(r.Clients) > 0 {
+			if e.Clients, err = k.addSet(r.Clients); err != nil {
+				return nil, err
+			}
+		}
+		if r.Segment != nil {
+			e.Segment = uint16(r.Segment.Index)
+		}
+		for _, proto := range orAny(r.Protocols) {
+			for _, ports := range orAny(r.Ports) {
+				e.Proto = uint8(proto)
+				e.Ports, e.ByPort = rangeOf(ports), 0
+				if len(r.Ports) > 0 {
+					e.ByPort = 1
+				}
+				entries = append(entries, e)
+			}
+		}
+	}
+	return entries, nil
+}
+
+// orAny is a list, or the one zero value that stands for any.
+func orAny[T any](list []T) []T {
+	if len(list) == 0 {
+		return make([]T, 1)
+	}
+	return list
+}
+
+func rangeOf(r config.PortRange) bpf.PortRange {
+	return bpf.PortRange{First: r.First, Last: r.Last, Proto: uint8(r.Protocol)}
+}
+
+// addSet puts prefixes into the trie under a new number.
+func (k *kernelRules) addSet(prefixes []netip.Prefix) (uint32, error) {
+	k.sets++
+	set := prefixSet{number: k.sets}
+	for _, p := range prefixes {
+		if !p.Addr().Is4() {
+			continue
+		}
+		if err := k.maps[bpf.BridgeMapPrefixes].Put(set.key(p), uint32(1)); err != nil {
+			return 0, fmt.Errorf("writing the prefix %s: %w", p, err)
+		}
+		set.prefixes = append(set.prefixes, p)
+	}
+	k.Live = append(k.Live, set)
+	return set.number, nil
+}
+
+func (s prefixSet) key(p netip.Prefix) bpf.PrefixKey {
+	return bpf.PrefixKey{Length: 32 + uint32(p.Bits()), Set: s.number, Address: packet.BE32(packet.AddrOf(p.Addr()))}
+}
+
+// Tidy removes the sets that are no longer in force. It is called some time after they
+// were replaced, when no program looks at them any more.
+func (k *kernelRules) Tidy() {
+	for _, set := range k.Old {
+		for _, p := range set.prefixes {
+			_ = k.maps[bpf.BridgeMapPrefixes].Delete(set.key(p))
+		}
+	}
+	k.Old = nil
+}
+
+func (k *kernelRules) segment(vnic *iface.Iface, s *rules.SegmentRules, r *rules.Ruleset) (rules bpf.SegmentRules) {
+	ports := s.Ports
+	if ports == nil {
+		ports = k.open.List(vnic.VNIC.Segment)
+	}
+	first, gaps, ok := rowOf(s.Aliases.Addrs, len(rules.Gap))
+	if !ok || len(ports) > len(rules.Range) || len(s.Gateways) > len(rules.Gateway) || len(s.Reach) > len(rules.Peer) {
+		return rules
+	}
+	rules = bpf.SegmentRules{
+		Live: 1, Address: packet.BE32(vnic.VNIC.Address), FirstAlias: first, Aliases: uint32(len(s.Aliases.Addrs)),
+		Egress: EgressNumbers[s.Egress],
+		Gaps:   uint32(len(gaps)), Ranges: uint32(len(ports)), Gateways: uint32(len(s.Gateways)),
+	}
+	if s.Preserve {
+		rules.Preserve = 1
+	}
+	copy(rules.Gap[:], gaps)
+	for i, p := range ports {
+		rules.Range[i] = rangeOf(p)
+	}
+	for i, nic := range s.Gateways {
+		rules.Gateway[i] = nic.Index
+	}
+	for here, peer := range s.Reach {
+		rules.Peer[rules.Peers] = bpf.Peer{Here: packet.BE32(here), There: packet.BE32(peer.Alias), To: peer.To.Index}
+		rules.Peers++
+	}
+	return rules
+}
+
+var EgressNumbers = map[config.Egress]uint32{config.EgressOff: 0, config.EgressGateway: 1, config.EgressAny: 2}
+
+// rowOf describes addresses that are in a row, with some gaps. ok is false if they are not
+// in a row, or with more than maxGaps gaps.
+func rowOf(addrs []packet.Addr, maxGaps int) (first uint32, gaps []uint32, ok bool) {
+	if len(addrs) == 0 {
+		return 0, nil, true
+	}
+	first = hostOrder(addrs[0])
+	next := first
+	for _, a := range addrs {
+		for ; next < hostOrder(a); next++ {
+			if gaps = append(gaps, next); len(gaps) > maxGaps {
+				return 0, nil, false
+			}
+		}
+		if next != hostOrder(a) {
+			return 0, nil, false
+		}
+		next++
+	}
+	return first, gaps, true
+}
+
+func hostOrder(a packet.Addr) uint32 {
+	b := a.V4()
+	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+}

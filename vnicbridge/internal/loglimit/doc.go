@@ -1,0 +1,2 @@
+// Package loglimit bounds how often the log gets lines that somebody else can cause.
+package loglimit

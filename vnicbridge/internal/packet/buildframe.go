@@ -1,0 +1,24 @@
+package packet
+
+import (
+	"net"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+)
+
+// BuildFrame serializes a frame of our own making. It computes lengths and checksums.
+// It is too slow for packets that are only carried.
+func BuildFrame(src, dst config.MAC, etherType layers.EthernetType, payload ...gopacket.SerializableLayer) Frame {
+	buf := gopacket.NewSerializeBuffer()
+	all := append([]gopacket.SerializableLayer{&layers.Ethernet{
+		SrcMAC: net.HardwareAddr(src[:]), DstMAC: net.HardwareAddr(dst[:]), EthernetType: etherType,
+	}}, payload...)
+	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
+	if err := gopacket.SerializeLayers(buf, options, all...); err != nil {
+		panic("vnicbridge: serializing layers of our own making: " + err.Error())
+	}
+	return Frame{Data: append(make([]byte, VNetHeaderLen), buf.Bytes()...)}
+}

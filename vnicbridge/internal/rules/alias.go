@@ -1,0 +1,88 @@
+package rules
+
+import (
+	"iter"
+	"math/rand/v2"
+	"net/netip"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// AliasPool is the addresses under which a segment sees remote hosts (A5).
+type aliasPool struct {
+	Addrs []packet.Addr
+	key   Key // of the hash that spreads clients; stable across restarts
+}
+
+func newAliasPool(addrs []netip.Addr, key Key) *aliasPool {
+	pool := &aliasPool{key: key}
+	for _, a := range addrs {
+		pool.Addrs = append(pool.Addrs, packet.AddrOf(a))
+	}
+	return pool
+}
+
+// portAttempts is how many other ports are tried if no alias is free for a flow's own
+// port. A free port is found long before that, unless an attacker holds nearly all.
+const portAttempts = 128
+
+// replies yields the tuples with which the server could answer a flow, in order of
+// preference: with the preferred alias, with the other aliases, and then with other
+// ports of the client. The first `reserved` aliases of the pool belong to gateways,
+// and come last.
+func (pool *aliasPool) replies(flow packet.Tuple, server packet.Addr, preferred, reserved int) iter.Seq[packet.Tuple] {
+	return func(yield func(packet.Tuple) bool) {
+		t := packet.Tuple{Src: server, Sport: flow.Dport, Dport: flow.Sport, Proto: flow.Proto}
+		for i := range pool.Addrs {
+			if t.Dst = pool.Addrs[pool.probe(preferred, reserved, i)]; !yield(t) {
+				return
+			}
+		}
+		for i := range portAttempts {
+			t.Dst = pool.Addrs[pool.probe(preferred, reserved, i%len(pool.Addrs))]
+			if t.Dport = randomPort(flow.Sport); !yield(t) {
+				return
+			}
+		}
+	}
+}
+
+// probe is the index of the i-th alias to try. The order begins with the preferred
+// alias, goes round the shared part of the pool, and ends with the gateways' aliases.
+func (pool *aliasPool) probe(preferred, reserved, i int) int {
+	shared := len(pool.Addrs) - reserved
+	switch {
+	case preferred < reserved && i == 0:
+		return preferred
+	case preferred < reserved:
+		i-- // the preferred one is done; the shared ones from their start
+		preferred = reserved
+	}
+	if i < shared {
+		return reserved + (preferred-reserved+i)%shared
+	}
+	return i - shared
+}
+
+// preferred is the index of the shared alias that a client's address hashes to. If all
+// aliases are gateways', it is the first one.
+func (pool *aliasPool) preferred(client packet.Addr, reserved int) int {
+	shared := len(pool.Addrs) - reserved
+	if shared <= 0 {
+		return 0
+	}
+	return reserved + int(pool.key.hash(client[:])%uint64(shared))
+}
+
+// randomPort returns a port, or an ICMP identifier, in place of one that is taken. A
+// well-known port is replaced by a well-known one, and another by another (RFC 4787
+// REQ-3a).
+func randomPort(port uint16) uint16 {
+	if port < 1024 {
+		return uint16(1 + RandomInt(1023))
+	}
+	return uint16(1024 + RandomInt(65536-1024))
+}
+
+// RandomInt is rand.IntN. A test that compares data paths makes both draw the same.
+var RandomInt = rand.IntN

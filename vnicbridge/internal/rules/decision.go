@@ -1,0 +1,199 @@
+package rules
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// DecisionTable is the compiled form of a bridge's steer rules and policy: plain data
+// that both data paths execute in the same way. It is compiled again when a segment
+// becomes available, or is no longer available.
+type DecisionTable struct {
+	Rules   []SteerRule
+	Index   slotIndex
+	Slots   []*iface.Iface // what the policy chooses from
+	Weights []int64        // of the slots, for SlotLeastFlows
+	nic     *iface.Iface   // it has the turn of SlotInTurn, which outlives the table
+	key     Key
+}
+
+// slotIndex is how a policy finds the slot for a new flow. A weight is a number of
+// slots.
+type slotIndex uint8
+
+const (
+	SlotFirst      slotIndex = iota
+	SlotInTurn               // one after the other
+	SlotRandom               // any
+	SlotClientHash           // by a hash of the client's address
+	SlotFlowHash             // by a hash of the whole tuple
+	SlotLeastFlows           // the one whose segment has the fewest flows
+)
+
+var slotIndexes = map[config.PolicyName]slotIndex{
+	config.PolicyFirst: SlotFirst, config.PolicyRoundRobin: SlotInTurn, config.PolicyWeightedRoundRobin: SlotInTurn,
+	config.PolicyRandom: SlotRandom, config.PolicyLeastConn: SlotLeastFlows,
+	config.PolicyIPHash: SlotClientHash, config.PolicyFlowHash: SlotFlowHash,
+}
+
+// SteerRule gives the flows that match all of its matchers to a segment. A
+// matcher without values matches everything.
+type SteerRule struct {
+	Clients   []netip.Prefix
+	Ports     []config.PortRange
+	Protocols []config.Protocol
+	Segment   *iface.Iface // nil: it is not available
+}
+
+// Candidate is a segment that a decision may give.
+type Candidate struct {
+	Name   string
+	Iface  *iface.Iface
+	Weight int
+}
+
+// CompileDecisions makes the table of a bridge. The candidates are the segments
+// that are available now.
+func CompileDecisions(b *config.Bridge, available map[string]Candidate, nic *iface.Iface, key Key) *DecisionTable {
+	t := &DecisionTable{nic: nic, key: key}
+	for _, r := range b.Steer {
+		t.Rules = append(t.Rules, SteerRule{r.Clients, r.Ports, r.Protocols, available[r.Segment].Iface})
+	}
+	if b.LBPolicy == nil {
+		return t
+	}
+	var pool []Candidate
+	for _, name := range b.LBPolicy.Segments {
+		if c, ok := available[name]; ok {
+			pool = append(pool, c)
+		}
+	}
+	t.Index = slotIndexes[b.LBPolicy.Policy]
+	switch b.LBPolicy.Policy {
+	case config.PolicyWeightedRoundRobin, config.PolicyRandom:
+		for _, i := range interleave(pool) {
+			t.Slots = append(t.Slots, pool[i].Iface)
+		}
+	case config.PolicyIPHash, config.PolicyFlowHash:
+		t.Slots = maglev(pool)
+	default:
+		for _, c := range pool {
+			t.Slots = append(t.Slots, c.Iface)
+			t.Weights = append(t.Weights, int64(c.Weight))
+		}
+	}
+	return t
+}
+
+// interleave returns a sequence of indexes of the candidates. Each candidate has as many
+// turns as its weight, evenly spread (smooth weighted round-robin, as in nginx).
+func interleave(pool []Candidate) (turns []int) {
+	total := 0
+	for _, c := range pool {
+		total += c.Weight
+	}
+	credit := make([]int, len(pool))
+	for range total {
+		best := 0
+		for i, c := range pool {
+			credit[i] += c.Weight
+			if credit[i] > credit[best] {
+				best = i
+			}
+		}
+		credit[best] -= total
+		turns = append(turns, best)
+	}
+	return turns
+}
+
+// Decide returns the port of the segment for a new flow, or nil. The first steer rule
+// that matches decides, or else the policy. If the rule's segment is not available, the
+// flow gets none, because no other segment was meant.
+//
+// lasting tells whether the same flow always gets the same segment, so that a flow that
+// is unknown can be picked up again (F5).
+func (t *DecisionTable) Decide(flow packet.Tuple) (segment *iface.Iface, lasting bool) {
+	if segment, lasting = t.Lasting(flow); lasting {
+		return segment, true
+	}
+	return t.balance(flow), false
+}
+
+// Lasting returns the segment that a flow always gets, if there is one.
+func (t *DecisionTable) Lasting(flow packet.Tuple) (segment *iface.Iface, ok bool) {
+	if segment, ok = t.Steered(flow); ok {
+		return segment, true
+	}
+	if t.Index == SlotClientHash || t.Index == SlotFlowHash {
+		return t.balance(flow), true
+	}
+	return nil, false
+}
+
+// Steered returns the segment of the first steer rule that matches a flow, if one does.
+func (t *DecisionTable) Steered(flow packet.Tuple) (segment *iface.Iface, ok bool) {
+	for i := range t.Rules {
+		if r := &t.Rules[i]; r.matches(flow) {
+			return r.Segment, true
+		}
+	}
+	return nil, false
+}
+
+func (r *SteerRule) matches(flow packet.Tuple) bool {
+	if len(r.Protocols) > 0 && !slices.Contains(r.Protocols, flow.Proto) {
+		return false
+	}
+	if len(r.Ports) > 0 && !AnyPortContains(r.Ports, flow) {
+		return false
+	}
+	return len(r.Clients) == 0 || slices.ContainsFunc(r.Clients, func(p netip.Prefix) bool {
+		return p.Contains(flow.Src.Netip())
+	})
+}
+
+// AnyPortContains tells whether a flow's destination port lies in one of the
+// ranges. ICMP has no ports.
+func AnyPortContains(ranges []config.PortRange, flow packet.Tuple) bool {
+	return flow.Proto != config.ICMP && slices.ContainsFunc(ranges, func(r config.PortRange) bool {
+		return r.Contains(flow.Proto, flow.Dport)
+	})
+}
+
+func (t *DecisionTable) balance(flow packet.Tuple) *iface.Iface {
+	n := uint64(len(t.Slots))
+	if n == 0 {
+		return nil
+	}
+	switch t.Index {
+	case SlotInTurn:
+		return t.Slots[uint64(t.nic.Gauges().Turn.Add(1)-1)%n]
+	case SlotRandom:
+		return t.Slots[rand.Uint64N(n)]
+	case SlotClientHash:
+		return t.Slots[t.key.hash(flow.Src[:])%n]
+	case SlotFlowHash:
+		return t.Slots[t.key.hashTuple(flow)%n]
+	case SlotLeastFlows:
+		return t.leastLoaded()
+	default:
+		return t.Slots[0]
+	}
+}
+
+// leastLoaded returns the segment with the fewest open flows for its weight.
+func (t *DecisionTable) leastLoaded() *iface.Iface {
+	best := 0
+	for i, p := range t.Slots {
+		if p.Gauges().Load.Load()*t.Weights[best] < t.Slots[best].Gauges().Load.Load()*t.Weights[i] {
+			best = i
+		}
+	}
+	return t.Slots[best]
+}

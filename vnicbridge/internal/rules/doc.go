@@ -1,0 +1,3 @@
+// Package rules compiles a configuration to plain data that both data paths execute:
+// steer rules, policies, aliases, egress, reach and open ports.
+package rules

@@ -1,0 +1,29 @@
+package rules
+
+import (
+	"encoding/binary"
+
+	"github.com/dchest/siphash"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// Key is the key of the hashes that spread clients over aliases and segments. Nobody
+// outside may foresee the hashes. They are the same at every start (A5).
+type Key struct{ K0, K1 uint64 }
+
+func NewKey(secret []byte) Key {
+	return Key{binary.BigEndian.Uint64(secret), binary.BigEndian.Uint64(secret[8:])}
+}
+
+func (k Key) hash(data []byte) uint64 { return siphash.Hash(k.K0, k.K1, data) }
+
+func (k Key) hashTuple(t packet.Tuple) uint64 {
+	var data [37]byte
+	copy(data[:16], t.Src[:])
+	copy(data[16:32], t.Dst[:])
+	binary.BigEndian.PutUint16(data[32:], t.Sport)
+	binary.BigEndian.PutUint16(data[34:], t.Dport)
+	data[36] = byte(t.Proto)
+	return k.hash(data[:])
+}

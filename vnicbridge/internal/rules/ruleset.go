@@ -1,0 +1,124 @@
+package rules
+
+import (
+	"iter"
+	"net/netip"
+	"slices"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// Ruleset is a configuration compiled for both data paths. It is immutable, and replaced
+// as a whole. It decides about new flows; living flows keep what it decided before.
+type Ruleset struct {
+	Bridges  map[*iface.Iface]*BridgeRules  // by the NIC's port
+	Segments map[*iface.Iface]*SegmentRules // by the VNIC's port
+
+	// All the ports, those of retired devices too.
+	Nics, vnics []*iface.Iface
+	VnicsOf     map[string][]*iface.Iface // the VNICs by their segments' names
+
+	// The addresses that no host outside can have (S1).
+	Impossible []netip.Prefix
+}
+
+type BridgeRules struct {
+	nic       *iface.Iface
+	Decisions *DecisionTable
+	Gateway   packet.Addr // NoAddr if there is none
+	Refuse    config.OnNoSegment
+}
+
+type SegmentRules struct {
+	vnic     *iface.Iface
+	Aliases  *aliasPool
+	Preserve bool               // clients are seen under their own addresses
+	Ports    []config.PortRange // nil: those that listeners opened
+	Egress   config.Egress
+	Gateways []*iface.Iface            // the NICs whose gateways the first aliases stand for, in order
+	Reach    map[packet.Addr]ReachRule // the segments that it may open flows to, by their aliases
+}
+
+// ReachRule is the way from a segment to another.
+type ReachRule struct {
+	To    *iface.Iface
+	Alias packet.Addr // under which the other segment sees this one
+}
+
+// neverOutside are the sources that no host on a network can have: this network
+// (0/8), loopback, multicast and broadcast (RFC 6890). 240/4 is reserved, and in use.
+var neverOutside = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),
+	netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("255.255.255.255/32"),
+}
+
+// PossibleSource tells whether a host outside can have an address.
+func (r *Ruleset) PossibleSource(a packet.Addr) bool { return !anyPrefixContains(r.Impossible, a) }
+
+// PossibleRouter tells whether a router outside can have an address, where ours is a
+// pseudo address. It is like a host, but the ways to the segments' clients may cross
+// networks that are numbered as ours are.
+func PossibleRouter(a, pseudo packet.Addr) bool {
+	return a != pseudo && !anyPrefixContains(neverOutside, a)
+}
+
+func anyPrefixContains(prefixes []netip.Prefix, a packet.Addr) bool {
+	ip := a.Netip()
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// Egress returns the NIC by which a segment may reach an address, and the host
+// that the address stands for there.
+func (r *Ruleset) Egress(s *SegmentRules, dst packet.Addr) (nic *iface.Iface, host packet.Addr) {
+	if s.Egress == config.EgressOff || len(s.Gateways) == 0 {
+		return nil, packet.NoAddr
+	}
+	if i := slices.Index(s.Aliases.Addrs[:len(s.Gateways)], dst); i >= 0 {
+		return s.Gateways[i], r.Bridges[s.Gateways[i]].Gateway
+	}
+	first := s.Gateways[0]
+	if s.Egress == config.EgressAny && r.PossibleSource(dst) || s.Preserve && dst == r.Bridges[first].Gateway {
+		return first, dst
+	}
+	return nil, packet.NoAddr
+}
+
+// Answers tells whether there is anybody at an address who would refuse what comes to it
+// by a port.
+func (r *Ruleset) Answers(in *iface.Iface, dst packet.Addr) bool {
+	if bridge := r.Bridges[in]; bridge != nil {
+		return bridge.Refuse != config.Drop
+	}
+	segment := r.Segments[in]
+	if segment == nil {
+		return false
+	}
+	if _, ok := segment.Reach[dst]; ok {
+		return true
+	}
+	to, _ := r.Egress(segment, dst)
+	return to != nil
+}
+
+// Entrances yields where flows for a segment come from: each port, with the address
+// that a client there dials.
+func (r *Ruleset) Entrances(segment string) iter.Seq2[*iface.Iface, packet.Addr] {
+	return func(yield func(*iface.Iface, packet.Addr) bool) {
+		for _, nic := range r.Nics {
+			if !yield(nic, nic.NIC.Address) {
+				return
+			}
+		}
+		for vnic, rules := range r.Segments {
+			for alias, way := range rules.Reach {
+				if way.To.VNIC.Segment == segment && !yield(vnic, alias) {
+					return
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,64 @@
+package userspace
+
+import (
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// fragmentKey identifies a datagram in fragments, as it comes in (RFC 791).
+type fragmentKey struct {
+	src, dst packet.Addr
+	proto    config.Protocol
+	id       uint16
+	port     uint32
+}
+
+// carryFragment sends a fragment the way that the first of its datagram goes.
+func (fw *Forwarder) carryFragment(a *Arrival) packet.DropReason {
+	if a.In.NIC != nil && !fw.rules.Load().PossibleSource(a.Src) {
+		return packet.DropSource // before it takes memory
+	}
+	part, ok := a.Part()
+	if !ok {
+		return packet.DropMalformed
+	}
+	key := fragmentKey{a.Src, a.Dst, a.Proto, a.ID(), a.In.Index}
+	if a.Later {
+		d, verdict := fw.Fragments.follow(key, part, a)
+		if d == nil {
+			return verdict
+		}
+		return fw.leaveAs(a, d)
+	}
+	fl, dir, verdict := fw.flowOf(a)
+	if fl == nil {
+		fw.Fragments.refuse(key, a)
+		return verdict
+	}
+	d, waiting := fw.Fragments.lead(key, part, fl, dir, a)
+	if d == nil {
+		return packet.DropFragment
+	}
+	first := fw.leaveAs(a, d)
+	for i := range waiting {
+		rest := Arrival{In: a.In, Frame: &waiting[i], Now: a.Now, Out: a.Out}
+		if rest.Packet, verdict = packet.ParseIPv4(rest.Frame); verdict == packet.Keep {
+			verdict = fw.leaveAs(&rest, d)
+		}
+		if verdict != packet.Keep {
+			a.In.Drops[verdict].Add(1)
+		}
+	}
+	return first
+}
+
+// leaveAs sends a fragment on with its datagram.
+func (fw *Forwarder) leaveAs(a *Arrival, d *datagram) packet.DropReason {
+	to, tuple := d.flow.OtherEnd(d.dir)
+	if mtu := to.LinkMTU(); a.tooBig(mtu) {
+		return fw.refuseTooBig(a, mtu)
+	}
+	a.RewriteID(d.out.id)
+	a.Rewrite(tuple, a.Frame.ChecksumUnfinished())
+	return a.leaveBy(to, tuple.Dst)
+}

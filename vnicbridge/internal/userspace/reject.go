@@ -1,0 +1,88 @@
+package userspace
+
+import (
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"golang.org/x/time/rate"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// RefusalRate bounds how many answers of a kind are sent in a second to what comes in
+// at a port, so that a flood is not answered with a flood (RFC 1812 §4.3.2.8).
+const (
+	RefusalRate  = 1000
+	RefusalBurst = 1000
+)
+
+// answerLimits bound what the forwarder answers to what comes in at a port. Answers that
+// say that a packet is too big have a bound of their own: a flood of packets that are
+// refused must not keep senders from learning the path's MTU.
+type answerLimits struct {
+	refusals, tooBig *rate.Limiter
+}
+
+func newAnswerLimits() *answerLimits {
+	limiter := func() *rate.Limiter { return rate.NewLimiter(RefusalRate, RefusalBurst) }
+	return &answerLimits{limiter(), limiter()}
+}
+
+// limits returns the limits of a port. A later port with the same number inherits them.
+func (fw *Forwarder) limits(p *iface.Iface) *answerLimits {
+	l := &fw.Answers[p.Index]
+	if l.Load() == nil {
+		l.CompareAndSwap(nil, newAnswerLimits())
+	}
+	return l.Load()
+}
+
+// allows tells whether one more answer to the packet may be sent now.
+func (a *Arrival) allows(limit *rate.Limiter) bool { return limit.AllowN(time.Unix(0, a.Now), 1) }
+
+// refusal builds the answer to a packet that nothing will be done with, towards the
+// place it came from, so that no client is left hanging (F5, F11): a RST to TCP,
+// destination unreachable to the rest. ok is false where there must be none: to a RST
+// (RFC 9293 §3.5.2), to an answer, or beyond the rate.
+func (fw *Forwarder) refusal(a *Arrival) (f packet.Frame, ok bool) {
+	if a.Proto == config.TCP && a.TCPFlags&packet.TCPRST != 0 || a.Proto == config.ICMP && a.L4[0] != packet.ICMPEcho || !a.allows(fw.limits(a.In).refusals) {
+		return packet.Frame{}, false
+	}
+	switch a.Proto {
+	case config.TCP:
+		return a.resetFrame(), true
+	case config.UDP:
+		return a.unreachable(layers.ICMPv4CodePort, 0), true
+	case config.ICMP:
+		return a.unreachable(layers.ICMPv4CodeHost, 0), true // an echo has no port
+	default:
+		return a.unreachable(layers.ICMPv4CodeProtocol, 0), true
+	}
+}
+
+// fragmentationNeeded builds the answer to a packet that is too big for the next
+// link (RFC 1191 §4).
+func (fw *Forwarder) fragmentationNeeded(a *Arrival, mtu int) (f packet.Frame, ok bool) {
+	if !a.allows(fw.limits(a.In).tooBig) {
+		return packet.Frame{}, false
+	}
+	return a.unreachable(layers.ICMPv4CodeFragmentationNeeded, uint16(mtu)), true
+}
+
+// answerHeader is the IP header of an answer to a packet, in the name of the
+// address that the packet was sent to.
+func (a *Arrival) answerHeader(proto layers.IPProtocol) *layers.IPv4 {
+	return &layers.IPv4{
+		Version: 4, TTL: 64, Flags: layers.IPv4DontFragment, Protocol: proto,
+		SrcIP: a.Dst.V4(), DstIP: a.Src.V4(),
+	}
+}
+
+func (a *Arrival) unreachable(code uint8, mtu uint16) packet.Frame {
+	icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(packet.ICMPUnreachable, code), Seq: mtu}
+	return packet.BuildFrame(a.Frame.DstMAC(), a.Frame.SrcMAC(), layers.EthernetTypeIPv4,
+		a.answerHeader(layers.IPProtocolICMPv4), icmp, gopacket.Payload(a.Quote()))
+}
