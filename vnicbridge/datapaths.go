@@ -22,7 +22,7 @@ type kernelPath interface {
 	// Fits tells whether there is room for a number of flows.
 	Fits(maxFlows int) bool
 
-	// Attach puts a program on a port's device, and detach takes it away.
+	// Attach puts a program on an iface's device, and detach takes it away.
 	Attach(*iface.Iface) error
 	Detach(*iface.Iface)
 	// Awake lets the programs work. Until then they leave everything alone.
@@ -45,7 +45,7 @@ type kernelPath interface {
 
 	// Tick does what time asks for.
 	Tick(now int64)
-	// Counters are what the programs counted at a port.
+	// Counters are what the programs counted at an iface.
 	Counters(*iface.Iface) iface.CounterValues
 }
 
@@ -53,7 +53,7 @@ type kernelPath interface {
 // path, if one is in use. dataPaths knows which one carries and why, and moves the flows
 // when that changes.
 //
-// Whoever changes the data path, attaches a port or detaches it holds the plane's lock.
+// Whoever changes the data path, attaches an iface or detaches it holds the plane's lock.
 // While flows move, the forwarder carries nothing. [dataPaths.withKernelPath] keeps a
 // kernel path from being closed for those who do not hold the plane's lock.
 type dataPaths struct {
@@ -85,7 +85,7 @@ func (d *dataPaths) withKernelPath(do func(kernelPath)) {
 }
 
 // choose makes the data path the one that a configuration asks for. Living flows go along.
-// ports are all that there are, and newKernelPath makes a kernel path.
+// ifaces are all that there are, and newKernelPath makes a kernel path.
 func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelPath func(maxFlows int) (kernelPath, error)) error {
 	current := d.kernelPath()
 	switch {
@@ -219,7 +219,7 @@ type attachError struct{ error }
 
 func (e *attachError) Unwrap() error { return e.error }
 
-// attach lets the data path in use carry what comes in at a new port. If the kernel path
+// attach lets the data path in use carry what comes in at a new iface. If the kernel path
 // cannot, the error is an [*attachError].
 func (d *dataPaths) attach(ifc *iface.Iface) error {
 	if k := d.kernelPath(); k != nil {

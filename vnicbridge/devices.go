@@ -39,7 +39,7 @@ type bridge struct {
 	spec  nicSpec
 	dev   iface.NICDevice
 	iface *iface.Iface
-	link  *link.Ethernet // of the port
+	link  *link.Ethernet // of the iface
 	name  string         // of the NIC now: it can be renamed
 	up    bool
 }
@@ -71,7 +71,7 @@ func (d devices) ifaces() (ifaces []*iface.Iface) {
 	return ifaces
 }
 
-// makeSegment makes a VNIC and its port.
+// makeSegment makes a VNIC and its iface.
 func (p *Plane) makeSegment(spec host.VNICSpec) (*segment, error) {
 	dev, err := p.session.machine.MakeVNIC(spec)
 	if err != nil {
@@ -88,7 +88,7 @@ func (p *Plane) makeSegment(spec host.VNICSpec) (*segment, error) {
 	return &segment{spec: spec, dev: dev, iface: ifc}, nil
 }
 
-// openBridge opens a NIC and makes its port.
+// openBridge opens a NIC and makes its iface.
 func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
 	dev, state, err := p.openNIC(spec)
 	if err != nil {
@@ -134,7 +134,7 @@ func (p *Plane) newPort(name string, dev iface.Device, mac config.MAC) (*iface.I
 	return ifc, nil
 }
 
-// attachNIC gives a port the link on which its NIC speaks for the pseudo address.
+// attachNIC gives an iface the link on which its NIC speaks for the pseudo address.
 func (p *Plane) attachNIC(ifc *iface.Iface, spec nicSpec) *link.Ethernet {
 	log := p.log.With("bridge", spec.bridge, "nic", spec.nic)
 	ifc.NIC = &iface.NICSide{Address: packet.AddrOf(spec.address.Addr()), Network: spec.address.Masked()}
@@ -175,7 +175,7 @@ func (p *Plane) closePort(gone *iface.Iface) {
 // retryInterval is how often a device that failed is tried again.
 const retryInterval = time.Second
 
-// carry runs the data path on a port for as long as the port is wanted. A device
+// carry runs the data path on an iface for as long as the iface is wanted. A device
 // that fails, because somebody deleted it, is made or opened again (L3); the
 // flows wait.
 func (p *Plane) carry(ifc *iface.Iface) {
@@ -204,7 +204,7 @@ func (p *Plane) carry(ifc *iface.Iface) {
 	})
 }
 
-// recover makes or opens a port's device again.
+// recover makes or opens an iface's device again.
 func (p *Plane) recover(ifc *iface.Iface) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

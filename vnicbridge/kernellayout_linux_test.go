@@ -94,8 +94,8 @@ func TestSharedConstants(t *testing.T) {
 func TestSharedLimits(t *testing.T) {
 	spec := loadObjects(t)
 	for name, want := range map[string]uint32{
-		bpf.BridgeMapPorts: iface.Max, bpf.BridgeMapCounts: bpf.MaxPorts, bpf.BridgeMapMeters: bpf.MaxPorts,
-		bpf.BridgeMapBridges: 2 * bpf.MaxPorts, bpf.BridgeMapSegments: 2 * bpf.MaxPorts,
+		bpf.BridgeMapIfaces: iface.Max, bpf.BridgeMapCounts: bpf.MaxIfaces, bpf.BridgeMapMeters: bpf.MaxIfaces,
+		bpf.BridgeMapBridges: 2 * bpf.MaxIfaces, bpf.BridgeMapSegments: 2 * bpf.MaxIfaces,
 		bpf.BridgeMapTables: 2 * kernel.MaxBridges,
 	} {
 		if got := spec.Maps[name].MaxEntries; got != want {
@@ -109,7 +109,7 @@ func TestSharedLayouts(t *testing.T) {
 	spec := loadObjects(t)
 	for name, own := range map[string]any{
 		"plane_state": kernel.PlaneState{}, "flow_state": flow.State{}, "flow_traffic": flow.Traffic{}, "gauges": iface.Gauges{},
-		"flow_key": bpf.FlowKey{}, "flow_record": bpf.FlowRecord{}, "counters": bpf.Counters{}, "port": bpf.Port{},
+		"flow_key": bpf.FlowKey{}, "flow_record": bpf.FlowRecord{}, "counters": bpf.Counters{}, "port": bpf.Iface{},
 	} {
 		var c *btf.Struct
 		if err := spec.Types.TypeByName(name, &c); err != nil {

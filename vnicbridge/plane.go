@@ -74,7 +74,7 @@ type Plane struct {
 	overrides                       // of it, by hand
 	comesBack func(*flow.Flow) bool // while the process ends: flows that are left in silence
 	obstacles []string              // that were told
-	numbers   iface.Numbers         // of ports
+	numbers   iface.Numbers         // of ifaces
 }
 
 // session is a machine in use, and the goroutines that use it.

@@ -93,7 +93,7 @@ type Traffic struct {
 	To   uint64 `json:"to"`   // what was sent to it
 }
 
-// count is what a port did, on whatever data path.
+// count is what an iface did, on whatever data path.
 func (p *Plane) count(ifc *iface.Iface) Counters {
 	var v iface.CounterValues
 	if k := p.datapaths.kernelPath(); k != nil {

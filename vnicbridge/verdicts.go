@@ -74,7 +74,7 @@ func (p *Plane) forgive(ifc *iface.Iface) {
 	p.enforceHealthOrLog("checking a segment anew", ifc)
 }
 
-// SetLost takes in whether a port has its device. A NIC's port has no health.
+// SetLost takes in whether an iface has its device. A NIC's iface has no health.
 func (p *Plane) setLost(ifc *iface.Iface, lost bool) error {
 	if ifc.VNIC == nil {
 		return nil
@@ -83,7 +83,7 @@ func (p *Plane) setLost(ifc *iface.Iface, lost bool) error {
 	return p.enforceHealth()
 }
 
-// lose is told that a port's device is gone and could not be made again at once.
+// lose is told that an iface's device is gone and could not be made again at once.
 func (p *Plane) lose(ifc *iface.Iface) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -166,7 +166,7 @@ var addresses = []mutation{
 		old: `return cmp.Compare(a.idle, b.idle)`, new: `return cmp.Compare(b.Idle, a.Idle)`,
 	}, {
 		row: "A7+", defect: "where the programs send is not seen", file: `vnicbridge/internal/kernel/path_linux.go`,
-		old: `if keys[i].Port == nic.Index && v.Used != 0 {`, new: `if false {`,
+		old: `if keys[i].Iface == nic.Index && v.Used != 0 {`, new: `if false {`,
 	}, {
 		row: "A7+", defect: "forged hosts cause a broadcast each", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `BroadcastBurst = 1024`, new: `BroadcastBurst = 1 << 20`,

@@ -21,9 +21,9 @@ var flows = []mutation{
 `,
 	}, {
 		row: "F1", defect: "the policy chooses for every packet", file: "vnicbridge/internal/bpf/bridge.c",
-		old: `	__u32 to = f->answer.port;` + "\n",
+		old: `	__u32 to = f->answer.iface;` + "\n",
 		new: `	struct bridge_rules *b = RULES(bridges, self);
-	__u32 to = b && b->live && f->dir == FORWARD ? decide(b, p) & ~LASTING : f->answer.port;
+	__u32 to = b && b->live && f->dir == FORWARD ? decide(b, p) & ~LASTING : f->answer.iface;
 `,
 	}, {
 		row: "F2", defect: "the TTL is counted down", file: `vnicbridge/internal/packet/rewrite.go`,

@@ -65,7 +65,7 @@ type NamedDevice struct {
 // capturePoint is a device whose frames are captured: an interface of the file.
 type capturePoint struct {
 	iface             *iface.Iface
-	device            iface.Device // of the port, when the capture began
+	device            iface.Device // of the iface, when the capture began
 	Name, description string
 	program           []bpf.Instruction
 	source            FrameSource

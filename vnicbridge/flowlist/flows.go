@@ -91,7 +91,7 @@ type View struct {
 	Now  func() int64 // the clock of the flows' times
 
 	Segments, Bridges []string                // the names that a filter may ask for
-	BridgeOf          map[*iface.Iface]string // the names of the bridges by their NICs' ports
+	BridgeOf          map[*iface.Iface]string // the names of the bridges by their NICs' ifaces
 }
 
 // Flows lists the flows that a filter asks for.
@@ -130,7 +130,7 @@ func (v *View) complete(filter *Filter) error {
 // flowMatcher finds the flows that a filter asks for.
 type flowMatcher struct {
 	filter   Filter
-	bridgeOf map[*iface.Iface]string // the names of the bridges by their NICs' ports
+	bridgeOf map[*iface.Iface]string // the names of the bridges by their NICs' ifaces
 }
 
 // lister gathers the flows of a list.
@@ -218,7 +218,7 @@ func (m *flowMatcher) describe(f *flow.Flow, idle float64) Flow {
 	return d
 }
 
-// segmentOf is the name of the segment that a port is of, or "".
+// segmentOf is the name of the segment that an iface is of, or "".
 func segmentOf(p *iface.Iface) string {
 	if p.VNIC == nil {
 		return ""

@@ -13,15 +13,15 @@
 #define ATTEMPTS 8
 #define PORT_ATTEMPTS 4
 
-// The rules that hold now, of one port.
-#define RULES(map, port) ({ \
-	__u32 _i = (plane.half & 1) * MAX_PORTS + (port); \
+// The rules that hold now, of one iface.
+#define RULES(map, iface) ({ \
+	__u32 _i = (plane.half & 1) * MAX_IFACES + (iface); \
 	bpf_map_lookup_elem(&map, &_i); })
 
-static __always_inline void count_new(__u32 port)
+static __always_inline void count_new(__u32 iface)
 {
-	struct counters *c = bpf_map_lookup_elem(&counts, &port);
-	struct gauges *g = bpf_map_lookup_elem(&meters, &port);
+	struct counters *c = bpf_map_lookup_elem(&counts, &iface);
+	struct gauges *g = bpf_map_lookup_elem(&meters, &iface);
 
 	if (c)
 		c->new_flows++;
@@ -29,9 +29,9 @@ static __always_inline void count_new(__u32 port)
 		__sync_fetch_and_add(&g->load, 1);
 }
 
-static __always_inline void count_flow(__u32 port, __s64 n)
+static __always_inline void count_flow(__u32 iface, __s64 n)
 {
-	struct gauges *g = bpf_map_lookup_elem(&meters, &port);
+	struct gauges *g = bpf_map_lookup_elem(&meters, &iface);
 
 	if (g)
 		__sync_fetch_and_add(&g->flows, n);
@@ -39,8 +39,8 @@ static __always_inline void count_flow(__u32 port, __s64 n)
 
 static __always_inline void count_flows(const struct flow_key *orig, const struct flow_key *reply, __s64 n)
 {
-	count_flow(orig->port, n);
-	count_flow(reply->port, n);
+	count_flow(orig->iface, n);
+	count_flow(reply->iface, n);
 }
 
 // Takes a place in the table for a flow: there are never more than max_flows.
@@ -235,8 +235,8 @@ __noinline enum drop_reason open_flow(const struct packet *p, __u32 old, struct 
 	verdict = taken == NOT_FOUND ? create(p, old, f) : revive(p, taken, old, f);
 	f->dir = FORWARD;
 	if (verdict == KEEP) {
-		count_new(p->key.port);
-		count_new(f->answer.port);
+		count_new(p->key.iface);
+		count_new(f->answer.iface);
 	}
 	return verdict;
 }
@@ -283,12 +283,12 @@ static __always_inline __u32 preferred_alias(const struct segment_rules *s, cons
 }
 
 // The key of the answers of a server or host to this packet.
-static __always_inline void answer_from(struct flow_key *answer, const struct packet *p, __be32 host, __u32 port)
+static __always_inline void answer_from(struct flow_key *answer, const struct packet *p, __be32 host, __u32 iface)
 {
 	answer->src = host;
 	answer->sport = p->key.dport;
 	answer->dport = p->key.sport;
-	answer->port = port;
+	answer->iface = iface;
 	answer->proto = p->key.proto;
 }
 
@@ -454,7 +454,7 @@ static __always_inline int admit_to_peer(const struct packet *p, const struct pe
 __noinline enum drop_reason admit_outbound(const struct packet *p, __u32 old, struct found *f)
 {
 	struct segment_rules *s = RULES(segments, self);
-	struct port *nic;
+	struct iface *nic;
 	__be32 host;
 	int verdict;
 	__u32 to;
@@ -469,7 +469,7 @@ __noinline enum drop_reason admit_outbound(const struct packet *p, __u32 old, st
 		return DROP_EGRESS;
 	if (!begins(p))
 		return DROP_NO_FLOW;
-	nic = bpf_map_lookup_elem(&ports, &to);
+	nic = bpf_map_lookup_elem(&ifaces, &to);
 	if (!nic)
 		return SLOW;
 	answer_from(&f->answer, p, host, to);

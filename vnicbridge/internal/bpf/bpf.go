@@ -8,7 +8,7 @@
 // NIC's program.
 package bpf
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" -type flow_key -type bucket -type flow_record -type flow_state -type port -type port_range -type steer -type peer -type counters -type gauges -type neighbour_key -type neighbour -type decision_table -type bridge_rules -type segment_rules -type prefix_key Bridge bridge.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" -type flow_key -type bucket -type flow_record -type flow_state -type iface -type port_range -type steer -type peer -type counters -type gauges -type neighbour_key -type neighbour -type decision_table -type bridge_rules -type segment_rules -type prefix_key Bridge bridge.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" LetIn letin.c
 
 // License is what each BPF program declares to the kernel: that of the repository. The
@@ -22,7 +22,7 @@ type (
 	Bucket        = BridgeBucket
 	FlowState     = BridgeFlowState
 	FlowRecord    = BridgeFlowRecord
-	Port          = BridgePort
+	Iface         = BridgeIface
 	PortRange     = BridgePortRange
 	Counters      = BridgeCounters
 	Gauges        = BridgeGauges
@@ -44,9 +44,9 @@ const Variables = ".bss"
 
 // Limits that the programs keep, too (types.h).
 const (
-	MaxPorts = 1024    // Max of the other package
-	Reverse  = 1 << 31 // in the value of a flow's key: it is the reply's
-	Slots    = 7       // of a bucket
+	MaxIfaces = 1024    // Max of package iface
+	Reverse   = 1 << 31 // in the value of a flow's key: it is the reply's
+	Slots     = 7       // of a bucket
 )
 
 // The modes of a plane (enum mode).

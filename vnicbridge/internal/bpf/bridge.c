@@ -4,7 +4,7 @@
 
 // The kernel data path: what forwarder.go does, for the packets that are common.
 // One program runs on what comes in at a NIC, the other on what a segment sends;
-// each is loaded once for a port. What needs thought goes to userspace as it came.
+// each is loaded once for an iface. What needs thought goes to userspace as it came.
 #include <stdbool.h>
 #include <stddef.h>
 #include <linux/bpf.h>
@@ -33,8 +33,8 @@ static __always_inline bool awake(void)
 
 static __always_inline struct counters *count_in(__u32 len)
 {
-	__u32 port = self;
-	struct counters *c = bpf_map_lookup_elem(&counts, &port);
+	__u32 iface = self;
+	struct counters *c = bpf_map_lookup_elem(&counts, &iface);
 
 	if (c) {
 		c->packets_in++;
@@ -54,9 +54,9 @@ __noinline int count_drop(__u32 len, __u32 reason)
 	return TC_ACT_SHOT;
 }
 
-static __always_inline void count_out(__u32 port, __u32 len)
+static __always_inline void count_out(__u32 iface, __u32 len)
 {
-	struct counters *c = bpf_map_lookup_elem(&counts, &port);
+	struct counters *c = bpf_map_lookup_elem(&counts, &iface);
 
 	if (!c)
 		return;
@@ -79,9 +79,9 @@ static __always_inline bool is_zero(const __u8 *mac)
 }
 
 // The MAC of the next hop to a host on a NIC's side (A7). NULL: it is to be asked for.
-static __always_inline const __u8 *next_hop(const struct flow_key *answer, const struct port *nic)
+static __always_inline const __u8 *next_hop(const struct flow_key *answer, const struct iface *nic)
 {
-	struct neighbour_key key = { .address = answer->src, .port = answer->port };
+	struct neighbour_key key = { .address = answer->src, .iface = answer->iface };
 	struct neighbour *n;
 
 	if (answer->src == nic->gateway || (answer->src & nic->mask) != nic->network)
@@ -107,8 +107,8 @@ static __always_inline bool too_big(const struct __sk_buff *skb, const struct pa
 // Sends a packet to the other end of its flow.
 static __always_inline int forward(struct __sk_buff *skb, struct packet *p, const struct found *f, struct flow_record *r)
 {
-	__u32 to = f->answer.port;
-	struct port *out = bpf_map_lookup_elem(&ports, &to);
+	__u32 to = f->answer.iface;
+	struct iface *out = bpf_map_lookup_elem(&ifaces, &to);
 	const __u8 *mac;
 
 	if (unlikely(!out || !out->ifindex))
@@ -127,13 +127,13 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 }
 
 // Gives a packet to userspace, which counts it.
-static __always_inline int give_up(const struct port *own)
+static __always_inline int give_up(const struct iface *own)
 {
 	return own->slow ? bpf_redirect(own->slow, 0) : TC_ACT_UNSPEC;
 }
 
 // Moves a packet that was read to the other end of its flow, which it may open.
-static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const struct port *own)
+static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const struct iface *own)
 {
 	struct found f = {};
 	struct flow_record *r = find(&p->key, &f);
@@ -160,10 +160,10 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 
 // Gives userspace a packet that no program can carry, whose IP header is at an offset. A
 // flood of such packets must not keep userspace from all else.
-static __always_inline int give_up_odd(struct __sk_buff *skb, const struct port *own, __u32 at)
+static __always_inline int give_up_odd(struct __sk_buff *skb, const struct iface *own, __u32 at)
 {
 	struct iphdr *ip = (void *)(long)skb->data + at;
-	struct flow_key datagram = { .port = self };
+	struct flow_key datagram = { .iface = self };
 
 	if (plane.mode != MODE_FAST)
 		return give_up(own);
@@ -179,9 +179,9 @@ static __always_inline int give_up_odd(struct __sk_buff *skb, const struct port 
 }
 
 // What the sender of an ARP message is, as far as the program knows.
-static __always_inline enum arp_kind arp_sender(const struct port *own, __be32 address)
+static __always_inline enum arp_kind arp_sender(const struct iface *own, __be32 address)
 {
-	struct neighbour_key key = { .address = address, .port = self };
+	struct neighbour_key key = { .address = address, .iface = self };
 
 	if (own->gateway && address == own->gateway)
 		return ARP_GATEWAY;
@@ -190,7 +190,7 @@ static __always_inline enum arp_kind arp_sender(const struct port *own, __be32 a
 
 // Gives userspace a copy of the ARP that is our business; the message is at an offset.
 // The host gets all ARP: it may have an address of its own on the NIC.
-static __always_inline int hear_arp(struct __sk_buff *skb, const struct port *own, __u32 at)
+static __always_inline int hear_arp(struct __sk_buff *skb, const struct iface *own, __u32 at)
 {
 	struct arp *m = (void *)(long)skb->data + at;
 	enum arp_kind kind = ARP_ANYBODY;	// if there is no whole message: userspace finds that
@@ -219,7 +219,7 @@ static __always_inline bool foreign_tag(const struct __sk_buff *skb)
 
 // What comes in at a NIC with a tag in its bytes. The kernel takes a first tag out of
 // them, so that there is hardly any: userspace takes a priority tag off.
-static __always_inline int from_nic_tagged(struct __sk_buff *skb, const struct port *own)
+static __always_inline int from_nic_tagged(struct __sk_buff *skb, const struct iface *own)
 {
 	struct tag *tag = (void *)(long)skb->data + sizeof(struct ethhdr);
 	__u32 at = sizeof(struct ethhdr) + sizeof(*tag);
@@ -239,8 +239,8 @@ static __always_inline int from_nic_tagged(struct __sk_buff *skb, const struct p
 SEC("tc")
 int from_nic(struct __sk_buff *skb)
 {
-	__u32 port = self;
-	struct port *own = bpf_map_lookup_elem(&ports, &port);
+	__u32 iface = self;
+	struct iface *own = bpf_map_lookup_elem(&ifaces, &iface);
 	struct packet p = {};
 	struct ethhdr *eth;
 	struct iphdr *ip;
@@ -275,8 +275,8 @@ int from_nic(struct __sk_buff *skb)
 SEC("tc")
 int from_vnic(struct __sk_buff *skb)
 {
-	__u32 port = self;
-	struct port *own = bpf_map_lookup_elem(&ports, &port);
+	__u32 iface = self;
+	struct iface *own = bpf_map_lookup_elem(&ifaces, &iface);
 	struct packet p = {};
 	struct ethhdr *eth;
 

@@ -60,7 +60,7 @@ type BridgeFlowKey struct {
 	Dst   uint32
 	Sport uint16
 	Dport uint16
-	Port  uint16
+	Iface uint16
 	Proto uint8
 	Zero  uint8
 }
@@ -95,6 +95,21 @@ type BridgeGauges struct {
 	Zero  uint32
 }
 
+type BridgeIface struct {
+	_          structs.HostLayout
+	Ifindex    uint32
+	Redirect   uint32
+	Slow       uint32
+	Mtu        uint32
+	Address    uint32
+	Network    uint32
+	Mask       uint32
+	Gateway    uint32
+	Mac        [6]uint8
+	GatewayMac [6]uint8
+	Nic        uint32
+}
+
 type BridgeNeighbour struct {
 	_    structs.HostLayout
 	Mac  [6]uint8
@@ -105,7 +120,7 @@ type BridgeNeighbour struct {
 type BridgeNeighbourKey struct {
 	_       structs.HostLayout
 	Address uint32
-	Port    uint32
+	Iface   uint32
 }
 
 type BridgePeer struct {
@@ -142,21 +157,6 @@ type BridgePlaneState struct {
 		Interval uint32
 		Left     int32
 	}
-}
-
-type BridgePort struct {
-	_          structs.HostLayout
-	Ifindex    uint32
-	Redirect   uint32
-	Slow       uint32
-	Mtu        uint32
-	Address    uint32
-	Network    uint32
-	Mask       uint32
-	Gateway    uint32
-	Mac        [6]uint8
-	GatewayMac [6]uint8
-	Nic        uint32
 }
 
 type BridgePortRange struct {
@@ -211,10 +211,10 @@ const (
 	BridgeMapBridges        = "bridges"
 	BridgeMapBuckets        = "buckets"
 	BridgeMapCounts         = "counts"
+	BridgeMapIfaces         = "ifaces"
 	BridgeMapLeads          = "leads"
 	BridgeMapMeters         = "meters"
 	BridgeMapNeighbours     = "neighbours"
-	BridgeMapPorts          = "ports"
 	BridgeMapPrefixes       = "prefixes"
 	BridgeMapQuarantine     = "quarantine"
 	BridgeMapRecords        = "records"
@@ -283,10 +283,10 @@ type BridgeMapSpecs struct {
 	Bridges    *ebpf.MapSpec `ebpf:"bridges"`
 	Buckets    *ebpf.MapSpec `ebpf:"buckets"`
 	Counts     *ebpf.MapSpec `ebpf:"counts"`
+	Ifaces     *ebpf.MapSpec `ebpf:"ifaces"`
 	Leads      *ebpf.MapSpec `ebpf:"leads"`
 	Meters     *ebpf.MapSpec `ebpf:"meters"`
 	Neighbours *ebpf.MapSpec `ebpf:"neighbours"`
-	Ports      *ebpf.MapSpec `ebpf:"ports"`
 	Prefixes   *ebpf.MapSpec `ebpf:"prefixes"`
 	Quarantine *ebpf.MapSpec `ebpf:"quarantine"`
 	Records    *ebpf.MapSpec `ebpf:"records"`
@@ -329,10 +329,10 @@ type BridgeMaps struct {
 	Bridges    *ebpf.Map `ebpf:"bridges"`
 	Buckets    *ebpf.Map `ebpf:"buckets"`
 	Counts     *ebpf.Map `ebpf:"counts"`
+	Ifaces     *ebpf.Map `ebpf:"ifaces"`
 	Leads      *ebpf.Map `ebpf:"leads"`
 	Meters     *ebpf.Map `ebpf:"meters"`
 	Neighbours *ebpf.Map `ebpf:"neighbours"`
-	Ports      *ebpf.Map `ebpf:"ports"`
 	Prefixes   *ebpf.Map `ebpf:"prefixes"`
 	Quarantine *ebpf.Map `ebpf:"quarantine"`
 	Records    *ebpf.Map `ebpf:"records"`
@@ -348,10 +348,10 @@ func (m *BridgeMaps) Close() error {
 		m.Bridges,
 		m.Buckets,
 		m.Counts,
+		m.Ifaces,
 		m.Leads,
 		m.Meters,
 		m.Neighbours,
-		m.Ports,
 		m.Prefixes,
 		m.Quarantine,
 		m.Records,

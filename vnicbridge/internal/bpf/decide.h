@@ -52,13 +52,13 @@ static __always_inline __u32 least_loaded(const struct decision_table *t, __u32 
 	__s64 best_load = 0;
 
 	for (__u32 i = 0; i < MAX_WEIGHED && i < n; i++) {
-		__u32 port = t->slots[i], weight = t->weights[i];
-		struct gauges *g = bpf_map_lookup_elem(&meters, &port);
+		__u32 iface = t->slots[i], weight = t->weights[i];
+		struct gauges *g = bpf_map_lookup_elem(&meters, &iface);
 
 		if (!g)
 			continue;
 		if (!best || g->load * best_weight < best_load * weight) {
-			best = port;
+			best = iface;
 			best_weight = weight;
 			best_load = g->load;
 		}
@@ -66,9 +66,9 @@ static __always_inline __u32 least_loaded(const struct decision_table *t, __u32 
 	return best;
 }
 
-static __always_inline __u32 take_turn(__u32 port, __s32 n)
+static __always_inline __u32 take_turn(__u32 iface, __s32 n)
 {
-	struct gauges *g = bpf_map_lookup_elem(&meters, &port);
+	struct gauges *g = bpf_map_lookup_elem(&meters, &iface);
 
 	return g ? __sync_fetch_and_add(&g->turn, n) : 0;
 }
@@ -105,7 +105,7 @@ static __always_inline __u32 balance(const struct bridge_rules *b, const struct 
 // is unknown can be picked up again (F5).
 #define LASTING (1U << 31)
 
-// The port of the segment for a new flow, or 0, and LASTING.
+// The iface of the segment for a new flow, or 0, and LASTING.
 __noinline __u32 decide(const struct bridge_rules *b, const struct packet *p)
 {
 	struct decision_table *t;

@@ -60,7 +60,7 @@ static __always_inline struct flow_record *find(const struct flow_key *key, stru
 		copy_key(&f->answer, &r->orig);
 		copy_key(&own, after(&f->answer, &r->reply));
 	}
-	if (!f->answer.port || !same_key(&own, key) || r->state.flags & FLOW_SUPERSEDED)
+	if (!f->answer.iface || !same_key(&own, key) || r->state.flags & FLOW_SUPERSEDED)
 		return NULL;
 	return r;
 }
@@ -84,22 +84,22 @@ static __always_inline bool closed_for_both(__u32 flags)
 	return flags & FLOW_OVER || (flags & FLOW_FINS) == FLOW_FINS;
 }
 
-static __always_inline void add_load(__u32 port, __s64 n)
+static __always_inline void add_load(__u32 iface, __s64 n)
 {
-	struct gauges *g = bpf_map_lookup_elem(&meters, &port);
+	struct gauges *g = bpf_map_lookup_elem(&meters, &iface);
 
 	if (g)
 		__sync_fetch_and_add(&g->load, n);
 }
 
-// A flow is a load on its ports for as long as it is not closing.
+// A flow is a load on its ifaces for as long as it is not closing.
 static __always_inline void settle(const struct packet *p, const struct found *f, __u32 before, __u32 after)
 {
 	__s64 n = (__s64)closing(before) - closing(after);
 
 	if (n) {
-		add_load(p->key.port, n);
-		add_load(f->answer.port, n);
+		add_load(p->key.iface, n);
+		add_load(f->answer.iface, n);
 	}
 }
 

@@ -11,7 +11,7 @@
 
 struct plane_state plane;
 
-// Set before a program is loaded, for one port.
+// Set before a program is loaded, for one iface.
 volatile const __u32 self;
 volatile const __u32 needs_heartbeat;
 
@@ -63,14 +63,14 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, MAX_PORTS);
+	__uint(max_entries, MAX_IFACES);
 	__type(key, __u32);
-	__type(value, struct port);
-} ports SEC(".maps");
+	__type(value, struct iface);
+} ifaces SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, MAX_PORTS);
+	__uint(max_entries, MAX_IFACES);
 	__type(key, __u32);
 	__type(value, struct counters);
 } counts SEC(".maps");
@@ -78,7 +78,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, MAX_PORTS);
+	__uint(max_entries, MAX_IFACES);
 	__type(key, __u32);
 	__type(value, struct gauges);
 } meters SEC(".maps");
@@ -91,10 +91,10 @@ struct {
 	__type(value, struct neighbour);
 } neighbours SEC(".maps");
 
-// What ARP of each kind may go to userspace, by port and kind.
+// What ARP of each kind may go to userspace, by iface and kind.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, MAX_PORTS * ARP_KINDS);
+	__uint(max_entries, MAX_IFACES * ARP_KINDS);
 	__type(key, __u32);
 	__type(value, struct budget);
 } arp_budgets SEC(".maps");
@@ -102,14 +102,14 @@ struct {
 // The rules, in two halves: Go fills the one that is not in force.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 2 * MAX_PORTS);
+	__uint(max_entries, 2 * MAX_IFACES);
 	__type(key, __u32);
 	__type(value, struct bridge_rules);
 } bridges SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 2 * MAX_PORTS);
+	__uint(max_entries, 2 * MAX_IFACES);
 	__type(key, __u32);
 	__type(value, struct segment_rules);
 } segments SEC(".maps");

@@ -205,7 +205,7 @@ static __always_inline __u16 fold16(__u32 sum)
 // what comes from us goes to its source. RFC 1624, equation 3; the transport's
 // checksum may be unfinished, which only the helper knows.
 static __always_inline int rewrite(struct __sk_buff *skb, struct packet *p, const struct flow_key *answer,
-				   const struct port *out, const __u8 *dst_mac)
+				   const struct iface *out, const __u8 *dst_mac)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct ethhdr *eth = data;

@@ -50,7 +50,7 @@ static __always_inline struct bucket *bucket_at(__u32 index)
 }
 
 // A key as it is loaded and stored: first the addresses, then the ports, the protocol and
-// the device's port. The second word of no flow's key is 0.
+// the device's iface. The second word of no flow's key is 0.
 static __always_inline volatile __u64 *words(const struct flow_key *key)
 {
 	return (void *)key;

@@ -4,7 +4,7 @@
 // generated from these (go generate), so that the layout is written once.
 #pragma once
 
-#define MAX_PORTS 1024		// devices in use; a port's index is below it
+#define MAX_IFACES 1024		// devices in use; an iface's index is below it
 #define MAX_TABLES 64		// decision tables: of 32 bridges, old and new
 #define MAX_STEER 128		// steer entries of a bridge
 #define MAX_SLOTS 4096		// slots of a policy: Maglev's table fits
@@ -15,12 +15,12 @@
 #define MAX_PEERS 16		// segments that a segment may reach
 #define MAX_LEADS (1 << 14)	// datagrams in fragments, by a hash
 
-// A packet's tuple, at the port by which it came in. For an ICMP echo the
+// A packet's tuple, at the iface by which it came in. For an ICMP echo the
 // request's identifier is its source port and the reply's its destination port.
 struct flow_key {
 	__be32 src, dst;
 	__be16 sport, dport;	// in network order
-	__u16 port;		// 0: the key of no flow
+	__u16 iface;		// 0: the key of no flow
 	__u8 proto;
 	__u8 zero;
 };
@@ -78,7 +78,7 @@ struct bucket {
 };
 
 // A device in its place.
-struct port {
+struct iface {
 	__u32 ifindex;		// 0: there is none
 	__u32 redirect;		// flags of bpf_redirect
 	__u32 slow;		// where what needs thought goes; 0: on to the reader of the TAP
@@ -139,7 +139,7 @@ struct gauges {
 // The MAC of a host on a NIC's link.
 struct neighbour_key {
 	__be32 address;
-	__u32 port;
+	__u32 iface;
 };
 
 struct neighbour {
@@ -199,7 +199,7 @@ struct steer {
 	struct port_range ports;
 	__u8 by_port;		// ports counts
 	__u8 proto;		// 0: any
-	__u16 segment;		// the VNIC's port; 0: not available
+	__u16 segment;		// the VNIC's iface; 0: not available
 	__u16 zero;
 };
 
@@ -222,7 +222,7 @@ struct bridge_rules {
 struct peer {
 	__be32 here;		// the alias of the other segment on this one
 	__be32 there;		// and of this one on the other
-	__u32 to;		// the other's port
+	__u32 to;		// the other's iface
 };
 
 enum egress { EGRESS_OFF, EGRESS_GATEWAY, EGRESS_ANY };
@@ -238,7 +238,7 @@ struct segment_rules {
 	__u32 gaps, gap[MAX_GAPS];
 	__u32 ranges;
 	struct port_range range[MAX_RANGES];
-	__u32 gateways, gateway[MAX_GATEWAYS];	// NICs' ports, in the order of their aliases
+	__u32 gateways, gateway[MAX_GATEWAYS];	// NICs' ifaces, in the order of their aliases
 	__u32 peers;
 	struct peer peer[MAX_PEERS];
 };

@@ -9,14 +9,14 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// Key is what a packet is looked up by: its tuple, at the port by which it
+// Key is what a packet is looked up by: its tuple, at the iface by which it
 // came in.
 type Key struct {
 	packet.Tuple
 	Iface uint32
 }
 
-// Flow is one conversation between two ports, shared by both directions: packets
+// Flow is one conversation between two ifaces, shared by both directions: packets
 // that come in at `in` with the tuple `orig` leave by `out` as the reverse of
 // `reply`; those that come in at `out` with the tuple `reply` leave by `in` as
 // the reverse of `orig`.
@@ -165,7 +165,7 @@ func (f *Flow) OtherEnd(dir Direction) (*iface.Iface, packet.Tuple) {
 	return f.In, f.Orig.Reversed()
 }
 
-// loadOf is what a flow of a class adds to the load of its ports, for least_conn: a
+// loadOf is what a flow of a class adds to the load of its ifaces, for least_conn: a
 // closing one does nothing any more.
 func loadOf(class Class) int64 {
 	if class == ClassClosing {
@@ -174,7 +174,7 @@ func loadOf(class Class) int64 {
 	return 1
 }
 
-// addLoad changes how many open flows the ports have.
+// addLoad changes how many open flows the ifaces have.
 func (f *Flow) addLoad(n int64) {
 	f.In.Gauges().Load.Add(n)
 	f.Out.Gauges().Load.Add(n)

@@ -47,7 +47,7 @@ func (h *Handshakes) Take(key Key) (halfOpenFlow, bool) {
 	return h.flows.Get(key)
 }
 
-// GoesOn tells whether the handshake can still be completed by what comes in at a port.
+// GoesOn tells whether the handshake can still be completed by what comes in at an iface.
 func (h *halfOpenFlow) GoesOn(in *iface.Iface, now int64) bool {
 	return h.in == in && !h.out.Closed.Load() && since(h.lastSeen, now) < TimeWait
 }

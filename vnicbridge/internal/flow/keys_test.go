@@ -17,12 +17,12 @@ func TestKeyTable(t *testing.T) {
 		Secret: [2]uint64{rand.Uint64(), rand.Uint64()},
 	}
 	client := func(number int) bpf.FlowKey {
-		return bpf.FlowKey{Src: uint32(number >> 8), Dst: 7, Sport: uint16(number & 255), Dport: 80, Port: 1, Proto: 6}
+		return bpf.FlowKey{Src: uint32(number >> 8), Dst: 7, Sport: uint16(number & 255), Dport: 80, Iface: 1, Proto: 6}
 	}
 	for number := range table.Records {
 		r := &table.Records[number]
 		r.Orig, r.Reply = client(number), client(number)
-		r.Reply.Port = 2
+		r.Reply.Iface = 2
 		if !table.point(&r.Orig, uint32(number)) || !table.point(&r.Reply, uint32(number)|bpf.Reverse) {
 			t.Fatalf("there is no room for the keys of record %d of %d", number, len(table.Records))
 		}

@@ -15,7 +15,7 @@ import (
 type TableMemory struct {
 	KeyTable
 	Answers []Traffic      // to each record's opener
-	Meters  []iface.Gauges // by port
+	Meters  []iface.Gauges // by iface
 	Spare   spareNumbers
 	Counts  TableCounts
 

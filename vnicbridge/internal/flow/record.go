@@ -16,10 +16,10 @@ func stateOfRecord(r *bpf.FlowRecord) *State { return (*State)(unsafe.Pointer(&r
 
 func KeyOf(k Key) bpf.FlowKey { return keyAt(&k.Tuple, k.Iface) }
 
-func keyAt(t *packet.Tuple, port uint32) bpf.FlowKey {
+func keyAt(t *packet.Tuple, iface uint32) bpf.FlowKey {
 	return bpf.FlowKey{
 		Src: packet.BE32(t.Src), Dst: packet.BE32(t.Dst), Sport: packet.BE16(t.Sport), Dport: packet.BE16(t.Dport),
-		Port: uint16(port), Proto: uint8(t.Proto),
+		Iface: uint16(iface), Proto: uint8(t.Proto),
 	}
 }
 
@@ -31,7 +31,7 @@ func tupleFrom(k *bpf.FlowKey) packet.Tuple {
 }
 
 // words are a key as both sides load and store it: first the addresses, then the ports,
-// the protocol and the device's port. The second word of no flow's key is 0.
+// the protocol and the device's iface. The second word of no flow's key is 0.
 func words(k *bpf.FlowKey) *[2]atomic.Uint64 { return (*[2]atomic.Uint64)(unsafe.Pointer(k)) }
 
 // keyWords is a copy of a key in two registers of the CPU.

@@ -30,7 +30,7 @@ const FlowBytes = 162
 // keys in quarantine.
 type Table struct {
 	TableMemory
-	ports [iface.Max]atomic.Pointer[iface.Iface] // by index, until they are closed: their flows wait for them
+	ifaces [iface.Max]atomic.Pointer[iface.Iface] // by index, until they are closed: their flows wait for them
 
 	mu   sync.Mutex
 	hand int // where the sweep goes on
@@ -54,19 +54,19 @@ func NewTable(memory TableMemory, limit int, evicted *Handshakes) *Table {
 	return t
 }
 
-// Know lets flows begin and end at a port, and forget lets no flow of a closed port be
+// Know lets flows begin and end at an iface, and forget lets no flow of a closed iface be
 // found any more.
-func (t *Table) Know(p *iface.Iface)   { t.ports[p.Index].Store(p) }
-func (t *Table) Forget(p *iface.Iface) { t.ports[p.Index].CompareAndSwap(p, nil) }
+func (t *Table) Know(p *iface.Iface)   { t.ifaces[p.Index].Store(p) }
+func (t *Table) Forget(p *iface.Iface) { t.ifaces[p.Index].CompareAndSwap(p, nil) }
 
 func (t *Table) PortOf(index uint32) *iface.Iface {
 	if index >= iface.Max {
 		return nil
 	}
-	return t.ports[index].Load()
+	return t.ifaces[index].Load()
 }
 
-// Gauges are where the table counts the flows of a port.
+// Gauges are where the table counts the flows of an iface.
 func (t *Table) Gauges(p *iface.Iface) *iface.Gauges { return &t.Meters[p.Index] }
 
 // Fits tells whether there is room for a number of flows.
@@ -100,7 +100,7 @@ func (t *Table) flowOf(number uint32) *Flow {
 func (t *Table) read(number uint32) (orig, reply keyWords, in, out *iface.Iface, ok bool) {
 	r := &t.Records[number]
 	orig, reply = load(&r.Orig), load(&r.Reply)
-	in, out = t.PortOf(uint32(orig.key().Port)), t.PortOf(uint32(reply.key().Port))
+	in, out = t.PortOf(uint32(orig.key().Iface)), t.PortOf(uint32(reply.key().Iface))
 	if in == nil || out == nil || load(&r.Orig) != orig || load(&r.Reply) != reply {
 		return orig, reply, nil, nil, false
 	}
@@ -122,9 +122,9 @@ func (t *Table) Lookup(key Key) (*Flow, Direction) {
 }
 
 // Find is lookup for each packet: it makes f the flow of a packet with a tuple that comes
-// in at a port, and takes no memory.
-func (t *Table) Find(packet *packet.Tuple, port uint32, f *Flow) (dir Direction, ok bool) {
-	k := keyAt(packet, port)
+// in at an iface, and takes no memory.
+func (t *Table) Find(packet *packet.Tuple, iface uint32, f *Flow) (dir Direction, ok bool) {
+	k := keyAt(packet, iface)
 	v := t.value(&k)
 	number := v &^ bpf.Reverse
 	if v == notFound || t.superseded(number) {
@@ -360,7 +360,7 @@ func (t *Table) discount(orig, reply *bpf.FlowKey, class Class) {
 }
 
 func (t *Table) countAtPorts(orig, reply *bpf.FlowKey, n int64, class Class) {
-	for _, index := range []uint16{orig.Port, reply.Port} {
+	for _, index := range []uint16{orig.Iface, reply.Iface} {
 		t.Meters[index].Flows.Add(n)
 		t.Meters[index].Load.Add(n * loadOf(class))
 	}

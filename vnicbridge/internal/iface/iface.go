@@ -9,7 +9,7 @@ import (
 )
 
 // Iface is a device in its place: frames come in and go out by it, flows begin and
-// end at it. A port outlives reloads for as long as its device is wanted.
+// end at it. An iface outlives reloads for as long as its device is wanted.
 type Iface struct {
 	Index  uint32 // in flow keys; above 0 and below Max
 	Name   string // of the device, or what the device stands for in the log
@@ -20,11 +20,11 @@ type Iface struct {
 	Counters
 	Gauge atomic.Pointer[Gauges]
 
-	NIC  *NICSide  // of a NIC's port
-	VNIC *VNICSide // of a VNIC's port
+	NIC  *NICSide  // of a NIC's iface
+	VNIC *VNICSide // of a VNIC's iface
 }
 
-// NICSide is what a port is when its device is a NIC.
+// NICSide is what an iface is when its device is a NIC.
 type NICSide struct {
 	Address packet.Addr  // the pseudo address
 	Network netip.Prefix // that the address is of
@@ -47,7 +47,7 @@ type Link interface {
 	Tick(now int64)
 }
 
-// VNICSide is what a port is when its device is a VNIC.
+// VNICSide is what an iface is when its device is a VNIC.
 type VNICSide struct {
 	Segment string
 	Address packet.Addr
@@ -72,7 +72,7 @@ func (p *Iface) MAC() config.MAC { return *p.hw.Load() }
 
 func (p *Iface) SetMAC(m config.MAC) { p.hw.Store(&m) }
 
-// LinkMTU is the largest packet that the port's link takes, or 0 for any: a
+// LinkMTU is the largest packet that the iface's link takes, or 0 for any: a
 // segment's stack takes what it gets.
 func (p *Iface) LinkMTU() int {
 	if p.VNIC != nil {

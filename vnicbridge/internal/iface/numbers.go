@@ -1,6 +1,6 @@
 package iface
 
-// Numbers gives the devices in their places their numbers ([port.index]).
+// Numbers gives the devices in their places their numbers ([Iface.Index]).
 type Numbers struct {
 	used [Max]bool
 	last uint32

@@ -23,7 +23,7 @@ func (o *Outbox) Put(to *Iface, f packet.Frame) {
 	o.boxes = append(o.boxes, box{to, []packet.Frame{f}})
 }
 
-// Flush sends all and keeps the boxes of living ports for the next batch.
+// Flush sends all and keeps the boxes of living ifaces for the next batch.
 func (o *Outbox) Flush() {
 	kept := o.boxes[:0]
 	for _, b := range o.boxes {

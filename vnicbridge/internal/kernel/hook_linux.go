@@ -28,7 +28,7 @@ type linuxHook struct {
 // redirectIngress is BPF_F_INGRESS: into the device's receive side.
 const redirectIngress = 1
 
-// Hook puts the program of a port on its device. Linux sends what a segment sends out by
+// Hook puts the program of an iface on its device. Linux sends what a segment sends out by
 // the segment's TAP, so a TAP has its program on that side. Frames of all other devices
 // come in.
 func (s *Places) Hook(p *iface.Iface, program *ebpf.Program, clsact bool) (Hook, error) {

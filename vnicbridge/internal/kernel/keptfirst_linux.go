@@ -27,7 +27,7 @@ type keptFirst struct {
 
 // KeepFirst puts the program before those of others, if any have come before it. On a
 // segment's TAP there is no need: the forwarder is behind the programs of all. If the
-// device is gone, the port's reader reports that.
+// device is gone, the iface's reader reports that.
 func (h *linuxHook) KeepFirst(log *slog.Logger) {
 	if h.slowPath == nil {
 		return

@@ -16,7 +16,7 @@ type Options struct {
 	Handshakes *flow.Handshakes // of flows that the table evicts
 	Clock      func() int64     // nanoseconds, monotonic
 
-	// Run carries in userspace what a device gives as having come in at a port, until the
+	// Run carries in userspace what a device gives as having come in at an iface, until the
 	// device is closed. The programs leave to userspace what they cannot handle.
 	Run func(in *iface.Iface, from iface.Device) error
 	// Refusals is how many packets the programs leave to userspace between two ticks if

@@ -22,7 +22,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// Path is the kernel data path: the maps, and the programs on the ports' devices.
+// Path is the kernel data path: the maps, and the programs on the ifaces' devices.
 type Path struct {
 	Options
 	hook putHook
@@ -33,7 +33,7 @@ type Path struct {
 	Memory   map[string][]byte            // of maps, in this process
 	Plane    *PlaneState
 	Table    *flow.Table
-	ports    atomic.Pointer[[bpf.MaxPorts]*Attachment]
+	ifaces   atomic.Pointer[[bpf.MaxIfaces]*Attachment]
 	running  sync.WaitGroup
 	done     chan struct{}
 
@@ -43,18 +43,18 @@ type Path struct {
 	Woken  bool
 }
 
-// putHook puts a program on a port's device: by tcx, or as a filter of the older clsact.
+// putHook puts a program on an iface's device: by tcx, or as a filter of the older clsact.
 // A filter outlives this process, so its program must stop by itself. If the kernel has no
 // tcx, the error is ebpf.ErrNotSupported.
 type putHook func(p *iface.Iface, program *ebpf.Program, clsact bool) (Hook, error)
 
 // Hook is a program in its place.
 type Hook interface {
-	// Target is the device to which bpf_redirect sends what leaves by the port, and the
+	// Target is the device to which bpf_redirect sends what leaves by the iface, and the
 	// flags.
 	Target() (ifindex int, flags uint32)
 	// Slow is the device, and its index, by which userspace receives the frames that
-	// the program leaves to it. It is nil if they come by the port's own device.
+	// the program leaves to it. It is nil if they come by the iface's own device.
 	Slow() (iface.Device, int)
 	// KeepFirst keeps the program before those of others.
 	KeepFirst(log *slog.Logger)
@@ -63,14 +63,14 @@ type Hook interface {
 	Close() error
 }
 
-// Attachment is a port with its program.
+// Attachment is an iface with its program.
 type Attachment struct {
 	Iface *iface.Iface
 	Hook
-	entry bpf.Port
+	entry bpf.Iface
 }
 
-// New makes the maps. hook puts a program on a port's device.
+// New makes the maps. hook puts a program on an iface's device.
 func New(o Options, hook putHook) (*Path, error) {
 	if err := host.Require(host.DatapathCapabilities); err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func Try(maxFlows int) error {
 // Begin makes empty maps those of a data path.
 func (k *Path) Begin(o Options) {
 	k.Options, k.done = o, make(chan struct{})
-	k.ports.Store(new([bpf.MaxPorts]*Attachment))
+	k.ifaces.Store(new([bpf.MaxIfaces]*Attachment))
 	k.Plane.capacity.Store(uint32(flow.RecordsFor(o.MaxFlows)))
 	near, far := flow.BucketsFor(o.MaxFlows)
 	k.Plane.nearMask, k.Plane.farMask = uint32(near-1), uint32(far-1)
@@ -179,7 +179,7 @@ func (k *Path) FlowTable() *flow.Table { return k.Table }
 
 func (k *Path) Fits(maxFlows int) bool { return k.Table.Fits(maxFlows) }
 
-func (k *Path) attached(index uint32) *Attachment { return k.ports.Load()[index] }
+func (k *Path) attached(index uint32) *Attachment { return k.ifaces.Load()[index] }
 
 func (k *Path) Attach(p *iface.Iface) error {
 	k.mu.Lock()
@@ -231,7 +231,7 @@ func (k *Path) hookUp(p *iface.Iface) (Hook, error) {
 // ProgramKey tells loaded programs apart.
 type ProgramKey struct {
 	name   string
-	index  uint32 // of its port: a constant of the program, which saves a lookup
+	index  uint32 // of its iface: a constant of the program, which saves a lookup
 	clsact bool
 }
 
@@ -267,11 +267,11 @@ func (k *Path) load(key ProgramKey) (*ebpf.Program, error) {
 	return collection.DetachProgram(name), nil
 }
 
-// place lets an attachment be found by the index of its port.
+// place lets an attachment be found by the index of its iface.
 func (k *Path) place(index uint32, a *Attachment) {
-	ports := *k.ports.Load()
-	ports[index] = a
-	k.ports.Store(&ports)
+	ifaces := *k.ifaces.Load()
+	ifaces[index] = a
+	k.ifaces.Store(&ifaces)
 }
 
 // carry lets userspace carry what a program leaves to it.
@@ -289,7 +289,7 @@ func (k *Path) Detach(p *iface.Iface) {
 	if a == nil {
 		return
 	}
-	if err := k.Maps[bpf.BridgeMapPorts].Put(p.Index, bpf.Port{}); err != nil {
+	if err := k.Maps[bpf.BridgeMapIfaces].Put(p.Index, bpf.Iface{}); err != nil {
 		k.Log.Error("detaching a BPF program", "device", p.Name, "error", err)
 	}
 	k.place(p.Index, nil)
@@ -299,8 +299,8 @@ func (k *Path) Detach(p *iface.Iface) {
 	k.handOver(p)
 }
 
-// handOver adds what the programs counted at a port to the port's own counters, and clears
-// the entry for the next port.
+// handOver adds what the programs counted at an iface to the iface's own counters, and clears
+// the entry for the next iface.
 func (k *Path) handOver(p *iface.Iface) {
 	p.Counters.Add(k.Counters(p))
 	if err := k.Maps[bpf.BridgeMapCounts].Put(p.Index, make([]bpf.Counters, ebpf.MustPossibleCPU())); err != nil {
@@ -310,7 +310,7 @@ func (k *Path) handOver(p *iface.Iface) {
 
 // Each calls a function with every attachment.
 func (k *Path) Each(do func(*Attachment)) {
-	for _, a := range k.ports.Load() {
+	for _, a := range k.ifaces.Load() {
 		if a != nil {
 			do(a)
 		}
@@ -338,24 +338,24 @@ func (k *Path) Asleep() {
 	k.Plane.mode.Store(bpf.Asleep)
 }
 
-// refresh tells the programs of a port, if something changed that they need to know.
+// refresh tells the programs of an iface, if something changed that they need to know.
 func (k *Path) refresh(a *Attachment) error {
 	entry := k.describe(a)
 	if entry == a.entry {
 		return nil
 	}
 	a.entry = entry
-	if err := k.Maps[bpf.BridgeMapPorts].Put(a.Iface.Index, entry); err != nil {
+	if err := k.Maps[bpf.BridgeMapIfaces].Put(a.Iface.Index, entry); err != nil {
 		return fmt.Errorf("device %s: telling the BPF programs of it: %w", a.Iface.Name, err)
 	}
 	return nil
 }
 
-func (k *Path) describe(a *Attachment) bpf.Port {
+func (k *Path) describe(a *Attachment) bpf.Iface {
 	p := a.Iface
 	ifindex, flags := a.Target()
 	_, slow := a.Slow()
-	entry := bpf.Port{Ifindex: uint32(ifindex), Redirect: flags, Slow: uint32(slow), Mtu: uint32(p.LinkMTU()), Mac: p.MAC()}
+	entry := bpf.Iface{Ifindex: uint32(ifindex), Redirect: flags, Slow: uint32(slow), Mtu: uint32(p.LinkMTU()), Mac: p.MAC()}
 	if p.VNIC != nil {
 		entry.Address = packet.BE32(p.VNIC.Address)
 		return entry
@@ -398,7 +398,7 @@ func (k *Path) putInForce(r *rules.Ruleset) {
 }
 
 func (k *Path) SetNeighbour(nic *iface.Iface, host packet.Addr, mac config.MAC) {
-	key := bpf.NeighbourKey{Address: packet.BE32(host), Port: nic.Index}
+	key := bpf.NeighbourKey{Address: packet.BE32(host), Iface: nic.Index}
 	m := k.Maps[bpf.BridgeMapNeighbours]
 	var err error
 	if mac.IsZero() {
@@ -429,7 +429,7 @@ func (k *Path) EachSentTo(nic *iface.Iface, visit func(host packet.Addr, at int6
 	for {
 		n, err := k.Maps[bpf.BridgeMapNeighbours].BatchLookup(&cursor, keys, values, nil)
 		for i, v := range values[:n] {
-			if keys[i].Port == nic.Index && v.Used != 0 {
+			if keys[i].Iface == nic.Index && v.Used != 0 {
 				visit(packet.AddrFromBE32(keys[i].Address), now-int64(clock-v.Used)<<flow.ClockShift)
 			}
 		}
@@ -474,7 +474,7 @@ func (k *Path) Close() {
 	k.Free()
 }
 
-// Vacate takes the programs off all ports.
+// Vacate takes the programs off all ifaces.
 func (k *Path) Vacate() {
 	k.Each(func(a *Attachment) { k.Detach(a.Iface) })
 	close(k.done)

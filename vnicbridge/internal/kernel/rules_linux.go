@@ -74,7 +74,7 @@ func (k *kernelRules) fill(half uint32, r *rules.Ruleset) error {
 		return err
 	}
 	entry := func(p *iface.Iface) uint32 {
-		index := half*bpf.MaxPorts + p.Index
+		index := half*bpf.MaxIfaces + p.Index
 		k.used[half] = append(k.used[half], index)
 		return index
 	}

@@ -44,7 +44,7 @@ func Compile(in Inputs) *Ruleset {
 	return rules
 }
 
-// add takes a port into the lists of all ports.
+// add takes an iface into the lists of all ifaces.
 func (r *Ruleset) add(ifc *iface.Iface) {
 	if ifc.NIC != nil {
 		r.Nics = append(r.Nics, ifc)

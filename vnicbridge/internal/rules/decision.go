@@ -112,7 +112,7 @@ func interleave(pool []Candidate) (turns []int) {
 	return turns
 }
 
-// Decide returns the port of the segment for a new flow, or nil. The first steer rule
+// Decide returns the iface of the segment for a new flow, or nil. The first steer rule
 // that matches decides, or else the policy. If the rule's segment is not available, the
 // flow gets none, because no other segment was meant.
 //

@@ -13,10 +13,10 @@ import (
 // Ruleset is a configuration compiled for both data paths. It is immutable, and replaced
 // as a whole. It decides about new flows; living flows keep what it decided before.
 type Ruleset struct {
-	Bridges  map[*iface.Iface]*BridgeRules  // by the NIC's port
-	Segments map[*iface.Iface]*SegmentRules // by the VNIC's port
+	Bridges  map[*iface.Iface]*BridgeRules  // by the NIC's iface
+	Segments map[*iface.Iface]*SegmentRules // by the VNIC's iface
 
-	// All the ports, those of retired devices too.
+	// All the ifaces, those of retired devices too.
 	Nics, vnics []*iface.Iface
 	VnicsOf     map[string][]*iface.Iface // the VNICs by their segments' names
 
@@ -88,7 +88,7 @@ func (r *Ruleset) Egress(s *SegmentRules, dst packet.Addr) (nic *iface.Iface, ho
 }
 
 // Answers tells whether there is anybody at an address who would refuse what comes to it
-// by a port.
+// by an iface.
 func (r *Ruleset) Answers(in *iface.Iface, dst packet.Addr) bool {
 	if bridge := r.Bridges[in]; bridge != nil {
 		return bridge.Refuse != config.Drop
@@ -104,7 +104,7 @@ func (r *Ruleset) Answers(in *iface.Iface, dst packet.Addr) bool {
 	return to != nil
 }
 
-// Entrances yields where flows for a segment come from: each port, with the address
+// Entrances yields where flows for a segment come from: each iface, with the address
 // that a client there dials.
 func (r *Ruleset) Entrances(segment string) iter.Seq2[*iface.Iface, packet.Addr] {
 	return func(yield func(*iface.Iface, packet.Addr) bool) {

@@ -13,14 +13,14 @@ import (
 )
 
 // Forwarder is the userspace data path: it takes the frames that come in at the
-// ports, finds or opens their flows, rewrites them and sends them on.
+// ifaces, finds or opens their flows, rewrites them and sends them on.
 type Forwarder struct {
 	moving     sync.RWMutex // held while the flows go to another table
 	Flows      *flow.Table
 	Handshakes *flow.Handshakes // whose flows had to make room
 	Fragments  *fragmentTable
 	Orphans    orphans
-	Answers    [iface.Max]atomic.Pointer[answerLimits] // by the number of a port
+	Answers    [iface.Max]atomic.Pointer[answerLimits] // by the number of an iface
 	rules      atomic.Pointer[rules.Ruleset]
 	open       *rules.OpenPorts
 	Clock      func() int64 // nanoseconds, monotonic
@@ -53,7 +53,7 @@ func (fw *Forwarder) Fits(flows int) bool {
 	return fw.Flows.Fits(flows)
 }
 
-// Know lets flows begin and end at a port.
+// Know lets flows begin and end at an iface.
 func (fw *Forwarder) Know(p *iface.Iface) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
@@ -61,7 +61,7 @@ func (fw *Forwarder) Know(p *iface.Iface) {
 	p.Gauge.Store(fw.Flows.Gauges(p))
 }
 
-// Forget lets no flow of a closed port be found any more.
+// Forget lets no flow of a closed iface be found any more.
 func (fw *Forwarder) Forget(p *iface.Iface) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
@@ -142,7 +142,7 @@ type Arrival struct {
 	reopened *flow.Flow // the flow that is over whose tuple the packet uses again
 }
 
-// Run carries what a device gives as having come in at a port, until it is closed.
+// Run carries what a device gives as having come in at an iface, until it is closed.
 func (fw *Forwarder) Run(in *iface.Iface, from iface.Device) error {
 	batch := make([]packet.Frame, iface.BatchSize)
 	a := Arrival{In: in, Out: new(iface.Outbox)}
@@ -277,7 +277,7 @@ func (fw *Forwarder) flowOf(a *Arrival) (fl *flow.Flow, dir flow.Direction, verd
 	return fl, dir, packet.Keep
 }
 
-// leaveBy puts the rewritten frame on the way out of a port, with the MACs of its
+// leaveBy puts the rewritten frame on the way out of an iface, with the MACs of its
 // link: on a VNIC the source stays the one that the frame came with (A3), on a
 // NIC it is the NIC's (A4).
 func (a *Arrival) leaveBy(p *iface.Iface, dst packet.Addr) packet.DropReason {
@@ -295,7 +295,7 @@ func (a *Arrival) leaveBy(p *iface.Iface, dst packet.Addr) packet.DropReason {
 	return verdict
 }
 
-// sendBack puts a frame of our own making on the way out of the port that a frame
+// sendBack puts a frame of our own making on the way out of the iface that a frame
 // came in by, to where that came from.
 func (a *Arrival) sendBack(f packet.Frame) {
 	answer := *a

@@ -10,7 +10,7 @@ type fragmentKey struct {
 	src, dst packet.Addr
 	proto    config.Protocol
 	id       uint16
-	port     uint32
+	iface    uint32
 }
 
 // carryFragment sends a fragment the way that the first of its datagram goes.

@@ -13,9 +13,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// Bounds on the datagrams whose fragments come in at one port (F7). Beyond each of
+// Bounds on the datagrams whose fragments come in at one iface (F7). Beyond each of
 // them the oldest datagram makes room for the newest: a flood shortens how long a
-// fragment may be late, and keeps none out. Each port has bounds of its own.
+// fragment may be late, and keeps none out. Each iface has bounds of its own.
 const (
 	FragmentTime = 30 * time.Second // as Linux waits for the rest of a datagram (ipfrag_time)
 	MaxHeadless  = 4096             // datagrams whose first fragment is missing
@@ -37,7 +37,7 @@ type fragmentTable struct {
 	taken map[fragmentKey]*datagram // by how they leave
 }
 
-// fragmentQueue is the datagrams of one port. Each is in one list.
+// fragmentQueue is the datagrams of one iface. Each is in one list.
 type fragmentQueue struct {
 	datagrams           map[fragmentKey]*datagram // those that are not over
 	Headless, Led, Over datagramList
@@ -273,7 +273,7 @@ func (t *fragmentTable) forget(q *fragmentQueue, d *datagram) {
 	}
 }
 
-// sweep forgets datagrams that came too long ago, and ports without any.
+// sweep forgets datagrams that came too long ago, and ifaces without any.
 func (t *fragmentTable) sweep(now int64) {
 	t.Mu.Lock()
 	defer t.Mu.Unlock()

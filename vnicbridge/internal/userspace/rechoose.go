@@ -16,7 +16,7 @@ func (fw *Forwarder) rechoose(condition func(*flow.Flow) bool) {
 	fw.End(func(f *flow.Flow) bool { return f.Orig.Proto != config.TCP && f.In.NIC != nil && condition(f) }, nil)
 }
 
-// RechooseAt ends the flows without a connection whose server is at a port.
+// RechooseAt ends the flows without a connection whose server is at an iface.
 func (fw *Forwarder) RechooseAt(server *iface.Iface) {
 	fw.rechoose(func(f *flow.Flow) bool { return f.Out == server })
 }

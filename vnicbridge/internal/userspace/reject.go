@@ -13,13 +13,13 @@ import (
 )
 
 // RefusalRate bounds how many answers of a kind are sent in a second to what comes in
-// at a port, so that a flood is not answered with a flood (RFC 1812 §4.3.2.8).
+// at an iface, so that a flood is not answered with a flood (RFC 1812 §4.3.2.8).
 const (
 	RefusalRate  = 1000
 	RefusalBurst = 1000
 )
 
-// answerLimits bound what the forwarder answers to what comes in at a port. Answers that
+// answerLimits bound what the forwarder answers to what comes in at an iface. Answers that
 // say that a packet is too big have a bound of their own: a flood of packets that are
 // refused must not keep senders from learning the path's MTU.
 type answerLimits struct {
@@ -31,7 +31,7 @@ func newAnswerLimits() *answerLimits {
 	return &answerLimits{limiter(), limiter()}
 }
 
-// limits returns the limits of a port. A later port with the same number inherits them.
+// limits returns the limits of an iface. A later iface with the same number inherits them.
 func (fw *Forwarder) limits(p *iface.Iface) *answerLimits {
 	l := &fw.Answers[p.Index]
 	if l.Load() == nil {
