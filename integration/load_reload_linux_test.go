@@ -116,7 +116,9 @@ func (s *scene) postText(config string) (string, error) {
 	}
 	request.Header.Set("Content-Type", "text/caddyfile")
 	request.Header.Set("Cache-Control", "must-revalidate")
-	resp, err := s.adminClient().Do(request)
+	client := *s.adminClient()
+	client.Timeout = time.Minute // a reload takes its time on a busy machine
+	resp, err := client.Do(request)
 	if err != nil {
 		return "", err
 	}

@@ -222,6 +222,7 @@ func TestUnserved(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
 	config := caddyfile{
+		global: "skip_install_trust",
 		policy: "lb_policy round_robin a b",
 		sites:  "http:// {\n\tbind vnic/a\n}\n",
 	}
