@@ -17,14 +17,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// What would replace this binary by another one says that it cannot, and what to do. All
-// other commands, and help, are Caddy's own.
+// TestCommandsThatRebuild checks that the commands that would replace this binary refuse, and
+// say what to do. All other commands, and help, are Caddy's own.
 func TestCommandsThatRebuild(t *testing.T) {
 	for _, tt := range []struct {
 		args, says string
 		fails      bool
 	}{
-		{"upgrade", "caddy upgrade replaces builds of xcaddy only", true},
+		{"upgrade", "caddy upgrade replaces only what xcaddy has built", true},
 		{"upgrade --keep-backup", "run make build", true},
 		{"add-package github.com/caddy-dns/cloudflare", "caddy add-package replaces", true},
 		{"remove-package github.com/caddy-vnic/caddy-vnic", "caddy remove-package replaces", true},

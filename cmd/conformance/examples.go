@@ -7,13 +7,13 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
-// cannotRun are the examples that no test can run, by words of theirs, and why.
+// cannotRun has the examples that no test can run: words of the example, and the reason.
 var cannotRun = map[string]string{
 	"caddy_vnic_segment_healthy == 0":   "expressions for a Prometheus server; TestMetricsAreDocumented holds their names",
 	"listing the nftables tables fails": "it takes a kernel without nf_tables",
 }
 
-// excuse is why an example cannot be run, if it cannot.
+// excuse returns why no test can run an example, or "" if a test can.
 func excuse(e examples.Example) string {
 	for words, why := range cannotRun {
 		if strings.Contains(e.Text, words) {
@@ -23,8 +23,8 @@ func excuse(e examples.Example) string {
 	return ""
 }
 
-// notRun lists the examples that no test has run and that one could, and those that
-// one has run although it cannot.
+// notRun lists the examples that a test could run but none has, and those of cannotRun
+// that a test has run.
 func notRun(all []examples.Example, r *testRun) []string {
 	var problems []string
 	for _, e := range all {
@@ -33,7 +33,7 @@ func notRun(all []examples.Example, r *testRun) []string {
 		case why == "" && !r.examples[e.String()]:
 			problems = append(problems, fmt.Sprintf("%s: no test runs this example", e))
 		case why != "" && r.examples[e.String()]:
-			problems = append(problems, fmt.Sprintf("%s: a test runs this example, which is not to be possible: %s", e, why))
+			problems = append(problems, fmt.Sprintf("%s: a test runs this example, so cannotRun in cmd/conformance must not list it: %s", e, why))
 		}
 	}
 	return problems

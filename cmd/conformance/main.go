@@ -5,14 +5,14 @@
 // It reads the JSON event stream of `go test -json` from standard input and prints
 // what go test itself would print, and a line for each slow test while it runs.
 //
-// Then it checks two things. Every row of the contract must be there, and every test
-// that a row names must have passed on every data path in force. A test must have run
-// each example of the documentation, which is in the page's directory, its folders,
-// and the directory above.
+// Then it checks two things. First, the page has every row of the contract, and every test
+// that a row names has passed on every data path in force. Second, a test has run each
+// example of the documentation, which is the page's directory, its folders, and the
+// directory above.
 //
-// It exits with status 1 if a row is not held, if no test ran an example, if anything
-// failed to build or to pass, or if a test was skipped, because a skipped test proves
-// nothing. The last lines list all problems, each failed test with its first message.
+// It exits with status 1 if a row is not held, if no test has run an example, if a build or
+// a test failed, or if a test was skipped, because a skipped test proves nothing. The last
+// lines list all problems, and for each failed test its first message.
 package main
 
 import (

@@ -10,8 +10,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
 )
 
-// pageText writes a page that carries the whole contract, with the cells given
-// for some rows.
+// pageText returns a page with all rows of the contract. heldBy has the last cells of some
+// rows.
 func pageText(datapaths string, heldBy map[string]string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Data paths in force: %s.\n\n| # | rule | held by |\n|---|---|---|\n", datapaths)
@@ -32,7 +32,7 @@ func pageText(datapaths string, heldBy map[string]string) string {
 	return b.String()
 }
 
-// TestVerdict holds recorded runs (go test -json of small packages) against pages.
+// TestVerdict judges recorded runs (go test -json of small packages) by pages.
 func TestVerdict(t *testing.T) {
 	held := fmt.Sprintf("1 rows held on userspace, %d to come", len(contract.IDs())-1)
 	tests := []struct {
@@ -40,7 +40,7 @@ func TestVerdict(t *testing.T) {
 		recording string
 		datapaths string
 		rows      map[string]string
-		example   string // the page's beside, docs/page.md
+		example   string // in the documentation, next to docs/page.md
 		fails     bool
 		prints    []string
 		hides     []string
@@ -140,8 +140,8 @@ func TestVerdict(t *testing.T) {
 			prints: []string{"conformance: docs/page.md:5: no test runs this example\n"},
 		},
 		{
-			name: "an example that is said not to be possible to run", recording: "example", example: "See:\n\n    caddy_vnic_segment_healthy == 0\n", fails: true,
-			prints: []string{"conformance: docs/page.md:3: a test runs this example, which is not to be possible"},
+			name: "a test runs an example of cannotRun", recording: "example", example: "See:\n\n    caddy_vnic_segment_healthy == 0\n", fails: true,
+			prints: []string{"conformance: docs/page.md:3: a test runs this example, so cannotRun"},
 		},
 		{
 			name: "no run at all", recording: "empty", fails: true,

@@ -17,8 +17,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
-// event is one line of `go test -json`: see `go doc test2json` and `go help
-// buildjson`. A package that does not build fails, like one whose tests do.
+// event is one line of `go test -json`: see `go doc test2json` and `go help buildjson`. A
+// package that does not build ends with "fail", as one whose tests fail does.
 type event struct {
 	Time    time.Time
 	Action  string
@@ -26,28 +26,28 @@ type event struct {
 	Test    string // empty for an event of the package
 	Output  string
 
-	Key, Value string // of an attribute that a test has set
+	Key, Value string // of an attribute that a test has set (testing.T.Attr)
 }
 
-// slow is the time from which a test that passed gets a line: enough to see that a
-// long run moves, and where its time goes.
+// slow is the time from which a passed test gets a line, so that a reader sees that a long
+// run makes progress, and where its time goes.
 const slow = time.Second
 
-// test is the key of a test's results; a package's own have the name "".
+// test identifies a test, or a whole package if the name is "".
 type test struct{ pkg, name string }
 
-// testRun is what became of the packages and tests of a run.
+// testRun has the outcomes of a run's packages and tests.
 type testRun struct {
 	out      io.Writer
-	order    []test // in the order of their beginning
+	order    []test // in the order in which they began
 	began    map[test]time.Time
 	outcomes map[test]string   // "run", then "pass", "fail" or "skip"
 	output   map[test][]string // not printed yet
-	said     map[test]string   // first by those that did not pass
-	examples map[string]bool   // of the documentation that a test has run
+	said     map[test]string   // the first message of each test that did not pass
+	examples map[string]bool   // those of the documentation that a test has run
 }
 
-// readRun follows a run to its end and prints it to out on the way.
+// readRun reads a run to its end, and prints it to out meanwhile.
 func readRun(events io.Reader, out io.Writer) (*testRun, error) {
 	r := &testRun{out: out, began: map[test]time.Time{}, outcomes: map[test]string{}, output: map[test][]string{}, said: map[test]string{}, examples: map[string]bool{}}
 	in := bufio.NewReader(events)
@@ -65,7 +65,7 @@ func readRun(events io.Reader, out io.Writer) (*testRun, error) {
 	}
 }
 
-// line takes one line of the stream. What is no event is printed as it stands.
+// line handles one line of the stream. A line that is no event is printed unchanged.
 func (r *testRun) line(line []byte) {
 	var e event
 	if !bytes.HasPrefix(line, []byte("{")) || json.Unmarshal(line, &e) != nil {
@@ -91,7 +91,7 @@ func (r *testRun) line(line []byte) {
 	}
 }
 
-// end records a test's or a package's outcome and prints what go test would.
+// end records the outcome of a test or a package, and prints what go test would print.
 func (r *testRun) end(t test, e event) {
 	if _, started := r.outcomes[t]; !started {
 		r.order = append(r.order, t)
@@ -107,7 +107,7 @@ func (r *testRun) end(t test, e event) {
 		r.said[t] = firstSaid(r.output[t])
 		r.flush(t)
 	case !strings.Contains(t.name, "/"):
-		// What go test says has elapsed leaves subtests out that run side by side.
+		// The elapsed time that go test gives does not include parallel subtests.
 		if took := e.Time.Sub(r.began[t]); took >= slow {
 			fmt.Fprintf(r.out, "--- PASS: %s.%s (%.2fs)\n", path.Base(t.pkg), t.name, took.Seconds())
 		}
@@ -115,11 +115,11 @@ func (r *testRun) end(t test, e event) {
 	delete(r.output, t)
 }
 
-// aside is what a test says with t.Error or t.Log, after the line of the source.
+// aside matches a message of t.Error or t.Log, which begins with file and line.
 var aside = regexp.MustCompile(`^\s+(\w+\.go:\d+: .*)`)
 
-// firstSaid finds the first line that a test says itself: it tells the cause where
-// pages of a server's log follow.
+// firstSaid returns the test's own first message. It tells the cause even if pages of a
+// server's log follow.
 func firstSaid(output []string) string {
 	for _, line := range output {
 		if m := aside.FindStringSubmatch(line); m != nil {
@@ -129,8 +129,8 @@ func firstSaid(output []string) string {
 	return ""
 }
 
-// flushUnfinished prints the output of the tests in which a package's run broke
-// off: a panic or a timeout is told there.
+// flushUnfinished prints the output of tests that have not ended. If a package's run broke
+// off, their output has the panic or the timeout.
 func (r *testRun) flushUnfinished(pkg string) {
 	for _, t := range r.order {
 		if t.pkg == pkg && t.name != "" && r.outcomes[t] == "run" {
@@ -158,10 +158,10 @@ func (r *testRun) printPackage(t test) {
 	}
 }
 
-// outcome is what became of a test on a data path: of its subtest of that name,
-// or, where the test is a table, of those of its cases. It is "pass" if all
-// passed, else what one of the others ended with: "fail", "skip", or "run" for
-// one that did not end. It is "" if none ran.
+// outcome returns the outcome of a test on a data path. The test has a subtest for the data
+// path, or each of its cases has one. The outcome is "pass" if all of these passed, otherwise
+// that of one that did not pass: "fail", "skip", or "run" if it did not end. It is "" if none
+// ran.
 func (r *testRun) outcome(ref contract.Test, datapath string) string {
 	found := ""
 	for _, t := range r.order {
@@ -176,8 +176,8 @@ func (r *testRun) outcome(ref contract.Test, datapath string) string {
 	return found
 }
 
-// problems lists what failed, was skipped or did not end, whatever the page says.
-// A package is listed when none of its tests says why it failed.
+// problems lists the tests that failed, were skipped or did not end, whether the page names
+// them or not. A package that failed is listed if none of its tests is.
 func (r *testRun) problems() []string {
 	if len(r.order) == 0 {
 		return []string{"no test ran"}
@@ -191,7 +191,7 @@ func (r *testRun) problems() []string {
 		}
 	}
 	for _, t := range r.order {
-		// A package without test files counts as skipped, which is no fault.
+		// go test says "skip" of a package without test files, which is no problem.
 		if outcome := r.outcomes[t]; t.name == "" && !told[t.pkg] && (outcome == "fail" || outcome == "run") {
 			problems = append(problems, fmt.Sprintf("package %s %s", t.pkg, verdict[outcome]))
 		}

@@ -7,8 +7,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
 )
 
-// unheld lists the tests of a page's rows and requirements that did not pass on a
-// data path in force.
+// unheld lists the tests that a page's rows and requirements name, and that did not pass on
+// a data path in force.
 func unheld(p *contract.Page, r *testRun) []string {
 	var problems []string
 	check := func(id string, tests []contract.Test) {
@@ -29,15 +29,15 @@ func unheld(p *contract.Page, r *testRun) []string {
 	return problems
 }
 
-// verdict words the outcomes of a test that are not a pass.
+// verdict has the words for each outcome other than "pass".
 var verdict = map[string]string{
-	"":     "did not run: is it there, and has it a subtest for each data path?",
+	"":     "did not run: does it exist, and does it have a subtest for each data path?",
 	"fail": "failed",
 	"skip": "was skipped",
 	"run":  "did not finish",
 }
 
-// summary counts the rows by what the page says of them.
+// summary counts the rows that are held and the answers to requirements.
 func summary(p *contract.Page) string {
 	held := 0
 	for _, r := range p.Rows {

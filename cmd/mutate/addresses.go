@@ -15,17 +15,17 @@ var addresses = []mutation{
 		old:   `		g.drop(chain, matchPrefix(targetOffset, v.Address.Masked()))` + "\n",
 		tests: "integration.TestHostKernelKeepsOut integration.TestNoWayRound",
 	}, {
-		row: "A1", defect: "the programs keep ARP from userspace", file: "vnicbridge/internal/bpf/bridge.c",
+		row: "A1", defect: "the programs do not pass ARP to userspace", file: "vnicbridge/internal/bpf/bridge.c",
 		old: "DROP_OVERLOAD);\n	else\n		bpf_clone_redirect(skb, own->slow, 0);", new: "DROP_OVERLOAD);",
 		tests: "integration.TestHostKernelKeepsOut",
 	}, {
 		row: "A2", defect: "the address is not probed", file: `vnicbridge/internal/link/claim.go`,
 		old: `for range probes {`, new: `for range 0 {`,
 	}, {
-		row: "A2", defect: "an address that is held is probed again", file: "vnicbridge/apply.go",
+		row: "A2", defect: "a reload probes an address that the bridge has already", file: "vnicbridge/apply.go",
 		old: `		if !slices.Contains(t.made, b.iface) {`, new: `		if false {`,
 	}, {
-		row: "A2", defect: "a conflict at the start goes unheard", file: `vnicbridge/internal/link/claim.go`,
+		row: "A2", defect: "a conflict at the start is not noticed", file: `vnicbridge/internal/link/claim.go`,
 		old: `		case c.conflicts <- other:` + "\n",
 	}, {
 		row: "A2", defect: "no announcement at the start", file: `vnicbridge/internal/link/claim.go`,
@@ -44,13 +44,13 @@ var addresses = []mutation{
 		announce = true
 `, new: `		b.iface.SetMAC(state.MAC)` + "\n",
 	}, {
-		row: "A3", defect: "a VNIC's frames keep the MAC that they came to", file: `vnicbridge/internal/userspace/forwarder.go`,
+		row: "A3", defect: "frames on a VNIC keep the destination MAC that they came with", file: `vnicbridge/internal/userspace/forwarder.go`,
 		old: `		copy(a.Frame.Eth(), mac[:])` + "\n", new: "",
 	}, {
-		row: "A3", defect: "a VNIC's frames keep the MAC that they came to", file: "vnicbridge/internal/bpf/packet.h",
+		row: "A3", defect: "frames on a VNIC keep the destination MAC that they came with", file: "vnicbridge/internal/bpf/packet.h",
 		old: `set_macs(eth, dst_mac, eth->h_source);`, new: `set_macs(eth, eth->h_dest, eth->h_source);`,
 	}, {
-		row: "A3", defect: "a VNIC's frames get a source MAC of ours", file: "vnicbridge/internal/bpf/packet.h",
+		row: "A3", defect: "frames on a VNIC get a source MAC of the bridge's", file: "vnicbridge/internal/bpf/packet.h",
 		old: `set_macs(eth, dst_mac, eth->h_source);`, new: `set_macs(eth, dst_mac, out->mac);`,
 	}, {
 		row: "A3", defect: "the aliases do not follow the gateway's MAC", file: "vnicbridge/maintain.go",
@@ -76,7 +76,7 @@ var addresses = []mutation{
 		row: "A5", defect: "the gateway has no alias of its own", file: "vnicbridge/internal/bpf/admit.h",
 		old: `if (p->key.src == b->gateway && b->gateway)`, new: `if (0)`,
 	}, {
-		row: "A5", defect: "the secret of the hashes is not looked at", file: "vnicbridge/hashsecret.go",
+		row: "A5", defect: "the hash does not depend on the secret", file: "vnicbridge/hashsecret.go",
 		old: `	p.key = rules.NewKey(secret[:])` + "\n", new: "	_ = secret\n",
 	}, {
 		row: "A5", defect: "the secret of the hashes changes at a start", file: "vnicbridge/hashsecret.go",
@@ -95,10 +95,10 @@ var addresses = []mutation{
 		row: "A5", defect: "when the aliases are used up, no port is changed", file: `vnicbridge/internal/rules/alias.go`,
 		old: `for i := range portAttempts {`, new: `for i := range 0 {`,
 	}, {
-		row: "A5", defect: "a reply tuple is given twice", file: `vnicbridge/internal/flow/table.go`,
+		row: "A5", defect: "two flows get the same reply tuple", file: `vnicbridge/internal/flow/table.go`,
 		old: `mayGo := t.superseded(number) && (`, new: `mayGo := Number != notFound || (`,
 	}, {
-		row: "A5", defect: "a reply tuple is given twice", file: "vnicbridge/internal/bpf/admit.h",
+		row: "A5", defect: "two flows get the same reply tuple", file: "vnicbridge/internal/bpf/admit.h",
 		old: `!same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer))`, new: `!same_key(&r->reply, &f->answer))`,
 	}, {
 		row: "A5", defect: "the programs use a tuple again at once", file: "vnicbridge/internal/bpf/admit.h",
@@ -132,82 +132,82 @@ var addresses = []mutation{
 		old: `	if err := g.guardSources(spec.VNICs); err != nil {`, new: `	if err := g.guardSources(nil); err != nil {`,
 		tests: "integration.TestNothingLeavesByAnotherInterface",
 	}, {
-		row: "A7", defect: "hosts off the link are asked for themselves", file: `vnicbridge/internal/link/neighbour.go`,
+		row: "A7", defect: "hosts off the link are resolved instead of the gateway", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `if n.link.Contains(dst) {`, new: `if true {`,
 	}, {
-		row: "A7", defect: "hosts on the link are reached by the gateway", file: "vnicbridge/internal/bpf/bridge.c",
+		row: "A7", defect: "packets for hosts on the link go to the gateway", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `return n->mac;`, new: `return nic->gateway_mac;`,
 	}, {
 		row: "A7", defect: "the gateway's MAC is not refreshed", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `e.MAC.IsZero(), now-e.confirmed >= int64(ReachableTime):`, new: `e.MAC.IsZero():`,
 	}, {
-		row: "A7", defect: "what the kernel data path uses is not refreshed", file: `vnicbridge/internal/link/neighbour.go`,
+		row: "A7", defect: "next hops that only the programs use are not refreshed", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `case now-e.confirmed >= int64(ReachableTime) && e.Part() == PartUsed && now-e.lastUse.Load() <= int64(2*SurveyInterval):`, new: `case false:`,
 	}, {
 		row: "A7", defect: "next hops that do not answer are asked for ever", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `case e.MAC.IsZero() && now-e.made >= int64(maxAsks*askInterval), `, new: `case `,
 	}, {
-		row: "A7", defect: "a gateway off the subnet is not heard", file: `vnicbridge/internal/link/neighbour.go`,
+		row: "A7", defect: "a gateway off the subnet is not learned", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `if !mac.IsUnicast() || !n.link.Contains(ip) && ip != n.Gateway {`, new: `if !mac.IsUnicast() || !n.Link.Contains(ip) {`,
 	}, {
-		row: "A7+", defect: "hosts that only asked are as many as there are", file: `vnicbridge/internal/link/neighbourtable.go`,
+		row: "A7+", defect: "hosts that only asked have no bound", file: `vnicbridge/internal/link/neighbourtable.go`,
 		old: `if t.Sizes[p] < t.Bounds[p] {`, new: `if t.Sizes[p] < t.Bounds[p] || p == PartHeard {`,
 	}, {
-		row: "A7+", defect: "a new host is refused for those that only asked", file: `vnicbridge/internal/link/neighbour.go`,
+		row: "A7+", defect: "hosts that only asked keep a new host out", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `		changed = n.makeRoom(PartHeard)` + "\n", new: `		if n.Table.Sizes[PartHeard] >= NeighbourBounds[PartHeard] {
 			return change, nil, nil
 		}
 `,
 	}, {
-		row: "A7+", defect: "hosts that frames go to are few", file: `vnicbridge/internal/link/neighbourtable.go`,
+		row: "A7+", defect: "the bound for hosts that frames go to is too small", file: `vnicbridge/internal/link/neighbourtable.go`,
 		old: `PartUsed: 1 << 16}`, new: `PartUsed: 1 << 12}`,
 	}, {
-		row: "A7+", defect: "the hosts that were used last make room", file: `vnicbridge/internal/link/neighbourtable.go`,
+		row: "A7+", defect: "the most recently used hosts are evicted", file: `vnicbridge/internal/link/neighbourtable.go`,
 		old: `return cmp.Compare(a.idle, b.idle)`, new: `return cmp.Compare(b.Idle, a.Idle)`,
 	}, {
-		row: "A7+", defect: "where the programs send is not seen", file: `vnicbridge/internal/kernel/path_linux.go`,
+		row: "A7+", defect: "next hops that only the programs use count as idle", file: `vnicbridge/internal/kernel/path_linux.go`,
 		old: `if keys[i].Iface == nic.Index && v.Used != 0 {`, new: `if false {`,
 	}, {
-		row: "A7+", defect: "forged hosts cause a broadcast each", file: `vnicbridge/internal/link/neighbour.go`,
+		row: "A7+", defect: "each forged host causes a broadcast", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `BroadcastBurst = 1024`, new: `BroadcastBurst = 1 << 20`,
 	}, {
-		row: "A7+", defect: "forged hosts keep segments' own questions back", file: `vnicbridge/internal/link/neighbour.go`,
+		row: "A7+", defect: "forged hosts use up the limit for segments' own questions", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `budget = n.broadcasts[1]`, new: `budget = n.broadcasts[0]`,
 	}, {
-		row: "A1+", defect: "a tag of any VLAN is taken out", file: `vnicbridge/internal/packet/packet.go`,
+		row: "A1+", defect: "the tag of any VLAN is removed", file: `vnicbridge/internal/packet/packet.go`,
 		old: `binary.BigEndian.Uint16(eth[14:])&VLANID != 0 || `, new: ``,
 	}, {
-		row: "A1+", defect: "a tag behind a priority tag is not looked for", file: `vnicbridge/internal/packet/packet.go`,
+		row: "A1+", defect: "a second tag after a priority tag is not noticed", file: `vnicbridge/internal/packet/packet.go`,
 		old: ` || IsVLAN(binary.BigEndian.Uint16(eth[16:])) {`, new: ` {`, tests: "vnicbridge.TestPriorityTags",
 	}, {
-		row: "A1+", defect: "a priority tag beside the bytes is another network's", file: `vnicbridge/internal/host/packetsocket_linux.go`,
+		row: "A1+", defect: "a priority tag in metadata counts as another VLAN's", file: `vnicbridge/internal/host/packetsocket_linux.go`,
 		old: `tci&packet.VLANID != 0 || `, new: `tci|1 != 0 || `, tests: "integration.TestPriorityTaggedLink",
 	}, {
-		row: "A1+", defect: "a priority tag beside the bytes is another network's", file: "vnicbridge/internal/bpf/bridge.c",
+		row: "A1+", defect: "a priority tag in metadata counts as another VLAN's", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `return skb->vlan_present && skb->vlan_tci & VLAN_ID;`, new: `return skb->vlan_present;`, tests: "integration.TestPriorityTaggedLink",
 	}, {
 		row: "A1+", defect: "a priority tag stays on what a segment sends", file: "vnicbridge/internal/bpf/bridge.c",
 		old: "	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))\n		return give_up(own);\n", new: "", tests: "integration.TestPriorityTaggedLink",
 	}, {
-		row: "A1+", defect: "priority tags in the bytes are not let in", file: "vnicbridge/internal/bpf/bridge.c",
+		row: "A1+", defect: "frames with a priority tag in their bytes are dropped", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `if (tag->proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)`, new: `if (true)`,
 	}, {
-		row: "A2+", defect: "a switch's device tracking is a rival", file: `vnicbridge/internal/link/claim.go`,
+		row: "A2+", defect: "a switch's device tracking counts as a rival", file: `vnicbridge/internal/link/claim.go`,
 		old: `return f.DstMAC() == config.BroadcastMAC && f.SrcMAC() == m.SenderMAC`, new: `return f.SrcMAC() == m.SenderMAC`,
 	}, {
-		row: "A2+", defect: "a probe that a repeater sends on is a rival's", file: `vnicbridge/internal/link/claim.go`,
+		row: "A2+", defect: "a probe that a repeater forwards counts as a rival's", file: `vnicbridge/internal/link/claim.go`,
 		old: `return f.DstMAC() == config.BroadcastMAC && f.SrcMAC() == m.SenderMAC`, new: `return f.DstMAC() == config.BroadcastMAC`,
 	}, {
-		row: "A2+", defect: "our own frames are a rival's", file: `vnicbridge/internal/link/claim.go`,
+		row: "A2+", defect: "the bridge's own frames count as a rival's", file: `vnicbridge/internal/link/claim.go`,
 		old: `if m.SenderMAC == c.mac() || c.ours(m.SenderMAC) {`, new: `if false {`,
 	}, {
-		row: "A2+", defect: "dad off probes still", file: "vnicbridge/apply.go",
+		row: "A2+", defect: "the address is probed in spite of `dad off`", file: "vnicbridge/apply.go",
 		old: `Claim.Acquire(t.cfg.Bridges[name].DAD != config.DADOff)`, new: `claim.Acquire(true)`,
 	}, {
-		row: "A2++", defect: "peers that are to be notified are not", file: "vnicbridge/maintain.go",
+		row: "A2++", defect: "NOTIFY_PEERS causes no announcement", file: "vnicbridge/maintain.go",
 		old: `announce := state.NotifyPeers`, new: `announce := false`, tests: "vnicbridge.TestTheAddressIsAnnouncedWhenTheNICChanges",
 	}, {
-		row: "A2++", defect: "a carrier that was away for a moment goes unnoticed", file: `vnicbridge/internal/host/watchlinks_linux.go`,
+		row: "A2++", defect: "a short loss of carrier goes unnoticed", file: `vnicbridge/internal/host/watchlinks_linux.go`,
 		old: `case l.notifyPeers || wasDown:`, new: `case l.NotifyPeers && wasDown:`, tests: "integration.TestAnnouncements",
 	},
 }

@@ -43,26 +43,26 @@ var flows = []mutation{
 		row: "F2", defect: "addresses of the other direction are written", file: "vnicbridge/internal/bpf/packet.h",
 		old: "	ip->saddr = answer->dst;\n	ip->daddr = answer->src;", new: "	ip->saddr = answer->src;\n	ip->daddr = answer->dst;",
 	}, {
-		row: "F3", defect: "the IP header's checksum is not mended", file: `vnicbridge/internal/packet/rewrite.go`,
+		row: "F3", defect: "the IP header's checksum is not adjusted", file: `vnicbridge/internal/packet/rewrite.go`,
 		old: `	copy(p.IP[16:20], to.Dst.V4())
 	applyDiff(p.IP[10:12], diff)`, new: `	copy(p.IP[16:20], to.Dst.V4())`,
 	}, {
-		row: "F3", defect: "the IP header's checksum is not mended", file: "vnicbridge/internal/bpf/packet.h",
+		row: "F3", defect: "the IP header's checksum is not adjusted", file: "vnicbridge/internal/bpf/packet.h",
 		old: `	set_check(ip, ~fold16(fold((__u64)diff + (__u16)~ip->check)));` + "\n",
 	}, {
-		row: "F3", defect: "a UDP checksum of zero is mended", file: `vnicbridge/internal/packet/checksum.go`,
+		row: "F3", defect: "a UDP checksum of zero is adjusted", file: `vnicbridge/internal/packet/checksum.go`,
 		old: "	if field[0]|field[1] == 0 {\n		return\n	}\n",
 	}, {
-		row: "F3", defect: "a UDP checksum of zero is mended, and one may become zero", file: "vnicbridge/internal/bpf/packet.h",
+		row: "F3", defect: "a UDP checksum of zero is adjusted, and another may become zero", file: "vnicbridge/internal/bpf/packet.h",
 		old: `p->key.proto == IPPROTO_TCP ? 0 : BPF_F_MARK_MANGLED_0;`, new: `0;`,
 	}, {
-		row: "F3", defect: "a computed zero goes out as zero", file: `vnicbridge/internal/packet/checksum.go`,
+		row: "F3", defect: "a computed UDP checksum of zero is sent as zero", file: `vnicbridge/internal/packet/checksum.go`,
 		old: `		field[0], field[1] = 0xff, 0xff` + "\n",
 	}, {
-		row: "F3", defect: "an unfinished checksum is taken for a finished one", file: `vnicbridge/internal/packet/rewrite.go`,
+		row: "F3", defect: "an unfinished checksum is adjusted like a finished one", file: `vnicbridge/internal/packet/rewrite.go`,
 		old: `	if unfinished {`, new: `	if false {`,
 	}, {
-		row: "F3", defect: "an unfinished checksum is taken for a finished one", file: "vnicbridge/internal/bpf/packet.h",
+		row: "F3", defect: "an unfinished checksum is adjusted like a finished one", file: "vnicbridge/internal/bpf/packet.h",
 		old: `BPF_F_PSEUDO_HDR | mangled);`, new: `mangled);`, tests: "integration.TestBulkTraffic",
 	}, {
 		row: "F4", defect: "a RST changes nothing", file: `vnicbridge/internal/flow/tcpstate.go`,
@@ -139,10 +139,10 @@ var flows = []mutation{
 		row: "F4+", defect: "a RST that answers a SYN is not believed", file: `vnicbridge/internal/flow/tcpstate.go`,
 		old: `	case dir == Reverse && (!acked || isClosing(flags)):`, new: `	case false:`,
 	}, {
-		row: "F4+", defect: "a forged SYN changes what is known of windows", file: "vnicbridge/internal/bpf/flow.h",
+		row: "F4+", defect: "a forged SYN changes the windows of a flow", file: "vnicbridge/internal/bpf/flow.h",
 		old: `	if (s->flags & FLOW_ESTABLISHED && !closing(s->flags))`, new: `	if (0)`,
 	}, {
-		row: "F4+", defect: "a forged SYN changes what is known of windows", file: `vnicbridge/internal/flow/tcpstate.go`,
+		row: "F4+", defect: "a forged SYN changes the windows of a flow", file: `vnicbridge/internal/flow/tcpstate.go`,
 		old: `	case flags&Established == 0 || isClosing(flags): // else the SYN may be forged`, new: `	case flags >= 0:`,
 	}, {
 		row: "F5", defect: "no flow is picked up", file: `vnicbridge/internal/userspace/admit.go`,
@@ -169,19 +169,19 @@ var flows = []mutation{
 		row: "F5+", defect: "no flow is picked up from the server's side", file: `vnicbridge/internal/userspace/admit.go`,
 		old: `	if fl := fw.pickUp(a, rs, segment); fl != nil {`, new: `	if fl := fw.pickUp(a, rs, segment); fl != nil && false {`,
 	}, {
-		row: "F5+", defect: "a segment picks up what is another's", file: `vnicbridge/internal/userspace/pickup.go`,
+		row: "F5+", defect: "a segment picks up a flow that belongs to another segment", file: `vnicbridge/internal/userspace/pickup.go`,
 		old: `		if lasting && to == a.In && fw.enters(segment, to, &question) {`, new: `		if _, _ = to, lasting; fw.enters(segment, a.In, &question) {`,
 	}, {
-		row: "F5+", defect: "a closed port's flow is picked up", file: `vnicbridge/internal/userspace/pickup.go`,
+		row: "F5+", defect: "a flow to a closed port is picked up", file: `vnicbridge/internal/userspace/pickup.go`,
 		old: `		if lasting && to == a.In && fw.enters(segment, to, &question) {`, new: `		if lasting && to == a.In {`,
 	}, {
 		row: "F5+", defect: "a flow of another segment with the client's tuple is taken for the server's", file: `vnicbridge/internal/userspace/pickup.go`,
 		old: `	if f == nil || f.Out != a.In || f.Reply != a.Tuple {`, new: `	if f == nil {`,
 	}, {
-		row: "F5+", defect: "a flow that only its server speaks in is established", file: `vnicbridge/internal/flow/tcpstate.go`,
+		row: "F5+", defect: "a flow in which only the server sends is established", file: `vnicbridge/internal/flow/tcpstate.go`,
 		old: `	opened := dir == Forward || pickedUp && flags&Acked != 0`, new: `	opened := dir == Forward || pickedUp`,
 	}, {
-		row: "F5+", defect: "a flow that only its server speaks in is established", file: "vnicbridge/internal/bpf/flow.h",
+		row: "F5+", defect: "a flow in which only the server sends is established", file: "vnicbridge/internal/bpf/flow.h",
 		old: `(flags & FLOW_PICKED_UP && flags & FLOW_ACKED)`, new: `flags & FLOW_PICKED_UP`,
 	}, {
 		row: "F5+", defect: "a server without a flow is left hanging", file: `vnicbridge/internal/userspace/forwarder.go`,
@@ -193,22 +193,22 @@ var flows = []mutation{
 		row: "F5+", defect: "any number of servers without flows is remembered", file: `vnicbridge/internal/userspace/orphans.go`,
 		old: `	if len(o.Known.ByKey) == MaxOrphans {`, new: `	if false {`,
 	}, {
-		row: "F5+", defect: "a stop resets what comes back", file: `vnicbridge/internal/userspace/reset.go`,
+		row: "F5+", defect: "a stop resets connections that the next start can pick up", file: `vnicbridge/internal/userspace/reset.go`,
 		old: ` && (comesBack == nil || !comesBack(f)) {`, new: ` {`,
 	}, {
-		row: "F5+", defect: "a stop tells nobody", file: `vnicbridge/internal/userspace/reset.go`,
+		row: "F5+", defect: "a stop resets no connection", file: `vnicbridge/internal/userspace/reset.go`,
 		old: ` && (comesBack == nil || !comesBack(f)) {`, new: ` && comesBack == nil {`,
 	}, {
-		row: "F5+", defect: "a stop leaves Caddy's own connections in silence", file: `vnicbridge/internal/userspace/pickup.go`,
+		row: "F5+", defect: "a stop does not reset Caddy's own connections", file: `vnicbridge/internal/userspace/pickup.go`,
 		old: ` || fw.open.WereOurs(to.VNIC.Segment, f.Orig) {`, new: ` {`,
 	}, {
 		row: "F5+", defect: "a RST carries only what was acknowledged", file: `vnicbridge/internal/userspace/reset.go`,
 		old: `	if sent != acknowledged {`, new: `	if false {`,
 	}, {
-		row: "F6", defect: "the quoted header stays as it was", file: `vnicbridge/internal/userspace/icmperror.go`,
+		row: "F6", defect: "the quoted header is not rewritten", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `	a.RewriteQuote(quoted, tuple.Reversed())` + "\n",
 	}, {
-		row: "F6", defect: "the outer header stays as it was", file: `vnicbridge/internal/userspace/icmperror.go`,
+		row: "F6", defect: "the outer header is not rewritten", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `	a.RewriteAddresses(tuple)
 	return a.leaveBy`, new: "	return a.leaveBy",
 	}, {
@@ -243,7 +243,7 @@ var flows = []mutation{
 		row: "F6", defect: "a router has the alias of the flow's other host", file: `vnicbridge/internal/rules/hosts.go`,
 		old: `alias != host {`, new: `true {`,
 	}, {
-		row: "F6", defect: "a router is an alias to a segment that sees clients by their addresses", file: `vnicbridge/internal/rules/hosts.go`,
+		row: "F6", defect: "a `preserve` segment sees a router under an alias", file: `vnicbridge/internal/rules/hosts.go`,
 		old: `if segment.Preserve && r.PossibleSource(router) {`, new: `if false {`,
 	}, {
 		row: "F6", defect: "a router has an address of a segment", file: `vnicbridge/internal/rules/hosts.go`,
@@ -252,10 +252,10 @@ var flows = []mutation{
 		row: "F6", defect: "an error is taken for an echo", file: "vnicbridge/internal/bpf/packet.h",
 		old: "	else\n		return SLOW;\n	return KEEP;", new: "	return KEEP;",
 	}, {
-		row: "F6+", defect: "routers whose addresses are ours are not heard", file: `vnicbridge/internal/userspace/icmperror.go`,
+		row: "F6+", defect: "ICMP errors from routers with an address of this host or a segment are dropped", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `!rules.PossibleRouter(a.Src, a.In.NIC.Address)`, new: `!fw.Rules.Load().PossibleSource(a.Src)`,
 	}, {
-		row: "F6+", defect: "anybody is heard", file: `vnicbridge/internal/userspace/icmperror.go`,
+		row: "F6+", defect: "ICMP errors from impossible sources are carried", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `!rules.PossibleRouter(a.Src, a.In.NIC.Address)`, new: `false`,
 	}, {
 		row: "F6+", defect: "240/4 is not unicast", file: `vnicbridge/internal/rules/ruleset.go`,
@@ -276,19 +276,19 @@ var flows = []mutation{
 		row: "F7", defect: "two datagrams leave with one identification", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `if other == nil || other.key == d.key && other.whole() {`, new: `if other == nil || other != nil {`,
 	}, {
-		row: "F7", defect: "fragments are taken for whole packets", file: "vnicbridge/internal/bpf/packet.h",
+		row: "F7", defect: "fragments are handled as whole packets", file: "vnicbridge/internal/bpf/packet.h",
 		old: `ip->ihl != 5 || ip->frag_off & IP_FRAGMENT ||`, new: `ip->ihl != 5 ||`,
 	}, {
-		row: "F7+", defect: "a first fragment belongs to the datagram that had its identification", file: `vnicbridge/internal/userspace/fragmenttable.go`,
+		row: "F7+", defect: "a first fragment joins an older datagram with its identification", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `if d != nil && d.begun {` + "\n		t.finish", new: `if d != nil && d.refused {` + "\n		t.finish",
 	}, {
-		row: "F7+", defect: "an identification stays a datagram's when that is whole", file: `vnicbridge/internal/userspace/fragmenttable.go`,
+		row: "F7+", defect: "an identification stays in use when its datagram is complete", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `	if d.whole() {
 		t.finish(q, d, a.Now)
 	}
 	return d, packet.Keep`, new: `	return d, packet.Keep`,
 	}, {
-		row: "F7+", defect: "what follows a refused fragment goes an older one's way", file: `vnicbridge/internal/userspace/fragment.go`,
+		row: "F7+", defect: "the rest of a refused datagram goes to an older datagram's segment", file: `vnicbridge/internal/userspace/fragment.go`,
 		old: `		fw.Fragments.refuse(key, a)` + "\n",
 	}, {
 		row: "F7+", defect: "a flood keeps newer fragments out", file: `vnicbridge/internal/userspace/fragmenttable.go`,
@@ -301,13 +301,13 @@ var flows = []mutation{
 	q := t.Ports[p]
 `,
 	}, {
-		row: "F7+", defect: "fragments without a first one take the others' room", file: "vnicbridge/internal/bpf/limit.h",
+		row: "F7+", defect: "fragments without a first one take the room of others", file: "vnicbridge/internal/bpf/limit.h",
 		old: `!spend(strays, ODD_PACKETS / 2, ODD_INTERVALS)`, new: `!spend(odd, ODD_PACKETS / 2, ODD_INTERVALS)`,
 	}, {
-		row: "F7+", defect: "fragments that overlap go on", file: `vnicbridge/internal/userspace/fragmenttable.go`,
+		row: "F7+", defect: "overlapping fragments are carried", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `if overlaps || contradicts ||`, new: `if overlaps && false || contradicts ||`,
 	}, {
-		row: "F7+", defect: "a datagram may have two ends", file: `vnicbridge/internal/userspace/fragmenttable.go`,
+		row: "F7+", defect: "a datagram may have two last fragments", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `if overlaps || contradicts ||`, new: `if overlaps || contradicts && false ||`,
 	}, {
 		row: "F7+", defect: "fragments from impossible sources take memory", file: `vnicbridge/internal/userspace/fragment.go`,
@@ -325,13 +325,13 @@ var flows = []mutation{
 		row: "F8", defect: "the pieces of a super-packet may have any size", file: "vnicbridge/internal/bpf/bridge.c",
 		old: ` + l4 + skb->gso_size > mtu)`, new: ` + l4 > mtu)`,
 	}, {
-		row: "F8", defect: "TCP's options are no part of a super-packet's pieces", file: `vnicbridge/internal/userspace/icmperror.go`,
+		row: "F8", defect: "TCP options do not count in the size of a super-packet's pieces", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `return !cut || a.HeadersLen()+size > mtu`, new: `return !cut || packet.IPv4MinLen+udpHeaderLen+size > mtu`,
 	}, {
 		row: "F8", defect: "a flood of refusals keeps senders from learning the MTU", file: `vnicbridge/internal/userspace/reject.go`,
 		old: `!a.allows(fw.limits(a.In).tooBig)`, new: `!a.allows(fw.limits(a.In).Refusals)`,
 	}, {
-		row: "F8", defect: "its sender is not told", file: `vnicbridge/internal/userspace/icmperror.go`,
+		row: "F8", defect: "the sender of a packet that is too big is not told", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `		a.sendBack(f)` + "\n", new: "		_ = f\n",
 	}, {
 		row: "F8", defect: "a super-packet is refused", file: `vnicbridge/internal/userspace/icmperror.go`,
@@ -342,7 +342,7 @@ var flows = []mutation{
 		old: `		if m := int(bridges[name].iface.MTU.Load()); mtu == 0 || m < mtu {`, new: `		if m := int(bridges[name].iface.MTU.Load()); m < 0 {`,
 		tests: "integration.TestMTUFollows",
 	}, {
-		row: "F8", defect: "a packet beyond 64 KiB is taken for a malformed one", file: `vnicbridge/internal/packet/packet.go`,
+		row: "F8", defect: "a packet beyond 64 KiB counts as malformed", file: `vnicbridge/internal/packet/packet.go`,
 		old: `if total == 0 && f.isSuperTCP() {`, new: `if false {`,
 		tests: "integration.TestSwitchedOnOffloads",
 	}, {
@@ -364,7 +364,7 @@ var flows = []mutation{
 		row: "F9", defect: "UDP begins no flow", file: "vnicbridge/internal/bpf/packet.h",
 		old: "		return p->icmp_type == ICMP_ECHO_REQUEST;\n	}\n	return true;", new: "		return p->icmp_type == ICMP_ECHO_REQUEST;\n	}\n	return false;",
 	}, {
-		row: "F10", defect: "new rules end the flows that there are", file: "vnicbridge/datapaths.go",
+		row: "F10", defect: "new rules end existing flows", file: "vnicbridge/datapaths.go",
 		old: `	d.forwarder.SetRules(r)` + "\n", new: `	d.forwarder.SetRules(r)
 	d.forwarder.End(func(*flow) bool { return true }, nil)
 `,
@@ -384,41 +384,41 @@ var flows = []mutation{
 		row: "F10", defect: "the flows of a removed segment are not reset", file: "vnicbridge/devices.go",
 		old: `	p.path.End(func(f *flow.Flow) bool { return f.In == gone || f.Out == gone }, p.comesBack)` + "\n",
 	}, {
-		row: "F10+", defect: "datagrams stay at an unhealthy segment", file: "vnicbridge/verdicts.go",
+		row: "F10+", defect: "UDP flows stay at an unhealthy segment", file: "vnicbridge/verdicts.go",
 		old: `		p.path.RechooseAt(s.iface)` + "\n",
 	}, {
-		row: "F10+", defect: "datagrams stay that came while a segment became unhealthy", file: "vnicbridge/maintain.go",
+		row: "F10+", defect: "a UDP flow that began while its segment became unhealthy stays there", file: "vnicbridge/maintain.go",
 		old: `	p.leaveUnhealthy()` + "\n",
 	}, {
-		row: "F10+", defect: "datagrams stay at a closed port", file: `vnicbridge/internal/userspace/icmperror.go`,
+		row: "F10+", defect: "UDP flows stay at a closed port", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `	if a.saysClosed(fl) {`, new: `	if false {`,
 	}, {
-		row: "F10+", defect: "anybody can say that a port is closed", file: `vnicbridge/internal/userspace/rechoose.go`,
+		row: "F10+", defect: "port unreachable from anybody ends a flow", file: `vnicbridge/internal/userspace/rechoose.go`,
 		old: `fl.In.NIC != nil && fl.Out == a.In &&`, new: `fl.In.NIC != nil &&`,
 	}, {
-		row: "F10+", defect: "any unreachability ends a flow", file: `vnicbridge/internal/userspace/rechoose.go`,
+		row: "F10+", defect: "any ICMP unreachable ends a flow", file: `vnicbridge/internal/userspace/rechoose.go`,
 		old: `a.L4[0] == packet.ICMPUnreachable && a.L4[1] == packet.ICMPPortUnreachable`, new: `a.L4[0] == packet.ICMPUnreachable`,
 	}, {
-		row: "F10+", defect: "connections end where datagrams choose again", file: `vnicbridge/internal/userspace/rechoose.go`,
+		row: "F10+", defect: "TCP flows end too when UDP flows choose again", file: `vnicbridge/internal/userspace/rechoose.go`,
 		old: `return f.Orig.Proto != config.TCP && f.In.NIC != nil && condition(f)`, new: `return f.In.NIC != nil && condition(f)`,
 	}, {
-		row: "F10+", defect: "what a segment has opened ends, too", file: `vnicbridge/internal/userspace/rechoose.go`,
+		row: "F10+", defect: "flows that a segment has opened end too", file: `vnicbridge/internal/userspace/rechoose.go`,
 		old: `return f.Orig.Proto != config.TCP && f.In.NIC != nil && condition(f)`, new: `return f.Orig.Proto != config.TCP && (condition(f) || f.In.VNIC != nil)`,
 	}, {
-		row: "F10+", defect: "a switch takes what a steer rule has given", file: `vnicbridge/internal/userspace/rechoose.go`,
+		row: "F10+", defect: "a switch moves flows that a steer rule has placed", file: `vnicbridge/internal/userspace/rechoose.go`,
 		old: `return f.In == nic && !steered && `, new: `_ = steered
 		return f.In == nic && `,
 	}, {
-		row: "F11", defect: "nobody is refused aloud", file: `vnicbridge/internal/userspace/admit.go`,
+		row: "F11", defect: "refusals are silent", file: `vnicbridge/internal/userspace/admit.go`,
 		old: `if bridge.Refuse != config.Drop {`, new: `if false {`,
 	}, {
-		row: "F11", defect: "nobody is refused aloud", file: "vnicbridge/internal/bpf/admit.h",
+		row: "F11", defect: "refusals are silent", file: "vnicbridge/internal/bpf/admit.h",
 		old: `return b->silent ? reason : refuse(p, reason);`, new: `return reason;`,
 	}, {
-		row: "F11", defect: "all are refused aloud", file: `vnicbridge/internal/userspace/admit.go`,
+		row: "F11", defect: "refusals are not silent under `on_no_segment drop`", file: `vnicbridge/internal/userspace/admit.go`,
 		old: `if bridge.Refuse != config.Drop {`, new: `if true {`,
 	}, {
-		row: "F11", defect: "a protocol that is not carried is met with silence", file: `vnicbridge/internal/userspace/admit.go`,
+		row: "F11", defect: "a protocol that is not carried gets no answer", file: `vnicbridge/internal/userspace/admit.go`,
 		old: `if !a.Later && rules.Answers(a.In, a.Dst) {`, new: `if false {`,
 	}, {
 		row: "F11", defect: "later fragments are refused", file: `vnicbridge/internal/userspace/admit.go`,

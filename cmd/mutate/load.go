@@ -9,25 +9,25 @@ var load = []mutation{
 		row: "L1", defect: "the flow table grows beyond its bound", file: "vnicbridge/internal/bpf/admit.h",
 		old: `if (__sync_fetch_and_add(&plane.flows, 1) < plane.limit)`, new: `if (__sync_fetch_and_add(&plane.flows, 1) < plane.capacity)`,
 	}, {
-		row: "L1", defect: "established flows make room", file: `vnicbridge/internal/flow/eviction.go`,
+		row: "L1", defect: "established flows are evicted first", file: `vnicbridge/internal/flow/eviction.go`,
 		old: `{ClassHalfOpen, ClassClosing, ClassICMP, ClassUDP}`, new: `{ClassEstablished, ClassHalfOpen, ClassClosing, ClassICMP, ClassUDP}`,
 	}, {
-		row: "L1", defect: "nothing makes room", file: `vnicbridge/internal/flow/makeroom.go`,
+		row: "L1", defect: "no flow is evicted", file: `vnicbridge/internal/flow/makeroom.go`,
 		old: `	for range t.room() {` + "\n		v, ok", new: "	for range 0 {\n		v, ok",
 	}, {
-		row: "L1", defect: "the busiest flow makes room", file: `vnicbridge/internal/flow/survey.go`,
+		row: "L1", defect: "the busiest flow is evicted", file: `vnicbridge/internal/flow/survey.go`,
 		old: `int32(c.before-v.lastSeen) >= 0`, new: `int32(c.before-v.LastSeen) < 0`,
 	}, {
-		row: "L1", defect: "a flow costs more than is said", file: `vnicbridge/internal/flow/table.go`,
+		row: "L1", defect: "a flow costs more memory than stated", file: `vnicbridge/internal/flow/table.go`,
 		old: `const FlowBytes = 162`, new: `const FlowBytes = 100`,
 	}, {
-		row: "L2", defect: "what is fresh is not spared", file: `vnicbridge/internal/flow/survey.go`,
+		row: "L2", defect: "fresh flows are not spared", file: `vnicbridge/internal/flow/survey.go`,
 		old: `uint32(SpareTime>>ClockShift)); c.left`, new: `0); c.left`,
 	}, {
-		row: "L2", defect: "who completes a handshake late is refused", file: `vnicbridge/internal/userspace/pickup.go`,
+		row: "L2", defect: "a client that completes its handshake late is refused", file: `vnicbridge/internal/userspace/pickup.go`,
 		old: `!ok || !h.GoesOn(a.In, a.Now)`, new: `ok || !h.GoesOn(a.In, a.Now)`,
 	}, {
-		row: "L2", defect: "any host has the VNICs configured", file: "vnicbridge/maintain.go",
+		row: "L2", defect: "any host's MAC makes the plane configure the VNICs", file: "vnicbridge/maintain.go",
 		old: `	if c.Gateway {` + "\n", new: "	if true {\n",
 	}, {
 		row: "L3", defect: "a lost device stays lost", file: "vnicbridge/devices.go",
@@ -36,16 +36,16 @@ var load = []mutation{
 			p.Log.Error("a device is lost: trying to get it back"`,
 		tests: "integration.TestFaults",
 	}, {
-		row: "L3", defect: "the flows of a lost device are not known until it is back", file: "vnicbridge/datapaths.go",
+		row: "L3", defect: "a lost device's flows are not found until it is back", file: "vnicbridge/datapaths.go",
 		old: `	if ifc.Closed.Load() {
 		d.forwarder.Forget`, new: `	if true {
 		d.forwarder.Forget`,
 	}, {
-		row: "L3", defect: "what others change of a VNIC stays so", file: "vnicbridge/maintain.go",
+		row: "L3", defect: "changes of a VNIC by others are not repaired", file: "vnicbridge/maintain.go",
 		old: "	p.configureVNICs()\n	p.reportObstacles()", new: "	p.reportObstacles()",
 		tests: "integration.TestVNICIsPutBack",
 	}, {
-		row: "L4", defect: "a reload makes every VNIC anew", file: "vnicbridge/apply.go",
+		row: "L4", defect: "a reload makes every VNIC again", file: "vnicbridge/apply.go",
 		old: `if old := living.segments[name]; old != nil && old.spec == spec {`, new: `if old := living.Segments[name]; old != nil && old.Spec == spec && false {`,
 		tests: "integration.TestReloadKeepsConnections",
 	}, {
@@ -62,7 +62,7 @@ var load = []mutation{
 	}
 	idle`, new: "	idle",
 	}, {
-		row: "L5", defect: "a killed instance's filter goes on", file: "vnicbridge/internal/bpf/bridge.c",
+		row: "L5", defect: "a killed instance's filter keeps running", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `if (needs_heartbeat && bpf_ktime_get_ns() - plane.heartbeat > HEARTBEAT_NS)`, new: `if (0)`,
 		tests: "integration.TestKilledUnderLoad",
 	}, {
@@ -70,15 +70,15 @@ var load = []mutation{
 		old: `if err == nil && len(routes) == 0 {`, new: `if err == nil && len(routes) < 0 {`,
 		tests: "integration.TestPreserveLeavesNoRule",
 	}, {
-		row: "L5", defect: "what comes out of a pair is the host's to see", file: `vnicbridge/internal/host/veth_linux.go`,
+		row: "L5", defect: "what comes out of a veth pair reaches the host", file: `vnicbridge/internal/host/veth_linux.go`,
 		old: `v.outer.ensureSysctls, v.outer.ensureDeadEnd, `, new: `v.outer.ensureSysctls, `,
 		tests: "integration.TestKilledNetnsSegmentIsApart",
 	}, {
-		row: "L5", defect: "what a killed instance left is taken for a living one's", file: `vnicbridge/internal/host/ownership_linux.go`,
+		row: "L5", defect: "leftovers of a killed instance count as a living one's", file: `vnicbridge/internal/host/ownership_linux.go`,
 		old: `return errors.Is(err, unix.ECONNREFUSED)`, new: `return errors.Is(err, unix.ENOTSOCK)`,
 		tests: "integration.TestContainerIsRestarted",
 	}, {
-		row: "L5", defect: "what a living instance has is taken for a killed one's", file: `vnicbridge/internal/host/ownership_linux.go`,
+		row: "L5", defect: "what a living instance has counts as a killed one's", file: `vnicbridge/internal/host/ownership_linux.go`,
 		old: `return errors.Is(err, unix.ECONNREFUSED)`, new: `return !errors.Is(err, unix.ENOTSOCK)`,
 		tests: "integration.TestContainersAreToldApart",
 	}, {
@@ -100,7 +100,7 @@ var load = []mutation{
 		row: "L7", defect: "a next hop's MAC changes at any rate", file: `vnicbridge/internal/link/neighbour.go`,
 		old: ` && now-e.changed < int64(LockTime):`, new: ` && false:`,
 	}, {
-		row: "L7", defect: "a MAC that was not taken in is never asked about", file: `vnicbridge/internal/link/neighbour.go`,
+		row: "L7", defect: "a change of MAC that came too soon is never checked", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `e.contested = true // once`, new: `// once`,
 	}, {
 		row: "L7", defect: "frames wait for hosts without a bound", file: `vnicbridge/internal/link/neighbour.go`,
@@ -121,7 +121,7 @@ var load = []mutation{
 		row: "L7", defect: "a line is logged as often as a packet causes it", file: `vnicbridge/internal/loglimit/loglimit.go`,
 		old: `if w.written < Burst {`, new: `if true {`, tests: "vnicbridge.TestNeighboursCannotFillTheLog",
 	}, {
-		row: "L7", defect: "what follows from the gateway's MAC counts as changed from outside", file: `vnicbridge/internal/host/vnicsetup_linux.go`,
+		row: "L7", defect: "a repair that follows from the gateway's MAC is logged as a change from outside", file: `vnicbridge/internal/host/vnicsetup_linux.go`,
 		old: `if differed && !ours[step.name] {`, new: `if differed {`, tests: "integration.TestNeighbourFloods",
 	},
 }

@@ -2,13 +2,12 @@
 //
 //	go run ./cmd/mutate [-row A1,F3] [-docs docs/evidence]
 //
-// For each row of docs/conformance.md it knows some defects: small changes of the code
-// behind the row, in Go and in the kernel data path's C. It makes one defect at a time
-// in a copy of this tree, and runs tests of that row there, of which one must fail.
+// For each row of docs/conformance.md it has some defects: small changes of the code behind
+// the row, in Go or in the C of the kernel data path. It makes one defect at a time in a copy
+// of this tree, and runs tests of that row there. One of these must fail.
 //
-// It exits with status 1 if a defect survives, or if the code has changed so that a
-// defect can no longer be made. It needs what the tests need: Linux, root, and, for
-// the C, clang-14.
+// It exits with status 1 if a defect survives, or if the code has changed so that a defect
+// can no longer be made. It needs Linux and root, as the tests do, and clang-14 for the C.
 package main
 
 import (
@@ -41,18 +40,18 @@ func main() {
 	}
 }
 
-// run tries the defects of some rows, or of all.
+// run tries the defects of the named rows, or of all rows if none is named.
 func run(ctx context.Context, rows, docs string, out io.Writer) error {
 	page, err := contract.Read("docs/conformance.md")
 	if err != nil {
-		return fmt.Errorf("%w (mutate runs in the repository's root)", err)
+		return fmt.Errorf("%w (run it in the repository's root)", err)
 	}
 	todo, err := choose(rows)
 	if err != nil {
 		return err
 	}
 	if rows != "" && docs != "" {
-		return errors.New("-docs takes a run of all rows")
+		return errors.New("-docs needs a run of all rows: leave out -row")
 	}
 	var trees []*tree
 	for range runtime.NumCPU() {
@@ -85,7 +84,7 @@ func run(ctx context.Context, rows, docs string, out io.Writer) error {
 	return nil
 }
 
-// choose returns the mutations of rows that are named with commas between, or all.
+// choose returns the mutations of the rows in a comma-separated list, or all if it is empty.
 func choose(rows string) ([]mutation, error) {
 	all := mutations()
 	if rows == "" {

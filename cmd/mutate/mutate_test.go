@@ -10,8 +10,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
 )
 
-// Each row that tests hold has a defect. Each defect can still be made, and tests of
-// its row are there to find it.
+// TestMutationsAreCurrent checks that each row with tests has a defect, that each defect can
+// be made, and that its row names the tests that must find it.
 func TestMutationsAreCurrent(t *testing.T) {
 	const root = "../.."
 	page, err := contract.Read(filepath.Join(root, "docs/conformance.md"))
@@ -40,7 +40,7 @@ func TestMutationsAreCurrent(t *testing.T) {
 	}
 }
 
-// A run that failed is judged by what it prints.
+// TestVerdict checks how the output of a failed run is judged.
 func TestVerdict(t *testing.T) {
 	for _, tt := range []struct{ name, output, found, err string }{
 		{
@@ -51,8 +51,8 @@ func TestVerdict(t *testing.T) {
 		{name: "a panic", output: "panic: runtime error: index out of range\n\ngoroutine 1 [running]:\nFAIL\tm\t0.1s\n", found: "vnicbridge: a panic"},
 		{name: "a run that hangs", output: "panic: test timed out after 3m0s\nFAIL\tm\t180s\n", found: "vnicbridge: the tests hang"},
 		{name: "code that does not compile", output: "a.go:1: undefined: x\nFAIL\tm [build failed]\n", err: "does not compile"},
-		{name: "programs that do not load", output: "--- FAIL: TestA (0.1s)\n    rig_test.go:1: the kernel data path is in use: false, want true (x)\n", err: "does not take the programs"},
-		{name: "something else", output: "signal: killed\nFAIL\tm\t1s\n", err: "no test failed"},
+		{name: "programs that do not load", output: "--- FAIL: TestA (0.1s)\n    rig_test.go:1: the kernel data path is in use: false, want true (x)\n", err: "refuses the programs"},
+		{name: "something else", output: "signal: killed\nFAIL\tm\t1s\n", err: "no test did"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			found, err := verdict("vnicbridge", []byte(tt.output))

@@ -13,28 +13,28 @@ type mutation struct {
 	row      string
 	defect   string // what goes wrong, in words
 	file     string
-	old, new string // the text that the file has once, and what stands there instead
-	tests    string // those of the row that are to find it, with blanks between; default: the ones in vnicbridge
+	old, new string // text that occurs once in the file, and its replacement
+	tests    string // the row's tests that must find it, separated by blanks; default: the row's tests in vnicbridge
 }
 
-// mutations are all of them, by row.
+// mutations returns all mutations, in the order of the rows.
 func mutations() []mutation {
 	return slices.Concat(addresses, flows, separation, load)
 }
 
-// apply returns the file's content with the defect. The text must have moved on
-// together with the code: it stands there once.
+// apply returns the file's content with the defect. It is an error unless the old text
+// occurs exactly once, because then the code has changed and the mutation has not.
 func (m mutation) apply(content string) (string, error) {
 	if n := strings.Count(content, m.old); n != 1 {
-		return "", fmt.Errorf("row %s, %s: %s has this %d times, want once; the code has changed, so must cmd/mutate:\n%s", m.row, m.defect, m.file, n, m.old)
+		return "", fmt.Errorf("row %s, %s: %s has this text %d times, want once; the code has changed, so change the defect in cmd/mutate too:\n%s", m.row, m.defect, m.file, n, m.old)
 	}
 	return strings.Replace(content, m.old, m.new, 1), nil
 }
 
-// inKernel tells whether the defect is in the programs of the kernel data path.
+// inKernel tells whether the defect is in the BPF programs.
 func (m mutation) inKernel() bool { return strings.HasPrefix(m.file, bpfDir+"/") }
 
-// testsOn returns the tests that are to find the defect. They are those of the row.
+// testsOn returns the tests that must find the defect: those of its row, or a part of them.
 func (m mutation) testsOn(page *contract.Page) (tests []contract.Test, err error) {
 	row := page.Rows[slices.IndexFunc(page.Rows, func(r contract.Row) bool { return r.ID == m.row })]
 	wanted := strings.Fields(m.tests)

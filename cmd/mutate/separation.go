@@ -3,7 +3,7 @@ package main
 // separation are the defects of rows S1 to S5.
 var separation = []mutation{
 	{
-		row: "S1", defect: "a VLAN tag beside the frame is not seen", file: `vnicbridge/internal/packet/packet.go`,
+		row: "S1", defect: "a VLAN tag in metadata is not noticed", file: `vnicbridge/internal/packet/packet.go`,
 		old: `	if f.Tagged || !IsVLAN(f.EtherType()) {
 		return !f.Tagged
 `, new: `	if !IsVLAN(f.EtherType()) {
@@ -31,7 +31,7 @@ var separation = []mutation{
 		row: "S1", defect: "any source enters", file: "vnicbridge/internal/bpf/admit.h",
 		old: "	if (impossible(p->key.src))\n		return DROP_SOURCE;\n", new: "",
 	}, {
-		row: "S1", defect: "the host's addresses are no impossible sources", file: `vnicbridge/internal/rules/compile.go`,
+		row: "S1", defect: "packets from the host's own addresses enter", file: `vnicbridge/internal/rules/compile.go`,
 		old: `		sources = append(sources, ownAndBroadcast(own)...)`, new: `		_ = own`,
 	}, {
 		row: "S2", defect: "any source leaves a segment", file: `vnicbridge/internal/userspace/forwarder.go`,
@@ -40,7 +40,7 @@ var separation = []mutation{
 		row: "S2", defect: "any source leaves a segment", file: "vnicbridge/internal/bpf/bridge.c",
 		old: ` || p.key.src != own->address)`, new: `)`,
 	}, {
-		row: "S2", defect: "a segment's broadcasts are no broadcasts", file: `vnicbridge/internal/userspace/forwarder.go`,
+		row: "S2", defect: "a segment's broadcasts leave", file: `vnicbridge/internal/userspace/forwarder.go`,
 		old: `	case a.Frame.DstMAC().IsGroup():`, new: `	case false:`,
 	}, {
 		row: "S2", defect: "a segment answers as it likes, without a flow", file: `vnicbridge/internal/userspace/admit.go`,
@@ -53,7 +53,7 @@ var separation = []mutation{
 		row: "S2", defect: "a segment answers as it likes, without a flow", file: "vnicbridge/internal/bpf/admit.h",
 		old: "	if (!begins(p))\n		return DROP_NO_FLOW;\n", new: "",
 	}, {
-		row: "S2", defect: "a segment's own chatter goes to the gateway", file: `vnicbridge/internal/rules/ruleset.go`,
+		row: "S2", defect: "a segment's multicast goes to the gateway", file: `vnicbridge/internal/rules/ruleset.go`,
 		old: `return first, dst
 	}
 	return nil, packet.NoAddr`, new: `return first, dst
@@ -97,7 +97,7 @@ var separation = []mutation{
 		new:   `		if v.Away {`,
 		tests: "integration.TestNoWayRound integration.TestSeparation",
 	}, {
-		row: "S4", defect: "a source route leads to VNIC addresses", file: `vnicbridge/internal/host/guard_linux.go`,
+		row: "S4", defect: "a packet with a source route reaches VNIC addresses", file: `vnicbridge/internal/host/guard_linux.go`,
 		old: `[]uint8{looseSourceRoute, strictSourceRoute}`, new: `[]uint8{}`,
 		tests: "integration.TestSeparation",
 	}, {
@@ -105,18 +105,18 @@ var separation = []mutation{
 		old: "		g.drop(chain, matchPrefix(destinationOffset, netip.PrefixFrom(p, p.BitLen())))", new: "		_ = p",
 		tests: "integration.TestNoWayRound integration.TestHostKernelKeepsOut",
 	}, {
-		row: "S4", defect: "the host hears what comes out of a segment's namespace", file: `vnicbridge/internal/host/guard_linux.go`,
+		row: "S4", defect: "the host accepts what comes out of a segment's namespace", file: `vnicbridge/internal/host/guard_linux.go`,
 		old: `matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
 		if v.Away {`, new: "matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))\n		if false {",
 		tests: "integration.TestSeparation",
 	}, {
-		row: "S4+", defect: "the programs stand behind those of others", file: `vnicbridge/internal/kernel/programplace_linux.go`,
+		row: "S4+", defect: "the programs come after those of others", file: `vnicbridge/internal/kernel/programplace_linux.go`,
 		old: `		at := t.anchor()`, new: `		at := link.Tail()`, tests: "integration.TestAcceptingPrograms",
 	}, {
-		row: "S4+", defect: "the filters stand behind those of others", file: `vnicbridge/internal/kernel/filter_linux.go`,
+		row: "S4+", defect: "the filters come after those of others", file: `vnicbridge/internal/kernel/filter_linux.go`,
 		old: `	case same && first.Protocol == unix.ETH_P_ALL:`, new: `	case false && same:`, tests: "integration.TestAcceptingPrograms",
 	}, {
-		row: "S4+", defect: "nobody looks at what comes before the programs later", file: `vnicbridge/internal/kernel/keptfirst_linux.go`,
+		row: "S4+", defect: "programs that come before ours later are not noticed", file: `vnicbridge/internal/kernel/keptfirst_linux.go`,
 		old: `	if h.slowPath == nil {`, new: `	if true {`, tests: "integration.TestAcceptingPrograms",
 	}, {
 		row: "S5", defect: "drops are not counted", file: `vnicbridge/internal/userspace/forwarder.go`,
@@ -132,10 +132,10 @@ func (fw *Forwarder) handle`,
 		row: "S5", defect: "drops are not counted", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `		c->drops[reason]++;`, new: `		c->drops[reason] = 0;`,
 	}, {
-		row: "S5", defect: "there is no bound on odd packets", tests: "integration.TestOddPackets", file: "vnicbridge/internal/bpf/limit.h",
+		row: "S5", defect: "packets that only userspace can handle have no rate limit", tests: "integration.TestOddPackets", file: "vnicbridge/internal/bpf/limit.h",
 		old: `#define ODD_PACKETS 671`, new: `#define ODD_PACKETS 400000`,
 	}, {
-		row: "S5", defect: "a burst of odd packets is cut", tests: "integration.TestOddPackets", file: "vnicbridge/internal/bpf/limit.h",
+		row: "S5", defect: "a burst of packets that only userspace can handle is cut", tests: "integration.TestOddPackets", file: "vnicbridge/internal/bpf/limit.h",
 		old: `#define ODD_INTERVALS 4`, new: `#define ODD_INTERVALS 1`,
 	},
 }

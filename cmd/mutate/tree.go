@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// bpfDir has the sources of the kernel data path's programs, and what is made of them.
+// bpfDir has the sources of the BPF programs, and the objects made from them.
 const bpfDir = "vnicbridge/internal/bpf"
 
 // tree is a copy of the repository in which defects are made.
 type tree struct{ dir string }
 
-// copyTree copies the source tree to a temporary directory: neither what is hidden
-// nor what is built.
+// copyTree copies the source tree to a temporary directory, without hidden directories and
+// bin.
 func copyTree(root string) (*tree, error) {
 	dir, err := os.MkdirTemp("", "caddy-vnic-mutate-")
 	if err != nil {
@@ -46,7 +46,7 @@ func copyTree(root string) (*tree, error) {
 	return &tree{dir}, nil
 }
 
-// mutate makes a defect. restore makes good again what it changed.
+// mutate makes a defect. restore undoes it, and is not nil even if mutate fails half-way.
 func (t *tree) mutate(ctx context.Context, m mutation) (restore func() error, err error) {
 	restore, err = t.keep(filepath.Dir(m.file))
 	if err != nil {
@@ -72,7 +72,7 @@ func (t *tree) mutate(ctx context.Context, m mutation) (restore func() error, er
 	return restore, nil
 }
 
-// keep remembers the files of a directory.
+// keep reads the files of a directory. restore writes them back.
 func (t *tree) keep(dir string) (restore func() error, err error) {
 	names, err := filepath.Glob(filepath.Join(t.dir, dir, "*.*"))
 	if err != nil {
@@ -94,7 +94,8 @@ func (t *tree) keep(dir string) (restore func() error, err error) {
 	}, nil
 }
 
-// command is a command in the copy, which is no checkout.
+// command returns a command that runs in the copy. The copy is no Git checkout, so Go must
+// not look for a version to stamp.
 func (t *tree) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = t.dir

@@ -16,20 +16,20 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
 )
 
-// How long the tests of one defect may run, lest one that makes them hang takes for
-// ever, and how long all of them.
+// A defect may make its tests hang, so they may run for patience only. All tests without a
+// defect may run for forAll.
 const (
 	patience = 3 * time.Minute
 	forAll   = time.Hour
 )
 
-// result is what became of a defect.
+// result is the outcome of trying a defect.
 type result struct {
 	mutation
-	found string // how; empty: it survived
+	found string // the test that failed; empty: the defect survived
 }
 
-// tryWithout runs all the tests without a defect: they must pass.
+// tryWithout runs all tests of todo without a defect. It is an error if one fails.
 func (t *tree) tryWithout(ctx context.Context, page *contract.Page, todo []mutation) error {
 	var all []contract.Test
 	for _, m := range todo {
@@ -45,13 +45,13 @@ func (t *tree) tryWithout(ctx context.Context, page *contract.Page, todo []mutat
 	}
 	found, err := t.test(ctx, all, forAll)
 	if err == nil && found != "" {
-		err = fmt.Errorf("fails without any defect, mend that first: %s", found)
+		err = fmt.Errorf("a test fails without any defect, repair that first: %s", found)
 	}
 	return err
 }
 
-// tryAll tries the defects, each in one of the copies, and prints what becomes of
-// each. The error is about those that could not be tried.
+// tryAll tries the defects, each in one of the trees, and prints the outcome of each. The
+// error joins those of defects that could not be tried.
 func tryAll(ctx context.Context, trees []*tree, page *contract.Page, todo []mutation, out io.Writer) ([]result, error) {
 	idle := make(chan *tree, len(trees))
 	for _, t := range trees {
@@ -100,7 +100,7 @@ func (t *tree) try(ctx context.Context, page *contract.Page, m mutation) (found 
 	return found, nil
 }
 
-// test runs tests, package by package, and says which of them fails first.
+// test runs tests, package by package, and returns the first that fails, or "".
 func (t *tree) test(ctx context.Context, tests []contract.Test, timeout time.Duration) (found string, err error) {
 	byPackage := make(map[string][]string)
 	for _, test := range tests {
@@ -134,18 +134,18 @@ func (t *tree) testPackage(ctx context.Context, pkg string, names []string, time
 	return verdict(pkg, output)
 }
 
-// verdict says what a failed run shows. Code that cannot be built, and programs that
-// the kernel does not take, are no proof of any test.
+// verdict returns which test a failed run shows to fail. It is an error if code does not
+// compile, or if the kernel refuses the programs: then no test has found anything.
 func verdict(pkg string, output []byte) (found string, err error) {
 	if bytes.Contains(output, []byte("[build failed]")) || bytes.Contains(output, []byte("[setup failed]")) {
-		return "", fmt.Errorf("it does not compile:\n%s", output)
+		return "", fmt.Errorf("the code does not compile:\n%s", output)
 	}
 	if bytes.Contains(output, []byte("the kernel data path is in use: false, want true")) || bytes.Contains(output, []byte("datapath kernel: loading")) {
-		return "", fmt.Errorf("the kernel does not take the programs:\n%s", output)
+		return "", fmt.Errorf("the kernel refuses the programs:\n%s", output)
 	}
 	if all := failure.FindAllSubmatch(output, -1); len(all) > 0 {
-		// A subtest's line stands behind its test's: the last of the first test is the
-		// one that says most.
+		// The lines of subtests follow that of their test, so the last one that belongs to
+		// the first failed test is the most exact.
 		deepest := string(all[0][1])
 		for _, m := range all[1:] {
 			if strings.HasPrefix(string(m[1]), deepest+"/") {
@@ -160,7 +160,7 @@ func verdict(pkg string, output []byte) (found string, err error) {
 	case bytes.Contains(output, []byte("panic: ")), bytes.Contains(output, []byte("fatal error: ")):
 		return pkg + ": a panic", nil
 	}
-	return "", fmt.Errorf("no test failed, and the run did:\n%s", output)
+	return "", fmt.Errorf("the run failed, but no test did:\n%s", output)
 }
 
 func survivors(results []result) (n int) {

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// groups lists the rows that the page must carry. A row with a plus sharpens the
-// row before it; S6 was never given.
+// groups lists the rows that the page must have. A row with a plus sharpens the row before
+// it. There is no S6.
 var groups = []string{
 	"A1 A1+ A2 A2+ A2++ A3 A4 A5 A6 A6+ A7 A7+",
 	"F1 F2 F3 F4 F4+ F5 F5+ F6 F6+ F7 F7+ F8 F9 F10 F10+ F11 F12",
@@ -37,8 +37,8 @@ type Row struct {
 	NotYet string // why the row, or a part of it, is not held yet; empty when all of it is
 }
 
-// Test names a top-level test as package.Test, as in vnicbridge.TestARP. The package
-// is the last element of its import path.
+// Test names a top-level test as in vnicbridge.TestARP. Package is the last element of the
+// package's import path.
 type Test struct{ Package, Name string }
 
 func (t Test) String() string { return t.Package + "." + t.Name }
@@ -63,9 +63,9 @@ func Read(path string) (*Page, error) {
 	return p, nil
 }
 
-// Parse reads the rows of the tables, `| id | rule | held by |`. The last cell holds
-// the tests in backticks, and "not yet: <reason>" when the row is yet to come or is
-// held in part. Each row of the contract must be there once, and no other.
+// Parse reads the rows of the tables, `| id | rule | held by |`. The last cell has the tests
+// in backticks, and "not yet: <reason>" if the row, or a part of it, is not held yet. It is
+// an error if a row of the contract is missing or occurs twice, or if there is another row.
 func Parse(text string) (*Page, error) {
 	p := new(Page)
 	line := datapathsLine.FindStringSubmatch(text)
@@ -95,7 +95,7 @@ func Parse(text string) (*Page, error) {
 	return p, p.checkIDs()
 }
 
-// add takes in a row of the contract, or a requirement.
+// add adds a row of the contract, or a requirement, to the page.
 func (p *Page) add(id, cell string) error {
 	if requirementID.MatchString(id) {
 		r, err := parseRequirement(id, cell)
@@ -135,8 +135,8 @@ func parseTests(text string) (tests []Test, err error) {
 	return tests, nil
 }
 
-// checkIDs makes sure that each row of the contract is there once, and each
-// requirement, and no other.
+// checkIDs returns an error unless the page has each row of the contract once, each
+// requirement once, and no other.
 func (p *Page) checkIDs() error {
 	want, seen := slices.Concat(IDs(), RequirementIDs()), map[string]bool{}
 	var ids []string

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// pageText writes a page that carries the whole contract.
+// pageText returns a page with all rows of the contract.
 func pageText(datapaths string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Data paths in force: %s.\n\n| # | rule | held by |\n|---|---|---|\n", datapaths)
@@ -19,7 +19,8 @@ func pageText(datapaths string) string {
 	return b.String()
 }
 
-// TestPageErrors gives pages that must be refused, lest a row goes unnoticed.
+// TestPageErrors parses pages that must be refused, because otherwise a row would be lost
+// unnoticed.
 func TestPageErrors(t *testing.T) {
 	good := pageText("`userspace`")
 	replaceRow := func(id, with string) string {
@@ -56,7 +57,7 @@ func TestPageErrors(t *testing.T) {
 	}
 }
 
-// TestConformancePage reads the project's own page: the contract is whole.
+// TestConformancePage checks that the project's own page has the whole contract.
 func TestConformancePage(t *testing.T) {
 	if _, err := Read("../../../docs/conformance.md"); err != nil {
 		t.Error(err)

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// rfcs lists the documents that the page must answer, and what each asks: its
-// numbered requirements, or the sections that have some.
+// rfcs lists the documents that the page must answer. Each has numbered requirements, or
+// sections with requirements.
 var rfcs = []struct {
 	number       int
 	requirements int      // REQ-1 and so on
-	sections     []string // of a document that does not number them
+	sections     []string // of a document that does not number its requirements
 }{
 	{number: 4787, requirements: 14},
 	{number: 5382, requirements: 10},
@@ -38,14 +38,14 @@ func RequirementIDs() []string {
 
 var requirementID = regexp.MustCompile(`^RFC \d+ (REQ-\d+|§[\d.]+)$`)
 
-// Requirement is what an RFC asks, and the answer.
+// Requirement is a requirement of an RFC, with the page's answer.
 type Requirement struct {
 	ID     string
 	Answer string // one of Answers
-	Tests  []Test // that show it, where it holds
+	Tests  []Test // that show that it holds
 }
 
-// Answers are what the page may say of a requirement.
+// Answers are the answers that the page may give to a requirement.
 var Answers = []string{"holds in part", "holds", "does not apply", "not met"}
 
 // parseRequirement reads the last cell of a requirement: `holds: <tests>`, `holds in
