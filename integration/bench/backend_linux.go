@@ -11,13 +11,13 @@ import (
 	"path/filepath"
 )
 
-// files are what the HTTP server serves, by name, with their sizes.
+// files has the sizes in bytes of the files that the HTTP server serves, by name.
 var files = map[string]int{"1k": 1 << 10, "1m": 1 << 20}
 
-// groupPath is where the files are: the path of the group that is measured.
+// groupPath is the URL path of the files, and that of the measured group.
 const groupPath = "/test1/"
 
-// writeFiles writes them.
+// writeFiles writes the files that the HTTP server serves.
 func writeFiles(dir string) error {
 	dir = filepath.Join(dir, groupPath)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -31,8 +31,8 @@ func writeFiles(dir string) error {
 	return nil
 }
 
-// fileServer is the HTTP server's part of nginx's configuration: as little as
-// possible beside the network's work.
+// fileServer is the HTTP server's part of nginx's configuration. It serves with as little
+// work as possible, so that the network's part of the cost is large.
 const fileServer = `server {
 		listen %s;
 		root %s;
@@ -51,8 +51,8 @@ func (s *site) startBackend() error {
 	return err
 }
 
-// startHTTPSBackend starts another HTTP server for HTTPS. It has a worker for each
-// core, as those have that do it elsewhere.
+// startHTTPSBackend starts another server, for HTTPS. It has a worker for each core, as the
+// proxies have that terminate TLS in other variants.
 func (s *site) startHTTPSBackend() error {
 	config, err := s.writeNginx("https", fmt.Sprintf(fileServer, s.nginxHTTPS(s.inner), s.bench.files))
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *site) checkFile(ctx context.Context, url string, size int) error {
 		return err
 	}
 	client := s.client.HTTPClient()
-	// The certificate is nobody's: it is for this run.
+	// The certificate was made for this run, and nobody has signed it.
 	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	answer, err := client.Do(request)
 	if err != nil {

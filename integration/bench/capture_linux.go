@@ -9,13 +9,14 @@ import (
 	"time"
 )
 
-// captureTurns is how often a probe is run without, with, with and without a capture: one
-// run differs from the next by more than a capture may cost.
+// captureTurns is how often a probe runs four times: without a capture, twice with one, and
+// without. Several turns are needed because one run differs from the next by more than a
+// capture may cost.
 const captureTurns = 2
 
-// captured runs a probe without a capture as often as with one, of all frames of the
-// bridge as they come, in turns: what drifts is the same for both. It gives the means the
-// prefixes that the metrics have.
+// captured makes a probe that runs another one without a capture, and as often during a
+// capture of all frames of the bridge. The runs alternate, so that a drift affects both
+// alike. The figures are means, named uncaptured_<metric> and captured_<metric>.
 func captured(run func(context.Context, *site, time.Duration) (Figures, error), metric string) func(context.Context, *site, time.Duration) (Figures, error) {
 	return func(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 		means := make(Figures)
@@ -43,8 +44,8 @@ func captured(run func(context.Context, *site, time.Duration) (Figures, error), 
 	}
 }
 
-// capture has the bridge captured until the function is called that it returns. An
-// error is that of a capture which ended before.
+// capture captures the bridge until the caller calls end. end returns an error if the
+// capture has ended before.
 func (s *site) capture(ctx context.Context) (end func() error, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost:2019/vnic/capture?of=lan", nil)
@@ -68,7 +69,7 @@ func (s *site) capture(ctx context.Context) (end func() error, err error) {
 		if ctx.Err() != nil {
 			err = nil
 		} else if err == nil {
-			err = errors.New("the capture ended before what it was to capture")
+			err = errors.New("the capture ended before the probe")
 		}
 		ended <- errors.Join(err, answer.Body.Close())
 	}()

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// siteName is the server's name in its certificate. Clients ask for its address.
+// siteName is the server's name in its certificate. Clients use its address instead.
 const siteName = "www.example.com"
 
-// The files of the certificate that all servers have: the certificate, its key,
-// and both in one, as haproxy takes it.
+// The files of the certificate that all servers share: the certificate, its key, and both in
+// one file for haproxy.
 const (
 	certificateFile = "certificate.pem"
 	keyFile         = "key.pem"

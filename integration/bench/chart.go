@@ -8,7 +8,7 @@ import (
 
 // chart is a grid of bar charts, two in a row.
 type chart struct {
-	file        string // beside the page
+	file        string // in the page's directory
 	title, note string
 	panels      []panel
 }
@@ -16,12 +16,12 @@ type chart struct {
 // panel is a bar chart of one metric.
 type panel struct {
 	title string
-	mark  float64 // a value that a line is drawn at; 0: none
-	full  float64 // the value that fills the room for bars
+	mark  float64 // the value at which a line is drawn; 0: no line
+	full  float64 // the value of a bar of full length
 	bars  []bar
 }
 
-// bar is a median with its spread.
+// bar shows a median and its spread.
 type bar struct {
 	label, value string
 	Spread
@@ -38,12 +38,12 @@ const (
 	rowHeight   = 22
 	barHeight   = 14
 	labelWidth  = 86
-	barRoom     = 270 // of the longest bar; its value stands behind it
+	barRoom     = 270 // for the longest bar, without its value in figures
 	chartMargin = 20
 )
 
-// chartStyle follows the reader's colour scheme, page included, as overview.svg
-// does.
+// chartStyle follows the reader's colour scheme, as docs/overview.svg does. The background
+// is part of it.
 const chartStyle = `
     .page { fill: #ffffff } text { fill: #1f2328 } .dim { fill: #59636e } .title { font-weight: 600 }
     .ours { fill: #0969da } .other { fill: #afb8c1 } .spread { stroke: #1f2328 } .mark { stroke: #59636e; stroke-dasharray: 4 3 }

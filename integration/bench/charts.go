@@ -2,7 +2,7 @@ package main
 
 import "strings"
 
-// charts draws a suite. There is no chart of what was not measured.
+// charts makes the charts of a suite. A chart without measured figures is left out.
 func (s *Suite) charts() (drawn []chart) {
 	for _, c := range s.chartsOf() {
 		if len(c.panels) > 0 {
@@ -30,8 +30,7 @@ func (s *Suite) chartsOf() []chart {
 	}
 }
 
-// ratioChart has a panel for each metric of which more is better, all to one
-// scale.
+// ratioChart has a panel for each metric of which more is better. All panels have one scale.
 func (s *Suite) ratioChart(file, title string) chart {
 	c := chart{file: file, title: title, note: "longer is better · dashed: direct · thin line: lowest to highest round"}
 	for _, m := range s.info().metrics {
@@ -49,7 +48,7 @@ func (s *Suite) ratioChart(file, title string) chart {
 	return c
 }
 
-// figureChart has a panel for each metric that is asked for.
+// figureChart has a panel for each metric for which shown returns true.
 func (s *Suite) figureChart(file, title, note string, shown func(Metric) bool) chart {
 	c := chart{file: file, title: title, note: note + " · thin line: lowest to highest round"}
 	for _, m := range s.info().metrics {
@@ -78,7 +77,7 @@ func (c *chart) add(s *Suite, m Metric, mark float64, values func(VariantInfo) [
 	c.panels = append(c.panels, p)
 }
 
-// shareScale draws all panels to one scale.
+// shareScale gives all panels the same scale.
 func (c *chart) shareScale() {
 	full := 0.0
 	for _, p := range c.panels {

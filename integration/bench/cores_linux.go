@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// placement says on which cores the two ends of a round trip run. On one core
-// the time is that of the path alone; on two there is also the waking of another
-// core, as between two machines. Left to the scheduler it changes between the two
+// placement says on which cores the two ends of a round trip run. If both run on one core,
+// the time is that of the path alone. If they run on two, it includes waking the other core,
+// as between two machines. If the scheduler places them, the time jumps between these two
 // from one second to the next.
 type placement struct{ client, server core }
 
-// core is a number, from 1, among the cores that this program may use; 0 is
-// whichever the scheduler chooses.
+// core numbers, from 1, the cores that this program may use; 0 leaves the choice to the
+// scheduler.
 type core byte
 
 var (
@@ -25,11 +25,10 @@ var (
 
 // ownCores are the cores that this program may use.
 var ownCores = sync.OnceValues(func() (set unix.CPUSet, err error) {
-	return set, unix.SchedGetaffinity(unix.Getpid(), &set) // the main thread, which is never moved
+	return set, unix.SchedGetaffinity(unix.Getpid(), &set) // of the main thread, which never moves
 })
 
-// moveTo has the calling thread, to which its goroutine must be locked, run on a
-// core.
+// moveTo makes the calling thread run on a core. The goroutine must be locked to the thread.
 func moveTo(c core) error {
 	own, err := ownCores()
 	if err != nil {

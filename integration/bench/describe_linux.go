@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
-// require checks for everything that a run needs before it starts.
+// require returns an error if something is missing that the run needs.
 func (b *bench) require(chosen []suite) error {
 	if os.Geteuid() != 0 {
 		return errors.New("network namespaces and raw sockets need root: sudo env \"PATH=$PATH\" make bench")
@@ -46,8 +46,8 @@ func (b *bench) require(chosen []suite) error {
 	return raiseOpenFiles()
 }
 
-// openFiles is how many files a program here may have open: the proxies have two
-// for each connection.
+// openFiles is how many files each program may have open. The proxies have two for each
+// connection.
 const openFiles = 20000
 
 func raiseOpenFiles() error {
@@ -62,7 +62,7 @@ func raiseOpenFiles() error {
 	return nil
 }
 
-// describe writes down what the run runs on.
+// describe records the machine and the programs' versions in the result.
 func (b *bench) describe(ctx context.Context) (err error) {
 	if b.result.Machine, err = gauge.ThisMachine(); err != nil {
 		return err
@@ -77,9 +77,9 @@ func (b *bench) describe(ctx context.Context) (err error) {
 		args    []string
 	}{{"nginx", []string{"-v"}}, {"haproxy", []string{"-v"}}, {"nft", []string{"--version"}}, {"wrk", []string{"-v"}}, {"iperf3", []string{"--version"}}, {"h2load", []string{"--version"}}} {
 		if _, err := exec.LookPath(tool.program); err != nil {
-			continue // nothing that was chosen needs it
+			continue // no chosen suite needs it
 		}
-		// wrk ends with an error after it has told its version.
+		// wrk prints its version, and then fails.
 		output, _ := exec.CommandContext(ctx, tool.program, tool.args...).CombinedOutput()
 		line, _, _ := strings.Cut(string(output), "\n")
 		b.result.Versions = append(b.result.Versions, Version{tool.program, strings.TrimSpace(line)})
@@ -87,7 +87,7 @@ func (b *bench) describe(ctx context.Context) (err error) {
 	return nil
 }
 
-// ourVersions are those of the Caddy binary.
+// ourVersions returns the versions of what the Caddy binary was built from.
 func ourVersions(build *buildinfo.BuildInfo) []Version {
 	versions := []Version{{"Go", build.GoVersion}}
 	for _, setting := range build.Settings {

@@ -9,8 +9,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
-// serveEcho answers on the echo port until this process ends. Each message says
-// in its first byte on which [core] it is to be answered.
+// serveEcho answers on the echo port until this process ends. The first byte of a message
+// is the [core] on which the server must answer it.
 func serveEcho(h *netlab.Host, on netip.Addr) error {
 	datagrams, err := openSocket(h, unix.SOCK_DGRAM, 0, netip.AddrPortFrom(on, echoPort))
 	if err != nil {
@@ -45,7 +45,7 @@ func echoDatagrams(fd int) {
 		switch {
 		case err == nil && n > 0:
 			at.move(buffer[0])
-			_ = unix.Sendto(fd, buffer[:n], 0, from) // a client that has gone needs no answer
+			_ = unix.Sendto(fd, buffer[:n], 0, from) // an error means that the client has gone
 		case err != nil && err != unix.EINTR:
 			return
 		}
@@ -68,7 +68,7 @@ func echoStream(fd int) {
 	}
 }
 
-// lockedThread is a goroutine's own thread. It ends with the goroutine.
+// lockedThread is the thread to which a goroutine is locked. It ends with the goroutine.
 type lockedThread struct{ at core }
 
 func lockThread() *lockedThread {
@@ -76,7 +76,7 @@ func lockThread() *lockedThread {
 	return new(lockedThread)
 }
 
-// move has the thread run on a core. A client can only ask for one that there is.
+// move makes the thread run on a core, which exists: the client runs on the same machine.
 func (t *lockedThread) move(to byte) {
 	if c := core(to); c != t.at && moveTo(c) == nil {
 		t.at = c

@@ -6,22 +6,22 @@ import (
 	"strings"
 )
 
-// floor is something that the project holds itself to: a bound for a median.
+// floor is a promise of the project: a bound for a median.
 type floor struct {
 	what  string
-	op    string // of the measured figure to the bound: one of ≥, >, ≤
+	op    string // how the measured figure compares to the bound: ≥, > or ≤
 	bound float64
-	goal  float64 // what is striven for; 0: the floor is all
+	goal  float64 // a better value to aim at; 0: none
 	count bool    // the figure is a count, not a ratio
-	// measured returns the figure in each round, and a remark; none if it was not
-	// measured.
+	// measured returns the figure of each round, and a remark. Without values, the figure
+	// was not measured.
 	measured func(*Result) (values []float64, remark string)
 }
 
-// ours is the variant that the floors are about.
+// ours is the variant that must reach the floors.
 const ours = "kernel"
 
-// floors are all there are.
+// floors has all floors, in the order of the report.
 var floors = []floor{
 	ratioFloor("keep-alive requests/s, to direct", bridgeSuite, "keepalive", baseline, 0.97, 0.99),
 	ratioFloor("connection per request, to direct", bridgeSuite, "perrequest", baseline, 0.93, 0.97),
@@ -64,7 +64,7 @@ func groupFloor(what, variant, metric, to string, bound float64) floor {
 	return floor{what: what, op: "≥", bound: bound, measured: ratio(groupsSuite, variant, metric, to)}
 }
 
-// tableFloor is what a full flow table may cost.
+// tableFloor bounds what a full flow table costs.
 func tableFloor(what, metric string) floor {
 	return floor{what: what, op: "≥", bound: 0.90,
 		measured: func(r *Result) ([]float64, string) {
@@ -72,7 +72,7 @@ func tableFloor(what, metric string) floor {
 		}}
 }
 
-// captureFloor is what a capture of everything may cost.
+// captureFloor bounds what a capture of all frames costs.
 func captureFloor(variant, metric string) floor {
 	what := map[string]string{"keepalive": "keep-alive", "perrequest": "connection per request", "iperf_down": "iperf3, server to client"}[metric]
 	return floor{what: what + " during a capture, to before, " + variant, op: "≥", bound: 0.95,
@@ -89,9 +89,9 @@ func ratio(suite, variant, metric, to string) func(*Result) ([]float64, string) 
 	return func(r *Result) ([]float64, string) { return r.suite(suite).ratios(variant, to, metric), "" }
 }
 
-// aheadFloor is to be better than another variant in every metric that both
-// have: the measured figure is the one of the worst. The remark tells where it is
-// not better.
+// aheadFloor demands to be better than another variant in every metric that both have. The
+// measured figure is that of the worst metric; the remark names the metrics that are not
+// better.
 func aheadFloor(other string) floor {
 	return floor{what: "on every row ahead of " + other, op: ">", bound: 1,
 		measured: func(r *Result) (worst []float64, remark string) {
@@ -123,7 +123,8 @@ func aheadFloor(other string) floor {
 		}}
 }
 
-// lost is what reloads lost of an established flow, if there were enough.
+// lost returns how many datagrams of an established flow were lost, for each round with at
+// least 100 reloads.
 func lost(r *Result) (values []float64, remark string) {
 	s := r.suite(bridgeSuite)
 	for i, reloads := range s.figures(ours, reloadsDone) {
@@ -135,15 +136,15 @@ func lost(r *Result) (values []float64, remark string) {
 	return values, remark
 }
 
-// verdict is a floor beside what was measured.
+// verdict is a floor with the measured figure, in words.
 type verdict struct {
 	floor             string
 	required, got     string
 	measured, held    bool
-	goalRequired, met string // empty: there is no goal
+	goalRequired, met string // empty: no goal
 }
 
-// verdicts judge a result by all floors.
+// verdicts judges a result by all floors.
 func verdicts(r *Result) (all []verdict) {
 	for _, f := range floors {
 		all = append(all, f.judge(r))

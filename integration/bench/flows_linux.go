@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// newFlowsMost bounds how many flows a probe opens. The bridge keeps them for
-// minutes, and is to have room for those of all rounds.
+// newFlowsMost bounds how many flows a probe opens. The bridge keeps them for minutes, and
+// its table must have room for those of all rounds.
 const newFlowsMost = 150_000
 
-// newFlows opens UDP flows as fast as they can be: each datagram comes from an
-// address and port not used before. What arrives has been admitted.
+// newFlows opens UDP flows as fast as possible: each datagram has a new source address and
+// port. A datagram that arrives shows that its flow was admitted.
 func newFlows(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 	sender, err := newSpoofer(s)
 	if err != nil {
@@ -22,17 +22,17 @@ func newFlows(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 	return Figures{"flows": sent.rate()}, err
 }
 
-// blasted is what became of datagrams sent as fast as possible.
+// blasted is the result of sending datagrams as fast as possible.
 type blasted struct {
 	arrived int64
-	took    time.Duration // from the first that was sent to the last that arrived
-	cpu     time.Duration // of the whole machine
+	took    time.Duration // from the first datagram sent to the last one that arrived
+	cpu     time.Duration // CPU time of the whole machine
 }
 
 func (b blasted) rate() float64 { return float64(b.arrived) / b.took.Seconds() }
 
-// blast sends datagrams to the server's discard service as fast as one core can,
-// for a time and up to a number, each from the next source.
+// blast sends datagrams to the server's discard service as fast as one core can, for d and
+// at most a number of them. Each has the next source.
 func (s *site) blast(ctx context.Context, sender *spoofer, d time.Duration, most int, next func() netip.AddrPort) (b blasted, err error) {
 	before, err := s.cpuTimes()
 	if err != nil {
@@ -55,18 +55,18 @@ func (s *site) blast(ctx context.Context, sender *spoofer, d time.Duration, most
 	return blasted{arrived: now - received, took: last.Sub(began), cpu: after.machine - before.machine}, ctx.Err()
 }
 
-// Sources are addresses and ports of the client.
+// The source ports of each address of the client.
 const (
 	firstPort = 2000
 	portsEach = 60000
 )
 
-// source is the n-th of them. They repeat after 1.2 million.
+// source returns the n-th source. They repeat after 1.2 million.
 func source(n int) netip.AddrPort {
 	return netip.AddrPortFrom(moreClient(n/portsEach%clientAddrs), uint16(firstPort+n%portsEach))
 }
 
-// newSource is a source that this site has not seen, until all have been given.
+// newSource returns a source that this site has not used yet, until all are used.
 func (s *site) newSource() netip.AddrPort {
 	s.sources++
 	return source(s.sources)

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// number formats a figure with three significant digits or all those before the
-// point, in groups of three.
+// number formats a figure with about three significant digits. From 1,000 on it has no
+// decimals, and groups of three digits.
 func number(v float64) string {
 	switch {
 	case v >= 1000:
@@ -34,10 +34,10 @@ func grouped(n int64) string {
 	return b.String()
 }
 
-// ratio formats a median and its spread; one round has no spread.
+// ratio formats a median and its spread. The spread is left out if there is one round.
 func (s Spread) ratio() string { return s.format(number) }
 
-// count is the same for what is counted.
+// count formats a number of things in the same way.
 func (s Spread) count() string { return s.format(compact) }
 
 func (s Spread) format(number func(float64) string) string {
@@ -47,7 +47,7 @@ func (s Spread) format(number func(float64) string) string {
 	return fmt.Sprintf("%s (%s–%s)", number(s.Median), number(s.Min), number(s.Max))
 }
 
-// compact formats a number with no digits behind the point where it has none.
+// compact formats a whole number without decimals, and any other as number does.
 func compact(v float64) string {
 	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
 		return grouped(int64(v))

@@ -8,9 +8,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// groupsConfig is Caddy with two groups by path. It is to keep as many idle
-// connections to a group's server as there may be clients, and to listen to
-// nothing but TCP.
+// groupsConfig is Caddy with two groups by path. It keeps as many idle connections to a
+// group's server as there are clients, and listens only to TCP.
 const groupsConfig = `{
 	auto_https disable_redirects
 	default_sni %[1]s
@@ -50,7 +49,7 @@ https:// {
 }
 `
 
-// vnicConfig is the groups' segments and the front.
+// vnicConfig has the groups' segments and the front.
 const vnicConfig = `	vnic {
 		segment a {
 			interface vnic-A
@@ -78,14 +77,14 @@ const vnicConfig = `	vnic {
 	}
 `
 
-// groupUpstreams are the directives that hand requests on to segments a and b.
+// groupUpstreams returns the directives that pass requests on to segments a and b.
 type groupUpstreams func() (a, b string)
 
-// viaVNICProxy is how our users do it.
+// viaVNICProxy passes requests on as users of caddy-vnic do.
 func viaVNICProxy() (a, b string) { return "vnic_proxy a", "vnic_proxy b" }
 
-// viaReverseProxy has Caddy's own proxy dial the segments' aliases: stock Caddy
-// with nothing but the VNICs in its way.
+// viaReverseProxy uses Caddy's own proxy, which dials the segments' aliases. It shows what
+// the VNICs alone cost.
 func viaReverseProxy() (a, b string) {
 	config := config.Config{Segments: map[string]*config.Segment{
 		"a": {}, "b": {},
@@ -111,7 +110,7 @@ func startGroups(datapath string, upstreams groupUpstreams) func(context.Context
 	}
 }
 
-// startStockCaddy starts Caddy without VNICs: the servers are at hand on lo.
+// startStockCaddy starts Caddy without VNICs. It reaches the servers on lo.
 func startStockCaddy(ctx context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err

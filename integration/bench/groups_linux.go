@@ -6,8 +6,8 @@ import (
 	"net/netip"
 )
 
-// groupVariants hand requests for a path on to the server of its group; the
-// baseline, which is that server itself, comes first.
+// groupVariants pass requests for a path on to the server of its group. The baseline, which
+// comes first, is that server itself.
 var groupVariants = []variant{
 	{
 		VariantInfo: VariantInfo{Name: baseline},
@@ -43,8 +43,8 @@ var groupVariants = []variant{
 	},
 }
 
-// serveGroups starts the server of the group that is measured: nginx with one
-// worker. Where nothing is in between another one does the HTTPS.
+// serveGroups starts the server of the measured group: nginx with one worker. The baseline
+// has no proxy to terminate TLS, so there another nginx serves HTTPS.
 func serveGroups(ctx context.Context, s *site) error {
 	if err := s.startBackend(); err != nil {
 		return err

@@ -6,7 +6,7 @@ import (
 	"os/exec"
 )
 
-// haproxyGroupsConfig leaves the number of threads to haproxy: one for each core.
+// haproxyGroupsConfig sets no number of threads, so haproxy has one for each core.
 const haproxyGroupsConfig = `
 global
 	maxconn 8192
@@ -40,7 +40,7 @@ func startHAProxyGroups(_ context.Context, s *site) error {
 	return err
 }
 
-// nginxGroups leave it to nginx how responses are buffered.
+// nginxGroups leaves nginx's default buffering of responses.
 const nginxGroups = `proxy_http_version 1.1;
 	proxy_set_header Connection "";
 	upstream a { server 192.168.50.1:80; keepalive 256; keepalive_requests 1000000000; }

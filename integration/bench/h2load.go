@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// h2loadTotals is what h2load did.
+// h2loadTotals has the totals of a run of h2load.
 type h2loadTotals struct {
 	Took   time.Duration
 	Done   int64 // answered with 2xx
-	Broken int64 // met no answer
+	Broken int64 // got no answer
 	Bytes  int64 // of the answers' bodies
 }
 
@@ -22,8 +22,8 @@ var (
 	h2loadTraffic  = regexp.MustCompile(`(?m)^traffic: .*\((\d+)\) data$`)
 )
 
-// parseH2load reads what h2load printed. Wrong answers are an error, as their
-// rate would mean something else; broken requests are not.
+// parseH2load reads h2load's output. Wrong answers are an error, because their rate would
+// mean something else. Broken requests are not.
 func parseH2load(output []byte) (t h2loadTotals, err error) {
 	took := h2loadTook.FindSubmatch(output)
 	requests, status, traffic := numbers(h2loadRequests, output), numbers(h2loadStatus, output), numbers(h2loadTraffic, output)
@@ -33,7 +33,7 @@ func parseH2load(output []byte) (t h2loadTotals, err error) {
 	if t.Took, err = time.ParseDuration(string(took[1])); err != nil {
 		return t, fmt.Errorf("h2load's report: %w", err)
 	}
-	// Failed are those that errored or timed out, beside those with a wrong answer.
+	// h2load's "failed" includes wrong answers; its "errored" and "timeout" do not.
 	t.Done, t.Broken, t.Bytes = status[0], requests[1]+requests[2], traffic[0]
 	switch {
 	case status[1]+status[2]+status[3] > 0:
@@ -44,7 +44,7 @@ func parseH2load(output []byte) (t h2loadTotals, err error) {
 	return t, nil
 }
 
-// numbers are what a pattern's groups match; nil if it does not match.
+// numbers returns what a pattern's groups match, or nil if the pattern does not match.
 func numbers(pattern *regexp.Regexp, in []byte) (ns []int64) {
 	for i, digits := range pattern.FindSubmatch(in) {
 		if i == 0 {
@@ -59,8 +59,8 @@ func numbers(pattern *regexp.Regexp, in []byte) (ns []int64) {
 	return ns
 }
 
-// requestRate is in requests per second.
+// requestRate returns requests per second.
 func (t h2loadTotals) requestRate() float64 { return float64(t.Done) / t.Took.Seconds() }
 
-// megabytes is in 10⁶ bytes of bodies per second.
+// megabytes returns megabytes (10⁶ bytes) of bodies per second.
 func (t h2loadTotals) megabytes() float64 { return float64(t.Bytes) / 1e6 / t.Took.Seconds() }

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// parseIperf3 returns the rate, in Gbit/s, at which the receiver of
-// `iperf3 --json` got data.
+// parseIperf3 returns the rate in Gbit/s at which the receiver got data, from the output of
+// `iperf3 --json`.
 func parseIperf3(output []byte) (float64, error) {
 	var report struct {
 		Error string `json:"error"`

@@ -1,13 +1,13 @@
-// Command bench compares what the bridge costs with other ways to give several
-// servers one address:
+// Command bench compares the cost of the bridge with that of other ways to give several
+// servers one address.
 //
 //	make bench
 //	go run ./integration/bench -quick -caddy bin/caddy
 //
-// A [suite] consists of variants that do the same work. For each variant the bench
-// builds the same small network: client, cable, server. It runs every probe on all
-// variants in turn, round by round, and compares only figures of the same round. It
-// needs root, works in network namespaces, and leaves only its files behind.
+// A [suite] consists of variants that do the same work. For each variant bench builds the
+// same small network: client, cable, server. It runs every probe on all variants in turn,
+// round by round, and compares only figures of the same round. It needs root, works in
+// network namespaces, and leaves only its result files behind.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// limit bounds a run: what takes longer hangs.
+// limit bounds a run. A run that takes longer hangs.
 const limit = 45 * time.Minute
 
 // settings are the command's flags.
@@ -42,13 +42,13 @@ type settings struct {
 // register declares the flags.
 func (s *settings) register(flags *flag.FlagSet) {
 	flags.StringVar(&s.caddy, "caddy", "bin/caddy", "the custom Caddy `binary` (make build)")
-	flags.BoolVar(&s.quick, "quick", false, "one short round, to try the benchmark: its figures mean little")
+	flags.BoolVar(&s.quick, "quick", false, "run one short round, to try the benchmark; its figures mean little")
 	flags.IntVar(&s.rounds, "rounds", 5, "how many rounds; 1 with -quick")
 	flags.StringVar(&s.variants, "variants", "", "comma-separated `names` of variants to compare with direct; default all")
 	flags.StringVar(&s.only, "only", "", "comma-separated `parts` to run: requests, bulk, iperf3, roundtrip, flows, capture, reloads, table, groups, https; default all")
 	flags.StringVar(&s.json, "json", "build/bench.json", "the `file` that gets all figures of all rounds")
 	flags.StringVar(&s.docs, "docs", "", "the `directory` whose benchmarks.md and charts get the results; default none")
-	flags.StringVar(&s.from, "from", "", "measure nothing, report on this JSON `file` of an earlier run")
+	flags.StringVar(&s.from, "from", "", "measure nothing, but report on this JSON `file` of an earlier run")
 	flags.StringVar(&s.profile, "profile", "", "write CPU profiles of Caddy, one for each probe, to this `directory`")
 }
 
@@ -64,7 +64,7 @@ func main() {
 		fail(fmt.Errorf("unexpected argument %q: see -help", flag.Arg(0)))
 	}
 	if s.docs != "" && s.from == "" && (s.quick || s.only != "" || s.variants != "") {
-		fail(errors.New("-docs wants a whole run, without -quick, -only and -variants"))
+		fail(errors.New("-docs needs a whole run, without -quick, -only and -variants"))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -80,7 +80,7 @@ func fail(err error) {
 	}
 }
 
-// run measures, or reads an earlier run, and reports.
+// run measures, or reads the results of an earlier run, and reports.
 func run(ctx context.Context, s settings, w io.Writer) error {
 	var result *Result
 	var err error
@@ -101,12 +101,12 @@ func run(ctx context.Context, s settings, w io.Writer) error {
 	return nil
 }
 
-// progress says on standard error what is being measured.
+// progress prints to standard error what is being measured.
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
 }
 
-// list splits the names that a flag has.
+// list splits the comma-separated names of a flag.
 func list(names string) []string {
 	return strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' })
 }

@@ -17,7 +17,7 @@ type bench struct {
 	result *Result
 }
 
-// measure runs everything and leaves nothing of it behind.
+// measure runs the chosen suites, and removes all networks and temporary files.
 func measure(ctx context.Context, s settings) (result *Result, err error) {
 	b := &bench{settings: s, pace: fullPace}
 	if s.quick {
@@ -55,5 +55,5 @@ func measure(ctx context.Context, s settings) (result *Result, err error) {
 	return b.result, nil
 }
 
-// path is one of the run's files.
+// path returns the path of one of the run's temporary files.
 func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }

@@ -10,8 +10,7 @@ type Metric struct {
 	Lower bool // less is better
 }
 
-// suiteInfo says what a suite measures: variants that do the same work, the
-// baseline among them.
+// suiteInfo says what a suite measures of its variants.
 type suiteInfo struct {
 	name, title string
 	metrics     []Metric // in the order of the report
@@ -24,7 +23,7 @@ const (
 	groupsSuite = "groups"
 )
 
-// suiteInfos are all suites, in the order of the report.
+// suiteInfos has all suites, in the order of the report.
 var suiteInfos = []suiteInfo{
 	{bridgeSuite, "One segment behind the bridge", []Metric{
 		{Name: "keepalive", Title: "Requests/s, keep-alive", Unit: "requests/s"},
@@ -69,10 +68,10 @@ var suiteInfos = []suiteInfo{
 	}},
 }
 
-// tableLevels are the numbers of flows that a flow table is measured with.
+// tableLevels are the numbers of flows with which a flow table is measured.
 var tableLevels = []int{1, 1e3, 1e5, 1e6}
 
-// busyFlows are how many flows are busy where most of the table's are idle.
+// busyFlows is how many flows are busy in the probe in which most of the table's are idle.
 const busyFlows = 1000
 
 func tableMetrics() (metrics []Metric) {
@@ -88,8 +87,8 @@ func tableMetrics() (metrics []Metric) {
 	for _, n := range tableLevels {
 		metrics = append(metrics, Metric{Name: costMetric(n), Title: "CPU of the whole machine, " + flowsOf(n), Unit: "ns per datagram", Lower: true})
 	}
-	// BPF maps take their memory at once, for as many flows as there may ever be:
-	// with fewer, the memory of each would be that of nothing.
+	// BPF maps take the memory for all possible flows at once, so the memory of one flow can
+	// be told only with a full table.
 	full := tableLevels[len(tableLevels)-1]
 	metrics = append(metrics, Metric{Name: memoryMetric(full), Title: "Memory, " + flowsOf(full), Unit: "bytes per flow", Lower: true})
 	return metrics
@@ -104,16 +103,15 @@ func flowsOf(n int) string {
 
 const packetsPrefix = "packets_"
 
-// The metrics of a flow table with n flows.
+// The names of the metrics of a flow table with n flows.
 func packetsMetric(n int) string { return fmt.Sprintf(packetsPrefix+"%d", n) }
 func busyMetric(n int) string    { return fmt.Sprintf("busy_%d", n) }
 func costMetric(n int) string    { return fmt.Sprintf("cost_%d", n) }
 func memoryMetric(n int) string  { return fmt.Sprintf("memory_%d", n) }
 
-// Figures beside the metrics.
+// Figures that are no metrics.
 const (
-	// brokenRequests are those that a client program could not complete, of all
-	// probes of a round.
+	// brokenRequests counts the requests of a round that a client program could not complete.
 	brokenRequests = "broken_requests"
 
 	// What reloads cost an established UDP flow.
@@ -122,10 +120,10 @@ const (
 	reloadMissing = "reload_missing"
 )
 
-// reloadRate is how many datagrams per second are sent while reloads go on.
+// reloadRate is how many datagrams are sent per second during reloads.
 const reloadRate = 10000
 
-// info returns what is known of a suite.
+// info returns the suiteInfo of a suite.
 func (s *Suite) info() suiteInfo {
 	for _, info := range suiteInfos {
 		if info.name == s.Name {

@@ -9,9 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nginxConfig is nginx in any of its roles: %[3]s is the role's part. It has a
-// worker for each core, as nginx's packages have it, and room for the benchmark's
-// connections.
+// nginxConfig configures nginx in any of its roles; %[3]s is the role's part. As in nginx's
+// packages, there is a worker for each core. Their connections suffice for the benchmark.
 const nginxConfig = `
 %[4]s
 user root;
@@ -23,8 +22,7 @@ events { worker_connections 8192; }
 %[3]s
 `
 
-// nginxHTTP is the part of an HTTP server, whose connections last as long as the
-// client wants.
+// nginxHTTP is the part of an HTTP server. Its connections last as long as the client wants.
 const nginxHTTP = `http {
 	access_log off;
 	keepalive_requests 1000000000;
@@ -47,8 +45,7 @@ func (s *site) writeNginxStream(name, servers string) (string, error) {
 	return s.write(name+".conf", fmt.Sprintf(nginxConfig, s.dir, name, "stream {"+servers+"}", loadStream()))
 }
 
-// nginxHTTPS is what a server listens on for HTTPS, with the cipher suite that
-// Caddy chooses.
+// nginxHTTPS makes a server listen for HTTPS, with the cipher suite that Caddy chooses.
 const nginxHTTPS = `%s:443 ssl http2 backlog=4096;
 		ssl_certificate %s;
 		ssl_certificate_key %s;
@@ -59,16 +56,16 @@ func (s *site) nginxHTTPS(on netip.Addr) string {
 	return fmt.Sprintf(nginxHTTPS, on, s.bench.path(certificateFile), s.bench.path(keyFile))
 }
 
-// nginxWithWorkers is nginx as a command. In a PID namespace of its own the
-// workers end with the master, whatever ends it.
+// nginxWithWorkers returns nginx as a command. It runs in a PID namespace of its own, so that
+// the workers end with the master, even if the master is killed.
 func (s *site) nginxWithWorkers(name, config string) *exec.Cmd {
 	nginx := exec.Command("nginx", "-c", config, "-e", s.path(name+".log"), "-g", "daemon off;")
 	nginx.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
 	return nginx
 }
 
-// streamModule is where Debian's libnginx-mod-stream puts the stream proxy. An
-// nginx that has it built in needs no module.
+// streamModule is the stream proxy of Debian's libnginx-mod-stream. Some builds of nginx have
+// it built in and need no module.
 const streamModule = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
 func loadStream() string {

@@ -17,7 +17,7 @@ const (
 	pageEnd   = "<!-- end of figures -->\n"
 )
 
-// writeDocs puts the results into the page and its charts.
+// writeDocs writes the results into the page in dir, and its charts.
 func writeDocs(dir string, r *Result) error {
 	path := filepath.Join(dir, pageName)
 	page, err := os.ReadFile(path)
@@ -37,7 +37,7 @@ func writeDocs(dir string, r *Result) error {
 	return os.WriteFile(path, page, 0o644)
 }
 
-// pageFigures are the figures as Markdown.
+// pageFigures returns the figures as Markdown.
 func pageFigures(r *Result) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s.\n", machineLine(r))
@@ -83,7 +83,7 @@ func writeSuite(b *strings.Builder, s *Suite) {
 	}
 }
 
-// writeTable writes a row for each metric, a column for each variant.
+// writeTable writes a table with a row for each metric and a column for each variant.
 func writeTable(b *strings.Builder, s *Suite, cell func(VariantInfo, Metric) string) {
 	b.WriteString("| |")
 	for _, v := range s.Variants {
@@ -102,9 +102,9 @@ func writeTable(b *strings.Builder, s *Suite, cell func(VariantInfo, Metric) str
 	}
 }
 
-// writeFloors writes what the project holds itself to, and whether it does.
+// writeFloors writes the table of floors, with the verdict on each.
 func writeFloors(b *strings.Builder, r *Result) {
-	fmt.Fprintf(b, "\n## Floors\n\nWhat the project holds itself to, for the data path `%s`: a bound for the median of the rounds.\n\n", ours)
+	fmt.Fprintf(b, "\n## Floors\n\nWhat the project promises for the data path `%s`: a bound for the median of the rounds.\n\n", ours)
 	b.WriteString("| floor | required | measured | goal | |\n|---|---:|---:|---:|---|\n")
 	for _, v := range verdicts(r) {
 		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", v.floor, v.required, v.got, v.goalRequired, v)

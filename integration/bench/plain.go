@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// hop is what the plain bridge makes of a frame in one direction.
+// hop has the addresses that the plain bridge gives to frames of one direction.
 type hop struct {
 	macs [12]byte // destination, source
 	ips  [8]byte  // source, destination
@@ -28,9 +28,9 @@ const (
 	addressOffset  = ipOffset + 12
 )
 
-// rewrite puts the hop's addresses into a frame and adjusts the checksums that
-// cover them. It leaves frames alone that are not TCP or UDP over IPv4, and
-// says so; fragments it takes for whole packets, having none to expect.
+// rewrite puts the hop's addresses into a frame, adjusts the checksums that cover them, and
+// returns true. If the frame is not TCP or UDP over IPv4, rewrite leaves it unchanged and
+// returns false. It does not check for fragments, because the benchmark sends none.
 func (h *hop) rewrite(frame []byte) bool {
 	if len(frame) < ipOffset+20 || binary.BigEndian.Uint16(frame[typeOffset:]) != 0x0800 {
 		return false
@@ -50,7 +50,7 @@ func (h *hop) rewrite(frame []byte) bool {
 	}
 	addresses := frame[addressOffset : addressOffset+8]
 	adjust(frame[headerChecksum:], addresses, h.ips[:])
-	if frame[protocolOffset] == 6 || frame[checksum]|frame[checksum+1] != 0 { // UDP's 0: none
+	if frame[protocolOffset] == 6 || frame[checksum]|frame[checksum+1] != 0 { // a UDP checksum of 0 means none
 		adjust(frame[checksum:], addresses, h.ips[:])
 	}
 	copy(addresses, h.ips[:])
@@ -58,8 +58,8 @@ func (h *hop) rewrite(frame []byte) bool {
 	return true
 }
 
-// adjust replaces old by new, of the same even length, in what a checksum
-// covers: HC' = ~(~HC + ~m + m') (RFC 1624, equation 3).
+// adjust changes a checksum for the replacement of old by new in the bytes that it covers:
+// HC' = ~(~HC + ~m + m') (RFC 1624, equation 3). old and new have the same, even length.
 func adjust(checksum, old, new []byte) {
 	sum := uint32(^binary.BigEndian.Uint16(checksum))
 	for i := 0; i < len(old); i += 2 {

@@ -10,8 +10,8 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// The plain bridge makes of a packet what a stack with the other addresses would
-// have sent, checksums included.
+// TestHopRewrites compares what the plain bridge makes of a packet with what a stack with the
+// other addresses would have sent, including checksums.
 func TestHopRewrites(t *testing.T) {
 	addr := netip.MustParseAddr
 	oldMAC, newMAC := bytes.Repeat([]byte{2}, 6), bytes.Repeat([]byte{4}, 6)

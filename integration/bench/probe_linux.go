@@ -12,10 +12,10 @@ import (
 // probe measures one or several metrics of a variant.
 type probe struct {
 	name   string
-	part   string // of the run, as -only names it
+	part   string // the part of the run to which it belongs, as -only names it
 	length func(pace) time.Duration
-	once   bool             // in the last round only
-	can    func(*site) bool // nil: every variant can
+	once   bool             // run it in the last round only
+	can    func(*site) bool // whether a variant can be measured; nil: every variant can
 	run    func(context.Context, *site, time.Duration) (Figures, error)
 }
 
@@ -40,7 +40,7 @@ var bridgeProbes = []probe{
 	{name: "reloads", part: "reloads", length: busyLength, run: reloads, once: true, can: canReload},
 }
 
-// tableProbes measure what a full flow table costs.
+// tableProbes measure the cost of a full flow table.
 var tableProbes = []probe{
 	{name: "datagrams over all flows", part: "table", length: func(p pace) time.Duration { return p.flood }, run: crowd},
 	{name: "datagrams over a few of the flows", part: "table", length: func(p pace) time.Duration { return p.flood }, run: busyFew, can: hasIdleFlows},
@@ -63,7 +63,7 @@ func canPart(*site) bool      { return runtime.NumCPU() > 1 }
 func keepsFlows(s *site) bool { return !s.noUDP && !s.noFlows }
 func canReload(s *site) bool  { return !s.noUDP && s.reload != nil }
 
-// pace says how long everything takes.
+// pace says how long each probe takes.
 type pace struct {
 	http, https, iperf, busy time.Duration // whole seconds
 	latency, flood           time.Duration
@@ -88,8 +88,8 @@ var (
 	}
 )
 
-// grace is how long a client program may take beyond the time it is given.
+// grace is how long a client program may take beyond its time.
 const grace = 15 * time.Second
 
-// seconds is a time as client programs take it.
+// seconds formats a time as client programs take it.
 func seconds(d time.Duration) string { return fmt.Sprint(int(d.Seconds())) }

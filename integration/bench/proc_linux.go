@@ -6,7 +6,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
-// cpuTimes are CPU times used so far.
+// cpuTimes has the CPU times used so far, by the data plane's process and by the machine.
 type cpuTimes struct{ plane, machine time.Duration }
 
 func (s *site) cpuTimes() (t cpuTimes, err error) {

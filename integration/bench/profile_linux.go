@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// profiles runs each probe once more on our variants, under Caddy's CPU profiler,
-// whose cost would be in the figures otherwise.
+// profiles runs each probe once more on the variants that are ours, under Caddy's CPU
+// profiler. These runs are not measured, because the profiler costs time.
 func (b *bench) profiles(ctx context.Context, of suite, sites []*site) error {
 	for _, s := range sites {
 		for _, p := range of.probes {
@@ -33,7 +33,7 @@ func (b *bench) profiles(ctx context.Context, of suite, sites []*site) error {
 	return nil
 }
 
-// profiled does some work for at least a second under Caddy's profiler.
+// profiled runs work for at least a second under Caddy's profiler.
 func (s *site) profiled(ctx context.Context, name string, d time.Duration, work func(context.Context, time.Duration) error) error {
 	progress("profile of %s: %s", s.label, name)
 	d = max(d, time.Second)

@@ -10,8 +10,8 @@ import (
 // reloadPause is the time between reloads.
 const reloadPause = 200 * time.Millisecond
 
-// reloads sends numbered datagrams of one UDP flow at a steady rate, has the data
-// plane reload meanwhile, and counts those that never arrive.
+// reloads sends numbered datagrams of one UDP flow at a steady rate while the data plane
+// reloads, and counts those that never arrive.
 func reloads(ctx context.Context, s *site, _ time.Duration) (Figures, error) {
 	conn, err := s.client.DialContext(ctx, "udp4", s.publicPort(discardPort).String())
 	if err != nil {
@@ -39,14 +39,14 @@ func reloads(ctx context.Context, s *site, _ time.Duration) (Figures, error) {
 	}, err
 }
 
-// sendNumbered sends until the context ends and returns how many it sent.
+// sendNumbered sends numbered datagrams until the context ends, and returns how many.
 func sendNumbered(ctx context.Context, conn net.Conn) (n int) {
 	datagram := make([]byte, messageLen)
 	began := time.Now()
 	for ctx.Err() == nil {
 		for due := int(time.Since(began) * reloadRate / time.Second); n < due; n++ {
 			binary.BigEndian.PutUint64(datagram, uint64(n))
-			_, _ = conn.Write(datagram) // what cannot be sent is lost, and counted so
+			_, _ = conn.Write(datagram) // a datagram that cannot be sent counts as lost
 		}
 		time.Sleep(time.Millisecond)
 	}

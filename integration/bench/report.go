@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// printResult writes the report for a terminal: for each metric of each suite the
-// variants, with their medians and their ratios to the baseline; and what became
-// of the floors.
+// printResult writes the report for a terminal. For each metric of each suite it has the
+// variants' medians and their ratios to the baseline, and at the end the floors.
 func printResult(w io.Writer, r *Result) error {
 	var b strings.Builder
 	fmt.Fprintln(&b, machineLine(r)+".")
@@ -49,7 +48,7 @@ func printSuite(b *strings.Builder, s *Suite) {
 	}
 }
 
-// heading is the metric's title with its unit, unless the title says it.
+// heading returns the metric's title, with its unit unless the title has it.
 func (m Metric) heading() string {
 	heading := m.Title
 	if !strings.Contains(m.Title, "/s") {
@@ -69,11 +68,11 @@ func machineLine(r *Result) string {
 	return line
 }
 
-// facts are what does not fit the suite's table, a sentence each.
+// facts returns the results that do not fit the suite's table, a sentence each.
 func (s *Suite) facts() (facts []string) {
 	for _, v := range s.Variants {
 		if broken := total(s.figures(v.Name, brokenRequests)); broken > 0 {
-			facts = append(facts, fmt.Sprintf("%s: %s requests of all rounds had their connection refused or broken, or timed out.", v.Name, grouped(int64(broken))))
+			facts = append(facts, fmt.Sprintf("%s: in all rounds together, %s requests were refused, broken or timed out.", v.Name, grouped(int64(broken))))
 		}
 	}
 	for _, v := range s.Variants {

@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
-// A result survives its file, and the report made of it says what was measured.
+// TestReport writes a result to its file, reads it, and checks the report.
 func TestReport(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "build", "bench.json")
 	if err := testResult().write(path); err != nil {
@@ -31,7 +31,7 @@ func TestReport(t *testing.T) {
 		"direct         10,000\n",
 		"kernel          4,000   0.40 (0.30–0.50)\n",
 		"kernel lost 3 of 10,000 datagrams of one flow, sent at 10,000 a second over 100 reloads.",
-		"kernel: 7 requests of all rounds",
+		"kernel: in all rounds together, 7 requests",
 		"kernel delivers 1.00 (0.95–1.05) times as many datagrams a second over 1,000 of 1,000,000 flows as over one alone.",
 		"kernel delivers 0.95 (0.90–1.00) times as many datagrams a second over 1,000,000 flows in turn as over one.",
 		"not reached         1 MiB files, to direct ≥ 0.95: 0.40 (0.30–0.50)\n",
@@ -59,7 +59,7 @@ func TestWriteDocs(t *testing.T) {
 	if err := os.WriteFile(page, []byte("# Title\n"+pageBegin+"outdated\n"+pageEnd+"The end.\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // what was written can be replaced
+	for range 2 { // the second time replaces the first
 		if err := writeDocs(dir, testResult()); err != nil {
 			t.Fatal(err)
 		}
@@ -93,8 +93,8 @@ func TestWriteDocs(t *testing.T) {
 	}
 }
 
-// checkSVG checks that a chart is well-formed, has both colour schemes, and
-// draws nothing outside its page.
+// checkSVG checks that a chart is well-formed, has both colour schemes, and draws nothing
+// outside its page.
 func checkSVG(t *testing.T, path string) {
 	t.Helper()
 	content, err := os.ReadFile(path)
@@ -117,12 +117,12 @@ func checkSVG(t *testing.T, path string) {
 			bars++
 		}
 	}
-	if bars < 3 { // the page, and two variants
+	if bars < 3 { // the background, and two variants
 		t.Errorf("%s has %d rectangles", path, bars)
 	}
 }
 
-// Each floor is judged by the median, and says so when there is none.
+// TestFloors checks that each floor is judged by the median, and says if nothing was measured.
 func TestFloors(t *testing.T) {
 	got := make(map[string]string)
 	for _, v := range verdicts(testResult()) {
@@ -173,7 +173,7 @@ func lostValues(r *Result) int {
 	return len(values)
 }
 
-// Every floor is about metrics that there are.
+// TestFloorsMeasureMetrics checks that each floor uses metrics that exist.
 func TestFloorsMeasureMetrics(t *testing.T) {
 	whole := new(Result)
 	for _, info := range suiteInfos {

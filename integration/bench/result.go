@@ -10,10 +10,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
-// baseline is the variant that the others are compared with.
+// baseline is the variant with which the others are compared.
 const baseline = "direct"
 
-// Result is a whole run: what it ran on, and all figures of all rounds.
+// Result is a whole run: the machine, the versions, and all figures of all rounds.
 type Result struct {
 	Began    time.Time     `json:"began"`
 	Quick    bool          `json:"quick"`
@@ -28,7 +28,7 @@ type Version struct {
 	Version string `json:"version"`
 }
 
-// Suite is what was measured of the variants of one suite.
+// Suite has the figures of one suite's variants.
 type Suite struct {
 	Name     string               `json:"name"`
 	Variants []VariantInfo        `json:"variants"`
@@ -41,8 +41,8 @@ type VariantInfo struct {
 	Ours bool   `json:"ours,omitempty"` // caddy-vnic
 }
 
-// Figures are the metrics of one variant in one round, by name. One that the
-// variant cannot have, as haproxy has no UDP, is absent.
+// Figures has the metrics of one variant in one round, by name. A metric that the variant
+// cannot have is absent: haproxy has no UDP.
 type Figures map[string]float64
 
 func readResult(path string) (*Result, error) {
@@ -68,7 +68,7 @@ func (r *Result) write(path string) error {
 	return os.WriteFile(path, append(data, '\n'), 0o644)
 }
 
-// suite returns what was measured of a suite; nothing of one that did not run.
+// suite returns a suite's figures, or an empty Suite if it did not run.
 func (r *Result) suite(name string) *Suite {
 	for _, s := range r.Suites {
 		if s.Name == name {
@@ -78,7 +78,7 @@ func (r *Result) suite(name string) *Suite {
 	return &Suite{Name: name}
 }
 
-// rounds is how many the suites have had.
+// rounds returns how many rounds the suites had.
 func (r *Result) rounds() (n int) {
 	for _, s := range r.Suites {
 		n = max(n, len(s.Rounds))
@@ -86,7 +86,7 @@ func (r *Result) rounds() (n int) {
 	return n
 }
 
-// figures returns a metric of a variant in each round that has it.
+// figures returns a metric of a variant for each round that has it.
 func (s *Suite) figures(variant, metric string) (values []float64) {
 	for _, round := range s.Rounds {
 		if v, ok := round[variant][metric]; ok {
@@ -96,13 +96,13 @@ func (s *Suite) figures(variant, metric string) (values []float64) {
 	return values
 }
 
-// ratios returns a metric of a variant over that of another, round by round.
+// ratios returns, round by round, a metric of a variant divided by that of another variant.
 func (s *Suite) ratios(variant, to, metric string) (values []float64) {
 	return s.quotients(variant, metric, to, metric)
 }
 
-// quotients returns a metric of a variant over a metric of another one, or
-// another of its own, round by round.
+// quotients returns, round by round, a metric of a variant divided by any metric of any
+// variant.
 func (s *Suite) quotients(variant, metric, to, toMetric string) (values []float64) {
 	for _, round := range s.Rounds {
 		v, ok := round[variant][metric]

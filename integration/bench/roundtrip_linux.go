@@ -14,10 +14,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
-// messageLen is how much a round trip carries.
+// messageLen is the size in bytes of a round trip's message.
 const messageLen = 64
 
-// roundTrip is a probe of round trips: its metrics' names begin with the prefix.
+// roundTrip makes a probe of round trips. The names of its metrics begin with the prefix.
 func roundTrip(prefix string, kind int, at placement) func(context.Context, *site, time.Duration) (Figures, error) {
 	return func(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 		times, err := s.roundTrips(ctx, kind, at, d)
@@ -28,10 +28,10 @@ func roundTrip(prefix string, kind int, at placement) func(context.Context, *sit
 	}
 }
 
-// busy is a probe that goes on while HTTP requests keep both ends busy.
+// busy makes a probe that runs another one while HTTP requests keep both ends busy.
 func busy(probe func(context.Context, *site, time.Duration) (Figures, error)) func(context.Context, *site, time.Duration) (Figures, error) {
 	return func(ctx context.Context, s *site, d time.Duration) (figures Figures, err error) {
-		const margin = 100 * time.Millisecond // before and after, so that there is load all the time
+		const margin = 100 * time.Millisecond // of load before and after the probe
 		both, ctx := errgroup.WithContext(ctx)
 		var totals wrkTotals
 		both.Go(func() (err error) {
@@ -55,8 +55,8 @@ func microseconds(times []time.Duration, p int) float64 {
 	return float64(gauge.Percentile(times, p)) / float64(time.Microsecond)
 }
 
-// roundTrips sends messages one after the other, each when the echo of the last
-// has come, and returns the time that each took.
+// roundTrips sends one message after the other, each after the echo of the last, and returns
+// the time of each round trip.
 func (s *site) roundTrips(ctx context.Context, kind int, at placement, d time.Duration) (times []time.Duration, err error) {
 	fd, err := openSocket(s.client, kind, 0, netip.AddrPort{})
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *site) roundTrips(ctx context.Context, kind int, at placement, d time.Du
 		return nil, err
 	}
 	defer func() {
-		// A thread that cannot go back stays locked and ends with its goroutine.
+		// If the thread cannot go back, it stays locked and ends with its goroutine.
 		if back := moveTo(anywhere.client); back != nil {
 			err = errors.Join(err, back)
 			return
@@ -80,7 +80,7 @@ func (s *site) roundTrips(ctx context.Context, kind int, at placement, d time.Du
 	}()
 	message := make([]byte, messageLen)
 	message[0] = byte(at.server)
-	if err := exchange(fd, message); err != nil { // the server moves
+	if err := exchange(fd, message); err != nil { // the server moves to its core
 		return nil, err
 	}
 	for began := time.Now(); len(times) == 0 || time.Since(began) < d; {

@@ -33,7 +33,7 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// -help names the parts that there are.
+// TestHelpNamesParts checks that -help names exactly the parts that exist.
 func TestHelpNamesParts(t *testing.T) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	new(settings).register(flags)

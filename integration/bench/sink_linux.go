@@ -12,13 +12,13 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
-// sink is a server's discard service: it counts the datagrams that arrive, and
-// remembers which of a sequence did.
+// sink is a server's discard service. It counts the datagrams that arrive, and remembers
+// which numbers of a sequence have arrived.
 type sink struct {
 	received atomic.Int64
 
 	mu   sync.Mutex
-	seen []bool // by sequence number; nil: nobody asks
+	seen []bool // by sequence number; nil: no sequence is expected
 }
 
 func newSink(h *netlab.Host, on netip.AddrPort) (*sink, error) {
@@ -34,9 +34,9 @@ func newSink(h *netlab.Host, on netip.AddrPort) (*sink, error) {
 	return s, nil
 }
 
-// run looks for datagrams every millisecond, and does not wait for them: to be woken
-// by each would be the sender's work, and in a virtual machine it is more than all the
-// rest of a datagram's way.
+// run looks for datagrams every millisecond instead of waiting for them. If each datagram
+// woke run, the sender would do the work of waking. In a virtual machine this is more work
+// than the rest of a datagram's way.
 func (s *sink) run(fd int) {
 	buffer := make([]byte, 2048)
 	for {
@@ -55,8 +55,8 @@ func (s *sink) run(fd int) {
 	}
 }
 
-// quiet waits until nothing has arrived for a while, and returns how many
-// datagrams have arrived so far, and when the last one did, to a millisecond or two.
+// quiet waits until nothing has arrived for 20 ms. It returns how many datagrams have
+// arrived so far, and when the last one did, to a millisecond or two.
 func (s *sink) quiet() (received int64, last time.Time) {
 	const silence, step = 20 * time.Millisecond, time.Millisecond
 	last = time.Now()
@@ -85,8 +85,7 @@ func (s *sink) expect(n int) {
 	s.seen = make([]bool, n)
 }
 
-// missing counts those of the first n datagrams that have not arrived, and ends
-// the sequence.
+// missing counts how many of the first n datagrams have not arrived, and ends the sequence.
 func (s *sink) missing(n int) (missing int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

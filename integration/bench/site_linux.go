@@ -20,15 +20,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// The addresses of every network: the client is the bridge's gateway, so that
-// nothing but the cable and the variant is between it and the server.
+// The addresses of every network. The client is the bridge's gateway, so that only the cable
+// and the variant are between the client and the server.
 var (
 	clientAddr = paper.RouterAddr
 	publicAddr = paper.PseudoAddr
 	innerAddr  = netip.MustParseAddr("192.168.50.1") // of the server behind a variant
 	aliasAddr  = netip.MustParseAddr("192.168.50.2") // under which it sees the client
 	innerNet   = netip.MustParsePrefix("192.168.50.0/24")
-	otherAddr  = netip.MustParseAddr("192.168.60.1") // of another group, which nobody asks for
+	otherAddr  = netip.MustParseAddr("192.168.60.1") // of another group, which no client uses
 )
 
 // Ports of the server.
@@ -42,12 +42,12 @@ const (
 
 const clientDevice = "eth0"
 
-// site is a variant at work: a client, a server, and what is between them.
+// site is a running variant: a client, a server, and what is between them.
 type site struct {
 	variant
 	bench          *bench
-	suite, label   string // the suite's name, and the site's own in it
-	dir            string // of configurations and logs
+	suite, label   string // the names of the suite, and of the site in it
+	dir            string // for configurations and logs
 	client, server *netlab.Host
 	public, inner  netip.Addr // where clients reach the server, and where it listens
 
@@ -55,15 +55,14 @@ type site struct {
 	reload func(context.Context) error // gives the data plane another configuration; nil: it has none
 	caddy  *netlab.Caddy               // of ours and of stock Caddy
 
-	held []io.Closer // that must stay open while the site is at work
+	held []io.Closer // must stay open while the site runs
 
 	sink        *sink        // the server's discard service
 	sources     int          // how many addresses and ports of the client have opened flows
 	emptyMemory gauge.Memory // of the data plane's process, with an empty flow table
 }
 
-// newSite builds a client and a server and starts the variant and the servers
-// behind it.
+// newSite builds a client and a server, and starts the variant and the servers behind it.
 func (b *bench) newSite(ctx context.Context, network *netlab.Network, of suite, v variant) (*site, error) {
 	s := &site{variant: v, bench: b, suite: of.name, label: v.Name, public: publicAddr, inner: innerAddr}
 	if v.level > 0 {
@@ -83,7 +82,7 @@ func (b *bench) newSite(ctx context.Context, network *netlab.Network, of suite, 
 	return s, nil
 }
 
-// release gives up what was held for the site.
+// release closes what was held open for the site.
 func (s *site) release() {
 	for _, c := range s.held {
 		_ = c.Close()
@@ -121,16 +120,16 @@ func (s *site) build(network *netlab.Network) (err error) {
 	return nil
 }
 
-// hostSettings are those of both hosts of every variant.
+// hostSettings has the sysctls of both hosts of every variant.
 var hostSettings = map[string]string{
 	"net/ipv4/ip_local_port_range": "10000 65535",
-	// Every kernel has it, and it does not pace: with bbr the pacing bounds a link
-	// that has no bandwidth to find out, for all variants alike.
+	// Every kernel has reno, and reno does not pace. The pacing of bbr would bound all
+	// variants alike, because this link has no bandwidth to find out.
 	"net/ipv4/tcp_congestion_control": "reno",
 }
 
-// addInner gives the server the address behind the variant, on lo: where no
-// device leads to it, none has to be crossed.
+// addInner gives the server the address behind the variant, on lo. A variant without a VNIC
+// needs no device there.
 func (s *site) addInner() error {
 	lo, err := s.server.Netlink().LinkByName("lo")
 	if err != nil {
@@ -140,8 +139,8 @@ func (s *site) addInner() error {
 	return s.server.Netlink().AddrAdd(lo, address)
 }
 
-// serveBridge starts the same servers behind every variant: nginx with one worker
-// for HTTP, iperf3, and echo and discard services of our own.
+// serveBridge starts the same servers behind every variant: nginx with one worker for HTTP,
+// iperf3, and this program's own echo and discard services.
 func serveBridge(ctx context.Context, s *site) error {
 	if err := s.startBackend(); err != nil {
 		return err
@@ -171,7 +170,7 @@ func (s *site) startSink() (err error) {
 	return nil
 }
 
-// waitTCP waits until a port answers a host.
+// waitTCP waits until a host can connect to a port.
 func waitTCP(ctx context.Context, from *netlab.Host, to netip.AddrPort) error {
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		conn, err := from.DialContext(ctx, "tcp4", to.String())
@@ -184,7 +183,7 @@ func waitTCP(ctx context.Context, from *netlab.Host, to netip.AddrPort) error {
 	}
 }
 
-// check makes sure that the client gets the right files before anything is
+// check returns an error unless the client gets the right files. It runs before anything is
 // measured.
 func (s *site) check(ctx context.Context, schemes ...string) error {
 	if err := waitTCP(ctx, s.client, s.publicPort(httpPort)); err != nil {
@@ -200,10 +199,10 @@ func (s *site) check(ctx context.Context, schemes ...string) error {
 	return nil
 }
 
-// publicPort is a port of the server as the client sees it.
+// publicPort returns a port of the server at the address that clients use.
 func (s *site) publicPort(port uint16) netip.AddrPort { return netip.AddrPortFrom(s.public, port) }
 
-// url is a file of the server as the client sees it.
+// url returns the URL of a file of the server at the address that clients use.
 func (s *site) url(scheme, file string) string {
 	return scheme + "://" + s.public.String() + groupPath + file
 }
@@ -223,7 +222,7 @@ func (s *site) startPlane(cmd *exec.Cmd) (*netlab.Process, error) {
 	return process, err
 }
 
-// path is one of the site's files.
+// path returns the path of one of the site's files.
 func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
 
 // write writes a file of the site.
@@ -232,11 +231,11 @@ func (s *site) write(name, content string) (string, error) {
 	return path, os.WriteFile(path, []byte(content), 0o644)
 }
 
-// clientAddrs is how many addresses the client has besides its own, for flows:
-// each gives as many as it has ports.
+// clientAddrs is how many addresses the client has in addition to its own, as sources of
+// flows. Each allows as many flows as it has ports.
 const clientAddrs = 20
 
-// moreClient is one of them.
+// moreClient returns one of the client's additional addresses.
 func moreClient(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 1, byte(101 + n)}) }
 
 func (s *site) addClientAddresses() error {
@@ -252,7 +251,7 @@ func (s *site) addClientAddresses() error {
 	return errors.Join(errs...)
 }
 
-// signalPlane is a reload by a signal, as nginx does it.
+// signalPlane makes a function that reloads a program by a signal, as nginx does.
 func signalPlane(process *netlab.Process, sig unix.Signal) func(context.Context) error {
 	return func(context.Context) error { return process.Signal(sig) }
 }

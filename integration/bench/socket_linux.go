@@ -10,17 +10,16 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
-// The clients and servers of the round trips use system calls that block: Go's
-// poller would be measured with the network.
+// The clients and servers of the round trips use system calls that block, because otherwise
+// Go's poller would be measured too.
 
-// socketBuffer holds bursts.
+// socketBuffer is the size in bytes of sockets' buffers. It holds bursts.
 const socketBuffer = 16 << 20
 
-// patience is how long an answer may take.
+// patience is the longest time to wait for an answer.
 const patience = 2 * time.Second
 
-// openSocket opens an IPv4 socket on a host, bound to the address if that is
-// valid.
+// openSocket opens an IPv4 socket on a host, and binds it if the address is valid.
 func openSocket(h *netlab.Host, kind, protocol int, bind netip.AddrPort) (fd int, err error) {
 	err = h.Do(func() (err error) {
 		fd, err = unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, protocol)
@@ -38,17 +37,17 @@ func sockaddr(a netip.AddrPort) *unix.SockaddrInet4 {
 	return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
 }
 
-// connect connects a socket and bounds how long it waits for data.
+// connect connects a socket, and bounds by patience how long it waits for data.
 func connect(fd int, to netip.AddrPort) error {
 	timeout := unix.NsecToTimeval(int64(patience))
 	return errors.Join(
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout), // connect(2) keeps to it too
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout), // bounds connect(2) too
 		again(func() error { return unix.Connect(fd, sockaddr(to)) }),
 	)
 }
 
-// again repeats a system call that a signal interrupts.
+// again repeats a system call until no signal interrupts it.
 func again(call func() error) error {
 	for {
 		if err := call(); err != unix.EINTR {

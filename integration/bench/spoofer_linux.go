@@ -7,16 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spoofer sends datagrams from any address and port to the discard service,
-// without a socket for each.
+// spoofer sends datagrams to the discard service from any address and port, without a socket
+// for each.
 type spoofer struct {
 	fd     int
 	to     *unix.SockaddrInet4
 	packet []byte
 }
 
-// ipHeaderLen and udpHeaderLen have no options; the payload is a sequence
-// number that nobody asks for.
+// The headers have no options. The payload has room for a sequence number, which the
+// spoofer does not use.
 const ipHeaderLen, udpHeaderLen, payloadLen = 20, 8, 16
 
 func newSpoofer(s *site) (*spoofer, error) {
@@ -29,7 +29,7 @@ func newSpoofer(s *site) (*spoofer, error) {
 	to := s.publicPort(discardPort)
 	copy(p[16:], to.Addr().AsSlice())
 	binary.BigEndian.PutUint16(p[ipHeaderLen+2:], to.Port())
-	binary.BigEndian.PutUint16(p[ipHeaderLen+4:], udpHeaderLen+payloadLen) // the checksum stays 0: none
+	binary.BigEndian.PutUint16(p[ipHeaderLen+4:], udpHeaderLen+payloadLen) // the checksum stays 0, which means none
 	for i := range payloadLen {
 		p[ipHeaderLen+udpHeaderLen+i] = 0xff
 	}
@@ -40,7 +40,7 @@ func (s *spoofer) send(from netip.AddrPort) error {
 	copy(s.packet[12:], from.Addr().AsSlice())
 	binary.BigEndian.PutUint16(s.packet[ipHeaderLen:], from.Port())
 	err := again(func() error { return unix.Sendto(s.fd, s.packet, 0, s.to) })
-	if err == unix.ENOBUFS { // the link is full: lost, as on a wire
+	if err == unix.ENOBUFS { // the link is full: the datagram is lost, as on a wire
 		return nil
 	}
 	return err

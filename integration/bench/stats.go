@@ -2,10 +2,10 @@ package main
 
 import "slices"
 
-// Spread sums up the values of several rounds.
+// Spread summarizes the values of several rounds.
 type Spread struct{ Median, Min, Max float64 }
 
-// spreadOf sums up values; ok is false when there are none.
+// spreadOf summarizes values; ok is false if there are none.
 func spreadOf(values []float64) (s Spread, ok bool) {
 	if len(values) == 0 {
 		return Spread{}, false

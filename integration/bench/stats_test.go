@@ -27,7 +27,8 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// Ratios are those of the same round, and only of rounds that have both.
+// TestRatios checks that a ratio is of the same round, and only of rounds that have both
+// figures.
 func TestRatios(t *testing.T) {
 	s := &Suite{Rounds: []map[string]Figures{
 		{baseline: {"bulk": 100}, "a": {"bulk": 50, "less": 25}},

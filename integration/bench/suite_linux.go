@@ -11,18 +11,18 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
-// suite is variants that do the same work, and what is measured of them.
+// suite has variants that do the same work, and the probes that measure them.
 type suite struct {
 	name     string
-	tools    []string  // programs that it needs, beside those of the variants
+	tools    []string  // programs that it needs, in addition to those of the variants
 	variants []variant // the baseline comes first
 	probes   []probe   // in the order in which a round runs them
-	// serve starts the servers behind a variant that has been started, and makes
-	// sure that they can be reached.
+	// serve starts the servers behind a running variant, and waits until the client can reach
+	// them.
 	serve func(context.Context, *site) error
 }
 
-// suites are all there are, in the order in which they run.
+// suites returns all suites, in the order in which they run.
 func suites(p pace) []suite {
 	return []suite{
 		{bridgeSuite, []string{"nginx", "wrk", "iperf3"}, bridgeVariants, bridgeProbes, serveBridge},
@@ -31,8 +31,8 @@ func suites(p pace) []suite {
 	}
 }
 
-// choose keeps the variants and the parts that are named, all of them for none,
-// with the baseline of each suite.
+// choose returns the suites with the named variants and parts only, and each suite's
+// baseline. If no variant is named, it keeps all; the same holds for parts.
 func choose(all []suite, variants, parts []string) (chosen []suite, err error) {
 	for _, s := range all {
 		s.variants = slices.DeleteFunc(slices.Clone(s.variants), func(v variant) bool {
@@ -85,7 +85,7 @@ func appendNew(names []string, name string) []string {
 	return append(names, name)
 }
 
-// run starts all variants of a suite and measures them, round by round.
+// run starts all variants of a suite, and measures them round by round.
 func (b *bench) run(ctx context.Context, of suite) (err error) {
 	network, err := netlab.NewNetwork(fmt.Sprintf("bench-%s-%d", of.name, os.Getpid()))
 	if err != nil {
@@ -119,9 +119,9 @@ func (b *bench) run(ctx context.Context, of suite) (err error) {
 	return b.profiles(ctx, of, sites)
 }
 
-// round runs each probe on all variants before the next one, so that what is
-// compared was measured within seconds. Each round begins with another variant,
-// so that none always has the same one's heat to bear.
+// round runs each probe on all variants before the next probe, so that the compared figures
+// are measured within seconds of each other. Each round begins with another variant, so that
+// the order favours none.
 func (b *bench) round(ctx context.Context, of suite, sites []*site, n int) (map[string]Figures, error) {
 	figures := make(map[string]Figures)
 	for _, s := range sites {
@@ -149,12 +149,12 @@ func (b *bench) round(ctx context.Context, of suite, sites []*site, n int) (map[
 	return figures, nil
 }
 
-// failed says of which variant and probe an error is, with the end of Caddy's
-// log if it was ours.
+// failed adds the variant and the probe to an error, and the end of Caddy's log if the
+// variant has one.
 func (s *site) failed(probe string, err error) error {
 	err = fmt.Errorf("%s, %s: %w", s.label, probe, err)
 	if s.caddy != nil {
-		err = fmt.Errorf("%w\nCaddy's log ends so:\n%s", err, s.caddy.Log(10))
+		err = fmt.Errorf("%w\nthe last lines of Caddy's log:\n%s", err, s.caddy.Log(10))
 	}
 	return err
 }

@@ -9,9 +9,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
-// tableVariants are our data paths, once for each number of flows in the table,
-// and the baseline, which has no table and shows what the clients' number alone
-// costs.
+// tableVariants returns our data paths, once for each number of flows in the table, and the
+// baseline. The baseline has no table and shows the cost of many clients alone.
 func tableVariants(levels []int) (all []variant) {
 	for _, v := range bridgeVariants {
 		if v.Name != baseline && !v.Ours {
@@ -36,7 +35,7 @@ func serveTable(ctx context.Context, s *site) (err error) {
 	return s.fill(ctx, s.level)
 }
 
-// crowd sends datagrams over all flows of the table in turn.
+// crowd is a probe that sends datagrams over all flows of the table in turn.
 func crowd(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 	sent, err := s.datagramsOver(ctx, s.level, d)
 	if err != nil {
@@ -56,7 +55,8 @@ func crowd(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 	return figures, nil
 }
 
-// busyFew sends datagrams over busyFlows of the table's flows, and the others are idle.
+// busyFew is a probe that sends datagrams over busyFlows of the table's flows. The others are
+// idle.
 func busyFew(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 	sent, err := s.datagramsOver(ctx, busyFlows, d)
 	if err != nil {
@@ -74,17 +74,17 @@ func (s *site) datagramsOver(ctx context.Context, n int, d time.Duration) (blast
 		return blasted{}, err
 	}
 	defer sender.close()
-	apart := s.level/n | 1 // from all over the table; odd, so that their records are in all sets of the caches
+	apart := s.level/n | 1 // takes flows from the whole table; odd, so that their records fall into all sets of the caches
 	next := func() netip.AddrPort {
-		s.sources += 7919 // a prime: the flows are not visited in the order of their making
+		s.sources += 7919 // a prime, so that the order differs from that in which the flows were opened
 		return source(s.sources % n * apart % s.level)
 	}
-	const most = 1 << 30 // the time is the bound
+	const most = 1 << 30 // more than d allows
 	return s.blast(ctx, sender, d, most, next)
 }
 
-// fill opens the first n flows, in bursts that the bridge can follow, and again
-// until none is lost.
+// fill opens the first n flows, in bursts that the bridge can handle. It repeats the lost
+// ones until all are open.
 func (s *site) fill(ctx context.Context, n int) error {
 	sender, err := newSpoofer(s)
 	if err != nil {

@@ -7,9 +7,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// nftablesConfig gives the packets such addresses as the bridge does. The
-// server's address is local, which spares the peer a second device and the
-// forwarding to it: its best case.
+// nftablesConfig rewrites addresses as the bridge does. The server's address is local, so
+// packets cross no second device and are not forwarded: this is the best case for nftables.
 const nftablesConfig = `table ip nat
 delete table ip nat
 table ip nat {
@@ -32,8 +31,8 @@ func startNftables(ctx context.Context, s *site) error {
 	if err != nil {
 		return err
 	}
-	// Answers to the alias need a route to begin with, before the NAT gives them
-	// another destination.
+	// The kernel looks up a route for answers to the alias before the NAT changes their
+	// destination.
 	route := &netlink.Route{
 		LinkIndex: lo.Attrs().Index, Scope: netlink.SCOPE_LINK,
 		Dst: &net.IPNet{IP: innerNet.Addr().AsSlice(), Mask: net.CIDRMask(innerNet.Bits(), 32)},

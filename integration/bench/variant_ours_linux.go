@@ -10,8 +10,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// oursConfig is Caddy as nothing but the data plane: the servers on the segment
-// are those of every variant.
+// oursConfig makes Caddy the data plane only. The servers on the segment are those of every
+// variant.
 const oursConfig = `{
 	vnic {
 		segment a {
@@ -39,7 +39,7 @@ func (s *site) startBridge(ctx context.Context, datapath string) error {
 	if err := s.startCaddy(ctx, fmt.Sprintf(oursConfig, datapath, "reject")); err != nil {
 		return err
 	}
-	policies := [2]string{"drop", "reject"} // in turn, so that no reload is a no-op
+	policies := [2]string{"drop", "reject"} // alternating, so that each reload changes something
 	s.reload = func(ctx context.Context) error {
 		if _, err := s.write("Caddyfile", fmt.Sprintf(oursConfig, datapath, policies[0])); err != nil {
 			return err
@@ -66,7 +66,7 @@ func (s *site) startCaddy(ctx context.Context, config string) error {
 	return nil
 }
 
-// checkDatapath makes sure that what is measured is what was asked for.
+// checkDatapath returns an error unless Caddy uses the wanted data path.
 func (s *site) checkDatapath(ctx context.Context, want string) error {
 	status, err := s.status(ctx)
 	if err != nil {
@@ -78,7 +78,7 @@ func (s *site) checkDatapath(ctx context.Context, want string) error {
 	return nil
 }
 
-// status asks Caddy what the data plane is at.
+// status asks Caddy for the data plane's status.
 func (s *site) status(ctx context.Context) (status vnicbridge.Status, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost:2019/vnic/status", nil)
 	if err != nil {

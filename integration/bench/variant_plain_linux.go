@@ -23,10 +23,9 @@ const plainBridgeCommand = "plain-bridge"
 // plainFrame holds any frame of a link without offloads.
 const plainFrame = 2048
 
-// startPlain starts the paper's own design in its simplest form, as a yardstick:
-// a program that reads a frame, rewrites it and writes it, with no flow table
-// and one client. It cannot cope with offloads, so there are none. Its device
-// and its socket are made here; the program inherits them.
+// startPlain starts the paper's own design in its simplest form, as a yardstick: a program
+// that reads a frame, rewrites it and writes it, for one client and without a flow table. It
+// cannot handle offloads, so they are off. The program inherits its device and its socket.
 func startPlain(_ context.Context, s *site) error {
 	if err := errors.Join(s.client.SetOffloads(clientDevice, false), s.server.SetOffloads(paper.NICDevice, false)); err != nil {
 		return err
@@ -41,7 +40,7 @@ func startPlain(_ context.Context, s *site) error {
 		return err
 	}
 	defer socket.Close()
-	// It answers no ARP.
+	// The plain bridge does not answer ARP.
 	if err := addNeighbour(s.client, clientDevice, publicAddr.AsSlice(), paper.NICMAC); err != nil {
 		return err
 	}
@@ -55,7 +54,7 @@ func startPlain(_ context.Context, s *site) error {
 	return err
 }
 
-// makeTAP makes the VNIC, with the client's alias as a neighbour.
+// makeTAP makes the VNIC, and a neighbour entry for the client's alias.
 func (s *site) makeTAP(name string) (tap *os.File, mac net.HardwareAddr, err error) {
 	err = s.server.Do(func() error {
 		device, err := water.New(water.Config{DeviceType: water.TAP, PlatformSpecificParams: water.PlatformSpecificParams{Name: name}})
@@ -84,13 +83,13 @@ func (s *site) makeTAP(name string) (tap *os.File, mac net.HardwareAddr, err err
 	return tap, link.Attrs().HardwareAddr, nil
 }
 
-// openNIC opens the NIC as an AF_PACKET socket.
+// openNIC opens an AF_PACKET socket on the NIC.
 func (s *site) openNIC() (*os.File, error) {
 	link, err := s.server.Netlink().LinkByName(paper.NICDevice)
 	if err != nil {
 		return nil, err
 	}
-	const ipv4 = unix.ETH_P_IP<<8&0xff00 | unix.ETH_P_IP>>8 // in network order
+	const ipv4 = unix.ETH_P_IP<<8&0xff00 | unix.ETH_P_IP>>8 // in network byte order
 	fd := -1
 	err = s.server.Do(func() (err error) {
 		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
@@ -120,11 +119,11 @@ func addNeighbour(h *netlab.Host, device string, ip net.IP, mac net.HardwareAddr
 	})
 }
 
-// runPlainBridge is the plain bridge's process: descriptor 3 is the NIC, 4 the
-// VNIC, whose MAC is the argument.
+// runPlainBridge is the plain bridge's process. Descriptor 3 is the NIC, and 4 the VNIC,
+// whose MAC is the argument.
 func runPlainBridge(args []string) error {
 	if len(args) != 1 {
-		return errors.New(plainBridgeCommand + " is for the benchmark's own use")
+		return errors.New(plainBridgeCommand + " is a command that only the benchmark itself runs")
 	}
 	mac, err := net.ParseMAC(args[0])
 	if err != nil {
@@ -142,7 +141,7 @@ func runPlainBridge(args []string) error {
 	return <-ended
 }
 
-// copyFrames moves frames one by one. A frame that cannot be sent is lost.
+// copyFrames copies frames one by one. A frame that cannot be sent is lost.
 func copyFrames(to, from int, h hop) error {
 	frame := make([]byte, plainFrame)
 	for {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// haproxyConfig leaves the number of threads to haproxy: one for each core.
+// haproxyConfig sets no number of threads, so haproxy has one for each core.
 const haproxyConfig = `
 global
 	maxconn 8192
@@ -39,8 +39,8 @@ func startHAProxy(_ context.Context, s *site) error {
 	return err
 }
 
-// nginxStreams are the server's ports. What goes to the discard service has no
-// answers to wait for.
+// nginxStreams has the server's ports. The discard service sends no answers, so nginx must
+// not wait for any.
 const nginxStreams = `
 	server { listen 192.168.1.2:80 backlog=4096; proxy_pass 192.168.50.1:80; }
 	server { listen 192.168.1.2:5201; proxy_pass 192.168.50.1:5201; }

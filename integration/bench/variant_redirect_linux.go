@@ -16,10 +16,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// redirection is the least that a program must do to bring packets from one device
-// to another, for one client and one server: new addresses, checksums that fit, and
-// the redirect. It has no table, reads no more of a packet than it must, and counts
-// nothing: what it costs, no program between these devices can do without.
+// redirection is the least that a BPF program must do to bring packets from one device to
+// another, for one client and one server: new addresses, adjusted checksums, and the
+// redirect. It has no table and counts nothing. Every program between these devices costs at
+// least as much.
 type redirection struct {
 	from, to             [2]netip.Addr // source and destination, before and after
 	source, destination  net.HardwareAddr
@@ -32,12 +32,12 @@ const (
 	skbDataEnd = 80
 )
 
-// word is bytes of a packet as a program's immediate.
+// word returns four bytes of a packet as a program's immediate value.
 func word(b []byte) int32 { return int32(binary.NativeEndian.Uint32(b)) }
 
 func half(b []byte) int32 { return int32(binary.NativeEndian.Uint16(b)) }
 
-// difference is what the addresses add to a checksum of one's complement (RFC 1624).
+// difference returns what the new addresses add to a one's complement checksum (RFC 1624).
 func (r redirection) difference() int32 {
 	var sum uint64
 	for i := range r.from {
@@ -47,7 +47,7 @@ func (r redirection) difference() int32 {
 	return int32(uint32(sum + sum>>32))
 }
 
-// folded is the difference in 16 bits.
+// folded returns the difference folded to 16 bits.
 func (r redirection) folded() int32 {
 	sum := uint32(r.difference())
 	sum = sum&0xffff + sum>>16
@@ -109,7 +109,7 @@ func (r redirection) program() asm.Instructions {
 	)
 }
 
-// attach puts the program on a device.
+// attach loads the program and attaches it to a device.
 func (r redirection) attach(device int, at ebpf.AttachType) (io.Closer, error) {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: r.program()})
 	if err != nil {
@@ -119,19 +119,19 @@ func (r redirection) attach(device int, at ebpf.AttachType) (io.Closer, error) {
 	return link.AttachTCX(link.TCXOptions{Interface: device, Program: program, Attach: at})
 }
 
-// startRedirect starts the two programs. It is no way to serve anybody: it says
-// how much of what the kernel data path costs is the way that packets take.
+// startRedirect starts the two programs. Nobody would serve clients so: the variant shows how
+// much of the kernel data path's cost is that of the packets' way itself.
 func startRedirect(_ context.Context, s *site) error {
 	tap, vnicMAC, err := s.makeTAP("vnic-A")
 	if err != nil {
 		return err
 	}
 	s.held = append(s.held, tap)
-	// As the bridge's own VNICs, it takes whole GSO packets and unfinished checksums.
+	// Like the bridge's own VNICs, the TAP takes whole GSO packets and unfinished checksums.
 	if err := unix.IoctlSetInt(int(tap.Fd()), unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6); err != nil {
 		return fmt.Errorf("offloads of the VNIC: %w", err)
 	}
-	// It answers no ARP.
+	// The programs do not answer ARP.
 	if err := addNeighbour(s.client, clientDevice, publicAddr.AsSlice(), paper.NICMAC); err != nil {
 		return err
 	}

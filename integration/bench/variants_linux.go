@@ -8,14 +8,14 @@ type variant struct {
 	tools   []string // programs that it needs
 	bareNIC bool     // the NIC has no address of its own
 	noUDP   bool     // it carries TCP alone
-	noFlows bool     // it keeps no state of UDP flows, so opening them costs nothing
-	level   int      // how many flows are in its flow table; 0: those of the probes
+	noFlows bool     // it keeps no state of UDP flows, so opening them is not measured
+	level   int      // how many flows fill its flow table; 0: only those of the probes
 
-	// start starts it. Then the site's inner address can be bound.
+	// start starts the variant. Afterwards servers can bind the site's inner address.
 	start func(context.Context, *site) error
 }
 
-// bridgeVariants bring packets to one segment; the baseline comes first.
+// bridgeVariants bring packets to one segment. The baseline comes first.
 var bridgeVariants = []variant{
 	{
 		VariantInfo: VariantInfo{Name: baseline},

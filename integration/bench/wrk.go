@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// wrkReport is a script for wrk that reports its totals exactly: what wrk prints
-// by itself is rounded.
+// wrkReport is a script that makes wrk report exact totals. What wrk prints by itself is
+// rounded.
 const wrkReport = `
 function done(summary, latency, requests)
 	local e = summary.errors
@@ -17,23 +17,23 @@ function done(summary, latency, requests)
 end
 `
 
-// wrkTotals is what wrk did.
+// wrkTotals has the totals of a run of wrk.
 type wrkTotals struct {
 	Requests     int64 `json:"requests"`
 	Bytes        int64 `json:"bytes"`
 	Microseconds int64 `json:"microseconds"`
 	Failed       int64 `json:"failed"`  // answers other than 2xx and 3xx
-	Refused      int64 `json:"refused"` // connections not made
+	Refused      int64 `json:"refused"` // connections that could not be made
 	Read         int64 `json:"read"`
 	Write        int64 `json:"write"`
 	Timeout      int64 `json:"timeout"`
 }
 
-// broken counts requests that met no answer.
+// broken returns how many requests got no answer.
 func (t wrkTotals) broken() int64 { return t.Refused + t.Read + t.Write + t.Timeout }
 
-// parseWrk finds the report in what wrk printed. Wrong answers are an error, as
-// their rate would mean something else; broken requests are not.
+// parseWrk finds the report in wrk's output. Wrong answers are an error, because their rate
+// would mean something else. Broken requests are not.
 func parseWrk(output []byte) (t wrkTotals, err error) {
 	_, report, found := bytes.Cut(output, []byte("wrk-report "))
 	if !found {
@@ -54,8 +54,8 @@ func parseWrk(output []byte) (t wrkTotals, err error) {
 
 func (t wrkTotals) seconds() float64 { return float64(t.Microseconds) / 1e6 }
 
-// requestRate is in requests per second.
+// requestRate returns requests per second.
 func (t wrkTotals) requestRate() float64 { return float64(t.Requests) / t.seconds() }
 
-// megabytes is in 10⁶ bytes per second, headers included.
+// megabytes returns megabytes (10⁶ bytes) per second, including headers.
 func (t wrkTotals) megabytes() float64 { return float64(t.Bytes) / 1e6 / t.seconds() }
