@@ -21,27 +21,26 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// order is what a sender is told, on its standard input. It is a process of its own,
-// that runs only when nobody else on its cores has anything to do (SCHED_IDLE): what
-// it does to make frames is not to hold up the client, which has a machine of its own
-// in life.
+// order tells a sender on its standard input what to send. The sender is a process of its
+// own, which runs only when its cores are otherwise idle (SCHED_IDLE). So making frames does
+// not slow down the client, which in real life has a machine of its own.
 type order struct {
 	Device    string
 	MAC       net.HardwareAddr
-	Longest   int              // IP packet
+	Longest   int              // the length of the longest IP packet, in bytes
 	Templates [][]byte         // real frames, from which hostile ones are made
-	Frames    [][]byte         // to be sent as they are, over and over; default: hostile ones
-	To        net.HardwareAddr // instead of the server
-	Count     int              // of frames to send
-	Rate      int              // a second
+	Frames    [][]byte         // sent unchanged, again and again; default: hostile frames
+	To        net.HardwareAddr // the destination; default: the server
+	Count     int              // how many frames to send
+	Rate      int              // frames per second
 }
 
-// asSender in the environment makes this test binary a sender of frames.
+// asSender is the environment variable that makes this test binary a sender of frames.
 const asSender = "CADDY_VNIC_AS_SENDER"
 
 func init() { programs[asSender] = sendAsOrdered }
 
-// orderFor is an order for a neighbour of the server.
+// orderFor returns an order for a neighbour of the server.
 func (s *scene) orderFor(from *netlab.Host) order {
 	s.t.Helper()
 	const device = "eth0"
@@ -52,8 +51,7 @@ func (s *scene) orderFor(from *netlab.Host) order {
 	return order{Device: device, MAC: link.Attrs().HardwareAddr}
 }
 
-// blast has a host send frames as it is ordered. It returns how many a second they
-// were.
+// blast makes a host send frames by an order, and returns how many it sent per second.
 func (s *scene) blast(from *netlab.Host, o order) (rate float64) {
 	s.t.Helper()
 	self, err := os.Executable()
@@ -109,7 +107,7 @@ func sendAsOrdered() error {
 // burst is how many frames are sent with one system call.
 const burst = 16
 
-// send sends at the rate, or as fast as it can.
+// send sends at the rate of the order, or as fast as it can if that is slower.
 func (o order) send(fd int) error {
 	next := o.frames()
 	batch := make([][]byte, burst)
@@ -129,7 +127,7 @@ func (o order) send(fd int) error {
 	return nil
 }
 
-// frames gives the frames to send, one after the other.
+// frames returns a function that gives the frames to send, one after the other.
 func (o order) frames() func() []byte {
 	if len(o.Frames) > 0 {
 		sent := 0
@@ -150,8 +148,8 @@ type mmsghdr struct {
 	length uint32
 }
 
-// sendFrames sends frames by an AF_PACKET socket. What the link has no room for
-// is lost, as on a wire.
+// sendFrames sends frames by an AF_PACKET socket. If the link is full, frames are lost, as on
+// a wire.
 func sendFrames(fd int, frames [][]byte) error {
 	headers, vectors := make([]mmsghdr, len(frames)), make([]unix.Iovec, len(frames))
 	for i, f := range frames {
@@ -175,10 +173,10 @@ func sendFrames(fd int, frames [][]byte) error {
 	return nil
 }
 
-// jumboMTU is that of the link between the server and its neighbours.
+// jumboMTU is the MTU of the link between the server and its neighbours, in bytes.
 const jumboMTU = 9000
 
-// jumbo lets jumbo frames through to the server.
+// jumbo sets jumboMTU on the server's link.
 func (s *scene) jumbo() {
 	s.t.Helper()
 	for _, h := range slices.Concat([]*netlab.Host{s.Router, s.Server}, s.Neighbours) {
@@ -194,15 +192,15 @@ func (s *scene) jumbo() {
 	}
 }
 
-// realFrames are what a host sends to the server when it asks for a page, a
-// datagram's echo and a ping's.
+// realFrames returns the frames that a host sends to the server when it requests a page, and
+// the echoes of a datagram and of a ping.
 func (s *scene) realFrames(from *netlab.Host) (frames [][]byte) {
 	s.t.Helper()
 	nic, err := s.Server.Capture(paper.NICDevice)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer nic.Close() // before the blast, which it would keep in memory
+	defer nic.Close() // before the blast, because it would keep the blast's frames in memory
 	s.getFrom(from, "http://192.168.1.2/")
 	if err := s.askFrom(from, "192.168.1.2:5000"); err != nil {
 		s.t.Fatal(err)

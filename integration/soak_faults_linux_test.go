@@ -14,9 +14,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
-// soakFaults measures how long a client that asks all the time goes without an
-// answer when something breaks. What else is to hold of each fault is in TestFaults,
-// TestVNICIsPutBack, TestKilledUnderLoad and TestSwitchingTheDataPathUnderLoad.
+// soakFaults measures how long a client that keeps asking gets no answer when something
+// breaks. TestFaults, TestVNICIsPutBack, TestKilledUnderLoad and
+// TestSwitchingTheDataPathUnderLoad check everything else about each fault.
 func soakFaults(t *testing.T, datapath string) (figures []figure) {
 	s := newScene(t, paper.NetworkOptions{})
 	config := caddyfile{datapath: datapath, a: "client_ip preserve\nports any"}
@@ -50,7 +50,7 @@ func soakFaults(t *testing.T, datapath string) (figures []figure) {
 	return append(figures, s.serverCrashes(datapath), s.clockDiffers(datapath))
 }
 
-// serverCrashes measures how long it takes until clients get the other segment.
+// serverCrashes measures how long it takes until clients get to the other segment.
 func (s *scene) serverCrashes(datapath string) figure {
 	s.t.Helper()
 	s.load(caddyfile{
@@ -74,8 +74,8 @@ func (s *scene) serverCrashes(datapath string) figure {
 	return figure{"a segment's server is killed; it is asked every second, and has failed the second time", worst.Round(time.Millisecond).String()}
 }
 
-// clockDiffers measures how long an idle flow lives where Caddy's clock is days ahead
-// of the kernel's: of a ping, 60 s, and at most an eighth more.
+// clockDiffers measures how long an idle flow lives if Caddy's clock is days ahead of the
+// kernel's. A ping's flow must live for 60 s, and at most an eighth longer.
 func (s *scene) clockDiffers(datapath string) figure {
 	s.t.Helper()
 	s.stop()
@@ -95,7 +95,7 @@ func (s *scene) clockDiffers(datapath string) figure {
 	return figure{"Caddy's clock is three days ahead of the kernel's: a ping's flow has lived for", lived.Round(time.Millisecond).String()}
 }
 
-// echoFlows is how many flows there are of ICMP.
+// echoFlows returns the number of ICMP flows.
 func (s *scene) echoFlows() int {
 	s.t.Helper()
 	var list flowlist.List
@@ -105,8 +105,8 @@ func (s *scene) echoFlows() int {
 	return list.Matched
 }
 
-// outage is the longest time that PC1 goes without an answer while something breaks,
-// and until it is well again.
+// outage returns the longest time for which PC1 gets no answer, from a fault until answers
+// come regularly again.
 func (s *scene) outage(fault func()) (longest time.Duration) {
 	s.t.Helper()
 	const patience = 100 * time.Millisecond // for an answer

@@ -17,13 +17,12 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// floodRate is how many packets a second a flood has.
+// floodRate is the rate of a flood, in packets per second.
 const floodRate = 20_000
 
-// soakFloods has a neighbour flood the server from a hundred thousand addresses that
-// are not its own, all with one source port, and then with connections that it holds.
-// The flow table is full, and the few aliases are taken, all the while; of a client's
-// requests none fails.
+// soakFloods floods the server from a neighbour: first from a hundred thousand forged
+// addresses with one source port, then with connections that the neighbour holds open. The
+// flow table stays full, and the few aliases stay taken. No request of a client may fail.
 func soakFloods(t *testing.T, datapath string) (figures []figure) {
 	const maxFlows = 1 << 13
 	s := newScene(t, paper.NetworkOptions{Neighbours: 1})
@@ -58,10 +57,10 @@ func soakFloods(t *testing.T, datapath string) (figures []figure) {
 	return append(figures, s.besideFlood("connections that are held", func() { time.Sleep(15 * time.Second) })...)
 }
 
-// hearLate has the router lose what PC1 answers in the first 0.6 s after a SYN, longer
-// than the flood takes to fill the table: so PC1 is like a client that is far away. What
-// it sends again comes a quarter of a second after that; but if it learned from one
-// connection how long the next ones take, it would wait for seconds.
+// hearLate makes the router drop PC1's packets for 0.6 s after a SYN, which is longer than the
+// flood takes to fill the table. So PC1 behaves like a client far away. PC1 retransmits a
+// quarter of a second later. It must not save metrics of a connection for the next ones,
+// because it would then wait for seconds.
 func (s *scene) hearLate() {
 	s.t.Helper()
 	if err := s.PC1.Sysctl("net/ipv4/tcp_no_metrics_save", "1"); err != nil {
@@ -77,8 +76,7 @@ func (s *scene) hearLate() {
 }`)
 }
 
-// besideSpoofed measures a client while a neighbour sends packets from addresses that
-// are not its own.
+// besideSpoofed measures a client while a neighbour sends packets from forged addresses.
 func (s *scene) besideSpoofed(name string, transport func() (layers.IPProtocol, gopacket.SerializableLayer)) []figure {
 	s.t.Helper()
 	o := s.orderFor(s.Neighbours[0])
@@ -89,7 +87,7 @@ func (s *scene) besideSpoofed(name string, transport func() (layers.IPProtocol, 
 	return append(figures, figure{name + ": sent a second", fmt.Sprintf("%.0f", rate)})
 }
 
-// besideFlood measures a client and the CPUs while a flood lasts.
+// besideFlood measures a client and the CPU time during a flood.
 func (s *scene) besideFlood(name string, flood func()) []figure {
 	s.t.Helper()
 	machine, caddy, began := s.cpu(), s.caddyCPU(), time.Now()
@@ -106,7 +104,7 @@ func (s *scene) besideFlood(name string, flood func()) []figure {
 	}
 }
 
-// cpu is what the machine's CPUs have worked, the sender and the client included.
+// cpu returns the CPU time that the machine has used, including the sender and the client.
 func (s *scene) cpu() time.Duration {
 	s.t.Helper()
 	busy, err := gauge.MachineCPU()
@@ -125,7 +123,7 @@ func (s *scene) caddyCPU() time.Duration {
 	return busy
 }
 
-// spoofed makes packets from a hundred thousand random addresses.
+// spoofed makes packets from a hundred thousand random source addresses.
 func spoofed(mac net.HardwareAddr, transport func() (layers.IPProtocol, gopacket.SerializableLayer)) [][]byte {
 	frames := make([][]byte, 100_000)
 	for i := range frames {

@@ -12,13 +12,13 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// frameRate is how many hostile frames are sent in a second.
+// frameRate is the rate of hostile frames, per second.
 const frameRate = 50_000
 
-// soakFrames has a neighbour send scans and floods of the usual tools, and then ten
-// million hostile frames, beside a client of whose requests none fails, and one in a
-// hundred takes more than twice what it does otherwise. None of the frames reaches
-// another segment, and none leaves the NIC under another MAC.
+// soakFrames sends scans and floods of the usual tools from a neighbour, and then ten million
+// hostile frames. Meanwhile no request of a client may fail, and the p99 of its requests may
+// be at most twice the usual one. No frame may reach another segment, or leave the NIC with
+// another MAC than the NIC's.
 func soakFrames(t *testing.T, datapath string) []figure {
 	const maxFlows, usualTime = 1 << 16, 20 * time.Second
 	frames := soaked(10_000_000)
@@ -46,7 +46,7 @@ func soakFrames(t *testing.T, datapath string) []figure {
 	vnicB := s.capture(s.Server, "vnic-B")
 	besideTools := s.measure(s.scan)
 	send(frames/5, s.Server)()
-	before := s.use() // all that is bounded has come to its bound
+	before := s.use() // everything that has a bound has reached it
 	began, caddy := time.Now(), s.caddyCPU()
 	beside := s.measure(send(frames, s.Server))
 	took, busy := time.Since(began), s.caddyCPU()-caddy
@@ -79,9 +79,8 @@ func soakFrames(t *testing.T, datapath string) []figure {
 		figure{"MiB at the end: live Go heap, resident, BPF maps", after.String()})
 }
 
-// soakPlain has the same scans, and a tenth of the frames, sent to a server that has the
-// address itself, with no bridge: what they do to its client is none of the bridge's
-// doing.
+// soakPlain sends the same scans, and a tenth of the frames, to a server that has the address
+// itself, without a bridge. It shows what they do to a client even without the bridge.
 func soakPlain(t *testing.T) (figures []figure) {
 	t.Run("without a bridge", func(t *testing.T) {
 		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
@@ -105,8 +104,8 @@ func soakPlain(t *testing.T) (figures []figure) {
 	return figures
 }
 
-// compare checks that of the requests beside something none failed, and that their p99
-// is at most twice the usual one.
+// compare checks that no request during an attack failed, and that the p99 of their times is
+// at most twice the usual one.
 func (s *scene) compare(what string, beside, usual *latencies) []figure {
 	s.t.Helper()
 	limit := 2 * usual.percentile(99)
@@ -145,14 +144,14 @@ func (s *scene) scan() {
 		"hping3 -q -i u20 -c 50000 --rand-source --rawip --ipproto 47 -d 100 192.168.1.2",
 	} {
 		words := strings.Fields("chrt --idle 0 " + command)
-		// hping3 exits with 1 when not all were answered, as is to be.
+		// hping3 exits with 1 if some packets got no answer, which is right here.
 		if output, err := s.Neighbours[0].Run(s.t.Context(), words[0], words[1:]...); err != nil && words[3] != "hping3" {
 			s.t.Fatalf("%v: %s", err, output)
 		}
 	}
 }
 
-// wantOneMAC asks the switch which MACs it has seen of the server: rows A4 and S2.
+// wantOneMAC checks that the switch has seen only one MAC of the server (rows A4 and S2).
 func (s *scene) wantOneMAC() {
 	s.t.Helper()
 	entries := s.run(s.Switch, "bridge", "fdb", "show", "dynamic", "brport", "to-server")

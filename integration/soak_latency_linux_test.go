@@ -11,15 +11,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
-// latencies are how long requests took, and those that failed.
+// latencies has the times of requests, and how many failed.
 type latencies struct {
 	mu       sync.Mutex
 	times    []time.Duration
 	failures []error
 }
 
-// measure has PC1 ask for a page 200 times a second, by a new connection each,
-// while something goes on. A request that takes long holds up none of the next.
+// measure makes PC1 request a page 200 times a second, each time by a new connection, until
+// during returns. A slow request does not delay the next.
 func (s *scene) measure(during func()) *latencies {
 	s.t.Helper()
 	l, over := new(latencies), make(chan struct{})
@@ -56,12 +56,12 @@ func (l *latencies) add(took time.Duration, body string, err error) {
 	l.times = append(l.times, took)
 }
 
-// failed is how many requests failed, of how many.
+// failed says how many requests failed, and of how many.
 func (l *latencies) failed() string {
 	return fmt.Sprintf("%d of %d", len(l.failures), len(l.failures)+len(l.times))
 }
 
-// beyond is the share of requests that took longer, in per cent.
+// beyond returns the share of requests that took longer than the limit, in per cent.
 func (l *latencies) beyond(limit time.Duration) float64 {
 	n := 0
 	for _, took := range l.times {

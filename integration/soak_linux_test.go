@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
-// What `make soak` tells TestSoak.
+// The flags by which `make soak` calls TestSoak.
 var (
 	soakOnly  = flag.String("only", "", "comma-separated `parts` to run; default all")
 	soakQuick = flag.Bool("quick", false, "a hundredth of everything, to try it: its figures mean little")
@@ -24,9 +24,9 @@ var (
 	soakBuild = flag.String("build", "../build", "the `directory` that gets soak-<part>.json with the figures")
 )
 
-// soakParts are what takes too long for `make test`. Each runs on every data path
-// and returns the figures that docs/evidence/reliability.md has of it, in the order of its
-// table. What must hold it checks itself.
+// soakParts are the tests that take too long for `make test`. Each runs on every data path. It
+// checks what must hold, and returns its figures for docs/evidence/reliability.md, in the
+// order of the table.
 var soakParts = []struct {
 	name string
 	run  func(t *testing.T, datapath string) []figure
@@ -44,7 +44,7 @@ type figure struct {
 	Value string `json:"value"`
 }
 
-// TestSoak is `make soak`.
+// TestSoak runs the parts of `make soak`.
 func TestSoak(t *testing.T) {
 	only := strings.FieldsFunc(*soakOnly, func(r rune) bool { return r == ',' || r == ' ' })
 	var names []string
@@ -72,7 +72,7 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// soaked is how many of something a part does: all of it, or a hundredth.
+// soaked returns how many of n things a part does: all, or a hundredth in a quick run.
 func soaked(n int) int {
 	if *soakQuick {
 		return n / 100
@@ -80,7 +80,7 @@ func soaked(n int) int {
 	return n
 }
 
-// soakReport is what a part found out.
+// soakReport has the figures of a part.
 type soakReport struct {
 	Part      string              `json:"part"`
 	Began     time.Time           `json:"began"`
@@ -89,7 +89,7 @@ type soakReport struct {
 	Datapaths map[string][]figure `json:"datapaths"`
 }
 
-// write writes the report as JSON, and into the documentation if that is wanted.
+// write writes the report as JSON, and into the documentation if -docs is given.
 func (r soakReport) write() (err error) {
 	if r.Machine, err = gauge.ThisMachine(); err != nil {
 		return err
@@ -119,7 +119,7 @@ func (r soakReport) write() (err error) {
 	return os.WriteFile(path, page, 0o644)
 }
 
-// markdown is the part's table, with the command that makes it again.
+// markdown returns the part's table, with the command that repeats it.
 func (r soakReport) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n`make soak SOAK='-only %s'`, on %s, %s:\n\n| |", r.Part, r.Machine, r.Began.UTC().Format("2006-01-02"))

@@ -15,15 +15,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// serverCPU is the core that is the server's machine when a part is to measure how
-// long requests take beside an attack. Those before it are the attackers', the clients',
-// the router's and the switch's: what these do, and what their network costs, is not
-// the server's to bear. The kernel wants masks of more than 32 of them in parts.
+// serverCPU returns the core that only the server uses, in parts that measure how long
+// requests take during an attack. The attackers, the clients, the router and the switch use
+// the cores before it, so that their work does not slow down the server. It is at most core
+// 31, because the kernel takes longer masks only in pieces of 32.
 func serverCPU() int { return min(runtime.NumCPU(), 32) - 1 }
 
-// apart gives the server a core of its own, and the interrupts of its NIC: frames
-// that come to it go over to its core before it sees them, as a receive queue's
-// interrupt does, and what it sends goes over to the others' cores.
+// apart gives the server a core of its own. Frames for the server move to that core before the
+// server sees them, as by the interrupt of a receive queue. Frames from the server move to
+// the other cores.
 func (s *scene) apart() {
 	s.t.Helper()
 	if serverCPU() == 0 {
@@ -39,13 +39,13 @@ func (s *scene) apart() {
 	s.steerReceive(s.Switch, "to-server", 1<<serverCPU()-1)
 }
 
-// pin makes this process, and what it starts, run on some CPUs only.
+// pin makes this process, and the processes that it starts, run on the given CPUs only.
 func pin(t *testing.T, cpus unix.CPUSet) (before unix.CPUSet) {
 	t.Helper()
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // a thread that began meanwhile has what the one had that began it
+	for range 2 { // a thread that began meanwhile has the mask of the thread that began it
 		threads, err := os.ReadDir("/proc/self/task")
 		if err != nil {
 			t.Fatal(err)
@@ -63,8 +63,8 @@ func pin(t *testing.T, cpus unix.CPUSet) (before unix.CPUSet) {
 	return before
 }
 
-// steerReceive has frames that come in by a host's device handled on some CPUs
-// (receive packet steering, RPS).
+// steerReceive makes the given CPUs handle the frames that come in by a host's device (receive
+// packet steering, RPS).
 func (s *scene) steerReceive(h *netlab.Host, device string, cpus uint64) {
 	s.t.Helper()
 	s.run(h, "unshare", "--mount", "sh", "-c",

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// soakReloads is TestReloadUnderLoad for longer: no datagram and no connection is
-// lost, and no descriptor, BPF map, goroutine or device is left of any reload.
+// soakReloads is a longer TestReloadUnderLoad. No datagram and no connection may be lost, and
+// no reload may leave a descriptor, BPF map, goroutine or device.
 func soakReloads(t *testing.T, datapath string) []figure {
 	r := reloadUnderLoad(t, datapath, soaked(1000))
 	return []figure{

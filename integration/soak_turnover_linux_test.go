@@ -12,9 +12,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// soakTurnover opens and closes five million connections, more than seventy times
-// what the flow table holds, and looks at the memory: once the table has been
-// full, it stays what it is.
+// soakTurnover opens and closes five million connections, more than seventy times as many as
+// the flow table holds. Once the table has been full, the memory must not grow.
 func soakTurnover(t *testing.T, datapath string) []figure {
 	const maxFlows = 1 << 16
 	flows := uint64(soaked(5_000_000))
@@ -27,7 +26,7 @@ func soakTurnover(t *testing.T, datapath string) []figure {
 		}
 	}
 	began := time.Now()
-	s.turnOver(flows / 5) // the table is full, and forgets what is over as it goes on
+	s.turnOver(flows / 5) // now the table is full, and evicts ended flows from now on
 	before := s.use()
 	opened := s.turnOver(flows)
 	took := time.Since(began)
@@ -48,8 +47,8 @@ func soakTurnover(t *testing.T, datapath string) []figure {
 	}
 }
 
-// turnOver has the neighbours connect, ask and close until the bridge has had a
-// number of flows in all.
+// turnOver makes the neighbours connect, request and close until the bridge has opened the
+// given number of flows.
 func (s *scene) turnOver(flows uint64) (opened uint64) {
 	s.t.Helper()
 	for opened < flows {

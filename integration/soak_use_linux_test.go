@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
 
-// use is what Caddy's process takes.
+// use has the resources that Caddy's process takes.
 type use struct {
 	gauge.Memory
 	live int64 // bytes of the Go heap that are in use, after a collection
@@ -35,13 +35,13 @@ func (s *scene) use() (u use) {
 	return u
 }
 
-// comesAndGoes is how much of the heap is held for a moment, such as fragments that
-// wait for their first. What kept four bytes of each of
-// five million flows, or two of each frame, would be more.
+// comesAndGoes is how much of the heap may be in use for a moment, such as fragments that wait
+// for their first. A leak of four bytes for each of five million flows, or of two bytes for
+// each frame, is larger.
 const comesAndGoes = 16 * mib
 
-// wantFlat checks that Caddy takes no more than before. A quick run ends before
-// the flow table and what it remembers of the past are full.
+// wantFlat checks that Caddy takes no more than before. In a quick run it does not check the
+// memory, because such a run ends before the flow table and the memory of past flows are full.
 func (s *scene) wantFlat(before use) (after use) {
 	s.t.Helper()
 	s.waitFor("descriptors, BPF maps and goroutines are as few as before: "+before.leaks.String(), func() bool {

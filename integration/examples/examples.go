@@ -1,9 +1,9 @@
 // Package examples extracts the examples of the documentation for the tests that run
 // them, so that a page and its test cannot differ.
 //
-// An example is a code block, fenced, or indented by four spaces or more. A row of a
-// table whose last column is headed "fix" is an example too: a symptom, where to look,
-// and its fix. A fenced block of the language "text" is a picture, not an example.
+// A code block is an example, if it is fenced, or indented by four spaces or more. So is a
+// row of a table whose last column is headed "fix": a symptom, where to look, and its fix.
+// A fenced block of the language "text" is a picture, not an example.
 package examples
 
 import (
@@ -20,15 +20,15 @@ type Example struct {
 	Page     string // its path from the root of the repository: docs/installing.md
 	Line     int    // of its first line, from 1
 	Language string // of a fenced block; empty for an indented one, "fix" for a row
-	Section  string // the heading that it stands under
-	Text     string // without what it is indented by
+	Section  string // the heading above it
+	Text     string // without indentation
 }
 
-// String says where the example is, as in docs/installing.md:8.
+// String returns the example's place, as in docs/installing.md:8.
 func (e Example) String() string { return fmt.Sprintf("%s:%d", e.Page, e.Line) }
 
-// All returns the examples of all pages: the Markdown files in the repository's root,
-// in docs and in its folders.
+// All returns the examples of all pages: the Markdown files in the repository's root, in docs
+// and in the folders of docs.
 func All(repository fs.FS) (all []Example, err error) {
 	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
 		pages, err := fs.Glob(repository, pattern)
@@ -96,7 +96,7 @@ func parse(page, text string) (examples []Example) {
 	return examples
 }
 
-// unindent takes the indentation of the first line away from all.
+// unindent removes the indentation of the first line from all lines.
 func unindent(lines []string) string {
 	lines = slices.Clone(lines)
 	indentation := ""

@@ -10,7 +10,7 @@ import (
 
 var span = regexp.MustCompile("`([^`\n]+)`")
 
-// Spans are the code spans of a text: what stands between backticks.
+// Spans returns the code spans of a text: the parts between backticks.
 func Spans(text string) (spans []string) {
 	for _, m := range span.FindAllStringSubmatch(text, -1) {
 		spans = append(spans, m[1])
@@ -18,8 +18,8 @@ func Spans(text string) (spans []string) {
 	return spans
 }
 
-// Inline is the one code span of a page's text, or one of several that are the same,
-// that begins with certain words.
+// Inline returns the code span of a page's text that begins with the words. If several do,
+// they must be equal.
 func Inline(t testing.TB, page, words string) string {
 	t.Helper()
 	found := ""
@@ -43,8 +43,8 @@ type Symptom struct {
 	Look, Fix []string
 }
 
-// SymptomOf is the one row of a page's tables of symptoms that has certain words in its
-// first cell. The test is to bring the symptom about, to look, and to mend it.
+// SymptomOf returns the one row of a page's tables of symptoms that has the words in its first
+// cell. The test must cause the symptom, look where the row says, and apply the fix.
 func SymptomOf(t testing.TB, page, words string) Symptom {
 	t.Helper()
 	var found []Example
@@ -64,7 +64,7 @@ func SymptomOf(t testing.TB, page, words string) Symptom {
 	return s
 }
 
-// Table has the rows of the tables in a section of a page, each by its cells.
+// Table returns the rows of the tables in a section of a page, as cells.
 func Table(t testing.TB, page, section string) (rows [][]string) {
 	t.Helper()
 	_, rest, found := strings.Cut(text(t, page), "\n## "+section+"\n")
@@ -77,7 +77,7 @@ func Table(t testing.TB, page, section string) (rows [][]string) {
 		if !strings.HasPrefix(line, "|") {
 			continue
 		}
-		if strings.HasPrefix(line, "|---") { // what stands above it is a heading
+		if strings.HasPrefix(line, "|---") { // the row above is the heading
 			rows = rows[:len(rows)-1]
 			continue
 		}
@@ -86,7 +86,7 @@ func Table(t testing.TB, page, section string) (rows [][]string) {
 	return rows
 }
 
-// cells are those of a table's row.
+// cells returns the cells of a table's row.
 func cells(row string) []string {
 	cells := strings.Split(strings.Trim(row, "|"), "|")
 	for i := range cells {

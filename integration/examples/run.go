@@ -8,18 +8,18 @@ import (
 	"testing"
 )
 
-// Attribute is the key of a test's attribute that says which example it runs. The
-// run of all tests is held against the examples by cmd/conformance.
+// Attribute is the key of the attribute by which a test says which example it runs.
+// cmd/conformance reads it, and reports examples that no test has run.
 const Attribute = "example"
 
-// Runs notes that a test runs the example, and returns its text.
+// Runs records that a test runs the example, and returns the example's text.
 func (e Example) Runs(t testing.TB) string {
 	t.Helper()
 	t.Attr(Attribute, e.String())
 	return e.Text
 }
 
-// On are the examples of a page, named by its path from the root of the repository.
+// On returns the examples of a page. The page is its path from the root of the repository.
 func On(t testing.TB, page string) []Example {
 	t.Helper()
 	examples, err := of(repository(t), page)
@@ -29,8 +29,8 @@ func On(t testing.TB, page string) []Example {
 	return examples
 }
 
-// Beginning is the text of the one example of a page that begins with certain words.
-// The test is to run it.
+// Beginning returns the text of the one example of a page that begins with the words. The
+// test must run it.
 func Beginning(t testing.TB, page, words string) string {
 	t.Helper()
 	var found []Example
@@ -45,7 +45,7 @@ func Beginning(t testing.TB, page, words string) string {
 	return found[0].Runs(t)
 }
 
-// repository is where the test is: its root has go.mod.
+// repository returns the repository in which the test runs. Its root has go.mod.
 func repository(t testing.TB) fs.FS {
 	t.Helper()
 	dir, err := filepath.Abs(".")

@@ -2,7 +2,7 @@ package gauge
 
 import "fmt"
 
-// Machine is what a run ran on.
+// Machine describes the machine on which a run ran.
 type Machine struct {
 	CPU       string `json:"cpu"`
 	Cores     int    `json:"cores"`
@@ -10,7 +10,7 @@ type Machine struct {
 	Kernel    string `json:"kernel"`
 }
 
-// String is the machine in a line.
+// String returns the description in one line.
 func (m Machine) String() string {
 	return fmt.Sprintf("%d cores (%s), %d MiB, Linux %s", m.Cores, m.CPU, m.MemoryMiB, m.Kernel)
 }

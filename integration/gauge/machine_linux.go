@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ThisMachine describes the machine that this runs on.
+// ThisMachine describes the machine on which this process runs.
 func ThisMachine() (m Machine, err error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {

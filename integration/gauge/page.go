@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Replace returns a page with other text between two lines, which stay. It is an
-// error if they are not there.
+// Replace returns a page with other text between the lines begin and end. It is an error if
+// the page lacks one of these lines.
 func Replace(page []byte, begin, end, text string) ([]byte, error) {
 	before, rest, found := bytes.Cut(page, []byte(begin))
 	_, after, ended := bytes.Cut(rest, []byte(end))

@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// clockTick is the unit of the kernel's CPU times for user space (USER_HZ,
-// time(7)): the same on every architecture that Go runs on.
+// clockTick is the unit of the kernel's CPU times for userspace (USER_HZ, time(7)). It is the
+// same on every architecture of Go.
 const clockTick = 10 * time.Millisecond
 
-// processStat is what /proc/PID/stat says (proc_pid_stat(5)).
+// processStat has values of /proc/PID/stat (proc_pid_stat(5)).
 type processStat struct {
 	parent int
 	cpu    time.Duration // user and system, of all threads
 }
 
 func parseProcessStat(stat []byte) (p processStat, err error) {
-	// The second column is a name in parentheses, which may hold anything.
+	// The second column is a name in parentheses, which may have blanks and parentheses.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 13 {
 		return p, fmt.Errorf("process status %q: too few columns", stat)
@@ -39,9 +39,8 @@ func parseProcessStat(stat []byte) (p processStat, err error) {
 	return p, nil
 }
 
-// parseMachineCPU returns how long the processors were busy, from /proc/stat
-// (proc_stat(5)): everything but idle, iowait, and what a hypervisor took or
-// guests used.
+// parseMachineCPU returns how long the processors were busy, from /proc/stat (proc_stat(5)).
+// It leaves out idle, iowait, what a hypervisor took, and what guests used.
 func parseMachineCPU(stat []byte) (busy time.Duration, err error) {
 	line, _, _ := strings.Cut(string(stat), "\n")
 	fields := strings.Fields(line)
@@ -58,8 +57,8 @@ func parseMachineCPU(stat []byte) (busy time.Duration, err error) {
 	return busy, nil
 }
 
-// parseMemory returns a process's resident memory in bytes, from
-// /proc/PID/status (proc_pid_status(5)).
+// parseMemory returns a process's resident memory in bytes, from /proc/PID/status
+// (proc_pid_status(5)).
 func parseMemory(status []byte) (int64, error) {
 	for line := range strings.Lines(string(status)) {
 		if value, found := strings.CutPrefix(line, "VmRSS:"); found {
@@ -70,9 +69,9 @@ func parseMemory(status []byte) (int64, error) {
 	return 0, fmt.Errorf("no VmRSS in %q", status)
 }
 
-// parseMap returns the identifier of a BPF map and the memory that it takes in
-// bytes, from /proc/PID/fdinfo/FD; ok is false for any other file. Before Linux
-// 6.4 the kernel tells an estimate.
+// parseMap returns the identifier of a BPF map and the bytes of memory that it takes, from
+// /proc/PID/fdinfo/FD. ok is false for any other file. Before Linux 6.4 the kernel gives an
+// estimate.
 func parseMap(fdinfo []byte) (id, size int64, ok bool, err error) {
 	for line := range strings.Lines(string(fdinfo)) {
 		key, value, _ := strings.Cut(line, ":")

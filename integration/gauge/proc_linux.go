@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MachineCPU is how long the machine's processors were busy since its start.
+// MachineCPU returns how long the machine's processors were busy since its start.
 func MachineCPU() (time.Duration, error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -21,7 +21,7 @@ func MachineCPU() (time.Duration, error) {
 	return parseMachineCPU(stat)
 }
 
-// ProcessCPU is the CPU time that a process and its children have used.
+// ProcessCPU returns the CPU time that a process and its children have used.
 func ProcessCPU(pid int) (sum time.Duration, err error) {
 	all, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -46,13 +46,13 @@ func ProcessCPU(pid int) (sum time.Duration, err error) {
 	return sum, nil
 }
 
-// Memory is what a process takes, in bytes.
+// Memory is the memory that a process takes, in bytes.
 type Memory struct {
 	Resident int64 `json:"resident"`
 	Maps     int64 `json:"maps"` // BPF maps, which are in the kernel
 }
 
-// ProcessMemory is what a process takes now.
+// ProcessMemory returns the memory that a process takes now.
 func ProcessMemory(pid int) (m Memory, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -65,7 +65,7 @@ func ProcessMemory(pid int) (m Memory, err error) {
 	return m, err
 }
 
-// mapMemory is what the BPF maps take that a process has open.
+// mapMemory returns the memory of the BPF maps that a process has open.
 func mapMemory(pid int) (sum int64, err error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
 	if err != nil {
