@@ -26,8 +26,8 @@ func load(t *testing.T, text string) error {
 	return caddy.Validate(config)
 }
 
-// Validating a configuration of devices that do not exist succeeds, and nothing
-// is in force afterwards.
+// TestValidateTouchesNothing checks that a configuration with devices that do not exist
+// passes validation, and that validation puts nothing in force.
 func TestValidateTouchesNothing(t *testing.T) {
 	before := devices(t)
 	for name, fixture := range fixtures(t) {
@@ -81,7 +81,8 @@ func TestValidateErrors(t *testing.T) {
 	}
 }
 
-// What Caddy would find out at the start alone: where its servers listen.
+// TestValidateListeners checks errors about listeners that Caddy alone would find only at the
+// start.
 func TestValidateListeners(t *testing.T) {
 	t.Setenv("SEGMENT", "a")
 	for listen, want := range map[string]string{

@@ -63,14 +63,14 @@ func TestReferenceErrors(t *testing.T) {
 	}
 }
 
-// TestDocumentedCommands looks whether every command of ours that a page shows is
-// one, with those flags; and where it stands as an example, with those arguments.
+// TestDocumentedCommands checks that every command of ours on a page exists and has the
+// page's flags. In an example the arguments must be valid too.
 func TestDocumentedCommands(t *testing.T) {
 	shown := regexp.MustCompile("(?m)(?:`|^ {4}(.*[ /])?|&& )caddy vnic ([^`\\n#|]+)")
 	n := 0
 	for _, page := range pages(t) {
 		for _, m := range shown.FindAllStringSubmatch(read(t, page), -1) {
-			line := regexp.MustCompile(`\[[^\]]*\]`).ReplaceAllString(m[2], "") // what may be left out
+			line := regexp.MustCompile(`\[[^\]]*\]`).ReplaceAllString(m[2], "") // optional parts
 			vnic := &cobra.Command{Use: "vnic"}
 			command.Add(vnic, "")
 			cmd, rest, err := vnic.Find(shellWords.FindAllString(line, -1))
@@ -94,11 +94,11 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// shellWords are words as a shell takes them, quotes included.
+// shellWords matches words as a shell splits them, with their quotes.
 var shellWords = regexp.MustCompile(`'[^']*'|\S+`)
 
-// TestLinks follows the links between the pages, to their headings too, and to files
-// of the repository.
+// TestLinks follows the links between the pages, to their headings, and to files of the
+// repository.
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`)
 	for _, page := range pages(t) {
@@ -116,7 +116,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestDecisions holds that each decision has its parts and is in the index.
+// TestDecisions checks that each decision has all its parts and is in the index.
 func TestDecisions(t *testing.T) {
 	records, err := filepath.Glob("../docs/decisions/[0-9]*.md")
 	if err != nil || len(records) == 0 {
@@ -136,7 +136,7 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
-// anchors are the headings of a page as GitHub's links name them.
+// anchors returns the headings of a page, in the form of GitHub's links.
 func anchors(page string) (anchors []string) {
 	for _, m := range regexp.MustCompile("(?m)^#+ (.*)$").FindAllStringSubmatch(page, -1) {
 		text := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(html.UnescapeString(m[1])), "")
@@ -145,7 +145,7 @@ func anchors(page string) (anchors []string) {
 	return anchors
 }
 
-// pages are the documentation.
+// pages returns the pages of the documentation.
 func pages(t *testing.T) []string {
 	t.Helper()
 	var pages []string

@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule"
 )
 
-// The global option vnic of a Caddyfile becomes the app apps.vnic.
+// ExampleApp shows how the global option vnic of a Caddyfile becomes the app apps.vnic.
 func ExampleApp() {
 	const caddyfile = `{
 	vnic {

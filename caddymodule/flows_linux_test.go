@@ -16,8 +16,8 @@ import (
 
 const flowsURL = "http://localhost:2019/vnic/flows"
 
-// Flows are listed by the API and by the command, as a table, as JSON, and again and
-// again. They are those that segment a opens to its gateway.
+// listFlows lists the flows that segment a opens to its gateway: by the API and the command,
+// as a table, as JSON, and live.
 func listFlows(t *testing.T) {
 	mustLoad(t, running)
 	for _, to := range []string{"192.168.50.2:53", "192.168.50.2:123"} {
@@ -63,7 +63,7 @@ func listFlows(t *testing.T) {
 	watchFlows(t)
 }
 
-// listClients lists who has those flows, and what has happened so far.
+// listClients lists the clients of those flows, and the events so far.
 func listClients(t *testing.T) {
 	const clientsURL, eventsURL = "http://localhost:2019/vnic/clients", "http://localhost:2019/vnic/events"
 	code, body := fetch(t, http.MethodGet, clientsURL+"?segment=a&limit=1")
@@ -105,7 +105,7 @@ func sendDatagram(t *testing.T, from, to string) {
 	}
 }
 
-// expectFlows waits until as many flows are listed: a datagram takes its time.
+// expectFlows waits until the API lists the wanted number of flows.
 func expectFlows(t *testing.T, query string, want int) (list flowlist.List) {
 	t.Helper()
 	listed := eventually(func() bool {
@@ -121,7 +121,7 @@ func expectFlows(t *testing.T, query string, want int) (list flowlist.List) {
 	return list
 }
 
-// watchFlows watches until the second list has come.
+// watchFlows runs `caddy vnic flows --watch` until the second list has come.
 func watchFlows(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -143,7 +143,7 @@ func watchFlows(t *testing.T) {
 	}
 }
 
-// lines is told when as many lines have been written.
+// lines is a writer that reports when a number of lines has been written.
 type lines struct {
 	text  strings.Builder
 	until int

@@ -8,7 +8,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
 )
 
-// A segment without a server is an error that comes at once, and names it.
+// noListener checks that a request to a segment without a server fails at once, with an error
+// that names the segment.
 func (g *groups) noListener(t *testing.T) {
 	begin := time.Now()
 	if code, body := g.get(t, "/none/", nil); code != http.StatusBadGateway {
@@ -20,7 +21,7 @@ func (g *groups) noListener(t *testing.T) {
 	g.expectLog(t, `"msg":"segment c: dial tcp 192.168.40.`)
 }
 
-// A stopped segment gets no requests, and those of the other go on.
+// stopped checks that a stopped segment gets no requests, and that the other one still does.
 func (g *groups) stopped(t *testing.T) {
 	operate(t, "stop")
 	if code, body := g.get(t, "/test1/", nil); code != http.StatusBadGateway {
@@ -42,7 +43,7 @@ func operate(t *testing.T, operation string) {
 	}
 }
 
-// A segment with a namespace reaches nothing but what its reach names.
+// notBetweenGroups checks that a segment with a namespace reaches only what its reach names.
 func (g *groups) notBetweenGroups(t *testing.T) {
 	peers := status(t).Segments["a"].Peers
 	if len(peers) != 1 {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// A response that is written little by little, as events are, arrives so.
+// streaming checks that each part of a response arrives when it is written, as events must.
 func (g *groups) streaming(t *testing.T) {
 	arrived := make(chan struct{})
 	g.serveOnB(t, func(w http.ResponseWriter, r *http.Request) {
@@ -39,8 +39,8 @@ func (g *groups) streaming(t *testing.T) {
 	}
 }
 
-// Plain requests go by the lean proxy, a long body by splice, and others by
-// reverse_proxy.
+// leanProxy checks which requests the lean proxy serves, that a long body goes by splice, and
+// that other requests go by reverse_proxy.
 func (g *groups) leanProxy(t *testing.T) {
 	body := strings.Repeat("0123456789abcdef", 256<<10)
 	g.serveOnB(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -16,14 +16,14 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// TestGroups plays the paper's URL-path groups with a real Caddy on the real data
-// plane: a client outside asks the pseudo address, the front hands its requests on
-// to the segments a and b. Segments live in the host's namespace, or in their own.
+// TestGroups runs the paper's URL-path groups with a real Caddy on the real data plane. A
+// client outside requests from the pseudo address, and the front passes its requests on to
+// the segments a and b. Segments are in the host's namespace, or in their own.
 func TestGroups(t *testing.T) {
 	if !inOwnNetwork(t) {
 		return
 	}
-	// What is between segments is no business of the environment's proxy.
+	// The environment's proxy must not be used between segments.
 	t.Setenv("HTTP_PROXY", "http://192.0.2.1:3128")
 	outside := makeOutside(t)
 	t.Cleanup(func() { caddy.Stop() })
@@ -45,10 +45,10 @@ func TestGroups(t *testing.T) {
 	}
 }
 
-// netnsName is no other test's.
+// netnsName returns a name that no other test uses.
 func netnsName(segment string) string { return fmt.Sprintf("vnic-test-%d-%s", os.Getpid(), segment) }
 
-// groups is one play.
+// groups is one run of the groups.
 type groups struct {
 	outside netns.NsHandle
 	log     string   // Caddy's log file
@@ -90,7 +90,7 @@ func (g *groups) run(t *testing.T) {
 //go:embed testdata/groups.Caddyfile
 var groupsCaddyfile string
 
-// caddyfile is the play's configuration.
+// caddyfile returns the run's configuration.
 func (g *groups) caddyfile() string {
 	replaced := []string{"LOGFILE", g.log, "CLIENT", clientAddr}
 	for _, segment := range g.apart {
@@ -107,7 +107,7 @@ const (
 	frontAddr  = "192.168.40.1"
 )
 
-// saw is what a site answers to a request that came through the front.
+// saw returns what a site answers to a request that came through the front.
 func saw(segment, path string) string {
 	return fmt.Sprintf("%s %s %s %s %s", segment, frontAddr, clientAddr, path, clientAddr)
 }
@@ -121,13 +121,13 @@ func (g *groups) byPath(t *testing.T) {
 	if code, body := g.get(t, "/", nil); code != http.StatusPermanentRedirect {
 		t.Errorf("/ is no group's: want the redirection to HTTPS, not %d %q", code, body)
 	}
-	// Not to the front, but past it.
+	// A client must not get past the front.
 	if _, err := g.dial(t.Context(), "tcp", "192.168.50.1:80"); err == nil {
 		t.Error("a's own address is reached from outside")
 	}
 }
 
-// Each request goes to its own group, on one connection.
+// oneConnection checks that each request of one connection goes to its own group.
 func (g *groups) oneConnection(t *testing.T) {
 	client, dialed := g.client()
 	alternate(t, client, "http://"+pseudo)
@@ -169,8 +169,8 @@ func (g *groups) http3(t *testing.T) {
 	alternate(t, client, "https://site.test")
 }
 
-// A client cannot say that it is another: neither to the front, nor to a segment
-// that trusts the front.
+// forgedHeaders checks that a client cannot pretend to be another one, neither to the front
+// nor to a segment that trusts the front.
 func (g *groups) forgedHeaders(t *testing.T) {
 	g.serveOnB(t, echo)
 	forged := http.Header{"X-Forwarded-For": {"203.0.113.66"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"bank.test"}}
@@ -193,7 +193,8 @@ func (g *groups) forgedHeaders(t *testing.T) {
 	}
 }
 
-// A POST whose first upstream refuses the connection is tried on the next.
+// postAndRetry checks that a POST goes to the next upstream if the first one refuses the
+// connection.
 func (g *groups) postAndRetry(t *testing.T) {
 	g.serveOnB(t, echo)
 	text := strings.Repeat("body ", 10000)
@@ -204,7 +205,7 @@ func (g *groups) postAndRetry(t *testing.T) {
 	}
 }
 
-// After an upgrade, as of a websocket, bytes go through in both directions.
+// upgrade checks that bytes pass in both directions after an upgrade, such as a WebSocket's.
 func (g *groups) upgrade(t *testing.T) {
 	g.serveOnB(t, echo)
 	conn, err := g.dial(t.Context(), "tcp", pseudo+":80")
@@ -228,7 +229,8 @@ func (g *groups) upgrade(t *testing.T) {
 	}
 }
 
-// Caddy's metrics of proxies have the segments, by the addresses of their aliases.
+// metrics checks that Caddy's metrics of proxies show the segments, by the addresses of their
+// aliases.
 func (g *groups) metrics(t *testing.T) {
 	const want = `caddy_reverse_proxy_upstreams_healthy{upstream="192.168.40.`
 	if _, metrics := fetch(t, http.MethodGet, "http://localhost:2019/metrics"); !strings.Contains(metrics, want) {
@@ -236,8 +238,8 @@ func (g *groups) metrics(t *testing.T) {
 	}
 }
 
-// The first health check, which Caddy makes before the segments are there, counts:
-// the next one would be in an hour.
+// healthChecks checks that the first health check counts, which Caddy makes before the
+// segments exist. The next one would be an hour later.
 func (g *groups) healthChecks(t *testing.T) {
 	if !eventually(func() bool {
 		code, body := g.get(t, "/healthy/", nil)
@@ -252,7 +254,8 @@ func (g *groups) healthChecks(t *testing.T) {
 	}
 }
 
-// A reload keeps the aliases, and loses no request of a kept-alive connection.
+// reload checks that a reload keeps the aliases, and loses no request of a kept-alive
+// connection.
 func (g *groups) reload(t *testing.T) {
 	client, _ := g.client()
 	before := status(t).Segments["front"].Peers
@@ -269,8 +272,8 @@ func (g *groups) reload(t *testing.T) {
 	}
 }
 
-// Without trusted_proxies vnic the segments' sites take the front for the client,
-// and the log says so. It says nothing with it.
+// warnings checks that the log warns if trusted_proxies vnic is missing, because the segments'
+// sites then take the front for the client, and that it does not warn otherwise.
 func (g *groups) warnings(t *testing.T) {
 	const warning = "does not trust the front"
 	if text, err := os.ReadFile(g.log); err != nil || strings.Contains(string(text), warning) {

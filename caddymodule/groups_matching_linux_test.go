@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// What a path means, not how it is written, gives its group.
+// oddPaths checks that the meaning of a path decides its group, not its spelling.
 func (g *groups) oddPaths(t *testing.T) {
 	for target, want := range map[string]string{
 		"/test1/../test2/":           "b",
@@ -33,7 +33,7 @@ func (g *groups) oddPaths(t *testing.T) {
 	}
 }
 
-// Any matcher makes a group.
+// byMore checks that any matcher can make a group.
 func (g *groups) byMore(t *testing.T) {
 	client, _ := g.client()
 	for name, test := range map[string]struct {
@@ -56,7 +56,7 @@ func (g *groups) byMore(t *testing.T) {
 	}
 }
 
-// alternate makes requests of both groups by turns.
+// alternate makes requests to both groups in turn.
 func alternate(t *testing.T, client *http.Client, site string) {
 	t.Helper()
 	for range 10 {

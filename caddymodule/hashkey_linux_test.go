@@ -14,8 +14,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 )
 
-// A start makes the secret of the hashes in the storage of its configuration. Reloads and
-// later starts keep it. Without a storage that can be written Caddy starts, and says so.
+// TestHashKeyIsKept checks that a start makes the hash key in the storage of its
+// configuration, and that reloads and later starts keep it. If the storage cannot be written,
+// Caddy starts and logs a warning.
 func TestHashKeyIsKept(t *testing.T) {
 	const symptom = "is not kept"
 	fixes := examples.SymptomOf(t, "docs/troubleshooting.md", symptom).Fix

@@ -16,8 +16,8 @@ import (
 
 var atLine = regexp.MustCompile(`, at Testfile:\d+$`)
 
-// FuzzCaddyfile: whatever stands in a vnic block, it becomes a valid
-// configuration or an error with its line.
+// FuzzCaddyfile checks that every vnic block becomes a valid configuration, or an error with a
+// line.
 func FuzzCaddyfile(f *testing.F) {
 	paths, err := filepath.Glob("../../testdata/adapt/*.caddyfiletest")
 	if err != nil || len(paths) == 0 {
@@ -36,7 +36,7 @@ func FuzzCaddyfile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		d := caddyfile.NewTestDispenser(text)
 		if !d.Next() {
-			return // no option at all
+			return // there is no option
 		}
 		d.Reset()
 		value, err := Parse(d, nil)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// ngBlock is a pcapng block.
+// ngBlock returns a pcapng block.
 func ngBlock(kind uint32, body []byte) (b []byte) {
 	length := uint32(len(body) + 12)
 	b = binary.LittleEndian.AppendUint32(b, kind)
@@ -16,8 +16,8 @@ func ngBlock(kind uint32, body []byte) (b []byte) {
 	return binary.LittleEndian.AppendUint32(append(b, body...), length)
 }
 
-// ngStatistics is a block of statistics with a comment of 4 bytes and a count of
-// dropped frames.
+// ngStatistics returns a block of statistics with a comment of 4 bytes and a count of dropped
+// frames.
 func ngStatistics(comment string, dropped uint64) []byte {
 	body := append(make([]byte, 12), optionComment, 0, 4, 0)
 	body = append(append(body, comment...), optionDropped, 0, 8, 0)
@@ -39,7 +39,8 @@ func copyCapture(t *testing.T, from []byte) (c captureCopy, file []byte, err err
 	return c, file, runErr
 }
 
-// A capture that is cut off within a block is kept to the one before.
+// TestCaptureCopy checks that a capture that is cut off within a block is kept up to the block
+// before.
 func TestCaptureCopy(t *testing.T) {
 	whole := bytes.Join([][]byte{ngBlock(0x0a0d0d0a, make([]byte, 16)), ngBlock(packetBlock, make([]byte, 40)), ngStatistics("over", 7)}, nil)
 	c, file, err := copyCapture(t, whole)
@@ -54,7 +55,8 @@ func TestCaptureCopy(t *testing.T) {
 	}
 }
 
-// FuzzCaptureCopy: whatever an instance sends, what is written is its beginning.
+// FuzzCaptureCopy checks that what is written is always the beginning of what an instance
+// sends.
 func FuzzCaptureCopy(f *testing.F) {
 	f.Add(ngStatistics("over", 7))
 	f.Add(append(ngBlock(packetBlock, make([]byte, 40)), ngStatistics("over", 1)...))

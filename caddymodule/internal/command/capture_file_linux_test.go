@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// writeCapture writes a capture to a path, and returns what it was refused for.
+// writeCapture writes a capture to a path, and returns the error if it is refused.
 func writeCapture(t *testing.T, path string) error {
 	t.Helper()
 	file, err := createCaptureFile(path)
@@ -32,8 +32,8 @@ func wantFile(t *testing.T, path, content string, mode fs.FileMode) {
 	}
 }
 
-// Only the owner can read the file of a capture, whatever the umask, and whatever file was
-// there before.
+// TestCaptureFileIsPrivate checks that only the owner can read a capture's file, whatever the
+// umask, and whatever file was there before.
 func TestCaptureFileIsPrivate(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	dir := t.TempDir()
@@ -51,8 +51,8 @@ func TestCaptureFileIsPrivate(t *testing.T) {
 	}
 }
 
-// A link may be another user's: neither is the file overwritten that it leads to, nor is
-// one made there.
+// TestCaptureFileFollowsNoLink checks that a capture neither overwrites nor makes the file to
+// which a link leads, because the link may be another user's.
 func TestCaptureFileFollowsNoLink(t *testing.T) {
 	dir := t.TempDir()
 	target := filepath.Join(dir, "target")
@@ -77,7 +77,7 @@ func TestCaptureFileFollowsNoLink(t *testing.T) {
 			t.Errorf("%s is written", path)
 		}
 	}
-	// The directory may be reached by a link.
+	// The directory's path may have a link.
 	if err := os.Symlink(dir, filepath.Join(dir, "directory")); err != nil {
 		t.Fatal(err)
 	}
@@ -87,8 +87,8 @@ func TestCaptureFileFollowsNoLink(t *testing.T) {
 	wantFile(t, filepath.Join(dir, "file"), "capture", 0o600)
 }
 
-// A capture goes into a pipe, to what a shell makes of >(command), and to devices, as
-// tcpdump's does.
+// TestCaptureFileMayBeAPipe checks that a capture can go to a pipe, to a shell's >(command), and
+// to devices, as tcpdump's can.
 func TestCaptureFileMayBeAPipe(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o644); err != nil {

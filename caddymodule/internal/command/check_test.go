@@ -10,8 +10,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/checkup"
 )
 
-// The check sees the ports that servers will open: of HTTP, of HTTP/3, and of apps that
-// it does not know.
+// TestPortsThatTheCheckSees checks that the check finds the ports that servers will open: those
+// of HTTP, of HTTP/3, and of apps that it does not know.
 func TestPortsThatTheCheckSees(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "caddy.json")
 	if err := os.WriteFile(file, []byte(`{"apps": {

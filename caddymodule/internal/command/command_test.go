@@ -12,7 +12,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
 )
 
-// A mistyped command fails, so that a script does not go on as if it had succeeded.
+// TestMistypedCommands checks that a mistyped command fails, so that a script does not go on
+// as if it had succeeded.
 func TestMistypedCommands(t *testing.T) {
 	for _, test := range []struct {
 		args []string
@@ -42,7 +43,8 @@ func TestMistypedCommands(t *testing.T) {
 	}
 }
 
-// What the admin API says, or that it does not answer, is said in words.
+// TestAdminErrors checks that commands print the admin API's errors as text, and say if it does
+// not answer.
 func TestAdminErrors(t *testing.T) {
 	answer := `caddy responded with error: HTTP 404: {"error":"unknown segment \"zzz\": the configuration has a, b"}` + "\n"
 	if got, want := explainAdmin(errors.New(answer)).Error(), `unknown segment "zzz": the configuration has a, b`; got != want {

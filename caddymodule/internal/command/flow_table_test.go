@@ -10,7 +10,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
-// Of each direction a row says where the flow comes from and goes.
+// TestFlowTable checks that a row says where a flow comes from and where it goes, in each
+// direction.
 func TestFlowTable(t *testing.T) {
 	at := netip.MustParseAddrPort
 	flow := flowlist.Flow{

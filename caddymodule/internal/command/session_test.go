@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Under sudo the variable is gone, and a process above still has it: here, this
-// one.
+// TestSession checks that the session is found under sudo too. sudo removes the variable, but
+// a parent process still has it; here the parent is this process.
 func TestSession(t *testing.T) {
 	const printSession = "CADDY_VNIC_TEST_PRINT_SESSION"
 	if os.Getenv(printSession) != "" {

@@ -23,7 +23,8 @@ func TestStatusOfDatapath(t *testing.T) {
 	}
 }
 
-// What differs from the configuration stands in a table of its own, and only that.
+// TestStatusOfOverrides checks that a table of its own has exactly what differs from the
+// configuration.
 func TestStatusOfOverrides(t *testing.T) {
 	const heading = "SET BY HAND"
 	a := vnicbridge.SegmentStatus{Weight: 2, ConfiguredWeight: 2}

@@ -12,15 +12,15 @@ import (
 
 const here = "127.0.0.1:7020"
 
-// asked is a request to the dashboard; what is not set is as the page sends it.
+// asked is a request to the dashboard. Fields that are not set are as the page sends them.
 type asked struct {
 	method, path, host string
 	header             http.Header
 	stranger           bool // has no session
 }
 
-// opened is a dashboard in front of an admin API that says what it is asked, and the
-// cookie of the session that its URL has begun.
+// opened returns a dashboard in front of an admin API that answers with the request, and the
+// cookie of the session that the dashboard's URL has begun.
 func opened(t *testing.T) (*Dashboard, *http.Cookie) {
 	t.Helper()
 	d := New(netip.MustParseAddrPort(here), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -63,7 +63,8 @@ func body(t *testing.T, r *http.Response) string {
 	return string(text)
 }
 
-// The token opens the page once, and a cookie keeps it open for the browser that came.
+// TestTokenIsForOneVisit checks that the token opens the page once, and that a cookie keeps it
+// open for that browser.
 func TestTokenIsForOneVisit(t *testing.T) {
 	d, session := opened(t)
 	if !session.HttpOnly || session.SameSite != http.SameSiteStrictMode || session.Path != "/" || session.Domain != "" || session.MaxAge != 0 {
@@ -106,7 +107,8 @@ func TestTokenIsForOneVisit(t *testing.T) {
 	}
 }
 
-// What other pages and other names of this address send is refused, session or not.
+// TestForeignRequestsAreRefused checks that requests from other pages, and under other names of
+// this address, are refused with and without a session.
 func TestForeignRequestsAreRefused(t *testing.T) {
 	d, session := opened(t)
 	const own = "http://" + here
@@ -154,7 +156,8 @@ func TestForeignRequestsAreRefused(t *testing.T) {
 	}
 }
 
-// Only the plugin's own routes are forwarded, however others are written.
+// TestOnlyVNICRoutesAreForwarded checks that only the plugin's own routes are forwarded,
+// whatever the spelling of others.
 func TestOnlyVNICRoutesAreForwarded(t *testing.T) {
 	d, session := opened(t)
 	for _, path := range []string{"/vnic/status", "/vnic/flows?segment=a", "/vnic/segments/web-1_b/drain"} {
@@ -179,7 +182,7 @@ func TestOnlyVNICRoutesAreForwarded(t *testing.T) {
 	}
 }
 
-// The page is complete in itself: its files are here, and nothing else is asked for.
+// TestPageIsComplete checks that the page loads only files that the dashboard serves.
 func TestPageIsComplete(t *testing.T) {
 	d, session := opened(t)
 	files, err := page.ReadDir("page")

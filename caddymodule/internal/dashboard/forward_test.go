@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// forwardTo is a server that forwards to one that listens on a network and address.
+// forwardTo returns a server that forwards to an admin API on a network and address.
 func forwardTo(t *testing.T, network, listen string, admin http.HandlerFunc) (front *httptest.Server, address string) {
 	t.Helper()
 	listener, err := net.Listen(network, listen)
@@ -37,8 +37,8 @@ func forwardTo(t *testing.T, network, listen string, admin http.HandlerFunc) (fr
 	return front, address
 }
 
-// Requests come to the admin API as this program's own, with their bodies, over TCP
-// and over a Unix socket; so do the answers.
+// TestForward checks that requests reach the admin API as this program's own, with their
+// bodies, over TCP and over a Unix socket, and that the answers come back.
 func TestForward(t *testing.T) {
 	for network, listen := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "admin.sock")} {
 		t.Run(network, func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// A stream's parts are passed on as they come.
+// TestForwardStreams checks that the parts of a stream are passed on as they come.
 func TestForwardStreams(t *testing.T) {
 	next := make(chan bool)
 	front, _ := forwardTo(t, "tcp", "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
@@ -99,8 +99,8 @@ func TestForwardStreams(t *testing.T) {
 	}
 }
 
-// An admin API that is not there is said so, and an address that cannot be one is
-// refused at once.
+// TestForwardToNobody checks that an absent admin API is reported, and that an impossible
+// address is refused at once.
 func TestForwardToNobody(t *testing.T) {
 	handler, err := Forward("unix/" + filepath.Join(t.TempDir(), "nobody.sock"))
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
-// maxAllocations is what a request and its response cost, one of them by the handler:
-// the head as text, the request, its URL, its header with the values (3), its context
-// (2), the response, and its header.
+// maxAllocations bounds the allocations of a request and its response. They are one of the
+// handler's, the head as text, the request, its URL, its header with the values (3), its
+// context (2), the response, and the response's header.
 const maxAllocations = 11
 
 func TestAllocations(t *testing.T) { checkAllocations(t, newExchange(t)) }

@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
-// before are requests after which a client begins to be hostile: none, a plain one, and
+// before has the requests that a client makes before it becomes hostile: none, a plain one, or
 // one whose response net/http takes over.
 var before = map[string][]string{
 	"at once":                      nil,
@@ -21,8 +21,8 @@ var before = map[string][]string{
 	"after both":                   {"/length", "/chunks"},
 }
 
-// A client that never ends a part of its request is cut off, and takes no more memory than
-// it does from net/http.
+// TestEndlessClient checks that a client that never ends a part of its request is cut off, and
+// takes no more memory than it takes with net/http.
 func TestEndlessClient(t *testing.T) {
 	const post = "POST /length HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 	long := strings.Repeat("x", 4000)
@@ -66,7 +66,7 @@ func TestEndlessClient(t *testing.T) {
 					c.send(path)
 					c.expect()
 				}
-				go func() { _, _ = io.Copy(io.Discard, c.Reader) }() // an answer, perhaps
+				go func() { _, _ = io.Copy(io.Discard, c.Reader) }() // there may be an answer
 				clients.Go(func() {
 					if cost := request.Send(t, c.Conn); !cost.Bounded() {
 						t.Errorf("%s: %v", when, cost)
@@ -78,7 +78,8 @@ func TestEndlessClient(t *testing.T) {
 	}
 }
 
-// A client that says its request byte by byte has as long as any other.
+// TestDrippingClient checks that a client that sends its request byte by byte gets as much time
+// as any other.
 func TestDrippingClient(t *testing.T) {
 	for when, paths := range before {
 		t.Run(when, func(t *testing.T) {
@@ -103,7 +104,7 @@ func TestDrippingClient(t *testing.T) {
 						t.Error("the connection is still open")
 					}
 					return
-				case <-time.After(20 * time.Millisecond): // as it drips
+				case <-time.After(20 * time.Millisecond): // the time between two bytes
 				}
 				if os.IsTimeout(err) {
 					t.Fatal("the connection is still open")

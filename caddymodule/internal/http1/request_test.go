@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// A request that is plain is the one that net/http reads.
+// FuzzParse checks that a plain request is read as net/http reads it.
 func FuzzParse(f *testing.F) {
 	for _, head := range []string{
 		"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -38,7 +38,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q is plain, which net/http refuses: %v", head, err)
 		}
-		delete(want.Header, "Host") // as its server does
+		delete(want.Header, "Host") // as net/http's server does
 		if rest.Buffered() > 0 || !reflect.DeepEqual(*got, *want.WithContext(context.Background())) {
 			t.Errorf("%q: got\n%+v\nwant that of net/http\n%+v", head, got, want)
 		}

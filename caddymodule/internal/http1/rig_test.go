@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
-// start has a server listen on an address of a segment.
+// start starts a server on an address of a segment.
 func start(t testing.TB, at string, s *http.Server) *http.Server {
 	t.Helper()
 	l, err := testsite.Listen(t.Context(), at, net.ListenConfig{})
@@ -34,15 +34,14 @@ func startPlain(t testing.TB, at string, s *http.Server) *http.Server {
 	s.ConnContext = adopt
 	start(t, at, s)
 	if got := ask(t, at, "GET /length HTTP/1.1\r\nConnection: close\r\n"); !strings.Contains(got, "200 OK") {
-		t.Fatal(got) // the first connection is net/http's
+		t.Fatal(got) // net/http serves the first connection
 	}
 	return s
 }
 
 var dateField = regexp.MustCompile(`Date: [^\r]*GMT\r\n`)
 
-// ask sends requests one after the other on a connection, and returns all that comes
-// back.
+// ask sends requests one after the other on a connection, and returns all that comes back.
 func ask(t testing.TB, at string, requests ...string) string {
 	t.Helper()
 	c := testsite.Dial(t, at)
@@ -51,14 +50,14 @@ func ask(t testing.TB, at string, requests ...string) string {
 	r := bufio.NewReader(io.TeeReader(c, &seen))
 	for _, request := range requests {
 		if err := converse(c, r, request); err != nil {
-			seen.WriteString("[the end]") // a reset or not, which is a matter of time
+			seen.WriteString("[the end]") // whether there is a reset depends on timing
 			break
 		}
 	}
 	return dateField.ReplaceAllString(seen.String(), "Date: now\r\n")
 }
 
-// converse sends a request, whose Host is added, and reads the response.
+// converse adds a Host to a request, sends it, and reads the response.
 func converse(w io.Writer, r *bufio.Reader, request string) error {
 	for piece := range strings.SplitSeq(testsite.Request(request), "<pause>") {
 		if _, err := io.WriteString(w, piece); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
-// handlers are what servers may be asked to do, by path. Most answers are not plain.
+// handlers has what the servers do, by path. Most of the answers are not plain.
 var handlers = map[string]http.HandlerFunc{
 	"/length": func(w http.ResponseWriter, r *http.Request) {
 		typed(w, 5)
@@ -151,12 +151,12 @@ func typed(w http.ResponseWriter, length int) {
 func writeAll(w io.Writer, texts ...string) {
 	for _, text := range texts {
 		if _, err := io.WriteString(w, text); err != nil {
-			fmt.Fprint(w, err) // as it is longer, it fails as well
+			fmt.Fprint(w, err) // also fails, because it exceeds the declared length
 		}
 	}
 }
 
-// content is that of a file, which is sent by io.Copy.
+// content is the content of a file that io.Copy sends.
 var content = bytes.Repeat([]byte("0123456789abcdef"), 20<<10)
 
 var contentFile string
@@ -172,7 +172,7 @@ func readFrom(w http.ResponseWriter) {
 	}
 }
 
-// requests begin each with a path's placeholder.
+// requests has the requests. Each begins with a placeholder for the path.
 var requests = map[string]string{
 	"GET":           "GET %s HTTP/1.1\r\n",
 	"HEAD":          "HEAD %s HTTP/1.1\r\n",
@@ -197,17 +197,18 @@ var requests = map[string]string{
 	"no HTTP":       "%s",
 }
 
-// plainRequests are those that are served here, beside pieces that come as one.
+// plainRequests names the requests that this package serves, in addition to those whose pieces
+// arrive together.
 var plainRequests = []string{"GET", "HEAD", "closing", "keep-alive", "query"}
 
-// The bytes are those of net/http, whatever is asked, and whatever was before on the
-// connection.
+// TestSame checks that the answers have the same bytes as net/http's, whatever the request, and
+// whatever came before on the connection.
 func TestSame(t *testing.T) {
 	contentFile = filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(contentFile, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var writer atomic.Value // the type of the last one
+	var writer atomic.Value // the type of the last response writer
 	mux := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handle, ok := handlers[r.URL.Path]
 		if !ok {

@@ -19,10 +19,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
-// answering is a server whose responses to /held wait.
+// answering is a server that holds back its responses to /held.
 type answering struct {
 	*http.Server
-	held    chan *http.Request // those that wait
+	held    chan *http.Request // requests whose responses wait
 	release chan struct{}
 
 	mu     sync.Mutex
@@ -96,7 +96,7 @@ func (c client) send(path string) {
 	}
 }
 
-// expect reads a response, and tells whether the connection is to be closed.
+// expect reads a response, and tells whether the server will close the connection.
 func (c client) expect() (closing bool) {
 	c.t.Helper()
 	response, err := http.ReadResponse(c.Reader, nil)
@@ -117,7 +117,7 @@ func (c client) expectEnd() {
 	}
 }
 
-// A client that goes away takes its request's context with it.
+// TestClientGoesAway checks that the context of a request ends if its client goes away.
 func TestClientGoesAway(t *testing.T) {
 	a, at := newAnswering(), testsite.FreeAddress(t)
 	startPlain(t, at, a.Server)
@@ -132,7 +132,7 @@ func TestClientGoesAway(t *testing.T) {
 	}
 }
 
-// watches tells whether a client is watched.
+// watches tells whether the server watches a client.
 func (s *server) watches() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +147,8 @@ func (s *server) watches() bool {
 	return false
 }
 
-// What a client sends while its request is answered is the next request's.
+// TestSentAhead checks that what a client sends while its request is answered belongs to the
+// next request.
 func TestSentAhead(t *testing.T) {
 	a, at := newAnswering(), testsite.FreeAddress(t)
 	startPlain(t, at, a.Server)
@@ -170,7 +171,7 @@ func TestSentAhead(t *testing.T) {
 	}
 }
 
-// The hooks of a server hear of connections what net/http tells.
+// TestStates checks that a server's hooks are told the same about connections as by net/http.
 func TestStates(t *testing.T) {
 	a, at := newAnswering(), testsite.FreeAddress(t)
 	startPlain(t, at, a.Server)
@@ -187,8 +188,8 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// A server that shuts down closes what is idle, finishes what it has begun, and leaves
-// to its successor who has not asked yet.
+// TestShutdown checks that a server that shuts down closes idle connections, finishes the
+// requests that it has begun, and leaves connections without a request to its successor.
 func TestShutdown(t *testing.T) {
 	older, newer, at := newAnswering(), newAnswering(), testsite.FreeAddress(t)
 	startPlain(t, at, older.Server)
@@ -228,8 +229,8 @@ func TestShutdown(t *testing.T) {
 	testsite.WaitFor(t, "the server is forgotten", func() bool { _, lives := living.Load(ours); return !lives })
 }
 
-// A server that shuts down does not wait for a connection that a handler has taken, as
-// for a WebSocket.
+// TestShutdownLeavesWhatIsHijacked checks that a server that shuts down does not wait for a
+// connection that a handler has taken over, as for a WebSocket.
 func TestShutdownLeavesWhatIsHijacked(t *testing.T) {
 	a, at := newAnswering(), testsite.FreeAddress(t)
 	startPlain(t, at, a.Server)
@@ -261,7 +262,8 @@ func serverOf(t *testing.T, standard *http.Server) (found *server) {
 	return found
 }
 
-// A server without a successor closes who has not asked.
+// TestShutdownForGood checks that a server without a successor closes connections without a
+// request.
 func TestShutdownForGood(t *testing.T) {
 	a, at := newAnswering(), testsite.FreeAddress(t)
 	startPlain(t, at, a.Server)
@@ -275,7 +277,7 @@ func TestShutdownForGood(t *testing.T) {
 	}
 }
 
-// HTTP/2 without TLS is net/http's, from its first bytes on.
+// TestUnencryptedHTTP2 checks that net/http serves HTTP/2 without TLS, from the first byte on.
 func TestUnencryptedHTTP2(t *testing.T) {
 	a, at := newAnswering(), testsite.FreeAddress(t)
 	a.Protocols = new(http.Protocols)
@@ -295,7 +297,7 @@ func TestUnencryptedHTTP2(t *testing.T) {
 	}
 }
 
-// A client that asks for nothing more is not waited for for ever.
+// TestIdleTimeout checks that an idle connection is closed after the idle timeout.
 func TestIdleTimeout(t *testing.T) {
 	a, at := newAnswering(), testsite.FreeAddress(t)
 	a.IdleTimeout = 100 * time.Millisecond
@@ -306,7 +308,8 @@ func TestIdleTimeout(t *testing.T) {
 	c.expectEnd()
 }
 
-// A server of Caddy's is served here only if it has no listener wrappers.
+// TestWrappersAreKnown checks that this package serves a server of Caddy's only if it has no
+// listener wrappers.
 func TestWrappersAreKnown(t *testing.T) {
 	if hasWrappers(new(caddyhttp.Server)) {
 		t.Error("a server without wrappers seems to have some: Caddy keeps them elsewhere")
@@ -316,8 +319,8 @@ func TestWrappersAreKnown(t *testing.T) {
 	}
 }
 
-// A field of a server's is heeded, or keeps its connections net/http's. A new one that
-// net/http has must be looked at before it is added to either list.
+// TestFieldsOfAServer checks that this package either obeys a field of http.Server, or leaves
+// the server to net/http. Somebody must look at a new field before adding it to either list.
 func TestFieldsOfAServer(t *testing.T) {
 	unheeded := map[string]*http.Server{
 		"ReadTimeout":  {ReadTimeout: time.Second},
