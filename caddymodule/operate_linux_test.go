@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// oneSegment operates segment a while b serves; it is a step of TestRunningCaddy.
+// oneSegment operates segment a while b serves. It is a step of TestRunningCaddy.
 func oneSegment(t *testing.T) {
 	for _, step := range []struct {
 		name string
@@ -48,7 +48,7 @@ func refusedOperations(t *testing.T) {
 	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
 }
 
-// execute runs a command on segment of the running instance.
+// execute runs a command on a segment of the running instance.
 func execute(operation, segment string) error {
 	_, err := run(operation, segment)
 	return err
@@ -68,8 +68,8 @@ func expectState(t *testing.T, want config.State) {
 	}
 }
 
-// A drained segment's servers go on: what the host itself asks for does not pass
-// the bridge.
+// drainAndActivate checks that a drained segment's servers still serve the host itself, whose
+// requests do not pass the bridge.
 func drainAndActivate(t *testing.T) {
 	mustExecute(t, "drain")
 	expectState(t, config.Draining)
@@ -106,7 +106,7 @@ func stopAndStart(t *testing.T) {
 	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
 }
 
-// keepAlive is a connection on which a request was answered.
+// keepAlive opens a connection on which one request has been answered.
 func keepAlive(t *testing.T) *bufio.Reader {
 	t.Helper()
 	c, err := net.Dial("tcp", "192.168.50.1:80")
@@ -129,8 +129,8 @@ func keepAlive(t *testing.T) *bufio.Reader {
 	return from
 }
 
-// Reloads that stand and one that fails leave a stopped segment stopped, at its
-// new address, too.
+// stoppedOverReloads checks that a stopped segment stays stopped after reloads, after a reload
+// that fails, and at a new address.
 func stoppedOverReloads(t *testing.T) {
 	mustExecute(t, "stop")
 	mustLoad(t, running)
@@ -151,7 +151,7 @@ func stoppedOverReloads(t *testing.T) {
 	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
 }
 
-// A segment that comes again after its removal is a new one.
+// stoppedAndRemoved checks that a segment that is removed and added again is a new one.
 func stoppedAndRemoved(t *testing.T) {
 	mustExecute(t, "stop")
 	without := strings.NewReplacer("lb_policy first a b", "lb_policy first c b", "segment a", "segment c",
@@ -163,8 +163,8 @@ func stoppedAndRemoved(t *testing.T) {
 	expectBody(t, "http://192.168.50.1/", "a saw 192.168.50.1")
 }
 
-// HTTP/2 and HTTP/3 stop and start again, also when a reload comes in between:
-// Caddy keeps its one QUIC listener over all of it.
+// stopUnderTLS checks that HTTP/2 and HTTP/3 stop and start again, also with a reload in
+// between. Caddy keeps its one QUIC listener all the time.
 func stopUnderTLS(t *testing.T) {
 	mustLoad(t, secure)
 	expectAnswers(t, "192.168.50.1")
@@ -188,7 +188,7 @@ func expectRefused(t *testing.T, addr string) {
 	}
 }
 
-// expectSilence waits until nothing listens at a UDP port.
+// expectSilence waits until nothing listens on a UDP port.
 func expectSilence(t *testing.T, addr string) {
 	t.Helper()
 	c, err := net.Dial("udp", addr)

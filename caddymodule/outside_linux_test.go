@@ -20,7 +20,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/process"
 )
 
-// serveOnB runs a server of b that is not Caddy until the test ends.
+// serveOnB runs a server on segment b that is not Caddy, until the test ends.
 func (g *groups) serveOnB(t *testing.T, handler http.HandlerFunc) {
 	t.Helper()
 	var listener net.Listener
@@ -35,7 +35,7 @@ func (g *groups) serveOnB(t *testing.T, handler http.HandlerFunc) {
 	t.Cleanup(func() { server.Close() })
 }
 
-// echo answers with the request, and echoes what comes after an upgrade.
+// echo answers with the request. After an upgrade it echoes what comes.
 func echo(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Upgrade") == "" {
 		body, err := io.ReadAll(r.Body)
@@ -57,7 +57,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	io.Copy(conn, buffered)
 }
 
-// makeOutside is the network beyond the NIC, with a client.
+// makeOutside makes the network beyond the NIC, with a client.
 func makeOutside(t *testing.T) (outside netns.NsHandle) {
 	t.Helper()
 	in(t, netns.None(), func() (err error) {
@@ -87,7 +87,7 @@ func makeOutside(t *testing.T) (outside netns.NsHandle) {
 	return outside
 }
 
-// in runs a function in a namespace, on a thread that ends with it.
+// in runs a function in a namespace, on a thread that ends with the function.
 func in(t *testing.T, ns netns.NsHandle, f func() error) {
 	t.Helper()
 	result := make(chan error)
@@ -123,7 +123,8 @@ func (g *groups) dial(ctx context.Context, network, address string) (conn net.Co
 	return conn, err
 }
 
-// client is one whose connections go to the pseudo address, whatever the name.
+// client returns an HTTP client whose connections go to the pseudo address, whatever the host
+// name.
 func (g *groups) client() (client *http.Client, dialed *atomic.Int32) {
 	dialed = new(atomic.Int32)
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -136,12 +137,12 @@ func (g *groups) client() (client *http.Client, dialed *atomic.Int32) {
 			}
 			return g.dial(ctx, network, net.JoinHostPort(pseudo, port))
 		},
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // its CA is made anew each time
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // each run makes a new CA
 		ForceAttemptHTTP2: true,
 	}}, dialed
 }
 
-// http3Client is one that speaks HTTP/3 with the pseudo address.
+// http3Client returns a client that speaks HTTP/3 with the pseudo address.
 func (g *groups) http3Client(t *testing.T) *http.Client {
 	t.Helper()
 	var socket net.PacketConn

@@ -15,8 +15,8 @@ import (
 
 const switchURL = "http://localhost:2019/vnic/bridges/lan/switch"
 
-// A bridge is switched by the command and by the API, which the status shows, and
-// which a reload changes nothing of.
+// switchAndBack switches a bridge by the command and by the API, and checks that the status
+// shows it and that a reload keeps it.
 func switchAndBack(t *testing.T) {
 	mustLoad(t, running)
 	mustRun(t, "switch", "lan", "b")
@@ -77,7 +77,7 @@ func weighAndBack(t *testing.T) {
 	expectUsage(t, "weight", "want 1 to 256", "a", "much")
 }
 
-// vnicCommand is `caddy vnic`.
+// vnicCommand returns the command `caddy vnic`.
 func vnicCommand() *cobra.Command {
 	vnic := &cobra.Command{Use: "vnic", SilenceErrors: true}
 	command.Add(vnic, "")

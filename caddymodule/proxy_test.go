@@ -8,7 +8,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy/fastcgi"
 )
 
-// Two fronts, one behind the other, and a segment that neither may reach.
+// proxySegments has two fronts, one behind the other, and a segment that neither may reach.
 const proxySegments = `{"segments": {
 	"a": {"addresses": ["192.168.50.1/24"], "ports": ["tcp/80"]},
 	"b": {"addresses": ["192.168.60.1/24"]},

@@ -21,9 +21,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// TestRunningCaddy loads configurations into a real Caddy with the real data
-// plane, and looks at it through the real admin API. It does so as root, in a
-// process with a network namespace of its own.
+// TestRunningCaddy loads configurations into a real Caddy with the real data plane, and checks
+// the result through the real admin API. It runs as root, in a process with a network namespace
+// of its own.
 func TestRunningCaddy(t *testing.T) {
 	if !inOwnNetwork(t) {
 		return
@@ -47,7 +47,7 @@ func TestRunningCaddy(t *testing.T) {
 		{"stop", stop},
 	} {
 		if !t.Run(step.name, step.run) {
-			return // the next one begins where this one ends
+			return // the next step begins where this one ends
 		}
 	}
 }
@@ -105,8 +105,8 @@ func start(t *testing.T) {
 	}
 }
 
-// A reload of an identical configuration, which systemd's ExecReload forces, is
-// none for the devices, nor for a connection that waits to be accepted.
+// forcedReload checks that a reload of the same configuration, which systemd's ExecReload
+// forces, affects neither the devices nor a connection that waits to be accepted.
 func forcedReload(t *testing.T) {
 	before := index(t, "vnic-a")
 	for range 5 {
@@ -118,8 +118,8 @@ func forcedReload(t *testing.T) {
 	}
 }
 
-// In either order of the apps: the segments are up already when the server
-// fails, or the server fails first.
+// failedReload checks a reload whose server fails, for both orders of the apps: with the
+// segments up already, and before them.
 func failedReload(t *testing.T) {
 	bad := strings.Replace(running, "segment b {", "segment c {\n\t\t\taddress 192.168.70.1/24\n\t\t}\n\t\tsegment b {", 1) +
 		"http:// {\n\tbind vnic/nowhere\n}\n"
@@ -160,8 +160,8 @@ func statusOutput(t *testing.T) {
 	}
 }
 
-// A site that is bound to no segment has the same port on all addresses, whatever
-// opens first.
+// siteOnAllAddresses checks that a site that is bound to no segment can have the same port on
+// all addresses, whichever opens first.
 func siteOnAllAddresses(t *testing.T) {
 	for range 4 {
 		mustLoad(t, running+"http:// {\n\trespond \"no segment\"\n}\n")
@@ -171,8 +171,8 @@ func siteOnAllAddresses(t *testing.T) {
 	}
 }
 
-// HTTP/2 and HTTP/3 on a segment. Caddy keeps one QUIC listener over the reload,
-// which follows its segment to the new address.
+// overTLS checks HTTP/2 and HTTP/3 on a segment. Caddy keeps its one QUIC listener over a
+// reload, and the listener follows its segment to the new address.
 func overTLS(t *testing.T) {
 	for _, addr := range []string{"192.168.50.1", "192.168.51.1"} {
 		mustLoad(t, strings.Replace(secure, "192.168.50.1/24", addr+"/24", 1))
@@ -181,14 +181,14 @@ func overTLS(t *testing.T) {
 	mustLoad(t, running)
 }
 
-// secure is running with a site under TLS.
+// secure is the configuration running, with a site under TLS in addition.
 var secure = strings.Replace(running, "persist_config off", "persist_config off\n\tskip_install_trust", 1) +
 	"https://site.test {\n\tbind vnic/a\n\ttls internal\n\trespond \"{http.request.proto} {remote_host}\"\n}\n"
 
 // expectAnswers asks site.test over HTTP/2 and HTTP/3.
 func expectAnswers(t *testing.T, addr string) {
 	t.Helper()
-	tlsConfig := &tls.Config{InsecureSkipVerify: true, ServerName: "site.test"} // its CA is made anew each time
+	tlsConfig := &tls.Config{InsecureSkipVerify: true, ServerName: "site.test"} // each run makes a new CA
 	h3 := &http3.Transport{TLSClientConfig: tlsConfig}
 	for want, transport := range map[string]http.RoundTripper{
 		"HTTP/2.0 " + addr: &http.Transport{TLSClientConfig: tlsConfig.Clone(), ForceAttemptHTTP2: true},
@@ -199,7 +199,7 @@ func expectAnswers(t *testing.T, addr string) {
 	h3.Close()
 }
 
-// expectAnswer asks site.test at an address, until it has its certificate.
+// expectAnswer asks site.test at an address until the site has its certificate.
 func expectAnswer(t *testing.T, transport http.RoundTripper, addr, want string) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodGet, "https://"+addr, nil)
@@ -227,8 +227,8 @@ func appRemoved(t *testing.T) {
 	expectNoDevices(t)
 }
 
-// Apps start in random order; a listener brings its segment up if it comes
-// first.
+// anyStartOrder checks that a listener that opens before the app starts brings its segment up.
+// Apps start in random order.
 func anyStartOrder(t *testing.T) {
 	for range 6 {
 		if err := caddy.Stop(); err != nil {
@@ -254,7 +254,7 @@ func mustLoad(t *testing.T, caddyfile string) {
 	}
 }
 
-// reload loads a configuration, also one that is in force already.
+// reload loads a configuration, even if it is in force already.
 func reload(t *testing.T, caddyfile string) error {
 	t.Helper()
 	adapted, err := adapt(caddyfile)
@@ -327,8 +327,8 @@ func expectNoDevices(t *testing.T) {
 
 const ownNetworkEnv = "CADDY_VNIC_TEST_OWN_NETWORK"
 
-// inOwnNetwork tells whether this process has a network namespace for the test.
-// If not, it runs the test in one that has.
+// inOwnNetwork tells whether this process has a network namespace for the test. If not, it runs
+// the test in a process that has one.
 func inOwnNetwork(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(ownNetworkEnv) != "" {

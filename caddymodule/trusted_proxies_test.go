@@ -11,8 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// A segment trusts those that may reach it, on all its ports and protocols, and
-// none else.
+// TestTrustedFronts checks that a segment trusts only the segments that may reach it, on all
+// its ports and protocols.
 func TestTrustedFronts(t *testing.T) {
 	var config caddy.Config
 	if err := json.Unmarshal([]byte(`{"apps": {"vnic": `+proxySegments+`}}`), &config); err != nil {

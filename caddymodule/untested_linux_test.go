@@ -12,8 +12,8 @@ import (
 
 const untestedCaddyEnv = "CADDY_VNIC_TEST_UNTESTED_CADDY"
 
-// A program that was built with another Caddy than these tests leaves requests to
-// reverse_proxy and net/http, and logs that once.
+// TestUntestedCaddy checks that a program that was built with another Caddy than these tests
+// leaves all requests to reverse_proxy and net/http, and logs that once.
 func TestUntestedCaddy(t *testing.T) {
 	if os.Getenv(untestedCaddyEnv) == "" {
 		t.Setenv(untestedCaddyEnv, buildUntested(t))
@@ -63,8 +63,8 @@ func TestUntestedCaddy(t *testing.T) {
 	}
 }
 
-// buildUntested builds Caddy with this module from a copy of Caddy's module, whose version
-// nobody can tell. The copy is the one in Go's module cache, so nothing is downloaded.
+// buildUntested builds Caddy with this module from a copy of Caddy's module, so that the build
+// has no version of Caddy. The copy is the one in Go's module cache: nothing is downloaded.
 func buildUntested(t *testing.T) string {
 	t.Helper()
 	run := func(dir, name string, args ...string) string {

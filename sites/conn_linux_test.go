@@ -15,8 +15,8 @@ import (
 
 const size, part = 1 << 20, 1000
 
-// A file or a connection behind several limits goes by sendfile or splice: nothing
-// is copied through this process, which would need a buffer for that.
+// TestReadFromBehindLimits checks that a file or a connection behind several limits goes by
+// sendfile or splice. The test sees this because a copy would need a buffer.
 func TestReadFromBehindLimits(t *testing.T) {
 	content := bytes.Repeat([]byte("0123456789abcdef"), size/16)
 	for name, open := range map[string]func() io.Reader{
@@ -55,7 +55,7 @@ func TestReadFromBehindLimits(t *testing.T) {
 	}
 }
 
-// readFromBehind reads from a source behind limits, the outermost first.
+// readFromBehind reads from a source behind limits, with the outermost limit first.
 func readFromBehind(t *testing.T, source io.Reader, content []byte, limits []int64) {
 	t.Helper()
 	client, server := tcpPair(t)
@@ -90,8 +90,8 @@ func readFromBehind(t *testing.T, source io.Reader, content []byte, limits []int
 	}
 }
 
-// A source is sent on until the other end stops reading: then the deadline holds that
-// was set when the last part was sent.
+// TestSourceHasADeadline checks that a source is sent until the other end stops reading, and
+// that the deadline counts from the last part that was sent.
 func TestSourceHasADeadline(t *testing.T) {
 	from, to := tcpPair(t)
 	client, server := tcpPair(t)
@@ -105,7 +105,7 @@ func TestSourceHasADeadline(t *testing.T) {
 		if err := own.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 			t.Error(err)
 		}
-		if sent == 3 { // the client has had enough, and its buffers fill
+		if sent == 3 { // the client stops reading, and its buffers fill
 			patience = 100 * time.Millisecond
 		}
 	}}
@@ -122,7 +122,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// A source that ends early is no error of the connection's.
+// TestSourceEnds checks that a source that ends early is no error of the connection.
 func TestSourceEnds(t *testing.T) {
 	from, to := tcpPair(t)
 	client, server := tcpPair(t)
@@ -139,7 +139,7 @@ func TestSourceEnds(t *testing.T) {
 	}
 }
 
-// tcpPair is a connection's two ends.
+// tcpPair returns the two ends of a connection.
 func tcpPair(t *testing.T) (dialed, accepted *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

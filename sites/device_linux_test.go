@@ -12,8 +12,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-// A VNIC that somebody deletes takes its address with it. The listener serves
-// again when both are back.
+// TestListenerOutlivesItsDevice checks that a listener serves again when a VNIC that somebody
+// has deleted is back, with its address.
 func TestListenerOutlivesItsDevice(t *testing.T) {
 	network, err := netlab.NewNetwork("sites")
 	if err != nil {
@@ -55,7 +55,7 @@ func TestListenerOutlivesItsDevice(t *testing.T) {
 
 const deviceName = "vnic-a"
 
-// makeDevice makes a device with the segment's address; any kind does.
+// makeDevice makes a device with the segment's address. The kind of device does not matter.
 func makeDevice(t *testing.T, host *netlab.Host) {
 	t.Helper()
 	device := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: deviceName}, PeerName: "peer"}

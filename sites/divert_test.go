@@ -8,9 +8,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-// A diverted listener's connections are served elsewhere, and accepted if they are
-// left: with what has been read of them, by the newest listener, also when the segment
-// has been stopped meanwhile.
+// TestDivert checks that another server can take a listener's connections and give them back.
+// The newest listener then accepts them, with what has been read already, even if the segment
+// was stopped meanwhile.
 func TestDivert(t *testing.T) {
 	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
 	older := listen(t, sockets, at)

@@ -35,8 +35,8 @@ func (oneClient) Alias(_ string, _ config.Protocol, _ netip.AddrPort, ends vnicb
 
 func (oneClient) In(_ string, f func() error) error { return f() }
 
-// A server on a segment sees the real client, and its port may be entered for as
-// long as its listener is open.
+// ExampleSockets_Listen shows that a server on a segment sees the real client, and that clients
+// can reach its port while its listener is open.
 func ExampleSockets_Listen() {
 	sockets := sites.NewSockets(oneClient{})
 	at := sites.Address{Segment: "a", Local: netip.MustParseAddrPort("127.80.80.1:8080")}

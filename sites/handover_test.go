@@ -14,8 +14,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-// Connections that wait in the accept queue when a configuration ends are served
-// by the next.
+// TestHandoverKeepsTheQueue checks that the next configuration serves connections that wait in
+// the accept queue when a configuration ends.
 func TestHandoverKeepsTheQueue(t *testing.T) {
 	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
 	older := listen(t, sockets, at)
@@ -30,9 +30,9 @@ func TestHandoverKeepsTheQueue(t *testing.T) {
 	}
 }
 
-// Servers take over from each other, as in Caddy's reloads, while clients open a
-// connection for each request. The servers are plain ones: net/http's Shutdown
-// drops a connection whose request it has not read yet.
+// TestHandoverUnderLoadLosesNothing lets servers replace each other, as in Caddy's reloads,
+// while clients open a connection for each request. The servers do not use net/http, because
+// its Shutdown drops a connection whose request it has not read yet.
 func TestHandoverUnderLoadLosesNothing(t *testing.T) {
 	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
 	stop := serve(t, sockets, at)
@@ -68,8 +68,8 @@ func TestHandoverUnderLoadLosesNothing(t *testing.T) {
 	}
 }
 
-// serve starts a server that answers "pong" to "ping"; stop ends it when it has
-// answered all that it accepted.
+// serve starts a server that answers "pong" to "ping". stop ends it when it has answered on all
+// connections that it accepted.
 func serve(t *testing.T, sockets *sites.Sockets, at sites.Address) (stop func()) {
 	t.Helper()
 	l, err := sockets.Listen(context.Background(), at, net.ListenConfig{})

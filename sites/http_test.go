@@ -17,7 +17,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-// echoClient answers with the protocol, the client's address, and what that dialed.
+// echoClient answers with the protocol, the client's address, and the address that the client
+// dialed.
 var echoClient = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
 	to, _, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String())

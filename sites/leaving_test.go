@@ -17,7 +17,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-// leavingServer answers "done"; to /slow, when it is told to finish.
+// leavingServer answers "done". It answers /slow only when the test tells it to.
 type leavingServer struct {
 	*httptest.Server
 	sockets       *sites.Sockets
@@ -44,9 +44,9 @@ func newLeavingServer(t *testing.T, start func(*httptest.Server)) *leavingServer
 	return l
 }
 
-// Of an HTTP server's connections the idle one is closed at once, and the active
-// one when its response is complete; a later one, which a drain lets in, after its
-// first response. After the start they are kept.
+// TestHTTPConnectionsEndInOrder checks when a drain closes an HTTP server's connections: an
+// idle one at once, an active one after its response, and one that comes during the drain
+// after its first response. After a start, connections are kept.
 func TestHTTPConnectionsEndInOrder(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -107,8 +107,8 @@ func TestHTTPConnectionsEndInOrder(t *testing.T) {
 	}
 }
 
-// The client of an idle HTTP/2 connection is told by GOAWAY. A request that is on its way
-// is answered, and the connection closed when none is left.
+// TestIdleHTTP2ConnectionGetsGoAway checks that an idle HTTP/2 connection gets GOAWAY, that a
+// request on its way is answered, and that the connection is closed after the last one.
 func TestIdleHTTP2ConnectionGetsGoAway(t *testing.T) {
 	s := newLeavingServer(t, (*httptest.Server).StartTLS)
 	c := newH2Client(t, s)
@@ -133,7 +133,8 @@ func TestIdleHTTP2ConnectionGetsGoAway(t *testing.T) {
 	}
 }
 
-// An HTTP/1 request that comes slowly is not cut off by a drain.
+// TestDrainSparesARequestThatIsComing checks that a drain does not cut off an HTTP/1 request
+// that comes slowly.
 func TestDrainSparesARequestThatIsComing(t *testing.T) {
 	s := newLeavingServer(t, (*httptest.Server).Start)
 	c := dialFrom(t, alias, s.Listener)
@@ -158,7 +159,7 @@ func TestDrainSparesARequestThatIsComing(t *testing.T) {
 	other := clientOf(s.Server)
 	fetch(t, other.Client, s.URL)
 	s.sockets.Drain("a")
-	other.expectClosed(t) // and so would be the one that is looked at
+	other.expectClosed(t) // so the drain is over, and has spared c
 	answer("Host: a\r\n\r\n")
 	if n, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("after its response the connection reads %d bytes, %v", n, err)
@@ -200,7 +201,7 @@ func (c *h2Client) ask(stream uint32, path string) {
 	}
 }
 
-// until reads to the end of a stream; of stream 0, to GOAWAY.
+// until reads to the end of a stream, or to GOAWAY for stream 0.
 func (c *h2Client) until(stream uint32, what string) http2.Frame {
 	c.t.Helper()
 	for {

@@ -12,8 +12,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-// The listeners of a socket may come from configurations with different
-// keep-alive settings; each applies its own.
+// TestKeepAliveIsTheListeners checks that each listener of a socket applies its own keep-alive
+// settings. The listeners may come from different configurations.
 func TestKeepAliveIsTheListeners(t *testing.T) {
 	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
 	listen(t, sockets, at) // keeps the one socket for all

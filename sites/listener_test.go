@@ -16,7 +16,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-// A connection has its client's ends; one from the host itself has those of its socket.
+// TestEndsAreTheClients checks that a connection has the addresses that its client sees. A
+// connection from the host itself has those of its socket.
 func TestEndsAreTheClients(t *testing.T) {
 	l := listen(t, sites.NewSockets(new(planeStub)), freePort(t))
 
@@ -41,7 +42,8 @@ func TestEndsAreTheClients(t *testing.T) {
 	}
 }
 
-// What net/http and its handlers ask of a TCP connection must not be lost.
+// TestClientsConnectionIsStillTCP checks that a connection has the methods of a TCP connection
+// that net/http and its handlers use.
 func TestClientsConnectionIsStillTCP(t *testing.T) {
 	l := listen(t, sites.NewSockets(new(planeStub)), freePort(t))
 	out := dialFrom(t, alias, l)
@@ -86,7 +88,7 @@ func TestCloseWakesOnlyItsOwnAccept(t *testing.T) {
 		_, err := older.Accept()
 		woken <- err
 	}()
-	time.Sleep(10 * time.Millisecond) // lets it block; it is right without, too
+	time.Sleep(10 * time.Millisecond) // gives it time to block; the test passes without, too
 	if err := older.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +105,8 @@ func TestCloseWakesOnlyItsOwnAccept(t *testing.T) {
 	accept(t, newer)
 }
 
-// Two listeners that took turns would have half of the connections each.
+// TestNewestListenerIsPreferred checks that the newest listener gets all connections. If two
+// listeners took turns, each would get half.
 func TestNewestListenerIsPreferred(t *testing.T) {
 	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
 	older, newer := listen(t, sockets, at), listen(t, sockets, at)
@@ -122,7 +125,7 @@ func TestNewestListenerIsPreferred(t *testing.T) {
 	}
 	byNewer := 0
 	for range 100 {
-		time.Sleep(time.Millisecond) // lets both block in Accept again
+		time.Sleep(time.Millisecond) // gives both time to block in Accept again
 		dialFrom(t, alias, newer)
 		if <-taken == newer {
 			byNewer++
@@ -151,7 +154,7 @@ func TestSocketClosesWithTheLastListener(t *testing.T) {
 		c.Close()
 		t.Error("the socket still listens")
 	}
-	dialFrom(t, alias, listen(t, sockets, at)) // and can be opened anew
+	dialFrom(t, alias, listen(t, sockets, at)) // and can be opened again
 }
 
 func TestPortIsOpenWhileAListenerLives(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/sites"
 )
 
-// A stopped segment refuses; its servers' Accept waits and never fails, also that
-// of a configuration that comes meanwhile.
+// TestStopClosesTheListeners checks that a stopped segment refuses connections, and that its
+// servers' Accept waits and never fails, also for a configuration that comes meanwhile.
 func TestStopClosesTheListeners(t *testing.T) {
 	plane := new(planeStub)
 	sockets, at := sites.NewSockets(plane), freePort(t)
@@ -73,7 +73,7 @@ func TestStopLeavesOtherSegments(t *testing.T) {
 	accept(t, other)
 }
 
-// What has connected before the stop is served.
+// TestStopServesTheQueue checks that connections from before the stop are served.
 func TestStopServesTheQueue(t *testing.T) {
 	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
 	l := listen(t, sockets, at)
@@ -138,7 +138,7 @@ func TestStartThatFailsLeavesItStopped(t *testing.T) {
 	accept(t, l)
 }
 
-// httpClient is a client with one connection, of which the end can be seen.
+// httpClient is a client with one connection, and sees its end.
 type httpClient struct {
 	*http.Client
 	closed chan struct{}
@@ -187,7 +187,7 @@ func fetch(t *testing.T, client *http.Client, url string) {
 	}
 }
 
-// A stopped UDP socket is closed to others, and its reader waits.
+// TestStopClosesPacketConns checks that a stop closes a UDP socket, and that its reader waits.
 func TestStopClosesPacketConns(t *testing.T) {
 	plane := new(planeStub)
 	sockets, at := sites.NewSockets(plane), freePort(t)
@@ -231,7 +231,8 @@ func TestStopClosesPacketConns(t *testing.T) {
 	}
 }
 
-// A UDP server that is sending goes on until it falls silent.
+// TestStopLetsDatagramsFinish checks that a UDP server that is sending can continue until it
+// pauses.
 func TestStopLetsDatagramsFinish(t *testing.T) {
 	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
 	pc, peer := listenPacket(t, sockets, at), udpFrom(t, alias)
@@ -265,7 +266,7 @@ func expectUnreachable(t *testing.T, at sites.Address) {
 	}
 }
 
-// unreachable tells whether a datagram is answered by port unreachable.
+// unreachable tells whether a datagram is answered with port unreachable.
 func unreachable(t *testing.T, at sites.Address) bool {
 	t.Helper()
 	c, err := net.Dial("udp", at.Local.String())

@@ -35,8 +35,8 @@ func udpFrom(t *testing.T, from netip.Addr) *net.UDPConn {
 	return c
 }
 
-// exchange sends a datagram to a server, which answers, and returns whom the
-// server saw.
+// exchange sends a datagram to a server, which answers, and returns the client's address as the
+// server saw it.
 func exchange(t *testing.T, peer *net.UDPConn, pc net.PacketConn) net.Addr {
 	t.Helper()
 	if _, err := peer.WriteTo([]byte("ping"), pc.LocalAddr()); err != nil {
@@ -89,7 +89,7 @@ func TestReadFromFollowsTheSegmentsAddress(t *testing.T) {
 		}
 		from <- addr
 	}()
-	time.Sleep(10 * time.Millisecond) // lets it block on the first socket
+	time.Sleep(10 * time.Millisecond) // gives it time to block on the first socket
 	moved := netip.MustParseAddr("127.0.0.3")
 	err := sockets.Readdress(context.Background(), func(string) (netip.Addr, string, bool) { return moved, "", true })
 	if err != nil {
@@ -138,8 +138,8 @@ func TestClosedPacketConnStaysClosed(t *testing.T) {
 	}
 }
 
-// Two configurations overlap, and the older one's socket does not stand in the
-// way of the newer one's.
+// TestPacketConnsOverlap checks that two configurations can overlap: the older one's socket
+// does not block the newer one's.
 func TestPacketConnsOverlap(t *testing.T) {
 	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
 	older := listenPacket(t, sockets, at)

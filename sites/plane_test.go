@@ -13,8 +13,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// The tests' network: clients dial from an address of the loopback network that
-// stands for an alias.
+// The tests' network. Clients dial from an address of the loopback network that stands for an
+// alias.
 var (
 	server = netip.MustParseAddr("127.0.0.1")
 	alias  = netip.MustParseAddr("127.0.0.2")
@@ -22,9 +22,8 @@ var (
 	dialed = netip.MustParseAddr("192.0.2.1")
 )
 
-// planeStub translates between the one alias and the one client, and keeps count
-// of the open ports. The real plane's translation is tested where there are
-// devices.
+// planeStub translates between one alias and one client, and counts the open ports. The tests
+// with devices cover the real plane's translation.
 type planeStub struct {
 	mu   sync.Mutex
 	open map[string]int
@@ -63,7 +62,7 @@ func (p *planeStub) Alias(_ string, _ config.Protocol, local netip.AddrPort, end
 
 func (p *planeStub) In(_ string, f func() error) error { return f() }
 
-// freePort is a port that nothing listens on at the server's address.
+// freePort returns a port of the server's address on which nothing listens.
 func freePort(t *testing.T) sites.Address {
 	t.Helper()
 	l, err := net.Listen("tcp", netip.AddrPortFrom(server, 0).String())

@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// many is more than an ordinary user may have of large pipes, which is 64.
+// many is more than the 64 large pipes that an ordinary user may have.
 const many = 100
 
-// An ordinary user's sources are sent without a pipe if there is none but a small one:
-// beside others, and with all that the user may have in use.
+// TestSourcesOfAnOrdinaryUser checks that an ordinary user's sources are copied if only a small
+// pipe is left, both if many are sent at once and if all large pipes are in use already.
 func TestSourcesOfAnOrdinaryUser(t *testing.T) {
 	if os.Getuid() == 0 {
 		runAsOrdinaryUser(t)
@@ -42,7 +42,7 @@ func TestSourcesOfAnOrdinaryUser(t *testing.T) {
 	sendMany(t)
 }
 
-// runAsOrdinaryUser runs this test once more, as a user who has no other process.
+// runAsOrdinaryUser runs this test again, as a user who has no other process.
 func runAsOrdinaryUser(t *testing.T) {
 	t.Helper()
 	const id = 61_234
@@ -54,7 +54,7 @@ func runAsOrdinaryUser(t *testing.T) {
 	}
 }
 
-// sendMany sends as many sources at the same time, each of which has begun before any ends.
+// sendMany sends many sources at the same time. Each begins before any ends.
 func sendMany(t *testing.T) {
 	t.Helper()
 	content := bytes.Repeat([]byte("0123456789abcdef"), size/16)
@@ -64,7 +64,7 @@ func sendMany(t *testing.T) {
 		from, to := tcpPair(t)
 		client, server := tcpPair(t)
 		go func() {
-			_, _ = to.Write(content) // what is missing is found
+			_, _ = to.Write(content) // the test finds what is missing
 		}()
 		ended.Go(func() {
 			begun.Wait()
@@ -90,7 +90,8 @@ func sendMany(t *testing.T) {
 	ended.Wait()
 }
 
-// What is copied sets the deadline anew as what is spliced does, and ends with the source.
+// TestCopyFrom checks that a copy renews the deadline as a splice does, and ends with the
+// source.
 func TestCopyFrom(t *testing.T) {
 	content := bytes.Repeat([]byte("0123456789abcdef"), size/16)
 	for name, limit := range map[string]int64{"behind a limit": size - part, "to the end": 2 * size} {
@@ -98,7 +99,7 @@ func TestCopyFrom(t *testing.T) {
 			from, to := tcpPair(t)
 			client, server := tcpPair(t)
 			go func() {
-				_, _ = to.Write(content) // what is missing is found
+				_, _ = to.Write(content) // the test finds what is missing
 				to.Close()
 			}()
 			want := content[:min(limit, size)]

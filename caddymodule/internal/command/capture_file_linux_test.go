@@ -87,8 +87,8 @@ func TestCaptureFileFollowsNoLink(t *testing.T) {
 	wantFile(t, filepath.Join(dir, "file"), "capture", 0o600)
 }
 
-// TestCaptureFileMayBeAPipe checks that a capture can go to a pipe, to a shell's >(command), and
-// to devices, as tcpdump's can.
+// TestCaptureFileMayBeAPipe checks that a capture can go to a pipe, to a shell's >(command),
+// and to devices, as tcpdump's can.
 func TestCaptureFileMayBeAPipe(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o644); err != nil {

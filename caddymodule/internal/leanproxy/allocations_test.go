@@ -13,9 +13,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
-// maxAllocations is what the lean proxy allocates for a request: the exchange, the
-// head of the response, its fields' values and that of Via, and two for the
-// placeholders.
+// maxAllocations bounds the lean proxy's allocations for a request. They are the exchange, the
+// head of the response, its fields' values and that of Via, and two for the placeholders.
 const maxAllocations = 6
 
 func TestAllocations(t *testing.T) {
@@ -50,7 +49,7 @@ func benchmark(b *testing.B, h *Handler) {
 
 type handlers struct{ fast, slow *Handler }
 
-// newHandlers are handlers of a running Caddy, before an upstream that allocates
+// newHandlers returns handlers of a running Caddy, in front of an upstream that allocates
 // nothing.
 func newHandlers(t testing.TB) handlers {
 	t.Helper()
@@ -61,7 +60,7 @@ func newHandlers(t testing.TB) handlers {
 	return handlers{&fast.(*layer).Handler, &slow.(*layer).Handler}
 }
 
-// newEcho answers whatever comes at once.
+// newEcho starts a server that answers at once whatever it receives.
 func newEcho(t testing.TB) (address string) {
 	t.Helper()
 	const response = "HTTP/1.1 200 OK\r\nServer: x\r\nDate: today\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello"
@@ -93,7 +92,7 @@ func answerAll(conn net.Conn, response []byte) {
 	}
 }
 
-// servedRequest is a request as Caddy's server hands it to a handler, and takes the
+// servedRequest is a request as Caddy's server passes it to a handler, and the writer of its
 // response.
 type servedRequest struct {
 	*http.Request

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// Every option that the lean proxy does not know keeps a block from it.
+// TestPlainBlocks checks that the lean proxy leaves a block with any option that it does not
+// know to reverse_proxy.
 func TestPlainBlocks(t *testing.T) {
 	for _, test := range []struct{ options, want string }{
 		{``, ""},

@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
-// eachSide runs a test on a rig of its own for each layer.
+// eachSide runs a test for each layer, with a rig of its own.
 func eachSide(t *testing.T, options string, play script, run func(t *testing.T, s side, u *scripted)) {
 	t.Helper()
 	for _, fast := range []bool{true, false} {
@@ -44,10 +44,10 @@ func (s side) get(t *testing.T, path string) (status int, body string) {
 	return response.StatusCode, string(text)
 }
 
-// An upstream that closes a connection after the response, without saying so, costs
-// no request; nor does one whose next answer comes before it is asked.
+// TestStaleConnections checks that no request fails if an upstream closes a connection after
+// the response without announcing it, or sends its next answer before the request.
 func TestStaleConnections(t *testing.T) {
-	told := make(chan struct{}) // what comes after the next request is an answer to that
+	told := make(chan struct{}) // what comes after the next request is its answer
 	for name, play := range map[string]script{
 		"closed": answerAndClose("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
 		"reset":  reset("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
@@ -80,9 +80,9 @@ func TestStaleConnections(t *testing.T) {
 	}
 }
 
-// What an upstream says unasked is no answer to the next request, whether it comes
-// at the end of a response or later. (net/http finds out in the background, which
-// may be too late.)
+// TestUnasked checks that what an upstream sends without a request is never the answer to the
+// next one, whether it comes at the end of a response or later. (net/http finds out in the
+// background, which may be too late.)
 func TestUnasked(t *testing.T) {
 	const good, evil = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
 	later, said := make(chan struct{}), make(chan struct{})
@@ -116,7 +116,7 @@ func TestUnasked(t *testing.T) {
 	}
 }
 
-// A request that changes something is not sent twice.
+// TestNoReplay checks that a request that changes something is not sent twice.
 func TestNoReplay(t *testing.T) {
 	play := func(c *peer) bool {
 		if c.nth > 0 {
@@ -135,7 +135,8 @@ func TestNoReplay(t *testing.T) {
 	})
 }
 
-// Connections are kept, for any number of responses of either framing.
+// TestConnectionsAreKept checks that connections are kept for any number of responses of either
+// framing.
 func TestConnectionsAreKept(t *testing.T) {
 	play := func(c *peer) bool {
 		switch c.request.URL.Path {
@@ -160,8 +161,8 @@ func TestConnectionsAreKept(t *testing.T) {
 	})
 }
 
-// What a client that goes away leaves behind is given up at the upstream, too:
-// before the response, and in it.
+// TestClientGoes checks that the request to the upstream ends if its client goes away, before
+// the response or during it.
 func TestClientGoes(t *testing.T) {
 	for name, begin := range map[string]string{
 		"before the response": "",
@@ -173,7 +174,7 @@ func TestClientGoes(t *testing.T) {
 			play := func(c *peer) bool {
 				c.write(begin)
 				asked <- struct{}{}
-				_, err := c.r.ReadByte() // there is nothing to come
+				_, err := c.r.ReadByte() // the upstream expects the end
 				gone <- err
 				return false
 			}
@@ -200,13 +201,13 @@ func await[T any](t *testing.T, c <-chan T, what string) (v T) {
 	return v
 }
 
-// A client that reads slowly gets all of a body that is longer than any buffer on
-// the way; an upstream that takes its time is waited for.
+// TestSlowEnds checks that a client that reads slowly gets all of a body that exceeds every
+// buffer on the way, and that the proxy waits for a slow upstream.
 func TestSlowEnds(t *testing.T) {
 	const size = 32 << 20
 	body := strings.Repeat("0123456789abcdef", size/16)
 	play := func(c *peer) bool {
-		time.Sleep(2 * brief) // it has not answered at once
+		time.Sleep(2 * brief) // longer than an immediate answer
 		c.write(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size), body)
 		return true
 	}
@@ -230,8 +231,8 @@ func TestSlowEnds(t *testing.T) {
 	})
 }
 
-// A client that does not read is not waited for for ever: the server's idle timeout
-// holds for what the kernel sends alone, too.
+// TestStalledClient checks that a client that does not read is cut off: the server's idle
+// timeout holds also while the kernel sends alone.
 func TestStalledClient(t *testing.T) {
 	body := strings.Repeat("0123456789abcdef", 4<<20)
 	gone := make(chan error, 1)
@@ -249,8 +250,8 @@ func TestStalledClient(t *testing.T) {
 	})
 }
 
-// Requests in flight are counted in both layers as one: least_conn, max_requests
-// and the admin API see them.
+// TestInFlight checks that the two layers count requests in flight together: least_conn,
+// max_requests and the admin API see all of them.
 func TestInFlight(t *testing.T) {
 	asked, answer := make(chan struct{}, 1), make(chan struct{})
 	play := func(c *peer) bool {
@@ -278,7 +279,7 @@ func TestInFlight(t *testing.T) {
 	})
 }
 
-// A failure of the lean proxy is counted, and retried, by reverse_proxy.
+// TestFailover checks that reverse_proxy counts a failure of the lean proxy, and retries.
 func TestFailover(t *testing.T) {
 	const options = `"load_balancing": {"selection_policy": {"policy": "round_robin"}, "retries": 2},
 		"health_checks": {"passive": {"fail_duration": "1h", "unhealthy_status": [503]}},`
@@ -295,7 +296,7 @@ func TestFailover(t *testing.T) {
 			rig := newRig(t, pool, nil, options)
 			want := http.StatusOK
 			if name == "bad status" {
-				want = http.StatusServiceUnavailable // this one is passed on
+				want = http.StatusServiceUnavailable // the lean proxy passes this answer on
 			}
 			if status, body := rig.fast.get(t, "/"); status != want {
 				t.Errorf("%d %q", status, body)
@@ -316,8 +317,8 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// Where nobody listens, a POST goes on to the next upstream, and to 502 after the
-// last.
+// TestNobodyListens checks that a POST goes on to the next upstream if nobody listens, and is
+// answered with 502 after the last.
 func TestNobodyListens(t *testing.T) {
 	second := newScripted(t, answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
 	for _, test := range []struct {
@@ -335,7 +336,8 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
-// Idle connections are closed after the idle timeout, and with the configuration.
+// TestIdleConnections checks that idle connections are closed after the idle timeout, and with
+// the configuration.
 func TestIdleConnections(t *testing.T) {
 	u := newScripted(t, answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
 	rig := newRig(t, []string{u.address}, nil, "")

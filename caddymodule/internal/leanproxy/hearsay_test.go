@@ -10,8 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// What a client says about a request's way does not go on, but what a trusted
-// proxy says does. A trailer counts, too, which is known when the body has ended.
+// TestHearsay checks that fields about a request's way are passed on from a trusted proxy, but
+// not from a client. This includes the trailer, which is known at the end of the body.
 func TestHearsay(t *testing.T) {
 	for _, trusted := range []bool{false, true} {
 		r := forwardedRequest(t, trusted)

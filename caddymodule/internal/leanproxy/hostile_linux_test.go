@@ -9,9 +9,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
-// An upstream that never ends a part of its response is cut off, and takes no more
-// memory than it does from net/http: a request without a body goes by the lean proxy, one
-// with a body by reverse_proxy.
+// TestEndlessUpstream checks that an upstream that never ends a part of its response is cut
+// off, and takes no more memory than with net/http. A request without a body goes by the lean
+// proxy, and one with a body by reverse_proxy.
 func TestEndlessUpstream(t *testing.T) {
 	const chunks = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
 	long := strings.Repeat("x", 4000)
@@ -58,7 +58,7 @@ func TestEndlessUpstream(t *testing.T) {
 	}
 }
 
-// drop sends a request, and reads the response only to see that it ends.
+// drop sends a request, and reads the response to its end.
 func (s side) drop(t *testing.T, request string) {
 	t.Helper()
 	conn := testsite.Dial(t, s.address)

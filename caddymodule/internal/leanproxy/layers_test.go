@@ -13,13 +13,13 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
-// A case is a request, as the client sends it, and an upstream's answer to it. The
-// client's end of the connection closes with the response.
+// layersCase is a client's request, and the upstream's answer to it. The
+// connection to the client closes after the response.
 type layersCase struct {
 	name    string
-	request string // its host, and Connection: close, are added
+	request string // without Host and Connection: close, which the test adds
 	answer  script
-	path    string // by which it goes; either, if it is the network that decides
+	path    string // the layer that serves it; empty: timing decides
 }
 
 func answer(pieces ...string) script {
@@ -139,7 +139,7 @@ func echoBody(c *peer) bool {
 	return true
 }
 
-// reset answers, then resets the connection.
+// reset answers, and then resets the connection.
 func reset(text string) script {
 	return func(c *peer) bool {
 		c.write(text)
@@ -150,13 +150,13 @@ func reset(text string) script {
 	}
 }
 
-// Both layers send the same bytes to the client, and to the upstream.
+// TestLayers checks that both layers send the same bytes to the client, and to the upstream.
 func TestLayers(t *testing.T) {
 	for _, test := range layersCases {
 		t.Run(test.name, func(t *testing.T) {
 			fastUpstream, slowUpstream := newScripted(t, test.answer), newScripted(t, test.answer)
 			rig := newRig(t, []string{fastUpstream.address}, []string{slowUpstream.address}, "")
-			for _, kept := range []bool{false, true} { // the second request may find a connection
+			for _, kept := range []bool{false, true} { // whether the second request may use a kept connection
 				fast, slow := rig.fast.ask(t, test.request), rig.slow.ask(t, test.request)
 				if fast.path != test.path && fast.path != "" && test.path != "" {
 					t.Errorf("kept %v: it went by %s", kept, fast.path)
@@ -175,7 +175,7 @@ func TestLayers(t *testing.T) {
 
 // answered is what a client got.
 type answered struct {
-	path string // by which it came
+	path string // the layer that answered
 	head string
 	body string
 	end  string // the trailer, and the error
@@ -187,10 +187,10 @@ func (a answered) String() string {
 
 var (
 	pathField  = regexp.MustCompile(`X-Path: (.*)\r\n`)
-	otherField = regexp.MustCompile(`(Date|X-Path|X-Shown): .*\r\n`) // these may differ
+	otherField = regexp.MustCompile(`(Date|X-Path|X-Shown): .*\r\n`) // fields that may differ
 )
 
-// ask sends a request as it stands, and reads all that comes back.
+// ask sends a request unchanged, and reads all that comes back.
 func (s side) ask(t *testing.T, request string) (a answered) {
 	t.Helper()
 	conn := testsite.Dial(t, s.address)

@@ -11,8 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// Placeholders of reverse_proxy have the same values by either path; those of an odd
-// response, which takes both, too.
+// TestPlaceholders checks that reverse_proxy's placeholders have the same values in either
+// layer, also for a response that passes both.
 func TestPlaceholders(t *testing.T) {
 	for name, version := range map[string]string{"plain": "HTTP/1.1", "odd": "HTTP/1.0"} {
 		t.Run(name, func(t *testing.T) {
@@ -34,13 +34,14 @@ func TestPlaceholders(t *testing.T) {
 	}
 }
 
-// The durations are those of the whole, whichever path has taken the time.
+// TestDurations checks that the durations are those of the whole request, whichever layer took
+// the time.
 func TestDurations(t *testing.T) {
 	const slow = 20 * time.Millisecond
 	for name, version := range map[string]string{"plain": "HTTP/1.1", "odd": "HTTP/1.0"} {
 		t.Run(name, func(t *testing.T) {
 			u := newScripted(t, func(c *peer) bool {
-				time.Sleep(slow) // what is measured
+				time.Sleep(slow) // the time that the test measures
 				c.write(version + " 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 				return false
 			})

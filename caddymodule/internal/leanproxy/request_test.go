@@ -12,8 +12,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// What the lean proxy writes for an upstream is one request, that of the client: with
-// nothing in it that could be taken for a body, or for a second request.
+// FuzzRequestHead checks that the lean proxy writes exactly one request to an upstream, the
+// client's, without anything that could count as a body or as a second request.
 func FuzzRequestHead(f *testing.F) {
 	for _, test := range layersCases {
 		line, rest, _ := strings.Cut(test.request, "\r\n")
@@ -52,7 +52,7 @@ func FuzzRequestHead(f *testing.F) {
 	})
 }
 
-// checkFields looks for each field that was sent in what was asked.
+// checkFields checks that each field that was sent is one that the client asked with.
 func checkFields(t *testing.T, asked, sent http.Header) {
 	t.Helper()
 	for name, values := range sent {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What the lean proxy takes for a plain head is what net/http reads in it.
+// FuzzResponseHead checks that the lean proxy reads a plain head as net/http does.
 func FuzzResponseHead(f *testing.F) {
 	for _, test := range layersCases {
 		var seen recorder
@@ -47,7 +47,7 @@ func FuzzResponseHead(f *testing.F) {
 	})
 }
 
-// bodyLength is how net/http reads a response's body.
+// bodyLength returns the body's length as net/http reads it.
 func bodyLength(response *http.Response) int64 {
 	switch {
 	case response.Body == http.NoBody:
@@ -60,7 +60,7 @@ func bodyLength(response *http.Response) int64 {
 	return response.ContentLength
 }
 
-// recorder is a peer that only takes notes.
+// recorder is a peer that only records what it gets.
 type recorder struct{ strings.Builder }
 
 func TestResponseFields(t *testing.T) {

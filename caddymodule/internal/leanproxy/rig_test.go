@@ -34,7 +34,7 @@ func init() {
 	})
 }
 
-// layer is a Handler in a real Caddy, with its lean proxy or without.
+// layer is a Handler in a real Caddy, with or without its lean proxy.
 type layer struct {
 	Handler
 	Slow bool `json:"slow,omitempty"`
@@ -65,11 +65,11 @@ func (l *layer) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// layers are those of the configuration that was loaded last.
+// layers has the layers of the configuration that was loaded last.
 var layers sync.Map
 
-// rig is a Caddy with two sites that differ in the layer only, each with upstreams
-// of its own that are alike.
+// rig is a Caddy with two sites that differ only in the layer. Each site has its own upstreams,
+// which are alike.
 type rig struct {
 	fast, slow side
 }
@@ -77,8 +77,8 @@ type rig struct {
 // side is the site of one layer.
 type side struct{ address string }
 
-// newRig starts a Caddy whose sites proxy to these upstreams, with further options
-// of the handler in JSON.
+// newRig starts a Caddy whose sites proxy to these upstreams. options has further options of
+// the handler, in JSON.
 func newRig(t testing.TB, fast, slow []string, options string) *rig {
 	t.Helper()
 	r := &rig{fast: side{testsite.FreeAddress(t)}, slow: side{testsite.FreeAddress(t)}}
@@ -104,8 +104,8 @@ func (r *rig) load(t testing.TB, apps string) {
 	})
 }
 
-// server is the JSON of a site, whose responses tell in X- fields by which path they
-// went, and what placeholders have.
+// server returns the JSON of a site. Its responses have X- fields with the layer that served
+// them and the values of placeholders.
 func server(listen, more string, upstreams []string, options string) string {
 	var pool []map[string]string
 	for _, upstream := range upstreams {
@@ -120,7 +120,7 @@ func server(listen, more string, upstreams []string, options string) string {
 		{"handler": "layer", %s "upstreams": %s}]}]}`, listen, more, shown, options, dials)
 }
 
-// shown are some placeholders that are to be the same by either path.
+// shown has placeholders that must be the same in either layer.
 var shown = strings.ReplaceAll("{upstream.address}|{upstream.hostport}|{upstream.host}|{upstream.port}|"+
 	"{upstream.requests}|{upstream.max_requests}|{upstream.fails}|{status_code}|{status_text}|{header.X-A}", "{", "{http.reverse_proxy.")
 
@@ -133,7 +133,7 @@ func listen(t testing.TB) net.Listener {
 	return l
 }
 
-// scripted is an upstream that answers as it is told, right or wrong.
+// scripted is an upstream that answers by a script, correctly or not.
 type scripted struct {
 	address string
 
@@ -142,7 +142,7 @@ type scripted struct {
 	accepted int
 }
 
-// script answers a request on a connection, and tells whether that goes on.
+// script answers a request on a connection, and tells whether the connection continues.
 type script func(c *peer) (more bool)
 
 // peer is the upstream's end of a connection.
@@ -154,7 +154,7 @@ type peer struct {
 	nth     int // request of this connection
 }
 
-// write writes pieces, each by itself.
+// write writes each piece by a call of its own.
 func (c *peer) write(pieces ...string) {
 	for _, piece := range pieces {
 		_, _ = io.WriteString(c.Writer, piece) // a proxy may have gone
@@ -211,7 +211,7 @@ func (s *scripted) serve(c *net.TCPConn, play script) {
 	}
 }
 
-// take returns what has been asked since the last time.
+// take returns the requests since the last call.
 func (s *scripted) take() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
-// Real servers answer alike by either path, to clients over HTTP/1.1 and 2, with TLS
-// and without.
+// TestServers checks that real servers answer alike by either layer, to clients over HTTP/1.1
+// and HTTP/2, with and without TLS.
 func TestServers(t *testing.T) {
 	files := t.TempDir()
 	for name, size := range map[string]int{"small.txt": 1 << 10, "long.txt": 1 << 20, "empty.txt": 0} {
@@ -64,7 +64,7 @@ func newServersRig(t *testing.T, upstream, more string, secure bool) *rig {
 	return r
 }
 
-// awaitCertificate waits until Caddy has made itself one.
+// awaitCertificate waits until Caddy has made its certificate.
 func (r *rig) awaitCertificate(t *testing.T) {
 	t.Helper()
 	testsite.WaitFor(t, "Caddy has a certificate", func() bool {

@@ -13,8 +13,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
-// unknownHeads are heads of responses that do not say how long the body is. All but the
-// first two are left to reverse_proxy.
+// unknownHeads has heads of responses that do not give the body's length. The lean proxy serves
+// the first two, and leaves the others to reverse_proxy.
 var unknownHeads = []struct{ name, head, framing string }{
 	{"chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "chunks"},
 	{"until close", "HTTP/1.1 200 OK\r\n\r\n", "close"},
@@ -27,8 +27,9 @@ var unknownHeads = []struct{ name, head, framing string }{
 	{"empty length", "HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n", "close"},
 }
 
-// unknownBodies are what comes after the head: with it, and when the client has it. A first
-// piece that is not the last one races with the head, which reverse_proxy has a timer flush.
+// unknownBodies has what comes after the head: together with it, and when the client has it. If
+// the first piece is not the last, it races with the head, which reverse_proxy flushes by a
+// timer.
 var unknownBodies = []struct {
 	name, framing string
 	with, later   string
@@ -51,14 +52,14 @@ var unknownBodies = []struct {
 	{"a part, the rest later", "close", "<ht", "ml>", true},
 }
 
-// A response of unknown length is the same by either layer, to each protocol of a client,
-// and the client has its head before there is a body.
+// TestUnknownLength checks that a response of unknown length is the same by either layer, in
+// each protocol of a client, and that the client gets the head before there is a body.
 func TestUnknownLength(t *testing.T) {
 	had := make(chan struct{}, 1) // the client has the head
 	u := newScripted(t, func(c *peer) bool {
 		var h, b int
 		if _, err := fmt.Sscanf(c.request.URL.Path, "/%d/%d", &h, &b); err != nil {
-			return false // it is asked for something else
+			return false // the request is for something else
 		}
 		body := unknownBodies[b]
 		c.write(unknownHeads[h].head + body.with)
@@ -121,7 +122,7 @@ func newProtocolsRig(t *testing.T, upstream, more string, secure bool) *rig {
 	return r
 }
 
-// askUnknown asks for a response, and tells what it is once all has come.
+// askUnknown requests a response, and returns it as text once all has come.
 func askUnknown(t *testing.T, transport *http.Transport, url string, had chan<- struct{}, later bool) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testsite.Patience/4)
@@ -138,7 +139,7 @@ func askUnknown(t *testing.T, transport *http.Transport, url string, had chan<- 
 	if err != nil {
 		return err.Error()
 	}
-	defer transport.CloseIdleConnections() // as http1 serves a listener from its second one on
+	defer transport.CloseIdleConnections() // because http1 serves a listener only from its second connection on
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	for _, name := range []string{"Date", "X-Path", "X-Shown", "X-Long"} {

@@ -16,8 +16,8 @@ import (
 
 func init() { caddy.RegisterModule(new(onlyFirst)) }
 
-// onlyFirst is a listener wrapper that lets the first connection through as it is, and
-// refuses all others.
+// onlyFirst is a listener wrapper that passes the first connection on unchanged, and refuses
+// all others.
 type onlyFirst struct{}
 
 func (*onlyFirst) CaddyModule() caddy.ModuleInfo {
@@ -39,7 +39,8 @@ func (l *onlyFirstListener) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// Every connection comes by the listener wrappers, whatever they did with the one before.
+// TestListenerWrappers checks that every connection passes the listener wrappers, whatever they
+// did with the one before.
 func TestListenerWrappers(t *testing.T) {
 	at := testsite.FreeAddress(t)
 	newServerRig(t, at, `"listener_wrappers": [{"wrapper": "only_first"}],`)
@@ -51,7 +52,8 @@ func TestListenerWrappers(t *testing.T) {
 	}
 }
 
-// A client that proxy_protocol skips does not open the way past it for others.
+// TestProxyProtocol checks that after a client that proxy_protocol skips, other clients still
+// pass proxy_protocol.
 func TestProxyProtocol(t *testing.T) {
 	at := testsite.FreeAddress(t)
 	const proxy = "127.0.0.9"
@@ -76,9 +78,9 @@ func TestProxyProtocol(t *testing.T) {
 	}
 }
 
-var _ caddy.ListenerWrapper = (*proxyprotocol.ListenerWrapper)(nil) // which registers it
+var _ caddy.ListenerWrapper = (*proxyprotocol.ListenerWrapper)(nil) // its package registers it with Caddy
 
-// newServerRig starts a Caddy with one site, whose upstream answers for whom it was asked.
+// newServerRig starts a Caddy with one site, whose upstream answers with the client's address.
 func newServerRig(t *testing.T, at, more string) {
 	t.Helper()
 	u := newScripted(t, func(c *peer) bool {

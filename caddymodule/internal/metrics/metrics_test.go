@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// sample is a status in which each value is another.
+// sample returns a status in which all values differ.
 func sample() vnicbridge.Status {
 	counters := func(n uint64) vnicbridge.Counters {
 		return vnicbridge.Counters{
@@ -69,7 +69,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// gathered are the metrics of a status, by name and labels.
+// gathered returns the metrics of a status, by name and labels.
 func gathered(t *testing.T, s vnicbridge.Status) map[string]float64 {
 	t.Helper()
 	values := make(map[string]float64)
@@ -98,7 +98,7 @@ func registry(t *testing.T, s vnicbridge.Status) *prometheus.Registry {
 	return r
 }
 
-// The names follow Prometheus's conventions.
+// TestMetricNames checks that the names follow Prometheus's conventions.
 func TestMetricNames(t *testing.T) {
 	families, err := registry(t, sample()).Gather()
 	if err != nil {
@@ -113,7 +113,8 @@ func TestMetricNames(t *testing.T) {
 	}
 }
 
-// A second registration, as by a module that Caddy makes twice, is none.
+// TestMetricsAreRegisteredOnce checks that a second registration does nothing. Caddy may make a
+// module twice.
 func TestMetricsAreRegisteredOnce(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
 	for range 2 {
@@ -128,7 +129,7 @@ func TestMetricsAreRegisteredOnce(t *testing.T) {
 	}
 }
 
-// metricNames are the names of all metrics.
+// metricNames returns the names of all metrics.
 func metricNames(t *testing.T) (names []string) {
 	t.Helper()
 	families, err := registry(t, sample()).Gather()
@@ -141,7 +142,8 @@ func metricNames(t *testing.T) (names []string) {
 	return names
 }
 
-// The documentation's table has the metrics, their labels, and no others.
+// TestMetricsAreDocumented checks that the documentation's table has exactly the metrics, with
+// their labels.
 func TestMetricsAreDocumented(t *testing.T) {
 	_, section, _ := strings.Cut(read(t, "../../../docs/operating.md"), "\n## Metrics\n")
 	section, _, _ = strings.Cut(section, "\n## ")
@@ -179,7 +181,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 }
 
-// The Grafana dashboard uses metrics that there are, and shows all of them.
+// TestGrafanaDashboard checks that the Grafana dashboard uses only metrics that exist, and
+// shows all of them.
 func TestGrafanaDashboard(t *testing.T) {
 	var dashboard struct {
 		UID    string `json:"uid"`

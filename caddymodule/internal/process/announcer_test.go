@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
-// heard are the events about segments that a configuration's handlers got.
+// heard records the events about segments that a configuration's handler got.
 type heard struct {
 	mu    sync.Mutex
 	texts []string
@@ -38,7 +38,8 @@ func (h *heard) want(t *testing.T, when string, want ...string) {
 	h.texts = nil
 }
 
-// listening is a configuration's events app with a handler, and our emitter.
+// listening returns the emitter of a configuration whose events app has a handler, and what
+// that handler gets.
 func listening(t *testing.T, a *HealthAnnouncer) (*Emitter, *heard) {
 	t.Helper()
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
@@ -55,8 +56,8 @@ func listening(t *testing.T, a *HealthAnnouncer) (*Emitter, *heard) {
 	return &Emitter{a, ctx, app}, h
 }
 
-// Events wait for a configuration that has started, and go to the one that has
-// started last, in order.
+// TestEventsGoToTheStartedConfiguration checks that events wait until a configuration has
+// started, and go in order to the one that has started last.
 func TestEventsGoToTheStartedConfiguration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := new(HealthAnnouncer)

@@ -8,12 +8,12 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// planeRecord notes what is asked of a plane.
+// planeRecord is a plane that records its calls.
 type planeRecord struct {
 	refuse  map[*config.Config]bool
 	inForce *config.Config // nil before the first Apply and after Close
 
-	retained []*config.Config // beside it
+	retained []*config.Config // kept in addition to inForce
 	left     bool             // it was closed for a successor
 }
 
@@ -37,13 +37,13 @@ func (p *planeRecord) Leave() error {
 	return p.Close()
 }
 
-// history plays pushes and removals.
+// history makes pushes and removals, and checks their effect.
 type history struct {
 	t *testing.T
 	planeRecord
 	Generations
 	told  *config.Config
-	exits bool // the process
+	exits bool // whether the process ends
 }
 
 func newHistory(t *testing.T) *history {
@@ -68,7 +68,7 @@ func (h *history) mustRemove(cfg *config.Config) {
 	}
 }
 
-// expect checks what is in force; nil is nothing.
+// expect checks which configuration is in force; nil means none.
 func (h *history) expect(cfg *config.Config) {
 	h.t.Helper()
 	if h.inForce != cfg {
@@ -105,7 +105,7 @@ func TestNewConfigurationStoppedAgain(t *testing.T) {
 	h, a, b := newHistory(t), new(config.Config), new(config.Config)
 	h.mustPush(a)
 	h.mustPush(b)
-	h.mustRemove(b) // another app of it failed
+	h.mustRemove(b) // because another of its apps failed
 	h.expect(a)
 }
 
@@ -117,7 +117,7 @@ func TestFailedApplyChangesNothing(t *testing.T) {
 		t.Fatalf("push returned %v", err)
 	}
 	h.expect(a)
-	h.mustRemove(b) // Cleanup of what never came into force
+	h.mustRemove(b) // as Cleanup of a configuration that never came into force
 	h.expect(a)
 	h.mustRemove(a)
 	h.expect(nil)
@@ -162,8 +162,8 @@ func TestOldConfigurationThatDoesNotComeBack(t *testing.T) {
 	h.expect(nil)
 }
 
-// A plane without a configuration is closed; only at the end of the process is it left
-// for a successor.
+// TestThePlaneIsLeftAtTheEnd checks that a plane without a configuration is closed, and that
+// it is left for a successor only at the end of the process.
 func TestThePlaneIsLeftAtTheEnd(t *testing.T) {
 	for _, exits := range []bool{false, true} {
 		h := newHistory(t)

@@ -10,7 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/filestorage"
 )
 
-// secretIn is the secret that is kept in a directory.
+// secretIn returns the secret whose storage is a directory.
 func secretIn(t *testing.T, root string) *HashSecret {
 	t.Helper()
 	storage, err := (&filestorage.FileStorage{Root: root}).CertMagicStorage()
@@ -22,8 +22,9 @@ func secretIn(t *testing.T, root string) *HashSecret {
 	return s
 }
 
-// The secret is made once, also when several servers that share a storage start at once,
-// and nobody else may read it. Another storage has another one.
+// TestHashKeyIsMadeOnce checks that a storage gets one secret, even if several servers that
+// share it start at once, that only its owner can read it, and that another storage gets
+// another one.
 func TestHashKeyIsMadeOnce(t *testing.T) {
 	root := t.TempDir()
 	var secrets [8][16]byte

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The versions are those that go.mod requires.
+// TestVersionsAreThoseOfGoMod checks that the versions are those that go.mod requires.
 func TestVersionsAreThoseOfGoMod(t *testing.T) {
 	gomod, err := os.ReadFile("../../../go.mod")
 	if err != nil {
@@ -24,7 +24,8 @@ func TestVersionsAreThoseOfGoMod(t *testing.T) {
 	}
 }
 
-// A test binary of this module lists no dependencies. go.mod chooses its Caddy.
+// TestBinariesOfTests checks that a test binary counts as tested. It lists no dependencies, and
+// go.mod chooses its Caddy.
 func TestBinariesOfTests(t *testing.T) {
 	if err := Build(); err != nil {
 		t.Error(err)
@@ -39,7 +40,7 @@ func TestBinariesOfTests(t *testing.T) {
 	}
 }
 
-// The page for administrators names the same versions.
+// TestVersionsAreDocumented checks that the page for administrators names the same versions.
 func TestVersionsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/groups.md")
 	if err != nil {
