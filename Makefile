@@ -3,29 +3,29 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 
-# Run by its version, verified by the checksum database, and so kept out of go.mod.
+# `go run` takes this version and verifies it by the checksum database, so go.mod need not have it.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-# What makes the BPF objects. Another version of clang makes others.
+# The tools that make the BPF objects. Another version of clang makes other bytes.
 BPF_TOOLS := clang-14 llvm-strip-14 libbpf-dev
 
-# What the tests run beside Go. nginx is a server on a VNIC; the rest are
-# clients, hostile senders and witnesses. The BPF objects are made again, to see
-# that they are current.
+# The programs that the tests run, besides Go. nginx is a server on a VNIC; most others are
+# clients, hostile senders and witnesses. BPF_TOOLS make the BPF objects again, to check that
+# the committed ones are current.
 TEST_TOOLS := $(BPF_TOOLS) gcc libc-dev nginx tcpdump tshark ip iptables-nft route ping curl nft wrk hping3 ethtool nmap setpriv h2load chromium systemd-nspawn arping setcap ssh dropbear traceroute
 
-# What the benchmark compares with, and measures with.
+# The programs that the benchmark compares with, and those that it measures with.
 BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3 h2load
 
-# What the soak test floods with, and the servers and clients beside.
+# The programs that the soak test floods with, and its servers and clients.
 SOAK_TOOLS := nginx ip nft wrk hping3 nmap taskset chrt unshare
 
-# How the benchmark runs: BENCH=-quick or BENCH='-only bulk,groups' tries it, and
-# leaves the page alone.
+# The benchmark's flags. BENCH=-quick or BENCH='-only bulk,groups' tries it, and does not
+# write the page.
 BENCH := -docs docs/evidence
 
-# What the soak test runs: SOAK='-quick' tries it, SOAK='-only frames,reloads' runs
-# some of its parts; both leave the page alone.
+# The soak test's flags. SOAK=-quick tries it, SOAK='-only frames,reloads' runs some of its
+# parts; neither writes the page.
 SOAK := -docs ../docs/evidence
 
 .PHONY: help lab test mutate bench soak build generate check fmt clean
@@ -49,7 +49,7 @@ mutate: ## break the code behind each row of the contract and see its tests fail
 	@scripts/need 'the tests' go ca-certificates $(TEST_TOOLS)
 	go run ./cmd/mutate -docs docs/evidence
 
-bench: build ## measure the bridge beside its alternatives and write docs/evidence/benchmarks.md (as root)
+bench: build ## compare the bridge with its alternatives and write docs/evidence/benchmarks.md (as root)
 	@scripts/need 'the benchmark' go ca-certificates $(BENCH_TOOLS)
 	CGO_ENABLED=0 go run ./integration/bench -caddy bin/caddy $(BENCH)
 
@@ -61,7 +61,7 @@ build: ## build bin/caddy: Caddy, its standard modules and caddy-vnic
 	@scripts/need 'the build' go ca-certificates
 	CGO_ENABLED=0 go build -o bin/caddy ./cmd/caddy
 
-generate: ## make the BPF objects, which are committed, from vnicbridge/internal/bpf/*.c and *.h
+generate: ## make the BPF objects, which are committed, from the C in vnicbridge/internal/bpf
 	@scripts/need 'the BPF objects' go ca-certificates $(BPF_TOOLS)
 	CGO_ENABLED=0 go generate ./vnicbridge/internal/bpf
 
@@ -77,5 +77,5 @@ fmt: ## format the Go code and Caddyfile.example
 	gofmt -w .
 	CGO_ENABLED=0 go run ./cmd/caddy fmt --overwrite Caddyfile.example
 
-clean: ## remove what the other targets made
+clean: ## remove what the other targets make
 	rm -rf bin build lab-captures
