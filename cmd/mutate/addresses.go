@@ -9,7 +9,7 @@ var addresses = []mutation{
 	}, {
 		row: "A1", defect: "an ARP probe is not answered", file: `vnicbridge/internal/link/claim.go`,
 		old: `if !c.claimed || !m.Request || m.Target != c.address {`,
-		new: `if !c.claimed || !m.Request || m.Target != c.Address || m.Sender == packet.NoAddr {`,
+		new: `if !c.claimed || !m.Request || m.Target != c.address || m.Sender == packet.NoAddr {`,
 	}, {
 		row: "A1", defect: "the host answers ARP for VNIC addresses", file: `vnicbridge/internal/host/guard_linux.go`,
 		old:   `		g.drop(chain, matchPrefix(targetOffset, v.Address.Masked()))` + "\n",
@@ -20,7 +20,7 @@ var addresses = []mutation{
 		tests: "integration.TestHostKernelKeepsOut",
 	}, {
 		row: "A2", defect: "the address is not probed", file: `vnicbridge/internal/link/claim.go`,
-		old: `for range probes {`, new: `for range 0 {`,
+		old: `for range probes {`, new: `for range probes - probes {`,
 	}, {
 		row: "A2", defect: "a reload probes an address that the bridge has already", file: "vnicbridge/apply.go",
 		old: `		if !slices.Contains(t.made, b.iface) {`, new: `		if false {`,
@@ -77,10 +77,10 @@ var addresses = []mutation{
 		old: `if (p->key.src == b->gateway && b->gateway)`, new: `if (0)`,
 	}, {
 		row: "A5", defect: "the hash does not depend on the secret", file: "vnicbridge/hashsecret.go",
-		old: `	p.key = rules.NewKey(secret[:])` + "\n", new: "	_ = secret\n",
+		old: `	p.key = rules.NewKey(secret[:])` + "\n", new: "	p.key = rules.NewKey(secret[:0])\n",
 	}, {
 		row: "A5", defect: "the secret of the hashes changes at a start", file: "vnicbridge/hashsecret.go",
-		old: `	p.key = rules.NewKey(secret[:])`, new: `	p.Key = rules.Key{rules.NewKey(secret[:]).K0, uint64(p.started.UnixNano())}`,
+		old: `	p.key = rules.NewKey(secret[:])`, new: `	p.key = rules.NewKey(append(secret[:], p.started.String()...))`,
 	}, {
 		row: "A5", defect: "all clients prefer one alias", file: `vnicbridge/internal/rules/alias.go`,
 		old: `return reserved + int(pool.key.hash(client[:])%uint64(shared))`, new: `return reserved`,
@@ -96,7 +96,7 @@ var addresses = []mutation{
 		old: `for i := range portAttempts {`, new: `for i := range 0 {`,
 	}, {
 		row: "A5", defect: "two flows get the same reply tuple", file: `vnicbridge/internal/flow/table.go`,
-		old: `mayGo := t.superseded(number) && (`, new: `mayGo := Number != notFound || (`,
+		old: `mayGo := t.superseded(number) && (`, new: `mayGo := number != notFound || (`,
 	}, {
 		row: "A5", defect: "two flows get the same reply tuple", file: "vnicbridge/internal/bpf/admit.h",
 		old: `!same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer))`, new: `!same_key(&r->reply, &f->answer))`,
@@ -148,7 +148,7 @@ var addresses = []mutation{
 		old: `case e.MAC.IsZero() && now-e.made >= int64(maxAsks*askInterval), `, new: `case `,
 	}, {
 		row: "A7", defect: "a gateway off the subnet is not learned", file: `vnicbridge/internal/link/neighbour.go`,
-		old: `if !mac.IsUnicast() || !n.link.Contains(ip) && ip != n.Gateway {`, new: `if !mac.IsUnicast() || !n.Link.Contains(ip) {`,
+		old: `if !mac.IsUnicast() || !n.link.Contains(ip) && ip != n.Gateway {`, new: `if !mac.IsUnicast() || !n.link.Contains(ip) {`,
 	}, {
 		row: "A7+", defect: "hosts that only asked have no bound", file: `vnicbridge/internal/link/neighbourtable.go`,
 		old: `if t.Sizes[p] < t.Bounds[p] {`, new: `if t.Sizes[p] < t.Bounds[p] || p == PartHeard {`,
@@ -163,7 +163,7 @@ var addresses = []mutation{
 		old: `PartUsed: 1 << 16}`, new: `PartUsed: 1 << 12}`,
 	}, {
 		row: "A7+", defect: "the most recently used hosts are evicted", file: `vnicbridge/internal/link/neighbourtable.go`,
-		old: `return cmp.Compare(a.idle, b.idle)`, new: `return cmp.Compare(b.Idle, a.Idle)`,
+		old: `return cmp.Compare(a.idle, b.idle)`, new: `return cmp.Compare(b.idle, a.idle)`,
 	}, {
 		row: "A7+", defect: "next hops that only the programs use count as idle", file: `vnicbridge/internal/kernel/path_linux.go`,
 		old: `if keys[i].Iface == nic.Index && v.Used != 0 {`, new: `if false {`,
@@ -202,12 +202,12 @@ var addresses = []mutation{
 		old: `if m.SenderMAC == c.mac() || c.ours(m.SenderMAC) {`, new: `if false {`,
 	}, {
 		row: "A2+", defect: "the address is probed in spite of `dad off`", file: "vnicbridge/apply.go",
-		old: `Claim.Acquire(t.cfg.Bridges[name].DAD != config.DADOff)`, new: `claim.Acquire(true)`,
+		old: `Claim.Acquire(t.cfg.Bridges[name].DAD != config.DADOff)`, new: `Claim.Acquire(true)`,
 	}, {
 		row: "A2++", defect: "NOTIFY_PEERS causes no announcement", file: "vnicbridge/maintain.go",
 		old: `announce := state.NotifyPeers`, new: `announce := false`, tests: "vnicbridge.TestTheAddressIsAnnouncedWhenTheNICChanges",
 	}, {
 		row: "A2++", defect: "a short loss of carrier goes unnoticed", file: `vnicbridge/internal/host/watchlinks_linux.go`,
-		old: `case l.notifyPeers || wasDown:`, new: `case l.NotifyPeers && wasDown:`, tests: "integration.TestAnnouncements",
+		old: `case l.notifyPeers || wasDown:`, new: `case l.notifyPeers && wasDown:`, tests: "integration.TestAnnouncements",
 	},
 }

@@ -13,7 +13,7 @@ var flows = []mutation{
 		old: `	a.reopened = nil` + "\n",
 		new: `	a.reopened = nil
 	if fl != nil && dir == flow.Forward && a.In.NIC != nil {
-		if to, _ := fw.Rules.Load().Bridges[a.In].Decisions.Decide(a.Tuple); to != nil {
+		if to, _ := fw.rules.Load().Bridges[a.In].Decisions.Decide(a.Tuple); to != nil {
 			moved := *fl
 			moved.Out, fl = to, &moved
 		}
@@ -188,7 +188,7 @@ var flows = []mutation{
 		old: `	fw.endOrphans(now)` + "\n",
 	}, {
 		row: "F5+", defect: "a server is reset although its client has spoken", file: `vnicbridge/internal/userspace/orphans.go`,
-		old: `		if f, _ := fw.Flows.Lookup(orphan.key); f != nil || orphan.in.Closed.Load() {`, new: `		if Orphan.In.Closed.Load() {`,
+		old: `		if f, _ := fw.Flows.Lookup(orphan.key); f != nil || orphan.in.Closed.Load() {`, new: `		if orphan.in.Closed.Load() {`,
 	}, {
 		row: "F5+", defect: "any number of servers without flows is remembered", file: `vnicbridge/internal/userspace/orphans.go`,
 		old: `	if len(o.Known.ByKey) == MaxOrphans {`, new: `	if false {`,
@@ -228,7 +228,7 @@ var flows = []mutation{
 		return packet.DropNoFlow
 	}
 	to, tuple`, new: `	if fl == nil {
-		for _, vnic := range fw.Rules.Load().VNICs {
+		for _, vnic := range fw.rules.Load().Vnics {
 			return a.leaveBy(vnic, a.Dst)
 		}
 	}
@@ -253,10 +253,10 @@ var flows = []mutation{
 		old: "	else\n		return SLOW;\n	return KEEP;", new: "	return KEEP;",
 	}, {
 		row: "F6+", defect: "ICMP errors from routers with an address of this host or a segment are dropped", file: `vnicbridge/internal/userspace/icmperror.go`,
-		old: `!rules.PossibleRouter(a.Src, a.In.NIC.Address)`, new: `!fw.Rules.Load().PossibleSource(a.Src)`,
+		old: `!rules.PossibleRouter(a.Src, a.In.NIC.Address)`, new: `(!rules.PossibleRouter(a.Src, a.In.NIC.Address) || !fw.rules.Load().PossibleSource(a.Src))`,
 	}, {
 		row: "F6+", defect: "ICMP errors from impossible sources are carried", file: `vnicbridge/internal/userspace/icmperror.go`,
-		old: `!rules.PossibleRouter(a.Src, a.In.NIC.Address)`, new: `false`,
+		old: `!rules.PossibleRouter(a.Src, a.In.NIC.Address)`, new: `!rules.PossibleRouter(a.Src, a.In.NIC.Address) && false`,
 	}, {
 		row: "F6+", defect: "240/4 is not unicast", file: `vnicbridge/internal/rules/ruleset.go`,
 		old: `"224.0.0.0/4"`, new: `"224.0.0.0/3"`,
@@ -292,7 +292,7 @@ var flows = []mutation{
 		old: `		fw.Fragments.refuse(key, a)` + "\n",
 	}, {
 		row: "F7+", defect: "a flood keeps newer fragments out", file: `vnicbridge/internal/userspace/fragmenttable.go`,
-		old: `t.forget(q, to.oldest())`, new: `t.Forget(q, to.Back().Value.(*datagram))`,
+		old: `t.forget(q, to.oldest())`, new: `t.forget(q, to.Back().Value.(*datagram))`,
 	}, {
 		row: "F7+", defect: "one segment's fragments make room for another one's", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `	q := t.Ports[p]` + "\n", new: `	for p = range t.Ports {
@@ -326,10 +326,10 @@ var flows = []mutation{
 		old: ` + l4 + skb->gso_size > mtu)`, new: ` + l4 > mtu)`,
 	}, {
 		row: "F8", defect: "TCP options do not count in the size of a super-packet's pieces", file: `vnicbridge/internal/userspace/icmperror.go`,
-		old: `return !cut || a.HeadersLen()+size > mtu`, new: `return !cut || packet.IPv4MinLen+udpHeaderLen+size > mtu`,
+		old: `return !cut || a.HeadersLen()+size > mtu`, new: `return !cut || packet.IPv4MinLen+8+size > mtu`,
 	}, {
 		row: "F8", defect: "a flood of refusals keeps senders from learning the MTU", file: `vnicbridge/internal/userspace/reject.go`,
-		old: `!a.allows(fw.limits(a.In).tooBig)`, new: `!a.allows(fw.limits(a.In).Refusals)`,
+		old: `!a.allows(fw.limits(a.In).tooBig)`, new: `!a.allows(fw.limits(a.In).refusals)`,
 	}, {
 		row: "F8", defect: "the sender of a packet that is too big is not told", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `		a.sendBack(f)` + "\n", new: "		_ = f\n",
@@ -366,14 +366,14 @@ var flows = []mutation{
 	}, {
 		row: "F10", defect: "new rules end existing flows", file: "vnicbridge/datapaths.go",
 		old: `	d.forwarder.SetRules(r)` + "\n", new: `	d.forwarder.SetRules(r)
-	d.forwarder.End(func(*flow) bool { return true }, nil)
+	d.forwarder.End(func(*flow.Flow) bool { return true }, nil)
 `,
 	}, {
 		row: "F10", defect: "a drained segment gets new flows", file: "vnicbridge/rules.go",
 		old: `if p.states[name] == config.Active && p.health.Condition(s.iface).Problem == "" {`, new: `if p.health.Condition(s.iface).Problem == "" {`,
 	}, {
 		row: "F10", defect: "an unhealthy segment gets new flows", file: "vnicbridge/rules.go",
-		old: `if p.states[name] == config.Active && p.health.Condition(s.iface).Problem == "" {`, new: `if p.states[name] == config.Active {`,
+		old: `if p.states[name] == config.Active && p.health.Condition(s.iface).Problem == "" {`, new: `if p.states[name] == config.Active && s != nil {`,
 	}, {
 		row: "F10", defect: "a switch changes nothing", file: "vnicbridge/override.go",
 		old: `		b.LBPolicy = b.LBPolicy.Preferring(segment)` + "\n",
@@ -382,7 +382,7 @@ var flows = []mutation{
 		old: "	if w := o.weights[segment]; w != 0 {\n		return w\n	}\n",
 	}, {
 		row: "F10", defect: "the flows of a removed segment are not reset", file: "vnicbridge/devices.go",
-		old: `	p.path.End(func(f *flow.Flow) bool { return f.In == gone || f.Out == gone }, p.comesBack)` + "\n",
+		old: `return f.In == gone || f.Out == gone }, p.comesBack)`, new: `return f == nil }, p.comesBack)`,
 	}, {
 		row: "F10+", defect: "UDP flows stay at an unhealthy segment", file: "vnicbridge/verdicts.go",
 		old: `		p.path.RechooseAt(s.iface)` + "\n",
@@ -422,7 +422,7 @@ var flows = []mutation{
 		old: `if !a.Later && rules.Answers(a.In, a.Dst) {`, new: `if false {`,
 	}, {
 		row: "F11", defect: "later fragments are refused", file: `vnicbridge/internal/userspace/admit.go`,
-		old: `if !a.Later && rules.Answers(a.In, a.Dst) {`, new: `if rs.Answers(a.In, a.Dst) {`,
+		old: `if !a.Later && rules.Answers(a.In, a.Dst) {`, new: `if rules.Answers(a.In, a.Dst) {`,
 	}, {
 		row: "F11", defect: "all ports are open", file: `vnicbridge/internal/userspace/admit.go`,
 		old: `return rules.AnyPortContains(s.Ports, p.Tuple)`, new: `return true`,
@@ -443,12 +443,12 @@ var flows = []mutation{
 		old: `(s->egress == EGRESS_ANY && !impossible(p->key.dst))`, new: `(!impossible(p->key.dst))`,
 	}, {
 		row: "F12", defect: "a port that another segment has is not mapped", file: `vnicbridge/internal/rules/replies.go`,
-		old: `			t.Dport = randomPort(port)`, new: `			_ = iface.Iface
+		old: `			t.Dport = randomPort(port)`, new: `			_ = port
 			return`,
 	}, {
 		row: "F12", defect: "a port that is free is mapped", file: `vnicbridge/internal/rules/replies.go`,
-		old: `		port := t.Dport` + "\n", new: `		iface.Iface := t.Dport
-		t.Dport = randomPort(iface.Iface)
+		old: `		port := t.Dport` + "\n", new: `		port := t.Dport
+		t.Dport = randomPort(port)
 `,
 	},
 }

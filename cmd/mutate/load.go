@@ -4,7 +4,7 @@ package main
 var load = []mutation{
 	{
 		row: "L1", defect: "the flow table grows without bound", file: `vnicbridge/internal/flow/table.go`,
-		old: `	for t.Counts.Flows.Add(1) > t.Counts.Limit.Load() {`, new: `	for t.Counts.Flows.Add(1) > int64(Len(t.Records)) {`,
+		old: `	for t.Counts.Flows.Add(1) > t.Counts.Limit.Load() {`, new: `	for t.Counts.Flows.Add(1) > int64(len(t.Records)) {`,
 	}, {
 		row: "L1", defect: "the flow table grows beyond its bound", file: "vnicbridge/internal/bpf/admit.h",
 		old: `if (__sync_fetch_and_add(&plane.flows, 1) < plane.limit)`, new: `if (__sync_fetch_and_add(&plane.flows, 1) < plane.capacity)`,
@@ -16,7 +16,7 @@ var load = []mutation{
 		old: `	for range t.room() {` + "\n		v, ok", new: "	for range 0 {\n		v, ok",
 	}, {
 		row: "L1", defect: "the busiest flow is evicted", file: `vnicbridge/internal/flow/survey.go`,
-		old: `int32(c.before-v.lastSeen) >= 0`, new: `int32(c.before-v.LastSeen) < 0`,
+		old: `int32(c.before-v.lastSeen) >= 0`, new: `int32(c.before-v.lastSeen) < 0`,
 	}, {
 		row: "L1", defect: "a flow costs more memory than stated", file: `vnicbridge/internal/flow/table.go`,
 		old: `const FlowBytes = 162`, new: `const FlowBytes = 100`,
@@ -33,7 +33,7 @@ var load = []mutation{
 		row: "L3", defect: "a lost device stays lost", file: "vnicbridge/devices.go",
 		old: "			p.log.Error(\"a device is lost: trying to get it back\"",
 		new: `			return
-			p.Log.Error("a device is lost: trying to get it back"`,
+			p.log.Error("a device is lost: trying to get it back"`,
 		tests: "integration.TestFaults",
 	}, {
 		row: "L3", defect: "a lost device's flows are not found until it is back", file: "vnicbridge/datapaths.go",
@@ -46,7 +46,7 @@ var load = []mutation{
 		tests: "integration.TestVNICIsPutBack",
 	}, {
 		row: "L4", defect: "a reload makes every VNIC again", file: "vnicbridge/apply.go",
-		old: `if old := living.segments[name]; old != nil && old.spec == spec {`, new: `if old := living.Segments[name]; old != nil && old.Spec == spec && false {`,
+		old: `if old := living.segments[name]; old != nil && old.spec == spec {`, new: `if old := living.segments[name]; old != nil && old.spec == spec && false {`,
 		tests: "integration.TestReloadKeepsConnections",
 	}, {
 		row: "L4", defect: "a reload that fails leaves its devices", file: "vnicbridge/apply.go",
@@ -122,6 +122,6 @@ var load = []mutation{
 		old: `if w.written < Burst {`, new: `if true {`, tests: "vnicbridge.TestNeighboursCannotFillTheLog",
 	}, {
 		row: "L7", defect: "a repair that follows from the gateway's MAC is logged as a change from outside", file: `vnicbridge/internal/host/vnicsetup_linux.go`,
-		old: `if differed && !ours[step.name] {`, new: `if differed {`, tests: "integration.TestNeighbourFloods",
+		old: `if differed && !ours[step.name] {`, new: `if differed || differed && ours[step.name] {`, tests: "integration.TestNeighbourFloods",
 	},
 }

@@ -48,7 +48,7 @@ var separation = []mutation{
 		fw.orphaned(a)
 		return nil, packet.DropNoFlow
 	}
-	return fw.begin(a, to, rules.OutboundReplies`, new: `	return fw.Begin(a, to, rules.OutboundReplies`,
+	return fw.begin(a, to, rules.OutboundReplies`, new: `	return fw.begin(a, to, rules.OutboundReplies`,
 	}, {
 		row: "S2", defect: "a segment answers as it likes, without a flow", file: "vnicbridge/internal/bpf/admit.h",
 		old: "	if (!begins(p))\n		return DROP_NO_FLOW;\n", new: "",
@@ -79,7 +79,7 @@ var separation = []mutation{
 		old: `if (!s || !s->live || !begins(p) || !enters(s, p))`, new: `if (!s || !s->live || !begins(p))`,
 	}, {
 		row: "S3", defect: "a bridge reaches segments that it does not name", file: `vnicbridge/internal/rules/decision.go`,
-		old: `	for _, name := range b.LBPolicy.Segments {`, new: `	for _, Name := range config.SortedKeys(available) {`,
+		old: `	for _, name := range b.LBPolicy.Segments {`, new: `	for _, name := range config.SortedKeys(available) {`,
 	}, {
 		row: "S3", defect: "a record is cleared so that its addresses go before its ports", file: `vnicbridge/internal/flow/record.go`,
 		old: "	words(&r.Orig)[1].Store(0)\n", new: "	store(&r.Orig, bpf.FlowKey{})\n",
