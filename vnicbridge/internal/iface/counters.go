@@ -6,7 +6,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// Counters count what one device did.
+// Counters count the traffic of one iface. Bytes are those of whole frames.
 type Counters struct {
 	PacketsIn, packetsOut atomic.Uint64
 	BytesIn, bytesOut     atomic.Uint64
@@ -14,21 +14,22 @@ type Counters struct {
 	Drops                 [packet.DropReasonCount]atomic.Uint64
 }
 
-// Gauges are what is true of a device now: struct gauges of bpf/types.h.
+// Gauges are current values of an iface. The layout is that of struct gauges of
+// bpf/types.h, because on the kernel path they lie in a map.
 type Gauges struct {
-	Flows atomic.Int64
-	Load  atomic.Int64  // flows that are not closing, for least_conn
-	Turn  atomic.Uint32 // of a NIC's policy, if that goes in turn
+	Flows atomic.Int64  // flows that begin or end here
+	Load  atomic.Int64  // those that are not closing, for least_conn
+	Turn  atomic.Uint32 // of a NIC: how many flows round_robin has assigned
 	_     uint32
 }
 
-// CounterValues are counters at one moment.
+// CounterValues are the values of [Counters] at one moment.
 type CounterValues struct {
 	PacketsIn, PacketsOut, BytesIn, BytesOut, NewFlows uint64
 	Drops                                              [packet.DropReasonCount]uint64
 }
 
-// Values adds what was counted here to what was counted elsewhere.
+// Values returns the counters' values added to v, which was counted elsewhere.
 func (c *Counters) Values(v CounterValues) CounterValues {
 	v.PacketsIn += c.PacketsIn.Load()
 	v.PacketsOut += c.packetsOut.Load()
@@ -41,7 +42,7 @@ func (c *Counters) Values(v CounterValues) CounterValues {
 	return v
 }
 
-// Add counts what was counted elsewhere, for good.
+// Add adds v, which was counted elsewhere, to the counters.
 func (c *Counters) Add(v CounterValues) {
 	c.PacketsIn.Add(v.PacketsIn)
 	c.packetsOut.Add(v.PacketsOut)

@@ -5,7 +5,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// BatchSize is how many frames are taken from a device at once.
+// BatchSize is how many frames are received from a device at once, at most.
 const BatchSize = 64
 
 // Device is a NIC or a VNIC as the userspace path uses it. Tests have devices in memory.
@@ -16,33 +16,36 @@ type Device interface {
 	// Send sends frames in order and returns how many the device took. It may be
 	// called by several goroutines at once.
 	Send(frames []packet.Frame) int
-	// Close ends the device and a receive that waits.
+	// Close closes the device. A Receive that is waiting returns an error.
 	Close() error
 }
 
 // NICDevice is an open NIC.
 type NICDevice interface {
 	Device
-	// Link is the state of the NIC now.
+	// Link returns the current state of the NIC's link.
 	Link() (LinkState, error)
+	// Index returns the interface index of the NIC (ifindex).
 	Index() int
-	// LeftOut returns what the device itself has dropped since the last call, by reason.
+	// LeftOut returns what the socket filter and the kernel have dropped since the last
+	// call, by reason.
 	LeftOut() map[packet.DropReason]Tally
-	// Know tells the device that frames go to a host on the link, or with a zero MAC
-	// that they no longer do. ARP from such a host gets through a flood of other ARP.
+	// Know tells the device that frames go to a host on the link. A zero MAC means that
+	// they no longer do. A flood of other ARP does not keep out the ARP of such hosts.
 	Know(host packet.Addr, mac config.MAC, gateway bool)
 }
 
-// Tally is a number of packets, and of their bytes.
+// Tally is a number of packets and the sum of their bytes.
 type Tally struct{ Packets, Bytes uint64 }
 
-// LinkState is what matters of a NIC's state.
+// LinkState is the state of a NIC's link.
 type LinkState struct {
-	Name string // it can be changed
-	Up   bool   // up, and with a carrier
+	Name string // an admin can rename the NIC
+	Up   bool   // the NIC is up and has a carrier
 
-	// Since the last call something has happened for which the kernel announces its own
-	// addresses: a bond failed over, a machine migrated, a carrier came back.
+	// NotifyPeers is set if, since the last call, something happened after which the kernel
+	// announces its own addresses: a bond failed over, a virtual machine migrated, or a
+	// carrier came back.
 	NotifyPeers bool
 
 	MAC config.MAC

@@ -1,3 +1,4 @@
-// Package iface is a device in its place: its number, its counters, and a way to send
-// frames. A NIC and a VNIC are ifaces; a TCP or UDP port never is.
+// Package iface describes the places at which frames come and go. An iface has a number,
+// counters, and a device that sends frames. NICs and VNICs are ifaces. A TCP or UDP port
+// never is.
 package iface

@@ -1,13 +1,14 @@
 package iface
 
-// Numbers gives the devices in their places their numbers ([Iface.Index]).
+// Numbers assigns the indexes of ifaces ([Iface.Index]). The zero value is ready to use. It
+// has no lock.
 type Numbers struct {
 	used [Max]bool
 	last uint32
 }
 
-// Take gives a number that is free, and that was given before as long ago as can be. ok is
-// false if there is none.
+// Take assigns a free number. It goes round all numbers before it uses one again, because
+// flows of a former iface may still have its number. ok is false if no number is free.
 func (n *Numbers) Take() (number uint32, ok bool) {
 	for range Max {
 		if n.last++; n.last >= Max {
@@ -21,5 +22,5 @@ func (n *Numbers) Take() (number uint32, ok bool) {
 	return 0, false
 }
 
-// Free lets a number be given again.
+// Free makes a number available again.
 func (n *Numbers) Free(number uint32) { n.used[number] = false }

@@ -2,8 +2,8 @@ package iface
 
 import "github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 
-// Outbox gathers the frames that leave because of one received batch, so that each device
-// sends its share in one call.
+// Outbox collects the frames that one received batch causes to be sent, so that each device
+// sends its share in one call. It has no lock.
 type Outbox struct {
 	boxes []box
 }
@@ -13,6 +13,8 @@ type box struct {
 	frames []packet.Frame
 }
 
+// Put adds a frame that Flush sends by an iface. The frame's bytes must not change until
+// then.
 func (o *Outbox) Put(to *Iface, f packet.Frame) {
 	for i := range o.boxes {
 		if o.boxes[i].to == to {
@@ -23,7 +25,8 @@ func (o *Outbox) Put(to *Iface, f packet.Frame) {
 	o.boxes = append(o.boxes, box{to, []packet.Frame{f}})
 }
 
-// Flush sends all and keeps the boxes of living ifaces for the next batch.
+// Flush sends all frames. It keeps the memory for the next batch, except that of closed
+// ifaces.
 func (o *Outbox) Flush() {
 	kept := o.boxes[:0]
 	for _, b := range o.boxes {

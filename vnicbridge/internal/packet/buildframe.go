@@ -9,8 +9,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// BuildFrame serializes a frame of our own making. It computes lengths and checksums.
-// It is too slow for packets that are only carried.
+// BuildFrame returns a new Ethernet frame with the given layers. It computes lengths and
+// checksums. It is too slow for packets in transit. It panics if a layer cannot be
+// serialized, because that is a bug.
 func BuildFrame(src, dst config.MAC, etherType layers.EthernetType, payload ...gopacket.SerializableLayer) Frame {
 	buf := gopacket.NewSerializeBuffer()
 	all := append([]gopacket.SerializableLayer{&layers.Ethernet{
@@ -18,7 +19,7 @@ func BuildFrame(src, dst config.MAC, etherType layers.EthernetType, payload ...g
 	}}, payload...)
 	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
 	if err := gopacket.SerializeLayers(buf, options, all...); err != nil {
-		panic("vnicbridge: serializing layers of our own making: " + err.Error())
+		panic("packet: cannot serialize a frame: " + err.Error())
 	}
 	return Frame{Data: append(make([]byte, VNetHeaderLen), buf.Bytes()...)}
 }

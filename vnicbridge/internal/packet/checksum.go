@@ -2,11 +2,11 @@ package packet
 
 import "encoding/binary"
 
-// Internet checksums (RFC 1071) changed by increment: HC' = ~(~HC + ~m + m')
-// of RFC 1624 §3. A checksum that was right stays right and one that was wrong
-// stays wrong, because only the difference is added.
+// Internet checksums (RFC 1071) are updated incrementally: HC' = ~(~HC + ~m + m') of
+// RFC 1624 §3. A correct checksum stays correct and a wrong one stays wrong, because only
+// the difference is added.
 
-// Fold brings a sum of 16-bit words down to one, in one's complement arithmetic.
+// Fold reduces a sum of 16-bit words to 16 bits, in one's complement arithmetic.
 func Fold(sum uint32) uint16 {
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
@@ -14,8 +14,8 @@ func Fold(sum uint32) uint16 {
 	return uint16(sum)
 }
 
-// ValidChecksum tells whether the checksum in what it covers is right: the sum over
-// all is then all ones.
+// ValidChecksum tells whether the checksum inside data is correct. The checksum must cover
+// exactly data, without a pseudo header.
 func ValidChecksum(data []byte) bool {
 	var sum uint32
 	for len(data) > 1 {
@@ -28,8 +28,8 @@ func ValidChecksum(data []byte) bool {
 	return Fold(sum) == 0xffff
 }
 
-// checksumDiff is ~m + m' for the bytes that change: what a checksum over them
-// is corrected by. Both slices have the same even length.
+// checksumDiff returns ~m + m' for bytes that change. A checksum that covers the bytes is
+// corrected by this difference. Both slices have the same even length.
 func checksumDiff(from, to []byte) uint32 {
 	var sum uint32
 	for i := 0; i+1 < len(from); i += 2 {
@@ -44,8 +44,8 @@ func applyDiff(field []byte, diff uint32) {
 	binary.BigEndian.PutUint16(field, ^Fold(uint32(^hc)+diff))
 }
 
-// applyDiffUDP is applyDiff for UDP (RFC 768): zero means that there is none and
-// stays; a computed zero is sent as all ones.
+// applyDiffUDP is applyDiff for UDP (RFC 768). A zero field means that there is no
+// checksum, and stays zero. A checksum that becomes zero is sent as all ones.
 func applyDiffUDP(field []byte, diff uint32) {
 	if field[0]|field[1] == 0 {
 		return
@@ -56,9 +56,9 @@ func applyDiffUDP(field []byte, diff uint32) {
 	}
 }
 
-// applyDiffPartial corrects the sum over the pseudo header that an unfinished
-// checksum (CHECKSUM_PARTIAL) holds until a device completes it: the plain sum,
-// not its complement.
+// applyDiffPartial corrects an unfinished checksum (CHECKSUM_PARTIAL in
+// include/linux/skbuff.h). Until a device completes it, the field holds the plain sum over
+// the pseudo header, not its complement.
 func applyDiffPartial(field []byte, diff uint32) {
 	sum := binary.BigEndian.Uint16(field)
 	binary.BigEndian.PutUint16(field, Fold(uint32(sum)+diff))

@@ -1,4 +1,4 @@
-// Package packet reads, checks and rewrites frames: addresses, tuples, checksums by
-// increment (RFC 1624), fragments, ICMP quotes, and the answers that the bridge itself
-// builds. It also names the reasons for which a packet is dropped. It keeps no state.
+// Package packet reads, checks and rewrites frames: addresses, tuples, incremental
+// checksums (RFC 1624), fragments and ICMP quotes. It builds the packets that the bridge
+// itself sends, and names the reasons for drops. It keeps no state.
 package packet

@@ -1,34 +1,35 @@
 package packet
 
-// DropReason says why a packet went no further. Every drop has one, and each is
-// counted at the device by which the packet came in (S5).
+// DropReason says why a packet was dropped. Every drop has a reason, and is counted at the
+// iface at which the packet came in (S5). enum drop_reason of bpf/types.h has the same values.
 type DropReason uint8
 
 const (
 	Keep            DropReason = iota // not a drop
 	DropMalformed                     // headers that do not fit the frame
 	DropVLAN                          // a VLAN tag: another network's frame (S1)
-	DropNotForUs                      // another destination MAC or address (S1)
+	DropNotForUs                      // a destination MAC or address of another host (S1)
 	DropGroup                         // broadcast or multicast (S1, S2)
-	DropEtherType                     // neither IPv4 nor ARP; IPv6 among them (S2)
-	DropARP                           // ARP out of a segment, or not for the pseudo address
-	DropSource                        // a source address that cannot be (S1, S2)
-	DropFragment                      // a fragment beyond the bounds (F7)
-	DropProtocol                      // an IP protocol that makes no flows
-	DropICMP                          // an ICMP message that makes no flow
+	DropEtherType                     // neither IPv4 nor ARP, so IPv6 too (S2)
+	DropARP                           // ARP from a segment, or not about the pseudo address
+	DropSource                        // a source address that no sender here can have (S1, S2)
+	DropFragment                      // a duplicate or inconsistent fragment, or too many (F7)
+	DropProtocol                      // an IP protocol other than TCP, UDP and ICMP
+	DropICMP                          // an ICMP message that is neither an echo nor an error
 	DropNoFlow                        // belongs to no flow and cannot begin one (F5)
 	DropNoSegment                     // the policy gives no segment (F11)
 	DropPort                          // the segment does not open the port (F11)
-	DropEgress                        // the segment may not open flows to there (S2)
+	DropEgress                        // the segment may not open flows to this address (S2)
 	DropTableFull                     // no room for a new flow (L1)
 	DropNoTuple                       // no alias or port is free for a new flow (A5)
 	DropUnresolved                    // the next hop's MAC is not known (A7)
 	DropTooBig                        // does not fit the next link (F8)
 	DropSend                          // the device refused the frame
-	DropOverload                      // no program can carry it, and userspace has enough of such
-	DropReasonCount                   // how many there are
+	DropOverload                      // only userspace could carry it, and the rate limit is reached
+	DropReasonCount                   // the number of reasons
 )
 
+// DropNames are the reasons as metrics and status name them.
 var DropNames = [DropReasonCount]string{
 	DropMalformed:  "malformed",
 	DropVLAN:       "vlan",

@@ -5,14 +5,15 @@ import (
 	"math"
 )
 
-// FragmentPart is which bytes of a datagram's payload a fragment has.
+// FragmentPart says which bytes of a datagram's payload a fragment carries.
 type FragmentPart struct {
-	From, To int  // to is not included
-	Last     bool // nothing comes behind it
+	From, To int  // offsets in bytes; To is not included
+	Last     bool // it ends the datagram
 }
 
-// Part returns the fragment's part. ok is false if no datagram can have it (RFC 791): it
-// is empty, ends beyond the largest datagram, or not at a multiple of 8 bytes.
+// Part returns the part of the datagram that the fragment carries. ok is false if no
+// datagram can have such a part (RFC 791): it is empty, it ends beyond the largest
+// datagram, or its length is no multiple of 8 bytes although it is not the last part.
 func (p *Packet) Part() (s FragmentPart, ok bool) {
 	bits := binary.BigEndian.Uint16(p.IP[6:])
 	from := int(bits&IPFragmentOffset) * 8

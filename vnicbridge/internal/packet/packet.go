@@ -47,25 +47,25 @@ const (
 // ICMPPortUnreachable is a code of ICMPUnreachable.
 const ICMPPortUnreachable = 3
 
-// VNetNeedsCsum is VIRTIO_NET_HDR_F_NEEDS_CSUM: the transport checksum is not
-// finished yet.
+// VNetNeedsCsum is VIRTIO_NET_HDR_F_NEEDS_CSUM: a device must still finish the transport
+// checksum.
 const VNetNeedsCsum = 1
 
-// Frame is one Ethernet frame as devices read and write it: a virtio_net_hdr,
-// which carries the state of segmentation and checksum offload across, then the
-// frame itself.
+// Frame is one Ethernet frame as devices read and write it: a virtio_net_hdr, which
+// describes segmentation and checksum offload, and then the frame itself.
 type Frame struct {
 	Data   []byte
-	Tagged bool // it came with a VLAN tag beside the bytes, of another network
+	Tagged bool // the kernel had removed the VLAN tag of another network from the bytes
 }
 
+// Eth returns the frame without its virtio_net_hdr, from the Ethernet header on.
 func (f *Frame) Eth() []byte { return f.Data[VNetHeaderLen:] }
 
-// GSONone is VIRTIO_NET_HDR_GSO_NONE: the frame is not to be cut up.
+// GSONone is VIRTIO_NET_HDR_GSO_NONE: the frame holds one packet, not a super-packet.
 const GSONone = 0
 
-// GsoSize is how much payload each of the packets has into which a device cuts the
-// frame, or from which it was put together. 0: it is one packet.
+// GsoSize returns the payload size, in bytes, of the packets that a super-packet stands
+// for. It is 0 if the frame holds one packet.
 func (f *Frame) GsoSize() int {
 	if f.Data[1] == GSONone {
 		return 0
@@ -73,31 +73,40 @@ func (f *Frame) GsoSize() int {
 	return int(binary.NativeEndian.Uint16(f.Data[4:]))
 }
 
-// isSuperTCP tells whether it is a number of TCP segments over IPv4: what is larger than
-// an IP packet can be is none else (VIRTIO_NET_HDR_GSO_TCPV4, but for the bit of ECN).
+// isSuperTCP tells whether the frame is a super-packet of TCP over IPv4
+// (VIRTIO_NET_HDR_GSO_TCPV4, with or without the ECN bit). Only such a frame can be larger
+// than 64 KiB.
 func (f *Frame) isSuperTCP() bool { return f.Data[1]&^0x80 == 1 }
 
+// ChecksumUnfinished tells whether a device must still finish the transport checksum. Until
+// then the field holds the sum over the pseudo header.
 func (f *Frame) ChecksumUnfinished() bool { return f.Data[0]&VNetNeedsCsum != 0 }
 
+// DstMAC returns the destination MAC. The frame must have an Ethernet header.
 func (f *Frame) DstMAC() config.MAC { return config.MAC(f.Data[VNetHeaderLen:]) }
 
+// SrcMAC returns the source MAC. The frame must have an Ethernet header.
 func (f *Frame) SrcMAC() config.MAC { return config.MAC(f.Data[VNetHeaderLen+6:]) }
 
+// EtherType returns the Ethernet type, which of a frame with a VLAN tag in its bytes is the
+// tag's. The frame must have an Ethernet header.
 func (f *Frame) EtherType() uint16 {
 	return binary.BigEndian.Uint16(f.Data[VNetHeaderLen+12:])
 }
 
-// VLANTagLen is the length of a VLAN tag: its Ethernet type and the tag control
-// information, whose lower 12 bits are the VLAN id (IEEE 802.1Q §9.6).
+// A VLAN tag consists of an Ethernet type and the tag control information (IEEE 802.1Q
+// §9.6).
 const (
-	VLANTagLen = 4
-	VLANID     = 0x0fff
+	VLANTagLen = 4      // bytes
+	VLANID     = 0x0fff // the bits of the VLAN id in the tag control information
 )
 
+// IsVLAN tells whether an Ethernet type is that of a VLAN tag (IEEE 802.1Q, 802.1ad).
 func IsVLAN(etherType uint16) bool { return etherType == EtherVLAN || etherType == EtherQinQ }
 
-// Untag takes a priority tag, whose VLAN id is 0, out of the bytes: such a frame is an
-// untagged one (IEEE 802.1Q §6.9.1). False: it has another network's tag, or several.
+// Untag removes a priority tag, whose VLAN id is 0, from the bytes, because such a frame
+// counts as untagged (IEEE 802.1Q §6.9.1). It returns false if the frame has the tag of
+// another network, or several tags.
 func (f *Frame) Untag() bool {
 	if f.Tagged || !IsVLAN(f.EtherType()) {
 		return !f.Tagged
@@ -106,7 +115,7 @@ func (f *Frame) Untag() bool {
 	if len(eth) < EthHeaderLen+VLANTagLen || binary.BigEndian.Uint16(eth[14:])&VLANID != 0 || IsVLAN(binary.BigEndian.Uint16(eth[16:])) {
 		return false
 	}
-	copy(f.Data[VLANTagLen:], f.Data[:VNetHeaderLen+12]) // the MACs, and what is before them
+	copy(f.Data[VLANTagLen:], f.Data[:VNetHeaderLen+12]) // the virtio_net_hdr and the MACs
 	f.Data = f.Data[VLANTagLen:]
 	if f.ChecksumUnfinished() {
 		start := f.Data[6:8] // virtio_net_hdr.csum_start
@@ -119,8 +128,10 @@ func (f *Frame) Untag() bool {
 // (RFC 4291 §2.5.5.2).
 type Addr [16]byte
 
+// AddrOf converts an address. The inverse is [Addr.Netip].
 func AddrOf(a netip.Addr) Addr { return a.As16() }
 
+// AddrFrom4 reads an IPv4 address from the first 4 bytes of a slice.
 func AddrFrom4(b []byte) Addr {
 	return Addr{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}
 }
@@ -128,13 +139,15 @@ func AddrFrom4(b []byte) Addr {
 // NoAddr is 0.0.0.0, which no host has.
 var NoAddr = AddrFrom4([]byte{0, 0, 0, 0})
 
+// Netip converts the address. An IPv4 address comes out as IPv4, not as mapped into IPv6.
 func (a Addr) Netip() netip.Addr { return netip.AddrFrom16(a).Unmap() }
 
+// V4 returns the 4 bytes of an IPv4 address.
 func (a Addr) V4() []byte { return a[12:16] }
 
-// Tuple identifies a flow in one direction. For an ICMP echo the request's
-// identifier is its source port and the reply's its destination port, the other
-// one being 0, as if the asker were a client.
+// Tuple identifies a flow in one direction. An ICMP echo has no ports: the identifier
+// stands for the source port of a request and for the destination port of a reply, and the
+// other port is 0. So whoever pings is the client.
 type Tuple struct {
 	Src, Dst     Addr
 	Sport, Dport uint16
@@ -145,21 +158,21 @@ func (t Tuple) String() string {
 	return fmt.Sprintf("%s %s:%d > %s:%d", t.Proto, t.Src.Netip(), t.Sport, t.Dst.Netip(), t.Dport)
 }
 
-// Reversed is the tuple of the answer.
+// Reversed returns the tuple of the packets that answer packets with tuple t.
 func (t Tuple) Reversed() Tuple {
 	return Tuple{Src: t.Dst, Dst: t.Src, Sport: t.Dport, Dport: t.Sport, Proto: t.Proto}
 }
 
-// Packet is what the userspace path needs to know of an IPv4 packet in a frame.
+// Packet is a parsed IPv4 packet. Its slices point into the frame.
 type Packet struct {
 	Tuple
 	IP       []byte // from the IP header to the end of the packet, without Ethernet padding
-	L4       []byte // the part of ip behind the IP header
+	L4       []byte // the part of IP behind the IP header
 	TCPFlags uint8
 
-	Fragment  bool // it is a part of a datagram
-	Later     bool // and not the first: it has no transport header
-	ICMPError bool // its tuple is that of no flow: see the packet that it quotes
+	Fragment  bool // it is a fragment of a datagram
+	Later     bool // it is a fragment other than the first, so it has no transport header
+	ICMPError bool // Tuple identifies no flow; the quoted packet does
 }
 
 // Bits of the flags and fragment offset field (RFC 791).
@@ -170,15 +183,15 @@ const (
 	IPFragmentOffset = 0x1fff // in units of 8 bytes
 )
 
-// ParseIPv4 reads a frame of type IPv4. The verdict is empty for a packet that
-// can belong to a flow.
+// ParseIPv4 parses a frame whose Ethernet type is IPv4. The verdict is Keep if the packet
+// is well-formed and its ICMP type, if any, is carried.
 func ParseIPv4(f *Frame) (p Packet, verdict DropReason) {
 	ip := f.Eth()[EthHeaderLen:]
 	if len(ip) < IPv4MinLen {
 		return p, DropMalformed
 	}
 	total := int(binary.BigEndian.Uint16(ip[2:]))
-	if total == 0 && f.isSuperTCP() { // it does not fit the field (iph_totlen in include/linux/ip.h)
+	if total == 0 && f.isSuperTCP() { // larger than the field can tell (iph_totlen in include/linux/ip.h)
 		total = len(ip)
 	}
 	if total > len(ip) {
@@ -187,7 +200,7 @@ func ParseIPv4(f *Frame) (p Packet, verdict DropReason) {
 	return p, p.parse(ip[:total])
 }
 
-// parse reads a packet, which fills its slice.
+// parse parses a packet. ip ends where the packet ends.
 func (p *Packet) parse(ip []byte) DropReason {
 	if verdict := p.ParseHeader(ip); verdict != Keep {
 		return verdict
@@ -198,6 +211,8 @@ func (p *Packet) parse(ip []byte) DropReason {
 	return p.parseTransport()
 }
 
+// ParseHeader sets p to the packet at the beginning of ip, without the ports and what else
+// the transport header says.
 func (p *Packet) ParseHeader(ip []byte) DropReason {
 	if len(ip) < IPv4MinLen || ip[0]>>4 != 4 {
 		return DropMalformed
@@ -240,7 +255,8 @@ func (p *Packet) parseTransport() DropReason {
 	return Keep
 }
 
-// HeadersLen is the length of the headers that each piece of a super-packet has.
+// HeadersLen returns how many bytes of IP and transport header each packet of a
+// super-packet has. p must be TCP or UDP.
 func (p *Packet) HeadersLen() int {
 	n := len(p.IP) - len(p.L4)
 	if p.Proto == config.TCP {
@@ -249,11 +265,14 @@ func (p *Packet) HeadersLen() int {
 	return n + udpHeaderLen
 }
 
+// SetPorts reads the ports from L4, which must have at least 4 bytes.
 func (p *Packet) SetPorts() {
 	p.Sport = binary.BigEndian.Uint16(p.L4)
 	p.Dport = binary.BigEndian.Uint16(p.L4[2:])
 }
 
+// ParseICMP reads an ICMP message: an echo's identifier into the tuple, or that it is an
+// error. Other types give DropICMP.
 func (p *Packet) ParseICMP() DropReason {
 	if len(p.L4) < ICMPHeaderLen {
 		return DropMalformed
@@ -261,7 +280,7 @@ func (p *Packet) ParseICMP() DropReason {
 	switch p.L4[0] {
 	case ICMPUnreachable, ICMPTimeExceeded, ICMPParameterProblem:
 		if p.Fragment {
-			return DropMalformed // RFC 1812 §4.3.2.3: an error is small enough
+			return DropMalformed // an error has at most 576 bytes (RFC 1812 §4.3.2.3)
 		}
 		p.ICMPError = true
 	default:
@@ -283,12 +302,14 @@ func (p *Packet) parseEcho() DropReason {
 	return Keep
 }
 
-// Continues tells whether the packet is from the middle of a TCP connection.
+// Continues tells whether the packet is a TCP segment from within a connection: it has an
+// ACK, but no SYN and no RST.
 func (p *Packet) Continues() bool {
 	return p.Proto == config.TCP && p.TCPFlags&(TCPSYN|TCPACK|TCPRST) == TCPACK
 }
 
-// Begins tells whether the packet can begin a flow (F1).
+// Begins tells whether the packet can begin a flow (F1): a TCP SYN, any UDP packet, or an
+// echo request.
 func (p *Packet) Begins() bool {
 	switch p.Proto {
 	case config.TCP:

@@ -6,15 +6,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// Quote is what an ICMP error says of the packet that caused it: as much as fits
-// into 576 bytes (RFC 1812 §4.3.2.3).
+// Quote returns the beginning of the packet, for an ICMP error about it. The error then has
+// at most 576 bytes (RFC 1812 §4.3.2.3).
 func (p *Packet) Quote() []byte {
 	return p.IP[:min(len(p.IP), 576-IPv4MinLen-ICMPHeaderLen)]
 }
 
-// ParseQuote reads the packet that an ICMP error quotes: its header, and at least
-// 8 bytes of its transport's (RFC 792), of which only the ports are needed. The
-// quote may end anywhere behind them, whatever its length field says.
+// ParseQuote parses the packet that an ICMP error quotes: the IP header, and at least
+// 8 bytes behind it (RFC 792), which hold the ports. The quote may end anywhere after them,
+// whatever its length field says. ok is false if the quote identifies no flow.
 func ParseQuote(quote []byte) (p Packet, ok bool) {
 	if p.ParseHeader(quote) != Keep || p.Later || len(p.L4) < 8 {
 		return p, false
@@ -29,8 +29,8 @@ func ParseQuote(quote []byte) (p Packet, ok bool) {
 	return p, false
 }
 
-// RewriteQuote gives the packet that an ICMP error quotes the tuple that it had at the
-// other end, and mends the checksum of the error, which covers the quote.
+// RewriteQuote changes the tuple of the packet that the ICMP error p quotes, and corrects
+// the checksums: those in the quote, and that of the error, which covers the quote.
 func (p *Packet) RewriteQuote(quoted Packet, to Tuple) {
 	changing := quoted.IP[:min(len(quoted.IP), len(quoted.IP)-len(quoted.L4)+tcpMinLen)&^1]
 	before := slices.Clone(changing)

@@ -6,9 +6,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// Rewrite gives a packet the addresses, and where they differ the ports or the
-// ICMP identifier, of another tuple of the same protocol, and mends the
-// checksums that cover them. Nothing else of the packet changes (F2).
+// Rewrite changes the packet's tuple to another one of the same protocol: the addresses,
+// and the ports or the ICMP identifier. It corrects the checksums that cover them. Nothing
+// else in the packet changes (F2).
 func (p *Packet) Rewrite(to Tuple, checksumUnfinished bool) {
 	diff := p.RewriteAddresses(to)
 	if p.Later {
@@ -21,14 +21,14 @@ func (p *Packet) Rewrite(to Tuple, checksumUnfinished bool) {
 	case config.UDP:
 		p.mendTransport(p.L4[6:8], diff, portDiff, checksumUnfinished, applyDiffUDP)
 	case config.ICMP:
-		// RFC 792: the checksum covers the ICMP message only, no pseudo header.
+		// The checksum covers the ICMP message only, no pseudo header (RFC 792).
 		applyDiff(p.L4[2:4], portDiff)
 	}
 	p.Tuple = to
 }
 
-// RewriteAddresses changes the IP header, and returns the difference for the
-// transport's checksum.
+// RewriteAddresses changes the addresses in the IP header and corrects its checksum. It
+// returns the difference by which a checksum over the pseudo header must be corrected.
 func (p *Packet) RewriteAddresses(to Tuple) (diff uint32) {
 	diff = checksumDiff(p.Src.V4(), to.Src.V4()) + checksumDiff(p.Dst.V4(), to.Dst.V4())
 	copy(p.IP[12:16], to.Src.V4())
@@ -37,17 +37,17 @@ func (p *Packet) RewriteAddresses(to Tuple) (diff uint32) {
 	return diff
 }
 
-// RewriteID changes the identification of a fragment.
+// RewriteID changes the IP identification.
 func (p *Packet) RewriteID(id uint16) {
 	diff := putWord(p.IP[4:6], p.ID(), id)
 	applyDiff(p.IP[10:12], diff)
 }
 
+// ID returns the IP identification.
 func (p *Packet) ID() uint16 { return binary.BigEndian.Uint16(p.IP[4:]) }
 
-// mendTransport mends the checksum of a transport that covers the pseudo header.
-// An unfinished one holds the sum over the pseudo header alone: the ports are
-// added when it is finished.
+// mendTransport corrects a TCP or UDP checksum. An unfinished one holds the sum over the
+// pseudo header only, so the ports do not change it.
 func (p *Packet) mendTransport(field []byte, addrDiff, portDiff uint32, unfinished bool, apply func([]byte, uint32)) {
 	if unfinished {
 		applyDiffPartial(field, addrDiff)
@@ -56,8 +56,8 @@ func (p *Packet) mendTransport(field []byte, addrDiff, portDiff uint32, unfinish
 	}
 }
 
-// rewritePorts sets the ports, or the identifier of an echo, and returns the
-// difference for the checksum.
+// rewritePorts changes the ports, or the identifier of an echo, and returns the difference
+// by which the checksum must be corrected.
 func (p *Packet) rewritePorts(to Tuple) (diff uint32) {
 	if p.Proto == config.ICMP {
 		return putWord(p.L4[4:6], p.Sport+p.Dport, to.Sport+to.Dport) // one of each pair is 0

@@ -6,19 +6,22 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// What a TCP segment says beyond its flags (RFC 9293 §3.1). The packet is one of TCP, and
-// no later fragment.
+// The methods in this file read the TCP header (RFC 9293 §3.1). The packet must be TCP and
+// have its header: no fragment other than the first.
 
+// Seq returns the sequence number.
 func (p *Packet) Seq() uint32 { return binary.BigEndian.Uint32(p.L4[4:]) }
 
+// Ack returns the acknowledgment number, which counts only if the segment has an ACK.
 func (p *Packet) Ack() uint32 { return binary.BigEndian.Uint32(p.L4[8:]) }
 
+// Window returns the window as it stands in the header, unscaled.
 func (p *Packet) Window() uint32 { return uint32(binary.BigEndian.Uint16(p.L4[14:])) }
 
 func (p *Packet) tcpHeaderLen() int { return int(p.L4[12]>>4) * 4 }
 
-// Next is the sequence number that follows the segment: its bytes, its SYN and its FIN
-// have one each.
+// Next returns the sequence number that follows the segment. Each byte, a SYN and a FIN
+// take one number.
 func (p *Packet) Next() uint32 {
 	next := p.Seq() + uint32(len(p.L4)-p.tcpHeaderLen())
 	if p.TCPFlags&TCPSYN != 0 {
@@ -40,8 +43,8 @@ const (
 // MaxWindowScale is the largest scale of a TCP window (RFC 7323 §2.3).
 const MaxWindowScale = 14
 
-// WindowScale is the scale of the windows that the sender of a SYN will offer. Without
-// the option it is 0.
+// WindowScale returns the window scale that a SYN offers, at most MaxWindowScale, or 0
+// if the SYN has no such option.
 func (p *Packet) WindowScale() uint32 {
 	options := p.L4[tcpMinLen:p.tcpHeaderLen()]
 	for len(options) >= 3 && options[0] != tcpOptionEnd {
@@ -59,8 +62,8 @@ func (p *Packet) WindowScale() uint32 {
 	return 0
 }
 
-// Reset builds the RST that RFC 9293 §3.10.7.1 gives for a segment that arrives
-// at a closed port.
+// Reset returns the RST that answers the segment, as a closed port would (RFC 9293
+// §3.10.7.1). ip is the header that the RST is sent with.
 func (p *Packet) Reset(ip *layers.IPv4) *layers.TCP {
 	t := &layers.TCP{SrcPort: layers.TCPPort(p.Dport), DstPort: layers.TCPPort(p.Sport), RST: true}
 	if p.TCPFlags&TCPACK != 0 {
@@ -69,7 +72,7 @@ func (p *Packet) Reset(ip *layers.IPv4) *layers.TCP {
 		t.ACK = true
 		t.Ack = p.Next()
 	}
-	// It fails for another network layer than IP only.
+	// This fails only for a network layer other than IP.
 	_ = t.SetNetworkLayerForChecksum(ip)
 	return t
 }
