@@ -1,4 +1,4 @@
-// Package flow remembers flows: their keys, TCP states and idle times, the flow table,
-// eviction, the quarantine of reply keys, and the handshakes whose flows were evicted.
-// Both data paths use the same records.
+// Package flow holds the flow table and its rules: keys, TCP states, idle times, eviction,
+// the quarantine of reply keys, and the handshakes of evicted flows. Both data paths use
+// the same records.
 package flow

@@ -9,69 +9,72 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// Key is what a packet is looked up by: its tuple, at the iface by which it
-// came in.
+// Key identifies the flow of a packet: the packet's tuple, and the index of the iface at
+// which the packet came in.
 type Key struct {
 	packet.Tuple
 	Iface uint32
 }
 
-// Flow is one conversation between two ifaces, shared by both directions: packets
-// that come in at `in` with the tuple `orig` leave by `out` as the reverse of
-// `reply`; those that come in at `out` with the tuple `reply` leave by `in` as
-// the reverse of `orig`.
+// Flow is one conversation between two ifaces, shared by both directions. Packets that come
+// in at In with tuple Orig leave by Out with the reverse of Reply. Packets that come in at
+// Out with tuple Reply leave by In with the reverse of Orig.
+//
+// A Flow is a view of a record: if the record is reused, State and Sent are another flow's.
+// Only [New], [AnsweredFlow] and [Flow.Alone] return flows with memory of their own.
 type Flow struct {
 	In, Out     *iface.Iface
 	Orig, Reply packet.Tuple
 
-	// What changes while it lives: parts of its record.
+	// These point into the record, which both data paths change.
 	*State
 	Sent [2]*Traffic // by direction
 
-	table  *Table // that has its record, and the memory of it; nil: the memory is its own
-	Number uint32 // of its record there
+	table  *Table // that has the record, and whose memory the flow keeps alive; nil: no record
+	Number uint32 // of the record in the table
 }
 
-// State is struct flow_state of bpf/types.h: both data paths keep it.
+// State is the state of a flow: struct flow_state of bpf/types.h, which has the same layout.
 type State struct {
-	LastSeen atomic.Uint32    // of the plane's clock, in units of 2²⁶ ns
+	LastSeen atomic.Uint32    // time of the last packet: see Coarse
 	Flags    atomic.Uint32    // PickedUp and so on
-	Windows  [2]atomic.Uint32 // by direction: the largest that TCP offered, << 8, and its scale
+	Windows  [2]atomic.Uint32 // by direction: the largest TCP window offered << 8 | its scale
 }
 
-// Traffic is struct flow_traffic of bpf/types.h.
+// Traffic is what one direction of a flow has sent: struct flow_traffic of bpf/types.h,
+// which has the same layout.
 type Traffic struct {
-	Count atomic.Uint64 // see total
-	Ack   atomic.Uint32 // what was acknowledged last
-	Next  atomic.Uint32 // the sequence number that follows what was sent
+	Count atomic.Uint64 // packets and bytes: see Total
+	Ack   atomic.Uint32 // the last acknowledgment number
+	Next  atomic.Uint32 // the sequence number that follows the last byte sent
 }
 
-// countShift is where a count of packets begins: a packet and its bytes are counted
-// by one addition.
+// countShift separates the packets from the bytes in Traffic.Count, so that one addition
+// counts both.
 const countShift = 40
 
-// Total is how many packets there were, modulo 2²⁴, with how many bytes, modulo 2⁴⁰.
+// Total returns the number of packets, modulo 2²⁴, and of their bytes, modulo 2⁴⁰.
 func (t *Traffic) Total() (packets, bytes uint64) {
 	n := t.Count.Load()
 	return n >> countShift, n & (1<<countShift - 1)
 }
 
-// ClockShift makes the resolution of a flow's times: 2²⁶ ns, which is 67 ms, so that
-// 32 bits last for nine years.
+// ClockShift gives the resolution of flows' times: 2²⁶ ns, which is 67 ms. So 32 bits last
+// for nine years.
 const ClockShift = 26
 
-// Coarse is a time of the plane's clock in units of 2²⁶ ns.
+// Coarse converts a time of the plane's clock, in ns, to units of 2²⁶ ns.
 func Coarse(now int64) uint32 { return uint32(now >> ClockShift) }
 
-// since is how long a coarse time is past.
+// since returns how long ago a coarse time was.
 func since(then uint32, now int64) time.Duration {
 	return time.Duration(int32(Coarse(now)-then)) << ClockShift
 }
 
-// Idle is how long no packet has come.
+// Idle returns the time since the flow's last packet.
 func (s *State) Idle(now int64) time.Duration { return since(s.LastSeen.Load(), now) }
 
-// Alone is a copy of the flow whose memory nobody else has.
+// Alone returns a copy of the flow with memory of its own, which nobody else changes.
 func (f *Flow) Alone() *Flow {
 	c := *f
 	c.table = nil
@@ -80,7 +83,7 @@ func (f *Flow) Alone() *Flow {
 	return &c
 }
 
-// live gives a flow memory of its own for what changes while it lives.
+// live gives a flow memory of its own for State and Sent.
 func (f *Flow) live() {
 	life := new(struct {
 		State
@@ -89,7 +92,7 @@ func (f *Flow) live() {
 	f.State, f.Sent = &life.State, [2]*Traffic{&life.sent[Forward], &life.sent[Reverse]}
 }
 
-// copyLife makes what changes while a flow lives that of another one.
+// copyLife copies State and Sent from another flow.
 func (f *Flow) copyLife(other *Flow) {
 	f.LastSeen.Store(other.LastSeen.Load())
 	f.Flags.Store(other.Flags.Load())
@@ -101,7 +104,8 @@ func (f *Flow) copyLife(other *Flow) {
 	}
 }
 
-// New is a flow that begins, or is picked up, with a packet of its opener's.
+// New returns a flow from in to out whose first packet p is the opener's. If p cannot begin
+// a flow, the flow is picked up: it has existed before. The caller sets Reply.
 func New(in, out *iface.Iface, p *packet.Packet, now int64) *Flow {
 	f := &Flow{In: in, Out: out, Orig: p.Tuple}
 	f.live()
@@ -112,8 +116,8 @@ func New(in, out *iface.Iface, p *packet.Packet, now int64) *Flow {
 	return f
 }
 
-// AnsweredFlow is a flow that is picked up with a packet that answers its opener, who
-// sends with the tuple orig.
+// AnsweredFlow returns a flow that is picked up by a packet p that answers the opener. The
+// opener's packets have the tuple orig. The caller sets Reply.
 func AnsweredFlow(in, out *iface.Iface, orig packet.Tuple, p *packet.Packet, now int64) *Flow {
 	f := &Flow{In: in, Out: out, Orig: orig}
 	f.live()
@@ -122,25 +126,27 @@ func AnsweredFlow(in, out *iface.Iface, orig packet.Tuple, p *packet.Packet, now
 	return f
 }
 
-// pickUp makes a flow one that was there before we knew of it. The packet with which it
-// is found is of the direction dir.
+// pickUp marks the flow as one that has existed before, and learns from a packet of
+// direction dir.
 func (f *Flow) pickUp(p *packet.Packet, dir Direction) {
 	f.Flags.Store(PickedUp)
 	f.Windows[Forward].Store(packet.MaxWindowScale) // the scales are not known
 	f.Windows[Reverse].Store(packet.MaxWindowScale)
 	f.Sent[dir].Next.Store(p.Next())
-	f.Sent[1-dir].Next.Store(p.Ack()) // what has been acknowledged, the other side has sent
+	f.Sent[1-dir].Next.Store(p.Ack()) // the other side has sent what this one acknowledges
 }
 
+// Keys returns the keys of both directions.
 func (f *Flow) Keys() (orig, reply Key) {
 	return Key{f.Orig, f.In.Index}, Key{f.Reply, f.Out.Index}
 }
 
-// Class is the phase of life that the flow is in.
+// Class returns the class that the flow is in now.
 func (f *Flow) Class() Class { return classOf(f.Orig.Proto, f.Flags.Load()) }
 
-// Observe takes a packet into account, whose frame has a length in bytes. It returns the
-// flow's phases before and after the packet.
+// Observe updates the flow's times, counts and TCP state for a packet. frameLen is the
+// length of its frame in bytes. Observe returns the flow's class before and after the
+// packet.
 func (f *Flow) Observe(p *packet.Packet, dir Direction, frameLen int, now int64) (before, after Class) {
 	f.LastSeen.Store(Coarse(now))
 	f.Sent[dir].Count.Add(1<<countShift + uint64(frameLen))
@@ -151,13 +157,13 @@ func (f *Flow) Observe(p *packet.Packet, dir Direction, frameLen int, now int64)
 	return f.observeTCP(p, dir)
 }
 
-// Reopens tells whether a packet is the first of a new connection that reuses
-// the tuple of one that is over (F4).
+// Reopens tells whether a packet opens a new connection with the tuple of this flow's,
+// which is over (F4).
 func (f *Flow) Reopens(p *packet.Packet) bool {
 	return p.Proto == config.TCP && closedForBoth(f.Flags.Load()) && p.Begins()
 }
 
-// OtherEnd returns where a packet of a direction leaves, and with which tuple.
+// OtherEnd returns the iface by which packets of a direction leave, and their tuple there.
 func (f *Flow) OtherEnd(dir Direction) (*iface.Iface, packet.Tuple) {
 	if dir == Forward {
 		return f.Out, f.Reply.Reversed()
@@ -165,8 +171,8 @@ func (f *Flow) OtherEnd(dir Direction) (*iface.Iface, packet.Tuple) {
 	return f.In, f.Orig.Reversed()
 }
 
-// loadOf is what a flow of a class adds to the load of its ifaces, for least_conn: a
-// closing one does nothing any more.
+// loadOf returns how much a flow of a class adds to the load of its ifaces, for least_conn.
+// A closing flow is no load.
 func loadOf(class Class) int64 {
 	if class == ClassClosing {
 		return 0
@@ -174,7 +180,7 @@ func loadOf(class Class) int64 {
 	return 1
 }
 
-// addLoad changes how many open flows the ifaces have.
+// addLoad adds n to the load of both ifaces.
 func (f *Flow) addLoad(n int64) {
 	f.In.Gauges().Load.Add(n)
 	f.Out.Gauges().Load.Add(n)

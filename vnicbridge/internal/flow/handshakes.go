@@ -7,17 +7,16 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// maxHandshakes bounds the memory of handshakes, some 40 MiB. Beyond it the oldest are
-// forgotten.
+// maxHandshakes bounds the number of remembered handshakes, which take about 40 MiB. Beyond
+// it the oldest are forgotten.
 const maxHandshakes = 1 << 16
 
-// Handshakes remembers flows from the network that had to make room between the
-// server's answer and the client's. In a flood of SYNs such a client is one that is
-// farther away than the flood takes to fill the table: when it does answer, its flow
-// goes on (L2).
+// Handshakes remembers half-open flows from the network that were evicted after the server
+// had answered. In a flood of SYNs, a client may be so far away that its flow is evicted
+// before its ACK arrives. The ACK then restores the flow (L2).
 type Handshakes struct {
 	mu    sync.Mutex
-	flows BoundedMap[Key, halfOpenFlow] // by their original key
+	flows BoundedMap[Key, halfOpenFlow] // by original key
 }
 
 type halfOpenFlow struct {
@@ -27,7 +26,7 @@ type halfOpenFlow struct {
 	lastSeen uint32
 }
 
-// add remembers a flow that must make room, if it is such a one.
+// add remembers a flow that is evicted, if it is half-open and its server has answered.
 func (h *Handshakes) add(f *Flow) {
 	flags := f.Flags.Load()
 	if f.In.NIC == nil || flags&Accepted == 0 || classOf(f.Orig.Proto, flags) != ClassHalfOpen {
@@ -39,7 +38,7 @@ func (h *Handshakes) add(f *Flow) {
 	h.flows.Put(key, halfOpenFlow{f.In, f.Out, f.Reply, flags, f.LastSeen.Load()}, maxHandshakes)
 }
 
-// Take returns what is remembered under a key, and forgets it.
+// Take returns the evicted flow with an original key, and forgets it.
 func (h *Handshakes) Take(key Key) (halfOpenFlow, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -47,14 +46,15 @@ func (h *Handshakes) Take(key Key) (halfOpenFlow, bool) {
 	return h.flows.Get(key)
 }
 
-// GoesOn tells whether the handshake can still be completed by what comes in at an iface.
+// GoesOn tells whether a packet that comes in at an iface can still complete the handshake.
 func (h *halfOpenFlow) GoesOn(in *iface.Iface, now int64) bool {
 	return h.in == in && !h.out.Closed.Load() && since(h.lastSeen, now) < TimeWait
 }
 
-// Resumed is the flow whose handshake a packet completes.
+// Resumed returns the evicted flow again, whose handshake packet p completes. The caller
+// sets its Reply.
 func (h *halfOpenFlow) Resumed(p *packet.Packet, now int64) *Flow {
 	f := New(h.in, h.out, p, now)
-	f.Flags.Store(h.flags &^ (Acked << Reverse)) // what was acknowledged is forgotten
+	f.Flags.Store(h.flags &^ (Acked << Reverse)) // the server's acknowledgment number is lost
 	return f
 }

@@ -8,31 +8,31 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 )
 
-// KeyTable is the flows' keys in buckets, as bpf/table.h has them. Programs and Go may
-// change the same memory.
+// KeyTable is the hash table of the flows' keys. bpf/table.h explains its structure. The
+// programs may change the same memory at the same time.
 type KeyTable struct {
-	Near, Far []Bucket
+	Near, Far []Bucket // powers of two
 	Records   []bpf.FlowRecord
-	Secret    [2]uint64
+	Secret    [2]uint64 // of the hash
 }
 
-// Bucket is bpf.Bucket, whose fields all change under other eyes.
+// Bucket has the layout of bpf.Bucket, with atomic fields.
 type Bucket struct {
 	lock, displaced atomic.Uint32
 	slots           [bpf.Slots]atomic.Uint64
 }
 
-// notFound is the value of a key that there is not.
+// notFound is the value of a key that is not in the table.
 const notFound = 0xffffffff
 
-// farBuckets is how many far buckets a key may be in.
+// farBuckets is how many far buckets a key can be in.
 const farBuckets = 4
 
-// keyPlace is where a key may be, and what its slots begin with.
+// keyPlace holds the buckets that a key can be in.
 type keyPlace struct {
 	home  *Bucket
 	far   [farBuckets]*Bucket
-	print uint32
+	print uint32 // the part of the hash that the key's slot contains; never 0
 }
 
 func (t *KeyTable) place(key *bpf.FlowKey) keyPlace {
@@ -50,8 +50,8 @@ func (t *KeyTable) place(key *bpf.FlowKey) keyPlace {
 
 func (p keyPlace) slot(value uint32) uint64 { return uint64(p.print)<<32 | uint64(value) }
 
-// value is what a key leads to: the number of a record, with bpf.Reverse if it is
-// the reply key; or notFound.
+// value returns what a key points to: the number of a record, with bpf.Reverse set if the
+// key is the record's reply key. It returns notFound if the key is not in the table.
 func (t *KeyTable) value(key *bpf.FlowKey) uint32 {
 	p := t.place(key)
 	v := t.look(p.home, p.print, key)
@@ -84,7 +84,7 @@ func (t *KeyTable) look(b *Bucket, print uint32, key *bpf.FlowKey) uint32 {
 	return notFound
 }
 
-// acquire takes the lock of a bucket. Who has it is about to give it back.
+// acquire takes the lock of a bucket. It spins, because holders release the lock soon.
 func (b *Bucket) acquire() {
 	for !b.lock.CompareAndSwap(0, 1) {
 		runtime.Gosched()
@@ -103,14 +103,15 @@ func (b *Bucket) replace(from, to uint64) bool {
 	return false
 }
 
-// change replaces a slot's content in one of the buckets of a place, whose home is
-// locked. To replace 0 is to add, to replace by 0 to remove.
+// change replaces a slot's content in one of the buckets of a place. A `from` of 0 adds a
+// key, a `to` of 0 removes one. The caller holds the lock of the home bucket.
 func (p keyPlace) change(from, to uint64) bool {
 	if p.home.replace(from, to) {
 		return true
 	}
 	for i, b := range p.far {
-		// A program that holds it and wants our home gives up first.
+		// There is no deadlock with a program that holds this bucket and waits for our
+		// home: programs give up after some tries.
 		b.acquire()
 		done := b.replace(from, to)
 		b.release()
@@ -127,8 +128,8 @@ func (p keyPlace) change(from, to uint64) bool {
 	return false
 }
 
-// displacement is what a change of a slot that is not a key's first place adds to
-// the number of those.
+// displacement returns by how much a change of a slot changes the number of displaced keys,
+// if the slot is not in the key's first place.
 func displacement(from, to uint64) uint32 {
 	switch uint64(0) {
 	case from:
@@ -139,8 +140,8 @@ func displacement(from, to uint64) uint32 {
 	return 0
 }
 
-// point makes a key that there is not lead to a value. False: there is such a key,
-// or no room for it.
+// point adds a key that points to a value. It returns false if the table has the key, or
+// has no room for it.
 func (t *KeyTable) point(key *bpf.FlowKey, value uint32) bool {
 	p := t.place(key)
 	p.home.acquire()
@@ -148,7 +149,7 @@ func (t *KeyTable) point(key *bpf.FlowKey, value uint32) bool {
 	return t.value(key) == notFound && p.change(0, p.slot(value))
 }
 
-// unpoint removes a key, if it leads to a value.
+// unpoint removes a key, if it points to a value.
 func (t *KeyTable) unpoint(key *bpf.FlowKey, value uint32) {
 	p := t.place(key)
 	p.home.acquire()

@@ -7,19 +7,19 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 )
 
-// Room is how many flows make room at once, of a table that has 64 times as many: the
-// programs open the next flows by themselves then, and only a few of a flood wait
-// for userspace. It takes a fraction of a millisecond.
+// Room is how many flows are evicted at once, but at most 1/64 of the table. The programs
+// then open the next flows without userspace, so only 2–3 % of the new flows of a flood
+// need userspace. Evicting them takes a fraction of a millisecond.
 const Room = 128
 
-// surveyPace is how many records are looked at for the next survey when one flow has
-// made room.
+// surveyPace is how many records the next survey scans for each evicted flow.
 const surveyPace = 32
 
+// room returns how many flows are evicted at once.
 func (t *Table) room() int64 { return max(1, min(Room, t.Counts.Limit.Load()/64)) }
 
-// evict ends living flows for others: connections one at a time. False: there are none
-// that may go.
+// evict ends living flows so that others can begin: room() of them, but only one
+// established flow. It returns false if no flow can be evicted.
 func (t *Table) evict(now int64) bool {
 	ended := 0
 	for range t.room() {
@@ -32,7 +32,7 @@ func (t *Table) evict(now int64) bool {
 		}
 		t.end(v.number, now)
 		if ended++; v.class == ClassEstablished {
-			t.survey.flows[v.class].flows-- // which may have been counted already
+			t.survey.flows[v.class].flows-- // the current survey may have counted it
 			break
 		}
 	}
@@ -40,8 +40,8 @@ func (t *Table) evict(now int64) bool {
 	return ended > 0
 }
 
-// nextVictim is the next flow that has to go. It is chosen, if need be, at the price
-// of a look at all records.
+// nextVictim returns the next flow to evict. If the last survey names no more flows and one
+// is needed, nextVictim scans all records, at most once in a tick of the coarse clock.
 func (t *Table) nextVictim(now int64, needed bool) (v victim, ok bool) {
 	for {
 		for len(t.connections) > 0 {
@@ -66,7 +66,8 @@ func (t *Table) nextVictim(now int64, needed bool) (v victim, ok bool) {
 	}
 }
 
-// reclaim frees the records of superseded flows: there are too many.
+// reclaim frees records of superseded flows, the oldest first, because no record is free.
+// It returns false if there are no such flows.
 func (t *Table) reclaim(now int64) (freed bool) {
 	for range t.room() {
 		number, ok := t.next(&t.over)
@@ -86,8 +87,8 @@ func (t *Table) reclaim(now int64) (freed bool) {
 	return freed
 }
 
-// keepTuple puts the reply tuple of a record that is to be freed in quarantine, for
-// the programs too.
+// keepTuple puts a record's reply tuple into quarantine, for the programs too, if a server
+// may remember it. It is called before the record is freed.
 func (t *Table) keepTuple(number uint32, now int64) {
 	f := t.flowOf(number)
 	if f == nil || !RememberedBy(f.Orig.Proto, f.State, now) {
@@ -98,7 +99,7 @@ func (t *Table) keepTuple(number uint32, now int64) {
 	t.keepFromPrograms(reply, now+int64(TimeWait-f.Idle(now)))
 }
 
-// keepFromPrograms has the programs give a reply key to nobody until then.
+// keepFromPrograms prevents the programs from using a reply key until a time in ns.
 func (t *Table) keepFromPrograms(key Key, then int64) {
 	if t.Untils == nil {
 		return
@@ -114,14 +115,14 @@ func (t *Table) keepFromPrograms(key Key, then int64) {
 	}
 }
 
-// victim is a flow that may have to go.
+// victim is a flow that may be evicted.
 type victim struct {
 	number   uint32
 	lastSeen uint32
 	class    Class // or superseded
 }
 
-// victimOf reads the flow of a record, if it has one.
+// victimOf reads a record. ok is false if it has no flow.
 func victimOf(r *bpf.FlowRecord, number uint32) (v victim, ok bool) {
 	if !ofFlow(&r.Reply) {
 		return v, false
@@ -135,12 +136,12 @@ func victimOf(r *bpf.FlowRecord, number uint32) (v victim, ok bool) {
 	return victim{number, s.LastSeen.Load(), class}, true
 }
 
-// idle tells whether a victim is not spared.
+// idle tells whether the flow has had no packet for SpareTime.
 func (v victim) idle(now int64) bool {
 	return int32(Coarse(now)-v.lastSeen) >= int32(SpareTime>>ClockShift)
 }
 
-// idleOnes are those that are not spared.
+// idleOnes returns the idle ones of some flows.
 func idleOnes(victims []victim, now int64) []victim {
 	return slices.DeleteFunc(slices.Clone(victims), func(v victim) bool { return !v.idle(now) })
 }

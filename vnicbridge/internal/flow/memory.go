@@ -10,54 +10,55 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
-// TableMemory is where a flow table is: in the programs' maps, which are mapped into this
-// process, or in this process's own memory.
+// TableMemory is the memory of a flow table: either the programs' maps, which are mapped
+// into this process, or memory of this process alone.
 type TableMemory struct {
 	KeyTable
-	Answers []Traffic      // to each record's opener
+	Answers []Traffic      // by record: what was sent to the opener
 	Meters  []iface.Gauges // by iface
 	Spare   spareNumbers
 	Counts  TableCounts
 
-	// For the programs: until when they give a reply key to nobody, by the hash of the
-	// key. nil: there are no programs.
+	// Untils is the quarantine as the programs see it: by a hash of a reply key, the coarse
+	// time until which they do not use the key. It is nil if there are no programs.
 	Untils []atomic.Uint64
 }
 
-// TableCounts are the numbers of a flow table that programs may change, too.
+// TableCounts are numbers that the programs change too.
 type TableCounts struct {
 	Flows, Limit *atomic.Int64
 	Fresh        *atomic.Uint32 // how many records, from the first on, have ever been used
-	Quarantine   *atomic.Uint32 // the latest time in untils
+	Quarantine   *atomic.Uint32 // the latest time in Untils
 }
 
-// spareNumbers are the numbers of records that are free again, the latest first. The
-// table's lock guards them.
+// spareNumbers is a stack of the numbers of freed records. The table's lock guards it
+// against goroutines.
 type spareNumbers interface {
 	Take() (number uint32, ok bool)
 	Put(number uint32)
 }
 
-// RecordsFor is how many records a table of a size has: an eighth more than flows,
-// for those that are superseded.
+// RecordsFor returns how many records a table for maxFlows flows has. About an eighth of
+// them is for superseded flows.
 func RecordsFor(maxFlows int) int { return maxFlows + maxFlows/8 + 64 }
 
-// BucketsFor is how many near and far buckets there are, powers of two: on average
-// less than half of the far slots are in use when the table is full. The near ones,
-// at most 1 MiB, hold what there is on most days.
+// BucketsFor returns how many near and far buckets a table for maxFlows flows has. Both are
+// powers of two. If the table is full, less than half of the far slots are in use on
+// average. The near buckets take at most 1 MiB, and hold all keys of a table with few flows.
 func BucketsFor(maxFlows int) (near, far int) {
 	keys := 2 * RecordsFor(maxFlows)
 	far = 1 << bits.Len(uint(keys/3))
 	return min(far/8, 1<<14), far
 }
 
-// OwnTable is an empty flow table in this process's own memory.
+// OwnTable returns an empty flow table in memory of this process. evicted remembers
+// handshakes of evicted flows.
 func OwnTable(maxFlows int, evicted *Handshakes) *Table {
 	near, far := BucketsFor(maxFlows)
 	records := RecordsFor(maxFlows)
 	var m TableMemory
-	// The records and buckets are touched only as flows come. They stay out of the heap,
-	// because the collector would wait for garbage of as many bytes.
+	// Records and buckets take physical memory only as flows come. They stay out of the
+	// heap, because the garbage collector would let as many bytes of garbage pile up.
 	pages, freeWith := setAside((near+far)*int(unsafe.Sizeof(Bucket{})) + records*int(unsafe.Sizeof(bpf.FlowRecord{})+unsafe.Sizeof(Traffic{})))
 	buckets, rest := carve[Bucket](pages, near+far)
 	m.Near, m.Far = buckets[:near], buckets[near:]
@@ -72,13 +73,13 @@ func OwnTable(maxFlows int, evicted *Handshakes) *Table {
 	return t
 }
 
-// carve takes a number of values from the beginning of memory, and returns the rest.
+// carve returns the first n values in memory, and the rest of the memory.
 func carve[T any](memory []byte, n int) (values []T, rest []byte) {
 	var one T
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(memory))), n), memory[n*int(unsafe.Sizeof(one)):]
 }
 
-// ownNumbers are spareNumbers that no program takes.
+// ownNumbers are the spareNumbers of a table that no program uses.
 type ownNumbers struct{ stack []uint32 }
 
 func (n *ownNumbers) Take() (number uint32, ok bool) {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setAside returns memory that is zero, and that takes pages of the machine's only where
-// it is touched. freeWith gives it back when nobody has the table any more.
+// setAside returns zeroed memory outside the heap. The kernel provides pages only where the
+// memory is touched. freeWith frees the memory when the table is garbage.
 func setAside(size int) (pages []byte, freeWith func(*Table)) {
 	pages, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {

@@ -2,7 +2,7 @@
 
 package flow
 
-// setAside returns memory that is zero.
+// setAside returns zeroed memory, which is freed with the table.
 func setAside(size int) (pages []byte, freeWith func(*Table)) {
 	return make([]byte, size), func(*Table) {}
 }

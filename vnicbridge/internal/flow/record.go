@@ -9,11 +9,12 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// Both data paths keep flows in the records that bpf/types.h defines. Programs and goroutines change
-// a record at any time, so Go loads and stores its parts by atomic operations.
+// Both data paths keep flows in the records that bpf/types.h defines. Programs and
+// goroutines change a record at any time, so Go loads and stores its parts atomically.
 
 func stateOfRecord(r *bpf.FlowRecord) *State { return (*State)(unsafe.Pointer(&r.State)) }
 
+// KeyOf converts a key to the form that records hold.
 func KeyOf(k Key) bpf.FlowKey { return keyAt(&k.Tuple, k.Iface) }
 
 func keyAt(t *packet.Tuple, iface uint32) bpf.FlowKey {
@@ -30,8 +31,9 @@ func tupleFrom(k *bpf.FlowKey) packet.Tuple {
 	}
 }
 
-// words are a key as both sides load and store it: first the addresses, then the ports,
-// the protocol and the device's iface. The second word of no flow's key is 0.
+// words returns a key as the two words that both sides load and store: the addresses, and
+// then the ports, the iface and the protocol. The second word is 0 only if the record has
+// no flow.
 func words(k *bpf.FlowKey) *[2]atomic.Uint64 { return (*[2]atomic.Uint64)(unsafe.Pointer(k)) }
 
 // keyWords is a copy of a key in two registers of the CPU.
@@ -39,7 +41,8 @@ type keyWords struct{ hosts, rest uint64 }
 
 func (w *keyWords) key() *bpf.FlowKey { return (*bpf.FlowKey)(unsafe.Pointer(w)) }
 
-// load copies a key that the programs, or another goroutine, may be writing.
+// load copies a key while programs and goroutines may write it. Each word is consistent; the
+// two words may be of different flows.
 func load(k *bpf.FlowKey) keyWords {
 	from := words(k)
 	return keyWords{from[0].Load(), from[1].Load()}
@@ -52,12 +55,12 @@ func store(k *bpf.FlowKey, v bpf.FlowKey) {
 	to[1].Store(from[1])
 }
 
-// ofFlow tells whether a key is one of a flow. Its load is atomic: what a caller reads of
-// the record afterwards is at least as new.
+// ofFlow tells whether a key belongs to a flow. What the caller reads of the record
+// afterwards is at least as new, because the load is atomic.
 func ofFlow(k *bpf.FlowKey) bool { return words(k)[1].Load() != 0 }
 
-// ClearKeys leaves a record without a flow. It does so in the order that find in
-// bpf/flow.h relies on, and leaves the addresses to whoever reuses the record.
+// ClearKeys leaves a record without a flow. find in bpf/flow.h relies on the order. The
+// addresses stay until the record is reused.
 func ClearKeys(r *bpf.FlowRecord) {
 	words(&r.Orig)[1].Store(0)
 	words(&r.Reply)[1].Store(0)

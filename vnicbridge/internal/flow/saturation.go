@@ -6,28 +6,28 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// saturation remembers for which tuples no alias was free lately, so that in a flood
-// of such flows not each of them looks for one in the whole pool (A5).
-type saturation map[Key]saturated // by the reply key, without its alias
+// saturation remembers for which reply keys no alias was free lately. So in a flood of such
+// flows, not every flow searches the whole pool of aliases (A5).
+type saturation map[Key]saturated // by the reply key without its alias
 
 type saturated struct {
-	tick  uint32 // of the coarse clock, when it was so last
-	flows int
+	tick  uint32 // of the coarse clock, when a flow last found no free alias
+	flows int    // how many found none
 }
 
 const (
-	SaturationFlood = 64   // flows are one
-	saturationTicks = 4    // a quarter of a second: for so long it is true
-	maxSaturated    = 1024 // tuples
+	SaturationFlood = 64   // flows without a free alias count as a flood
+	saturationTicks = 4    // about 250 ms, after which the count begins again
+	maxSaturated    = 1024 // keys; beyond it all are forgotten
 )
 
-// anyAlias is the key of the answers to a flow from the network, but for the alias.
+// anyAlias returns the reply key of a flow from the network, without the alias.
 func anyAlias(f *Flow) Key {
 	return Key{packet.Tuple{Src: f.Out.VNIC.Address, Sport: f.Orig.Dport, Dport: f.Orig.Sport, Proto: f.Orig.Proto}, f.Out.Index}
 }
 
-// add takes note of a flow that was opened, if its port was changed because no alias
-// was free. It tells whether there is a flood of them.
+// add counts a flow that was opened, if its port was changed because no alias was free. It
+// tells whether there is a flood of such flows.
 func (s *saturation) add(f *Flow, now int64) bool {
 	if f.In.NIC == nil || f.Reply.Dport == f.Orig.Sport {
 		return false
@@ -45,8 +45,8 @@ func (s *saturation) add(f *Flow, now int64) bool {
 	return found.flows >= SaturationFlood
 }
 
-// skip leaves of the candidates for a new flow's reply tuple those out that are known
-// to be taken: the other aliases than the first, with the flow's own port.
+// skip returns the candidates for a new flow's reply tuple without those that are known to
+// be taken. In a flood these are the flow's own port with every alias except the first.
 func (s saturation) skip(f *Flow, candidates iter.Seq[packet.Tuple], now int64) iter.Seq[packet.Tuple] {
 	if len(s) == 0 || f.In.NIC == nil {
 		return candidates

@@ -7,34 +7,37 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 )
 
-// survey counts the flows of a table by class and age, to find which of them must go
-// when it is full. In a flood it is made some records at a time, beside the work that
-// comes up anyway: what waits for room does not wait for a look at a million records.
+// survey counts the flows of a table by class and age, to find those that a full table
+// evicts. It is an incremental scan: each eviction scans some records for the next survey,
+// so a new flow does not wait for a scan of a million records.
 type survey struct {
-	began       int64                 // ages are those at that time
-	at          int                   // the record to begin with
-	looked      int                   // at so many
-	flows       [flowClasses + 1]Ages // the last of superseded ones
-	connections []victim              // some established ones
+	began       int64                 // ns of the plane's clock; ages are relative to it
+	at          int                   // the first record to scan, which is random
+	looked      int                   // how many records have been scanned
+	flows       [flowClasses + 1]Ages // by class; the last is of superseded flows
+	connections []victim              // a sample of the established flows
 }
 
-// surveyTime is how old a survey may become.
+// surveyTime is the age at which an unfinished survey begins again.
 const surveyTime = SpareTime
 
-// Ages counts flows by the ticks of the coarse clock since their last packet: each of
-// the first half minute by itself, then within 1/64.
+// Ages is a histogram of flows by the time since their last packet, in ticks of the coarse
+// clock. Ages of up to 34 s have a bucket each; beyond that a bucket spans 1/64 of a power
+// of two.
 type Ages struct {
 	flows   int
 	buckets [AgeBuckets]int32
 }
 
+// The buckets of [Ages].
 const (
-	exactAges  = 1 << exactBits
+	exactAges  = 1 << exactBits // ages with a bucket each
 	exactBits  = 9
-	Shares     = 64
+	Shares     = 64 // buckets for each power of two beyond exactAges
 	AgeBuckets = exactAges + (32-exactBits)*Shares
 )
 
+// AgeBucket returns the bucket of an age in ticks.
 func AgeBucket(age uint32) int {
 	if age < exactAges {
 		return int(age)
@@ -43,7 +46,7 @@ func AgeBucket(age uint32) int {
 	return exactAges + (magnitude-exactBits)*Shares + int(age>>(magnitude-6)%Shares)
 }
 
-// Youngest is the least age in a bucket.
+// Youngest returns the smallest age in a bucket, in ticks.
 func Youngest(bucket int) uint32 {
 	if bucket < exactAges {
 		return uint32(bucket)
@@ -52,13 +55,14 @@ func Youngest(bucket int) uint32 {
 	return uint32(Shares+share) << (magnitude - 6)
 }
 
+// Add counts a flow. A negative age counts as 0: its last packet came after the survey began.
 func (a *Ages) Add(age int32) {
 	a.flows++
 	a.buckets[AgeBucket(uint32(max(age, 0)))]++
 }
 
-// Oldest tells from which age on there are enough flows, but none below another age;
-// and how many they are.
+// Oldest returns the age, in ticks, from which on there are `enough` flows, and how many
+// they are. Flows younger than `least` do not count, so there may be too few.
 func (a *Ages) Oldest(enough int, least uint32) (age uint32, n int) {
 	for b := AgeBuckets - 1; b >= AgeBucket(least) && n < enough; b-- {
 		if a.buckets[b] > 0 {
@@ -68,19 +72,19 @@ func (a *Ages) Oldest(enough int, least uint32) (age uint32, n int) {
 	return age, n
 }
 
-// cohort is flows that may have to go: those of a class, living or superseded, that had
-// their last packet by then. They go in the order of their records, which new flows
-// are given in that order too.
+// cohort is a set of flows to evict: those of one class whose last packet came no later
+// than a certain time. They are evicted in the order of their records. New flows get the
+// records in the same order.
 type cohort struct {
-	class  Class // or superseded
-	before uint32
-	left   int // that there were
+	class  Class  // or superseded
+	before uint32 // coarse time of the latest last packet
+	left   int    // how many flows the cohort still had at the survey
 }
 
-// superseded stands for the flows of any class that are.
+// superseded is the class of all superseded flows.
 const superseded = flowClasses
 
-// next finds the next flow of a cohort.
+// next returns the record of the next flow of a cohort. ok is false if there are no more.
 func (t *Table) next(c *cohort) (number uint32, ok bool) {
 	hand, highest := &t.hands[c.class], t.highest()
 	for range highest {
@@ -104,7 +108,8 @@ func (c *cohort) has(r *bpf.FlowRecord) bool {
 	return ok && v.class == c.class && int32(c.before-v.lastSeen) >= 0
 }
 
-// goOn looks at some more records, and chooses anew when all were looked at.
+// goOn scans some records for the next survey. When all records are scanned, it chooses
+// which flows to evict next.
 func (t *Table) goOn(now int64, records int) {
 	if records == 0 {
 		return
@@ -124,7 +129,7 @@ func (t *Table) goOn(now int64, records int) {
 	}
 }
 
-// lookAtAll makes a survey at once.
+// lookAtAll scans all records at once.
 func (t *Table) lookAtAll(now int64) {
 	t.survey.looked = 0
 	t.goOn(now, max(t.highest(), 1))
@@ -145,8 +150,8 @@ func (s *survey) add(r *bpf.FlowRecord, number uint32) {
 	}
 }
 
-// choose chooses, by a survey of all records, which flows are to go, living and
-// superseded ones: enough of them to last until there is the next survey.
+// choose selects the flows to evict after a survey, living and superseded ones: enough of
+// them until the next survey is complete.
 func (t *Table) choose(now int64) {
 	s := &t.survey
 	enough := 1 + max(0, t.highest()-surveyPace*Room)/8
@@ -157,14 +162,15 @@ func (t *Table) choose(now int64) {
 	}
 }
 
-// oldest is enough flows of a class that have at least some age.
+// oldest returns the oldest flows of a class: `enough` of them, as far as there are as many
+// of age `least`, in ticks.
 func (s *survey) oldest(class Class, enough int, least uint32) cohort {
 	age, n := s.flows[class].Oldest(enough, least)
 	return cohort{class, Coarse(s.began) - age, n}
 }
 
-// chooseVictims is the rule of evictionOrder. A few idle flows in a large table are left
-// alone when there are others: to find them would take longer than it is worth.
+// chooseVictims applies the rule of evictionOrder. It ignores the idle flows of a class if
+// they are less than 1/512 of the table, because finding them would take too long.
 func (s *survey) chooseVictims(chosen []cohort, enough int) []cohort {
 	total, most := 0, evictionOrder[0]
 	for _, class := range evictionOrder {
@@ -181,7 +187,7 @@ func (s *survey) chooseVictims(chosen []cohort, enough int) []cohort {
 	return chosen
 }
 
-// idleConnections are established flows that make room when they take more than their
+// idleConnections returns established flows to evict, if there are more of them than their
 // share.
 func (t *Table) idleConnections(now int64) []victim {
 	s := &t.survey

@@ -13,52 +13,58 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// FlowBytes is what one flow takes of memory, at most: its record and the counts of its
-// answers, its share of the records that are kept beyond max_flows, of the buckets of
-// keys, and of the list of free records. The kernel data path sets aside the memory of
-// max_flows flows at its start. The userspace data path takes it as flows come. A test
-// holds this number to the truth.
+// FlowBytes is the memory of one flow in bytes, at most: its record, the counts of its
+// answers, and its share of the spare records, of the buckets, and of the stack of free
+// records. The kernel path allocates the memory of max_flows flows when it starts. The
+// userspace path takes it as flows come. A test checks the number.
 const FlowBytes = 162
 
-// Table holds the living flows, bounded. A flow is found by two keys, which are
-// claimed together, so that no two flows ever share a reply tuple. Both data paths use
-// it: its memory is the programs' maps, or this process's own.
+// Table holds the living flows, at most as many as its limit. A flow has two keys, which are
+// claimed together, so that no two flows share a reply tuple. Both data paths use it: its
+// memory is either the programs' maps or memory of this process.
 //
-// A flow that is over, but that a server may remember, is superseded: its record
-// stays for as long, out of the count, and keeps its reply key from other clients
-// (A5). In a flood there are too few records for that: then the table puts the reply
-// keys in quarantine.
+// If a flow is over but a server may remember it, the flow is superseded: it no longer
+// counts, but its record stays and keeps the reply key from other clients (A5). If no
+// record is free, as in a flood, the table frees such records and puts their reply keys
+// into quarantine instead.
+//
+// Lookups take no lock. Insert, Adopt, Remove, RemoveIf, Each and Sweep do.
 type Table struct {
 	TableMemory
-	ifaces [iface.Max]atomic.Pointer[iface.Iface] // by index, until they are closed: their flows wait for them
+	ifaces [iface.Max]atomic.Pointer[iface.Iface] // by index
 
 	mu   sync.Mutex
-	hand int // where the sweep goes on
+	hand int // the record that was swept last
 
 	survey      survey
-	connections []victim             // the next that must go when the table is full
-	victims     []cohort             // and then
-	over        cohort               // superseded ones that must go when no record is free
-	hands       [flowClasses + 1]int // the last record of each that was looked at
+	connections []victim             // established flows to evict first
+	victims     []cohort             // flows to evict after them
+	over        cohort               // superseded flows to evict if no record is free
+	hands       [flowClasses + 1]int // by class: the record that cohorts have reached
 
-	noVictims, noneOver uint32 // when there were none
+	noVictims, noneOver uint32 // coarse times at which a scan of all records found none
 
-	quarantine quarantine // of flows that had to make room
+	quarantine quarantine // of flows whose records were needed
 	handshakes *Handshakes
 	saturation saturation
 }
 
+// NewTable returns a table with some memory, for at most limit flows. evicted remembers
+// handshakes of evicted flows.
 func NewTable(memory TableMemory, limit int, evicted *Handshakes) *Table {
 	t := &Table{TableMemory: memory, handshakes: evicted}
 	t.SetLimit(limit)
 	return t
 }
 
-// Know lets flows begin and end at an iface, and forget lets no flow of a closed iface be
-// found any more.
-func (t *Table) Know(p *iface.Iface)   { t.ifaces[p.Index].Store(p) }
+// Know makes an iface known: only flows between known ifaces are found.
+func (t *Table) Know(p *iface.Iface) { t.ifaces[p.Index].Store(p) }
+
+// Forget makes a closed iface unknown. While the iface is only without its device, it stays
+// known, and its flows wait.
 func (t *Table) Forget(p *iface.Iface) { t.ifaces[p.Index].CompareAndSwap(p, nil) }
 
+// PortOf returns the iface with an index, or nil if it is not known.
 func (t *Table) PortOf(index uint32) *iface.Iface {
 	if index >= iface.Max {
 		return nil
@@ -66,14 +72,13 @@ func (t *Table) PortOf(index uint32) *iface.Iface {
 	return t.ifaces[index].Load()
 }
 
-// Gauges are where the table counts the flows of an iface.
+// Gauges returns the gauges in which the table counts the flows of an iface.
 func (t *Table) Gauges(p *iface.Iface) *iface.Gauges { return &t.Meters[p.Index] }
 
-// Fits tells whether there is room for a number of flows.
+// Fits tells whether the table's memory suffices for a limit of maxFlows flows.
 func (t *Table) Fits(maxFlows int) bool { return RecordsFor(maxFlows) <= len(t.Records) }
 
-// at is the flow of a record, or nil if it has none: one that was superseded is
-// over.
+// at returns the living flow of a record, or nil if the record has none.
 func (t *Table) at(number uint32) *Flow {
 	if t.superseded(number) {
 		return nil
@@ -81,7 +86,8 @@ func (t *Table) at(number uint32) *Flow {
 	return t.flowOf(number)
 }
 
-// flowOf is the flow that a record is of, also if it was superseded.
+// flowOf returns the flow of a record, even if it is superseded, or nil if the record has
+// none.
 func (t *Table) flowOf(number uint32) *Flow {
 	orig, reply, in, out, ok := t.read(number)
 	if !ok {
@@ -93,10 +99,10 @@ func (t *Table) flowOf(number uint32) *Flow {
 	}
 }
 
-// read returns what a record says of its flow that never changes. A program may reuse the
-// record meanwhile. The keys belong to one flow if orig has not changed around reply (find
-// in bpf/flow.h). A goroutine may be interrupted between the halves of a key for as long
-// as the record takes to come back to its first flow, so reply is loaded twice.
+// read returns the keys and ifaces of a record's flow. Meanwhile a program may reuse the
+// record. If orig is unchanged after reply was loaded, both keys belong to one flow (find
+// in bpf/flow.h). reply is loaded twice as well, because a goroutine may be interrupted
+// between the halves of a key, and the record may be reused and come back meanwhile.
 func (t *Table) read(number uint32) (orig, reply keyWords, in, out *iface.Iface, ok bool) {
 	r := &t.Records[number]
 	orig, reply = load(&r.Orig), load(&r.Reply)
@@ -111,7 +117,8 @@ func (t *Table) sentOf(number uint32) [2]*Traffic {
 	return [2]*Traffic{(*Traffic)(unsafe.Pointer(&t.Records[number].Sent)), &t.Answers[number]}
 }
 
-// Lookup finds the flow of a key and the direction that the key is of.
+// Lookup returns the living flow that has a key, or nil, and the direction of the packets
+// that have the key.
 func (t *Table) Lookup(key Key) (*Flow, Direction) {
 	var f Flow
 	dir, ok := t.Find(&key.Tuple, key.Iface, &f)
@@ -121,8 +128,8 @@ func (t *Table) Lookup(key Key) (*Flow, Direction) {
 	return new(f), dir
 }
 
-// Find is lookup for each packet: it makes f the flow of a packet with a tuple that comes
-// in at an iface, and takes no memory.
+// Find is [Table.Lookup] for the path of every packet: it writes the flow to *f instead of
+// allocating one.
 func (t *Table) Find(packet *packet.Tuple, iface uint32, f *Flow) (dir Direction, ok bool) {
 	k := keyAt(packet, iface)
 	v := t.value(&k)
@@ -146,12 +153,14 @@ func (t *Table) Find(packet *packet.Tuple, iface uint32, f *Flow) (dir Direction
 	return dir, true
 }
 
-// claims is how many free tuples may be lost to the programs before a flow is
-// refused.
+// claims is how often programs may take a free tuple before Insert can claim it. Then the
+// flow is refused.
 const claims = 16
 
-// Insert adds a flow under the first of the candidate reply tuples that is free. Another
-// flow that was inserted for the same original tuple meanwhile is returned instead.
+// Insert adds flow f with the first of the candidate reply tuples that is free, and returns
+// it. If there is a flow with the same original tuple, Insert returns that one. If the
+// limit is reached, it evicts flows. The reason is DropTableFull if no flow can be evicted
+// and DropNoTuple if no candidate is free; the flow is then nil.
 func (t *Table) Insert(f *Flow, candidates iter.Seq[packet.Tuple]) (*Flow, packet.DropReason) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -177,7 +186,7 @@ func (t *Table) Insert(f *Flow, candidates iter.Seq[packet.Tuple]) (*Flow, packe
 			}
 			return t.at(number), packet.Keep
 		}
-		// A program has opened the same flow, or given the tuple to another one, or
+		// A program has opened the same flow, or has claimed the tuple for another one; or
 		// the buckets are full.
 		if other, _ := t.Lookup(orig); other != nil {
 			break
@@ -194,7 +203,8 @@ func (t *Table) Insert(f *Flow, candidates iter.Seq[packet.Tuple]) (*Flow, packe
 	return nil, packet.DropNoTuple
 }
 
-// free tells whether a flow's reply key can be claimed, by its client.
+// free tells whether a flow's reply key can be claimed. If a superseded flow that need not
+// keep the key has it, free removes that flow.
 func (t *Table) free(f *Flow, now int64) bool {
 	_, reply := f.Keys()
 	if t.quarantine.holds(reply, f.Orig.Src, now) {
@@ -218,8 +228,8 @@ func (t *Table) superseded(number uint32) bool {
 	return stateOfRecord(&t.Records[number]).Flags.Load()&Superseded != 0
 }
 
-// claim writes a flow into a record and makes both keys lead to it, the reply key
-// first: only it can be another client's.
+// claim writes a flow into a record and makes both keys point to it. The reply key comes
+// first, because only the reply key can belong to another client.
 func (t *Table) claim(f *Flow, number uint32) bool {
 	origKey, replyKey := f.Keys()
 	orig, reply := KeyOf(origKey), KeyOf(replyKey)
@@ -227,8 +237,8 @@ func (t *Table) claim(f *Flow, number uint32) bool {
 	if !t.KeyTable.point(&reply, number|bpf.Reverse) {
 		return false
 	}
-	// A superseded flow keeps its reply key from other clients, but not from the
-	// segment whose tuple that is.
+	// A superseded flow keeps its reply key from other clients, but not from the segment
+	// itself, if that opens a flow with the same tuple.
 	if v := t.value(&orig); v != notFound && t.superseded(v&^bpf.Reverse) {
 		t.Discard(v &^ bpf.Reverse)
 	}
@@ -240,8 +250,8 @@ func (t *Table) claim(f *Flow, number uint32) bool {
 	return true
 }
 
-// Write gives a cleared record to a flow. The keys come last, because a record with keys
-// is one that the sweep judges.
+// Write writes a flow into a cleared record. The keys come last, because the sweep judges
+// every record that has keys.
 func (t *Table) Write(number uint32, orig, reply bpf.FlowKey, f *Flow) {
 	r := &t.Records[number]
 	(&Flow{State: stateOfRecord(r), Sent: t.sentOf(number)}).copyLife(f)
@@ -249,9 +259,9 @@ func (t *Table) Write(number uint32, orig, reply bpf.FlowKey, f *Flow) {
 	store(&r.Reply, reply)
 }
 
-// take takes a place in the table and the number of a free record, making room where
-// that gets short. Programs take them at the same time: there are never more flows than
-// the limit.
+// take reserves a place in the table and takes a free record. It evicts flows before the
+// limit is reached. Programs reserve places at the same time, but the number of flows never
+// exceeds the limit. ok is false if no flow can be evicted.
 func (t *Table) take(now int64) (number uint32, ok bool) {
 	if t.Counts.Flows.Load()+t.room()/2 >= t.Counts.Limit.Load() {
 		t.evict(now)
@@ -273,7 +283,7 @@ func (t *Table) take(now int64) (number uint32, ok bool) {
 	}
 }
 
-// unused takes the number of a record that has no flow, if there is one.
+// unused takes a record without a flow: the one freed last, or else one that was never used.
 func (t *Table) unused() (number uint32, ok bool) {
 	if number, ok = t.Spare.Take(); ok {
 		return number, true
@@ -286,14 +296,15 @@ func (t *Table) unused() (number uint32, ok bool) {
 	return 0, false
 }
 
-// giveBack frees the number of a record that no key leads to. A program that is
-// looking at it now sees that it has changed (find in bpf/flow.h).
+// giveBack frees a record to which no key points. A program that reads it at this moment
+// notices the change (find in bpf/flow.h).
 func (t *Table) giveBack(number uint32) {
 	ClearKeys(&t.Records[number])
 	t.Spare.Put(number)
 }
 
-// Adopt adds a flow of another table as it is. False: there is no room.
+// Adopt adds a flow of another table, with its reply tuple and state. It returns false if
+// the table has no room for it. It evicts nothing.
 func (t *Table) Adopt(f *Flow) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -308,7 +319,8 @@ func (t *Table) Adopt(f *Flow) bool {
 	return ok
 }
 
-// Remove ends a flow whose ends may go on to remember it. Ending one twice is harmless.
+// Remove ends a flow. If the server may remember the flow, its reply key stays claimed.
+// Removing a flow twice is harmless.
 func (t *Table) Remove(f *Flow, now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -320,7 +332,7 @@ func (t *Table) Remove(f *Flow, now int64) {
 	}
 }
 
-// end ends a living flow, which a server may remember.
+// end ends a living flow: it supersedes the flow if a server may remember it.
 func (t *Table) end(number uint32, now int64) {
 	if r := &t.Records[number]; RememberedBy(config.Protocol(r.Orig.Proto), stateOfRecord(r), now) {
 		t.supersede(number)
@@ -329,7 +341,7 @@ func (t *Table) end(number uint32, now int64) {
 	}
 }
 
-// supersede ends a living flow but for its reply key.
+// supersede ends a living flow, except that the flow keeps its reply key.
 func (t *Table) supersede(number uint32) {
 	r := &t.Records[number]
 	orig, reply := load(&r.Orig), load(&r.Reply)
@@ -340,8 +352,8 @@ func (t *Table) supersede(number uint32) {
 	}
 }
 
-// Discard frees the record of a flow, and its keys. A newer flow may have the
-// original one.
+// Discard ends a flow, living or superseded, and frees its keys and its record. If a newer
+// flow has the original key, that flow keeps it.
 func (t *Table) Discard(number uint32) {
 	r := &t.Records[number]
 	orig, reply := load(&r.Orig), load(&r.Reply)
@@ -353,7 +365,7 @@ func (t *Table) Discard(number uint32) {
 	t.giveBack(number)
 }
 
-// discount takes a flow of a class out of the counts.
+// discount subtracts a flow from the counts.
 func (t *Table) discount(orig, reply *bpf.FlowKey, class Class) {
 	t.Counts.Flows.Add(-1)
 	t.countAtPorts(orig, reply, -1, class)
@@ -366,7 +378,9 @@ func (t *Table) countAtPorts(orig, reply *bpf.FlowKey, n int64, class Class) {
 	}
 }
 
-// RemoveIf ends all flows that a condition holds for, and returns them.
+// RemoveIf ends all living flows for which a condition holds, and returns copies of them.
+// The condition runs with the table locked, so it must not call the table. Reply keys are
+// freed at once.
 func (t *Table) RemoveIf(condition func(*Flow) bool) (removed []*Flow) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -381,12 +395,12 @@ func (t *Table) RemoveIf(condition func(*Flow) bool) (removed []*Flow) {
 	return removed
 }
 
-// EachPart is how many flows are visited in some 50 µs.
+// EachPart is how many records Each visits without a pause, which takes about 50 µs.
 const EachPart = 64
 
-// Each calls a function with every flow; the function must not call the table. The table
-// is locked for EachPart flows at most. Then pause is called without the lock. If it
-// returns false, that is all.
+// Each calls visit with every living flow. visit must not call the table, because the table
+// is locked. After every EachPart flows Each releases the lock and calls pause. If pause
+// returns false, Each returns without the remaining flows.
 func (t *Table) Each(visit func(*Flow), pause func() bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -396,19 +410,19 @@ func (t *Table) Each(visit func(*Flow), pause func() bool) {
 			visit(f)
 		}
 		if visited++; visited%EachPart == 0 && !whileUnlocked(&t.mu, pause) {
-			return // its memory may be gone
+			return // the table's memory may be gone
 		}
 	}
 }
 
-// whileUnlocked calls a function without a lock that is held.
+// whileUnlocked releases a lock while a function runs.
 func whileUnlocked(lock sync.Locker, do func() bool) bool {
 	lock.Unlock()
 	defer lock.Lock()
 	return do()
 }
 
-// Used yields the numbers of the records that may have a flow.
+// Used yields the numbers of the records that may have a flow, living or superseded.
 func (t *Table) Used() iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
 		for number := range uint32(t.highest()) {
@@ -419,32 +433,33 @@ func (t *Table) Used() iter.Seq[uint32] {
 	}
 }
 
-// highest is how many records, from the first on, have ever been used.
+// highest returns how many records, from the first on, have ever been used.
 func (t *Table) highest() int { return min(int(t.Counts.Fresh.Load()), len(t.Records)) }
 
-// Moved tells that a flow came into another phase.
+// Moved updates the load of a flow's ifaces after the flow's class has changed.
 func (t *Table) Moved(f *Flow, before, after Class) {
 	if n := loadOf(after) - loadOf(before); n != 0 {
 		f.addLoad(n)
 	}
 }
 
-// SweepsPerIdleTime is how often a sweep goes round within an idle time: a flow
-// ends at most an eighth of it late.
+// SweepsPerIdleTime is how often the sweep visits each record within the shortest idle
+// time. So a flow ends late by at most 1/8 of that time.
 const SweepsPerIdleTime = 8
 
-// sweepPace returns how many of a number of flows must be visited for a time that
-// has passed, if each is to be visited often enough for its idle time.
+// sweepPace returns how many of size records must be visited after `passed`, so that each
+// is visited SweepsPerIdleTime times in an idle time.
 func sweepPace(idleTime time.Duration, size int, passed time.Duration) int {
 	return min(size, int(int64(size)*int64(passed)/int64(idleTime/SweepsPerIdleTime))+1)
 }
 
-// Sweep ends idle flows. It looks at as many as the time that has passed asks for.
+// Sweep ends flows that have reached their idle time. Each call visits a part of the
+// records, in proportion to the time since the last call.
 func (t *Table) Sweep(now int64, passed time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.quarantine.sweep(now)
-	// One hand for all: it is as fast as the shortest idle time asks for.
+	// One hand visits all classes, at the pace that the shortest idle time needs.
 	highest := t.highest()
 	for range sweepPace(IdleTimes[ClassICMP], highest, passed) {
 		if t.hand++; t.hand >= highest {
@@ -460,9 +475,9 @@ func (t *Table) sweepRecord(number uint32, now int64) {
 	}
 }
 
-// expired tells whether a record's flow has been idle for too long. One that was
-// superseded only keeps other clients from its reply key, for as long as a server
-// may remember it (A5): not at all, if it never answered.
+// expired tells whether a record's flow has reached its idle time. A superseded flow expires
+// when no server remembers it any more (A5). If its server has never accepted it, this is
+// at once.
 func expired(r *bpf.FlowRecord, now int64) bool {
 	s := stateOfRecord(r)
 	flags := s.Flags.Load()
@@ -472,7 +487,9 @@ func expired(r *bpf.FlowRecord, now int64) bool {
 	return s.Idle(now) >= IdleTimes[classOf(config.Protocol(r.Orig.Proto), flags)]
 }
 
-// SetLimit bounds the number of flows. Those beyond a lower bound end as others begin.
+// SetLimit bounds the number of living flows. If there are more already, they are evicted
+// as new flows begin. The limit must fit the memory: see [Table.Fits].
 func (t *Table) SetLimit(flows int) { t.Counts.Limit.Store(int64(flows)) }
 
+// Len returns the number of living flows.
 func (t *Table) Len() int { return int(t.Counts.Flows.Load()) }

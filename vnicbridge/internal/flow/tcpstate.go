@@ -7,8 +7,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// Class is the phase of a flow's life: it gives the idle time after which
-// the flow ends, and who must go first when the table is full (F4, L1).
+// Class is the kind of a flow, and of TCP its phase. It decides after which idle time the
+// flow ends, and which flows a full table evicts first (F4, L1).
 type Class uint8
 
 const (
@@ -20,16 +20,16 @@ const (
 	flowClasses
 )
 
-// IdleTimes are how long a flow of each class lives without a packet.
+// IdleTimes are how long flows of each class live without a packet.
 var IdleTimes = [flowClasses]time.Duration{
 	ClassHalfOpen:    4 * time.Minute,             // RFC 5382 REQ-5, transitory
-	ClassClosing:     4 * time.Minute,             // the same; longer than TIME_WAIT
+	ClassClosing:     4 * time.Minute,             // the same; more than TimeWait
 	ClassICMP:        60 * time.Second,            // RFC 5508 REQ-2
 	ClassUDP:         5 * time.Minute,             // RFC 4787 REQ-5, recommended
 	ClassEstablished: 2*time.Hour + 4*time.Minute, // RFC 5382 REQ-5
 }
 
-// Direction of a packet within its flow.
+// Direction is the direction of a packet within its flow.
 type Direction uint8
 
 const (
@@ -37,22 +37,22 @@ const (
 	Reverse
 )
 
-// What is known of a TCP connection, as a middlebox sees it. It is enum flow_flag of
-// bpf/types.h.
+// The flags of a flow ([State.Flags]): what a middlebox knows of a TCP connection. They are
+// enum flow_flag of bpf/types.h.
 const (
-	PickedUp    = 1 << 0 // it was there before we knew of it
+	PickedUp    = 1 << 0 // the connection existed before the flow
 	Accepted    = 1 << 1 // the other side answered with SYN and ACK
-	Established = 1 << 2 // the opener acknowledged
-	FIN         = 1 << 3 // and 1 << 4: of either direction
-	Reset       = 1 << 5 // a RST was the last that mattered
-	Acked       = 1 << 6 // and 1 << 7: Traffic.ack holds a number
-	Superseded  = 1 << 8 // a newer flow has its original tuple
-	Over        = 1 << 9 // both sides take that RST for the end
+	Established = 1 << 2 // the opener acknowledged the answer
+	FIN         = 1 << 3 // the opener sent a FIN; 1 << 4: the other side did
+	Reset       = 1 << 5 // there was a RST, and no later segment contradicts it
+	Acked       = 1 << 6 // Traffic.Ack of the opener is set; 1 << 7: that of the other side
+	Superseded  = 1 << 8 // the flow is over and only keeps its reply key
+	Over        = 1 << 9 // both sides accept that RST
 
 	flowFINs = FIN | FIN<<1
 )
 
-// classOf is the phase that a flow of a protocol is in.
+// classOf returns the class of a flow with these flags.
 func classOf(proto config.Protocol, flags uint32) Class {
 	switch {
 	case proto == config.UDP:
@@ -70,14 +70,14 @@ func classOf(proto config.Protocol, flags uint32) Class {
 
 func isClosing(flags uint32) bool { return flags&Reset != 0 || flags&flowFINs == flowFINs }
 
-// closedForBoth tells whether a SYN may choose a segment anew: the connection is over
-// for its client and for its server.
+// closedForBoth tells whether the connection is over for the client and for the server. A
+// SYN then begins a new flow, for which a segment is chosen again.
 func closedForBoth(flags uint32) bool {
 	return flags&Over != 0 || flags&flowFINs == flowFINs
 }
 
-// observeTCP takes one segment into account, and returns the phases before and
-// after it. Both directions may do so at once.
+// observeTCP updates the flow for one segment, and returns the class before and after it.
+// Both directions may call it at once.
 func (f *Flow) observeTCP(p *packet.Packet, dir Direction) (before, after Class) {
 	f.observeNumbers(p, dir)
 	for {
@@ -89,7 +89,8 @@ func (f *Flow) observeTCP(p *packet.Packet, dir Direction) (before, after Class)
 	}
 }
 
-// observeNumbers takes the numbers of a segment that says where its sender is.
+// observeNumbers records the sequence and acknowledgment numbers and the window of a
+// segment. A RST has none that count.
 func (f *Flow) observeNumbers(p *packet.Packet, dir Direction) {
 	sent, window := f.Sent[dir], &f.Windows[dir]
 	if acknowledges(p.TCPFlags) {
@@ -114,12 +115,12 @@ func (f *Flow) observeNumbers(p *packet.Packet, dir Direction) {
 	}
 }
 
-// repeated is how far behind what was sent last a segment is a repeated one, not one
-// of a connection that begins anew.
+// repeated separates retransmissions from new connections. A segment that ends less than
+// this many bytes before the highest number sent is a retransmission.
 const repeated = 1 << 24
 
-// believed is what a RST, or a FIN, adds to the flags: nothing, if the other side
-// cannot accept it, because then anybody may have forged it (F4).
+// believed returns the flags that a RST or a FIN adds. If the other side would not accept
+// the segment, it adds none, because anybody may have forged it (F4).
 func (f *Flow) believed(flags uint32, p *packet.Packet, dir Direction) uint32 {
 	other, w := f.Sent[1-dir], f.Windows[1-dir].Load()
 	acked, window := flags&(Acked<<(1-dir)) != 0, w>>8<<(w&15)
@@ -130,16 +131,16 @@ func (f *Flow) believed(flags uint32, p *packet.Packet, dir Direction) uint32 {
 			return FIN << dir
 		}
 	case acked && p.Seq()-other.Ack.Load() <= window:
-		// The client's RST may be anybody's, and the server may find it inexact (RFC 5961
-		// §3.2).
+		// A client's RST may be forged. The server accepts it only with the exact number
+		// (RFC 5961 §3.2).
 		if dir == Reverse || p.Seq() == other.Ack.Load() {
 			return Reset | Over
 		}
 		return Reset
-	case dir == Forward && !acked && p.Seq() == f.Sent[dir].Next.Load(): // it takes a SYN back
+	case dir == Forward && !acked && p.Seq() == f.Sent[dir].Next.Load(): // it revokes a SYN
 		return Reset | Over
 	case dir == Reverse && (!acked || isClosing(flags)):
-		// It may answer a SYN: the first one, or one on a flow that is closing.
+		// It may refuse a SYN: the first one, or one on a flow that is closing.
 		if p.TCPFlags&packet.TCPACK != 0 && p.Ack() == other.Next.Load() {
 			return Reset | Over
 		}
@@ -147,12 +148,12 @@ func (f *Flow) believed(flags uint32, p *packet.Packet, dir Direction) uint32 {
 	return 0
 }
 
-// acknowledges tells whether a segment with these flags has an acknowledgment that
-// is to be believed.
+// acknowledges tells whether a segment with these flags has an acknowledgment number that
+// counts. That of a RST does not.
 func acknowledges(segment uint8) bool { return segment&(packet.TCPACK|packet.TCPRST) == packet.TCPACK }
 
-// nextFlags is what is known after a segment, of whose RST or FIN is believed what
-// believed says.
+// nextFlags returns the flags of a flow after a segment. believed are the flags that its
+// RST or FIN adds.
 func nextFlags(flags uint32, segment uint8, dir Direction, believed uint32) uint32 {
 	if acknowledges(segment) {
 		flags |= Acked << dir
@@ -169,8 +170,8 @@ func nextFlags(flags uint32, segment uint8, dir Direction, believed uint32) uint
 		}
 		return flags
 	}
-	// RFC 7857 §2.2: a RST can be forged; traffic after it shows that the
-	// connection lives.
+	// A RST can be forged. Traffic after it shows that the connection lives (RFC 7857
+	// §2.2).
 	flags &^= Reset | Over
 	pickedUp := flags&PickedUp != 0
 	if pickedUp && dir == Reverse {
