@@ -17,20 +17,20 @@ type ARPMessage struct {
 	Sender, Target       packet.Addr
 }
 
-// ARPKind is what an ARP message is to us: enum arp_kind of bpf/types.h. Each kind has its
-// own budget, so that a flood of one kind keeps out no other.
+// ARPKind classifies ARP messages: enum arp_kind of bpf/types.h has the same values. Each
+// kind has its own rate limit, so that a flood of one kind does not keep out another.
 type ARPKind uint32
 
 const (
-	ARPAnybody   ARPKind = iota // about the pseudo address, from a host that we do not send to
-	ARPAnswer                   // to what we asked
-	ARPNeighbour                // from a host that we send to
+	ARPAnybody   ARPKind = iota // about the pseudo address, from a host to which no frames go
+	ARPAnswer                   // a reply to the pseudo address
+	ARPNeighbour                // from a host to which frames go
 	ARPGateway                  // from the gateway
-	ARPKinds
+	ARPKinds                    // the number of kinds
 )
 
-// KindOf returns the kind of ARP that comes from a host. mac is where frames for the host
-// go; if it is zero, no frames go there.
+// KindOf returns the kind of the ARP messages that a host sends. mac is the MAC to which
+// frames for the host go, or zero if none go there.
 func KindOf(mac config.MAC, gateway bool) ARPKind {
 	switch {
 	case gateway:
@@ -47,9 +47,11 @@ const arpLen = 28
 
 var errNotARP = errors.New("not ARP for IPv4 over Ethernet")
 
+// ParseARP parses a frame whose Ethernet type is ARP. It returns an error unless the message
+// is a request or reply for IPv4 over Ethernet.
 func ParseARP(f *packet.Frame) (ARPMessage, error) {
 	body := f.Eth()[packet.EthHeaderLen:]
-	// gopacket believes the address lengths in the message, beyond its end too.
+	// gopacket trusts the address lengths in the message, even beyond its end.
 	if len(body) < arpLen || body[4] != 6 || body[5] != 4 {
 		return ARPMessage{}, errNotARP
 	}
@@ -68,7 +70,7 @@ func ParseARP(f *packet.Frame) (ARPMessage, error) {
 	}, nil
 }
 
-// Frame builds the Ethernet frame that carries the message to a MAC.
+// Frame returns an Ethernet frame that carries the message to a MAC.
 func (m ARPMessage) Frame(to config.MAC) packet.Frame {
 	operation := uint16(layers.ARPReply)
 	if m.Request {

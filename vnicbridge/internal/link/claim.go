@@ -10,10 +10,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// Timing of RFC 5227. Probing takes a fifth of the RFC's least times (PROBE_MIN
-// is 1 s). The RFC's times are for hosts that pick an address at random on a link of
-// unknown speed. Our address is configured, and a restart waits for the probes.
-// NetworkManager's default is the same 200 ms.
+// Timing of RFC 5227 §1.1. The probes are five times as fast as the RFC's (PROBE_MIN is
+// 1 s), because a restart waits for them. The RFC's times are for hosts that pick an address
+// at random on a link of unknown speed; the pseudo address is configured. NetworkManager
+// also probes for 200 ms by default.
 const (
 	probeCount       = 3                      // PROBE_NUM
 	probeInterval    = 200 * time.Millisecond // instead of PROBE_MIN
@@ -22,21 +22,21 @@ const (
 	DefendInterval   = 10 * time.Second       // DEFEND_INTERVAL
 )
 
-// addressClaim holds a pseudo address on a link: it probes for another owner
-// before use, announces, answers and defends (A1, A2; RFC 5227).
+// addressClaim claims a pseudo address on a link (A1, A2; RFC 5227). It probes for another
+// owner, then announces the address, answers for it and defends it.
 type addressClaim struct {
 	address packet.Addr
-	mac     func() config.MAC     // of the NIC, as it is now
-	ours    func(config.MAC) bool // of one of our NICs: another may be on the same link
-	send    func([]packet.Frame)  // on the NIC
+	mac     func() config.MAC     // the NIC's current MAC
+	ours    func(config.MAC) bool // whether a MAC is one of our NICs', which may share the link
+	send    func([]packet.Frame)  // sends on the NIC
 	log     *slog.Logger
 
 	mu        sync.Mutex
-	claimed   bool            // the address is ours: before that, nothing is answered
-	conflicts chan config.MAC // who else has it, while probing
-	announces int             // still to be sent
-	announced int64
-	defended  int64
+	claimed   bool            // before that, no request is answered
+	conflicts chan config.MAC // during probing: who else has the address
+	announces int             // announcements still to send
+	announced int64           // when the last announcement was sent, in ns; 0: never
+	defended  int64           // when the last defence was sent
 }
 
 func newAddressClaim(address packet.Addr, mac func() config.MAC, ours func(config.MAC) bool, send func([]packet.Frame), log *slog.Logger) *addressClaim {
@@ -46,8 +46,8 @@ func newAddressClaim(address packet.Addr, mac func() config.MAC, ours func(confi
 	}
 }
 
-// Acquire claims the address. If probing is set, it asks the link first. The error says
-// who has the address.
+// Acquire claims the address. If probing is set, it first sends probes and waits for
+// objections, 600 ms in all. The error tells which host has the address.
 func (c *addressClaim) Acquire(probing bool) error {
 	probes := probeCount
 	if !probing {
@@ -68,8 +68,8 @@ func (c *addressClaim) Acquire(probing bool) error {
 	return nil
 }
 
-// Announce makes the next ticks tell the link where the address is. It is called when
-// the NIC comes back up, and when its MAC changes.
+// Announce makes the next ticks announce the address again. The plane calls it when the NIC
+// comes back up, and when the NIC's MAC changes.
 func (c *addressClaim) Announce() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,16 +93,17 @@ func (c *addressClaim) announcement() packet.Frame {
 	return c.request(c.address, c.address, config.BroadcastMAC)
 }
 
-// request builds an ARP request. From NoAddr it is a probe.
+// request returns a frame with an ARP request. If sender is NoAddr, it is a probe.
 func (c *addressClaim) request(sender, target packet.Addr, to config.MAC) packet.Frame {
 	return ARPMessage{Request: true, SenderMAC: c.mac(), Sender: sender, Target: target}.Frame(to)
 }
 
-// handle answers an ARP message about the address. f is the frame that the message came
-// in. asked tells that a host asked for our address, and may be remembered.
+// handle answers an ARP message about the address, and notices conflicts. f is the frame of
+// the message. asked tells that a host asked for the address; the table of neighbours may
+// then remember the host.
 func (c *addressClaim) handle(m ARPMessage, f *packet.Frame, now int64) (asked bool) {
 	if m.SenderMAC == c.mac() || c.ours(m.SenderMAC) {
-		return false // come back by a loop in the network, or from the NIC before this one
+		return false // our own frame, back through a loop or from another of our NICs
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -119,21 +120,22 @@ func (c *addressClaim) handle(m ARPMessage, f *packet.Frame, now int64) (asked b
 	return m.Sender != packet.NoAddr
 }
 
-// isRivals tells whether a probe for our address comes from a host that wants the address.
-// Such a host broadcasts the probe in a frame of its own (RFC 5227 §2.1.1). A switch that
-// tracks devices sends its probes to single hosts, and a repeater forwards the probes of
-// others.
+// isRivals tells whether a probe for the address comes from a host that wants the address
+// itself. Such a host broadcasts the probe from its own MAC (RFC 5227 §2.1.1). Two others
+// must not count: a switch that tracks devices sends probes to single hosts, and a wireless
+// repeater forwards probes with its own MAC.
 func isRivals(m ARPMessage, f *packet.Frame) bool {
 	return f.DstMAC() == config.BroadcastMAC && f.SrcMAC() == m.SenderMAC
 }
 
+// IsProbeFor tells whether the message is a probe for an address (RFC 5227 §1.1).
 func (m ARPMessage) IsProbeFor(a packet.Addr) bool {
 	return m.Request && m.Sender == packet.NoAddr && m.Target == a
 }
 
-// conflict takes in that another host uses the address. Before the address is claimed,
-// this ends the probing. Afterwards we defend the address, at most once in DEFEND_INTERVAL
-// (RFC 5227 §2.4 b).
+// conflict handles another host's use of the address. Before the address is claimed, it
+// ends the probing. Afterwards it defends the address, at most once in DefendInterval
+// (RFC 5227 §2.4 b). The caller holds the lock.
 func (c *addressClaim) conflict(other config.MAC, now int64) {
 	if !c.claimed {
 		select {
@@ -142,7 +144,7 @@ func (c *addressClaim) conflict(other config.MAC, now int64) {
 		}
 		return
 	}
-	c.log.Warn("another host uses the pseudo address, which is defended", "address", c.address.Netip(), "mac", other)
+	c.log.Warn("another host uses the pseudo address; defending it", "address", c.address.Netip(), "mac", other)
 	if now-c.defended < int64(DefendInterval) {
 		return
 	}

@@ -1,3 +1,3 @@
-// Package link is one NIC's link. It claims the pseudo address (RFC 5227), answers and
-// sends ARP, and resolves next hops within fixed bounds.
+// Package link connects a NIC to its link: it claims the pseudo address (RFC 5227), sends
+// and answers ARP, and resolves next hops within fixed bounds.
 package link

@@ -8,15 +8,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// Ethernet is the link of a NIC, on which hosts have MACs and find them by ARP: the NIC
-// answers for its pseudo address there (A1, A2), and resolves next hops (A7).
+// Ethernet is the [iface.Link] of a NIC, on which ARP resolves addresses. It answers for the
+// pseudo address (A1, A2) and resolves next hops (A7).
 type Ethernet struct {
 	Claim *addressClaim
 	*Neighbours
 }
 
-// New makes the link of a NIC. ours tells whether a MAC is that of one of our NICs.
-// The caller sets learned, publish and SentByKernel before use.
+// New returns the link of a NIC. ours tells whether a MAC is that of one of our NICs. The
+// caller sets Learned, Publish and SentByKernel before use.
 func New(nic *iface.Iface, ours func(config.MAC) bool, log *slog.Logger) *Ethernet {
 	claim := newAddressClaim(nic.NIC.Address, nic.MAC, ours, nic.Transmit, log)
 	n := NewNeighbours(nic.NIC.Network)
@@ -28,7 +28,8 @@ func New(nic *iface.Iface, ours func(config.MAC) bool, log *slog.Logger) *Ethern
 	return &Ethernet{claim, n}
 }
 
-// HandleARP answers for the pseudo address and learns the neighbours' MACs.
+// HandleARP answers for the pseudo address and learns the MACs of hosts. It counts ARP that
+// concerns only others as DropARP.
 func (e *Ethernet) HandleARP(f *packet.Frame, now int64) packet.DropReason {
 	m, err := ParseARP(f)
 	if err != nil {
@@ -48,7 +49,7 @@ func (e *Ethernet) HandleARP(f *packet.Frame, now int64) packet.DropReason {
 	return packet.Keep
 }
 
-// Tick announces the pseudo address and asks for next hops, if it is time to.
+// Tick sends the announcements and the ARP requests that are due.
 func (e *Ethernet) Tick(now int64) {
 	e.Claim.tick(now)
 	e.Neighbours.tick(now)

@@ -16,48 +16,51 @@ import (
 // neighbour table (base_reachable_time, retrans_timer, ucast_solicit, locktime).
 const (
 	ReachableTime   = 30 * time.Second // how long a MAC is used before the host is asked again
-	askInterval     = time.Second      // between two questions for the same host
-	maxAsks         = 3                // without an answer, before the waiting frames are dropped
-	maxWaiting      = 16               // frames that wait for one host
-	MaxWaitingBytes = 8 << 20          // of the frames that wait for all hosts of a link
-	unicastAsks     = 3                // a known host is asked directly first
-	forgetNeighbour = 10 * time.Minute // how long a host is remembered that is not heard of
-	gatewayWait     = time.Second      // for the gateway's first answer, at the start
+	askInterval     = time.Second      // between two requests for the same host
+	maxAsks         = 3                // requests without an answer before waiting frames are dropped
+	maxWaiting      = 16               // frames that wait for one host; further ones are dropped
+	MaxWaitingBytes = 8 << 20          // bytes of frames that wait on a link; further ones are dropped
+	unicastAsks     = 3                // requests to a known MAC before a broadcast
+	forgetNeighbour = 10 * time.Minute // how long a silent host is remembered
+	gatewayWait     = time.Second      // how long a start waits for the gateway's first answer
 	LockTime        = time.Second      // a host's MAC changes at most once in this time
 )
 
-// Every host on the link gets a broadcast question, and a forged source address causes
-// one. Questions for flows that segments open have a separate budget.
+// Broadcast requests are rate-limited, because every host on the link gets them, and
+// anybody can cause them with forged source addresses. Those for flows that segments open
+// have a rate limit of their own.
 const (
 	BroadcastRate  = 512 // a second
 	BroadcastBurst = 1024
 )
 
 // Neighbours resolves the next hops on a NIC's link by ARP from the pseudo address (A7).
-// The host's own table cannot serve, because the host has no address on the link.
+// The host's own neighbour table cannot do so, because the host has no address on the link.
 type Neighbours struct {
 	link    netip.Prefix
 	Ask     func(target packet.Addr, to config.MAC) // sends an ARP request, to a host or to all
 	send    func([]packet.Frame)                    // sends frames that have waited
-	GaveUp  func(frames int)                        // counts frames that nobody will get
-	Learned func(MACChange)                         // called, unlocked, when a MAC is new or has changed
+	GaveUp  func(frames int)                        // counts frames that are dropped unresolved
+	Learned func(MACChange)                         // called without locks when a MAC is new or changed
 
-	// Publish is called, unlocked, to tell the data path which MAC a host has. A zero MAC
-	// means that no frames go to the host.
+	// Publish tells the data path which MAC a host has. A zero MAC means that no frames go
+	// to the host. It is called with `publishing` held, but without Mu.
 	Publish func(host packet.Addr, mac config.MAC, gateway bool)
-	// SentByKernel visits the hosts to which the kernel data path has sent frames,
-	// with the time of the last one.
+	// SentByKernel visits the hosts to which the kernel path has sent frames, with the time
+	// of the last frame.
 	SentByKernel func(visit func(host packet.Addr, at int64))
 
-	publishing sync.Mutex // held while publish is called; taken before mu
-	Mu         sync.RWMutex
-	Gateway    netip.Addr // not valid: there is none
+	publishing sync.Mutex   // held while Publish runs; taken before Mu
+	Mu         sync.RWMutex // guards what follows
+	Gateway    netip.Addr   // invalid if there is none
 	Table      neighbourTable
-	Waiting    int              // bytes of frames
-	surveyed   int64            // when SentByKernel was last called
-	broadcasts [2]*rate.Limiter // of questions: for answers to clients, for segments' own flows
+	Waiting    int              // bytes of the frames that wait
+	surveyed   int64            // when SentByKernel was last called, in ns
+	broadcasts [2]*rate.Limiter // of requests: for answers to clients, for segments' own flows
 }
 
+// NewNeighbours returns an empty table for a link with the given network. The caller sets
+// the functions.
 func NewNeighbours(link netip.Prefix) *Neighbours {
 	n := &Neighbours{link: link, Table: NewNeighbourTable()}
 	for i := range n.broadcasts {
@@ -66,14 +69,14 @@ func NewNeighbours(link netip.Prefix) *Neighbours {
 	return n
 }
 
-// MACChange is a host's new MAC.
+// MACChange tells that a host's MAC is new or has changed.
 type MACChange struct {
 	Host     netip.Addr
-	From, To config.MAC // from is zero when the host was unknown
-	Gateway  bool
+	From, To config.MAC // From is zero if the host was unknown
+	Gateway  bool       // the host is the gateway
 }
 
-// SetGateway names the router of the link, or none.
+// SetGateway sets the gateway of the link. An invalid address means that there is none.
 func (n *Neighbours) SetGateway(gateway netip.Addr) {
 	n.Mu.Lock()
 	before := n.Gateway
@@ -86,8 +89,8 @@ func (n *Neighbours) SetGateway(gateway netip.Addr) {
 	}
 }
 
-// Tell publishes what is true of hosts now. If two goroutines tell of one host, the later
-// one has the last word.
+// Tell publishes the current MACs of hosts. If two goroutines tell of the same host, the
+// data path keeps the newer state, because `publishing` orders them.
 func (n *Neighbours) Tell(hosts []packet.Addr) {
 	n.publishing.Lock()
 	defer n.publishing.Unlock()
@@ -103,7 +106,7 @@ func (n *Neighbours) Tell(hosts []packet.Addr) {
 	}
 }
 
-// TellAll publishes all hosts that frames go to, for a data path that is new.
+// TellAll publishes all hosts to which frames go. A new kernel path needs this.
 func (n *Neighbours) TellAll() {
 	n.Mu.RLock()
 	var hosts []packet.Addr
@@ -119,7 +122,7 @@ func (n *Neighbours) TellAll() {
 	n.Tell(hosts)
 }
 
-// nextHop is the host on the link by which a destination is reached.
+// nextHop returns the host on the link to which frames for a destination go.
 func (n *Neighbours) nextHop(dst netip.Addr) (netip.Addr, bool) {
 	if n.link.Contains(dst) {
 		return dst, true
@@ -127,9 +130,7 @@ func (n *Neighbours) nextHop(dst netip.Addr) (netip.Addr, bool) {
 	return n.Gateway, n.Gateway.IsValid()
 }
 
-// Forward gives a frame for a destination its next hop's MAC. own says that the
-// frame is of a flow that a segment has opened. A false ready means that the frame
-// is not sent now: it waits for an answer, or the verdict says why it never will be.
+// Forward writes the next hop's MAC into a frame: see [iface.Link].
 func (n *Neighbours) Forward(f *packet.Frame, dst packet.Addr, own bool, now int64) (ready bool, verdict packet.DropReason) {
 	n.Mu.RLock()
 	hop, ok := n.nextHop(dst.Netip())
@@ -151,8 +152,8 @@ func (n *Neighbours) Forward(f *packet.Frame, dst packet.Addr, own bool, now int
 	return n.resolve(f, key, own, now)
 }
 
-// resolve sends to a next hop for the first time, or asks for one that is unknown
-// or has not been heard of lately.
+// resolve is the slow path of Forward: the next hop is unknown, no frame has gone there yet,
+// or its MAC was confirmed longer than ReachableTime ago.
 func (n *Neighbours) resolve(f *packet.Frame, key packet.Addr, own bool, now int64) (ready bool, verdict packet.DropReason) {
 	var changed []packet.Addr
 	defer func() { n.Tell(changed) }()
@@ -183,7 +184,7 @@ func (n *Neighbours) resolve(f *packet.Frame, key packet.Addr, own bool, now int
 	return false, packet.Keep
 }
 
-// makeRoom removes entries from a part of the table, if the part is full. It returns those
+// makeRoom evicts entries from a part of the table, if the part is full. It returns those
 // that had been published.
 func (n *Neighbours) makeRoom(p NeighbourPart) (published []packet.Addr) {
 	for _, key := range n.Table.idlest(p, n.isGateway) {
@@ -206,7 +207,7 @@ func (n *Neighbours) remove(key packet.Addr) (published bool) {
 	return e.Part() == PartUsed
 }
 
-// release takes the frames that wait for a host.
+// release removes the frames that wait for a host, and returns them.
 func (n *Neighbours) release(e *neighbour) []packet.Frame {
 	frames := e.waiting
 	e.waiting = nil
@@ -216,9 +217,8 @@ func (n *Neighbours) release(e *neighbour) []packet.Frame {
 	return frames
 }
 
-// askAgain asks for a host, at most once in askInterval: a known host directly at
-// first, then everybody, within the budget of broadcasts. The gateway is asked for
-// whatever the budget says.
+// askAgain sends an ARP request for a host, at most one in askInterval: to a known MAC
+// first, and then as a broadcast. Broadcasts are rate-limited, except those for the gateway.
 func (n *Neighbours) askAgain(key packet.Addr, e *neighbour, now int64) {
 	if e.asks > 0 && now-e.asked < int64(askInterval) {
 		return
@@ -241,8 +241,8 @@ func (n *Neighbours) askAgain(key packet.Addr, e *neighbour, now int64) {
 	n.Ask(key, to)
 }
 
-// Hear takes in that a host has a MAC. If nobody asked for the host, it is remembered only
-// if it asked for us.
+// Hear records the MAC of a host, from its ARP. turnedToUs tells that the host asked for
+// the pseudo address. If no entry exists for the host, only such a host gets one.
 func (n *Neighbours) Hear(host packet.Addr, mac config.MAC, turnedToUs bool, now int64) {
 	n.Mu.Lock()
 	change, waiting, changed := n.learn(host, mac, turnedToUs, now)
@@ -288,8 +288,7 @@ func (n *Neighbours) learn(host packet.Addr, mac config.MAC, turnedToUs bool, no
 	return change, waiting, changed
 }
 
-// sendsTo tells whether frames go to a host. To the gateway they do even before its MAC
-// is known.
+// sendsTo tells whether frames go to a host. The gateway counts even before it is resolved.
 func (n *Neighbours) sendsTo(host packet.Addr) bool {
 	n.Mu.RLock()
 	defer n.Mu.RUnlock()
@@ -297,11 +296,11 @@ func (n *Neighbours) sendsTo(host packet.Addr) bool {
 	return e != nil && e.Part() == PartUsed || n.isGateway(host)
 }
 
-// SurveyInterval is how often the kernel data path is asked where it sent frames.
+// SurveyInterval is how often the kernel path is asked to which hosts it has sent frames.
 const SurveyInterval = time.Second
 
-// tick keeps the gateway resolved. It asks again for the hosts for which frames wait or to
-// which frames went lately, and forgets the hosts that do not answer.
+// tick keeps the gateway resolved. It sends requests again for hosts for which frames wait
+// or to which frames went lately, and forgets hosts that do not answer.
 func (n *Neighbours) tick(now int64) {
 	var changed []packet.Addr
 	n.Mu.Lock()
@@ -342,7 +341,7 @@ func (n *Neighbours) refreshGateway(now int64) {
 	}
 }
 
-// noteUse takes in when the kernel data path last sent to a host.
+// noteUse records when the kernel path last sent to a host.
 func (n *Neighbours) noteUse(host packet.Addr, at int64) {
 	n.Mu.RLock()
 	defer n.Mu.RUnlock()
@@ -351,8 +350,8 @@ func (n *Neighbours) noteUse(host packet.Addr, at int64) {
 	}
 }
 
-// review asks for a host again or forgets it, if it is time to. It tells whether a host
-// that had been published is forgotten.
+// review sends a request for a host again or forgets the host, if either is due. It tells
+// whether it has forgotten a host that had been published.
 func (n *Neighbours) review(key packet.Addr, e *neighbour, now int64) (forgotten bool) {
 	switch {
 	case e.MAC.IsZero() && now-e.made >= int64(maxAsks*askInterval), now-e.confirmed >= int64(forgetNeighbour) && !e.MAC.IsZero():
@@ -365,8 +364,9 @@ func (n *Neighbours) review(key packet.Addr, e *neighbour, now int64) (forgotten
 	return false
 }
 
-// AwaitGateway asks for the gateway and waits for the answer, at most gatewayWait. It tells
-// whether the gateway has answered, or there is none.
+// AwaitGateway sends a request for the gateway and waits for the answer, at most
+// gatewayWait. It returns false if the gateway does not answer in time, and true if it does
+// or there is no gateway.
 func (n *Neighbours) AwaitGateway(now func() int64) bool {
 	n.Mu.RLock()
 	gateway := n.Gateway
@@ -385,7 +385,7 @@ func (n *Neighbours) AwaitGateway(now func() int64) bool {
 	return false
 }
 
-// Router returns the gateway and its MAC, as far as they are known.
+// Router returns the gateway and its MAC: see [iface.Link].
 func (n *Neighbours) Router() (gateway packet.Addr, mac config.MAC) {
 	n.Mu.RLock()
 	defer n.Mu.RUnlock()
@@ -399,7 +399,7 @@ func (n *Neighbours) Router() (gateway packet.Addr, mac config.MAC) {
 	return gateway, mac
 }
 
-// Lookup returns a host's MAC, if it is known.
+// Lookup returns a host's MAC. ok is false if the host is not resolved.
 func (n *Neighbours) Lookup(host netip.Addr) (config.MAC, bool) {
 	n.Mu.RLock()
 	defer n.Mu.RUnlock()
