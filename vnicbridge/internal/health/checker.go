@@ -10,22 +10,23 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
-// listenerInterval is how often a checker looks whether the listener is there.
+// listenerInterval is how often a checker looks whether the listener still exists.
 const listenerInterval = 250 * time.Millisecond
 
-// checker asks one segment for as long as its VNIC and its checks are wanted.
+// checker checks one segment until it is canceled.
 type checker struct {
 	monitor *Monitor
-	iface   *iface.Iface
+	iface   *iface.Iface  // the VNIC
 	health  config.Health // with the defaults
 	cancel  context.CancelFunc
 
-	// Of the goroutine that runs.
-	listened bool // a listener of this program has had the port open
-	closed   bool // and has no longer
+	// Only the goroutine of run uses these.
+	listened bool // a listener of this process has had the port open
+	closed   bool // it had, and no listener has the port open now
 }
 
-// run checks at each interval, the first time after a random part of it.
+// run checks once in each interval. The first check comes after a random part of the
+// interval, so that the checks of many segments spread.
 func (c *checker) run(ctx context.Context) {
 	interval := int64(c.health.Interval)
 	due := time.NewTimer(time.Duration(rand.Int64N(interval)))
@@ -45,8 +46,8 @@ func (c *checker) run(ctx context.Context) {
 	}
 }
 
-// check asks the segment, unless the answer is known: a stopped segment has no servers,
-// and a segment without its VNIC has no address.
+// check probes the segment's server, unless the result is known: a stopped segment has no
+// servers, and a segment without its VNIC has no address.
 func (c *checker) check(ctx context.Context) {
 	c.watchListener()
 	dial, _ := c.monitor.Server(c.iface)
@@ -59,8 +60,8 @@ func (c *checker) check(ctx context.Context) {
 	}
 }
 
-// watchListener looks whether a listener of this program has had the port open and has
-// closed it. If so, the segment fails at once, because all checks would fail.
+// watchListener fails the segment at once if a listener of this process has closed the port,
+// because all checks would fail from then on.
 func (c *checker) watchListener() {
 	listens := c.monitor.Listens(c.iface.VNIC.Segment, c.health.Port)
 	c.listened = c.listened || listens

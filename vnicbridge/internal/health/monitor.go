@@ -9,41 +9,41 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
-// Monitor knows which segments serve: it checks those that are to be checked, and it is
-// told which have lost their VNICs. What follows from that for new flows is the plane's
-// business.
+// Monitor knows which segments serve. It runs the checks that the configuration asks for,
+// and the plane tells it which VNICs are lost. The plane decides what follows for new flows.
 type Monitor struct {
 	Surroundings
 
-	mu     sync.Mutex               // guards the vitals; nothing is waited for while it is held
-	vitals map[*iface.Iface]*vitals // by the VNICs, of those of which something is known
+	mu     sync.Mutex               // nothing waits while it is held
+	vitals map[*iface.Iface]*vitals // by VNIC; segments of which nothing is known are missing
 }
 
-// Surroundings are what a monitor asks of the data plane. It holds no lock meanwhile.
+// Surroundings are the functions of the data plane that a monitor calls. It holds no lock
+// while it calls them.
 type Surroundings struct {
-	// Server returns the way to connect to the server of a VNIC's segment. If the
-	// dialer is nil, nobody is to be asked now: the segment is stopped, or the
-	// configuration in force does not have it.
+	// Server returns a dialer to the server of a VNIC's segment. If dial is nil, the segment
+	// must not be probed now: it is stopped, or the configuration in force lacks it.
 	Server func(vnic *iface.Iface) (dial Dialer, stopped bool)
-	// Listens tells whether a listener of this program has a TCP port of a segment open,
-	// by the port's number.
+	// Listens tells whether a listener of this process has a TCP port open on a segment.
 	Listens func(segment string, number uint16) bool
-	// Changed is told that something new is known of a segment.
+	// Changed is called after a check has reported a result.
 	Changed func(vnic *iface.Iface)
 }
 
+// NewMonitor returns a monitor that checks nothing yet.
 func NewMonitor(s Surroundings) *Monitor {
 	return &Monitor{Surroundings: s, vitals: make(map[*iface.Iface]*vitals)}
 }
 
 // Condition is what a monitor knows of a segment.
 type Condition struct {
-	Problem string    // why the segment should get no new flows; empty: it should
-	lost    bool      // the VNIC is gone, and could not be made again yet
-	Checked bool      // the segment is checked
-	Since   time.Time // when a problem last came or went; zero: never
+	Problem string    // why the segment should get no new flows; empty if it should
+	lost    bool      // the VNIC is gone and could not be made again yet
+	Checked bool      // health checks run
+	Since   time.Time // when a problem last came or went; zero if never
 }
 
+// Condition returns what the monitor knows of a VNIC's segment.
 func (m *Monitor) Condition(vnic *iface.Iface) Condition {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -53,13 +53,12 @@ func (m *Monitor) Condition(vnic *iface.Iface) Condition {
 	return Condition{}
 }
 
-// Follow begins the checks that are wanted, and ends the others of the same segments; nil
-// means that a segment is not checked. A check that has not changed goes on, and what it
-// found stays. A new check begins anew, and the segment is healthy until the check says
-// otherwise: somebody has changed the check because it was wrong, and at a start no segment
-// would get flows until the first checks pass.
+// Follow starts and ends health checks as wanted, by VNIC; nil means no check. If a check is
+// unchanged, it goes on and its results stay. If it is new or has changed, its segment is
+// healthy until it fails, for two reasons: at a start, no segment would get flows before its
+// first checks pass; and an admin changes a check because its results were wrong.
 //
-// start runs a function in a goroutine. The function returns soon after its check has ended.
+// start must run a function in a goroutine. The function returns soon after its check ends.
 func (m *Monitor) Follow(wanted map[*iface.Iface]*config.Health, start func(func())) {
 	for vnic, want := range wanted {
 		m.change(vnic, func(v *vitals) {
@@ -79,15 +78,16 @@ func (m *Monitor) Follow(wanted map[*iface.Iface]*config.Health, start func(func
 	}
 }
 
-// Forgive forgets what the checks of a segment found.
+// Forgive forgets the results of a segment's checks: the segment is healthy until they fail
+// again.
 func (m *Monitor) Forgive(vnic *iface.Iface) { m.change(vnic, (*vitals).forgive) }
 
-// SetLost takes in whether the VNIC of a segment is gone.
+// SetLost records whether the VNIC of a segment is gone.
 func (m *Monitor) SetLost(vnic *iface.Iface, lost bool) {
 	m.change(vnic, func(v *vitals) { v.lost = lost })
 }
 
-// Forget ends the checks by a VNIC, and forgets all about it.
+// Forget ends the check of a VNIC's segment and forgets the segment's condition.
 func (m *Monitor) Forget(vnic *iface.Iface) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,7 +108,7 @@ func (m *Monitor) change(vnic *iface.Iface, do func(*vitals)) {
 	v.change(do)
 }
 
-// report takes in what a check found, if the check is still wanted.
+// report records the result of a check, if the check has not ended meanwhile.
 func (m *Monitor) report(c *checker, found func(*vitals)) {
 	if m.takeIn(c, found) {
 		m.Changed(c.iface)

@@ -17,10 +17,10 @@ import (
 // Dialer opens a connection, as net.Dialer does.
 type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-// maxHealthHeader is how much of an answer's head a check reads.
+// maxHealthHeader is how many bytes of a response a check reads, at most.
 const maxHealthHeader = 64 << 10
 
-// Probe asks a segment's server once. The error says what is wrong with it.
+// Probe checks a server once, and waits at most h.Timeout. The error tells what is wrong.
 func Probe(ctx context.Context, h config.Health, dial Dialer, host netip.Addr) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.Timeout))
 	defer cancel()
@@ -45,8 +45,7 @@ func probeTCP(ctx context.Context, dial Dialer, address string) error {
 	return conn.Close()
 }
 
-// probeHTTP looks at the status alone: a redirection is an answer, and is not
-// followed.
+// probeHTTP passes if the status is 2xx or 3xx. It does not follow redirections.
 func probeHTTP(ctx context.Context, dial Dialer, address, path string) error {
 	request, err := http.NewRequest(http.MethodGet, "http://"+address+path, nil)
 	if err != nil {
@@ -68,12 +67,13 @@ func probeHTTP(ctx context.Context, dial Dialer, address, path string) error {
 		return fmt.Errorf("GET %s: %w", request.URL, err)
 	}
 	if status < 200 || status > 399 {
-		return fmt.Errorf("GET %s: %d %s", request.URL, status, http.StatusText(status)) // not in the server's words: they go to terminals
+		// The server's own reason phrase stays out, because errors are shown on terminals.
+		return fmt.Errorf("GET %s: %d %s", request.URL, status, http.StatusText(status))
 	}
 	return nil
 }
 
-// finalStatus reads the status of an answer, behind those that announce one.
+// finalStatus reads the status of a response, after informational ones (1xx).
 func finalStatus(from *bufio.Reader, request *http.Request) (int, error) {
 	for {
 		resp, err := http.ReadResponse(from, request)

@@ -6,17 +6,17 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// vitals are what is known of a segment's health. They live as long as its VNIC.
+// vitals are what is known of a segment's health. The monitor's lock guards them.
 type vitals struct {
-	checker *checker // nil: the segment is not checked
+	checker *checker // nil if the segment is not checked
 
-	failing string // what the checks found wrong; empty: nothing
-	streak  int    // of checks in a row that say otherwise
-	lost    bool   // the VNIC is gone, and could not be made again yet
-	since   time.Time
+	failing string    // the problem that the checks found; empty if none
+	streak  int       // how many checks in a row contradict failing
+	lost    bool      // the VNIC is gone and could not be made again yet
+	since   time.Time // when a problem last came or went
 }
 
-// problem is why the segment should get no new flows, or "".
+// problem returns why the segment should get no new flows, or "" if it should.
 func (v *vitals) problem() string {
 	if v.lost {
 		return "its VNIC is gone"
@@ -24,7 +24,7 @@ func (v *vitals) problem() string {
 	return v.failing
 }
 
-// change lets a function change what is known, and notes when a problem comes or goes.
+// change runs a function that changes the vitals, and records when a problem comes or goes.
 func (v *vitals) change(do func(*vitals)) {
 	before := v.problem() == ""
 	do(v)
@@ -33,7 +33,8 @@ func (v *vitals) change(do func(*vitals)) {
 	}
 }
 
-// count takes in the result of a check.
+// count counts the result of a check. Only h.Fails failures or h.Passes passes in a row
+// change the segment's health.
 func (v *vitals) count(err error, h config.Health) {
 	if (err != nil) == (v.failing != "") {
 		v.streak = 0
@@ -51,7 +52,7 @@ func (v *vitals) count(err error, h config.Health) {
 	}
 }
 
-// forgive forgets what the checks found.
+// forgive forgets the results of the checks.
 func (v *vitals) forgive() { v.failing, v.streak = "", 0 }
 
 func (v *vitals) stopChecks() {

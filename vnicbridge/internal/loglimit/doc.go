@@ -1,2 +1,3 @@
-// Package loglimit bounds how often the log gets lines that somebody else can cause.
+// Package loglimit rate-limits log lines, because neighbours, segments and the machine can
+// cause a line each time they do something.
 package loglimit

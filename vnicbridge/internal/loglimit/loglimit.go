@@ -8,41 +8,45 @@ import (
 	"time"
 )
 
-// What a neighbour, a segment or the machine does can cause a log line each time. Of
-// the lines that say the same of the same thing, Burst are written at once in
-// Window; the others are counted, and the last of them is written at its end.
+// Of the lines with the same message about the same subject, Burst are written at once in
+// each Window. The others are counted. When the window ends, the last one is written, with
+// the number of the omitted lines before it.
 const (
 	Burst  = 10
 	Window = 10 * time.Second
 )
 
-// Limit is what is known of the lines of late.
+// Limit holds the windows that are open. All handlers that derive from one share it.
 type Limit struct {
 	mu      sync.Mutex
-	Windows map[string]*logWindowState
+	Windows map[string]*logWindowState // by subject and message
 }
 
+// logWindowState is an open window.
 type logWindowState struct {
 	began   time.Time
 	written int
 	leftOut int
-	last    slog.Record // of those that were left out
-	next    slog.Handler
+	last    slog.Record  // the last omitted line
+	next    slog.Handler // which writes it
 }
 
-// limitedHandler is a handler whose lines are limited.
+// limitedHandler is a slog.Handler that rate-limits lines.
 type limitedHandler struct {
 	next  slog.Handler
 	Limit *Limit
-	about string // the values of the attributes that say what the lines are about
+	about string // the subject that WithAttrs has set
 }
 
+// NewHandler returns a handler that rate-limits lines and passes them to next. Call
+// [Limit.Flush] regularly, because without it omitted lines are written only when another
+// line comes.
 func NewHandler(next slog.Handler) *limitedHandler {
 	return &limitedHandler{next: next, Limit: &Limit{Windows: make(map[string]*logWindowState)}}
 }
 
-// subjects are the attributes that say what a line is about. Their values come from
-// the configuration, so there are few; those of others may come from packets.
+// subjects are the attributes that make up a line's subject. Their values come from the
+// configuration, so there are few windows. Values of other attributes may come from packets.
 var subjects = map[string]bool{"bridge": true, "nic": true, "segment": true, "device": true}
 
 func subjectOf(a slog.Attr) string {
@@ -83,7 +87,7 @@ func (h *limitedHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.next.Handle(ctx, r)
 }
 
-// leavesOut tells whether a line is one too many.
+// leavesOut counts a line and tells whether it must be omitted.
 func (l *Limit) leavesOut(key string, r slog.Record, next slog.Handler) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,8 +105,8 @@ func (l *Limit) leavesOut(key string, r slog.Record, next slog.Handler) bool {
 	return true
 }
 
-// Flush ends the windows that are over: the last line that was left out in each is
-// written, with the number of the others.
+// Flush ends the windows that are over. It writes the last omitted line of each, with the
+// number of the others in the attribute left_out.
 func (l *Limit) Flush(now time.Time) {
 	type line struct {
 		slog.Record

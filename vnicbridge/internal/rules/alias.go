@@ -8,10 +8,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// AliasPool is the addresses under which a segment sees remote hosts (A5).
+// aliasPool holds the addresses under which a segment sees remote hosts (A5).
 type aliasPool struct {
 	Addrs []packet.Addr
-	key   Key // of the hash that spreads clients; stable across restarts
+	key   Key // of the hash that spreads clients over the pool; stable across restarts
 }
 
 func newAliasPool(addrs []netip.Addr, key Key) *aliasPool {
@@ -22,8 +22,8 @@ func newAliasPool(addrs []netip.Addr, key Key) *aliasPool {
 	return pool
 }
 
-// portAttempts is how many other ports are tried if no alias is free for a flow's own
-// port. A free port is found long before that, unless an attacker holds nearly all.
+// portAttempts is how many other ports are tried if no alias is free for a flow's own port.
+// Far fewer attempts find a free port, unless an attacker holds nearly all ports.
 const portAttempts = 128
 
 // replies yields the tuples with which the server could answer a flow, in order of
@@ -47,7 +47,7 @@ func (pool *aliasPool) replies(flow packet.Tuple, server packet.Addr, preferred,
 	}
 }
 
-// probe is the index of the i-th alias to try. The order begins with the preferred
+// probe returns the index of the i-th alias to try. The order begins with the preferred
 // alias, goes round the shared part of the pool, and ends with the gateways' aliases.
 func (pool *aliasPool) probe(preferred, reserved, i int) int {
 	shared := len(pool.Addrs) - reserved
@@ -55,7 +55,7 @@ func (pool *aliasPool) probe(preferred, reserved, i int) int {
 	case preferred < reserved && i == 0:
 		return preferred
 	case preferred < reserved:
-		i-- // the preferred one is done; the shared ones from their start
+		i-- // after the preferred alias, the shared ones follow from their start
 		preferred = reserved
 	}
 	if i < shared {
@@ -64,8 +64,8 @@ func (pool *aliasPool) probe(preferred, reserved, i int) int {
 	return i - shared
 }
 
-// preferred is the index of the shared alias that a client's address hashes to. If all
-// aliases are gateways', it is the first one.
+// preferred returns the index of the shared alias to which a client's address hashes. If all
+// aliases are gateways', it returns 0.
 func (pool *aliasPool) preferred(client packet.Addr, reserved int) int {
 	shared := len(pool.Addrs) - reserved
 	if shared <= 0 {
@@ -84,5 +84,6 @@ func randomPort(port uint16) uint16 {
 	return uint16(1024 + RandomInt(65536-1024))
 }
 
-// RandomInt is rand.IntN. A test that compares data paths makes both draw the same.
+// RandomInt is rand.IntN. It is a variable so that a test that compares the data paths can
+// make both draw the same numbers.
 var RandomInt = rand.IntN

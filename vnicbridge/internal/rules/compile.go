@@ -11,16 +11,16 @@ import (
 
 // Inputs are what a ruleset is compiled from.
 type Inputs struct {
-	Config    *config.Config          // valid, with what was set by hand in place of what it says
-	Nics      map[string]*iface.Iface // by the names of its bridges
-	Vnics     map[string]*iface.Iface // by the names of its segments
-	Retired   []*iface.Iface          // of older configurations: they keep their flows and get no new ones
+	Config    *config.Config          // valid, with what the admin has set by hand
+	Nics      map[string]*iface.Iface // by the names of the configuration's bridges
+	Vnics     map[string]*iface.Iface // by the names of the configuration's segments
+	Retired   []*iface.Iface          // only in older configurations: they keep flows but get no new ones
 	Available map[string]bool         // the segments that may get new flows
 	Host      []netip.Prefix          // the host's own addresses, with their networks
 	Key       Key
 }
 
-// Compile makes the ruleset of a configuration.
+// Compile compiles a configuration to a ruleset.
 func Compile(in Inputs) *Ruleset {
 	rules := &Ruleset{
 		Bridges: make(map[*iface.Iface]*BridgeRules), Segments: make(map[*iface.Iface]*SegmentRules),
@@ -44,7 +44,7 @@ func Compile(in Inputs) *Ruleset {
 	return rules
 }
 
-// add takes an iface into the lists of all ifaces.
+// add adds an iface to the lists of all ifaces.
 func (r *Ruleset) add(ifc *iface.Iface) {
 	if ifc.NIC != nil {
 		r.Nics = append(r.Nics, ifc)
@@ -89,9 +89,9 @@ func (in Inputs) compileSegment(name string) *SegmentRules {
 	return rules
 }
 
-// ImpossibleSources lists the addresses that no host outside can have (S1): those that
-// are never outside, the segments' networks, and the pseudo addresses and the host's own
-// addresses, each with the broadcast address of its network.
+// ImpossibleSources returns the addresses that no host outside can have (S1): neverOutside,
+// the segments' networks, and the pseudo addresses and the host's own addresses, each with
+// the broadcast address of its network.
 func ImpossibleSources(cfg *config.Config, host []netip.Prefix) []netip.Prefix {
 	sources := slices.Clone(neverOutside)
 	for _, name := range config.SortedKeys(cfg.Segments) {
@@ -106,7 +106,8 @@ func ImpossibleSources(cfg *config.Config, host []netip.Prefix) []netip.Prefix {
 	return sources
 }
 
-// ownAndBroadcast are the two addresses of an interface that no other host can have.
+// ownAndBroadcast returns the two addresses that no other host can have if an interface has
+// the address and network p. A /31 or /32 has no broadcast address.
 func ownAndBroadcast(p netip.Prefix) []netip.Prefix {
 	bits := p.Addr().BitLen()
 	own := []netip.Prefix{netip.PrefixFrom(p.Addr(), bits)}

@@ -16,23 +16,23 @@ import (
 type DecisionTable struct {
 	Rules   []SteerRule
 	Index   slotIndex
-	Slots   []*iface.Iface // what the policy chooses from
+	Slots   []*iface.Iface // the VNICs that the policy chooses from; a VNIC may be in several slots
 	Weights []int64        // of the slots, for SlotLeastFlows
-	nic     *iface.Iface   // it has the turn of SlotInTurn, which outlives the table
+	nic     *iface.Iface   // its gauges hold the turn of SlotInTurn, which outlives the table
 	key     Key
 }
 
-// slotIndex is how a policy finds the slot for a new flow. A weight is a number of
-// slots.
+// slotIndex says how a policy finds the slot for a new flow. enum slot_index of bpf/types.h
+// has the same values. For most policies, a weight is a number of slots.
 type slotIndex uint8
 
 const (
 	SlotFirst      slotIndex = iota
 	SlotInTurn               // one after the other
-	SlotRandom               // any
+	SlotRandom               // any, with equal probability
 	SlotClientHash           // by a hash of the client's address
 	SlotFlowHash             // by a hash of the whole tuple
-	SlotLeastFlows           // the one whose segment has the fewest flows
+	SlotLeastFlows           // the one whose segment has the fewest open flows for its weight
 )
 
 var slotIndexes = map[config.PolicyName]slotIndex{
@@ -41,24 +41,24 @@ var slotIndexes = map[config.PolicyName]slotIndex{
 	config.PolicyIPHash: SlotClientHash, config.PolicyFlowHash: SlotFlowHash,
 }
 
-// SteerRule gives the flows that match all of its matchers to a segment. A
-// matcher without values matches everything.
+// SteerRule assigns the flows that match all of its matchers to a segment. A matcher without
+// values matches everything.
 type SteerRule struct {
 	Clients   []netip.Prefix
 	Ports     []config.PortRange
 	Protocols []config.Protocol
-	Segment   *iface.Iface // nil: it is not available
+	Segment   *iface.Iface // the VNIC; nil if the segment is not available
 }
 
-// Candidate is a segment that a decision may give.
+// Candidate is a segment that a decision can choose.
 type Candidate struct {
 	Name   string
-	Iface  *iface.Iface
+	Iface  *iface.Iface // the VNIC
 	Weight int
 }
 
-// CompileDecisions makes the table of a bridge. The candidates are the segments
-// that are available now.
+// CompileDecisions compiles the decision table of a bridge. available are the segments that
+// may get new flows now, by name.
 func CompileDecisions(b *config.Bridge, available map[string]Candidate, nic *iface.Iface, key Key) *DecisionTable {
 	t := &DecisionTable{nic: nic, key: key}
 	for _, r := range b.Steer {
@@ -112,12 +112,12 @@ func interleave(pool []Candidate) (turns []int) {
 	return turns
 }
 
-// Decide returns the iface of the segment for a new flow, or nil. The first steer rule
-// that matches decides, or else the policy. If the rule's segment is not available, the
-// flow gets none, because no other segment was meant.
+// Decide returns the VNIC of the segment for a new flow, or nil if no segment gets it. The
+// first steer rule that matches decides; if none matches, the policy does. If the rule's
+// segment is not available, the flow gets no segment, because the admin meant no other one.
 //
-// lasting tells whether the same flow always gets the same segment, so that a flow that
-// is unknown can be picked up again (F5).
+// lasting tells that the decision depends on nothing but the flow and the rules. An unknown
+// flow can then be picked up, because it had the same segment before (F5).
 func (t *DecisionTable) Decide(flow packet.Tuple) (segment *iface.Iface, lasting bool) {
 	if segment, lasting = t.Lasting(flow); lasting {
 		return segment, true
@@ -125,7 +125,8 @@ func (t *DecisionTable) Decide(flow packet.Tuple) (segment *iface.Iface, lasting
 	return t.balance(flow), false
 }
 
-// Lasting returns the segment that a flow always gets, if there is one.
+// Lasting returns the segment that a flow always gets under these rules. ok is false if the
+// segment depends on more, such as on the load.
 func (t *DecisionTable) Lasting(flow packet.Tuple) (segment *iface.Iface, ok bool) {
 	if segment, ok = t.Steered(flow); ok {
 		return segment, true
@@ -136,7 +137,8 @@ func (t *DecisionTable) Lasting(flow packet.Tuple) (segment *iface.Iface, ok boo
 	return nil, false
 }
 
-// Steered returns the segment of the first steer rule that matches a flow, if one does.
+// Steered returns the segment of the first steer rule that matches a flow: nil if the
+// segment is not available. ok is false if no rule matches.
 func (t *DecisionTable) Steered(flow packet.Tuple) (segment *iface.Iface, ok bool) {
 	for i := range t.Rules {
 		if r := &t.Rules[i]; r.matches(flow) {
@@ -158,8 +160,8 @@ func (r *SteerRule) matches(flow packet.Tuple) bool {
 	})
 }
 
-// AnyPortContains tells whether a flow's destination port lies in one of the
-// ranges. ICMP has no ports.
+// AnyPortContains tells whether a flow's destination port lies in one of the ranges. It is
+// false for ICMP, which has no ports.
 func AnyPortContains(ranges []config.PortRange, flow packet.Tuple) bool {
 	return flow.Proto != config.ICMP && slices.ContainsFunc(ranges, func(r config.PortRange) bool {
 		return r.Contains(flow.Proto, flow.Dport)

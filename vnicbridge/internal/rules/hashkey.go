@@ -8,10 +8,12 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// Key is the key of the hashes that spread clients over aliases and segments. Nobody
-// outside may foresee the hashes. They are the same at every start (A5).
+// Key is the key of the hash (SipHash-2-4) that spreads clients over aliases and segments.
+// It is secret, so that nobody outside can predict the hashes, and the same at every start
+// (A5).
 type Key struct{ K0, K1 uint64 }
 
+// NewKey makes a key of the first 16 bytes of a secret.
 func NewKey(secret []byte) Key {
 	return Key{binary.BigEndian.Uint64(secret), binary.BigEndian.Uint64(secret[8:])}
 }

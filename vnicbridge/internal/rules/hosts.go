@@ -7,13 +7,13 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// gatewayAlias is the index of the alias of a bridge's gateway, or -1.
+// gatewayAlias returns the index of the alias of a bridge's gateway, or -1.
 func (s *SegmentRules) gatewayAlias(bridge *BridgeRules) int {
 	return slices.Index(s.Gateways, bridge.nic)
 }
 
-// preferredAlias is the index of the alias under which the segment best sees a host
-// behind a bridge.
+// preferredAlias returns the index of the alias that is tried first for a host behind a
+// bridge.
 func (s *SegmentRules) preferredAlias(bridge *BridgeRules, host packet.Addr) int {
 	if gateway := s.gatewayAlias(bridge); host == bridge.Gateway && gateway >= 0 {
 		return gateway
@@ -21,8 +21,8 @@ func (s *SegmentRules) preferredAlias(bridge *BridgeRules, host packet.Addr) int
 	return s.Aliases.preferred(host, len(s.Gateways))
 }
 
-// ClientAt is the host behind a bridge that the segment sees at an address, or NoAddr:
-// the alias of many clients tells none of them.
+// ClientAt returns the host behind a bridge that the segment sees under an address. It
+// returns NoAddr if the address is an alias that many clients share.
 func (s *SegmentRules) ClientAt(bridge *BridgeRules, address packet.Addr) packet.Addr {
 	if s.Preserve {
 		return address
@@ -33,10 +33,11 @@ func (s *SegmentRules) ClientAt(bridge *BridgeRules, address packet.Addr) packet
 	return packet.NoAddr
 }
 
-// RouterAt is the address under which the segment of a VNIC sees a router on the way to
-// a host behind a NIC, which the segment sees as `host`: the router's own, if the segment
-// sees hosts by theirs; else the alias that a client with the router's address would
-// prefer, and never that of the host.
+// RouterAt returns the address under which the segment of a VNIC sees a router on the way to
+// a host behind a NIC. host is the address under which the segment sees that host. If the
+// segment sees clients under their own addresses, it sees the router's too. Otherwise it
+// sees the alias that a client with the router's address prefers, or the next one if that
+// is host.
 func (r *Ruleset) RouterAt(vnic, nic *iface.Iface, router, host packet.Addr) packet.Addr {
 	segment, bridge := r.Segments[vnic], r.Bridges[nic]
 	if segment == nil || bridge == nil {

@@ -5,9 +5,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
-// maglevSize is the number of slots, a prime. Maglev's own small table has 65,537
-// (Eisenbud et al., NSDI 2016, §5.3), for up to a thousand backends; a server has
-// a handful of segments, and the table must fit a kernel map of each bridge.
+// maglevSize is the number of slots, a prime. The small table of the Maglev paper has
+// 65,537 slots for up to a thousand backends (Eisenbud et al., NSDI 2016, §5.3). A server
+// has a handful of segments, and each bridge has a table in a kernel map (MAX_SLOTS in
+// bpf/types.h).
 const maglevSize = 4093
 
 // maglev fills a lookup table in which each candidate has its share of the slots. When a
@@ -31,7 +32,7 @@ func maglev(pool []Candidate) []*iface.Iface {
 	return slots
 }
 
-// slot is the next slot in the candidate's permutation of all slots.
+// slot returns the next slot in the candidate's permutation of all slots.
 func (c Candidate) slot(next *uint64) uint64 {
 	offset := config.HashName("offset "+c.Name) % maglevSize
 	skip := config.HashName("skip "+c.Name)%(maglevSize-1) + 1

@@ -7,16 +7,17 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// OpenPorts are the ports that listeners opened on segments, counted: the same
-// one may be opened by an old and a new configuration at once. A port that was
-// closed stays, with the count 0: it was this process's.
+// OpenPorts are the ports that listeners of this process open on segments. They are counted,
+// because an old and a new configuration may open the same port at once. A closed port stays
+// with the count 0: see [OpenPorts.WereOurs].
 type OpenPorts struct {
-	Changed func() // called, unlocked, when a port was opened or closed
+	Changed func() // called without locks after a port was opened or closed
 
 	mu    sync.RWMutex
-	count map[string]map[config.PortRange]int
+	count map[string]map[config.PortRange]int // by segment
 }
 
+// Open opens ports on a segment until release is called. Calling release again does nothing.
 func (o *OpenPorts) Open(segment string, r config.PortRange) (release func()) {
 	defer o.Changed()
 	o.mu.Lock()
@@ -50,8 +51,8 @@ func (o *OpenPorts) Contains(segment string, flow packet.Tuple) bool {
 	return false
 }
 
-// WereOurs tells whether a flow's destination port is, or was, a listener's of this
-// process.
+// WereOurs tells whether a listener of this process has, or once had, a flow's destination
+// port open on a segment.
 func (o *OpenPorts) WereOurs(segment string, flow packet.Tuple) bool {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
@@ -63,6 +64,7 @@ func (o *OpenPorts) WereOurs(segment string, flow packet.Tuple) bool {
 	return false
 }
 
+// List returns the ports that are open on a segment, in no order.
 func (o *OpenPorts) List(segment string) []config.PortRange {
 	o.mu.RLock()
 	defer o.mu.RUnlock()

@@ -11,12 +11,12 @@ import (
 )
 
 // Ruleset is a configuration compiled for both data paths. It is immutable, and replaced
-// as a whole. It decides about new flows; living flows keep what it decided before.
+// as a whole. It decides about new flows; living flows keep earlier decisions.
 type Ruleset struct {
 	Bridges  map[*iface.Iface]*BridgeRules  // by the NIC's iface
 	Segments map[*iface.Iface]*SegmentRules // by the VNIC's iface
 
-	// All the ifaces, those of retired devices too.
+	// All ifaces, including those of retired devices.
 	Nics, vnics []*iface.Iface
 	VnicsOf     map[string][]*iface.Iface // the VNICs by their segments' names
 
@@ -24,31 +24,34 @@ type Ruleset struct {
 	Impossible []netip.Prefix
 }
 
+// BridgeRules are the rules for new flows that come in at a NIC.
 type BridgeRules struct {
 	nic       *iface.Iface
 	Decisions *DecisionTable
-	Gateway   packet.Addr // NoAddr if there is none
-	Refuse    config.OnNoSegment
+	Gateway   packet.Addr        // NoAddr if there is none
+	Refuse    config.OnNoSegment // what senders of refused flows are told
 }
 
+// SegmentRules are the rules for new flows to and from a segment.
 type SegmentRules struct {
 	vnic     *iface.Iface
 	Aliases  *aliasPool
-	Preserve bool               // clients are seen under their own addresses
-	Ports    []config.PortRange // nil: those that listeners opened
+	Preserve bool               // the segment sees clients under their own addresses
+	Ports    []config.PortRange // nil: those that listeners open
 	Egress   config.Egress
-	Gateways []*iface.Iface            // the NICs whose gateways the first aliases stand for, in order
-	Reach    map[packet.Addr]ReachRule // the segments that it may open flows to, by their aliases
+	Gateways []*iface.Iface            // NICs; the first aliases stand for their gateways, in this order
+	Reach    map[packet.Addr]ReachRule // by the alias under which this segment sees the other
 }
 
-// ReachRule is the way from a segment to another.
+// ReachRule lets a segment open flows to another segment.
 type ReachRule struct {
-	To    *iface.Iface
-	Alias packet.Addr // under which the other segment sees this one
+	To    *iface.Iface // the other segment's VNIC
+	Alias packet.Addr  // under which the other segment sees this one
 }
 
-// neverOutside are the sources that no host on a network can have: this network
-// (0/8), loopback, multicast and broadcast (RFC 6890). 240/4 is reserved, and in use.
+// neverOutside are the sources that no host on any network can have: this network (0/8),
+// loopback, multicast and broadcast (RFC 6890). 240/4 is missing because some networks use
+// it, although it is reserved.
 var neverOutside = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("127.0.0.0/8"),
@@ -56,12 +59,12 @@ var neverOutside = []netip.Prefix{
 	netip.MustParsePrefix("255.255.255.255/32"),
 }
 
-// PossibleSource tells whether a host outside can have an address.
+// PossibleSource tells whether a host outside can have an address (S1).
 func (r *Ruleset) PossibleSource(a packet.Addr) bool { return !anyPrefixContains(r.Impossible, a) }
 
-// PossibleRouter tells whether a router outside can have an address, where ours is a
-// pseudo address. It is like a host, but the ways to the segments' clients may cross
-// networks that are numbered as ours are.
+// PossibleRouter tells whether a router outside can have an address. pseudo is the pseudo
+// address at which its packet came in. More addresses are possible than for a host, because
+// the path to a client may cross networks with the same numbers as the segments'.
 func PossibleRouter(a, pseudo packet.Addr) bool {
 	return a != pseudo && !anyPrefixContains(neverOutside, a)
 }
@@ -71,8 +74,8 @@ func anyPrefixContains(prefixes []netip.Prefix, a packet.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// Egress returns the NIC by which a segment may reach an address, and the host
-// that the address stands for there.
+// Egress returns the NIC by which a segment may reach an address, and the host for which
+// the address stands there. nic is nil if the segment may not reach the address.
 func (r *Ruleset) Egress(s *SegmentRules, dst packet.Addr) (nic *iface.Iface, host packet.Addr) {
 	if s.Egress == config.EgressOff || len(s.Gateways) == 0 {
 		return nil, packet.NoAddr
@@ -87,8 +90,8 @@ func (r *Ruleset) Egress(s *SegmentRules, dst packet.Addr) (nic *iface.Iface, ho
 	return nil, packet.NoAddr
 }
 
-// Answers tells whether there is anybody at an address who would refuse what comes to it
-// by an iface.
+// Answers tells whether the bridge answers, in the name of an address, to packets that come
+// in at an iface and are refused: it does so only for addresses that the sender may use.
 func (r *Ruleset) Answers(in *iface.Iface, dst packet.Addr) bool {
 	if bridge := r.Bridges[in]; bridge != nil {
 		return bridge.Refuse != config.Drop
@@ -104,8 +107,8 @@ func (r *Ruleset) Answers(in *iface.Iface, dst packet.Addr) bool {
 	return to != nil
 }
 
-// Entrances yields where flows for a segment come from: each iface, with the address
-// that a client there dials.
+// Entrances yields the ifaces at which flows to a segment can come in, each with the address
+// that its clients dial.
 func (r *Ruleset) Entrances(segment string) iter.Seq2[*iface.Iface, packet.Addr] {
 	return func(yield func(*iface.Iface, packet.Addr) bool) {
 		for _, nic := range r.Nics {
