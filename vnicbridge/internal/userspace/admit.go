@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// admit opens a flow for the first packet of one, or says why there is none.
+// admit opens a flow for a packet that belongs to none, or returns why the packet is dropped.
 func (fw *Forwarder) admit(a *Arrival) (*flow.Flow, packet.DropReason) {
 	if a.In.NIC != nil {
 		return fw.admitInbound(a)
@@ -18,8 +18,8 @@ func (fw *Forwarder) admit(a *Arrival) (*flow.Flow, packet.DropReason) {
 	return fw.admitOutbound(a)
 }
 
-// admitInbound opens a flow from the network to a segment: the policy chooses
-// the segment, once (F1).
+// admitInbound opens a flow from the network to a segment. Only here are segments chosen, so
+// a flow keeps its segment (F1).
 func (fw *Forwarder) admitInbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 	rules := fw.rules.Load()
 	bridge := rules.Bridges[a.In]
@@ -34,7 +34,7 @@ func (fw *Forwarder) admitInbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 		if fl := fw.resume(a); fl != nil {
 			return fl, packet.Keep
 		}
-		// Silence would leave a client whose flow is gone hanging (F5).
+		// Without an answer, a client whose flow is gone would hang (F5).
 		fw.answerRefusal(a)
 		return nil, packet.DropNoFlow
 	}
@@ -48,8 +48,9 @@ func (fw *Forwarder) admitInbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 	return fw.begin(a, to, segment.InboundReplies(bridge, a.Tuple))
 }
 
-// begin opens a flow under the first of the tuples that is free. The flow whose tuple
-// it uses again ends now: until here the new one could be refused.
+// begin opens a flow with the first of the reply tuples that is free. It ends the closed
+// flow whose original tuple the packet reuses: not earlier, because the new flow could still
+// be refused.
 func (fw *Forwarder) begin(a *Arrival, to *iface.Iface, replies iter.Seq[packet.Tuple]) (*flow.Flow, packet.DropReason) {
 	if a.reopened != nil {
 		fw.Flows.Remove(a.reopened, a.Now)
@@ -57,8 +58,8 @@ func (fw *Forwarder) begin(a *Arrival, to *iface.Iface, replies iter.Seq[packet.
 	return fw.Flows.Insert(flow.New(a.In, to, &a.Packet, a.Now), replies)
 }
 
-// enters tells whether a segment lets a new flow in by its port. Echo requests
-// always enter.
+// enters tells whether the port of a new flow is open on a segment. Echo requests always
+// enter.
 func (fw *Forwarder) enters(s *rules.SegmentRules, to *iface.Iface, p *packet.Packet) bool {
 	if p.Proto == config.ICMP {
 		return true
@@ -69,8 +70,8 @@ func (fw *Forwarder) enters(s *rules.SegmentRules, to *iface.Iface, p *packet.Pa
 	return fw.open.Contains(to.VNIC.Segment, p.Tuple)
 }
 
-// admitOutbound opens a flow from a segment to the network, as its egress allows
-// (F12).
+// admitOutbound opens a flow from a segment to the network, if its egress rule allows it, or
+// to another segment, if its reach does (F12).
 func (fw *Forwarder) admitOutbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 	rs := fw.rules.Load()
 	segment := rs.Segments[a.In]
@@ -95,8 +96,8 @@ func (fw *Forwarder) admitOutbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 	return fw.begin(a, to, rules.OutboundReplies(to, a.Tuple, host))
 }
 
-// admitToPeer opens a flow from a segment to one that it may reach (S3). It is
-// translated on both sides, and enters by the ports that the other opens.
+// admitToPeer opens a flow from a segment to another one that it may reach (S3). Each
+// segment sees the other under an alias. The port must be open on the other segment.
 func (fw *Forwarder) admitToPeer(a *Arrival, rules *rules.Ruleset, peer rules.ReachRule) (*flow.Flow, packet.DropReason) {
 	if !a.Begins() {
 		fw.answerRefusal(a)
@@ -109,7 +110,7 @@ func (fw *Forwarder) admitToPeer(a *Arrival, rules *rules.Ruleset, peer rules.Re
 	return fw.begin(a, peer.To, peer.Replies(a.Tuple))
 }
 
-// refuseFlow turns a new flow away as the bridge is configured to (F11).
+// refuseFlow refuses a new flow, and tells the sender if the bridge is configured to (F11).
 func (fw *Forwarder) refuseFlow(bridge *rules.BridgeRules, a *Arrival, verdict packet.DropReason) packet.DropReason {
 	if bridge.Refuse != config.Drop {
 		fw.answerRefusal(a)
@@ -117,15 +118,15 @@ func (fw *Forwarder) refuseFlow(bridge *rules.BridgeRules, a *Arrival, verdict p
 	return verdict
 }
 
-// answerRefusal tells the sender of a packet that nothing will come of it.
+// answerRefusal tells the sender of a packet that the packet is refused, if refusal allows.
 func (fw *Forwarder) answerRefusal(a *Arrival) {
 	if f, ok := fw.refusal(a); ok {
 		a.sendBack(f)
 	}
 }
 
-// refuseProtocol turns a packet away of whose protocol no flows are made. Its sender is
-// told as an ordinary host would tell it (RFC 1122 §3.2.2.1).
+// refuseProtocol drops a packet of a protocol that is not carried. It tells the sender so,
+// as an ordinary host does (RFC 1122 §3.2.2.1).
 func (fw *Forwarder) refuseProtocol(a *Arrival) packet.DropReason {
 	rules := fw.rules.Load()
 	if a.In.NIC != nil && !rules.PossibleSource(a.Src) {

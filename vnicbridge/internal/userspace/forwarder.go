@@ -12,20 +12,22 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// Forwarder is the userspace data path: it takes the frames that come in at the
-// ifaces, finds or opens their flows, rewrites them and sends them on.
+// Forwarder carries frames in userspace. All its methods may be called by several goroutines
+// at once.
 type Forwarder struct {
-	moving     sync.RWMutex // held while the flows go to another table
-	Flows      *flow.Table
-	Handshakes *flow.Handshakes // whose flows had to make room
+	moving     sync.RWMutex     // exclusive while the flows move to another table, else shared
+	Flows      *flow.Table      // changes only with moving held exclusively
+	Handshakes *flow.Handshakes // of evicted flows
 	Fragments  *fragmentTable
 	Orphans    orphans
-	Answers    [iface.Max]atomic.Pointer[answerLimits] // by the number of an iface
+	Answers    [iface.Max]atomic.Pointer[answerLimits] // by the index of an iface
 	rules      atomic.Pointer[rules.Ruleset]
 	open       *rules.OpenPorts
-	Clock      func() int64 // nanoseconds, monotonic
+	Clock      func() int64 // ns, monotonic
 }
 
+// New returns a forwarder with an empty flow table and without rules, so it opens no flows
+// yet. open are the ports that listeners open; clock is the plane's clock, in ns.
 func New(open *rules.OpenPorts, clock func() int64) *Forwarder {
 	fw := &Forwarder{
 		Handshakes: new(flow.Handshakes), Fragments: NewFragmentTable(),
@@ -36,24 +38,27 @@ func New(open *rules.OpenPorts, clock func() int64) *Forwarder {
 	return fw
 }
 
+// SetRules replaces the rules for new flows.
 func (fw *Forwarder) SetRules(r *rules.Ruleset) { fw.rules.Store(r) }
 
+// CurrentRules returns the rules for new flows.
 func (fw *Forwarder) CurrentRules() *rules.Ruleset { return fw.rules.Load() }
 
+// SetLimit bounds the number of flows: see [flow.Table.SetLimit].
 func (fw *Forwarder) SetLimit(flows int) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	fw.Flows.SetLimit(flows)
 }
 
-// Fits tells whether the flow table has room for a number of flows.
+// Fits tells whether the flow table's memory suffices for a limit.
 func (fw *Forwarder) Fits(flows int) bool {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	return fw.Flows.Fits(flows)
 }
 
-// Know lets flows begin and end at an iface.
+// Know makes an iface known to the flow table. Only flows between known ifaces are found.
 func (fw *Forwarder) Know(p *iface.Iface) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
@@ -61,27 +66,30 @@ func (fw *Forwarder) Know(p *iface.Iface) {
 	p.Gauge.Store(fw.Flows.Gauges(p))
 }
 
-// Forget lets no flow of a closed iface be found any more.
+// Forget makes a closed iface unknown to the flow table.
 func (fw *Forwarder) Forget(p *iface.Iface) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	fw.Flows.Forget(p)
 }
 
+// Lookup returns the flow that has a key: see [flow.Table.Lookup].
 func (fw *Forwarder) Lookup(key flow.Key) (*flow.Flow, flow.Direction) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	return fw.Flows.Lookup(key)
 }
 
+// FlowCount returns the number of living flows.
 func (fw *Forwarder) FlowCount() int {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	return fw.Flows.Len()
 }
 
-// EachFlow calls a function with every flow, in parts between which packets are
-// carried. False: the flows went to another table meanwhile, and it was not all.
+// EachFlow calls visit with every living flow. It pauses now and then, so that packets and
+// other calls go on. all is false if the flows moved to another table meanwhile, so that
+// some were not visited.
 func (fw *Forwarder) EachFlow(visit func(*flow.Flow)) (all bool) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
@@ -96,17 +104,17 @@ func (fw *Forwarder) EachFlow(visit func(*flow.Flow)) (all bool) {
 	return all
 }
 
-// HoldFlows calls a function. Until it returns, no flow goes to another table, and the data
-// path does not change.
+// HoldFlows calls a function. Until that returns, the flows do not move to another table,
+// so the data path does not change.
 func (fw *Forwarder) HoldFlows(do func()) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	do()
 }
 
-// Move takes the living flows to another table, while no packet is carried.
-// before and after are called around that. It returns how many had no room;
-// established ones go first.
+// Move moves the living flows to another table. Meanwhile the forwarder carries no packet.
+// It calls before after it has listed the flows, and after when the new table is in use.
+// Established flows move first. lost is how many flows the new table had no room for.
 func (fw *Forwarder) Move(to *flow.Table, before, after func()) (lost int) {
 	fw.moving.Lock()
 	defer fw.moving.Unlock()
@@ -132,17 +140,19 @@ func (fw *Forwarder) Move(to *flow.Table, before, after func()) (lost int) {
 // Arrival is one frame on its way through the forwarder.
 type Arrival struct {
 	packet.Packet
-	In    *iface.Iface
+	In    *iface.Iface // at which the frame came in
 	Frame *packet.Frame
-	Now   int64
-	Out   *iface.Outbox // where what it leads to is put
+	Now   int64         // the plane's clock, in ns
+	Out   *iface.Outbox // takes the frames that are sent because of this one
 
-	own      bool       // it is of a flow that the segment opened by which it came
-	found    flow.Flow  // of the packet, in memory that the next packet uses again
-	reopened *flow.Flow // the flow that is over whose tuple the packet uses again
+	own      bool       // the segment that sent the packet has opened its flow
+	found    flow.Flow  // the packet's flow; the next packet reuses this memory
+	reopened *flow.Flow // the closed flow whose tuple the packet reuses
 }
 
-// Run carries what a device gives as having come in at an iface, until it is closed.
+// Run receives frames from a device, and carries them as if they came in at an iface. (On
+// the kernel path, the device is the slow path's TAP.) It returns an error when the device
+// is closed or fails.
 func (fw *Forwarder) Run(in *iface.Iface, from iface.Device) error {
 	batch := make([]packet.Frame, iface.BatchSize)
 	a := Arrival{In: in, Out: new(iface.Outbox)}
@@ -155,6 +165,7 @@ func (fw *Forwarder) Run(in *iface.Iface, from iface.Device) error {
 	}
 }
 
+// ReceiveBatch carries frames that came in at a.In, and sends what they lead to.
 func (fw *Forwarder) ReceiveBatch(a *Arrival, batch []packet.Frame) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
@@ -166,7 +177,8 @@ func (fw *Forwarder) ReceiveBatch(a *Arrival, batch []packet.Frame) {
 	a.Out.Flush()
 }
 
-// Receive handles one frame and counts it.
+// Receive handles the frame a.Frame and counts it. The caller holds moving, and flushes
+// a.Out.
 func (fw *Forwarder) Receive(a *Arrival) {
 	a.In.PacketsIn.Add(1)
 	a.In.BytesIn.Add(uint64(len(a.Frame.Data) - packet.VNetHeaderLen))
@@ -214,7 +226,7 @@ func (fw *Forwarder) fromNIC(a *Arrival) (verdict packet.DropReason) {
 func (fw *Forwarder) fromVNIC(a *Arrival) (verdict packet.DropReason) {
 	switch {
 	case a.Frame.EtherType() == packet.EtherARP:
-		return packet.DropARP // neighbours of a segment are permanent: nothing to ask for
+		return packet.DropARP // a segment has permanent neighbour entries, so it need not ask
 	case a.Frame.EtherType() != packet.EtherIPv4:
 		return packet.DropEtherType
 	case a.Frame.DstMAC().IsGroup():
@@ -229,7 +241,7 @@ func (fw *Forwarder) fromVNIC(a *Arrival) (verdict packet.DropReason) {
 	return fw.carry(a)
 }
 
-// carry moves a packet to the other end of its flow.
+// carry sends a packet to the other end of its flow.
 func (fw *Forwarder) carry(a *Arrival) packet.DropReason {
 	switch {
 	case !a.Proto.Carried():
@@ -252,8 +264,8 @@ func (fw *Forwarder) carry(a *Arrival) packet.DropReason {
 	return a.leaveBy(to, tuple.Dst)
 }
 
-// flowOf finds the flow of a packet, or opens one, and takes the packet into
-// account there. The flow is valid until the next packet.
+// flowOf finds or opens the flow of a packet, and updates the flow's state for the packet.
+// The flow is valid until the next packet. It is nil if the packet is dropped.
 func (fw *Forwarder) flowOf(a *Arrival) (fl *flow.Flow, dir flow.Direction, verdict packet.DropReason) {
 	dir, known := fw.Flows.Find(&a.Tuple, a.In.Index, &a.found)
 	if known {
@@ -268,7 +280,7 @@ func (fw *Forwarder) flowOf(a *Arrival) (fl *flow.Flow, dir flow.Direction, verd
 			return nil, flow.Forward, verdict
 		}
 		if dir = flow.Forward; fl.In != a.In {
-			dir = flow.Reverse // it was picked up by an answer
+			dir = flow.Reverse // an answer has picked the flow up
 		}
 	}
 	if before, after := fl.Observe(&a.Packet, dir, len(a.Frame.Eth()), a.Now); before != after {
@@ -277,9 +289,9 @@ func (fw *Forwarder) flowOf(a *Arrival) (fl *flow.Flow, dir flow.Direction, verd
 	return fl, dir, packet.Keep
 }
 
-// leaveBy puts the rewritten frame on the way out of an iface, with the MACs of its
-// link: on a VNIC the source stays the one that the frame came with (A3), on a
-// NIC it is the NIC's (A4).
+// leaveBy queues the rewritten frame to be sent by an iface, with the MACs of that link. On
+// a VNIC, the source MAC stays that of the frame's sender (A3). On a NIC, it is the NIC's
+// (A4), and the frame may wait until the next hop is resolved.
 func (a *Arrival) leaveBy(p *iface.Iface, dst packet.Addr) packet.DropReason {
 	mac := p.MAC()
 	if p.VNIC != nil {
@@ -295,8 +307,7 @@ func (a *Arrival) leaveBy(p *iface.Iface, dst packet.Addr) packet.DropReason {
 	return verdict
 }
 
-// sendBack puts a frame of our own making on the way out of the iface that a frame
-// came in by, to where that came from.
+// sendBack queues an answer to the frame's sender, by the iface at which the frame came in.
 func (a *Arrival) sendBack(f packet.Frame) {
 	answer := *a
 	answer.Frame = &f
@@ -309,7 +320,8 @@ func (a *Arrival) sendBack(f packet.Frame) {
 	}
 }
 
-// Tick does what time asks for: idle flows and unfinished fragments end.
+// Tick ends what is due: idle flows, unfinished fragments and orphans. passed is the time
+// since the last call.
 func (fw *Forwarder) Tick(now int64, passed time.Duration) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()

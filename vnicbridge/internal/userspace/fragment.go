@@ -5,7 +5,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// fragmentKey identifies a datagram in fragments, as it comes in (RFC 791).
+// fragmentKey identifies a fragmented datagram (RFC 791), at the iface at which it comes in
+// or leaves.
 type fragmentKey struct {
 	src, dst packet.Addr
 	proto    config.Protocol
@@ -13,10 +14,11 @@ type fragmentKey struct {
 	iface    uint32
 }
 
-// carryFragment sends a fragment the way that the first of its datagram goes.
+// carryFragment sends a fragment the way that the first fragment of its datagram goes. Only
+// the first one has ports.
 func (fw *Forwarder) carryFragment(a *Arrival) packet.DropReason {
 	if a.In.NIC != nil && !fw.rules.Load().PossibleSource(a.Src) {
-		return packet.DropSource // before it takes memory
+		return packet.DropSource // checked here, before the fragment takes memory
 	}
 	part, ok := a.Part()
 	if !ok {
@@ -52,7 +54,7 @@ func (fw *Forwarder) carryFragment(a *Arrival) packet.DropReason {
 	return first
 }
 
-// leaveAs sends a fragment on with its datagram.
+// leaveAs rewrites a fragment and sends it the way of its datagram.
 func (fw *Forwarder) leaveAs(a *Arrival, d *datagram) packet.DropReason {
 	to, tuple := d.flow.OtherEnd(d.dir)
 	if mtu := to.LinkMTU(); a.tooBig(mtu) {

@@ -13,63 +13,64 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// Bounds on the datagrams whose fragments come in at one iface (F7). Beyond each of
-// them the oldest datagram makes room for the newest: a flood shortens how long a
-// fragment may be late, and keeps none out. Each iface has bounds of its own.
+// Bounds on the fragmented datagrams of one iface (F7). If one is reached, the oldest
+// datagram is evicted. So a flood shortens the time in which fragments must arrive, but
+// keeps no datagram out. Each iface has bounds of its own.
 const (
-	FragmentTime = 30 * time.Second // as Linux waits for the rest of a datagram (ipfrag_time)
+	FragmentTime = 30 * time.Second // how long a datagram is remembered, as in Linux (ipfrag_time)
 	MaxHeadless  = 4096             // datagrams whose first fragment is missing
 	MaxLed       = 4096             // datagrams whose first fragment has left
-	MaxOver      = 8192             // datagrams that are over, whose identifications rest
-	MaxHeldBytes = 4 << 20          // of fragments that wait for their first
-	heldOverhead = 64               // bytes of memory that such a fragment takes beside its own
-	maxParts     = 512              // fragments of a datagram
-	idAttempts   = 64               // identifications that are tried
+	MaxOver      = 8192             // complete datagrams, whose identifications are not reused yet
+	MaxHeldBytes = 4 << 20          // bytes of fragments that wait for the first fragment
+	heldOverhead = 64               // bytes of memory that such a fragment takes in addition
+	maxParts     = 512              // fragments of a datagram; beyond it the datagram is refused
+	idAttempts   = 64               // how many identifications identify tries
 )
 
-// fragmentTable remembers where the first fragment of a datagram went, so that
-// the rest, which has no ports, follows it. Fragments that come before the first
-// are held.
+// fragmentTable remembers where the first fragment of a datagram went, so that the other
+// fragments, which have no ports, follow it. It holds fragments that come before the first.
 type fragmentTable struct {
 	Mu    sync.Mutex
 	seed  maphash.Seed
-	Ports map[*iface.Iface]*fragmentQueue
-	taken map[fragmentKey]*datagram // by how they leave
+	Ports map[*iface.Iface]*fragmentQueue // by iface
+	taken map[fragmentKey]*datagram       // by their keys where they leave
 }
 
-// fragmentQueue is the datagrams of one iface. Each is in one list.
+// fragmentQueue holds the datagrams of one iface. Each is in one of the lists.
 type fragmentQueue struct {
-	datagrams           map[fragmentKey]*datagram // those that are not over
+	datagrams           map[fragmentKey]*datagram // those in Headless and Led
 	Headless, Led, Over datagramList
-	Held                int // bytes
+	Held                int // bytes of fragments that wait
 }
 
-// datagramList is some datagrams, the oldest first.
+// datagramList is a list of datagrams, oldest first.
 type datagramList struct {
 	list.List
 	most int
 }
 
+// datagram is a datagram of which at least one fragment has come.
 type datagram struct {
 	key  fragmentKey
 	in   *iface.Iface
-	list *datagramList
+	list *datagramList // the list that it is in
 	elem *list.Element
-	came int64 // when it came into the list
+	came int64 // when it came into the list, in ns
 
-	parts   []packet.FragmentPart // that have come, in the order of their bytes
-	length  int                   // of all of them
-	end     int                   // of the datagram; 0 while the last part is missing
-	refused bool                  // nothing of it goes on any more
+	parts   []packet.FragmentPart // of the fragments that have come, ordered by their bytes
+	length  int                   // bytes of all parts
+	end     int                   // bytes of the datagram; 0 until its last fragment has come
+	refused bool                  // no more fragments of it are sent on
 
-	begun   bool       // the first fragment has come
-	first   uint64     // a hash of it
-	flow    *flow.Flow // nil while no fragment has left
-	dir     flow.Direction
-	out     fragmentKey
-	waiting []packet.Frame
+	begun   bool           // the first fragment has come
+	first   uint64         // a hash of the first fragment
+	flow    *flow.Flow     // nil until the first fragment has left
+	dir     flow.Direction // of the datagram in flow
+	out     fragmentKey    // the datagram's key where it leaves
+	waiting []packet.Frame // for the first fragment
 }
 
+// NewFragmentTable returns an empty table.
 func NewFragmentTable() *fragmentTable {
 	return &fragmentTable{
 		seed: maphash.MakeSeed(), Ports: make(map[*iface.Iface]*fragmentQueue), taken: make(map[fragmentKey]*datagram),
@@ -109,8 +110,9 @@ func (t *fragmentTable) follow(key fragmentKey, s packet.FragmentPart, a *Arriva
 	return d, packet.Keep
 }
 
-// lead gives a datagram the way of its first fragment, and returns it with the fragments
-// that waited for that. nil: the fragment is a duplicate, or overlaps with one that waits.
+// lead records the way of a datagram's first fragment. It returns the datagram, and the
+// fragments that have waited. The datagram is nil if the fragment must be dropped, because
+// it is a duplicate or overlaps with one that waits.
 func (t *fragmentTable) lead(key fragmentKey, s packet.FragmentPart, fl *flow.Flow, dir flow.Direction, a *Arrival) (*datagram, []packet.Frame) {
 	first := maphash.Bytes(t.seed, a.L4)
 	t.Mu.Lock()
@@ -124,7 +126,7 @@ func (t *fragmentTable) lead(key fragmentKey, s packet.FragmentPart, fl *flow.Fl
 	if !q.accept(d, s) {
 		return nil, nil
 	}
-	d.flow, d.dir = new(*fl), dir // fl is the first fragment's only
+	d.flow, d.dir = new(*fl), dir // a copy, because fl is valid only until the next packet
 	t.identify(d)
 	waiting := d.waiting
 	q.release(d)
@@ -135,8 +137,8 @@ func (t *fragmentTable) lead(key fragmentKey, s packet.FragmentPart, fl *flow.Fl
 	return d, waiting
 }
 
-// refuse records that the first fragment of a datagram goes nowhere: the rest must not
-// follow the first fragment of an older datagram.
+// refuse records that the first fragment of a datagram was dropped. Otherwise the other
+// fragments could follow the first fragment of an older datagram with the same key.
 func (t *fragmentTable) refuse(key fragmentKey, a *Arrival) {
 	t.Mu.Lock()
 	defer t.Mu.Unlock()
@@ -152,7 +154,8 @@ func (t *fragmentTable) begin(q *fragmentQueue, key fragmentKey, a *Arrival) *da
 	return d
 }
 
-// beginsWith returns the datagram of a first fragment: one that lacks it, or a new one.
+// beginsWith returns the datagram to which a first fragment belongs: one whose first
+// fragment is missing, or a new one.
 func (t *fragmentTable) beginsWith(q *fragmentQueue, key fragmentKey, a *Arrival) *datagram {
 	d := q.datagrams[key]
 	if d != nil && d.begun {
@@ -166,17 +169,17 @@ func (t *fragmentTable) beginsWith(q *fragmentQueue, key fragmentKey, a *Arrival
 	return d
 }
 
-// finish ends a datagram: its identification is free for the sender's next one. It rests
-// until the datagram is forgotten, so that no other sender's leaves with it.
+// finish ends a datagram. The sender may use the datagram's identification again at once.
+// Datagrams of other senders may not, until this one is forgotten.
 func (t *fragmentTable) finish(q *fragmentQueue, d *datagram, now int64) {
 	delete(q.datagrams, d.key)
 	d.parts = nil
 	t.move(q, d, &q.Over, now)
 }
 
-// identify chooses the identification with which a datagram leaves: its own, unless the
-// receiver may still have a part of another datagram with the same one (RFC 6864 §4.3,
-// §5.3.1).
+// identify chooses the identification with which a datagram leaves. The datagram keeps its
+// own, unless the receiver may still hold fragments of another datagram with the same one
+// (RFC 6864 §4.3, §5.3.1).
 func (t *fragmentTable) identify(d *datagram) {
 	to, tuple := d.flow.OtherEnd(d.dir)
 	d.out = fragmentKey{tuple.Src, tuple.Dst, d.key.proto, d.key.id, to.Index}
@@ -190,10 +193,10 @@ func (t *fragmentTable) identify(d *datagram) {
 	t.taken[d.out] = d
 }
 
-// accept takes a part of a datagram into account. False: the fragment goes no further.
-// One that has come before is a duplicate. If one overlaps with another, or contradicts
-// what is known of the datagram's length, the datagram is refused, because hosts differ
-// in what they make of it (RFC 1858, RFC 5722).
+// accept adds a part to a datagram. It returns false if the fragment must be dropped, such
+// as a duplicate. If the fragment overlaps with another one, or contradicts the datagram's
+// known length, accept refuses the whole datagram, because hosts reassemble such datagrams
+// in different ways (RFC 1858, RFC 5722).
 func (q *fragmentQueue) accept(d *datagram, s packet.FragmentPart) bool {
 	if d.refused {
 		return false
@@ -216,10 +219,10 @@ func (q *fragmentQueue) accept(d *datagram, s packet.FragmentPart) bool {
 	return true
 }
 
-// whole tells whether all parts have come.
+// whole tells whether all fragments have come.
 func (d *datagram) whole() bool { return d.end != 0 && d.length == d.end }
 
-// hold keeps a fragment until the first of its datagram comes.
+// hold keeps a copy of a fragment until the first fragment of its datagram comes.
 func (t *fragmentTable) hold(q *fragmentQueue, d *datagram, f *packet.Frame) {
 	d.waiting = append(d.waiting, packet.Frame{Data: slices.Clone(f.Data)})
 	q.Held += len(f.Data) + heldOverhead
@@ -228,7 +231,7 @@ func (t *fragmentTable) hold(q *fragmentQueue, d *datagram, f *packet.Frame) {
 	}
 }
 
-// release takes from a datagram the fragments that wait.
+// release removes a datagram's waiting fragments.
 func (q *fragmentQueue) release(d *datagram) {
 	for _, f := range d.waiting {
 		q.Held -= len(f.Data) + heldOverhead
@@ -236,14 +239,14 @@ func (q *fragmentQueue) release(d *datagram) {
 	d.waiting = nil
 }
 
-// refuse drops the fragments of a datagram that wait, and those that come.
+// refuse drops the waiting fragments of a datagram, and those still to come.
 func (q *fragmentQueue) refuse(d *datagram) {
 	d.in.Drops[packet.DropFragment].Add(uint64(len(d.waiting)))
 	q.release(d)
 	d.refused, d.parts = true, nil
 }
 
-// oldest is the datagram that came first, or nil.
+// oldest returns the first datagram of the list, or nil if the list is empty.
 func (l *datagramList) oldest() *datagram {
 	if e := l.Front(); e != nil {
 		return e.Value.(*datagram)
@@ -251,7 +254,7 @@ func (l *datagramList) oldest() *datagram {
 	return nil
 }
 
-// move puts a datagram at the end of a list. If that is full, the oldest is forgotten.
+// move moves a datagram to the end of a list. If the list is full, it evicts the oldest.
 func (t *fragmentTable) move(q *fragmentQueue, d *datagram, to *datagramList, now int64) {
 	if d.list != nil {
 		d.list.Remove(d.elem)
@@ -273,7 +276,8 @@ func (t *fragmentTable) forget(q *fragmentQueue, d *datagram) {
 	}
 }
 
-// sweep forgets datagrams that came too long ago, and ifaces without any.
+// sweep forgets datagrams that have been in their list for FragmentTime, and the queues of
+// ifaces without datagrams.
 func (t *fragmentTable) sweep(now int64) {
 	t.Mu.Lock()
 	defer t.Mu.Unlock()

@@ -7,15 +7,16 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// carryError moves an ICMP error to the other end of the flow that it is about,
-// which the packet quoted in it tells (F6, RFC 5508 §4). It does not refresh the
-// flow, and ends it only if the server says that its port is closed. A damaged one is dropped (RFC 5508 REQ-3): nothing else shows
-// that what it quotes is what was sent.
+// carryError sends an ICMP error to the other end of the flow that it is about. The packet
+// quoted in the error identifies the flow (F6, RFC 5508 §4). The error does not refresh the
+// flow. It ends the flow only if the server says that its port is closed. An error with a
+// wrong checksum is dropped (RFC 5508 REQ-3), because only the checksum protects the quote.
 func (fw *Forwarder) carryError(a *Arrival) packet.DropReason {
 	if !packet.ValidChecksum(a.L4) {
 		return packet.DropMalformed
 	}
-	// Any router on the way may send it: the quote decides (RFC 4787 REQ-12).
+	// Any router on the way may send the error, so the flow does not depend on its source
+	// (RFC 4787 REQ-12).
 	if a.In.NIC != nil && !rules.PossibleRouter(a.Src, a.In.NIC.Address) {
 		return packet.DropSource
 	}
@@ -23,7 +24,7 @@ func (fw *Forwarder) carryError(a *Arrival) packet.DropReason {
 	if !ok {
 		return packet.DropMalformed
 	}
-	// The error goes the way of the packets that answer the quoted one.
+	// The error goes the same way as packets that answer the quoted one.
 	fl, dir := fw.Flows.Lookup(flow.Key{Tuple: quoted.Reversed(), Iface: a.In.Index})
 	if fl == nil {
 		return packet.DropNoFlow
@@ -43,8 +44,9 @@ func (fw *Forwarder) carryError(a *Arrival) packet.DropReason {
 	return a.leaveBy(to, tuple.Dst)
 }
 
-// tooBig tells whether a packet does not fit a link: as it is, or in the pieces that
-// segmentation offload cuts it into. A segment's root chooses their size.
+// tooBig tells whether a packet does not fit a link with the given MTU in bytes; 0 is no
+// limit. A super-packet fits if each packet does into which segmentation offload cuts it.
+// The size of these must be checked, because root in a segment can choose it.
 func (a *Arrival) tooBig(mtu int) bool {
 	if mtu == 0 || len(a.IP) <= mtu {
 		return false
@@ -54,8 +56,8 @@ func (a *Arrival) tooBig(mtu int) bool {
 	return !cut || a.HeadersLen()+size > mtu
 }
 
-// refuseTooBig tells the sender of a packet which size would pass, so that path
-// MTU discovery works (F8, RFC 1191).
+// refuseTooBig drops a packet that is too big and tells its sender the MTU, so that path MTU
+// discovery works (F8, RFC 1191).
 func (fw *Forwarder) refuseTooBig(a *Arrival, mtu int) packet.DropReason {
 	if f, ok := fw.fragmentationNeeded(a, mtu); ok {
 		a.sendBack(f)

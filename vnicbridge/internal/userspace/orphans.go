@@ -11,29 +11,29 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// OrphanTime is how long a server may send in a connection of no flow before it is told
-// that nobody hears it (F5+). Until then the client may speak, which gives it its flow
-// back.
+// OrphanTime is how long a server may send in a connection without a flow before it gets a
+// RST (F5+). If the client sends within this time, the flow is opened again.
 const OrphanTime = 20 * time.Second
 
-// MaxOrphans bounds the memory of orphans, some 2 MiB. Beyond it, servers are told at
-// once.
+// MaxOrphans bounds the number of orphans, which take about 2 MiB. Beyond it, servers get a
+// RST at once.
 const MaxOrphans = 1 << 12
 
-// orphans are the TCP connections in which segments send, and that belong to no flow.
+// orphans are TCP connections without a flow in which servers on segments send.
 type orphans struct {
 	Mu    sync.Mutex
-	Known flow.BoundedMap[flow.Key, Orphan]
+	Known flow.BoundedMap[flow.Key, Orphan] // by the key of the server's packets
 }
 
+// Orphan is one such connection.
 type Orphan struct {
 	key   flow.Key // of the server's packets
 	in    *iface.Iface
-	since int64
-	reset packet.Frame // ends it; nothing else comes to the server that could change its number
+	since int64        // when the server's first packet came, in ns
+	reset packet.Frame // its number stays valid, because nothing else reaches the server
 }
 
-// orphaned remembers that a segment has sent a packet that belongs to no flow.
+// orphaned remembers that a server has sent a TCP segment that belongs to no flow.
 func (fw *Forwarder) orphaned(a *Arrival) {
 	if !a.Continues() {
 		return
@@ -51,13 +51,14 @@ func (fw *Forwarder) orphaned(a *Arrival) {
 	o.Known.Put(key, Orphan{key, a.In, a.Now, a.resetFrame()}, MaxOrphans)
 }
 
-// resetFrame is the RST that answers a TCP segment.
+// resetFrame returns the RST that answers a TCP segment.
 func (a *Arrival) resetFrame() packet.Frame {
 	ip := a.answerHeader(layers.IPProtocolTCP)
 	return packet.BuildFrame(a.Frame.DstMAC(), a.Frame.SrcMAC(), layers.EthernetTypeIPv4, ip, a.Reset(ip))
 }
 
-// endOrphans resets the orphans that have had their time, as many as may be refused.
+// endOrphans sends RSTs to the servers of orphans that are OrphanTime old, at the rate of
+// refusals.
 func (fw *Forwarder) endOrphans(now int64) {
 	o := &fw.Orphans
 	o.Mu.Lock()

@@ -10,12 +10,13 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// A table that is lost, as by a restart, leaves connections that nobody knows. What a
-// client sends opens its flow again in admitInbound, if the segment can be only one
-// (F5). Here is what a server sends (F5+): its client may have nothing to say.
+// If the flow table is lost, as in a restart, connections remain without flows. A client's
+// packet opens its flow again in admitInbound, if the rules allow only one segment (F5). A
+// server's packet does so here (F5+), because the client may have nothing to send.
 
-// pickUp opens the flow again that a segment sends to, if the client is known by its
-// address there, and new flows of the client's would get this segment. Or nil.
+// pickUp opens the flow again to which a server's packet belongs. It returns nil unless the
+// packet's destination tells who the client is, and new flows of this client get the same
+// segment.
 func (fw *Forwarder) pickUp(a *Arrival, rules *rules.Ruleset, segment *rules.SegmentRules) *flow.Flow {
 	if !a.Continues() {
 		return nil
@@ -34,8 +35,8 @@ func (fw *Forwarder) pickUp(a *Arrival, rules *rules.Ruleset, segment *rules.Seg
 	return nil
 }
 
-// insertAnswered adds the flow of a client's tuple that a packet is an answer in. Or
-// nil, if that tuple or that answer are of another flow.
+// insertAnswered adds the flow with a client's original tuple, of which the packet is an
+// answer. It returns nil if another flow has either of the tuples.
 func (fw *Forwarder) insertAnswered(a *Arrival, nic *iface.Iface, client packet.Tuple) *flow.Flow {
 	f := flow.AnsweredFlow(nic, a.In, client, &a.Packet, a.Now)
 	f, _ = fw.Flows.Insert(f, slices.Values([]packet.Tuple{a.Tuple}))
@@ -45,8 +46,7 @@ func (fw *Forwarder) insertAnswered(a *Arrival, nic *iface.Iface, client packet.
 	return f
 }
 
-// resume opens the flow again whose handshake a packet completes. It finds no room
-// only where no new flow does.
+// resume opens the evicted flow again whose handshake a packet completes, or returns nil.
 func (fw *Forwarder) resume(a *Arrival) *flow.Flow {
 	if !a.Continues() {
 		return nil
@@ -59,13 +59,13 @@ func (fw *Forwarder) resume(a *Arrival) *flow.Flow {
 	return f
 }
 
-// twoSegments is how many bytes a client receives before it must acknowledge some (RFC
-// 1122 §4.2.3.2).
+// twoSegments is how many bytes a client receives, at most, before it must acknowledge them
+// (RFC 1122 §4.2.3.2).
 const twoSegments = 2 * 1460
 
-// PickedUpBy returns a condition: another process, which has the successor's rules, will
-// pick the flow up. It will not pick up a flow to a server of this process, because the
-// server's socket ends.
+// PickedUpBy returns a condition on flows: a successor, another process with the given
+// rules, will pick the flow up. It is false for flows to servers of this process, because
+// their sockets end with the process.
 func (fw *Forwarder) PickedUpBy(successor *rules.Ruleset) func(*flow.Flow) bool {
 	return func(f *flow.Flow) bool {
 		bridge := successor.Bridges[f.In]
@@ -80,8 +80,9 @@ func (fw *Forwarder) PickedUpBy(successor *rules.Ruleset) func(*flow.Flow) bool 
 		if !rules.AnyPortContains(segment.Ports, f.Orig) {
 			return false
 		}
-		// The server alone can bring it back if its client is known, and must not if not:
-		// in a transfer to the client that has nothing to say.
+		// If the address tells who the client is, the server's next packet suffices.
+		// Otherwise only the client's can bring the flow back. A client in the middle of a
+		// transfer would wait and send none: more than two segments are unacknowledged then.
 		known := segment.ClientAt(bridge, f.Reply.Dst) != packet.NoAddr
 		return known || f.Sent[flow.Reverse].Next.Load()-f.Sent[flow.Forward].Ack.Load() <= twoSegments
 	}

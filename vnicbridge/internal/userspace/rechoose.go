@@ -7,23 +7,24 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// Datagrams and echoes have no end of their own: a client that always uses one port
-// (statsd, syslog, WireGuard) would keep its segment for ever. Where it must not, its flow
-// is ended here, and its next packet opens one as the policy chooses then (F10+).
+// UDP and echo flows have no end of their own, so a client that always uses the same port
+// (statsd, syslog, WireGuard) would keep its segment for ever. The functions in this file
+// end such flows when the segment must be chosen again: the client's next packet opens a new
+// flow, and the policy chooses its segment (F10+).
 
-// rechoose ends the flows without a connection that clients have, where a condition holds.
+// rechoose ends the UDP and echo flows of clients for which a condition holds.
 func (fw *Forwarder) rechoose(condition func(*flow.Flow) bool) {
 	fw.End(func(f *flow.Flow) bool { return f.Orig.Proto != config.TCP && f.In.NIC != nil && condition(f) }, nil)
 }
 
-// RechooseAt ends the flows without a connection whose server is at an iface.
+// RechooseAt ends the UDP and echo flows of clients to the server at a VNIC.
 func (fw *Forwarder) RechooseAt(server *iface.Iface) {
 	fw.rechoose(func(f *flow.Flow) bool { return f.Out == server })
 }
 
-// RechooseSwitched ends the flows without a connection by the NIC of a bridge that was
-// switched. A flow stays if a steer rule has chosen its segment, or if the bridge was
-// switched to its segment.
+// RechooseSwitched ends the UDP and echo flows of clients at a NIC whose bridge was switched
+// to another segment. A flow stays if a steer rule decides about it, or if it goes to that
+// segment already.
 func (fw *Forwarder) RechooseSwitched(nic *iface.Iface) {
 	decisions := fw.CurrentRules().Bridges[nic].Decisions
 	fw.rechoose(func(f *flow.Flow) bool {
@@ -32,8 +33,8 @@ func (fw *Forwarder) RechooseSwitched(nic *iface.Iface) {
 	})
 }
 
-// saysClosed tells whether an ICMP error about a packet of a flow's opener is the
-// server's own word that nobody serves the port. Only what comes by the server's VNIC is.
+// saysClosed tells whether an ICMP error about a client's UDP packet says that the server's
+// port is closed. Only an error from the server's own VNIC counts.
 func (a *Arrival) saysClosed(fl *flow.Flow) bool {
 	return fl.Orig.Proto == config.UDP && fl.In.NIC != nil && fl.Out == a.In &&
 		a.L4[0] == packet.ICMPUnreachable && a.L4[1] == packet.ICMPPortUnreachable

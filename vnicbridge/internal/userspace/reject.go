@@ -12,16 +12,16 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// RefusalRate bounds how many answers of a kind are sent in a second to what comes in
-// at an iface, so that a flood is not answered with a flood (RFC 1812 §4.3.2.8).
+// The rate limit of answers of each kind to packets that come in at one iface. A flood is
+// not answered with a flood (RFC 1812 §4.3.2.8).
 const (
-	RefusalRate  = 1000
+	RefusalRate  = 1000 // a second
 	RefusalBurst = 1000
 )
 
-// answerLimits bound what the forwarder answers to what comes in at an iface. Answers that
-// say that a packet is too big have a bound of their own: a flood of packets that are
-// refused must not keep senders from learning the path's MTU.
+// answerLimits rate-limit the forwarder's answers to packets that come in at an iface. There
+// is a separate limit for answers that a packet is too big, because a flood of refused
+// packets must not keep senders from learning the path MTU.
 type answerLimits struct {
 	refusals, tooBig *rate.Limiter
 }
@@ -43,10 +43,9 @@ func (fw *Forwarder) limits(p *iface.Iface) *answerLimits {
 // allows tells whether one more answer to the packet may be sent now.
 func (a *Arrival) allows(limit *rate.Limiter) bool { return limit.AllowN(time.Unix(0, a.Now), 1) }
 
-// refusal builds the answer to a packet that nothing will be done with, towards the
-// place it came from, so that no client is left hanging (F5, F11): a RST to TCP,
-// destination unreachable to the rest. ok is false where there must be none: to a RST
-// (RFC 9293 §3.5.2), to an answer, or beyond the rate.
+// refusal returns the answer to a packet that is refused, so that no client hangs (F5, F11):
+// a RST to TCP, and destination unreachable to everything else. ok is false if there must be
+// no answer: to a RST (RFC 9293 §3.5.2), to an echo reply, or beyond the rate limit.
 func (fw *Forwarder) refusal(a *Arrival) (f packet.Frame, ok bool) {
 	if a.Proto == config.TCP && a.TCPFlags&packet.TCPRST != 0 || a.Proto == config.ICMP && a.L4[0] != packet.ICMPEcho || !a.allows(fw.limits(a.In).refusals) {
 		return packet.Frame{}, false
@@ -63,8 +62,8 @@ func (fw *Forwarder) refusal(a *Arrival) (f packet.Frame, ok bool) {
 	}
 }
 
-// fragmentationNeeded builds the answer to a packet that is too big for the next
-// link (RFC 1191 §4).
+// fragmentationNeeded returns the answer to a packet that is too big for the next link
+// (RFC 1191 §4). ok is false beyond the rate limit.
 func (fw *Forwarder) fragmentationNeeded(a *Arrival, mtu int) (f packet.Frame, ok bool) {
 	if !a.allows(fw.limits(a.In).tooBig) {
 		return packet.Frame{}, false
@@ -72,8 +71,8 @@ func (fw *Forwarder) fragmentationNeeded(a *Arrival, mtu int) (f packet.Frame, o
 	return a.unreachable(layers.ICMPv4CodeFragmentationNeeded, uint16(mtu)), true
 }
 
-// answerHeader is the IP header of an answer to a packet, in the name of the
-// address that the packet was sent to.
+// answerHeader returns the IP header of an answer to a packet. The source is the address to
+// which the packet was sent.
 func (a *Arrival) answerHeader(proto layers.IPProtocol) *layers.IPv4 {
 	return &layers.IPv4{
 		Version: 4, TTL: 64, Flags: layers.IPv4DontFragment, Protocol: proto,

@@ -9,8 +9,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// End ends flows at once, and tells both sides of those that are TCP connections (F10),
-// but for those that come back. If comesBack is nil, none does.
+// End ends the flows for which a condition holds, and sends RSTs to both sides of open TCP
+// connections (F10). It sends none for flows for which comesBack is true, because they will
+// be picked up. If comesBack is nil, no flow comes back.
 func (fw *Forwarder) End(condition, comesBack func(*flow.Flow) bool) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
@@ -25,13 +26,13 @@ func (fw *Forwarder) End(condition, comesBack func(*flow.Flow) bool) {
 	out.Flush()
 }
 
-// resetSide sends RSTs to one side of a flow, in the name of the other: to the side whose
-// packets are of the direction dir. A side that has acknowledged nothing yet will send
-// its SYN again, and be answered.
+// resetSide sends RSTs to the side of a flow whose packets have the direction dir, in the
+// name of the other side. A side that has acknowledged nothing gets no RST. It will send its
+// SYN again, and get an answer then.
 //
-// A side believes a RST only if that has the number that it waits for (RFC 5961 §3.2).
-// This is what it has acknowledged or, because acknowledgments are delayed, what follows
-// all that has been sent to it.
+// A side accepts a RST only if its number is the next one that the side expects (RFC 5961
+// §3.2). This is the number that the side last acknowledged or, because acknowledgments are
+// delayed, the one after everything that was sent to it. So it gets a RST with each.
 func resetSide(f *flow.Flow, dir flow.Direction, now int64, out *iface.Outbox) {
 	if f.Flags.Load()&(flow.Acked<<dir) == 0 {
 		return
@@ -50,7 +51,7 @@ func sendReset(f *flow.Flow, dir flow.Direction, seq uint32, now int64, out *ifa
 		SrcIP: tuple.Src.V4(), DstIP: tuple.Dst.V4(),
 	}
 	tcp := &layers.TCP{SrcPort: layers.TCPPort(tuple.Sport), DstPort: layers.TCPPort(tuple.Dport), Seq: seq, RST: true}
-	// It fails for another network layer than IP only.
+	// This fails only for a network layer other than IP.
 	_ = tcp.SetNetworkLayerForChecksum(ip)
 	fr := packet.BuildFrame(to.MAC(), config.MAC{}, layers.EthernetTypeIPv4, ip, tcp)
 	a := Arrival{Frame: &fr, Now: now, Out: out}
