@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Opening a flow for the first packet of one (admit.go).
+// Opening a flow for its first packet, as in admit.go.
 #pragma once
 
 #include "decide.h"
 #include "flow.h"
 
-#define TIME_WAIT (60000000000ULL >> 26)	// TimeWait in quarantine.go
+#define TIME_WAIT (60000000000ULL >> 26)	// TimeWait in quarantine.go, in 2^26 ns
 
-// How many aliases are tried here before userspace tries the whole pool; and other
-// ports, when that has found that no alias is free.
+// How many aliases the programs try before userspace tries the whole pool.
 #define ATTEMPTS 8
+
+// How many other ports the programs try if userspace has found that no alias is free.
 #define PORT_ATTEMPTS 4
 
-// The rules that hold now, of one iface.
+// The rules of an iface that are in force.
 #define RULES(map, iface) ({ \
 	__u32 _i = (plane.half & 1) * MAX_IFACES + (iface); \
 	bpf_map_lookup_elem(&map, &_i); })
@@ -43,7 +44,7 @@ static __always_inline void count_flows(const struct flow_key *orig, const struc
 	count_flow(reply->iface, n);
 }
 
-// Takes a place in the table for a flow: there are never more than max_flows.
+// Reserves a place in the table for a flow. There are never more flows than the limit.
 static __always_inline bool reserve(void)
 {
 	if (__sync_fetch_and_add(&plane.flows, 1) < plane.limit)
@@ -57,9 +58,9 @@ static __always_inline void unreserve(void)
 	__sync_fetch_and_add(&plane.flows, -1);
 }
 
-// Makes the state of a record that of a flow that begins with this packet. The flags are
-// exchanged, because that is a full barrier on every CPU: Go's sweep finds neither these
-// flags nor, in a new record, the keys that are stored next beside an older state.
+// Sets the state of a record to that of a flow that begins with this packet. The exchange of
+// the flags is a full barrier on every CPU. So if Go's sweep sees the new flags, or the keys
+// that a new record gets next, it also sees the rest of the new state.
 static __always_inline void begin(struct flow_record *r, __u32 number, const struct packet *p)
 {
 	struct flow_traffic *t = answers_of(number);
@@ -71,13 +72,13 @@ static __always_inline void begin(struct flow_record *r, __u32 number, const str
 	r->sent.next = p->next;
 	if (t) {
 		t->count = t->ack = 0;
-		t->next = picked_up ? p->ack : 0;	// what it has acknowledged, the other side has sent
+		t->next = picked_up ? p->ack : 0;	// the other side has sent what this one acknowledges
 	}
 	__sync_lock_test_and_set(&r->state.flags, picked_up ? FLOW_PICKED_UP : 0);
 }
 
-// Claims the original key for a flow whose reply key is claimed. old is the record
-// of the closing flow that had it.
+// Claims the original key for a flow whose reply key is claimed. old is the record of the
+// closed flow that has the key now, or NOT_FOUND; that flow is superseded.
 static __always_inline int claim_original(const struct flow_key *orig, __u32 number, __u32 old)
 {
 	struct flow_record *r = old == NOT_FOUND ? NULL : record_of(old);
@@ -91,8 +92,8 @@ static __always_inline int claim_original(const struct flow_key *orig, __u32 num
 	return KEEP;
 }
 
-// Takes the number of a free record: the one freed last, while it is still in the
-// caches, else one that was never used.
+// Takes a free record: the one freed last, which may still be in the caches, or else one
+// that was never used.
 static __always_inline int take(__u32 *number)
 {
 	if (!bpf_map_pop_elem(&spare, number))
@@ -103,7 +104,7 @@ static __always_inline int take(__u32 *number)
 	return *number < plane.capacity ? KEEP : SLOW;
 }
 
-// Gives a record back that no key leads to.
+// Frees a record to which no key points.
 static __always_inline void give_back(struct flow_record *record, __u32 number)
 {
 	words(&record->orig)[1] = 0;
@@ -111,8 +112,8 @@ static __always_inline void give_back(struct flow_record *record, __u32 number)
 	bpf_map_push_elem(&spare, &number, BPF_ANY);
 }
 
-// Whether the server remembers nothing of a flow that another one has superseded:
-// the record lives on for that only.
+// Whether the record of a superseded flow is no longer needed, because the server does not
+// remember the flow.
 static __always_inline bool forgotten(const struct flow_record *r)
 {
 	__u32 flags = r->state.flags;
@@ -121,9 +122,9 @@ static __always_inline bool forgotten(const struct flow_record *r)
 	       (!(flags & FLOW_ACCEPTED) || plane.clock - r->state.last_seen >= TIME_WAIT);
 }
 
-// The reply key is taken. If it is of a flow that is over, of the same client and
-// the same tuple, the new flow is that one's second life. DROP_NO_TUPLE: it is
-// another flow's.
+// Opens a flow whose reply key is taken, which is possible only if a flow with both keys, and
+// so of the same client, is over: its record is used for the new flow. DROP_NO_TUPLE: the
+// reply key belongs to another flow.
 static __always_inline int revive(const struct packet *p, __u32 value, __u32 old, struct found *f)
 {
 	struct flow_record *r;
@@ -140,7 +141,7 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 		begin(r, f->number, p);
 		return KEEP;
 	}
-	// Of the flows that this tuple had, it is an older one than the last.
+	// The record's flow is over, but it is not the last flow with this tuple, which is old.
 	if (!reserve())
 		return SLOW;
 	if (claim_original(&p->key, f->number, old) != KEEP) {
@@ -150,13 +151,13 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 	if (r->state.flags & FLOW_SUPERSEDED)
 		count_flows(&p->key, &f->answer, 1);
 	else
-		unreserve();	// it counts already
+		unreserve();	// the record's flow already counts
 	begin(r, f->number, p);
 	return KEEP;
 }
 
-// Gives a free record to a flow, and makes both keys lead to it. The reply key is
-// claimed first, because only it can be another client's.
+// Writes a flow into a free record, and makes both keys point to it. The reply key comes
+// first, because only the reply key can belong to another client.
 static __always_inline int fill(const struct packet *p, __u32 old, struct found *f)
 {
 	struct flow_record *r;
@@ -186,7 +187,8 @@ static __always_inline int fill(const struct packet *p, __u32 old, struct found 
 	return KEEP;
 }
 
-// Whether a key is in quarantine, or another one with the same hash: Go knows which.
+// Whether a key may be in quarantine. It may also be another key with the same hash, which
+// only Go can tell.
 static __always_inline bool quarantined(const struct flow_key *key)
 {
 	__u64 *until;
@@ -199,11 +201,12 @@ static __always_inline bool quarantined(const struct flow_key *key)
 	return until && (__s32)((__u32)*until - plane.clock) > 0;
 }
 
-// Opens a new flow under a reply key that no flow has. Without a place in the table, or
-// a free record, userspace makes room (L1).
+// Opens a new flow with a reply key that no flow has. SLOW: the table is full, so userspace
+// must evict flows (L1).
 //
-// Go puts a key in quarantine before it removes the key. To reserve a place is a full
-// barrier: who no longer finds the key in the table finds it in quarantine.
+// Go puts a key into quarantine before it removes the key from the table. The reservation is
+// a full barrier. So a program that no longer finds the key in the table finds it in
+// quarantine.
 static __always_inline int create(const struct packet *p, __u32 old, struct found *f)
 {
 	int verdict;
@@ -219,11 +222,11 @@ static __always_inline int create(const struct packet *p, __u32 old, struct foun
 	return verdict;
 }
 
-// Opens the flow of a packet under the reply key f->answer. old is the record of
-// the closing flow whose tuple it uses again, if there is one. DROP_NO_TUPLE: the
-// key is another flow's, or may have been one's not long ago. SLOW: userspace must see to it.
+// Opens the flow of a packet with the reply key f->answer. old is the record of the closed
+// flow whose original tuple the packet reuses, or NOT_FOUND. DROP_NO_TUPLE: another flow has
+// the key, or had it not long ago. SLOW: userspace must open the flow.
 //
-// This and its like are global functions: the kernel checks each once, by itself.
+// It is a global function, because the verifier checks a global function only once.
 __noinline enum drop_reason open_flow(const struct packet *p, __u32 old, struct found *f)
 {
 	__u32 taken;
@@ -241,7 +244,8 @@ __noinline enum drop_reason open_flow(const struct packet *p, __u32 old, struct 
 	return verdict;
 }
 
-// The aliases of a segment are addresses in a row, but for a few.
+// The alias with an index. The aliases of a segment are consecutive addresses, except for
+// the gaps.
 __noinline __u32 alias_at(const struct segment_rules *s, __u32 index)
 {
 	__u32 address;
@@ -282,7 +286,8 @@ static __always_inline __u32 preferred_alias(const struct segment_rules *s, cons
 	return s->gateways + hash_address(p->key.src) % shared;
 }
 
-// The key of the answers of a server or host to this packet.
+// Sets the key of the answers to this packet, except its destination address. host is the
+// address that answers, at an iface.
 static __always_inline void answer_from(struct flow_key *answer, const struct packet *p, __be32 host, __u32 iface)
 {
 	answer->src = host;
@@ -292,7 +297,7 @@ static __always_inline void answer_from(struct flow_key *answer, const struct pa
 	answer->proto = p->key.proto;
 }
 
-// A port, or ICMP identifier, in the place of another one: randomPort in alias.go.
+// A port, or ICMP identifier, in place of one that is taken: randomPort in alias.go.
 static __always_inline __be16 random_port(__be16 port)
 {
 	__u32 n = bpf_get_prandom_u32();
@@ -300,8 +305,8 @@ static __always_inline __be16 random_port(__be16 port)
 	return bpf_ntohs(port) < 1024 ? bpf_htons(1 + n % 1023) : bpf_htons(1024 + n % (65536 - 1024));
 }
 
-// Opens a flow of which userspace has found a moment ago, time and again, that no alias
-// is free for its port: under another port.
+// Opens a flow with another source port. This is allowed if userspace has found 64 times
+// that no alias is free for the flow's own port, for the next 250 ms (saturation.go).
 static __always_inline int open_mapped(const struct packet *p, __be32 alias, __u32 old, struct found *f)
 {
 	f->answer.dst = 0;
@@ -319,8 +324,8 @@ static __always_inline int open_mapped(const struct packet *p, __be32 alias, __u
 	return SLOW;
 }
 
-// Opens a flow from the network: under the client's own address, or under the
-// first alias that is free.
+// Opens a flow from the network to a segment. The segment sees the client under the client's
+// own address, or under the first alias that is free.
 static __always_inline int open_inbound(const struct packet *p, const struct bridge_rules *b, const struct segment_rules *s,
 					__u32 to, __u32 old, struct found *f)
 {
@@ -335,7 +340,7 @@ static __always_inline int open_inbound(const struct packet *p, const struct bri
 		return verdict == DROP_NO_TUPLE ? SLOW : verdict;
 	}
 	preferred = preferred_alias(s, b, p);
-	// Linux 5.15 forgets the bounds of a number that it keeps on the stack in 32 bits.
+	// The verifier of Linux 5.15 forgets the bounds of 32-bit values on the stack.
 	for (__u64 i = 0; i < ATTEMPTS && i < tries; i++) {
 		f->answer.dst = alias_at(s, probe(reserved, shared, preferred, i));
 		verdict = open_flow(p, old, f);
@@ -345,7 +350,8 @@ static __always_inline int open_inbound(const struct packet *p, const struct bri
 	return open_mapped(p, alias_at(s, preferred), old, f);
 }
 
-// Refuses a new flow. An answer is userspace's to give, at a bounded rate.
+// Refuses a new flow. SLOW: userspace must answer. There is no answer to a RST, to an echo
+// reply, or beyond the rate limit.
 static __always_inline int refuse(const struct packet *p, int reason)
 {
 	if (p->key.proto == IPPROTO_TCP && p->tcp_flags & TCP_RST)
@@ -362,7 +368,7 @@ static __always_inline int refuse_flow(const struct bridge_rules *b, const struc
 	return b->silent ? reason : refuse(p, reason);
 }
 
-// Whether a segment lets a new flow in by its port. Echo requests always enter.
+// Whether the port of a new flow is open on a segment. Echo requests always enter.
 static __always_inline bool enters(const struct segment_rules *s, const struct packet *p)
 {
 	if (p->key.proto == IPPROTO_ICMP)
@@ -373,7 +379,7 @@ static __always_inline bool enters(const struct segment_rules *s, const struct p
 	return false;
 }
 
-// Opens a flow from the network to the segment that was decided on, or refuses it.
+// Opens a flow from the network to the VNIC `to`, or refuses the flow.
 static __always_inline int admit_to(const struct packet *p, const struct bridge_rules *b, __u32 to, bool lasting,
 				    __u32 old, struct found *f)
 {
@@ -391,8 +397,8 @@ static __always_inline int admit_to(const struct packet *p, const struct bridge_
 	return open_inbound(p, b, s, to, old, f);
 }
 
-// Opens a flow from the network to a segment: the policy chooses the segment,
-// once (F1).
+// Opens a flow from the network to a segment. Only here are segments chosen, so a flow keeps
+// its segment (F1).
 __noinline enum drop_reason admit_inbound(const struct packet *p, __u32 old, struct found *f)
 {
 	struct bridge_rules *b = RULES(bridges, self);
@@ -407,12 +413,12 @@ __noinline enum drop_reason admit_inbound(const struct packet *p, __u32 old, str
 	lasting = to & LASTING;
 	verdict = admit_to(p, b, to & ~LASTING, lasting, old, f);
 	if (verdict == SLOW && b->index == SLOT_IN_TURN && b->slots && !lasting)
-		take_turn(self, -1);	// userspace takes it
+		take_turn(self, -1);	// userspace will take this turn
 	return verdict;
 }
 
-// The NIC by which a segment may reach an address, or 0, and the host that the
-// address stands for there.
+// The index of the NIC by which a segment may reach the packet's destination, or 0 if it may
+// not. host becomes the host for which that address stands.
 static __always_inline __u32 egress(const struct segment_rules *s, const struct packet *p, __be32 *host)
 {
 	struct bridge_rules *b;
@@ -434,8 +440,8 @@ static __always_inline __u32 egress(const struct segment_rules *s, const struct 
 	return 0;
 }
 
-// Opens a flow from a segment to one that it may reach (S3). What is refused, and
-// how the sender is told, is userspace's business.
+// Opens a flow from a segment to another one that it may reach (S3). SLOW: userspace must
+// refuse the flow, and answers the sender.
 static __always_inline int admit_to_peer(const struct packet *p, const struct peer *peer, __u32 old, struct found *f)
 {
 	struct segment_rules *s = RULES(segments, peer->to);
@@ -449,8 +455,8 @@ static __always_inline int admit_to_peer(const struct packet *p, const struct pe
 	return verdict == DROP_NO_TUPLE ? SLOW : verdict;
 }
 
-// Opens a flow from a segment, as its egress and its reach allow (F12). If another
-// segment has the port, userspace maps it.
+// Opens a flow from a segment, if its egress rule or its reach allows it (F12). SLOW: among
+// others, another segment uses the source port, so userspace must choose another one.
 __noinline enum drop_reason admit_outbound(const struct packet *p, __u32 old, struct found *f)
 {
 	struct segment_rules *s = RULES(segments, self);

@@ -2,9 +2,9 @@
 
 // SPDX-License-Identifier: Apache-2.0
 
-// The kernel data path: what forwarder.go does, for the packets that are common.
-// One program runs on what comes in at a NIC, the other on what a segment sends;
-// each is loaded once for an iface. What needs thought goes to userspace as it came.
+// The kernel path: it does what forwarder.go does, for common packets. One program runs on
+// what comes in at a NIC, and the other on what a segment sends. Each is loaded once for
+// each iface. Other packets go to userspace unchanged.
 #include <stdbool.h>
 #include <stddef.h>
 #include <linux/bpf.h>
@@ -20,8 +20,8 @@
 #include "admit.h"
 #include "limit.h"
 
-// Userspace's heartbeat is older than this: it is gone, and nobody may be left
-// without a network by what it left behind.
+// If userspace's heartbeat is older than this, userspace is gone. The programs then leave
+// all packets to the host, so that what is left of the plane cannot disturb the network.
 #define HEARTBEAT_NS 3000000000ULL
 
 static __always_inline bool awake(void)
@@ -43,12 +43,14 @@ static __always_inline struct counters *count_in(__u32 len)
 	return c;
 }
 
-// Counts a packet that goes no further. It is out of the way of those that do.
+// Counts a packet that is dropped. It is not inlined, because most packets do not need it.
 __noinline int count_drop(__u32 len, __u32 reason)
 {
 	struct counters *c = count_in(len);
 
-	barrier_var(reason);	// or the compiler bounds reason - 1, and older kernels do not see it
+	// Without the barrier, the compiler checks the bound of reason - 1, and the verifiers of
+	// older kernels do not understand that.
+	barrier_var(reason);
 	if (c && reason < DROP_REASONS)
 		c->drops[reason]++;
 	return TC_ACT_SHOT;
@@ -78,7 +80,7 @@ static __always_inline bool is_zero(const __u8 *mac)
 	return !(x[0] | x[1] | x[2]);
 }
 
-// The MAC of the next hop to a host on a NIC's side (A7). NULL: it is to be asked for.
+// The MAC of the next hop to a host behind a NIC (A7), or NULL if it is not resolved.
 static __always_inline const __u8 *next_hop(const struct flow_key *answer, const struct iface *nic)
 {
 	struct neighbour_key key = { .address = answer->src, .iface = answer->iface };
@@ -94,8 +96,7 @@ static __always_inline const __u8 *next_hop(const struct flow_key *answer, const
 	return n->mac;
 }
 
-// Whether a packet does not fit a link: as it is, or in the pieces that segmentation
-// offload cuts it into. A segment's root chooses their size.
+// Whether a packet does not fit a link: Arrival.tooBig in icmperror.go.
 static __always_inline bool too_big(const struct __sk_buff *skb, const struct packet *p, __u32 mtu)
 {
 	__u32 l4 = p->key.proto == IPPROTO_TCP ? sizeof(struct tcphdr) + p->options : sizeof(struct udphdr);
@@ -104,7 +105,8 @@ static __always_inline bool too_big(const struct __sk_buff *skb, const struct pa
 	return mtu && p->size > mtu && (!cut || sizeof(struct iphdr) + l4 + skb->gso_size > mtu);
 }
 
-// Sends a packet to the other end of its flow.
+// Sends a packet to the other end of its flow. SLOW: the packet is unchanged, and userspace
+// must send it.
 static __always_inline int forward(struct __sk_buff *skb, struct packet *p, const struct found *f, struct flow_record *r)
 {
 	__u32 to = f->answer.iface;
@@ -126,13 +128,14 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 	return bpf_redirect(out->ifindex, out->redirect);
 }
 
-// Gives a packet to userspace, which counts it.
+// Gives a packet to userspace, which counts it: by the slow path, or to the process that
+// reads the device.
 static __always_inline int give_up(const struct iface *own)
 {
 	return own->slow ? bpf_redirect(own->slow, 0) : TC_ACT_UNSPEC;
 }
 
-// Moves a packet that was read to the other end of its flow, which it may open.
+// Sends a packet that was read to the other end of its flow. It opens the flow if necessary.
 static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const struct iface *own)
 {
 	struct found f = {};
@@ -149,8 +152,8 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 		verdict = own->nic ? admit_inbound(p, old, &f) : admit_outbound(p, old, &f);
 		if (verdict != KEEP && verdict != SLOW && own->nic)
 			return count_drop(p->len, verdict);
-		// What a segment's sender sees dropped is an error to it (ENOBUFS): userspace
-		// drops that, as a wire would.
+		// A drop here would give a sender on a segment an error (ENOBUFS). So userspace
+		// drops the packet instead, as silently as a wire.
 		r = verdict == KEEP ? record_of(f.number) : NULL;
 	}
 	if (r)
@@ -158,8 +161,8 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 	return r && verdict != SLOW ? verdict : give_up(own);
 }
 
-// Gives userspace a packet that no program can carry, whose IP header is at an offset. A
-// flood of such packets must not keep userspace from all else.
+// Gives userspace a packet that only userspace can carry, at a limited rate: a flood of such
+// packets must not keep userspace from other work. `at` is the offset of the IP header.
 static __always_inline int give_up_odd(struct __sk_buff *skb, const struct iface *own, __u32 at)
 {
 	struct iphdr *ip = (void *)(long)skb->data + at;
@@ -178,7 +181,7 @@ static __always_inline int give_up_odd(struct __sk_buff *skb, const struct iface
 	return give_up(own);
 }
 
-// What the sender of an ARP message is, as far as the program knows.
+// What the program knows of the sender of an ARP message (arp_kind in limit.h).
 static __always_inline enum arp_kind arp_sender(const struct iface *own, __be32 address)
 {
 	struct neighbour_key key = { .address = address, .iface = self };
@@ -188,12 +191,13 @@ static __always_inline enum arp_kind arp_sender(const struct iface *own, __be32 
 	return bpf_map_lookup_elem(&neighbours, &key) ? ARP_NEIGHBOUR : ARP_ANYBODY;
 }
 
-// Gives userspace a copy of the ARP that is our business; the message is at an offset.
-// The host gets all ARP: it may have an address of its own on the NIC.
+// Gives userspace a copy of an ARP message that concerns us, at a limited rate. The host gets
+// all ARP too, because it may have an address of its own on the NIC. `at` is the offset of
+// the message.
 static __always_inline int hear_arp(struct __sk_buff *skb, const struct iface *own, __u32 at)
 {
 	struct arp *m = (void *)(long)skb->data + at;
-	enum arp_kind kind = ARP_ANYBODY;	// if there is no whole message: userspace finds that
+	enum arp_kind kind = ARP_ANYBODY;	// of a truncated message too, which userspace counts
 	struct budget *b;
 	__u32 index;
 
@@ -210,15 +214,15 @@ static __always_inline int hear_arp(struct __sk_buff *skb, const struct iface *o
 	return TC_ACT_UNSPEC;
 }
 
-// Whether a frame has a tag of another network. A priority tag is none: such a frame is
-// an untagged one (IEEE 802.1Q, 6.9.1).
+// Whether a frame has the VLAN tag of another network. A frame with a priority tag counts as
+// untagged (IEEE 802.1Q §6.9.1).
 static __always_inline bool foreign_tag(const struct __sk_buff *skb)
 {
 	return skb->vlan_present && skb->vlan_tci & VLAN_ID;
 }
 
-// What comes in at a NIC with a tag in its bytes. The kernel takes a first tag out of
-// them, so that there is hardly any: userspace takes a priority tag off.
+// A frame that comes in at a NIC with a tag in its bytes. This is rare, because the kernel
+// removes the first tag. Userspace removes a priority tag.
 static __always_inline int from_nic_tagged(struct __sk_buff *skb, const struct iface *own)
 {
 	struct tag *tag = (void *)(long)skb->data + sizeof(struct ethhdr);
@@ -234,8 +238,8 @@ static __always_inline int from_nic_tagged(struct __sk_buff *skb, const struct i
 	return give_up_odd(skb, own, at);
 }
 
-// What comes in at a NIC. Only what is for the pseudo address is ours (S1); ARP is
-// everybody's.
+// A frame that comes in at a NIC. Only packets to the pseudo address are ours (S1); the host
+// gets all others. ARP goes to both.
 SEC("tc")
 int from_nic(struct __sk_buff *skb)
 {
@@ -270,8 +274,8 @@ int from_nic(struct __sk_buff *skb)
 	return carry(skb, &p, own);
 }
 
-// What a segment sends. All of it is ours; only packets of its own address leave
-// (S2).
+// A frame that a segment sends. All of them are ours, but only packets from the segment's own
+// address leave it (S2).
 SEC("tc")
 int from_vnic(struct __sk_buff *skb)
 {
@@ -295,5 +299,5 @@ int from_vnic(struct __sk_buff *skb)
 	return carry(skb, &p, own);
 }
 
-// License in bpf.go. No helper that is called here is for GPL programs only.
+// License in bpf.go. The programs call no helper that is for GPL programs only.
 char _license[] SEC("license") = "Apache-2.0";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The decision for a new flow: the first steer rule that matches, else the policy
-// (decision.go).
+// The choice of the segment for a new flow, as in decision.go: the first steer rule that
+// matches decides, or else the policy.
 #pragma once
 
 #include "packet.h"
@@ -14,16 +14,17 @@ static __always_inline bool in_set(__u32 set, __be32 address)
 	return bpf_map_lookup_elem(&prefixes, &key);
 }
 
-// A source that nobody outside can have (S1).
+// Whether no host outside can have an address (S1).
 static __always_inline bool impossible(__be32 address)
 {
 	return in_set(plane.impossible, address);
 }
 
-// Whether the packet's port is in a range.
+// Whether the packet's destination port is in a range.
 //
-// This and steers are global functions: the kernel checks each once, not once for each
-// entry of the loops that call them. That took four fifths of the time to load a program.
+// This and steers are global functions, because the verifier checks a global function once,
+// and an inlined one in every iteration of its loop. Loading a program would take five times
+// as long.
 __noinline int in_range(const struct port_range *r, const struct packet *p)
 {
 	__u16 port;
@@ -35,7 +36,7 @@ __noinline int in_range(const struct port_range *r, const struct packet *p)
 	       r->first <= port && port <= r->last;
 }
 
-// Whether a steer entry is for the packet.
+// Whether a steer entry matches the packet.
 __noinline int steers(const struct steer *s, const struct packet *p)
 {
 	if (!s || !p)
@@ -45,7 +46,7 @@ __noinline int steers(const struct steer *s, const struct packet *p)
 	       (!s->clients || in_set(s->clients, p->key.src));
 }
 
-// The segment with the fewest open flows for its weight.
+// The VNIC of the segment with the fewest open flows for its weight.
 static __always_inline __u32 least_loaded(const struct decision_table *t, __u32 n)
 {
 	__u32 best = 0, best_weight = 1;
@@ -101,11 +102,11 @@ static __always_inline __u32 balance(const struct bridge_rules *b, const struct 
 	return slot < MAX_SLOTS ? t->slots[slot] : 0;
 }
 
-// The same flow gets the same segment whenever it is asked for, so that one that
-// is unknown can be picked up again (F5).
+// Set in the result of decide if the decision depends on nothing but the flow and the rules.
+// An unknown flow can then be picked up, because it had the same segment before (F5).
 #define LASTING (1U << 31)
 
-// The iface of the segment for a new flow, or 0, and LASTING.
+// The index of the VNIC's iface for a new flow, or 0 if no segment gets it; and LASTING.
 __noinline __u32 decide(const struct bridge_rules *b, const struct packet *p)
 {
 	struct decision_table *t;
@@ -113,7 +114,7 @@ __noinline __u32 decide(const struct bridge_rules *b, const struct packet *p)
 
 	if (!b || !p)
 		return 0;
-	table = b->table;	// to older kernels (6.1) what an argument points to is no map's key
+	table = b->table;	// older verifiers (6.1) refuse a map key in an argument's memory
 	t = bpf_map_lookup_elem(&tables, &table);
 	if (!t)
 		return 0;

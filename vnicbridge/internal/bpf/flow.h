@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Finding a packet's flow and following it.
+// Finding a packet's flow, and following its TCP state.
 #pragma once
 
 #include "packet.h"
@@ -8,12 +8,11 @@
 
 enum direction { FORWARD, BACKWARD };
 
-// A flow as a packet found it. The tuple is copied: Go may give the record to
-// another flow at any time.
+// A packet's flow. The key is a copy, because Go may reuse the record at any time.
 struct found {
 	struct flow_key answer;	// the key of the other direction
 	__u32 number;		// of the record
-	__u32 dir;
+	__u32 dir;		// of the packet
 };
 
 static __always_inline void copy_key(struct flow_key *to, const struct flow_key *from)
@@ -24,10 +23,10 @@ static __always_inline void copy_key(struct flow_key *to, const struct flow_key 
 	y[1] = words(from)[1];
 }
 
-// The same key, at an address that depends on the words of another one. x86 loads in the
-// order of the program; arm64 does so only if the second load needs what the first one
-// has loaded. The assembler hides from the compiler that what is added is 0, and the
-// verifier knows it.
+// Returns `key`, computed so that the CPU cannot load it before `loaded`. x86 loads in
+// program order, but arm64 does so only if the address of the second load depends on the
+// result of the first one. The dependency is an added 0. The inline assembler hides the 0
+// from the compiler, but the verifier can see it.
 static __always_inline const struct flow_key *after(const struct flow_key *loaded, const struct flow_key *key)
 {
 	const __u64 *x = (const void *)loaded;
@@ -37,9 +36,12 @@ static __always_inline const struct flow_key *after(const struct flow_key *loade
 	return (const void *)key + zero;
 }
 
-// A record is reused in this order: the ports of `orig` are cleared, then those of
-// `reply`; then addresses are stored, then ports. A reader that loads the opposite key
-// and then finds its own key unchanged knows that both keys belong to one flow.
+// Finds the living flow of a key, or returns NULL.
+//
+// To reuse a record, Go or a program clears `orig`, clears `reply`, writes `orig`, then
+// writes `reply`. A reader that loads the opposite key and then finds its own key unchanged
+// knows that both keys belong to one flow. (The second word of a key decides: it alone is
+// cleared, and it is written after the addresses.)
 static __always_inline struct flow_record *find(const struct flow_key *key, struct found *f)
 {
 	__u32 value = lookup(key);
@@ -65,7 +67,7 @@ static __always_inline struct flow_record *find(const struct flow_key *key, stru
 	return r;
 }
 
-// What was sent in answer to the opener of a record's flow.
+// The traffic to the opener of a record's flow.
 static __always_inline struct flow_traffic *answers_of(__u32 number)
 {
 	return bpf_map_lookup_elem(&answers, &number);
@@ -78,7 +80,7 @@ static __always_inline bool closing(__u32 flags)
 	return flags & FLOW_RESET || (flags & FLOW_FINS) == FLOW_FINS;
 }
 
-// Whether a SYN may choose a segment anew: closedForBoth in tcpstate.go.
+// Whether the connection is over for both sides: closedForBoth in tcpstate.go.
 static __always_inline bool closed_for_both(__u32 flags)
 {
 	return flags & FLOW_OVER || (flags & FLOW_FINS) == FLOW_FINS;
@@ -92,7 +94,8 @@ static __always_inline void add_load(__u32 iface, __s64 n)
 		__sync_fetch_and_add(&g->load, n);
 }
 
-// A flow is a load on its ifaces for as long as it is not closing.
+// Updates the load of the flow's ifaces after its flags have changed. A closing flow is no
+// load.
 static __always_inline void settle(const struct packet *p, const struct found *f, __u32 before, __u32 after)
 {
 	__s64 n = (__s64)closing(before) - closing(after);
@@ -108,14 +111,14 @@ static __always_inline bool acknowledges(const struct packet *p)
 	return (p->tcp_flags & (TCP_ACK | TCP_RST)) == TCP_ACK;
 }
 
-// What direction of a record has sent.
+// What a direction of a record's flow has sent.
 static __always_inline struct flow_traffic *traffic_of(struct flow_record *r, __u32 number, __u32 dir)
 {
 	return dir == FORWARD ? &r->sent : answers_of(number);
 }
 
-// What a RST, or a FIN, adds to the flags: nothing, if the other side cannot accept
-// it, because then anybody may have forged it (F4). It is believed in tcpstate.go.
+// The flags that a RST or a FIN adds: believed in tcpstate.go. If the other side would not
+// accept the segment, it adds none, because anybody may have forged it (F4).
 __noinline __u32 believed(const struct packet *p, const struct found *f)
 {
 	struct flow_record *r;
@@ -143,18 +146,19 @@ __noinline __u32 believed(const struct packet *p, const struct found *f)
 	}
 	if (acked && p->seq - other->ack <= window)
 		return f->dir == BACKWARD || p->seq == other->ack ? FLOW_RESET | FLOW_OVER : FLOW_RESET;
-	// It may take a SYN back; or answer one, the first or one on a flow that is closing.
+	// The opener may revoke its SYN. The other side may refuse a SYN: the first one, or one
+	// on a flow that is closing.
 	if (f->dir == FORWARD ? !acked && p->seq == r->sent.next :
 	    (!acked || closing(flags)) && p->tcp_flags & TCP_ACK && p->ack == other->next)
 		return FLOW_RESET | FLOW_OVER;
 	return 0;
 }
 
-// How far behind what was sent last a segment is a repeated one, not one of a
-// connection that begins anew.
+// A segment that ends less than this many bytes before the highest number sent is a
+// retransmission, and otherwise belongs to a new connection: repeated in tcpstate.go.
 #define REPEATED (1 << 24)
 
-// Takes the numbers of a segment that says where its sender is.
+// Records the numbers and the window of a segment with an ACK.
 static __always_inline void observe_numbers(const struct packet *p, const struct found *f, struct flow_state *s,
 					    struct flow_traffic *t)
 {
@@ -167,7 +171,8 @@ static __always_inline void observe_numbers(const struct packet *p, const struct
 		s->windows[f->dir & 1] = p->window << 8 | (window & 0xff);
 }
 
-// Takes the numbers of a SYN. One on an established flow may be forged.
+// Records the numbers and the window of a SYN. A SYN on an established flow does not count,
+// because it may be forged.
 static __always_inline void observe_syn(const struct packet *p, const struct found *f, struct flow_state *s,
 					struct flow_traffic *t)
 {
@@ -180,7 +185,7 @@ static __always_inline void observe_syn(const struct packet *p, const struct fou
 	s->windows[f->dir & 1] = (p->window + (1U << p->scale) - 1) >> p->scale << 8 | p->scale;
 }
 
-// Follows a TCP connection as a middlebox sees it: nextFlags in tcpstate.go.
+// Updates the flags of a TCP connection, as a middlebox sees it: nextFlags in tcpstate.go.
 static __always_inline void observe_tcp(const struct packet *p, const struct found *f, struct flow_state *s)
 {
 	__u32 flags = s->flags, add = 0, drop = 0, before;
@@ -196,8 +201,8 @@ static __always_inline void observe_tcp(const struct packet *p, const struct fou
 				drop = ~(FLOW_ACCEPTED | FLOW_ACKED << BACKWARD | FLOW_SUPERSEDED);
 		}
 	} else {
-		// RFC 7857 §2.2: a RST can be forged; traffic after it shows that the
-		// connection lives.
+		// A RST can be forged. Traffic after it shows that the connection lives
+		// (RFC 7857 §2.2).
 		drop = flags & (FLOW_RESET | FLOW_OVER);
 		if (flags & FLOW_PICKED_UP && f->dir == BACKWARD)
 			add |= FLOW_ACCEPTED;
@@ -207,8 +212,8 @@ static __always_inline void observe_tcp(const struct packet *p, const struct fou
 		if (unlikely(p->tcp_flags & TCP_FIN))
 			add |= believed(p, f);
 	}
-	// Both directions do this at once: what an atomic operation found before is
-	// what it changed.
+	// Both directions may do this at once. Each compares with the flags that its own
+	// atomic operation has replaced, so a change is counted once.
 	if ((flags & add) != add) {
 		before = __sync_fetch_and_or(&s->flags, add);
 		settle(p, f, before, before | add);
@@ -239,8 +244,7 @@ static __always_inline void observe(const struct packet *p, const struct found *
 	observe_tcp(p, f, s);
 }
 
-// Whether the packet is the first of a new connection that uses the tuple of one
-// that is over again (F4).
+// Whether the packet opens a new connection with the tuple of one that is over (F4).
 static __always_inline bool reopens(const struct packet *p, const struct flow_record *r)
 {
 	return p->key.proto == IPPROTO_TCP && closed_for_both(r->state.flags) && begins(p);

@@ -2,9 +2,9 @@
 
 // SPDX-License-Identifier: Apache-2.0
 
-// The filter of a NIC's packet socket: what goes in to the userspace data path. It
-// limits what only that path can handle as the NIC's program of the kernel data path
-// does, so that a flood costs the kernel a drop, and userspace nothing.
+// The filter of a NIC's packet socket: it selects what reaches the userspace path. It
+// rate-limits the packets that only userspace can carry, as the NIC's program of the kernel
+// path does. So a flood of them costs userspace nothing, and the kernel a drop each.
 #include <stdbool.h>
 #include <stddef.h>
 #include <linux/bpf.h>
@@ -17,18 +17,18 @@
 
 #include "limit.h"
 
-#define LET_IN 0x7fffffff	// wholeFrame of packetsocket_linux.go: however long it is
+#define LET_IN 0x7fffffff	// the whole frame: wholeFrame of packetsocket_linux.go
 #define KEEP_OUT 0
 
-// Set before the program is loaded.
-volatile const __be32 pseudo;
-volatile const __u64 secret;	// of the hash that finds a datagram's lead
+// Go sets these before it loads the program.
+volatile const __be32 pseudo;	// the pseudo address
+volatile const __u64 secret;	// of the hash in lead_of
 
-// The one variable, which Go reads as a whole.
+// The only variable, so that Go can read it as a whole.
 struct let_in_state state;
 
-// What hosts on the link are, by their addresses: ARP_NEIGHBOUR or ARP_GATEWAY. Go sets
-// its size.
+// The hosts to which frames go, by their addresses: ARP_NEIGHBOUR or ARP_GATEWAY. Go sets
+// the size of the map.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -46,7 +46,7 @@ static __always_inline int keep_out(struct __sk_buff *skb, struct tally *t)
 
 static __always_inline int let_in_arp(struct __sk_buff *skb, __u32 at)
 {
-	enum arp_kind kind = ARP_ANYBODY;	// if there is no whole message: userspace finds that
+	enum arp_kind kind = ARP_ANYBODY;	// of a truncated message too, which userspace counts
 	struct arp m;
 
 	if (!bpf_skb_load_bytes(skb, at, &m, sizeof(m))) {
@@ -61,7 +61,7 @@ static __always_inline int let_in_arp(struct __sk_buff *skb, __u32 at)
 	return LET_IN;
 }
 
-// Whether the programs of the kernel data path could carry the packet.
+// Whether the programs of the kernel path could carry the packet.
 static __always_inline bool is_common(struct __sk_buff *skb, __u32 at, const struct iphdr *ip)
 {
 	__u8 type;
@@ -97,8 +97,8 @@ static __always_inline int let_in_ip(struct __sk_buff *skb, __u32 at)
 	return keep_out(skb, &state.overload);
 }
 
-// What is for the pseudo address, and ARP, may go in. What is another host's or our own
-// is not ours to count.
+// Lets in IPv4 for the pseudo address, and ARP. Frames for other hosts, and frames that this
+// machine sends, stay out uncounted.
 SEC("socket")
 int let_in(struct __sk_buff *skb)
 {

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// How much a NIC may bring to userspace. The NIC's program of the kernel data path
-// (bridge.c) and the filter of the NIC's packet socket (letin.c) share these limits.
+// Rate limits of what a NIC may bring to userspace. The NIC's program of the kernel path
+// (bridge.c) and the filter of the NIC's packet socket (letin.c) share them.
 #pragma once
 
 #include "types.h"
 #include "wire.h"
 
-// Packets that no program can carry: 40,000 a second. Large datagrams come in bursts of
-// fragments. At most half of the packets may be fragments whose first one has not come.
+// Packets that only userspace can carry: 40,000 a second, in bursts of up to 4 intervals,
+// because large datagrams come in bursts of fragments. At most half of the packets may be
+// fragments whose first one has not come.
 #define ODD_PACKETS 671
 #define ODD_INTERVALS 4
 
@@ -16,12 +17,12 @@
 #define ARP_PACKETS 68
 #define ARP_INTERVALS 60
 
-// How many fragments may follow a first one: those of the largest datagram at an MTU of
-// 1500, and some.
+// How many fragments may follow a first one: somewhat more than the largest datagram has at
+// an MTU of 1500 bytes.
 #define FOLLOWERS 64
 
-// How many fragments may still follow the first one of a datagram, by a hash of what
-// identifies the datagram.
+// How many fragments may still follow the first one of a datagram, by a hash of the fields
+// that identify the datagram (RFC 791).
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, MAX_LEADS);
@@ -29,9 +30,9 @@ struct {
 	__type(value, __s32);
 } leads SEC(".maps");
 
-// Takes one packet from a budget that grows with each interval of 2^24 ns (17 ms).
-// After a pause, the packets of some intervals may come at once. False: the budget is
-// used up.
+// Takes one packet from a budget, to which each interval of 2^24 ns (17 ms) adds `packets`.
+// After a pause, the packets of up to `intervals` intervals may come at once. Returns false
+// if the budget is used up.
 static __always_inline bool spend(struct budget *b, __s32 packets, __u32 intervals)
 {
 	__u32 interval = bpf_ktime_get_ns() >> 24, passed = interval - b->interval;
@@ -47,9 +48,9 @@ static __always_inline bool spend(struct budget *b, __s32 packets, __u32 interva
 	return b->left > 0 && __sync_fetch_and_add(&b->left, -1) > 0;
 }
 
-// Whether a packet is a fragment whose first one has not come. A flood of such fragments
-// must not keep out those that come in order. lead is a hash of what identifies the
-// datagram.
+// Whether a packet is a fragment whose first one has not come. Such fragments have a limit
+// of their own, so that a flood of them does not keep out fragments that come in order.
+// lead is a hash of the fields that identify the datagram.
 static __always_inline bool is_stray(const struct iphdr *ip, __u32 lead)
 {
 	__s32 *left;
@@ -73,7 +74,8 @@ static __always_inline bool is_stray(const struct iphdr *ip, __u32 lead)
 	return false;
 }
 
-// Takes a packet that no program can carry from its budgets.
+// Takes a packet that only userspace can carry from its budgets. Returns false if one of
+// them is used up.
 static __always_inline bool spend_odd(struct budget *odd, struct budget *strays, const struct iphdr *ip, __u32 lead)
 {
 	if (is_stray(ip, lead) && !spend(strays, ODD_PACKETS / 2, ODD_INTERVALS))
@@ -81,13 +83,14 @@ static __always_inline bool spend_odd(struct budget *odd, struct budget *strays,
 	return spend(odd, ODD_PACKETS, ODD_INTERVALS);
 }
 
-// What an ARP message is to the holder of a pseudo address. sender is what is known of
-// its sender: ARP_GATEWAY, ARP_NEIGHBOUR or ARP_ANYBODY. ARP_KINDS: it is nothing to us.
+// The kind of an ARP message for the holder of a pseudo address, or ARP_KINDS if the message
+// does not concern it. sender is what the caller knows of the message's sender: ARP_GATEWAY,
+// ARP_NEIGHBOUR or ARP_ANYBODY.
 static __always_inline enum arp_kind arp_kind(const struct arp *m, __be32 pseudo, enum arp_kind sender)
 {
 	if (m->hardware != ARP_ETHERNET || m->protocol != ETH_IPV4 || m->hardware_length != 6 ||
 	    m->protocol_length != 4 || (m->operation != ARP_REQUEST && m->operation != ARP_REPLY))
-		return ARP_ANYBODY;	// userspace finds that it is malformed
+		return ARP_ANYBODY;	// malformed, which userspace counts
 	if (sender == ARP_GATEWAY)
 		return ARP_GATEWAY;
 	if (m->target == pseudo && m->operation == ARP_REPLY)

@@ -5,17 +5,17 @@
 
 #include "types.h"
 
-// What is rarely so is laid out of the way: the path of most packets stays in few
-// lines of the instruction cache.
+// The compiler moves unlikely branches out of the way, so that the path of most packets
+// takes few lines of the instruction cache.
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 struct plane_state plane;
 
-// Set before a program is loaded, for one iface.
-volatile const __u32 self;
-volatile const __u32 needs_heartbeat;
+// Go sets these before it loads a program, because each iface has its own copy.
+volatile const __u32 self;	// the index of the iface
+volatile const __u32 needs_heartbeat;	// 1: attached by clsact, which outlives the process
 
-// The sizes of the first four follow max_flows.
+// Go sets the sizes of the first four maps, according to max_flows.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -32,9 +32,9 @@ struct {
 	__type(value, struct flow_record);
 } records SEC(".maps");
 
-// What is sent in answer to each record's opener, which lies apart from the record:
-// the packets of either direction write what those of the other one, who may be on
-// another CPU, read as little as can be.
+// By record: what was sent to the opener. It is not in the record, because the two
+// directions of a flow may be on different CPUs: a packet should not write the cache lines
+// that packets of the other direction read.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -43,22 +43,22 @@ struct {
 	__type(value, struct flow_traffic);
 } answers SEC(".maps");
 
-// The numbers of records that were used and are free again.
+// The numbers of freed records.
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK);
 	__uint(max_entries, 1);
 	__type(value, __u32);
 } spare SEC(".maps");
 
-// Until when reply keys are not to be had, by their hash: servers may remember flows
-// whose records others have got since (A5). And until when no alias is to be had, by
-// that of a key without one.
+// Until when reply keys must not be used, by a hash of the key, like plane_state.clock.
+// Servers may remember flows whose records have been reused (A5). A key without an alias
+// tells until when to assume that no alias is free (open_mapped in admit.h).
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, QUARANTINE);
 	__type(key, __u32);
-	__type(value, __u64);	// an array has no smaller ones
+	__type(value, __u64);	// the values of an array take at least 8 bytes
 } quarantine SEC(".maps");
 
 struct {
@@ -91,7 +91,7 @@ struct {
 	__type(value, struct neighbour);
 } neighbours SEC(".maps");
 
-// What ARP of each kind may go to userspace, by iface and kind.
+// The rate limits of ARP to userspace, by iface and kind.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, MAX_IFACES * ARP_KINDS);
@@ -99,7 +99,8 @@ struct {
 	__type(value, struct budget);
 } arp_budgets SEC(".maps");
 
-// The rules, in two halves: Go fills the one that is not in force.
+// The rules have two halves. Go fills the half that is not in force, and then switches
+// (plane_state.half).
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 2 * MAX_IFACES);
@@ -121,7 +122,8 @@ struct {
 	__type(value, struct decision_table);
 } tables SEC(".maps");
 
-// Sets of prefixes: the clients of steer rules, the sources that cannot be.
+// Numbered sets of prefixes: the clients of steer rules, and the sources that no host
+// outside can have.
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Reading and rewriting a packet. What is not read here is no common traffic: it
-// goes to userspace.
+// Reading and rewriting a packet. Uncommon packets are not read: they go to userspace.
 #pragma once
 
 #include "maps.h"
@@ -9,24 +8,25 @@
 
 #define IP_OFFSET sizeof(struct ethhdr)
 #define L4_OFFSET (IP_OFFSET + sizeof(struct iphdr))
-#define HEADERS (L4_OFFSET + sizeof(struct tcphdr))	// the most that is read
+#define HEADERS (L4_OFFSET + sizeof(struct tcphdr))	// bytes that are read, at most
 
+// A packet that was read. Its TCP fields are in host order, and 0 in other packets.
 struct packet {
 	struct flow_key key;
-	__u32 len;		// of the frame
-	__u32 size;		// of the IP packet
-	__u32 seq, next;	// of TCP, in host order: next follows its last byte
+	__u32 len;		// bytes of the frame
+	__u32 size;		// bytes of the IP packet
+	__u32 seq, next;	// sequence numbers; next follows the segment
 	__u32 ack;
-	__u16 window;		// of TCP, in host order, unscaled
-	__u8 options;		// how many bytes of TCP options there are
-	__u8 scale;		// of the sender's windows, if it is a SYN
+	__u16 window;		// unscaled
+	__u8 options;		// bytes of TCP options
+	__u8 scale;		// the window scale that a SYN offers
 	__u8 tcp_flags;
 	__u8 icmp_type;
 	__u16 zero;
 };
 
-// Makes the headers readable in place. False: there are too few bytes for the
-// smallest of packets.
+// Makes the headers readable in place. Returns false if the frame is shorter than an
+// Ethernet header.
 static __always_inline bool pull_headers(struct __sk_buff *skb)
 {
 	__u32 want = skb->len < HEADERS ? skb->len : HEADERS;
@@ -36,9 +36,9 @@ static __always_inline bool pull_headers(struct __sk_buff *skb)
 	return (void *)(long)skb->data + IP_OFFSET <= (void *)(long)skb->data_end;
 }
 
-// Two fields that lie in memory one after the other, as one. What is written in parts
-// cannot be read as a whole before it has left the processor's store buffer: not here,
-// nor by the kernel, which compares MACs by eight bytes and adds up headers by four.
+// Joins two fields that are adjacent in memory, so that one store writes both. If a field is
+// stored in parts, a load of the whole stalls until the parts have left the store buffer.
+// The kernel loads MACs by 8 bytes and sums headers by 4.
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define JOIN(type, a, b) ((type)(a) | (type)(b) << 4 * sizeof(type))
 #else
@@ -131,12 +131,12 @@ static __always_inline int read_packet(struct __sk_buff *skb, struct packet *p)
 #define OPTION_NOP 1
 #define OPTION_SCALE 3
 
-// The scale of the windows that the sender of a SYN will offer. Without the option it
-// is 0. All options are loaded at once, because a call of a helper for each costs more
-// than all else here.
+// The window scale that a SYN offers, at most MAX_SCALE; 0 if it has no such option. All
+// options are loaded at once, because a helper call for each would take longer than
+// everything else here.
 __noinline int window_scale(struct __sk_buff *skb, __u32 options)
 {
-	__u8 option[64] = {};	// more than there can be, so that a mask bounds the index
+	__u8 option[64] = {};	// a power of two above MAX_OPTIONS, so that a mask bounds the index
 	__u32 at = 0;
 
 	if (options < 3 || options > MAX_OPTIONS || bpf_skb_load_bytes(skb, HEADERS, option, options))
@@ -165,7 +165,7 @@ static __always_inline bool begins(const struct packet *p)
 	return true;
 }
 
-// Whether the packet is from the middle of a TCP connection.
+// Whether the packet is a TCP segment from within a connection: Packet.Continues in packet.go.
 static __always_inline bool continues(const struct packet *p)
 {
 	return p->key.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
@@ -201,9 +201,9 @@ static __always_inline __u16 fold16(__u32 sum)
 	return sum + (sum >> 16);
 }
 
-// Gives the packet the addresses of another tuple, which is that of its answer:
-// what comes from us goes to its source. RFC 1624, equation 3; the transport's
-// checksum may be unfinished, which only the helper knows.
+// Rewrites the packet to the reverse of a key: to the source of `answer`, from its
+// destination. Checksums are updated incrementally (RFC 1624, equation 3). The transport
+// checksum may be unfinished, which only the helper can tell.
 static __always_inline int rewrite(struct __sk_buff *skb, struct packet *p, const struct flow_key *answer,
 				   const struct iface *out, const __u8 *dst_mac)
 {

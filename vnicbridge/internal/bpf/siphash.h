@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// SipHash-2-4 (Aumasson and Bernstein, 2012), as userspace uses it: what a hash
-// decides is the same on both data paths.
+// SipHash-2-4 (Aumasson and Bernstein, 2012) of the same messages as in userspace (Key in
+// hashkey.go), so that both data paths decide alike.
 #pragma once
 
 #include "maps.h"
@@ -32,7 +32,7 @@ static __always_inline void sip_begin(__u64 v[4])
 	v[3] = plane.hash_key[1] ^ 0x7465646279746573ULL;
 }
 
-// last is the rest of the message, and its length in the highest byte.
+// last is the rest of the message, with the message's length in the highest byte.
 static __always_inline __u64 sip_end(__u64 v[4], __u64 last)
 {
 	sip_word(v, last);
@@ -44,7 +44,7 @@ static __always_inline __u64 sip_end(__u64 v[4], __u64 last)
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-// Bytes in the order of the network are read as a little-endian word.
+// The little-endian word of 8 bytes that were loaded in the machine's order.
 static __always_inline __u64 little(__u64 v)
 {
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -54,8 +54,8 @@ static __always_inline __u64 little(__u64 v)
 #endif
 }
 
-// The second half of an IPv4 address mapped into IPv6 (RFC 4291 §2.5.5.2); the
-// first is zero.
+// The second half of an IPv4 address mapped into IPv6 (RFC 4291 §2.5.5.2). The first half
+// is 0.
 static __always_inline __u64 mapped(__be32 address)
 {
 	union { __u8 bytes[8]; __be32 words[2]; __u64 all; } m = { .bytes = { 0, 0, 0xff, 0xff } };

@@ -1,42 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The table of the flows' keys. Of what lies where for a packet of one flow among
-// a million, nothing is in a cache: so a key costs one line, that of its bucket,
-// and its flow's record another one. A hash map of the kernel's takes three, and a
-// system call for each that userspace looks at.
+// The hash table of the flows' keys. With a million flows, nothing that a packet needs is in
+// a cache. So a lookup loads only two cache lines: the bucket and the flow's record. A hash
+// map of the kernel would take three, and a system call for each lookup by userspace.
 //
-// Each key has a home in the near buckets, and a few places in the far ones for when
-// that is full. The near ones are so few that they stay in the caches, and their
-// pages in the TLB: a machine with a table for a million flows that has some
-// thousands of them pays for these only. The far ones have room for all.
+// Each key has a home among the near buckets, and a few places among the far buckets, which
+// are used if the home is full. The far buckets have room for all keys. The near buckets are
+// so few that they stay in the caches, and their pages in the TLB. So a machine with few
+// flows pays for few, even if its table has room for a million.
 //
-// Both sides change a bucket under its lock and read without it: a slot leads to a
-// record, and only the record's own key tells whether it is the one. A key comes
-// and goes under the lock of its home.
+// Go and the programs change a bucket under its lock, and read it without the lock. A slot
+// only suggests a record: the record's own key tells whether it is the right one. Whoever
+// adds or removes a key holds the lock of its home.
 #pragma once
 
 #include "maps.h"
 
-// How often a lock is tried. Nobody holds one for longer than it takes to look at
-// two buckets, but userspace may be interrupted meanwhile.
+// How often a program tries to take a lock. Holders need it only while they look at two
+// buckets, but userspace may be interrupted meanwhile.
 #define LOCK_TRIES 64
 
-// How many far buckets a key may be in. With as many keys as records allow, one in
-// two hundred is full: four in a row are not.
+// How many far buckets a key can be in. Even with as many keys as records allow, only one
+// far bucket in two hundred is full, so four in a row practically never are.
 #define FAR 4
 
-// The loops over them count in 64 bits: Linux 5.15 forgets the bounds of a number
-// that it keeps on the stack in 32, and then finds no end.
+// Loops over the far buckets count in 64 bits. The verifier of Linux 5.15 forgets the bounds
+// of 32-bit values on the stack, and then believes that such a loop never ends.
 
-// Where a key may be, and what its slots begin with. The masks are read once:
-// kernels such as 6.1 refuse a loop that the compiler has turned about for the sake
-// of what is read in it.
+// Where a key can be. The masks are copied here, because the compiler reorders a loop that
+// reads them from memory, and the verifiers of kernels such as 6.1 then refuse the loop.
 struct place {
-	__u32 home;
-	__u32 near;	// how many near buckets there are: behind them are the far ones
-	__u32 far;
+	__u32 home;	// index of a near bucket
+	__u32 near;	// the number of near buckets, after which the far ones come
+	__u32 far;	// the hash that gives the far buckets: see far_of
 	__u32 far_mask;
-	__u32 print;
+	__u32 print;	// the part of the hash that the key's slot contains
 };
 
 static __always_inline struct flow_record *record_of(__u32 number)
@@ -49,8 +47,9 @@ static __always_inline struct bucket *bucket_at(__u32 index)
 	return bpf_map_lookup_elem(&buckets, &index);
 }
 
-// A key as it is loaded and stored: first the addresses, then the ports, the protocol and
-// the device's iface. The second word of no flow's key is 0.
+// A key as the two words that Go and the programs load and store: the addresses, and then
+// the ports, the iface and the protocol. The second word is 0 only if the record has no
+// flow.
 static __always_inline volatile __u64 *words(const struct flow_key *key)
 {
 	return (void *)key;
@@ -63,7 +62,7 @@ static __always_inline bool same_key(const struct flow_key *a, const struct flow
 	return x[0] == y[0] && x[1] == y[1];
 }
 
-// The hash is secret, but need not stand up to somebody who can see it.
+// The hash has a secret key, but is not cryptographic: nobody outside sees a result.
 static __always_inline struct place place_of(const struct flow_key *key)
 {
 	const __u64 *words = (const void *)key;
@@ -73,7 +72,7 @@ static __always_inline struct place place_of(const struct flow_key *key)
 	h = (h ^ h >> 32 ^ words[1] ^ plane.table_key[1]) * 0xd6e8feb86659fd93ULL;
 	h = (h ^ h >> 32) * 0xd6e8feb86659fd93ULL;
 	h ^= h >> 32;
-	p.print = (__u32)(h >> 32) | 1;	// no slot that is used is 0
+	p.print = (__u32)(h >> 32) | 1;	// so a used slot is never 0
 	p.home = (__u32)h & plane.near_mask;
 	p.near = plane.near_mask + 1;
 	p.far = (__u32)h;
@@ -113,7 +112,7 @@ static __always_inline __u32 look(const struct bucket *b, __u32 print, const str
 	return NOT_FOUND;
 }
 
-// The value of a key that is not in its home, or NOT_FOUND.
+// The value of a key among the far buckets, or NOT_FOUND.
 __noinline __u32 look_far(const struct flow_key *key)
 {
 	struct place p;
@@ -131,8 +130,8 @@ __noinline __u32 look_far(const struct flow_key *key)
 	return NOT_FOUND;
 }
 
-// The value of a key: the number of its record, with REVERSE if it is the reply
-// key; or NOT_FOUND.
+// The value of a key: the number of its record, with REVERSE set if the key is the record's
+// reply key; or NOT_FOUND.
 static __always_inline __u32 lookup(const struct flow_key *key)
 {
 	struct place p = place_of(key);
@@ -170,8 +169,8 @@ static __always_inline bool replace(struct bucket *b, __u64 from, __u64 to)
 	return false;
 }
 
-// Replaces a slot's content in one of the buckets of a key, whose home is locked. To
-// replace 0 is to add, to replace by 0 to remove.
+// Replaces a slot's content in one of the buckets of a key. A `from` of 0 adds a key, a `to`
+// of 0 removes one. The caller holds the lock of the home bucket.
 static __always_inline bool change(struct bucket *home, const struct place *p, __u64 from, __u64 to)
 {
 	struct bucket *first = far_of(p, 0);
@@ -192,7 +191,7 @@ static __always_inline bool change(struct bucket *home, const struct place *p, _
 	}
 	if (done && !from != !to) {
 		home->displaced += to ? 1 : -1;
-		if (i)	// others may do so at once, who have other homes
+		if (i)	// atomic, because holders of other homes may change it at once
 			__sync_fetch_and_add(&first->displaced, to ? 1 : -1);
 	}
 	return done;
@@ -203,9 +202,9 @@ static __always_inline __u64 slot_of(const struct place *p, __u32 value)
 	return (__u64)p->print << 32 | value;
 }
 
-// Makes a key lead to a value. old is the value that it has now; NOT_FOUND: it has
-// none. SLOW: it is not so, or there is no room, or somebody holds the lock for
-// too long.
+// Makes a key point to a value. old is the value to which it points now, or NOT_FOUND if the
+// table does not have the key. SLOW: this is not the case, or the buckets are full, or
+// somebody holds a lock for too long.
 __noinline int point(const struct flow_key *key, __u32 old, __u32 value)
 {
 	struct bucket *home;
@@ -226,7 +225,7 @@ __noinline int point(const struct flow_key *key, __u32 old, __u32 value)
 	return verdict;
 }
 
-// Makes a key lead nowhere.
+// Removes a key that points to a value. SLOW: somebody holds the lock for too long.
 __noinline int unpoint(const struct flow_key *key, __u32 value)
 {
 	struct bucket *home;

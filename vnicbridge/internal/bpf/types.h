@@ -1,68 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What the programs and Go share: the records in the maps. Go's types are
-// generated from these (go generate), so that the layout is written once.
+// The types that the programs and Go share, such as the values of the maps. Go's versions
+// are generated from these (go generate), so each layout is defined only here.
 #pragma once
 
-#define MAX_IFACES 1024		// devices in use; an iface's index is below it
-#define MAX_TABLES 64		// decision tables: of 32 bridges, old and new
+// Limits. Go refuses a configuration that exceeds one, or leaves what exceeds it to
+// userspace.
+#define MAX_IFACES 1024		// the index of an iface is below this
+#define MAX_TABLES 64		// decision tables: an old and a new one for 32 bridges
 #define MAX_STEER 128		// steer entries of a bridge
-#define MAX_SLOTS 4096		// slots of a policy: Maglev's table fits
+#define MAX_SLOTS 4096		// slots of a policy; maglevSize in maglev.go is less
 #define MAX_WEIGHED 64		// segments that least_conn compares
 #define MAX_RANGES 32		// port ranges that a segment opens
 #define MAX_GAPS 16		// addresses left out of a pool of aliases
 #define MAX_GATEWAYS 8		// gateways that have an alias on a segment
 #define MAX_PEERS 16		// segments that a segment may reach
-#define MAX_LEADS (1 << 14)	// datagrams in fragments, by a hash
+#define MAX_LEADS (1 << 14)	// entries for fragmented datagrams, by a hash
 
-// A packet's tuple, at the iface by which it came in. For an ICMP echo the
-// request's identifier is its source port and the reply's its destination port.
+// The key of a flow: a packet's tuple, and the iface at which the packet came in. The
+// identifier of an ICMP echo stands for the source port of a request and for the
+// destination port of a reply; the other port is 0.
 struct flow_key {
 	__be32 src, dst;
-	__be16 sport, dport;	// in network order
-	__u16 iface;		// 0: the key of no flow
+	__be16 sport, dport;
+	__u16 iface;		// index; 0: the record has no flow
 	__u8 proto;
 	__u8 zero;
 };
 
-// What is known of a connection, in flow_state.flags.
+// What is known of a TCP connection, in flow_state.flags. The flags in tcpstate.go have the
+// same values.
 enum flow_flag {
-	FLOW_PICKED_UP = 1 << 0,	// it was there before we knew of it
+	FLOW_PICKED_UP = 1 << 0,	// the connection existed before the flow
 	FLOW_ACCEPTED = 1 << 1,		// the other side answered with SYN and ACK
-	FLOW_ESTABLISHED = 1 << 2,	// the opener acknowledged
-	FLOW_FIN = 1 << 3,		// and 1 << 4: of either direction
-	FLOW_RESET = 1 << 5,		// a RST was the last that mattered
-	FLOW_ACKED = 1 << 6,		// and 1 << 7: flow_traffic.ack holds a number
-	FLOW_SUPERSEDED = 1 << 8,	// a newer flow has its original tuple
-	FLOW_OVER = 1 << 9,		// both sides take that RST for the end
+	FLOW_ESTABLISHED = 1 << 2,	// the opener acknowledged the answer
+	FLOW_FIN = 1 << 3,		// the opener sent a FIN; 1 << 4: the other side did
+	FLOW_RESET = 1 << 5,		// there was a RST, and no later segment contradicts it
+	FLOW_ACKED = 1 << 6,		// the opener's flow_traffic.ack is set; 1 << 7: the other side's
+	FLOW_SUPERSEDED = 1 << 8,	// the flow is over and only keeps its reply key
+	FLOW_OVER = 1 << 9,		// both sides accept that RST
 };
 
-// What is known of a flow, which rarely changes.
+// The state of a flow. It changes rarely.
 struct flow_state {
-	__u32 last_seen;	// of the plane's clock
+	__u32 last_seen;	// time of the last packet: see plane_state.clock
 	enum flow_flag flags;
-	__u32 windows[2];	// by direction: the largest that TCP offered, << 8, and its scale
+	__u32 windows[2];	// by direction: the largest TCP window offered << 8 | its scale
 };
 
 // What one direction of a flow has sent. Every packet writes it.
 struct flow_traffic {
-	__u64 count;		// packets, modulo 2^24, in the upper bits; bytes, modulo 2^40
-	__u32 ack;		// what was acknowledged last, in host order
-	__u32 next;		// the sequence number that follows what was sent, the same
+	__u64 count;		// packets, modulo 2^24, << COUNT_SHIFT | bytes, modulo 2^40
+	__u32 ack;		// the last acknowledgment number, in host order
+	__u32 next;		// the number that follows the last byte sent, in host order
 };
 
 #define COUNT_SHIFT 40
 
-// One conversation, shared by both directions, in one line of the caches. Go finds
-// it by its number, as a part of memory; packets find it by either key.
+// A flow: one conversation, shared by both directions. A record fills one cache line. Go
+// maps the memory of all records; packets find a record by either of its keys.
 struct flow_record {
-	struct flow_key orig;	// as packets of the opener come in
-	struct flow_key reply;	// as the answers come in
+	struct flow_key orig;	// of packets that the opener sends
+	struct flow_key reply;	// of packets that answer them
 	struct flow_state state;
-	struct flow_traffic sent;	// by the opener
+	struct flow_traffic sent;	// by the opener; the other direction is in the map answers
 };
 
-// The value of a key: the number of the flow's record, and which key it is.
+// A key points to a value: the number of a record, with REVERSE set if the key is the
+// record's reply key.
 #define REVERSE (1U << 31)
 #define NOT_FOUND 0xffffffffU
 
@@ -70,28 +75,28 @@ struct flow_record {
 
 #define QUARANTINE (1 << 17)	// twice maxQuarantined in quarantine.go
 
-// Some of the keys, in one line of the caches.
+// A bucket of the hash table of keys (table.h). It fills one cache line.
 struct bucket {
 	__u32 lock;
-	__u32 displaced;	// keys whose first place is here, and that are further on
-	__u64 slot[SLOTS];	// a part of the hash, and the value; 0: it is free
+	__u32 displaced;	// keys that belong here but are in a later bucket
+	__u64 slot[SLOTS];	// a part of the hash << 32 | the value; 0: free
 };
 
-// A device in its place.
+// A place at which frames come and go: a NIC's or a VNIC's.
 struct iface {
-	__u32 ifindex;		// 0: there is none
+	__u32 ifindex;		// of its device; 0: no device
 	__u32 redirect;		// flags of bpf_redirect
-	__u32 slow;		// where what needs thought goes; 0: on to the reader of the TAP
-	__u32 mtu;		// of packets that leave by it; 0: any
-	__be32 address;		// the pseudo address, or the server's
-	__be32 network, mask;	// the link of a NIC
-	__be32 gateway;		// of a NIC; 0: there is none
+	__u32 slow;		// ifindex of the slow path; 0: userspace reads the device itself
+	__u32 mtu;		// of the link, in bytes; 0: no limit
+	__be32 address;		// of a NIC: the pseudo address; of a VNIC: the segment's
+	__be32 network, mask;	// of a NIC: the link's network
+	__be32 gateway;		// of a NIC; 0: none
 	__u8 mac[6];
 	__u8 gateway_mac[6];	// 0: not resolved
 	__u32 nic;		// 1: a NIC, 0: a VNIC
 };
 
-// Why a packet went no further: DropReason in drop.go.
+// Why a packet was dropped: DropReason in drop.go.
 enum drop_reason {
 	KEEP,
 	DROP_MALFORMED,
@@ -116,11 +121,11 @@ enum drop_reason {
 	DROP_OVERLOAD,
 	DROP_REASONS,
 
-	// Not a drop: userspace decides.
+	// Not a drop: the packet goes to userspace, which decides.
 	SLOW = 64,
 };
 
-// What one device did, on one CPU.
+// The traffic of one iface, on one CPU.
 struct counters {
 	__u64 packets_in, bytes_in;
 	__u64 packets_out, bytes_out;
@@ -128,11 +133,11 @@ struct counters {
 	__u64 drops[DROP_REASONS];
 };
 
-// What is true of a device now. Both data paths change it.
+// Current values of an iface. The programs and Go change them.
 struct gauges {
-	__s64 flows;
-	__s64 load;		// flows that are not closing, for least_conn
-	__u32 turn;		// of a NIC's policy, if that goes in turn
+	__s64 flows;		// that begin or end here
+	__s64 load;		// those that are not closing, for least_conn
+	__u32 turn;		// of a NIC: how many flows round_robin has assigned
 	__u32 zero;
 };
 
@@ -145,20 +150,20 @@ struct neighbour_key {
 struct neighbour {
 	__u8 mac[6];
 	__u16 zero;
-	__u32 used;		// of the plane's clock
+	__u32 used;		// when a frame was last sent there: see plane_state.clock
 };
 
-// How much more may go to userspace until the next interval.
+// A rate limit: how many packets may still go to userspace in this interval (spend).
 struct budget {
-	__u32 interval;		// of 2^24 ns
-	__s32 left;
+	__u32 interval;		// of 2^24 ns (17 ms)
+	__s32 left;		// packets
 };
 
-// Kinds of ARP frames, each with a budget of its own.
+// Kinds of ARP messages, each with a rate limit of its own: ARPKind in arp.go.
 enum arp_kind {
-	ARP_ANYBODY,		// about the pseudo address, from a host that we do not send to
-	ARP_ANSWER,		// to what we asked
-	ARP_NEIGHBOUR,		// from a host that we send to
+	ARP_ANYBODY,		// about the pseudo address, from a host to which no frames go
+	ARP_ANSWER,		// a reply to the pseudo address
+	ARP_NEIGHBOUR,		// from a host to which frames go
 	ARP_GATEWAY,		// from the gateway
 	ARP_KINDS,
 };
@@ -167,13 +172,13 @@ struct tally {
 	__u64 packets, bytes;
 };
 
-// What the filter of a NIC's packet socket keeps.
+// The state of the filter of a NIC's packet socket (letin.c).
 struct let_in_state {
-	struct budget odd;	// of packets that no program can carry
-	struct budget strays;	// of these, fragments without a first one
+	struct budget odd;	// packets that only userspace can carry
+	struct budget strays;	// of these, fragments whose first one has not come
 	struct budget arp[ARP_KINDS];
-	struct tally overload;	// beyond the budgets
-	struct tally others_arp;	// neither about the pseudo address nor from a host that we send to
+	struct tally overload;	// dropped beyond these rate limits
+	struct tally others_arp;	// dropped ARP that does not concern us
 };
 
 // How a policy finds the slot for a new flow: slotIndex in decision.go.
@@ -192,14 +197,14 @@ struct port_range {
 	__u8 zero;
 };
 
-// A steer rule of one protocol and one range of ports: a rule with several
-// becomes several of these.
+// A steer entry: a steer rule with one protocol and one port range. A rule with several
+// becomes several entries.
 struct steer {
-	__u32 clients;		// the set of prefixes that the client is in; 0: any
+	__u32 clients;		// the set of prefixes that contains the client; 0: any client
 	struct port_range ports;
-	__u8 by_port;		// ports counts
+	__u8 by_port;		// 0: ignore ports
 	__u8 proto;		// 0: any
-	__u16 segment;		// the VNIC's iface; 0: not available
+	__u16 segment;		// index of the VNIC's iface; 0: not available
 	__u16 zero;
 };
 
@@ -209,71 +214,73 @@ struct decision_table {
 	__u16 slots[MAX_SLOTS];
 };
 
-// What the rules hold for new flows from a NIC.
+// The rules for new flows that come in at a NIC: BridgeRules in ruleset.go.
 struct bridge_rules {
 	__u32 live;		// 0: userspace decides
-	__u32 table;		// the index of its decision table
+	__u32 table;		// the index of the decision table
 	__u16 steers, slots;	// how many the table has
 	enum slot_index index;
-	__u32 silent;		// refused without an answer
-	__be32 gateway;
+	__u32 silent;		// 1: senders of refused flows get no answer
+	__be32 gateway;		// 0: none
 };
 
+// A segment that a segment may reach: ReachRule in ruleset.go.
 struct peer {
 	__be32 here;		// the alias of the other segment on this one
-	__be32 there;		// and of this one on the other
-	__u32 to;		// the other's iface
+	__be32 there;		// the alias of this segment on the other one
+	__u32 to;		// the index of the other VNIC's iface
 };
 
 enum egress { EGRESS_OFF, EGRESS_GATEWAY, EGRESS_ANY };
 
-// What the rules hold for new flows to and from a VNIC.
+// The rules for new flows to and from a segment: SegmentRules in ruleset.go.
 struct segment_rules {
-	__u32 live;
-	__be32 address;		// the server's
-	__u32 preserve;		// clients are seen under their own addresses
+	__u32 live;		// 0: userspace decides
+	__be32 address;		// the segment's own
+	__u32 preserve;		// 1: the segment sees clients under their own addresses
 	enum egress egress;
-	// The aliases: from the first on, in host order, without the gaps.
+	// The aliases: consecutive addresses from the first one on, in host order, without
+	// the gaps.
 	__u32 first_alias, aliases;
 	__u32 gaps, gap[MAX_GAPS];
 	__u32 ranges;
 	struct port_range range[MAX_RANGES];
-	__u32 gateways, gateway[MAX_GATEWAYS];	// NICs' ifaces, in the order of their aliases
+	__u32 gateways, gateway[MAX_GATEWAYS];	// indexes of NICs; the first aliases are their gateways'
 	__u32 peers;
 	struct peer peer[MAX_PEERS];
 };
 
-// A prefix of a set, for the LPM trie.
+// A prefix in a numbered set, as a key of the LPM trie.
 struct prefix_key {
-	__u32 length;		// of the set's number and the prefix together, in bits
+	__u32 length;		// in bits: 32 for the set, and the length of the prefix
 	__u32 set;
 	__be32 address;
 };
 
 enum mode {
-	MODE_ASLEEP,	// everything is left to the host
-	MODE_SLOW,	// everything that is ours goes to userspace
-	MODE_FAST,
+	MODE_ASLEEP,	// all packets are left to the host
+	MODE_SLOW,	// all our packets go to userspace
+	MODE_FAST,	// the programs carry packets
 };
 
-// What there is once. Every packet reads the first line, which hardly changes; new
-// flows write the second one.
+// The state of the plane. Every packet reads the first cache line, which hardly changes.
+// New flows write the second one.
 struct plane_state {
 	enum mode mode;
-	__u32 half;		// which half of the rules is in force
-	__u32 impossible;	// the set of sources that cannot be (S1)
-	__u32 clock;		// coarse; in units of 2^26 ns
-	__u32 near_mask;	// how many near buckets there are, less one: a power of two
-	__u32 far_mask;		// and far ones
-	__u64 heartbeat;	// of CLOCK_MONOTONIC, ns
-	__u64 hash_key[2];
+	__u32 half;		// the half of the rules that is in force, by its lowest bit
+	__u32 impossible;	// the set of sources that no host outside can have (S1)
+	__u32 clock;		// the plane's coarse clock, in units of 2^26 ns (67 ms)
+	__u32 near_mask;	// the number of near buckets, a power of two, less one
+	__u32 far_mask;		// the number of far buckets, a power of two, less one
+	__u64 heartbeat;	// when userspace was last alive: CLOCK_MONOTONIC, in ns
+	__u64 hash_key[2];	// of siphash.h
 	__u64 table_key[2];	// of the hash that places keys in buckets
-	__s64 flows;		// in the table
+	__s64 flows;		// living flows in the table
 	__s64 limit;		// of flows
-	__u32 capacity;		// records there are
-	__u32 fresh;		// records, from the first on, that have been used
-	__s32 refusals;		// that may go to userspace until the next tick
-	__u32 quarantine;	// until when keys are in it
-	struct budget odd;	// of packets that no program can carry
-	struct budget strays;	// of these, fragments without a first one
+	__u32 capacity;		// the number of records
+	__u32 fresh;		// how many records, from the first on, have ever been used
+	__s32 refusals;		// how many may go to userspace until Go's next tick
+	__u32 quarantine;	// the latest time in the map quarantine, like clock
+	struct budget odd;	// packets that only userspace can carry
+	struct budget strays;	// of these, fragments whose first one has not come
 };

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What stands in packets, where the kernel's headers have no name for it.
+// Values and headers in packets for which the kernel's headers have no name.
 #pragma once
 
 #define ETH_IPV4 bpf_htons(0x0800)
 #define ETH_ARP bpf_htons(0x0806)
 #define ETH_VLAN bpf_htons(0x8100)
 #define ETH_QINQ bpf_htons(0x88a8)
-#define VLAN_ID 0x0fff	// in the tag control information; 0: it is a priority tag
-#define IP_FRAGMENT bpf_htons(0xbfff)	// all but "don't fragment"
+#define VLAN_ID 0x0fff	// bits of the tag control information; a priority tag has the id 0
+#define IP_FRAGMENT bpf_htons(0xbfff)	// all bits except "don't fragment"
 #define IP_MORE bpf_htons(0x2000)
-#define IP_LATER bpf_htons(0x1fff)	// the offset of a fragment that is not the first
+#define IP_LATER bpf_htons(0x1fff)	// the offset, which is 0 only in a first fragment
 
 #define TCP_FIN (1 << 0)
 #define TCP_SYN (1 << 1)
@@ -26,7 +26,7 @@ struct echo {
 	__be16 check, id, sequence;
 };
 
-// A VLAN tag, which stands behind the Ethernet header (IEEE 802.1Q).
+// The rest of a VLAN tag, which follows the Ethernet header (IEEE 802.1Q §9.6).
 struct tag {
 	__be16 control, proto;
 };
