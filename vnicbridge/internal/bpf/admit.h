@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Opening a flow for its first packet, as in admit.go.
+// Opening a flow for its first packet. admit.go does the same in userspace.
 #pragma once
 
 #include "decide.h"
@@ -72,7 +72,8 @@ static __always_inline void begin(struct flow_record *r, __u32 number, const str
 	r->sent.next = p->next;
 	if (t) {
 		t->count = t->ack = 0;
-		t->next = picked_up ? p->ack : 0;	// the other side has sent what this one acknowledges
+		// If picked up: the other side has sent what this packet acknowledges.
+		t->next = picked_up ? p->ack : 0;
 	}
 	__sync_lock_test_and_set(&r->state.flags, picked_up ? FLOW_PICKED_UP : 0);
 }

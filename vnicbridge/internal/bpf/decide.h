@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The choice of the segment for a new flow, as in decision.go: the first steer rule that
-// matches decides, or else the policy.
+// The choice of the segment for a new flow. The first steer rule that matches decides; if
+// none does, the policy decides (decision.go).
 #pragma once
 
 #include "packet.h"

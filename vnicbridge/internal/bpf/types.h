@@ -28,15 +28,15 @@ struct flow_key {
 	__u8 zero;
 };
 
-// What is known of a TCP connection, in flow_state.flags. The flags in tcpstate.go have the
-// same values.
+// What is known of a TCP connection, in flow_state.flags: PickedUp, Accepted in tcpstate.go,
+// and so on.
 enum flow_flag {
 	FLOW_PICKED_UP = 1 << 0,	// the connection existed before the flow
 	FLOW_ACCEPTED = 1 << 1,		// the other side answered with SYN and ACK
 	FLOW_ESTABLISHED = 1 << 2,	// the opener acknowledged the answer
 	FLOW_FIN = 1 << 3,		// the opener sent a FIN; 1 << 4: the other side did
 	FLOW_RESET = 1 << 5,		// there was a RST, and no later segment contradicts it
-	FLOW_ACKED = 1 << 6,		// the opener's flow_traffic.ack is set; 1 << 7: the other side's
+	FLOW_ACKED = 1 << 6,		// ack of the opener's traffic is set; 1 << 7: the other's
 	FLOW_SUPERSEDED = 1 << 8,	// the flow is over and only keeps its reply key
 	FLOW_OVER = 1 << 9,		// both sides accept that RST
 };
@@ -245,7 +245,8 @@ struct segment_rules {
 	__u32 gaps, gap[MAX_GAPS];
 	__u32 ranges;
 	struct port_range range[MAX_RANGES];
-	__u32 gateways, gateway[MAX_GATEWAYS];	// indexes of NICs; the first aliases are their gateways'
+	// Indexes of NICs. The first aliases stand for their gateways, in this order.
+	__u32 gateways, gateway[MAX_GATEWAYS];
 	__u32 peers;
 	struct peer peer[MAX_PEERS];
 };
