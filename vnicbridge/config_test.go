@@ -28,6 +28,8 @@ func TestValidate(t *testing.T) {
 	}{
 		{"datapath", func(c *config.Config) { c.Datapath = "fast" }, "", "want auto, kernel or userspace"},
 		{"max_flows", func(c *config.Config) { c.MaxFlows = -1 }, "", "max_flows -1"},
+		{"null segment beside others", func(c *config.Config) { c.Segments["c"] = nil }, "segment", "segment c: the definition is null"},
+		{"null bridge beside another", func(c *config.Config) { c.Bridges["two"] = nil }, "bridge", "bridge two: the definition is null"},
 		{"no address", seg(func(s *config.Segment) { s.Addresses = nil }), "segment", "address is missing"},
 		{"IPv6", seg(func(s *config.Segment) { s.Addresses = prefixes("fd00::1/64") }), "segment", "only IPv4"},
 		{"network address", seg(func(s *config.Segment) { s.Addresses = prefixes("192.168.60.0/24") }), "segment", "first host is 192.168.60.1"},

@@ -32,7 +32,8 @@ var (
 )
 
 // Validate checks all that can be checked without looking at the machine. The
-// error is a [*ConfigError]; parts are checked in the order of their names.
+// error is an [*Error]. A definition that is null is reported first. Then the segments and
+// the bridges are checked in the order of their names.
 func (c *Config) Validate() error {
 	switch c.Datapath {
 	case "", DatapathAuto, DatapathKernel, DatapathUserspace:
@@ -41,6 +42,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxFlows < 0 || c.MaxFlows > maxMaxFlows {
 		return &Error{Err: fmt.Errorf("max_flows %d: want 1 to %d", c.MaxFlows, maxMaxFlows)}
+	}
+	if err := c.validateDefined(); err != nil {
+		return err
 	}
 	for _, name := range SortedKeys(c.Segments) {
 		if err := c.validateSegment(name); err != nil {
@@ -56,6 +60,22 @@ func (c *Config) Validate() error {
 }
 
 var errNull = errors.New("the definition is null")
+
+// validateDefined refuses null, which JSON allows as a definition. It comes before all
+// other checks, because the check of one part also reads the definitions of other parts.
+func (c *Config) validateDefined() error {
+	for _, name := range SortedKeys(c.Segments) {
+		if c.Segments[name] == nil {
+			return &Error{"segment", name, errNull}
+		}
+	}
+	for _, name := range SortedKeys(c.Bridges) {
+		if c.Bridges[name] == nil {
+			return &Error{"bridge", name, errNull}
+		}
+	}
+	return nil
+}
 
 // maxMaxFlows keeps a slip of the keyboard from asking for all of the memory.
 const maxMaxFlows = 1 << 26

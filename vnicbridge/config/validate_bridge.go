@@ -12,9 +12,6 @@ func (c *Config) validateBridge(name string) error {
 	if !nameForm.MatchString(name) {
 		return errName
 	}
-	if b == nil {
-		return errNull
-	}
 	if b.NIC == "" {
 		return errors.New("nic is missing: the device that faces the network")
 	}

@@ -13,9 +13,6 @@ func (c *Config) validateSegment(name string) error {
 	if !nameForm.MatchString(name) {
 		return errName
 	}
-	if s == nil {
-		return errNull
-	}
 	if err := validInterface(s.InterfaceName(name)); err != nil {
 		return err
 	}
