@@ -80,7 +80,7 @@ func (p *Plane) makeSegment(spec host.VNICSpec) (*segment, error) {
 	ifc, err := p.newPort(spec.Iface, dev, spec.MAC)
 	if err == nil {
 		ifc.VNIC = &iface.VNICSide{Segment: spec.Segment, Address: packet.AddrOf(spec.Address.Addr())}
-		err = p.datapaths.attach(ifc)
+		err = p.attachNew(ifc)
 	}
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
@@ -100,7 +100,7 @@ func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
 		ifc.MTU.Store(int32(state.MTU))
 		link = p.attachNIC(ifc, spec)
 		link.SetGateway(gateway)
-		err = p.datapaths.attach(ifc)
+		err = p.attachNew(ifc)
 	}
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
@@ -132,6 +132,16 @@ func (p *Plane) newPort(name string, dev iface.Device, mac config.MAC) (*iface.I
 	ifc.SetDevice(dev)
 	ifc.SetMAC(mac)
 	return ifc, nil
+}
+
+// attachNew lets the data path in use carry what comes in at a new iface. On error, the
+// iface's number is free again.
+func (p *Plane) attachNew(ifc *iface.Iface) error {
+	err := p.datapaths.attach(ifc)
+	if err != nil {
+		p.numbers.Free(ifc.Index)
+	}
+	return err
 }
 
 // attachNIC gives an iface the link on which its NIC speaks for the pseudo address.

@@ -1,11 +1,15 @@
 package vnicbridge
 
 import (
+	"errors"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // Row L3: while a device is made again, packets of known flows are dropped. Neither side
@@ -64,5 +68,39 @@ func (r *rig) mends() {
 	r.put("nic0", arp(false, routerMAC, router, nicMAC, pseudo))
 	for _, d := range r.machine.devices {
 		d.take()
+	}
+}
+
+// refusingPath is a kernel path that can attach no iface.
+type refusingPath struct{ kernelPath }
+
+func (refusingPath) Attach(*iface.Iface) error                          { return errInjected }
+func (refusingPath) SetNeighbour(*iface.Iface, packet.Addr, config.MAC) {}
+
+// If no program can be put on a device, the device's number is free for another one.
+func TestARefusedDeviceKeepsNoNumber(t *testing.T) {
+	p := newEmptyRig(t).plane
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	machine, err := p.newMachine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.session = &session{machine: machine}
+	defer func() { p.session = nil }()
+	var refusing kernelPath = refusingPath{}
+	p.datapaths.kernel.Store(&refusing)
+	defer p.datapaths.kernel.Store(nil)
+
+	if _, err := p.makeSegment(vnicSpecOf(paperConfig(), "a")); !errors.Is(err, errInjected) {
+		t.Errorf("making a segment gives the error %v", err)
+	}
+	if _, err := p.openBridge(nicSpecOf(paperConfig(), "lan"), netip.Addr{}); !errors.Is(err, errInjected) {
+		t.Errorf("opening a bridge gives the error %v", err)
+	}
+	for n := range iface.Max - 1 {
+		if _, ok := p.numbers.Take(); !ok {
+			t.Fatalf("%d numbers are free, want all %d", n, iface.Max-1)
+		}
 	}
 }
