@@ -98,7 +98,7 @@ func TestCaddyfileExample(t *testing.T) {
 }
 
 // ground is what every room of the data plane stands on.
-var ground = []string{"vnicbridge/config", "vnicbridge/internal/packet"}
+var ground = []string{"vnicbridge/config", "vnicbridge/internal/packet", "vnicbridge/internal/lockorder"}
 
 // mayImport holds the order of this module's packages. A package may import those
 // that stand beside its path, or beside the longest beginning of its path, and those
@@ -119,14 +119,15 @@ var mayImport = map[string][]string{
 	"vnicbridge/config":             {},
 	"vnicbridge/pcapfilter":         {},
 	"vnicbridge/internal/bpf":       {},
-	"vnicbridge/internal/loglimit":  {},
+	"vnicbridge/internal/lockorder": {},
+	"vnicbridge/internal/loglimit":  {"vnicbridge/internal/lockorder"},
 	"vnicbridge/internal/packet":    {"vnicbridge/config"},
 	"vnicbridge/internal/iface":     {"vnicbridge/config", "vnicbridge/internal/packet"},
 	"vnicbridge/internal/link":      append(ground, "vnicbridge/internal/iface"),
 	"vnicbridge/internal/rules":     append(ground, "vnicbridge/internal/iface"),
 	"vnicbridge/internal/flow":      append(ground, "vnicbridge/internal/iface", "vnicbridge/internal/bpf"),
 	"vnicbridge/internal/host":      append(ground, "vnicbridge/internal/iface", "vnicbridge/internal/bpf", "vnicbridge/internal/link"),
-	"vnicbridge/internal/health":    {"vnicbridge/config", "vnicbridge/internal/iface"},
+	"vnicbridge/internal/health":    append(ground, "vnicbridge/internal/iface"),
 	"vnicbridge/internal/userspace": append(ground, "vnicbridge/internal/iface", "vnicbridge/internal/flow", "vnicbridge/internal/rules"),
 	"vnicbridge/internal/kernel": append(ground, "vnicbridge/internal/iface", "vnicbridge/internal/flow", "vnicbridge/internal/rules",
 		"vnicbridge/internal/bpf", "vnicbridge/internal/host"),

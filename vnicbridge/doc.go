@@ -33,7 +33,8 @@
 //
 // # Locks
 //
-// Take locks in this order, never upwards:
+// A goroutine takes locks in this order only, and never two of one place. In a build with
+// the race detector, package lockorder panics if one does otherwise.
 //
 //  1. the plane's: held for a whole Apply, one operation, or one repair
 //  2. the forwarder's moving: shared while it carries a batch of frames or visits a
@@ -41,12 +42,16 @@
 //  3. a link's publishing: held while the data path is told of a next hop
 //  4. the kernel path's: held while its maps or attachments change
 //  5. the flow table's: held for one change, or for a part of a visit
-//  6. those of next hops, the claim, fragments, handshakes, orphans and open ports,
-//     each held for one lookup or change of its own data
+//  6. those of next hops, the claim, fragments, handshakes, orphans, open ports, health,
+//     a NIC's packet filter and a program's place among others, each held for one lookup
+//     or change of its own data
+//  7. that of the log's rate limit
 //
-// A packet never takes the plane's lock. A callback that may take a lock higher up is
-// called without locks, or sends to a channel that the plane's goroutine reads. The
-// programs and Go share no lock: the order of writes to a record replaces it.
+// Captures share atomic counts and have no lock.
+//
+// A packet never takes the plane's lock. A callback that may take a lock of an earlier
+// place is called without locks, or sends to a channel that the plane's goroutine reads.
+// The programs and Go share no lock: the order of writes to a record replaces it.
 //
 // The package knows nothing of Caddy. It follows "Implementation of server
 // management system by using VNIC and bridge-connection" (Goto and Kodama, 2015),

@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/health"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/loglimit"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/userspace"
@@ -66,7 +67,8 @@ type Plane struct {
 
 	captures *capture.Budget
 
-	mu        sync.Mutex
+	mu lockorder.Mutex[lockorder.Plane]
+
 	session   *session              // nil before the first Apply and after Close
 	cfg       *config.Config        // in force; nil if none is
 	devices                         // of the configuration in force

@@ -1,9 +1,8 @@
 package flow
 
 import (
-	"sync"
-
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -15,7 +14,7 @@ const maxHandshakes = 1 << 16
 // had answered. In a flood of SYNs, a client may be so far away that its flow is evicted
 // before its ACK arrives. The ACK then restores the flow (L2).
 type Handshakes struct {
-	mu    sync.Mutex
+	mu    lockorder.Mutex[lockorder.Handshakes]
 	flows BoundedMap[Key, halfOpenFlow] // by original key
 }
 

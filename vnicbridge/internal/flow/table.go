@@ -10,6 +10,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -33,7 +34,7 @@ type Table struct {
 	TableMemory
 	ifaces [iface.Max]atomic.Pointer[iface.Iface] // by index
 
-	mu   sync.Mutex
+	mu   lockorder.Mutex[lockorder.FlowTable]
 	hand int // the record that was swept last
 
 	survey      survey

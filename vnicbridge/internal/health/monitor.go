@@ -2,11 +2,11 @@ package health
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 )
 
 // Monitor knows which segments serve. It runs the checks that the configuration asks for,
@@ -14,8 +14,8 @@ import (
 type Monitor struct {
 	Surroundings
 
-	mu     sync.Mutex               // nothing waits while it is held
-	vitals map[*iface.Iface]*vitals // by VNIC; segments of which nothing is known are missing
+	mu     lockorder.Mutex[lockorder.Health] // nothing waits while it is held
+	vitals map[*iface.Iface]*vitals          // by VNIC; segments of which nothing is known are missing
 }
 
 // Surroundings are the functions of the data plane that a monitor calls. It holds no lock

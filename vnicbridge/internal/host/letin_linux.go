@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/mdlayher/socket"
@@ -14,6 +13,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -28,7 +28,9 @@ type letIn struct {
 	State   *ebpf.Map // one bpf.LetInState
 	hosts   *ebpf.Map // what hosts on the link are: ARPNeighbour or ARPGateway, by their addresses
 
-	mu   sync.Mutex     // the plane asks while another goroutine closes a NIC that is gone
+	// mu is needed because the plane asks while another goroutine closes a NIC that is gone.
+	mu lockorder.Mutex[lockorder.NICFilter]
+
 	told bpf.LetInState // when it was last asked
 }
 

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 )
 
 // raiseInterval is the shortest time between two times that a program of ours is put before
@@ -20,7 +20,8 @@ const (
 
 // keptFirst is what is known of a program's place among those of others.
 type keptFirst struct {
-	mu     sync.Mutex
+	mu lockorder.Mutex[lockorder.ProgramRank]
+
 	raised time.Time
 	behind []string // the programs of others that it stays behind
 }

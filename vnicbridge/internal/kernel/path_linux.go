@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
@@ -37,7 +38,8 @@ type Path struct {
 	running  sync.WaitGroup
 	done     chan struct{}
 
-	mu     sync.Mutex
+	mu lockorder.Mutex[lockorder.KernelPath]
+
 	Rules  kernelRules
 	clsact bool // there is no tcx
 	Woken  bool

@@ -3,10 +3,10 @@ package link
 import (
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -31,7 +31,7 @@ type addressClaim struct {
 	send    func([]packet.Frame)  // sends on the NIC
 	log     *slog.Logger
 
-	mu        sync.Mutex
+	mu        lockorder.Mutex[lockorder.Claim]
 	claimed   bool            // before that, no request is answered
 	conflicts chan config.MAC // during probing: who else has the address
 	announces int             // announcements still to send

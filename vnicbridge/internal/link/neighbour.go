@@ -3,12 +3,12 @@ package link
 import (
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -50,9 +50,9 @@ type Neighbours struct {
 	// of the last frame.
 	SentByKernel func(visit func(host packet.Addr, at int64))
 
-	publishing sync.Mutex   // held while Publish runs; taken before Mu
-	Mu         sync.RWMutex // guards what follows
-	Gateway    netip.Addr   // invalid if there is none
+	publishing lockorder.Mutex[lockorder.Publishing] // held while Publish runs; taken before Mu
+	Mu         lockorder.RWMutex[lockorder.NextHops] // guards what follows
+	Gateway    netip.Addr                            // invalid if there is none
 	Table      neighbourTable
 	Waiting    int              // bytes of the frames that wait
 	surveyed   int64            // when SentByKernel was last called, in ns

@@ -4,8 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 )
 
 // Of the lines with the same message about the same subject, Burst are written at once in
@@ -18,7 +19,7 @@ const (
 
 // Limit holds the windows that are open. All handlers that derive from one share it.
 type Limit struct {
-	mu      sync.Mutex
+	mu      lockorder.Mutex[lockorder.Log]
 	Windows map[string]*logWindowState // by subject and message
 }
 

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -13,7 +14,7 @@ import (
 type OpenPorts struct {
 	Changed func() // called without locks after a port was opened or closed
 
-	mu    sync.RWMutex
+	mu    lockorder.RWMutex[lockorder.OpenPorts]
 	count map[string]map[config.PortRange]int // by segment
 }
 

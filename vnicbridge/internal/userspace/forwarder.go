@@ -1,13 +1,13 @@
 package userspace
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
@@ -15,9 +15,9 @@ import (
 // Forwarder carries frames in userspace. All its methods may be called by several goroutines
 // at once.
 type Forwarder struct {
-	moving     sync.RWMutex     // exclusive while the flows move to another table, else shared
-	Flows      *flow.Table      // changes only with moving held exclusively
-	Handshakes *flow.Handshakes // of evicted flows
+	moving     lockorder.RWMutex[lockorder.Moving] // exclusive while the flows move to another table, else shared
+	Flows      *flow.Table                         // changes only with moving held exclusively
+	Handshakes *flow.Handshakes                    // of evicted flows
 	Fragments  *fragmentTable
 	Orphans    orphans
 	Answers    [iface.Max]atomic.Pointer[answerLimits] // by the index of an iface

@@ -4,11 +4,11 @@ import (
 	"container/list"
 	"hash/maphash"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
@@ -30,7 +30,8 @@ const (
 // fragmentTable remembers where the first fragment of a datagram went, so that the other
 // fragments, which have no ports, follow it. It holds fragments that come before the first.
 type fragmentTable struct {
-	Mu    sync.Mutex
+	Mu lockorder.Mutex[lockorder.Fragments]
+
 	seed  maphash.Seed
 	Ports map[*iface.Iface]*fragmentQueue // by iface
 	taken map[fragmentKey]*datagram       // by their keys where they leave

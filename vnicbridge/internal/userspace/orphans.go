@@ -1,13 +1,13 @@
 package userspace
 
 import (
-	"sync"
 	"time"
 
 	"github.com/google/gopacket/layers"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -21,7 +21,7 @@ const MaxOrphans = 1 << 12
 
 // orphans are TCP connections without a flow in which servers on segments send.
 type orphans struct {
-	Mu    sync.Mutex
+	Mu    lockorder.Mutex[lockorder.Orphans]
 	Known flow.BoundedMap[flow.Key, Orphan] // by the key of the server's packets
 }
 
