@@ -9,15 +9,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// transition is the way from the configuration in force to another one. What can
-// fail is done first, in prepare, and undone if it does; commit cannot fail.
+// transition changes the configuration in force to another one. prepare does everything
+// that can fail, and if it fails, undo reverses it. commit cannot fail.
 type transition struct {
 	p        *Plane
 	cfg      *config.Config
 	retained []*config.Config
 
-	devices                 // as they will be
-	retired  devices        // the same
+	devices                 // of cfg
+	retired  devices        // of the retained configurations alone
 	made     []*iface.Iface // by prepare
 	replaced []*segment     // closed by prepare to make room for their successors
 	rules    *rules.Ruleset
@@ -55,25 +55,26 @@ func (t *transition) prepare() error {
 	return err
 }
 
-// vnicSpecOf is what the VNIC of a segment must be.
+// vnicSpecOf returns what the VNIC of a segment must be.
 func vnicSpecOf(c *config.Config, name string) host.VNICSpec {
 	s := c.Segments[name]
 	iface := s.InterfaceName(name)
 	return host.VNICSpec{Segment: name, Iface: iface, Address: s.Addresses[0], MAC: s.HardwareAddr(iface), Netns: s.Netns}
 }
 
-// exclusive tells whether two VNICs cannot be there at once: one name, or networks
-// that overlap, so that the kernel would take the one's way for the other's.
+// exclusive tells whether two VNICs cannot exist at the same time: they have the same name,
+// or their networks overlap, so that the kernel could route packets of one to the other.
 func exclusive(a, b host.VNICSpec) bool {
 	return a.Iface == b.Iface || a.Address.Masked().Overlaps(b.Address.Masked())
 }
 
-// nicSpecOf is what the NIC of a bridge must be.
+// nicSpecOf returns what the NIC of a bridge must be.
 func nicSpecOf(c *config.Config, name string) nicSpec {
 	return nicSpec{name, c.Bridges[name].NIC, c.Bridges[name].Addresses[0]}
 }
 
-// prepareSegment finds the VNIC of a segment among the living, or makes it.
+// prepareSegment finds the VNIC of a segment among the living ones, or makes it. Before
+// that, it closes the living VNICs that cannot exist at the same time.
 func (t *transition) prepareSegment(name string) error {
 	spec := vnicSpecOf(t.cfg, name)
 	for _, living := range t.p.living() {
@@ -99,7 +100,7 @@ func (t *transition) prepareSegment(name string) error {
 	return nil
 }
 
-// prepareBridge finds the NIC of a bridge among the open ones, or opens it.
+// prepareBridge finds the NIC of a bridge among the open NICs, or opens it.
 func (t *transition) prepareBridge(name string) error {
 	spec := nicSpecOf(t.cfg, name)
 	for _, living := range t.p.living() {
@@ -117,7 +118,7 @@ func (t *transition) prepareBridge(name string) error {
 	return nil
 }
 
-// retire keeps the devices that only retained configurations have.
+// retire keeps the devices that only the retained configurations have.
 func (t *transition) retire() {
 	wanted := t.devices.ifaces()
 	for _, cfg := range t.retained {
@@ -136,8 +137,8 @@ func (t *transition) retire() {
 	}
 }
 
-// acquireAddresses takes the new bridges' pseudo addresses, all at once, and
-// then asks for their gateways, so that the first packet finds its way.
+// acquireAddresses claims the pseudo addresses of the new bridges, all at the same time. It
+// then resolves their gateways, so that the first packet need not wait.
 func (t *transition) acquireAddresses() error {
 	type result struct {
 		name string
@@ -168,7 +169,7 @@ func (t *transition) acquireAddresses() error {
 	return failed
 }
 
-// undo removes what prepare made and puts back what it took away.
+// undo removes what prepare made, and puts back what prepare took away.
 func (t *transition) undo() {
 	for _, ifc := range t.made {
 		t.p.closePort(ifc)
@@ -190,7 +191,7 @@ func (t *transition) undo() {
 	}
 }
 
-// reinstate sets all that a failed transition may have changed to what the
+// reinstate sets everything that a failed transition may have changed back to what the
 // configuration in force says.
 func (p *Plane) reinstate() error {
 	rules, err := p.compile(p.cfg, p.devices, p.retired)
@@ -207,8 +208,8 @@ func (p *Plane) reinstate() error {
 	return p.session.machine.Guard(p.guards(p.devices, p.retired))
 }
 
-// commit puts the new configuration in force and removes what no configuration
-// has any more.
+// commit puts the new configuration in force, and closes the devices that no living
+// configuration has.
 func (t *transition) commit() {
 	p := t.p
 	for name, b := range t.bridges {
@@ -233,7 +234,7 @@ func (t *transition) commit() {
 	p.begin()
 }
 
-// begin does at once what would be due at the next tick.
+// begin does at once what the next tick would do, so that a start need not wait for it.
 func (p *Plane) begin() {
 	now := p.now()
 	for name, b := range p.bridges {

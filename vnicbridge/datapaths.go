@@ -17,45 +17,45 @@ import (
 // would carry, and leave the rest to the forwarder. Both use the same rules and the same
 // flows.
 type kernelPath interface {
-	// FlowTable holds the flows where both find them.
+	// FlowTable is the table that both use.
 	FlowTable() *flow.Table
 	// Fits tells whether there is room for a number of flows.
 	Fits(maxFlows int) bool
 
-	// Attach puts a program on an iface's device, and detach takes it away.
+	// Attach puts a program on an iface's device, and Detach removes it.
 	Attach(*iface.Iface) error
 	Detach(*iface.Iface)
-	// Awake lets the programs work. Until then they leave everything alone.
+	// Awake makes the programs carry packets. Until then, they let every packet pass.
 	Awake() error
-	// Drain makes them leave everything to the forwarder. asleep makes them leave
-	// everything alone again; the forwarder then hears of frames by itself.
+	// Drain makes the programs leave every packet to the forwarder, by the slow path.
+	// Asleep makes them let every packet pass again, and the forwarder's own sockets
+	// receive the frames.
 	Drain()
 	Asleep()
 	Close()
 
-	// SetRules replaces the rules for new flows. RefreshPorts takes in that listeners
-	// opened or closed ports.
+	// SetRules replaces the rules for new flows. RefreshPorts tells the programs which
+	// ports listeners have open now.
 	SetRules(*rules.Ruleset)
 	RefreshPorts()
-	// SetNeighbour tells the MAC of a host on a NIC's link. A zero one: it is no
-	// longer known. EachSentTo visits those to which the programs have sent packets,
-	// with the time of the last one.
+	// SetNeighbour tells the programs the MAC of a host on a NIC's link. A zero MAC means
+	// that it is no longer known. EachSentTo visits the hosts to which the programs have
+	// sent packets, with the time of the last packet.
 	SetNeighbour(nic *iface.Iface, host packet.Addr, mac config.MAC)
 	EachSentTo(nic *iface.Iface, visit func(host packet.Addr, at int64))
 
-	// Tick does what time asks for.
+	// Tick does the work that is due now. The plane calls it every maintainInterval.
 	Tick(now int64)
-	// Counters are what the programs counted at an iface.
+	// Counters returns what the programs have counted at an iface.
 	Counters(*iface.Iface) iface.CounterValues
 }
 
-// dataPaths are the two ways of packets: the forwarder, which always runs, and the kernel
-// path, if one is in use. dataPaths knows which one carries and why, and moves the flows
-// when that changes.
+// dataPaths are the forwarder, which always runs, and the kernel path, if one is in use.
+// dataPaths knows which of the two carries and why, and moves the flows when that changes.
 //
-// Whoever changes the data path, attaches an iface or detaches it holds the plane's lock.
-// While flows move, the forwarder carries nothing. [dataPaths.withKernelPath] keeps a
-// kernel path from being closed for those who do not hold the plane's lock.
+// Whoever changes the data path, or attaches or detaches an iface, holds the plane's lock.
+// Everybody else uses the kernel path by [dataPaths.withKernelPath], which prevents its
+// closing. While flows move, the forwarder carries nothing.
 type dataPaths struct {
 	forwarder *userspace.Forwarder
 	log       *slog.Logger
@@ -63,7 +63,7 @@ type dataPaths struct {
 
 	// The plane's lock guards these.
 	refusal  string        // why userspace carries, if the configuration does not ask for userspace
-	reported datapathState // in the log
+	reported datapathState // the last that was logged
 }
 
 // kernelPath is the kernel path in use, or nil.
@@ -74,8 +74,8 @@ func (d *dataPaths) kernelPath() kernelPath {
 	return nil
 }
 
-// withKernelPath calls a function with the kernel path in use, if any, and prevents its
-// closing until the function returns.
+// withKernelPath calls do with the kernel path in use, if any, and prevents its closing
+// until do returns.
 func (d *dataPaths) withKernelPath(do func(kernelPath)) {
 	d.forwarder.HoldFlows(func() {
 		if k := d.kernelPath(); k != nil {
@@ -84,8 +84,8 @@ func (d *dataPaths) withKernelPath(do func(kernelPath)) {
 	})
 }
 
-// choose makes the data path the one that a configuration asks for. Living flows go along.
-// ifaces are all that there are, and newKernelPath makes a kernel path.
+// choose switches to the data path that a configuration asks for, and moves the living flows
+// there. ifaces are all living ifaces.
 func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelPath func(maxFlows int) (kernelPath, error)) error {
 	current := d.kernelPath()
 	switch {
@@ -108,7 +108,8 @@ func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelP
 	return nil
 }
 
-// fallBack goes on in userspace, if the configuration allows it.
+// fallBack switches to userspace, if the configuration allows that. reason says why the
+// kernel path cannot be used.
 func (d *dataPaths) fallBack(cfg *config.Config, ifaces []*iface.Iface, reason error) error {
 	if cfg.Datapath == config.DatapathKernel {
 		return &config.Error{Err: fmt.Errorf("datapath kernel: %w (datapath auto goes on without it)", reason)}
@@ -117,8 +118,8 @@ func (d *dataPaths) fallBack(cfg *config.Config, ifaces []*iface.Iface, reason e
 	return d.switchTo(nil, cfg.MaxFlowsOrDefault(), ifaces)
 }
 
-// end ends the kernel path, if one is in use. If the plane begins again, report logs the data
-// path anew.
+// end ends the kernel path, if one is in use. If the plane begins again, report logs the
+// data path again.
 func (d *dataPaths) end(ifaces []*iface.Iface) {
 	if err := d.switchTo(nil, config.DefaultMaxFlows, ifaces); err != nil {
 		d.log.Error("ending the kernel data path", "error", err)
@@ -126,8 +127,8 @@ func (d *dataPaths) end(ifaces []*iface.Iface) {
 	d.reported = datapathState{}
 }
 
-// datapathState is which data path carries, and why it is userspace if nobody
-// asked for that.
+// datapathState is which data path carries, and why it is userspace if the configuration
+// does not ask for userspace.
 type datapathState struct {
 	datapath config.Datapath
 	reason   string
@@ -140,7 +141,7 @@ func (d *dataPaths) state() datapathState {
 	return datapathState{config.DatapathUserspace, d.refusal}
 }
 
-// report logs which data path carries, when that has changed.
+// report logs which data path carries, if that has changed.
 func (d *dataPaths) report() {
 	now := d.state()
 	if now == d.reported {
@@ -154,8 +155,8 @@ func (d *dataPaths) report() {
 	d.log.Info("packets are carried", "datapath", now.datapath)
 }
 
-// switchTo moves the living flows to another data path, nil being userspace, and
-// lets that carry from now on.
+// switchTo moves the living flows to another data path, which carries from then on. If next
+// is nil, that is userspace.
 func (d *dataPaths) switchTo(next kernelPath, maxFlows int, ifaces []*iface.Iface) error {
 	current := d.kernelPath()
 	if next == nil && current == nil && d.forwarder.Fits(maxFlows) {
@@ -203,7 +204,8 @@ func (d *dataPaths) switchTo(next kernelPath, maxFlows int, ifaces []*iface.Ifac
 	return err
 }
 
-// introduce puts a kernel path in place beside the data path that carries.
+// introduce attaches a kernel path to all ifaces. Its programs let every packet pass until
+// switchTo wakes them.
 func (d *dataPaths) introduce(next kernelPath, ifaces []*iface.Iface) error {
 	for _, ifc := range ifaces {
 		if err := next.Attach(ifc); err != nil {
@@ -219,7 +221,7 @@ type attachError struct{ error }
 
 func (e *attachError) Unwrap() error { return e.error }
 
-// attach lets the data path in use carry what comes in at a new iface. If the kernel path
+// attach makes the data path in use carry what comes in at an iface. If the kernel path
 // cannot, the error is an [*attachError].
 func (d *dataPaths) attach(ifc *iface.Iface) error {
 	if k := d.kernelPath(); k != nil {
@@ -240,7 +242,7 @@ func (d *dataPaths) detach(ifc *iface.Iface) {
 	}
 }
 
-// SetRules puts rules in force for new flows.
+// setRules puts rules in force for new flows.
 func (d *dataPaths) setRules(r *rules.Ruleset) {
 	d.forwarder.SetRules(r)
 	if k := d.kernelPath(); k != nil {

@@ -31,7 +31,7 @@ type segment struct {
 	dev   host.VNIC
 	iface *iface.Iface
 
-	unhealthy bool // as far as the rules in force know
+	unhealthy bool // according to the rules in force
 }
 
 // bridge is a configured bridge with its open NIC.
@@ -40,20 +40,20 @@ type bridge struct {
 	dev   iface.NICDevice
 	iface *iface.Iface
 	link  *link.Ethernet // of the iface
-	name  string         // of the NIC now: it can be renamed
+	name  string         // the NIC's name now, because a NIC can be renamed
 	up    bool
 }
 
-// nicSpec is what makes one open NIC different from another.
+// nicSpec identifies an open NIC: if any of it changes, the NIC is opened again.
 type nicSpec struct {
 	bridge, nic string
 	address     netip.Prefix
 }
 
-// living are the devices of the configuration in force, and the retired ones.
+// living returns the devices of the configuration in force, and the retired ones.
 func (p *Plane) living() []devices { return []devices{p.devices, p.retired} }
 
-// ifaces are those of all living devices.
+// ifaces returns the ifaces of all living devices.
 func (p *Plane) ifaces() (ifaces []*iface.Iface) {
 	for _, d := range p.living() {
 		ifaces = append(ifaces, d.ifaces()...)
@@ -108,7 +108,7 @@ func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
 	return &bridge{spec: spec, dev: dev, iface: ifc, link: link, name: spec.nic, up: state.Up}, nil
 }
 
-// OpenNIC opens a NIC and reads its state.
+// openNIC opens a NIC and reads its state.
 func (p *Plane) openNIC(spec nicSpec) (iface.NICDevice, iface.LinkState, error) {
 	dev, err := p.session.machine.OpenNIC(spec.nic, spec.address.Addr())
 	if err != nil {
@@ -122,7 +122,7 @@ func (p *Plane) openNIC(spec nicSpec) (iface.NICDevice, iface.LinkState, error) 
 	return dev, state, nil
 }
 
-// New gives a device its place.
+// newPort makes the iface of a device. The error says that all numbers are taken.
 func (p *Plane) newPort(name string, dev iface.Device, mac config.MAC) (*iface.Iface, error) {
 	index, ok := p.numbers.Take()
 	if !ok {
@@ -134,8 +134,8 @@ func (p *Plane) newPort(name string, dev iface.Device, mac config.MAC) (*iface.I
 	return ifc, nil
 }
 
-// attachNew lets the data path in use carry what comes in at a new iface. On error, the
-// iface's number is free again.
+// attachNew makes the data path in use carry what comes in at a new iface. On error, it frees
+// the iface's number.
 func (p *Plane) attachNew(ifc *iface.Iface) error {
 	err := p.datapaths.attach(ifc)
 	if err != nil {
@@ -144,7 +144,7 @@ func (p *Plane) attachNew(ifc *iface.Iface) error {
 	return err
 }
 
-// attachNIC gives an iface the link on which its NIC speaks for the pseudo address.
+// attachNIC gives an iface its link, on which the NIC answers for the pseudo address.
 func (p *Plane) attachNIC(ifc *iface.Iface, spec nicSpec) *link.Ethernet {
 	log := p.log.With("bridge", spec.bridge, "nic", spec.nic)
 	ifc.NIC = &iface.NICSide{Address: packet.AddrOf(spec.address.Addr()), Network: spec.address.Masked()}
@@ -170,7 +170,8 @@ func (p *Plane) isOurs(mac config.MAC) bool {
 	return slices.ContainsFunc(p.path.CurrentRules().Nics, func(nic *iface.Iface) bool { return nic.MAC() == mac })
 }
 
-// closePort ends a device and the flows by it, of which both sides are told.
+// closePort closes an iface and its device, and ends the flows there. Both sides of a TCP
+// connection get a RST.
 func (p *Plane) closePort(gone *iface.Iface) {
 	gone.Closed.Store(true)
 	p.health.Forget(gone)
@@ -185,9 +186,9 @@ func (p *Plane) closePort(gone *iface.Iface) {
 // retryInterval is how often a device that failed is tried again.
 const retryInterval = time.Second
 
-// carry runs the data path on an iface for as long as the iface is wanted. A device
-// that fails, because somebody deleted it, is made or opened again (L3); the
-// flows wait.
+// carry runs the forwarder on an iface, in a goroutine, until the iface is closed or the
+// session ends. If the device fails because somebody has deleted it, carry makes or opens it
+// again (L3). The flows stay meanwhile.
 func (p *Plane) carry(ifc *iface.Iface) {
 	stop := p.session.stop
 	p.session.running.Go(func() {
@@ -214,7 +215,7 @@ func (p *Plane) carry(ifc *iface.Iface) {
 	})
 }
 
-// recover makes or opens an iface's device again.
+// recover makes an iface's VNIC again, or opens its NIC again.
 func (p *Plane) recover(ifc *iface.Iface) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

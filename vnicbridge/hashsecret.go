@@ -7,7 +7,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// takeKey sets the key of a plane that starts.
+// takeKey sets the key of the hashes when the plane starts.
 func (p *Plane) takeKey() {
 	secret, err := p.secret()
 	if err != nil {
@@ -17,8 +17,8 @@ func (p *Plane) takeKey() {
 	p.key = rules.NewKey(secret[:])
 }
 
-// machineSecret stands in for a secret that can be kept. It is the same at every start.
-// Without a machine id (a bare container) it is derived from the host's name.
+// machineSecret is the secret if none is stored. It is the same at every start. If there is
+// no machine id, as in a bare container, it is derived from the host's name.
 func machineSecret() (secret [16]byte) {
 	id, err := os.ReadFile("/etc/machine-id")
 	if err != nil {

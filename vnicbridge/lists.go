@@ -6,25 +6,25 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
-// Flows lists flows of the table. For a million flows it takes up to a second of one
-// core. Packets do not wait for it, because it looks at the table in small parts. Flows
-// that begin or end meanwhile may be in the list or not. The error is for a filter that
-// asks for what cannot be, such as a segment that the configuration in force does not
-// have.
+// Flows lists the flows that match a filter. For a million flows it takes up to a second of
+// one core. Packets do not wait for it, because it reads the table in small parts. Flows that
+// begin or end meanwhile may be in the list or not. The error says what of the filter is
+// impossible, such as a segment that the configuration in force does not have.
 func (p *Plane) Flows(filter flowlist.Filter) (flowlist.List, error) {
 	return p.flowView().Flows(filter)
 }
 
-// Clients lists the clients with the most flows that match a filter, whose limit is
-// of clients here. What it says of a client is exact. Memory is limited to MaxClients
-// entries. A client with more than 1/MaxClients of all flows is always considered.
+// Clients lists the clients that have the most flows among those that match a filter. The
+// filter's limit counts clients. The figures of a listed client are exact. Memory is limited
+// to [flowlist.MaxClients] entries. A client with more than 1/MaxClients of the matching
+// flows is always listed, if the filter's limit allows it.
 //
-// It takes twice the time of [Plane.Flows], and errors are the same.
+// Clients takes twice the time of [Plane.Flows] and returns the same errors.
 func (p *Plane) Clients(filter flowlist.Filter) (flowlist.ClientList, error) {
 	return p.flowView().Clients(filter)
 }
 
-// View shows the living flows, with the names that the configuration in force gives.
+// flowView returns a view of the living flows, with the names of the configuration in force.
 func (p *Plane) flowView() *flowlist.View {
 	p.mu.Lock()
 	defer p.mu.Unlock()

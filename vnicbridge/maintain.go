@@ -11,16 +11,16 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// maintainInterval is how often the plane looks at what time asks for.
+// maintainInterval is how often the plane does the work that is due.
 const maintainInterval = 250 * time.Millisecond
 
-// inspectInterval is how often the devices are looked at without a hint: not all
-// that can be changed is told of.
+// inspectInterval is how often the plane looks at its devices without a hint, because the
+// kernel does not tell of every change.
 const inspectInterval = 10 * time.Second
 
-// maintain does what time and the machine ask for: idle flows end, next hops are
-// kept resolved, the pseudo addresses announced, devices followed and kept as they
-// should be.
+// maintain does the work that is due until the session stops: it ends idle flows, keeps next
+// hops resolved, announces pseudo addresses, follows the NICs, and repairs what others have
+// changed.
 func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 	ticker := time.NewTicker(maintainInterval)
 	defer ticker.Stop()
@@ -52,7 +52,7 @@ func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 	}
 }
 
-// inspect looks at all that others can change.
+// inspect looks at everything that others can change, and repairs it.
 func (p *Plane) inspect() {
 	p.followNICs()
 	p.refreshSources()
@@ -64,7 +64,7 @@ func (p *Plane) inspect() {
 func (p *Plane) tick(now int64, passed time.Duration) {
 	p.datapaths.withKernelPath(func(k kernelPath) { k.Tick(now) })
 	p.path.Tick(now, passed)
-	p.path.HoldFlows(func() { // next hops are told to the kernel data path
+	p.path.HoldFlows(func() { // a tick tells next hops to the kernel path
 		for _, nic := range p.path.CurrentRules().Nics {
 			nic.NIC.Link.Tick(now)
 			nic.CountLeftOut()
@@ -72,8 +72,8 @@ func (p *Plane) tick(now int64, passed time.Duration) {
 	})
 }
 
-// followNICs takes in what happened to the NICs. One that is gone is left to
-// recover.
+// followNICs adopts the name, MAC, MTU and carrier that each NIC has now. A NIC that is gone
+// is left to recover.
 func (p *Plane) followNICs() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -121,8 +121,8 @@ func upOrDown(up bool) string {
 	return "down"
 }
 
-// neighbourLearned is called when a next hop's MAC is new: the segments' aliases
-// follow the gateway's. No other host can have the VNICs configured again.
+// neighbourLearned is called when a next hop has a new MAC. Only the gateway can cause that
+// VNICs are configured again, because the aliases' MACs follow the gateway's.
 func (p *Plane) neighbourLearned(log *slog.Logger, c link.MACChange) {
 	if c.Gateway && !c.From.IsZero() {
 		log.Info("the gateway has another MAC", "gateway", c.Host, "from", c.From, "mac", c.To)
@@ -134,7 +134,7 @@ func (p *Plane) neighbourLearned(log *slog.Logger, c link.MACChange) {
 	}
 }
 
-// remind lets maintain configure the VNICs soon.
+// remind makes maintain configure the VNICs soon.
 func (p *Plane) remind() {
 	select {
 	case p.kick <- struct{}{}:
@@ -157,8 +157,8 @@ func (p *Plane) configureVNICs() {
 	}
 }
 
-// leaveUnhealthy ends the flows without a connection to segments that are unhealthy. A
-// program may have opened one while a segment became so.
+// leaveUnhealthy ends the UDP and echo flows to segments that are unhealthy. A program may
+// have opened one while the segment became unhealthy.
 func (p *Plane) leaveUnhealthy() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -169,8 +169,7 @@ func (p *Plane) leaveUnhealthy() {
 	}
 }
 
-// reportObstacles tells of what others have put before what is ours, and where it cannot
-// stand before that again. Each is told once while it lasts.
+// reportObstacles logs each obstacle of the machine when it comes and when it goes.
 func (p *Plane) reportObstacles() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -191,7 +190,8 @@ func (p *Plane) reportObstacles() {
 	p.obstacles = obstacles
 }
 
-// refreshSources compiles again which sources nobody outside can have.
+// refreshSources compiles again which source addresses no host outside can have, because the
+// host's own addresses may have changed.
 func (p *Plane) refreshSources() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -5,8 +5,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
-// OpenCapture begins a capture. The error is a [*ConfigError] if that is not
-// possible as asked for, and may be [ErrTooManyCaptures].
+// OpenCapture begins a capture. The error is a [*config.Error] if the options are impossible
+// here, and [capture.ErrTooMany] if as many captures run already as may at once.
 func (p *Plane) OpenCapture(opts capture.Options) (*capture.Capture, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

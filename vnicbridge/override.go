@@ -9,9 +9,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// overrides are what was set by hand, in place of what the configuration says.
-// They hold over reloads, and are forgotten when the plane is closed or no living
-// configuration has what they are about.
+// overrides are what an admin has set by hand, in place of what the configuration says. They
+// survive reloads. They are forgotten when the plane is closed, or when no living
+// configuration has the segment or the bridge.
 type overrides struct {
 	states   map[string]config.State // of segments, where it is not Active
 	weights  map[string]int          // of segments
@@ -28,7 +28,7 @@ func (o *overrides) clear() {
 	clear(o.switches)
 }
 
-// forget drops what is about none of the configurations.
+// forget drops the settings of segments and bridges that none of the configurations has.
 func (o *overrides) forget(living []*config.Config) {
 	none := func(has func(*config.Config) bool) bool { return !slices.ContainsFunc(living, has) }
 	unknown := func(segment string) bool {
@@ -41,7 +41,7 @@ func (o *overrides) forget(living []*config.Config) {
 	})
 }
 
-// weight is the share of a segment that is in force.
+// weight returns the share of a segment that is in force.
 func (o *overrides) weight(cfg *config.Config, segment string) int {
 	if w := o.weights[segment]; w != 0 {
 		return w
@@ -49,8 +49,8 @@ func (o *overrides) weight(cfg *config.Config, segment string) int {
 	return cfg.Segments[segment].WeightOrDefault()
 }
 
-// switched is the segment that a bridge is switched to, or "". A configuration whose
-// policy does not name the segment is not switched.
+// switched returns the segment that a bridge is switched to, or "". If the configuration's
+// policy does not name the segment, the switch has no effect.
 func (o *overrides) switched(cfg *config.Config, bridge string) string {
 	if segment := o.switches[bridge]; cfg.Bridges[bridge].Chooses(segment) {
 		return segment
@@ -58,7 +58,7 @@ func (o *overrides) switched(cfg *config.Config, bridge string) string {
 	return ""
 }
 
-// bridge is a bridge with the policy that is in force.
+// bridge returns a bridge with the policy that is in force.
 func (o *overrides) bridge(cfg *config.Config, name string) *config.Bridge {
 	b := *cfg.Bridges[name]
 	if segment := o.switched(cfg, name); segment != "" {
@@ -67,7 +67,8 @@ func (o *overrides) bridge(cfg *config.Config, name string) *config.Bridge {
 	return &b
 }
 
-// withOverrides is a configuration with what was set by hand in place of what it says.
+// withOverrides returns a copy of a configuration in which the settings made by hand replace
+// the configured ones.
 func (o *overrides) withOverrides(cfg *config.Config) *config.Config {
 	c := *cfg
 	c.Segments, c.Bridges = maps.Clone(cfg.Segments), maps.Clone(cfg.Bridges)
@@ -82,16 +83,16 @@ func (o *overrides) withOverrides(cfg *config.Config) *config.Config {
 	return &c
 }
 
-// State returns the state of a segment; of an unknown one it is Active.
+// State returns the state of a segment. The state of an unknown segment is Active.
 func (p *Plane) State(segment string) config.State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.states[segment]
 }
 
-// SetState changes whether a segment gets new flows, from the next packet on.
-// Flows that live keep their segment (F10). The error is for a segment that the
-// configuration in force does not have.
+// SetState changes whether a segment gets new flows, from the next packet on. Established
+// flows keep their segment (F10). The error says that the configuration in force does not
+// have the segment.
 func (p *Plane) SetState(segment string, state config.State) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +100,7 @@ func (p *Plane) SetState(segment string, state config.State) error {
 		return config.UnknownSegment(segment, config.SortedKeys(p.segments))
 	}
 	if p.states[segment] == config.Stopped && state != config.Stopped {
-		p.forgive(p.segments[segment].iface) // what was found before the stop is out of date
+		p.forgive(p.segments[segment].iface) // results from before the stop are out of date
 	}
 	before, err := override(p, p.states, segment, state)
 	if err == nil && before != state {
@@ -108,13 +109,13 @@ func (p *Plane) SetState(segment string, state config.State) error {
 	return err
 }
 
-// SetWeight changes a segment's share of new flows, 1 to [MaxWeight], from the next
-// one on; 0 is the share of the configuration again. Flows that live keep their
-// segment (F10). It matters under the policies that look at weights.
+// SetWeight changes a segment's share of new flows, 1 to [config.MaxWeight], from the next
+// flow on. 0 restores the configured share. Established flows keep their segment (F10). The
+// share has an effect only under policies that use weights.
 //
-// It holds over reloads, also over one with another weight, and is forgotten as a
-// [State] is. The error is for a segment that the configuration in force does not
-// have, or a [*ConfigError] for a weight that cannot be.
+// The share survives reloads, even one that configures another share, and is forgotten as a
+// [config.State] is. The error says that the configuration in force does not have the
+// segment, or is a [*config.Error] if the weight is out of range.
 func (p *Plane) SetWeight(segment string, weight int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,16 +132,15 @@ func (p *Plane) SetWeight(segment string, weight int) error {
 	return err
 }
 
-// Switch gives the new flows of a bridge to one of the segments of its policy, from
-// the next flow on, whatever the policy says; with no segment, "", the policy
-// chooses again. Steer rules go on as they were, and flows that live keep their
-// segment (F10). While the segment is not available, the others of the policy take
-// its place, the first one first.
+// Switch gives the new flows of a bridge to one of the segments of its policy, from the next
+// flow on, whatever the policy says. If segment is "", the policy chooses again. Steer rules
+// still come first, and established flows keep their segment (F10). While the segment is not
+// available, the first available one of the policy's other segments replaces it.
 //
-// It holds over reloads for as long as the bridge's policy names the segment, and
-// is forgotten when no living configuration's does, and when the plane is closed.
-// The error is for a bridge that the configuration in force does not have, or a
-// [*ConfigError] for a segment that is not in its policy.
+// The switch survives reloads while the bridge's policy names the segment. It is forgotten
+// when no living configuration's policy names it, and when the plane is closed. The error
+// says that the configuration in force does not have the bridge, or is a [*config.Error] if
+// the policy does not name the segment.
 func (p *Plane) Switch(bridge, segment string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -158,9 +158,9 @@ func (p *Plane) Switch(bridge, segment string) error {
 	return err
 }
 
-// DrainFlows lets the clients of a segment that gets no new flows choose again, as far as
-// they have no connection: UDP and echo. The error is for a segment that the configuration
-// in force does not have.
+// DrainFlows ends the UDP and echo flows from the network to a segment that gets no new
+// flows, so that the policy chooses again at the client's next packet. The error says that
+// the configuration in force does not have the segment.
 func (p *Plane) DrainFlows(segment string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,9 +172,10 @@ func (p *Plane) DrainFlows(segment string) error {
 	return nil
 }
 
-// SwitchFlows lets the clients of a bridge that was switched choose again, as far as they
-// have no connection, no steer rule has chosen for them, and they would come to another
-// segment. The error is for a bridge that the configuration in force does not have.
+// SwitchFlows ends the UDP and echo flows of a bridge that was switched, so that the client's
+// next packet goes to the new segment. A flow stays if a steer rule chose its segment, or if
+// it has the new segment already. The error says that the configuration in force does not
+// have the bridge.
 func (p *Plane) SwitchFlows(bridge string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -186,7 +187,7 @@ func (p *Plane) SwitchFlows(bridge string) error {
 	return nil
 }
 
-// orPolicy is what a bridge is switched to, for the log.
+// orPolicy returns what a bridge is switched to, for the log.
 func orPolicy(segment string) string {
 	if segment == "" {
 		return "lb_policy"
@@ -202,8 +203,8 @@ func whyNotSwitched(b *config.Bridge, segment string) error {
 	return fmt.Errorf("lb_policy %s does not name segment %q: add it there to switch to it", b.LBPolicy, segment)
 }
 
-// override sets something by hand, and puts it in force; the zero value leaves it
-// to the configuration. On error all is as it was.
+// override sets a value by hand and puts it in force. The zero value restores the configured
+// one. It returns the value from before. On error, nothing changes.
 func override[V comparable](p *Plane, values map[string]V, name string, value V) (before V, err error) {
 	before = values[name]
 	set(values, name, value)
@@ -216,7 +217,7 @@ func override[V comparable](p *Plane, values map[string]V, name string, value V)
 	return before, nil
 }
 
-// set sets a value; the zero value is none.
+// set sets a value, or removes it if it is zero.
 func set[V comparable](values map[string]V, name string, value V) {
 	if value == *new(V) {
 		delete(values, name)
