@@ -35,9 +35,9 @@ type Options struct {
 
 	// HashKey returns the secret of the hashes that spread clients over aliases and
 	// segments. It is called when the plane starts, with the plane locked. Whoever knows
-	// the secret foresees a client's alias and segment; where it changes, clients move.
-	// If it fails, the failure is logged and the secret is derived from the machine's id.
-	// Default: derived from the machine's id, which every user of the machine can read.
+	// the secret can predict a client's alias and segment. If the secret changes, clients
+	// move. If HashKey fails, the failure is logged and the secret is derived from the
+	// machine's id. Default: the same, although every user of the machine can read the id.
 	HashKey func() ([16]byte, error)
 
 	machine func() (machine, error) // default: newMachine
@@ -47,14 +47,14 @@ type Options struct {
 // Plane is a data plane: the devices, the flow table, and the configuration that
 // is in force. Its methods may be called from several goroutines at once.
 type Plane struct {
-	log     *slog.Logger    // of what happens: limited, as whoever makes it happen may do so at any rate
+	log     *slog.Logger    // what happens; rate-limited, because others may cause lines at any rate
 	logged  *loglimit.Limit // of log
-	acts    *slog.Logger    // of what somebody has asked for
+	acts    *slog.Logger    // what an admin has asked for; not limited
 	path    *userspace.Forwarder
 	open    rules.OpenPorts
 	started time.Time
-	secret  func() ([16]byte, error) // asked for at the start
-	key     rules.Key                // made of it
+	secret  func() ([16]byte, error) // called at the start
+	key     rules.Key                // derived from the secret
 
 	datapaths dataPaths
 
@@ -72,10 +72,10 @@ type Plane struct {
 	session   *session              // nil before the first Apply and after Close
 	cfg       *config.Config        // in force; nil if none is
 	devices                         // of the configuration in force
-	retired   devices               // of older ones that may yet come back
-	overrides                       // of it, by hand
-	comesBack func(*flow.Flow) bool // while the process ends: flows that are left in silence
-	obstacles []string              // that were told
+	retired   devices               // of older configurations that may come back
+	overrides                       // of what the configuration in force says
+	comesBack func(*flow.Flow) bool // while the process ends: flows that the next one picks up
+	obstacles []string              // that were logged
 	numbers   iface.Numbers         // of ifaces
 }
 
@@ -86,7 +86,7 @@ type session struct {
 	running sync.WaitGroup
 }
 
-// end waits for the goroutines and gives the machine back.
+// end stops the goroutines, waits for them, and closes the machine.
 func (s *session) end() error {
 	close(s.stop)
 	err := s.machine.Close()
@@ -126,18 +126,18 @@ func (p *Plane) setLog(h slog.Handler) {
 	p.datapaths.log = p.log
 }
 
-// now is the plane's clock: nanoseconds since it was made, monotonic.
+// now is the plane's clock: nanoseconds since the plane was made, monotonic.
 func (p *Plane) now() int64 { return int64(time.Since(p.started)) }
 
-// Apply puts a configuration in force: it makes the devices that are missing,
-// removes those that are no longer wanted, and changes the rest in place; flows of
-// what stays are kept. The configuration must not be changed afterwards.
+// Apply puts a configuration in force: it makes the devices that are missing, removes those
+// that are no longer wanted, and changes the rest in place. The flows of segments and
+// bridges that stay are kept. The caller must not change the configuration afterwards.
 //
-// Older configurations may be named that could come back: what only they have
-// keeps its devices and living flows, and gets no new ones.
+// retained are older configurations that may come back. The segments and bridges that only
+// they have keep their devices and established flows, and get no new flows.
 //
-// On error, what was in force stays in force. The error is a [*ConfigError] where
-// it is about one segment or bridge; it says what to do.
+// On error, the configuration before stays in force. The error says what to do, and is a
+// [*config.Error] if it is about one segment or bridge.
 func (p *Plane) Apply(cfg *config.Config, retained ...*config.Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -184,7 +184,7 @@ func (p *Plane) newKernelPath(maxFlows int) (kernelPath, error) {
 	})
 }
 
-// change goes from the configuration in force to another one, or stays with it.
+// change puts another configuration in force. On error, the one before stays in force.
 func (p *Plane) change(cfg *config.Config, retained []*config.Config) error {
 	t := p.plan(cfg, retained)
 	if err := t.prepare(); err != nil {
@@ -195,7 +195,7 @@ func (p *Plane) change(cfg *config.Config, retained []*config.Config) error {
 	return nil
 }
 
-// ownVNICs are the devices that exist because we made them.
+// ownVNICs returns the names of the VNICs that this plane made.
 func (p *Plane) ownVNICs() map[string]bool {
 	own := make(map[string]bool)
 	for _, d := range p.living() {
@@ -206,7 +206,7 @@ func (p *Plane) ownVNICs() map[string]bool {
 	return own
 }
 
-// start opens the machine, at the first Apply.
+// start opens the machine and begins to maintain it, if no session does.
 func (p *Plane) start() error {
 	if p.session != nil {
 		return nil
@@ -222,13 +222,13 @@ func (p *Plane) start() error {
 	return nil
 }
 
-// Close removes all that the plane made: devices, routes, neighbours, packet
-// filter. Both sides of its connections are told. The plane can be used again by
-// [Plane.Apply]. Closing it twice is harmless.
+// Close removes everything that the plane made: devices, routes, neighbours, and the rules in
+// the packet filter. Both sides of each TCP connection get a RST. [Plane.Apply] can use the
+// plane again. Closing twice is harmless.
 func (p *Plane) Close() error { return p.shut(false) }
 
-// Leave is Close at the end of a process after which another one may begin, with the
-// same configuration. Connections that this will pick up again are left in silence.
+// Leave is [Plane.Close] for the end of a process that another one with the same
+// configuration may follow. Connections that the next process will pick up get no RST.
 func (p *Plane) Leave() error { return p.shut(true) }
 
 func (p *Plane) shut(leaving bool) error {
@@ -247,8 +247,8 @@ func (p *Plane) shut(leaving bool) error {
 	return idle.end()
 }
 
-// vacate leaves the plane empty and returns what is to be ended without the lock,
-// for which its goroutines may be waiting.
+// vacate empties the plane and returns its session, or nil. The caller ends the session
+// without the plane's lock, because the session's goroutines may be waiting for the lock.
 func (p *Plane) vacate() *session {
 	s := p.session
 	p.datapaths.end(p.ifaces())
@@ -259,14 +259,15 @@ func (p *Plane) vacate() *session {
 	return s
 }
 
-// OpenPort lets a port of a segment be entered until release is called, if the
-// segment's configuration names no ports. It is counted: a port that was opened
-// twice needs two releases. The segment need not exist yet.
+// OpenPort lets clients reach a port of a segment until release is called, if the segment's
+// configuration names no ports. A port that was opened twice needs two releases. The segment
+// need not exist yet.
 func (p *Plane) OpenPort(segment string, port config.PortRange) (release func()) {
 	return p.open.Open(segment, port)
 }
 
-// SegmentAddr returns the address of a segment that is in force.
+// SegmentAddr returns the address of a segment. It is false if the configuration in force
+// does not have the segment.
 func (p *Plane) SegmentAddr(name string) (netip.Addr, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -277,9 +278,9 @@ func (p *Plane) SegmentAddr(name string) (netip.Addr, bool) {
 	return s.spec.Address.Addr(), true
 }
 
-// In runs a function where a segment's sockets are opened: in its namespace, if it
-// has one of its own. It holds for the calling thread, not for goroutines that the
-// function starts.
+// In runs a function on a thread in the network namespace of a segment, where sockets of the
+// segment are opened. Goroutines that the function starts are not in that namespace. The
+// error is the function's, or says that the configuration in force does not have the segment.
 func (p *Plane) In(segment string, f func() error) error {
 	p.mu.Lock()
 	s := p.segments[segment]
@@ -291,7 +292,8 @@ func (p *Plane) In(segment string, f func() error) error {
 	return s.dev.Do(f)
 }
 
-// Status returns what the plane is and what it did.
+// Status returns a snapshot of the plane. It is the zero value if no configuration is in
+// force.
 func (p *Plane) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -322,8 +324,11 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 		ports = p.open.List(name)
 	}
 	return SegmentStatus{
-		State: p.states[name], Health: healthStatus(p.health.Condition(seg.iface)), Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.WeightOrDefault(), Interface: seg.spec.Iface, Addresses: cfg.Addresses, MAC: seg.spec.MAC, Netns: seg.spec.Netns,
-		Aliases: config.AddrRange{First: pool[0], Last: pool[len(pool)-1]}, Ports: ports, Egress: cfg.EgressOrDefault(), ClientIP: cmp.Or(cfg.ClientIP, config.Translate),
+		State: p.states[name], Health: healthStatus(p.health.Condition(seg.iface)),
+		Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.WeightOrDefault(),
+		Interface: seg.spec.Iface, Addresses: cfg.Addresses, MAC: seg.spec.MAC, Netns: seg.spec.Netns,
+		Aliases: config.AddrRange{First: pool[0], Last: pool[len(pool)-1]}, Ports: ports,
+		Egress: cfg.EgressOrDefault(), ClientIP: cmp.Or(cfg.ClientIP, config.Translate),
 		Reach: cfg.Reach, Peers: p.cfg.PeerAliases(name), Counters: p.count(seg.iface),
 	}
 }
@@ -334,12 +339,13 @@ func (p *Plane) bridgeStatus(name string, b *bridge) BridgeStatus {
 	return BridgeStatus{
 		NIC: b.spec.nic, Up: b.up, MAC: b.iface.MAC(), Addresses: cfg.Addresses,
 		Gateway: cfg.Gateway, GatewayMAC: gatewayMAC,
-		Steer: cfg.Steer, Policy: cfg.LBPolicy, SwitchedTo: p.switched(p.cfg, name), OnNoSegment: cmp.Or(cfg.OnNoSegment, config.Reject),
-		Counters: p.count(b.iface),
+		Steer: cfg.Steer, Policy: cfg.LBPolicy, SwitchedTo: p.switched(p.cfg, name),
+		OnNoSegment: cmp.Or(cfg.OnNoSegment, config.Reject),
+		Counters:    p.count(b.iface),
 	}
 }
 
-// errorAt says where an error belongs.
+// errorAt names the segment or the bridge that an error is about, unless the error does.
 func errorAt(part, name string, err error) error {
 	var located *config.Error
 	if errors.As(err, &located) {

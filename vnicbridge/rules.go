@@ -8,8 +8,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// compile makes the ruleset of a configuration for its living devices. Retired
-// ones carry the flows that they have, and get no new ones.
+// compile makes the ruleset of a configuration for its devices. Retired devices carry the
+// flows that they have, and get no new flows.
 func (p *Plane) compile(cfg *config.Config, d, retired devices) (*rules.Ruleset, error) {
 	host, err := p.hostAddresses()
 	if err != nil {
@@ -25,8 +25,8 @@ func (p *Plane) compile(cfg *config.Config, d, retired devices) (*rules.Ruleset,
 	return rules.Compile(in), nil
 }
 
-// successorRules are those that another process with this configuration begins with: every
-// segment is available, and what was set by hand is forgotten.
+// successorRules returns the rules with which another process would begin under this
+// configuration: every segment is available, and nothing is set by hand.
 func (p *Plane) successorRules() *rules.Ruleset {
 	in := p.ruleInputs(p.cfg, p.devices)
 	for name := range p.segments {
@@ -35,8 +35,8 @@ func (p *Plane) successorRules() *rules.Ruleset {
 	return rules.Compile(in)
 }
 
-// ruleInputs are what the rules of a configuration follow from while no segment is
-// available.
+// ruleInputs returns what the rules of a configuration are compiled from. The caller adds
+// which segments are available.
 func (p *Plane) ruleInputs(cfg *config.Config, d devices) rules.Inputs {
 	in := rules.Inputs{
 		Config: cfg, Nics: make(map[string]*iface.Iface), Vnics: make(map[string]*iface.Iface),
@@ -51,7 +51,7 @@ func (p *Plane) ruleInputs(cfg *config.Config, d devices) rules.Inputs {
 	return in
 }
 
-// hostAddresses are the addresses that the host has by itself, with their networks.
+// hostAddresses returns the addresses of the host, with their networks.
 func (p *Plane) hostAddresses() (addresses []netip.Prefix, err error) {
 	host, err := p.session.machine.HostPrefixes()
 	for _, h := range host {

@@ -14,11 +14,11 @@ import (
 // Status is a snapshot of a [Plane], for people and programs to read.
 type Status struct {
 	Datapath config.Datapath `json:"datapath"` // the one in use
-	// Why it is userspace, where the configuration leaves the choice: what the kernel
-	// data path lacks here, and the fix.
+	// Why userspace carries although the configuration allows the kernel data path: what
+	// that path lacks here, and the fix.
 	DatapathReason string `json:"datapath_reason,omitempty"`
-	// What of others' on this machine stands before what is the bridge's and cannot be
-	// put behind it: routing rules, programs on devices. What may come of it, and the fix.
+	// Routing rules, and programs on devices, of others that run before the bridge's and
+	// cannot be put behind it: what may come of each, and the fix.
 	Obstacles []string `json:"obstacles,omitempty"`
 
 	Flows    int                      `json:"flows"`     // in the table now
@@ -27,22 +27,22 @@ type Status struct {
 	Bridges  map[string]BridgeStatus  `json:"bridges"`
 }
 
-// SegmentStatus is what a segment is and what it did.
+// SegmentStatus describes a segment and counts its traffic.
 type SegmentStatus struct {
-	State            config.State       `json:"state"` // set by hand: in the configuration every segment is active
+	State            config.State       `json:"state"` // set by hand; the configuration has none
 	Health           HealthStatus       `json:"health"`
 	Weight           int                `json:"weight"`            // the share that is in force
-	ConfiguredWeight int                `json:"configured_weight"` // the one of the configuration; another is set by hand
+	ConfiguredWeight int                `json:"configured_weight"` // differs from Weight if that is set by hand
 	Interface        string             `json:"interface"`
 	Addresses        []netip.Prefix     `json:"addresses"`
 	MAC              config.MAC         `json:"mac"`
-	Netns            string             `json:"netns,omitempty"` // its own; empty: the host's, with its trust domain
+	Netns            string             `json:"netns,omitempty"` // its own; empty: the host's, which is one trust domain
 	Aliases          config.AddrRange   `json:"aliases"`
 	Ports            []config.PortRange `json:"ports"` // what may enter now
 	Egress           config.Egress      `json:"egress"`
 	ClientIP         config.ClientIP    `json:"client_ip"`
 
-	Reach []string `json:"reach,omitempty"` // the segments that it may open flows to
+	Reach []string `json:"reach,omitempty"` // the segments to which it may open flows
 
 	// The aliases under which it sees the segments that it may reach, or that may
 	// reach it.
@@ -50,19 +50,19 @@ type SegmentStatus struct {
 	Counters
 }
 
-// HealthStatus is whether a segment gets new flows as far as its health goes.
+// HealthStatus says whether a segment is healthy. An unhealthy one gets no new flows.
 type HealthStatus struct {
 	Healthy bool      `json:"healthy"`
-	Checked bool      `json:"checked"`          // the configuration has a check; without one only the VNIC counts
+	Checked bool      `json:"checked"`          // there is a check; without one, a segment with a VNIC is healthy
 	Reason  string    `json:"reason,omitempty"` // why it is unhealthy
-	Since   time.Time `json:"since,omitzero"`   // when that changed last, if it ever did
+	Since   time.Time `json:"since,omitzero"`   // when Healthy last changed, if it ever did
 }
 
 func healthStatus(c health.Condition) HealthStatus {
 	return HealthStatus{Healthy: c.Problem == "", Checked: c.Checked, Reason: c.Problem, Since: c.Since}
 }
 
-// BridgeStatus is what a bridge is and what it did.
+// BridgeStatus describes a bridge and counts its traffic.
 type BridgeStatus struct {
 	NIC         string             `json:"nic"`
 	Up          bool               `json:"up"` // the NIC has a carrier and is administratively up
@@ -72,12 +72,12 @@ type BridgeStatus struct {
 	GatewayMAC  config.MAC         `json:"gateway_mac,omitzero"` // once it is resolved
 	Steer       []config.Rule      `json:"steer,omitempty"`
 	Policy      *config.Policy     `json:"lb_policy,omitempty"`   // of the configuration
-	SwitchedTo  string             `json:"switched_to,omitempty"` // the segment that is preferred by hand, whatever the policy
+	SwitchedTo  string             `json:"switched_to,omitempty"` // the segment that an admin prefers to the policy's choice
 	OnNoSegment config.OnNoSegment `json:"on_no_segment"`
 	Counters
 }
 
-// Counters count since the device was made.
+// Counters are the counts of a device since it was made, except Flows.
 type Counters struct {
 	Flows    int               `json:"flows"`     // in the table now
 	NewFlows uint64            `json:"new_flows"` // admitted so far
@@ -86,14 +86,14 @@ type Counters struct {
 	Drops    map[string]uint64 `json:"drops"` // of packets from the segment or the network, by reason
 }
 
-// Traffic is a count for each direction, as the segment sees it, or for a bridge the
-// NIC's network.
+// Traffic is a count for each direction, seen from the segment, or from the network of a
+// bridge's NIC.
 type Traffic struct {
 	From uint64 `json:"from"` // what the segment, or the network, has sent
 	To   uint64 `json:"to"`   // what was sent to it
 }
 
-// count is what an iface did, on whatever data path.
+// count returns what an iface has carried and dropped, on either data path.
 func (p *Plane) count(ifc *iface.Iface) Counters {
 	var v iface.CounterValues
 	if k := p.datapaths.kernelPath(); k != nil {
@@ -114,5 +114,5 @@ func (p *Plane) count(ifc *iface.Iface) Counters {
 	}
 }
 
-// DropReasons are all the reasons that [Counters.Drops] may have.
+// DropReasons returns all the reasons that [Counters.Drops] may have.
 func DropReasons() []string { return slices.Clone(packet.DropNames[packet.Keep+1:]) }

@@ -11,14 +11,14 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// HealthChange is a segment that became unhealthy, or healthy again.
+// HealthChange says that a segment became unhealthy, or healthy again.
 type HealthChange struct {
 	Segment string
 	Reason  string // why it is unhealthy; empty: it is healthy
 }
 
-// watchHealth makes the monitor of the segments. The plane's lock is taken before the
-// monitor's.
+// watchHealth makes the monitor of the segments' health. The monitor calls the plane without
+// its own lock.
 func (p *Plane) watchHealth() {
 	p.health = health.NewMonitor(health.Surroundings{
 		Server: p.server,
@@ -33,7 +33,7 @@ func (p *Plane) watchHealth() {
 	})
 }
 
-// server is the way to the server of a segment, for its checks.
+// server returns how health checks connect to the server of a segment.
 func (p *Plane) server(ifc *iface.Iface) (dial health.Dialer, stopped bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -44,7 +44,7 @@ func (p *Plane) server(ifc *iface.Iface) (dial health.Dialer, stopped bool) {
 	return dial, stopped
 }
 
-// dialThrough opens connections where the sockets of a VNIC's segment are.
+// dialThrough opens connections in the network namespace of a VNIC's segment.
 func (p *Plane) dialThrough(dev host.VNIC) health.Dialer {
 	return func(ctx context.Context, network, address string) (conn net.Conn, err error) {
 		err = dev.Do(func() error {
@@ -56,7 +56,7 @@ func (p *Plane) dialThrough(dev host.VNIC) health.Dialer {
 	}
 }
 
-// followHealth lets the segments be checked as the configuration in force wants.
+// followHealth begins and ends health checks as the configuration in force says.
 func (p *Plane) followHealth() {
 	wanted := make(map[*iface.Iface]*config.Health)
 	for name, s := range p.segments {
@@ -68,13 +68,13 @@ func (p *Plane) followHealth() {
 	}
 }
 
-// forgive forgets what the checks of a segment found.
+// forgive forgets what the checks of a segment found, so that the segment is healthy.
 func (p *Plane) forgive(ifc *iface.Iface) {
 	p.health.Forgive(ifc)
 	p.enforceHealthOrLog("checking a segment anew", ifc)
 }
 
-// SetLost takes in whether an iface has its device. A NIC's iface has no health.
+// setLost records whether the VNIC of an iface is gone. A NIC's iface has no health.
 func (p *Plane) setLost(ifc *iface.Iface, lost bool) error {
 	if ifc.VNIC == nil {
 		return nil
@@ -83,7 +83,7 @@ func (p *Plane) setLost(ifc *iface.Iface, lost bool) error {
 	return p.enforceHealth()
 }
 
-// lose is told that an iface's device is gone and could not be made again at once.
+// lose records that an iface's device is gone and could not be made again at once.
 func (p *Plane) lose(ifc *iface.Iface) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,12 +91,13 @@ func (p *Plane) lose(ifc *iface.Iface) {
 		return
 	}
 	if err := p.setLost(ifc, true); err != nil {
-		p.log.Error("a segment without its VNIC gets new flows still", "segment", ifc.VNIC.Segment, "error", err)
+		p.log.Error("a segment without its VNIC still gets new flows", "segment", ifc.VNIC.Segment, "error", err)
 	}
 }
 
-// enforceHealth gives new flows to the segments that are healthy, if these are others than
-// before. On error they are the same still, and whoever calls next tries again.
+// enforceHealth compiles the rules again if a segment became unhealthy or healthy, so that
+// only healthy segments get new flows. On error, the rules stay as they are, and the next
+// call tries again.
 func (p *Plane) enforceHealth() error {
 	var changes []HealthChange
 	for _, name := range config.SortedKeys(p.segments) {
@@ -119,8 +120,8 @@ func (p *Plane) enforceHealth() error {
 	return nil
 }
 
-// inForce says that rules that follow from a change of health are in force. Datagrams leave
-// a segment that is unhealthy.
+// inForce records and reports a change of health whose rules are in force. It ends the UDP
+// and echo flows to a segment that became unhealthy.
 func (p *Plane) inForce(c HealthChange) {
 	s := p.segments[c.Segment]
 	s.unhealthy = c.Reason != ""

@@ -7,7 +7,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 )
 
-// settingsOf is how the VNIC of a segment should be set up behind the living bridges.
+// settingsOf returns how the VNIC of a segment should be set up behind the living bridges.
 func settingsOf(c *config.Config, segment string, bridges map[string]*bridge) host.VNICSettings {
 	settings := host.VNICSettings{MTU: mtuOf(c, segment, bridges), Neighbours: aliasMACs(c, segment, bridges)}
 	beyond := c.Segments[segment].ClientIP == config.Preserve || c.Segments[segment].EgressOrDefault() == config.EgressAny
@@ -21,8 +21,7 @@ func settingsOf(c *config.Config, segment string, bridges map[string]*bridge) ho
 // defaultMTU is that of Ethernet, for a segment that no bridge serves.
 const defaultMTU = 1500
 
-// mtuOf is the MTU of a segment's VNIC: that of the smallest NIC that serves it
-// (F8).
+// mtuOf returns the MTU of a segment's VNIC: the lowest of the NICs that serve it (F8).
 func mtuOf(c *config.Config, segment string, bridges map[string]*bridge) int {
 	mtu := 0
 	for _, name := range c.BridgesOf(segment) {
@@ -36,10 +35,10 @@ func mtuOf(c *config.Config, segment string, bridges map[string]*bridge) int {
 	return mtu
 }
 
-// aliasMACs gives each alias of a segment the MAC of the host behind it (A3): a
-// gateway's alias its own, another segment's that of its VNIC; the shared ones the
-// first gateway's. While that is not resolved, and where there is none, the NIC's
-// stands in.
+// aliasMACs returns the MAC of each alias of a segment (A3). The alias of a gateway has the
+// gateway's MAC, the alias of another segment has the MAC of that segment's VNIC, and all
+// other aliases have the first gateway's MAC. If a bridge has no gateway, or its gateway is
+// not resolved yet, the NIC's MAC replaces the gateway's.
 func aliasMACs(c *config.Config, segment string, bridges map[string]*bridge) map[netip.Addr]config.MAC {
 	macs := make(map[netip.Addr]config.MAC)
 	for peer, alias := range c.PeerAliases(segment) {
