@@ -266,8 +266,8 @@ func (p *Plane) OpenPort(segment string, port config.PortRange) (release func())
 	return p.open.Open(segment, port)
 }
 
-// SegmentAddr returns the address of a segment. It is false if the configuration in force
-// does not have the segment.
+// SegmentAddr returns the address of a segment, and false if the configuration in force does
+// not have the segment.
 func (p *Plane) SegmentAddr(name string) (netip.Addr, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

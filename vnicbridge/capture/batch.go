@@ -12,14 +12,14 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// captureBatch is frames of all devices, in memory that is used again.
+// captureBatch has frames of all devices. Each batch reuses the memory of the one before.
 type captureBatch struct {
 	frames []CapturedFrame
 	memory []byte
 }
 
-// take takes the frames that wait at the devices. Each device has an equal share of what
-// all captures may take by now.
+// take takes the frames that wait at the devices. The devices share equally what all captures
+// together may take now.
 func (c *Capture) take() {
 	now := time.Now()
 	c.batch.frames, c.batch.memory = c.batch.frames[:0], c.batch.memory[:0]
@@ -42,7 +42,7 @@ func (c *Capture) take() {
 	slices.SortStableFunc(c.batch.frames, func(a, b CapturedFrame) int { return cmp.Compare(a.time, b.time) })
 }
 
-// grant lets each device keep its share of what may be taken at the next tick.
+// grant tells each device its share of what may be taken at the next tick.
 func (c *Capture) grant(now time.Time) {
 	share := int(c.budget.bytes.TokensAt(now)) / len(c.points)
 	for _, point := range c.points {
@@ -50,15 +50,16 @@ func (c *Capture) grant(now time.Time) {
 	}
 }
 
-// isNext tells whether a frame passed after a batch was begun. The frame is left for the
-// next batch, because older frames of other devices may come there. A frame that seems to
-// be a tick or more ahead is not left: somebody has set the clock.
+// isNext tells whether a frame passed after the batch began. Such a frame is left for the
+// next batch, which may have older frames of other devices. A frame that is a tick or more
+// ahead is taken nevertheless, because somebody has set the clock.
 func isNext(f *CapturedFrame, began time.Time) bool {
 	after := time.Duration(f.time - began.UnixNano())
 	return after > 0 && after < captureTick
 }
 
-// add copies a frame. Memory that grows leaves what was copied before where it is.
+// add copies a frame. If the memory grows, frames that were copied before stay where they
+// are.
 func (b *captureBatch) add(f *CapturedFrame) {
 	start := len(b.memory)
 	b.memory = append(b.memory, f.Data...)
@@ -67,7 +68,7 @@ func (b *captureBatch) add(f *CapturedFrame) {
 	b.frames = append(b.frames, copied)
 }
 
-// write writes the frames of the batch that are wanted.
+// write writes those frames of the batch that belong to the capture, and empties the batch.
 func (c *Capture) write() {
 	for i := range c.batch.frames {
 		f := &c.batch.frames[i]
@@ -83,8 +84,8 @@ func (c *Capture) write() {
 	c.batch.frames = c.batch.frames[:0]
 }
 
-// wants tells whether a frame is in the capture. At devices other than the target, only
-// frames of the target's flows are.
+// wants tells whether a frame belongs to the capture. At devices other than the target, only
+// frames of the target's flows do.
 func (c *Capture) wants(f *CapturedFrame) bool {
 	p := c.points[f.point].iface
 	fl := c.flowOf(p, f)
@@ -95,8 +96,8 @@ func (c *Capture) wants(f *CapturedFrame) bool {
 		(!c.opts.Client.IsValid() || c.opts.Client.Contains(fl.Orig.Src.Netip()))
 }
 
-// flowOf finds the flow of a frame. The table has the tuples of what comes in at a device;
-// so the tuple of a frame that goes out by the device is reversed first.
+// flowOf finds the flow of a frame, or nil. The flow table has the tuples of packets that
+// come in at a device, so the tuple of a frame that goes out is reversed first.
 func (c *Capture) flowOf(p *iface.Iface, f *CapturedFrame) *flow.Flow {
 	if f.tagged || etherTypeOf(f.Data) != packet.EtherIPv4 {
 		return nil
@@ -119,8 +120,8 @@ func etherTypeOf(eth []byte) uint16 {
 	return binary.BigEndian.Uint16(eth[12:])
 }
 
-// flowTuple reads the tuple of the flow that a packet is of, or an error about it. The
-// packet may be cut short.
+// flowTuple reads the tuple of the flow that a packet, or the packet quoted in an ICMP error,
+// belongs to. The packet may be cut short.
 func flowTuple(ip []byte) (t packet.Tuple, ok bool) {
 	var p packet.Packet
 	if p.ParseHeader(ip) != packet.Keep || p.Later {
@@ -138,7 +139,7 @@ func flowTuple(ip []byte) (t packet.Tuple, ok bool) {
 		}
 		if p.ICMPError {
 			quoted, ok := packet.ParseQuote(p.L4[packet.ICMPHeaderLen:])
-			return quoted.Reversed(), ok // it goes the way of the answers
+			return quoted.Reversed(), ok // an error goes the way of the answers
 		}
 	default:
 		return t, false
@@ -146,7 +147,7 @@ func flowTuple(ip []byte) (t packet.Tuple, ok bool) {
 	return p.Tuple, true
 }
 
-// names tells whether a frame of no flow is from or to the client's network.
+// names tells whether a frame without a flow is from or to the client's network.
 func (c *Capture) names(f *CapturedFrame) bool {
 	at := map[uint16][2]int{packet.EtherIPv4: {12, 16}, packet.EtherARP: {14, 24}}[etherTypeOf(f.Data)]
 	for _, offset := range at {

@@ -19,8 +19,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/pcapfilter"
 )
 
-// Capture copies the frames of a segment or a bridge to a file, before and after
-// they are rewritten. Who opens it must close it.
+// Capture copies the frames of a segment or a bridge to a file, before and after they are
+// rewritten. Whoever opens a capture must close it.
 type Capture struct {
 	opts   Options
 	budget *Budget
@@ -28,41 +28,42 @@ type Capture struct {
 	points []*capturePoint
 
 	lookup       func(flow.Key) (*flow.Flow, flow.Direction)
-	carriesStill func() bool // the data path that carried when it began
+	carriesStill func() bool // whether the data path is the one that carried at the beginning
 
 	began time.Time
 	file  pcapngWriter
-	batch captureBatch // what was taken at the last tick, and is to be written
-	count int          // frames that were written
+	batch captureBatch // taken at the last tick, written at the next
+	count int          // of frames that were written
 }
 
-// Budget is what all captures of a plane may take together.
+// Budget bounds what all captures of a plane take together.
 type Budget struct {
 	running atomic.Int32  // captures
-	bytes   *rate.Limiter // as CaptureRate counts them
+	bytes   *rate.Limiter // as Rate counts them
 }
 
+// NewBudget returns the budget of a plane without captures.
 func NewBudget() *Budget { return &Budget{bytes: rate.NewLimiter(Rate, Rate)} }
 
-// Scene is what a capture finds in the plane when it begins.
+// Scene is what a capture needs to know of the plane when it begins.
 type Scene struct {
 	Cfg               *config.Config // in force; nil if none is
 	Segments, Bridges map[string]NamedDevice
 
 	Kernel       bool        // the kernel data path carries
-	CarriesStill func() bool // whether the same data path carries as in this scene
+	CarriesStill func() bool // whether the same data path carries now
 
 	Lookup func(flow.Key) (*flow.Flow, flow.Direction) // of the flow table
 	Open   func(d iface.Device, o SourceOptions) (FrameSource, error)
 }
 
-// NamedDevice is a device in its place, with the name that it has now.
+// NamedDevice is an iface and the name that its device has now.
 type NamedDevice struct {
 	Iface *iface.Iface
 	Name  string
 }
 
-// capturePoint is a device whose frames are captured: an interface of the file.
+// capturePoint is a device whose frames are captured. It is an interface of the file.
 type capturePoint struct {
 	iface             *iface.Iface
 	device            iface.Device // of the iface, when the capture began
@@ -79,10 +80,10 @@ type FrameSource interface {
 	// Take calls visit with the frames that wait, the oldest first, until visit returns
 	// false: that frame stays. A frame is valid during the call only.
 	Take(visit func(*CapturedFrame) bool)
-	// Grant says how many bytes will be taken at most, as CaptureRate counts them. The
-	// source need not keep more.
+	// Grant says how many bytes will be taken at most, as [Rate] counts them. The source
+	// need not keep more.
 	Grant(bytes int)
-	// drops returns how many frames were dropped since its last call.
+	// drops returns how many frames were dropped since the last call.
 	drops() uint64
 	Close() error
 }
@@ -92,7 +93,7 @@ type SourceOptions struct {
 	Filter  []bpf.Instruction
 	Snaplen int
 	Memory  int  // bytes of frames that can wait
-	kernel  bool // the kernel data path carries: a packet socket does not see all that it sends
+	kernel  bool // the kernel data path carries, so a packet socket does not see all frames
 }
 
 // CapturedFrame is a frame, or its first bytes.
@@ -105,18 +106,18 @@ type CapturedFrame struct {
 	Data    []byte
 }
 
-// ErrTooMany tells that there are MaxCaptures already.
+// ErrTooMany is the error of [Begin] if [Max] captures run already.
 var ErrTooMany = fmt.Errorf("there are %d captures already, which is the most at once: end one first", Max)
 
-// captureTick is how often frames are taken. They are written one tick later, because
-// the forwarder has opened their flows by then.
+// captureTick is how often frames are taken. They are written one tick later, when the
+// forwarder has opened their flows.
 const captureTick = 100 * time.Millisecond
 
-// CaptureMemory is how many bytes of frames may wait to be taken by a capture.
+// CaptureMemory is how many bytes of frames may wait until a capture takes them.
 const CaptureMemory = 8 << 20
 
-// Begin opens a capture of what a scene has. The error is a [*ConfigError] if that is
-// not possible as asked for, and may be [ErrTooManyCaptures].
+// Begin opens a capture. The error is a [*config.Error] if the options are impossible here,
+// and [ErrTooMany] if [Max] captures run already.
 func Begin(opts Options, b *Budget, s Scene) (*Capture, error) {
 	if err := opts.complete(); err != nil {
 		return nil, &config.Error{Err: err}
@@ -134,7 +135,7 @@ func Begin(opts Options, b *Budget, s Scene) (*Capture, error) {
 	return c, nil
 }
 
-// open finds the devices and opens them.
+// open finds the devices and opens their sources.
 func (c *Capture) open(s Scene) error {
 	var err error
 	if c.points, err = s.Points(c.opts.Of); err != nil {
@@ -157,8 +158,8 @@ func (c *Capture) open(s Scene) error {
 	return nil
 }
 
-// start lets all devices keep frames. Until now none could, because others were not open
-// yet. Frames that passed before are no part of the capture, and do not count as dropped.
+// start makes all devices keep frames, when all are open. Frames that passed before do not
+// belong to the capture, and do not count as dropped.
 func (c *Capture) start() {
 	c.began = time.Now()
 	c.grant(c.began)
@@ -167,7 +168,8 @@ func (c *Capture) start() {
 	}
 }
 
-// Points lists the devices of what is to be captured, its own first.
+// Points lists the devices of a segment or a bridge, its own first. The error says that there
+// is none of that name, or two.
 func (s *Scene) Points(of string) ([]*capturePoint, error) {
 	kind, name, qualified := strings.Cut(of, "/")
 	if !qualified {
@@ -217,7 +219,7 @@ func newCapturePoint(d NamedDevice, description string) *capturePoint {
 	return &capturePoint{iface: d.Iface, device: d.Iface.Device(), Name: d.Name, description: description}
 }
 
-// writeHead writes what stands at the beginning of the file.
+// writeHead writes the beginning of the file.
 func (c *Capture) writeHead() {
 	about := "caddy vnic capture " + c.opts.Of
 	if c.opts.Client.IsValid() {
@@ -232,9 +234,9 @@ func (c *Capture) writeHead() {
 	}
 }
 
-// Run writes a pcapng file to w. It returns when ctx is done, when a bound of the options
-// is reached, or when a device or the data path is no longer the same. While w blocks,
-// frames are dropped; only the capture waits. The error is w's.
+// Run writes a pcapng file to w. It returns when ctx is done, when a bound of the options is
+// reached, or when a device or the data path changes. If w blocks, only the capture waits,
+// and copies of frames are dropped. The error is w's.
 func (c *Capture) Run(ctx context.Context, w io.Writer) error {
 	ticker := time.NewTicker(captureTick)
 	defer ticker.Stop()
@@ -316,8 +318,8 @@ func (c *Capture) countDrops() {
 	}
 }
 
-// Captured returns how many frames were written, and how many were dropped because
-// memory was full or CaptureRate was reached.
+// Captured returns how many frames were written, and how many were dropped because memory was
+// full or [Rate] was reached.
 func (c *Capture) Captured() (frames int, dropped uint64) {
 	for _, point := range c.points {
 		dropped += point.dropped
@@ -325,8 +327,8 @@ func (c *Capture) Captured() (frames int, dropped uint64) {
 	return c.count, dropped
 }
 
-// Close closes the devices, and lets another capture begin. It must be called once,
-// after Run.
+// Close closes the sources, and lets another capture begin. It must be called once, after
+// Run.
 func (c *Capture) Close() error {
 	c.budget.running.Add(-1)
 	var errs []error

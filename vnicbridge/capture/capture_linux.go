@@ -11,11 +11,11 @@ import (
 // DeviceCapture captures on a device by programs, one for each direction.
 type DeviceCapture []FrameSource
 
-// OpenSource captures on a device that a machine has made or opened: by programs. If the
-// kernel refuses programs, and packets are carried in userspace for that reason, a packet
-// socket captures instead. Either sees frames as they come in, and as they leave.
+// OpenSource captures on a device that a machine has made or opened, by programs. If the
+// kernel refuses programs and userspace carries, a packet socket captures instead. Both see
+// frames as they come in, and as they leave.
 func OpenSource(on *kernel.Places, d iface.Device, o SourceOptions) (FrameSource, error) {
-	_, pair := d.(*host.Veth) // what goes out by its outer end goes into the segment
+	_, pair := d.(*host.Veth) // a frame that leaves by its outer end goes into the segment
 	of := RingOptions{SourceOptions: o, NS: on.Machine.NS, Ifindex: d.(indexed).Index(), reversed: pair}
 	programs, err := openPrograms(on, of)
 	switch {
@@ -45,6 +45,7 @@ func openPrograms(on *kernel.Places, o RingOptions) (c DeviceCapture, err error)
 	return c, nil
 }
 
+// Take implements [FrameSource].
 func (c DeviceCapture) Take(visit func(*CapturedFrame) bool) {
 	more := true
 	for _, source := range c {
@@ -57,6 +58,7 @@ func (c DeviceCapture) Take(visit func(*CapturedFrame) bool) {
 	}
 }
 
+// Grant implements [FrameSource]. Each direction gets half.
 func (c DeviceCapture) Grant(bytes int) {
 	for _, source := range c {
 		source.Grant(bytes / len(c))
@@ -70,6 +72,7 @@ func (c DeviceCapture) drops() (n uint64) {
 	return n
 }
 
+// Close removes the programs.
 func (c DeviceCapture) Close() error {
 	var errs []error
 	for _, source := range c {

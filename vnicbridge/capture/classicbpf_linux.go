@@ -18,10 +18,11 @@ const (
 	classicLen   = asm.R9
 )
 
-// FromClassic translates a classic BPF program, as package pcapfilter makes it, to
-// instructions for tc. They jump to one label if the result is not 0, else to the other.
+// FromClassic translates a classic BPF program, as package pcapfilter makes it, to eBPF for
+// tc. The result jumps to the label match if the classic program returns a number above 0,
+// else to noMatch.
 //
-// A load from beyond the end of the packet is no match. Each load has a check of its own,
+// A load from beyond the end of the packet jumps to noMatch. Each load has its own check,
 // because the kernel's check would end the whole program.
 func FromClassic(program []bpf.Instruction, match, noMatch string) (asm.Instructions, error) {
 	t := classicTranslator{match: match, noMatch: noMatch}

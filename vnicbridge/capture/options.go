@@ -11,10 +11,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/pcapfilter"
 )
 
-// Options say what is captured.
+// Options say what is captured, and for how long.
 type Options struct {
-	// Of is the name of a segment or a bridge. If there are both of that name, it is
-	// segment/<name> or bridge/<name>.
+	// Of is the name of a segment or a bridge. segment/<name> or bridge/<name> distinguishes
+	// the two if they have the same name.
 	Of string
 	// Filter is an expression of [pcapfilter]. A frame is in the capture only if it
 	// matches as it is on its device. Default: all frames match.
@@ -25,9 +25,9 @@ type Options struct {
 	// Snaplen is how many bytes of each frame are kept, MinSnaplen to MaxSnaplen;
 	// 0: DefaultSnaplen.
 	Snaplen int
-	// Count is after how many frames the capture ends; 0: no limit.
+	// Count is how many frames end the capture; 0: no limit.
 	Count int
-	// Duration is after what time the capture ends; 0: no limit.
+	// Duration is how long the capture runs; 0: no limit.
 	Duration time.Duration
 }
 
@@ -39,14 +39,14 @@ const (
 	Max            = 4        // at once
 	MaxFilter      = 4096     // bytes of an expression
 
-	// Rate is how many bytes per second all captures take together. Each frame
-	// counts as CaptureFrameCost bytes more. Bytes that one second leaves can be taken
-	// in the next. Frames beyond the rate are dropped and counted.
+	// Rate is how many bytes per second all captures take together, with FrameCost bytes
+	// more for each frame. Unused bytes of one second can be taken in the next. Frames
+	// beyond the rate are dropped and counted.
 	Rate      = 2 << 20
 	FrameCost = 512
 )
 
-// complete checks options, and sets defaults.
+// complete checks the options, and sets defaults.
 func (o *Options) complete() error {
 	o.Snaplen = cmp.Or(o.Snaplen, DefaultSnaplen)
 	switch {
@@ -61,13 +61,14 @@ func (o *Options) complete() error {
 	case len(o.Filter) > MaxFilter:
 		return fmt.Errorf("the filter has %d bytes: want at most %d", len(o.Filter), MaxFilter)
 	}
-	// The filter must compile alone, because later it stands in parentheses, which it
-	// must not close.
+	// The filter must compile alone, so that it cannot close the parentheses that it gets
+	// later.
 	_, err := pcapfilter.Compile(o.Filter, uint32(o.Snaplen))
 	return err
 }
 
-// on is the filter for a device: of a NIC only what is the bridge's.
+// on returns the filter for a device. On a NIC it adds that a packet is for or from the
+// pseudo address, because all others belong to the host.
 func (o *Options) on(p *iface.Iface) string {
 	if p.NIC == nil {
 		return o.Filter

@@ -14,12 +14,12 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// RingOptions say what a packetRing or a programRing is of.
+// RingOptions say what a packetRing or a programRing captures.
 type RingOptions struct {
 	SourceOptions
 	NS       *host.Namespace
 	Ifindex  int
-	reversed bool // what goes out by the device is inbound
+	reversed bool // a frame that leaves by the device is inbound
 }
 
 // packetRing is a packet socket that shares memory with the kernel (PACKET_RX_RING,
@@ -43,6 +43,7 @@ const ringHeader = 96
 // ringBlock is the unit in which the kernel allocates the ring. It holds the largest slot.
 const ringBlock = 128 << 10
 
+// OpenPacketRing opens a packet socket with a ring in the options' namespace.
 func OpenPacketRing(o RingOptions) (*packetRing, error) {
 	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", &socket.Config{NetNS: o.NS.FD()})
 	if err != nil {
@@ -126,10 +127,10 @@ func (r *packetRing) Take(visit func(*CapturedFrame) bool) {
 	}
 }
 
-// Grant has nothing to do: the kernel drops what there is no room for.
+// Grant does nothing, because the kernel drops frames that do not fit the ring.
 func (r *packetRing) Grant(int) {}
 
-// drops returns how many frames found no room since its last call.
+// drops returns how many frames did not fit the ring since the last call.
 func (r *packetRing) drops() (n uint64) {
 	_ = r.control(func(fd int) error {
 		stats, err := unix.GetsockoptTpacketStats(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
@@ -141,6 +142,7 @@ func (r *packetRing) drops() (n uint64) {
 	return n
 }
 
+// Close unmaps the ring and closes the socket.
 func (r *packetRing) Close() error {
 	var err error
 	if r.memory != nil {

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// pcapngWriter writes a capture file in the pcapng format (IETF draft
-// draft-ietf-opsawg-pcapng), of Ethernet frames with times in nanoseconds. It only
-// appends to its buffer. The writer of gopacket cannot say a frame's direction.
+// pcapngWriter appends blocks of a pcapng file (draft-ietf-opsawg-pcapng) to a buffer:
+// Ethernet frames with times in nanoseconds. gopacket's writer cannot record the direction of
+// a frame.
 type pcapngWriter struct{ buffer []byte }
 
 // Types of blocks, and of options in them.
@@ -68,7 +68,7 @@ func (w *pcapngWriter) option(code uint16, value []byte) {
 	w.bytes(value)
 }
 
-// timestamp appends a time as it stands in blocks: its upper half first.
+// timestamp appends a time as blocks have it, with the upper half first.
 func (w *pcapngWriter) timestamp(ns int64) {
 	w.uint32(uint32(uint64(ns) >> 32))
 	w.uint32(uint32(ns))

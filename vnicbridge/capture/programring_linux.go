@@ -22,8 +22,8 @@ import (
 // program copies the frames that match the filter to a ring buffer, and wakes nobody.
 // Frames beyond the quota are counted. All frames go on.
 //
-// A packet socket would have each frame of the device cloned, and does not see frames
-// that are redirected from a TAP.
+// A packet socket would make the kernel clone each frame of the device, and does not see
+// frames that are redirected from a TAP.
 type programRing struct {
 	RingOptions
 	ingress bool
@@ -31,7 +31,7 @@ type programRing struct {
 	frames, quota, full *ebpf.Map
 
 	reader  *ringbuf.Reader
-	program io.Closer // in its place
+	program io.Closer // attached
 
 	record  ringbuf.Record
 	held    bool // the record was not taken yet
@@ -151,7 +151,7 @@ func (r *programRing) copyFrame() asm.Instructions {
 		asm.StoreMem(record, 12, asm.R1, asm.Word),
 		asm.FnKtimeGetNs.Call(),
 		asm.StoreMem(record, 0, asm.R0, asm.DWord),
-		asm.JEq.Imm(kept, 0, "submit"), // which the verifier does not know to be impossible
+		asm.JEq.Imm(kept, 0, "submit"), // impossible, but the verifier does not know
 		asm.Mov.Reg(asm.R1, frame),
 		asm.Mov.Imm(asm.R2, 0),
 		asm.Mov.Reg(asm.R3, record),
@@ -199,13 +199,13 @@ func (r *programRing) Take(visit func(*CapturedFrame) bool) {
 	}
 }
 
-// Grant sets the quota. If that fails, what is left of the last quota holds.
+// Grant sets the quota. If that fails, the rest of the last quota stays.
 func (r *programRing) Grant(bytes int) { _ = r.quota.Put(uint32(0), int64(bytes)) }
 
 // wallAhead is how far the wall clock is ahead of the programs' clock, in nanoseconds.
 func wallAhead() int64 { return time.Now().UnixNano() - kernel.ProgramClock() }
 
-// drops returns how many frames found no room since its last call.
+// drops returns how many frames exceeded the quota or the ring since the last call.
 func (r *programRing) drops() uint64 {
 	var ofCPUs []uint64
 	if r.full.Lookup(uint32(0), &ofCPUs) != nil {
@@ -220,6 +220,7 @@ func (r *programRing) drops() uint64 {
 	return n
 }
 
+// Close detaches the program and frees the maps.
 func (r *programRing) Close() error {
 	var errs []error
 	if r.program != nil {
@@ -229,7 +230,7 @@ func (r *programRing) Close() error {
 		errs = append(errs, r.reader.Close())
 	}
 	for _, m := range []*ebpf.Map{r.frames, r.quota, r.full} {
-		errs = append(errs, m.Close()) // also one that was not made
+		errs = append(errs, m.Close()) // a nil map, which was not made, closes without error
 	}
 	return errors.Join(errs...)
 }

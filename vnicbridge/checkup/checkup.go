@@ -23,7 +23,7 @@ type Finding struct {
 	Message  string   `json:"message"` // what it is about, what is wrong, and the fix
 }
 
-// Options are what [Check] cannot find out by itself.
+// Options are what [Run] cannot find out by itself.
 type Options struct {
 	// Own are the VNICs of an instance that runs already.
 	Own []string
@@ -34,9 +34,9 @@ type Options struct {
 	Session netip.Addr
 }
 
-// Run reports what this machine lacks for a configuration, and what may surprise the
-// administrator. It changes nothing. It needs no privileges, but sees less without them.
-// The configuration must be valid; an empty one is.
+// Run reports what this machine lacks for a configuration, and what may surprise its
+// administrator. It changes nothing. Without privileges it works, but sees less. The
+// configuration must be valid; it may be empty.
 func Run(cfg *config.Config, opts Options) []Finding {
 	c := &checkup{cfg: cfg, opts: opts, own: make(map[string]bool)}
 	for _, device := range opts.Own {
@@ -49,7 +49,7 @@ func Run(cfg *config.Config, opts Options) []Finding {
 	return c.findings
 }
 
-// checkup is one run of Check.
+// checkup is one call of Run.
 type checkup struct {
 	cfg      *config.Config
 	opts     Options

@@ -40,7 +40,7 @@ func (c *checkup) run() {
 	c.obstacles(m)
 }
 
-// obstacles are what of others' stands before what is or will be ours.
+// obstacles reports routing rules of others that run before ours, now or after a start.
 func (c *checkup) obstacles(m *host.Machine) {
 	if len(c.cfg.Segments) == 0 {
 		return
@@ -50,7 +50,7 @@ func (c *checkup) obstacles(m *host.Machine) {
 	}
 }
 
-// namespaces tells whether this process may open those of the segments, or make them.
+// namespaces reports namespaces of segments that this process may not open or make.
 func (c *checkup) namespaces() {
 	for _, name := range config.SortedKeys(c.cfg.Segments) {
 		netns := c.cfg.Segments[name].Netns
@@ -72,7 +72,7 @@ func (c *checkup) namespaces() {
 	}
 }
 
-// lowPorts tells whether this process may listen on ports such as 80.
+// lowPorts reports if this process may not listen on low ports such as 80.
 func (c *checkup) lowPorts() {
 	effective, err := host.Capabilities()
 	first := sysctlNumber("/proc/sys/net/ipv4/ip_unprivileged_port_start", 1024)
@@ -93,11 +93,11 @@ func sysctlNumber(path string, otherwise int) int {
 	return n
 }
 
-// nics tells what the NICs are to the host itself.
+// nics reports the state of the NICs, and what the host itself uses them for.
 func (c *checkup) nics(m *host.Machine) {
 	devices, err := m.Devices()
 	if err != nil {
-		return // a problem that is found already
+		return // Problems has reported it
 	}
 	hasDefault, viaDefault := c.defaultRoute(m)
 	addresses, _ := m.HostPrefixes()
@@ -143,7 +143,8 @@ func (c *checkup) givesDefaultRoute() bool {
 	return false
 }
 
-// DefaultRoute tells whether the host has a default route, and by which devices.
+// defaultRoute tells whether the host has a default route, and by which devices. If the
+// routes cannot be listed, it has one, so that nothing is reported.
 func (c *checkup) defaultRoute(m *host.Machine) (has bool, via map[int]bool) {
 	via = make(map[int]bool)
 	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN, Dst: host.Anywhere}
@@ -162,11 +163,11 @@ func (c *checkup) forwarding() {
 	}
 }
 
-// networkManagers are programs that may put addresses and routes of their own on
-// any new device.
+// networkManagers reports programs that may put addresses and routes of their own on any new
+// device.
 func (c *checkup) networkManagers() {
-	// systemd makes /run/systemd/netif and the directories in it at every boot; files
-	// there are systemd-networkd's.
+	// systemd makes /run/systemd/netif and its directories at every boot. Only
+	// systemd-networkd makes files there.
 	for _, manager := range []struct{ trace, name, fix string }{
 		{"/run/NetworkManager", "NetworkManager", `write "[keyfile]" and "unmanaged-devices=interface-name:vnic-*" to /etc/NetworkManager/conf.d/vnic.conf, and reload it`},
 		{"/run/systemd/netif/links/*", "systemd-networkd", `write "[Match]", "Name=vnic-*", "[Link]" and "Unmanaged=yes" to /etc/systemd/network/05-vnic.network, and networkctl reload`},

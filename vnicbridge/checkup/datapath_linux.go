@@ -7,15 +7,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
 )
 
-// datapath tells whether the kernel data path can be used here, by loading its maps
-// and programs, which go again at once.
+// datapath reports if the kernel data path cannot be used here. It loads the maps and
+// programs, and unloads them at once.
 func (c *checkup) datapath() {
 	if c.cfg.Datapath == config.DatapathUserspace {
 		return
 	}
 	maxFlows := c.cfg.MaxFlowsOrDefault()
 	if len(c.opts.Own) > 0 {
-		maxFlows = 1 // the instance that runs has a table, whose memory would be taken once more
+		maxFlows = 1 // a second table would take as much memory as that of the instance that runs
 	}
 	err := kernel.Try(maxFlows)
 	switch {

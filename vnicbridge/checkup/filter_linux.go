@@ -14,8 +14,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 )
 
-// packetFilter looks for rules of the host that packets pass between a VNIC and the
-// server behind it. The rules of iptables-nft are among them.
+// packetFilter reports chains of the host that may drop or redirect packets between a VNIC
+// and the server behind it. Those of iptables-nft are among them.
 func (c *checkup) packetFilter(ns *host.Namespace) {
 	conn, err := nftables.New(nftables.WithNetNSFd(ns.FD()))
 	if err != nil {
@@ -37,7 +37,7 @@ func (c *checkup) packetFilter(ns *host.Namespace) {
 	}
 }
 
-// filterHooks are where packets of servers on VNICs pass the host's chains.
+// filterHooks are the hooks of the host's chains that packets of servers on VNICs pass.
 var filterHooks = []struct {
 	hook           *nftables.ChainHook
 	passes, device string
@@ -48,15 +48,15 @@ var filterHooks = []struct {
 	{nftables.ChainHookPostrouting, "a server answers by a VNIC", "oifname"},
 }
 
-// drops tells how a chain drops packets that none of its rules accepts: by its policy, or
-// by a last rule for all others, which firewalld has. Empty: it drops none.
+// drops says how a chain drops packets that none of its rules accepts: by its policy, or by a
+// last rule for all packets, as firewalld's chains do. It is empty if the chain drops none.
 func drops(conn *nftables.Conn, chain *nftables.Chain) string {
 	if chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop {
 		return "by default"
 	}
 	rules, err := conn.GetRules(chain.Table, chain)
 	if err != nil {
-		return "" // it went while we looked
+		return "" // somebody removed the chain meanwhile
 	}
 	if slices.ContainsFunc(rules, dropsAll) {
 		return "what its other rules leave"
@@ -64,7 +64,7 @@ func drops(conn *nftables.Conn, chain *nftables.Chain) string {
 	return ""
 }
 
-// dropsAll tells whether a rule drops or rejects whatever comes to it.
+// dropsAll tells whether a rule drops or rejects every packet that reaches it.
 func dropsAll(rule *nftables.Rule) (drops bool) {
 	for _, e := range rule.Exprs {
 		switch e := e.(type) {
@@ -76,13 +76,13 @@ func dropsAll(rule *nftables.Rule) (drops bool) {
 		case *expr.Target: // of iptables-nft
 			drops = e.Name == "REJECT" || e.Name == "DROP"
 		default:
-			return false // it looks at the packet first
+			return false // the rule matches some packets only
 		}
 	}
 	return drops
 }
 
-// chain looks at a chain of the host's.
+// chain reports what a chain of the host does to packets of VNICs.
 func (c *checkup) chain(conn *nftables.Conn, chain *nftables.Chain) {
 	ipv4 := chain.Table.Family == nftables.TableFamilyIPv4 || chain.Table.Family == nftables.TableFamilyINet
 	if !ipv4 || strings.HasPrefix(chain.Table.Name, host.GuardPrefix) {
@@ -111,7 +111,7 @@ func pathOf(chain *nftables.Chain) string {
 func rewritesDestinations(conn *nftables.Conn, chain *nftables.Chain) bool {
 	rules, err := conn.GetRules(chain.Table, chain)
 	if err != nil {
-		return false // it went while we looked
+		return false // somebody removed the chain meanwhile
 	}
 	for _, rule := range rules {
 		for _, e := range rule.Exprs {
@@ -132,8 +132,8 @@ func rewritesDestinations(conn *nftables.Conn, chain *nftables.Chain) bool {
 	return false
 }
 
-// vnicPattern matches the VNICs' names in an nftables rule, where they have a
-// prefix in common.
+// vnicPattern matches the VNICs' names in an nftables rule. If they have no prefix in common,
+// it is a placeholder.
 func (c *checkup) vnicPattern() string {
 	for _, name := range config.SortedKeys(c.cfg.Segments) {
 		if !strings.HasPrefix(c.cfg.Segments[name].InterfaceName(name), "vnic-") {

@@ -12,15 +12,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// wildcardListeners finds programs that listen on all addresses, so also on those of the
-// segments. They leave no server the port there, and a segment's own `ports` may let
-// clients in to them.
+// wildcardListeners reports programs that listen on all addresses, and therefore also on
+// those of segments. No server can have the same port on a segment, and a segment's `ports`
+// may let clients reach such a program.
 func (c *checkup) wildcardListeners() {
 	open := wildcardPorts()
 	for _, name := range config.SortedKeys(c.cfg.Segments) {
 		s := c.cfg.Segments[name]
 		if s.Netns != "" {
-			continue // nothing of the host's listens there
+			continue // programs of the host do not listen there
 		}
 		c.takenPorts(name, open)
 		var reached []string
@@ -40,7 +40,7 @@ func (c *checkup) wildcardListeners() {
 // programs have already.
 func (c *checkup) takenPorts(segment string, open []config.PortRange) {
 	if len(c.opts.Own) > 0 {
-		return // it may be the instance that runs
+		return // the program may be the instance that runs
 	}
 	for _, p := range open {
 		if slices.ContainsFunc(c.opts.Listen[segment], func(r config.PortRange) bool { return r.Contains(p.Protocol, p.First) }) {

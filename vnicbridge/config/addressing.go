@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// InterfaceName is the VNIC's device name: the one set, or the default for a
+// InterfaceName returns the VNIC's device name: the configured one, or the default for a
 // segment of the given name.
 func (s *Segment) InterfaceName(segment string) string {
 	if s.Interface != "" {
@@ -16,7 +16,7 @@ func (s *Segment) InterfaceName(segment string) string {
 	return "vnic-" + segment
 }
 
-// HardwareAddr is the VNIC's MAC: the one set, or one derived from the device's
+// HardwareAddr returns the VNIC's MAC: the configured one, or one derived from the device's
 // name, with the locally administered bit of IEEE 802 set.
 func (s *Segment) HardwareAddr(iface string) MAC {
 	if !s.MAC.IsZero() {
@@ -28,9 +28,11 @@ func (s *Segment) HardwareAddr(iface string) MAC {
 	return mac
 }
 
+// Subnet returns the segment's network. The segment must have an address.
 func (s *Segment) Subnet() netip.Prefix { return s.Addresses[0].Masked() }
 
-// AliasPool lists the segment's aliases, the gateway's first.
+// AliasPool lists the segment's aliases, those of gateways first, at most [MaxAliases]. The
+// segment must have an address.
 func (s *Segment) AliasPool() []netip.Addr {
 	own := s.Addresses[0]
 	network, broadcast := own.Masked().Addr(), LastAddr(own)
@@ -48,7 +50,7 @@ func (s *Segment) AliasPool() []netip.Addr {
 	return pool
 }
 
-// LastAddr is the highest address of a prefix: for IPv4, its broadcast address.
+// LastAddr returns the highest address of a prefix. For IPv4 it is the broadcast address.
 func LastAddr(p netip.Prefix) netip.Addr {
 	raw := p.Masked().Addr().AsSlice()
 	for bit := p.Bits(); bit < len(raw)*8; bit++ {
@@ -58,4 +60,6 @@ func LastAddr(p netip.Prefix) netip.Addr {
 	return addr
 }
 
+// SortedKeys returns the keys of a map in their order, so that results and errors do not
+// depend on the order of iteration.
 func SortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -2,8 +2,8 @@ package config
 
 import "net/netip"
 
-// Config is the whole configuration of a data plane: plain data, the same that
-// stands in Caddy's JSON under apps.vnic.
+// Config is the whole configuration of a data plane. It is plain data, with the same form as
+// apps.vnic in Caddy's JSON.
 type Config struct {
 	// The isolated networks inside this machine, by name.
 	Segments map[string]*Segment `json:"segments,omitempty"`
@@ -15,8 +15,9 @@ type Config struct {
 	// How packets are carried: "auto" (default), "kernel" or "userspace".
 	Datapath Datapath `json:"datapath,omitempty"`
 
-	// The most flows that are kept at once. Memory is bounded by it: see
-	// [FlowBytes]. Default: 1048576.
+	// The most flows that are kept at once, up to 67108864. It bounds memory: a flow takes
+	// less than 200 bytes. If the table is full, half-open and idle flows make room, and
+	// else new flows are refused. Default: 1048576.
 	MaxFlows int `json:"max_flows,omitempty"`
 }
 
@@ -38,9 +39,8 @@ type Segment struct {
 	// other host address of the segment's network, at most [MaxAliases].
 	Aliases AddrRange `json:"aliases,omitzero"`
 
-	// What may enter, as in "tcp/80", "udp/5000-5010" or "any". Default: the
-	// ports that listeners opened through [Plane.OpenPort]. ICMP echo requests
-	// always enter.
+	// What may enter, as in "tcp/80", "udp/5000-5010" or "any". Default: the ports that
+	// listeners of this program have open. ICMP echo requests always enter.
 	Ports []PortRange `json:"ports,omitempty"`
 
 	// How the segment sees its clients: "translate" (default, as in the paper:
@@ -57,24 +57,22 @@ type Segment struct {
 	// its first bridge reaches).
 	Egress Egress `json:"egress,omitempty"`
 
-	// The segments that this one may open flows to, each under an alias of its
-	// own ([Config.PeerAlias]): the only traffic between segments that is ever let
-	// through.
+	// The segments to which this one may open flows, each under an alias of its own
+	// ([Config.PeerAlias]). No other traffic passes between segments.
 	Reach []string `json:"reach,omitempty"`
 
-	// How the segment is asked whether it serves. Default: it is not asked, and gets
-	// new flows for as long as it has its VNIC.
+	// How the segment's health is checked. Default: it is not checked, and the segment
+	// gets new flows while it has its VNIC.
 	Health *Health `json:"health,omitempty"`
 
-	// The name of a network namespace (as `ip netns` knows it) in which the segment
-	// lives: its VNIC, its listeners, its other programs. It is made if it is not
-	// there. Default: the host's own, where all segments are one trust domain.
+	// The name of the network namespace (as `ip netns` knows it) that has the segment's
+	// VNIC, its listeners and its other programs. It is made if it does not exist.
+	// Default: the host's own, where all segments are one trust domain.
 	Netns string `json:"netns,omitempty"`
 
-	// Whether the host's own sockets that are bound to no address leave through
-	// this segment: a default route in the main table, for a host whose NIC is
-	// bare. At most one segment, with egress any; never in place of a default route
-	// that the host has.
+	// Whether the host's own unbound sockets send through this segment, by a default route
+	// in the main table. It is for a host whose NIC has no address. At most one segment can
+	// have it, it needs egress any, and it never replaces a default route of the host.
 	DefaultRoute bool `json:"default_route,omitempty"`
 }
 
@@ -87,8 +85,7 @@ type Bridge struct {
 	// 192.168.1.2/24. Exactly one IPv4 address for now.
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 
-	// The router on the NIC's network, by which hosts off the link are reached.
-	// Without one only hosts on the link are.
+	// The router on the NIC's network. Without one, only hosts on the link are reachable.
 	Gateway netip.Addr `json:"gateway,omitzero"`
 
 	// The steer rules: the first that matches a new flow gives its segment.
@@ -97,8 +94,8 @@ type Bridge struct {
 	// How a segment is chosen for the flows that no steer rule matched.
 	LBPolicy *Policy `json:"lb_policy,omitempty"`
 
-	// What a flow gets for which there is no segment: "reject" (default; TCP RST
-	// or ICMP port unreachable) or "drop".
+	// How a flow is answered if no segment is available: "reject" (default; TCP RST or
+	// ICMP port unreachable) or "drop".
 	OnNoSegment OnNoSegment `json:"on_no_segment,omitempty"`
 
 	// Whether a start asks the link for another host that has the pseudo address
@@ -161,7 +158,7 @@ const (
 	DADOff DAD = "off"
 )
 
-// OnNoSegment says what a flow gets for which there is no segment.
+// OnNoSegment says how a flow is answered if no segment is available.
 type OnNoSegment string
 
 // The answers to a flow without a segment.
@@ -173,8 +170,7 @@ const (
 // PolicyName names a load-balancing policy.
 type PolicyName string
 
-// The load-balancing policies, in the words of Caddy's reverse_proxy where it has
-// them.
+// The load-balancing policies, with the names of Caddy's reverse_proxy if it has them.
 const (
 	PolicyFirst              PolicyName = "first"                // the first available segment in order (active/standby)
 	PolicyRoundRobin         PolicyName = "round_robin"          // each available segment in turn
@@ -202,10 +198,10 @@ const (
 
 // Limits and defaults of a configuration.
 const (
-	// DefaultMaxFlows bounds the flow table when the configuration does not.
+	// DefaultMaxFlows bounds the flow table if the configuration does not.
 	DefaultMaxFlows = 1 << 20
-	// MaxAliases is the most aliases that one segment can have: each is a
-	// permanent neighbour in the kernel's table.
+	// MaxAliases is the most aliases that one segment can have, because each is a permanent
+	// neighbour in the kernel's table. A larger pool is cut off.
 	MaxAliases = 1 << 16
 	// MaxWeight is the largest share of a segment.
 	MaxWeight = 256

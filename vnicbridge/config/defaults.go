@@ -1,5 +1,6 @@
 package config
 
+// MaxFlowsOrDefault returns the bound of the flow table.
 func (c *Config) MaxFlowsOrDefault() int {
 	if c.MaxFlows == 0 {
 		return DefaultMaxFlows
@@ -7,8 +8,10 @@ func (c *Config) MaxFlowsOrDefault() int {
 	return c.MaxFlows
 }
 
+// WeightOrDefault returns the segment's configured share of new flows.
 func (s *Segment) WeightOrDefault() int { return max(s.Weight, 1) }
 
+// EgressOrDefault returns where the segment may open flows to.
 func (s *Segment) EgressOrDefault() Egress {
 	if s.Egress == "" {
 		return EgressGateway

@@ -12,19 +12,18 @@ import (
 // Health says how a segment is checked, from its own namespace and at its own address.
 // While the checks fail, the segment gets no new flows. The flows that it has go on.
 type Health struct {
-	// What is asked for: "tcp", a connection that is accepted, or "http", a GET of
-	// the path that is answered by a status of 2xx or 3xx.
+	// What a check needs to pass: "tcp", that a connection is accepted; "http", that a GET
+	// of the path is answered by a status of 2xx or 3xx.
 	Protocol HealthProtocol `json:"protocol,omitempty"`
 
-	// The TCP port, 1 to 65535. It need not be one that clients may enter by.
+	// The TCP port, 1 to 65535. It need not be open to clients.
 	Port uint16 `json:"port,omitempty"`
 
 	// The path and query of the request, for http. Default: "/".
 	Path string `json:"path,omitempty"`
 
-	// The time from one check to the next, at least [MinHealthInterval]. Up to a
-	// tenth of it is left out at random, so that the checks of many machines do not
-	// fall together. Default: 5s.
+	// The time from one check to the next, at least [MinHealthInterval]. Each time, up to
+	// a tenth is left out at random, so that the checks of many machines spread. Default: 5s.
 	Interval Duration `json:"interval,omitempty"`
 
 	// How long an answer may take, at most the interval. Default: 2s, or the
@@ -77,7 +76,7 @@ func ParseDuration(text string) (Duration, error) {
 	return Duration(d), nil
 }
 
-// WithDefaults fills in what is not set.
+// WithDefaults returns a copy in which unset fields have their defaults.
 func (h Health) WithDefaults() Health {
 	if h.Protocol == HealthHTTP {
 		h.Path = cmp.Or(h.Path, "/")

@@ -7,12 +7,11 @@ import (
 	"github.com/dchest/siphash"
 )
 
-// maxPeerAliases is how many aliases at the end of a segment's pool may stand for
-// other segments: at most this many, and at most half of the pool.
+// maxPeerAliases bounds how many aliases, at the end of a segment's pool, stand for other
+// segments. Half of the pool is a second bound.
 const maxPeerAliases = 64
 
-// PeersOf names the segments that a segment knows: those that it may reach, and
-// those that may reach it.
+// PeersOf names the segments that a segment may reach, or that may reach it.
 func (c *Config) PeersOf(segment string) (peers []string) {
 	for _, name := range SortedKeys(c.Segments) {
 		if slices.Contains(c.Segments[segment].Reach, name) || slices.Contains(c.Segments[name].Reach, segment) {
@@ -22,16 +21,17 @@ func (c *Config) PeersOf(segment string) (peers []string) {
 	return peers
 }
 
-// PeerAlias is the address under which a segment sees another one, if either may
-// reach the other: where the one that may opens its connections to. It follows
-// from the names alone and stays while they do: a hash of the peer's name gives
-// its place at the end of the pool, and the next free one is taken only where two
-// names meet.
+// PeerAlias returns the address under which a segment sees another one, if either may reach
+// the other. A segment opens its connections to a peer at this address. The address depends
+// only on the names: a hash of the peer's name gives its place at the end of the pool. If two
+// names have the same place, the second one gets the next free place.
 func (c *Config) PeerAlias(segment, peer string) (alias netip.Addr, ok bool) {
 	alias, ok = c.PeerAliases(segment)[peer]
 	return alias, ok
 }
 
+// PeerAliases returns the aliases of all peers of a segment, by their names. It is empty if
+// the pool has too few aliases for them.
 func (c *Config) PeerAliases(segment string) map[string]netip.Addr {
 	peers := c.PeersOf(segment)
 	aliases := make(map[string]netip.Addr)
@@ -52,8 +52,8 @@ func (c *Config) PeerAliases(segment string) map[string]netip.Addr {
 	return aliases
 }
 
-// SharedAliases are the aliases for hosts outside, the gateways' first: the pool
-// without those that stand for other segments.
+// SharedAliases returns the aliases for hosts outside, those of gateways first: the pool
+// without the aliases that stand for other segments.
 func (c *Config) SharedAliases(segment string) []netip.Addr {
 	peers := c.PeerAliases(segment)
 	return slices.DeleteFunc(c.Segments[segment].AliasPool(), func(a netip.Addr) bool {
@@ -66,8 +66,8 @@ func (c *Config) SharedAliases(segment string) []netip.Addr {
 	})
 }
 
-// HashName hashes a name under a fixed key: what follows from the hash is the same at
-// every start, and the name is no secret.
+// HashName hashes a name under a fixed key, so that its result is the same at every start. A
+// name is no secret, so the key need not be one.
 func HashName(name string) uint64 {
 	return siphash.Hash(0x63616464792d766e, 0x6963206d61676c76, []byte(name))
 }

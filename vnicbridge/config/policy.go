@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// Chooses tells whether a bridge's policy chooses from a segment, among others.
+// Chooses tells whether a segment is one of those that a bridge's policy chooses from.
 func (b *Bridge) Chooses(segment string) bool {
 	return b != nil && b.LBPolicy != nil && slices.Contains(b.LBPolicy.Segments, segment)
 }
 
-// Preferring is the policy that gives every flow to one segment while that is
-// available, and else to the others in their order.
+// Preferring returns the policy that gives every flow to one segment. While that is not
+// available, the first available one of the others gets the flow.
 func (p *Policy) Preferring(segment string) *Policy {
 	others := slices.DeleteFunc(slices.Clone(p.Segments), func(s string) bool { return s == segment })
 	return &Policy{PolicyFirst, append([]string{segment}, others...)}

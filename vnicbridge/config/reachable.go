@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Unserved tells of flows that come to nothing under a configuration, one sentence
-// each: what no client reaches, and what no server answers. listen has the ports that
-// servers of this program open, by segment.
+// Unserved reports segments and ports that no client can reach, and segments whose flows no
+// server answers, one sentence each. listen has the ports that servers of this program open,
+// by segment.
 func (c *Config) Unserved(listen map[string][]PortRange) (findings []string) {
 	for _, name := range SortedKeys(c.Segments) {
 		sources := c.sources(name)
@@ -30,7 +30,7 @@ func (c *Config) Unserved(listen map[string][]PortRange) (findings []string) {
 	return findings
 }
 
-// sources are the bridges and the segments that give a segment flows.
+// sources names the bridges and the segments that give a segment flows.
 func (c *Config) sources(segment string) (sources []string) {
 	for _, name := range c.BridgesOf(segment) {
 		sources = append(sources, "bridge "+name)

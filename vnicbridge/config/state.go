@@ -10,7 +10,7 @@ type State uint8
 // The states of a segment.
 const (
 	Active   State = iota // it gets new flows
-	Draining              // it gets none; those that live go on
+	Draining              // it gets no new flows; established ones go on
 	Stopped               // the same, and its own servers have been stopped
 )
 

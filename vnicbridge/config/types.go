@@ -8,18 +8,17 @@ import (
 	"strings"
 )
 
-// Protocol is an IP protocol by its IANA number. Its text form is "tcp", "udp"
-// or "icmp".
+// Protocol is the IANA number of an IP protocol. Its text form is "tcp", "udp" or "icmp".
 type Protocol uint8
 
-// The protocols that flows are made of.
+// The protocols that can have flows.
 const (
 	ICMP Protocol = 1
 	TCP  Protocol = 6
 	UDP  Protocol = 17
 )
 
-// Carried tells whether flows are made of the protocol.
+// Carried tells whether the protocol can have flows. Packets of other protocols are refused.
 func (p Protocol) Carried() bool { return p == ICMP || p == TCP || p == UDP }
 
 var protocolNames = map[Protocol]string{ICMP: "icmp", TCP: "tcp", UDP: "udp"}
@@ -191,6 +190,7 @@ func (r *AddrRange) UnmarshalText(text []byte) (err error) {
 // MAC is an Ethernet address. Its text form is "50:01:02:03:04:05".
 type MAC [6]byte
 
+// BroadcastMAC addresses all devices on a link.
 var BroadcastMAC = MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
 // ParseMAC parses the text form of a MAC.

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Error is what is wrong with one part of a configuration.
+// Error says what is wrong with one part of a configuration, and what to do.
 type Error struct {
 	Part string // "segment", "bridge", or "" for the configuration as a whole
 	Name string // the name of the segment or bridge
@@ -24,8 +24,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// nameForm is that of a segment's, a bridge's or a namespace's name, which commands
-// take as an argument.
+// nameForm is the form of a name of a segment, a bridge or a namespace. Commands take such
+// names as arguments, so none begins with "-".
 var (
 	nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`)
 	errName  = errors.New("a name has letters, digits, _ and - only, and does not begin with -")
@@ -87,8 +87,8 @@ func (c *Config) known(segment string) error {
 	return UnknownSegment(segment, SortedKeys(c.Segments))
 }
 
-// UnknownSegment is the error for a segment's name that the configuration does
-// not have; known are the names that it has.
+// UnknownSegment returns the error for a segment that the configuration does not have. known
+// are the segments that it has.
 func UnknownSegment(name string, known []string) error {
 	if len(known) == 0 {
 		return fmt.Errorf("unknown segment %q: the configuration has none", name)
@@ -96,7 +96,8 @@ func UnknownSegment(name string, known []string) error {
 	return fmt.Errorf("unknown segment %q: the configuration has %s", name, strings.Join(known, ", "))
 }
 
-// UnknownBridge is the same for a bridge's name.
+// UnknownBridge returns the error for a bridge that the configuration does not have. known
+// are the bridges that it has.
 func UnknownBridge(name string, known []string) error {
 	if len(known) == 0 {
 		return fmt.Errorf("unknown bridge %q: the configuration has none", name)

@@ -58,8 +58,8 @@ func (b *Bridge) validateGateway() error {
 	return nil
 }
 
-// validateNeighbours checks a bridge against the segments and the bridges of
-// lesser names.
+// validateNeighbours checks that a bridge shares nothing with the segments, or with the
+// bridges before it in the order of their names.
 func (c *Config) validateNeighbours(name string) error {
 	b := c.Bridges[name]
 	for _, seg := range SortedKeys(c.Segments) {

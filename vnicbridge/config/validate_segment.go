@@ -157,7 +157,7 @@ func (c *Config) validateDefaultRoute() error {
 	return nil
 }
 
-// ValidWeight checks a segment's share; 0 is the default.
+// ValidWeight checks a segment's share of new flows. 0, the default, is valid.
 func ValidWeight(weight int) error {
 	if weight < 0 || weight > MaxWeight {
 		return fmt.Errorf("weight %d: want 1 to %d", weight, MaxWeight)

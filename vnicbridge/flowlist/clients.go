@@ -10,28 +10,28 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// Client is a host that opens flows, with what its flows in the table add up to.
+// Client is a host that opens flows, with the sums over its flows in the table.
 type Client struct {
 	Address  netip.Addr `json:"address"`
 	Flows    int        `json:"flows"`
-	Segments []string   `json:"segments"` // that serve it; of egress flows, that it is in
+	Segments []string   `json:"segments"` // that serve it, or that it is in if it opens egress flows
 
 	IdleSeconds float64 `json:"idle_seconds"` // since the last packet of any flow
 	Packets     Traffic `json:"packets"`
 	Bytes       Traffic `json:"bytes"` // of Ethernet frames, without offload headers
 }
 
-// ClientList is an answer to a FlowFilter.
+// ClientList is the answer of [View.Clients].
 type ClientList struct {
-	Matched int      `json:"matched"` // how many flows match, of whatever client
+	Matched int      `json:"matched"` // how many flows match, of all clients
 	Clients []Client `json:"clients"` // those with the most flows, in that order
 }
 
-// MaxClients is how many clients a list of them tells apart, and so the most that it
-// has.
+// MaxClients is how many clients are counted, and so the most that a list has.
 const MaxClients = 1024
 
-// Clients lists the clients with the most flows that match a filter.
+// Clients lists the clients that have the most flows among those that match a filter. The
+// error says what of the filter is impossible.
 func (v *View) Clients(filter Filter) (ClientList, error) {
 	if err := v.complete(&filter); err != nil {
 		return ClientList{}, err
@@ -48,8 +48,8 @@ func (v *View) Clients(filter Filter) (ClientList, error) {
 	}
 }
 
-// census finds the clients with the most flows: one look at the table finds who they
-// may be, and a second one counts theirs.
+// census finds the clients with the most flows. A first pass over the table finds
+// candidates, and a second pass counts their flows.
 type census struct {
 	flowMatcher
 	now int64
@@ -59,9 +59,8 @@ type census struct {
 	found      map[packet.Addr]*Client
 }
 
-// nominate is a step of the algorithm of Misra and Gries ("Finding repeated
-// elements", 1982): who has more than one in MaxClients of all flows is a candidate in
-// the end.
+// nominate is a step of the algorithm of Misra and Gries ("Finding repeated elements",
+// 1982): in the end, every client with more than 1/MaxClients of the flows is a candidate.
 func (c *census) nominate(f *flow.Flow) {
 	if !c.matches(f) {
 		return
@@ -101,12 +100,13 @@ func (c *census) add(f *flow.Flow) {
 	client.Bytes.Add(d.Bytes)
 }
 
+// Add adds another count.
 func (t *Traffic) Add(other Traffic) {
 	t.FromClient += other.FromClient
 	t.FromServer += other.FromServer
 }
 
-// list is what was counted, in order.
+// list returns what was counted, the clients with the most flows first.
 func (c *census) list() ClientList {
 	clients := slices.SortedFunc(maps.Values(c.found), func(a, b *Client) int {
 		return cmp.Or(cmp.Compare(b.Flows, a.Flows), a.Address.Compare(b.Address))

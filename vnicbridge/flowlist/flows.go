@@ -12,21 +12,20 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
-// Flow is a conversation that the bridge carries, as it is at one moment. Who opened
-// it is its client, whoever answers is its server. For ICMP the client's port is the
-// identifier of its echo requests, and the server's is 0.
+// Flow is a flow at one moment. The client opened it, and the server answers. For ICMP, the
+// client's port is the identifier of its echo requests, and the server's port is 0.
 type Flow struct {
 	Protocol  config.Protocol `json:"protocol"`
 	State     State           `json:"state"`
 	Direction FlowDirection   `json:"direction"`
 
-	Bridge  string `json:"bridge,omitempty"` // by which it comes in or goes out; none for a reach flow
-	Segment string `json:"segment"`          // that serves it; of an egress flow, that opened it
+	Bridge  string `json:"bridge,omitempty"` // by which it comes in or goes out; a reach flow has none
+	Segment string `json:"segment"`          // that serves it, or that opened it if it is an egress flow
 	Peer    string `json:"peer,omitempty"`   // the segment that opened a reach flow
 
 	Client      netip.AddrPort `json:"client"`
-	Destination netip.AddrPort `json:"destination"` // where the client sends to: the pseudo address, or an alias of the server
-	Source      netip.AddrPort `json:"source"`      // as whom the server sees the client: an alias, or the pseudo address
+	Destination netip.AddrPort `json:"destination"` // to which the client sends: the pseudo address, or an alias of the server
+	Source      netip.AddrPort `json:"source"`      // under which the server sees the client: an alias, or the pseudo address
 	Server      netip.AddrPort `json:"server"`
 
 	IdleSeconds float64 `json:"idle_seconds"` // since the last packet, in steps of 0.067 s
@@ -40,8 +39,8 @@ type Traffic struct {
 	FromServer uint64 `json:"from_server"`
 }
 
-// State is the phase of a flow's life. UDP and ICMP flows are half-open until
-// they are answered, and never closing.
+// State is the phase of a flow. UDP and ICMP flows are half-open until they are answered, and
+// are never closing.
 type State string
 
 // The states of a flow.
@@ -51,7 +50,7 @@ const (
 	FlowClosing  State = "closing"     // after a RST, or a FIN of each side
 )
 
-// FlowDirection says between what a flow is.
+// FlowDirection says between which networks a flow is.
 type FlowDirection string
 
 // The directions of flows.
@@ -67,26 +66,26 @@ const (
 	MaxLimit         = 10000
 )
 
-// Filter says which flows are wanted: those that match all that is set.
+// Filter selects the flows that match all fields that are set.
 type Filter struct {
 	Client   netip.Prefix // the network of the client's address
 	Segment  string       // that serves the flow, or opened it
 	Bridge   string
 	State    State
 	Protocol config.Protocol
-	Limit    int // the most flows that are listed, to MaxFlowLimit; 0: DefaultFlowLimit
+	Limit    int // the most flows, or clients, that are listed, up to MaxLimit; 0: DefaultFlowLimit
 }
 
-// List is an answer to a FlowFilter.
+// List is the answer of [View.Flows].
 type List struct {
 	Matched int    `json:"matched"` // how many flows match, listed or not
-	Flows   []Flow `json:"flows"`   // those of them that had a packet last, the latest first
+	Flows   []Flow `json:"flows"`   // those with the latest packets, the latest first
 }
 
-// View is what lists see of a data plane.
+// View is what lists need of a data plane.
 type View struct {
-	// Each visits every flow. If it returns false, the flows have moved to another
-	// table meanwhile, and some may not have been visited.
+	// Each visits every flow. It returns false if the flows moved to another table
+	// meanwhile. Then some flows may not have been visited.
 	Each func(visit func(*flow.Flow)) (all bool)
 	Now  func() int64 // the clock of the flows' times
 
@@ -94,7 +93,7 @@ type View struct {
 	BridgeOf          map[*iface.Iface]string // the names of the bridges by their NICs' ifaces
 }
 
-// Flows lists the flows that a filter asks for.
+// Flows lists the flows that match a filter. The error says what of the filter is impossible.
 func (v *View) Flows(filter Filter) (List, error) {
 	if err := v.complete(&filter); err != nil {
 		return List{}, err
@@ -107,7 +106,7 @@ func (v *View) Flows(filter Filter) (List, error) {
 	}
 }
 
-// complete fills in what a filter leaves open. The error is for what cannot be.
+// complete checks a filter, and sets its default limit.
 func (v *View) complete(filter *Filter) error {
 	if filter.Segment != "" && !slices.Contains(v.Segments, filter.Segment) {
 		return config.UnknownSegment(filter.Segment, v.Segments)
@@ -127,7 +126,7 @@ func (v *View) complete(filter *Filter) error {
 	return nil
 }
 
-// flowMatcher finds the flows that a filter asks for.
+// flowMatcher finds the flows that match a filter.
 type flowMatcher struct {
 	filter   Filter
 	bridgeOf map[*iface.Iface]string // the names of the bridges by their NICs' ifaces
@@ -157,7 +156,7 @@ func (l *lister) visit(f *flow.Flow) {
 	}
 }
 
-// list is what was gathered, in order.
+// list returns what was gathered, the flow with the latest packet first.
 func (l *lister) list() List {
 	flows := make([]Flow, len(l.kept))
 	for i := range flows {
@@ -166,7 +165,7 @@ func (l *lister) list() List {
 	return List{l.matched, flows}
 }
 
-// idlest is a heap of flows, the one that was idle for the longest on top.
+// idlest is a heap of flows, with the one that has been idle for the longest on top.
 type idlest []Flow
 
 func (h idlest) Len() int      { return len(h) }
@@ -218,7 +217,7 @@ func (m *flowMatcher) describe(f *flow.Flow, idle float64) Flow {
 	return d
 }
 
-// segmentOf is the name of the segment that an iface is of, or "".
+// segmentOf returns the name of the segment that an iface belongs to, or "".
 func segmentOf(p *iface.Iface) string {
 	if p.VNIC == nil {
 		return ""
@@ -226,7 +225,7 @@ func segmentOf(p *iface.Iface) string {
 	return p.VNIC.Segment
 }
 
-// phaseOf is the phase that a flow is in, for people to read.
+// phaseOf returns the state of a flow that lists show.
 func phaseOf(f *flow.Flow) State {
 	switch f.Class() {
 	case flow.ClassClosing:

@@ -86,7 +86,7 @@ const maxLength = 255
 
 var errTooLong = errors.New("it is too long: a filter has room for about 20 conditions")
 
-// assemble ends the program: it returns snaplen if the condition holds, else 0.
+// assemble makes the program that returns snaplen if the condition holds, else 0.
 func assemble(n node, snaplen uint32) ([]bpf.Instruction, error) {
 	c := new(code)
 	accept, reject := c.label(), c.label()

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// headers are what can be looked into, with what must hold of the frame.
+// headers are the headers whose bytes can be compared, with the condition that a frame has
+// the header.
 var headers = map[string]struct {
 	holds node
 	load  func(offset, size uint32) []bpf.Instruction
@@ -31,7 +32,7 @@ var arithmetic = map[string]bpf.ALUOp{
 	"&": bpf.ALUOpAnd, "|": bpf.ALUOpOr, "+": bpf.ALUOpAdd, "<<": bpf.ALUOpShiftLeft, ">>": bpf.ALUOpShiftRight,
 }
 
-// comparison parses one of bytes of the frame, or its length, with a number.
+// comparison parses a comparison of bytes of the frame, or of its length, with a number.
 func (p *parser) comparison() (node, error) {
 	holds, load, err := p.operand()
 	if err != nil {

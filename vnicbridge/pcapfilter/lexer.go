@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// operators, the longer ones first.
+// operators begin with the longer ones, because the first that fits is taken.
 var operators = []string{"&&", "||", "<<", ">>", "<=", ">=", "==", "!=", "(", ")", "!", "&", "|", "+", "<", ">", "="}
 
-// lex cuts an expression into words and operators. What stands in brackets is a
-// token with its brackets, for offsets have colons, as have MACs.
+// lex cuts an expression into words and operators. Brackets and what is in them are one
+// token, because a colon there separates offset and size, and in a MAC it does not.
 func lex(text string) (tokens []string, err error) {
 	for {
 		text = strings.TrimLeft(text, " \t\r\n")

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// Compile compiles an expression to a program that returns how many bytes of a
-// frame are wanted: snaplen if it matches, 0 if not. The empty expression matches
-// everything. The error says what is not understood.
+// Compile compiles an expression to a program that returns snaplen if a frame matches, and 0
+// if not. The empty expression matches every frame. The error says what is not understood, or
+// that the expression is too long.
 func Compile(expression string, snaplen uint32) ([]bpf.Instruction, error) {
 	tokens, err := lex(expression)
 	if err == nil && len(tokens) == 0 {
@@ -37,14 +37,14 @@ func compile(tokens []string, snaplen uint32) ([]bpf.Instruction, error) {
 	return assemble(n, snaplen)
 }
 
-// parser is one on its way through the tokens.
+// parser parses an expression by recursive descent.
 type parser struct {
 	tokens []string
-	last   *qualifiers // of the value before
+	last   *qualifiers // of the value before; they hold for a value without qualifiers
 	depth  int
 }
 
-// peek is the next token, "" at the end.
+// peek returns the next token, or "" at the end.
 func (p *parser) peek() string {
 	if len(p.tokens) == 0 {
 		return ""
@@ -60,7 +60,7 @@ func (p *parser) next() string {
 	return t
 }
 
-// accept takes the next token if it is one of those.
+// accept takes the next token if it is one of some tokens.
 func (p *parser) accept(tokens ...string) bool {
 	for _, t := range tokens {
 		if p.peek() == t {
@@ -151,7 +151,7 @@ func (p *parser) atValue() bool {
 	return operatorLength(p.peek()) == 0
 }
 
-// qualifiers takes what stands before a value.
+// qualifiers takes the words before a value.
 func (p *parser) qualifiers() (q qualifiers, given bool) {
 	before := len(p.tokens)
 	switch p.peek() {

@@ -30,14 +30,14 @@ var (
 	unbroken = not{test{absolute(offFragment, 2), bpf.JumpBitsSet, 0x1fff}} // it has a transport header
 )
 
-// protocols stand alone.
+// protocols are conditions that need no value.
 var protocols = map[string]node{"ip": isIP, "ip6": isIPv6, "arp": isARP, "tcp": isTCP, "udp": isUDP, "icmp": isICMP}
 
 func absolute(offset, size uint32) []bpf.Instruction {
 	return []bpf.Instruction{bpf.LoadAbsolute{Off: offset, Size: int(size)}}
 }
 
-// transport loads from behind the IP header.
+// transport loads bytes from an offset behind the IP header.
 func transport(offset, size uint32) []bpf.Instruction {
 	return []bpf.Instruction{bpf.LoadMemShift{Off: offIP}, bpf.LoadIndirect{Off: offIP + offset, Size: int(size)}}
 }
@@ -53,7 +53,7 @@ type qualifiers struct {
 	kind      string // host, net, port, portrange, proto or none, which is host
 }
 
-// either joins what is true of a source and of a destination.
+// either joins the conditions on source and destination as the direction says.
 func (q qualifiers) either(src, dst node) node {
 	switch q.direction {
 	case "src":
@@ -67,7 +67,7 @@ func (q qualifiers) either(src, dst node) node {
 	}
 }
 
-// matches is the condition for a value.
+// matches returns the condition for a value.
 func (q qualifiers) matches(value string) (node, error) {
 	switch {
 	case q.proto == "ether":
@@ -81,8 +81,7 @@ func (q qualifiers) matches(value string) (node, error) {
 	}
 }
 
-// escape keeps tcpdump from taking a protocol's name for a keyword. Here it may be left
-// out.
+// escape keeps tcpdump from taking a protocol's name for a keyword. Here it is optional.
 const escape = `\`
 
 func (q qualifiers) ether(value string) (node, error) {
@@ -176,7 +175,7 @@ func (q qualifiers) address(value string) (node, error) {
 	}
 }
 
-// parsePrefix parses an address, or a network if that is asked for.
+// parsePrefix parses an address, or a network if isNet is set.
 func parsePrefix(value string, isNet bool) (netip.Prefix, error) {
 	if isNet {
 		prefix, err := netip.ParsePrefix(value)
