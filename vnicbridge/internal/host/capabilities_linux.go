@@ -16,9 +16,9 @@ type capability struct {
 	name, why string
 }
 
-// DeviceCapabilities are always needed, DatapathCapabilities for the kernel data path.
-// Without CAP_PERFMON the kernel refuses BPF programs that could leak by speculation: no
-// loops, and no pointers that two branches compute.
+// DeviceCapabilities are always needed. DatapathCapabilities are needed for the kernel data
+// path: without CAP_PERFMON, the kernel refuses BPF programs that could leak by speculation,
+// which includes loops and pointers that two branches compute.
 var (
 	DeviceCapabilities = []capability{
 		{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "to make VNICs, routes and the packet filter"},
@@ -30,7 +30,8 @@ var (
 	}
 )
 
-// Require tells which of some capabilities the process lacks, and how to get it.
+// Require returns an error that names the first capability that the process lacks, and says
+// how to get it, or nil.
 func Require(wanted []capability) error {
 	effective, err := Capabilities()
 	if err != nil {
@@ -44,7 +45,8 @@ func Require(wanted []capability) error {
 	return nil
 }
 
-// Capabilities are those of this process that are in effect, as bits.
+// Capabilities returns the effective capabilities of this process, a bit for each
+// (capabilities(7)).
 func Capabilities() (uint64, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -54,8 +56,8 @@ func Capabilities() (uint64, error) {
 	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), nil
 }
 
-// ExplainBPF explains an error of bpf(2), and how to mend it, for a process that has the
-// capabilities.
+// ExplainBPF adds to an error of bpf(2) what causes it and how to mend it, for a process that
+// has the capabilities.
 func ExplainBPF(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM) && !inFirstUserNamespace():

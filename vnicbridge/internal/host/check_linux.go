@@ -17,7 +17,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// tunError says what is wrong with /dev/net/tun and how to mend it.
+// tunError explains why /dev/net/tun cannot be opened, and how to mend that.
 func tunError(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
@@ -29,6 +29,8 @@ func tunError(err error) error {
 	}
 }
 
+// Check returns the first problem that keeps a configuration from being put in force here, or
+// nil. own names the VNICs that the plane made.
 func (m *Machine) Check(cfg *config.Config, own map[string]bool) error {
 	if problems := m.Problems(cfg, own); len(problems) > 0 {
 		return problems[0]
@@ -36,7 +38,8 @@ func (m *Machine) Check(cfg *config.Config, own map[string]bool) error {
 	return nil
 }
 
-// Problems are all that keeps a configuration from being put in force here.
+// Problems returns everything that keeps a configuration from being put in force here. It
+// changes nothing. own names the VNICs that the plane made.
 func (m *Machine) Problems(cfg *config.Config, own map[string]bool) (problems []error) {
 	found := func(err error) {
 		if err != nil {
@@ -48,7 +51,7 @@ func (m *Machine) Problems(cfg *config.Config, own map[string]bool) (problems []
 	if err != nil {
 		return append(problems, err)
 	}
-	if len(own) == 0 { // the first start: what the devices of a segment are called is no matter beside it
+	if len(own) == 0 { // the first start: another instance explains devices that exist already
 		for _, name := range config.SortedKeys(cfg.Bridges) {
 			if err := m.checkOwner(cfg.Bridges[name].NIC, devices); err != nil {
 				found(&config.Error{Part: "bridge", Name: name, Err: err})
@@ -136,7 +139,7 @@ func describeRoute(r netlink.Route, device string) string {
 	return text
 }
 
-// checkNIC tells whether a device can be a bridge's NIC.
+// checkNIC returns why a device cannot be a bridge's NIC, or nil.
 func checkNIC(nic string, devices map[string]netlink.Link) error {
 	link := devices[nic]
 	if link == nil {
@@ -161,10 +164,9 @@ func checkNIC(nic string, devices map[string]netlink.Link) error {
 	return fmt.Errorf("nic %s is a member of device %d: take it out (ip link set %s nomaster)", nic, a.MasterIndex, nic)
 }
 
-// checkBridgeNetfilter refuses a NIC whose packets come through a Linux bridge that gives
-// them to the host's packet filter (br_netfilter, which Docker and Kubernetes load). Our
-// rules in that filter keep the host's kernel off the pseudo address, so they would drop the
-// packets before these reach the NIC.
+// checkBridgeNetfilter refuses a NIC on a Linux bridge whose packets pass the host's packet
+// filter (br_netfilter, which Docker and Kubernetes load). Our rules in that filter keep the
+// host's kernel off the pseudo address, so they would drop the packets before the NIC.
 func (m *Machine) checkBridgeNetfilter(nic string, devices map[string]netlink.Link) error {
 	byIndex := make(map[int]netlink.Link)
 	for _, link := range devices {
@@ -191,8 +193,8 @@ func (m *Machine) checkBridgeNetfilter(nic string, devices map[string]netlink.Li
 	return fmt.Errorf("nic %s: br_netfilter gives the packets of bridge %s to the host's packet filter, which drops those for the pseudo address before they come to the NIC: switch that off (sysctl -w net.bridge.bridge-nf-call-iptables=0), or name another device", nic, below.Attrs().Name)
 }
 
-// unfitKinds are the kinds of Ethernet devices that do not pass frames for an address that
-// the host does not have. Each has the reason, and what to take instead.
+// unfitKinds are the kinds of Ethernet devices that cannot receive frames for an address that
+// the host does not have. Each has the reason, and what to use instead.
 var unfitKinds = map[string]string{
 	"vrf":         "a routing table that passes no frames: name the device that faces the network, outside of the VRF",
 	"ipvlan":      "which passes packets of the addresses that it has alone, and a pseudo address belongs to no device: make it a macvlan",
@@ -201,7 +203,7 @@ var unfitKinds = map[string]string{
 	"openvswitch": "the switch itself, which passes no frames: name an internal port of the Open vSwitch bridge (ovs-vsctl add-port <bridge> vnic0 -- set interface vnic0 type=internal)",
 }
 
-// memberError says what to do with a NIC that is a member of another device.
+// memberError returns the error for a NIC that is a member of another device, with the fix.
 func memberError(nic string, master netlink.Link) error {
 	name, kind := master.Attrs().Name, master.Type()
 	takeOut := fmt.Sprintf("take %s out (ip link set %s nomaster)", nic, nic)

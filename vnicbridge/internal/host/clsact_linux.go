@@ -9,20 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Clsact is a device's place for filters, of what comes in and of what goes out: a qdisc
-// that does nothing else (tc(8)). Others may use it as well.
+// Clsact is a device's qdisc that only has filters, for packets that come in and for packets
+// that go out (tc(8)). Other programs may use it, too.
 type Clsact struct {
 	NS      *Namespace
 	Ifindex int
 }
 
-// Filters of ours are found by their name, which also says who made the clsact.
+// The names of our filters. The second one says that this program also made the clsact.
 const (
 	FilterName       = "caddy-vnic"
 	FilterNameClsact = FilterName + " and its clsact"
 )
 
-// Ensure adds the clsact if there is none, and tells whether it is ours to remove.
+// Ensure adds the clsact if there is none, and tells whether this program made it and may
+// remove it.
 func (c Clsact) Ensure() (ours bool, err error) {
 	switch err = c.add(); {
 	case err == nil:
@@ -37,8 +38,8 @@ func (c Clsact) Ensure() (ours bool, err error) {
 	}), err
 }
 
-// add leaves the device's queue as it is: if a device has no queue (a veth), the kernel
-// gives it a length of 1000 with any qdisc.
+// add adds the clsact and restores the length of the device's queue. With any qdisc, the
+// kernel sets the length of a device without a queue, such as a veth, to 1000.
 func (c Clsact) add() error {
 	link, err := c.NS.Netlink.LinkByIndex(c.Ifindex)
 	if err != nil {
@@ -69,8 +70,8 @@ func (c Clsact) Filters() (all []netlink.Filter, err error) {
 	return all, nil
 }
 
-// Remove takes a filter of ours away, and then the clsact if [clsact.tidy] does. The device
-// may be gone, and both with it.
+// Remove removes a filter of ours, and then the clsact as [Clsact.Tidy] does. It is no error
+// if the device is gone.
 func (c Clsact) Remove(ours *netlink.BpfFilter) error {
 	if err := c.NS.Netlink.FilterDel(ours); err != nil && !IsGone(err) {
 		return fmt.Errorf("removing the filter: %w", err)
@@ -78,8 +79,8 @@ func (c Clsact) Remove(ours *netlink.BpfFilter) error {
 	return c.Tidy(ours.Name)
 }
 
-// Tidy removes the clsact if it is ours, which the name of our filter tells, and nobody
-// uses it any more.
+// Tidy removes the clsact if the name of our filter says that this program made it, and if it
+// has no filters any more.
 func (c Clsact) Tidy(name string) error {
 	if name != FilterNameClsact {
 		return nil
@@ -111,6 +112,7 @@ func (c Clsact) removeStale() error {
 	return nil
 }
 
+// OurFilter returns a filter of this program, of this process or another, or nil.
 func OurFilter(f netlink.Filter) *netlink.BpfFilter {
 	b, ok := f.(*netlink.BpfFilter)
 	if !ok || b.Name != FilterName && b.Name != FilterNameClsact {

@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A dead end is a device whose frames the host's kernel never sees: a filter of its clsact
-// drops what comes in. The forwarder's packet socket and the programs by tcx see the frames
-// first, and a filter of ours that carries them has a lower priority. A veth pair outlives a
-// killed process. So does this filter, which ends with the pair.
+// A dead end is a device whose frames the host's kernel never sees, because a filter of its
+// clsact drops them. The forwarder's packet socket, the programs by tcx, and our filters that
+// carry packets come before that filter. A veth pair outlives a killed process, and its
+// filter does, too.
 const (
 	DeadEndPriority = 7661
 	deadEndHandle   = 1
 )
 
-// ensureDeadEnd keeps the filter in its place.
+// ensureDeadEnd adds the filter if it is missing.
 func (v *VNICSetup) ensureDeadEnd(VNICSettings) (bool, error) {
 	c := Clsact{v.NS, v.Ifindex}
 	filters, err := c.Filters()
@@ -36,14 +36,15 @@ func (v *VNICSetup) ensureDeadEnd(VNICSettings) (bool, error) {
 	return true, nil
 }
 
+// IsDeadEnd tells whether a filter is the one of a dead end.
 func IsDeadEnd(f netlink.Filter) bool {
 	b, ok := f.(*netlink.BpfFilter)
 	return ok && b.Priority == DeadEndPriority && b.Handle == deadEndHandle && b.DirectAction && b.Parent == netlink.HANDLE_MIN_INGRESS
 }
 
-// addDrop adds a filter of classic BPF that answers TC_ACT_SHOT to every frame. To load it
-// takes no capability for BPF. The netlink package has no such filter
-// (include/uapi/linux/pkt_cls.h).
+// addDrop adds a filter of classic BPF that returns TC_ACT_SHOT for every frame. Unlike eBPF,
+// it needs no capability beyond CAP_NET_ADMIN. Package netlink has no such filter, so this
+// function writes the request (include/uapi/linux/pkt_cls.h).
 func addDrop(ifindex int) error {
 	program, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: uint32(netlink.TC_ACT_SHOT)}})
 	if err != nil {

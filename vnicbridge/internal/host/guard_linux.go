@@ -20,8 +20,8 @@ const GuardPrefix = "caddy-vnic-"
 // arpIn is NF_ARP_IN (include/uapi/linux/netfilter_arp.h).
 var arpIn nftables.ChainHook
 
-// guardTable keeps the host's kernel from acting on what is the bridges' and the segments'
-// business (A1, S4). Without the table, Linux answers ARP for a VNIC's address on every
+// guardTable keeps the host's kernel from acting on packets that belong to bridges and
+// segments (A1, S4). Without the table, Linux answers ARP for a VNIC's address on every
 // interface, accepts packets for that address from every interface, and may forward or
 // answer packets for a pseudo address.
 type guardTable struct {
@@ -73,7 +73,7 @@ func (g *guardTable) removeLeftovers(ns *Namespace) error {
 	return nil
 }
 
-// replace replaces all rules in one transaction.
+// replace replaces all rules in one transaction, so that no packet finds the table empty.
 func (g *guardTable) replace(spec GuardSpec) error {
 	g.conn.FlushTable(g.arp)
 	g.conn.FlushTable(g.ip)
@@ -131,7 +131,7 @@ func (g *guardTable) guardIP(spec GuardSpec) error {
 		Name: "prerouting", Table: g.ip, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
 	})
-	var here []int // a segment's packets come in there, and they are nearly all there are
+	var here []int // VNICs in the host's namespace: nearly all packets come in by them
 	for _, v := range spec.VNICs {
 		if !v.Away {
 			here = append(here, v.Index)
@@ -205,8 +205,8 @@ func (g *guardTable) guardSources(vnics []GuardedVNIC) error {
 	return nil
 }
 
-// accept adds a rule that lets go at once what comes in or leaves by one of several
-// devices.
+// accept adds a rule that accepts packets that come in or leave by one of several devices, so
+// that the chain's later rules do not see them.
 func (g *guardTable) accept(chain *nftables.Chain, way expr.MetaKey, devices []int) error {
 	set := &nftables.Set{Table: chain.Table, Anonymous: true, Constant: true, KeyType: nftables.TypeIFIndex}
 	var elements []nftables.SetElement
@@ -224,7 +224,7 @@ func (g *guardTable) accept(chain *nftables.Chain, way expr.MetaKey, devices []i
 	return nil
 }
 
-// drop adds a rule that counts and drops packets to which all matches apply.
+// drop adds a rule that counts and drops the packets that fulfil all matches.
 func (g *guardTable) drop(chain *nftables.Chain, matches ...[]expr.Any) {
 	rule := &nftables.Rule{Table: chain.Table, Chain: chain}
 	for _, m := range matches {

@@ -17,23 +17,25 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// letIn is the filter of a NIC's packet socket: it lets in the frames that the
-// forwarder carries or answers. If eBPF is available, it is bpf/letin.c, which also
-// rate-limits packets that only userspace can handle and ARP, as the NIC's program of
-// the kernel data path does: a flood of them costs the kernel their drop, and the
-// forwarder nothing. Else it is a classic filter, which has no such bound.
+// letIn is the filter of a NIC's packet socket. It lets in the frames that the forwarder
+// carries or answers. If eBPF is available, the filter is bpf/letin.c, which also rate-limits
+// ARP, and packets that only userspace can handle (fragments, IP options), as the NIC's
+// program on the kernel path does. So a flood of them costs the forwarder nothing. Without
+// eBPF it is a classic filter without a rate limit.
 type letIn struct {
 	classic ClassicFilter
 	Program *ebpf.Program
 	State   *ebpf.Map // one bpf.LetInState
-	hosts   *ebpf.Map // what hosts on the link are: ARPNeighbour or ARPGateway, by their addresses
+	hosts   *ebpf.Map // the link.ARPKind of hosts on the link, by their addresses
 
-	// mu is needed because the plane asks while another goroutine closes a NIC that is gone.
+	// The plane may ask while another goroutine closes a NIC that is gone.
 	mu lockorder.Mutex[lockorder.NICFilter]
 
-	told bpf.LetInState // when it was last asked
+	told bpf.LetInState // the state at the last call of LeftOut
 }
 
+// NewLetIn makes the filter for a pseudo address. If the kernel refuses the program, the
+// filter is the classic one.
 func NewLetIn(pseudo netip.Addr) *letIn {
 	l := &letIn{classic: PseudoAddressFilter(pseudo)}
 	if l.Load(pseudo) != nil {
@@ -43,6 +45,7 @@ func NewLetIn(pseudo netip.Addr) *letIn {
 	return l
 }
 
+// Load loads the program and its maps.
 func (l *letIn) Load(pseudo netip.Addr) error {
 	spec, err := bpf.LoadLetIn()
 	if err != nil {
@@ -65,6 +68,7 @@ func (l *letIn) Load(pseudo netip.Addr) error {
 	return nil
 }
 
+// Attach puts the filter on a socket.
 func (l *letIn) Attach(conn *socket.Conn) error {
 	if l.Program != nil {
 		return conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_ATTACH_BPF, l.Program.FD())
@@ -72,8 +76,9 @@ func (l *letIn) Attach(conn *socket.Conn) error {
 	return l.classic.Attach(conn)
 }
 
-// LeftOut is what the filter left out since the last call. ARP between other hosts counts
-// like the ARP that the forwarder drops.
+// LeftOut returns what the filter has dropped since the last call, by reason. ARP between
+// other hosts counts like the ARP that the forwarder drops. Without the program it is nil,
+// because the classic filter counts nothing.
 func (l *letIn) LeftOut() map[packet.DropReason]iface.Tally {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,8 +94,8 @@ func (l *letIn) LeftOut() map[packet.DropReason]iface.Tally {
 	}
 }
 
-// Know tells the program what a host on the link is. If there is no room for a host, the
-// host loses only its own share of ARP.
+// Know tells the program what a host on the link is. A host that does not fit the map has no
+// rate limit of its own for ARP, and shares that of all other hosts.
 func (l *letIn) Know(host packet.Addr, kind link.ARPKind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -104,8 +109,9 @@ func (l *letIn) Know(host packet.Addr, kind link.ARPKind) {
 	}
 }
 
+// Close frees the program and its maps.
 func (l *letIn) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return errors.Join(l.Program.Close(), l.State.Close(), l.hosts.Close()) // also what was not made
+	return errors.Join(l.Program.Close(), l.State.Close(), l.hosts.Close()) // nil ones, which were not made, close without error
 }

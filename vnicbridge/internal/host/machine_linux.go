@@ -21,13 +21,14 @@ type Machine struct {
 	wall  *guardTable
 	Own   sync.Map // the indexes of the VNICs that we made
 	peers sync.Map // the indexes of the devices whose peers are to be notified
-	down  sync.Map // the indexes of the devices that were last heard to be down
+	down  sync.Map // the indexes of the devices that were down at the last message
 	nics  map[int]*nicOwnership
 	hints chan struct{}
 	done  chan struct{}
 }
 
-// Open removes what killed processes left, and begins to watch for changes.
+// Open removes what killed processes left, and begins to watch for changes. The machine is
+// that of the calling thread's network namespace.
 func Open() (*Machine, error) {
 	if err := Require(DeviceCapabilities); err != nil {
 		return nil, err
@@ -52,6 +53,7 @@ func Open() (*Machine, error) {
 	return m, nil
 }
 
+// Close removes the guard and stops watching. The caller closes the devices before.
 func (m *Machine) Close() error {
 	close(m.done)
 	var err error
@@ -62,6 +64,8 @@ func (m *Machine) Close() error {
 	return errors.Join(err, m.owner.release())
 }
 
+// Guard keeps the host's kernel from acting on packets that belong to bridges and segments.
+// It replaces the guard that is in force.
 func (m *Machine) Guard(g GuardSpec) (err error) {
 	if m.wall == nil {
 		if m.wall, err = newGuardTable(m.NS, m.owner); err != nil {
@@ -71,6 +75,7 @@ func (m *Machine) Guard(g GuardSpec) (err error) {
 	return m.wall.replace(g)
 }
 
+// Changes hints that something on the machine may have changed.
 func (m *Machine) Changes() <-chan struct{} { return m.hints }
 
 func stateOf(link netlink.Link) iface.LinkState {
@@ -82,8 +87,8 @@ func stateOf(link netlink.Link) iface.LinkState {
 	return state
 }
 
-// HostPrefixes lists the IPv4 addresses of all devices. Those of our VNICs are
-// among them; the caller knows which they are.
+// HostPrefixes lists the IPv4 addresses of all devices, with their networks. Those of our
+// VNICs are among them.
 func (m *Machine) HostPrefixes() ([]Prefix, error) {
 	links, err := RetryDump(m.NS.Netlink.LinkList)
 	if err != nil {
@@ -111,8 +116,8 @@ func (m *Machine) HostPrefixes() ([]Prefix, error) {
 	return prefixes, nil
 }
 
-// RetryDump repeats a listing that the kernel could not make in one piece,
-// because something changed meanwhile (NLM_F_DUMP_INTR).
+// RetryDump repeats a listing, up to ten times, if it is inconsistent because something
+// changed meanwhile (NLM_F_DUMP_INTR).
 func RetryDump[T any](list func() (T, error)) (T, error) {
 	for range 10 {
 		v, err := list()

@@ -51,7 +51,7 @@ func namedNamespace(name string) (*Namespace, error) {
 	return ns, nil
 }
 
-// AbsentError is for a namespace that is absent and could not be made.
+// AbsentError returns the error for a namespace that does not exist and could not be made.
 func AbsentError(name string, err error) error {
 	if errors.Is(err, unix.EPERM) {
 		err = fmt.Errorf("%w, it takes CAP_SYS_ADMIN", err)
@@ -59,7 +59,7 @@ func AbsentError(name string, err error) error {
 	return fmt.Errorf("the network namespace %q is absent, and cannot be made here (%w): make it first (ip netns add %s)", name, err, name)
 }
 
-// makeNamespace makes a namespace, on a thread that then returns to its own.
+// makeNamespace makes a namespace, on a thread that then returns to the one it was in.
 func makeNamespace(name string) (handle netns.NsHandle, err error) {
 	result := make(chan error)
 	go func() {
@@ -80,7 +80,7 @@ func makeNamespace(name string) (handle netns.NsHandle, err error) {
 	return handle, <-result
 }
 
-// prepare sets lo up, as it is on every host.
+// prepare sets lo up, and marks a namespace that this program made.
 func (ns *Namespace) prepare(made bool) error {
 	lo, err := ns.Netlink.LinkByIndex(loopbackIndex)
 	if err != nil {

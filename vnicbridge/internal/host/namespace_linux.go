@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace is a network namespace as seen from any thread. Devices, addresses and routes
-// are reached by netlink. do is for system calls that depend on the calling thread.
+// Namespace is a network namespace that any thread can use: its Netlink handle for devices,
+// addresses and routes, and Do for system calls that depend on the calling thread.
 type Namespace struct {
 	handle  netns.NsHandle
 	Netlink *netlink.Handle
-	own     bool // the process's own: to enter it would take CAP_SYS_ADMIN in vain
+	own     bool // the process's own, which needs no CAP_SYS_ADMIN because nobody enters it
 }
 
-// CurrentNamespace is the namespace of the calling thread.
+// CurrentNamespace opens the namespace of the calling thread.
 func CurrentNamespace() (*Namespace, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -43,7 +43,8 @@ func CurrentNamespace() (*Namespace, error) {
 	return ns, nil
 }
 
-// FD is the namespace for libraries that open sockets. 0 is the process's own.
+// FD returns the namespace's descriptor for libraries that open sockets. 0 means the
+// process's own namespace.
 func (ns *Namespace) FD() int {
 	if ns.own {
 		return 0
@@ -51,7 +52,8 @@ func (ns *Namespace) FD() int {
 	return int(ns.handle)
 }
 
-// ref is the namespace for libraries that take a handle. nil is the process's own.
+// ref returns the namespace's handle for libraries that take one. nil means the process's own
+// namespace.
 func (ns *Namespace) ref() *netns.NsHandle {
 	if ns.own {
 		return nil
@@ -59,13 +61,14 @@ func (ns *Namespace) ref() *netns.NsHandle {
 	return &ns.handle
 }
 
+// Close closes the handles. The namespace itself stays.
 func (ns *Namespace) Close() {
 	ns.Netlink.Close()
 	_ = ns.handle.Close()
 }
 
-// Do runs a function on a thread that is in the namespace: for /dev/net/tun and
-// /proc/sys/net, whose namespace is that of the thread that opens them.
+// Do runs a function on a thread in the namespace. /dev/net/tun and /proc/sys/net belong to
+// the namespace of the thread that opens them.
 func (ns *Namespace) Do(f func() error) error {
 	result := make(chan error)
 	go func() {

@@ -15,14 +15,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// neighbourSocket asks the kernel about single neighbours of a device, and sets them,
-// many with one system call. A list of all would be as long as whoever is root in the
-// device's namespace wants it to be.
+// neighbourSocket reads and sets single neighbours of a device, many with one system call. It
+// never lists all neighbours, because root in the device's namespace can make that list
+// arbitrarily long.
 type neighbourSocket struct {
 	conn    *socket.Conn
 	ifindex int
 }
 
+// NewNeighbourSocket opens a netlink socket for the neighbours of a device.
 func NewNeighbourSocket(ns *Namespace, ifindex int) (*neighbourSocket, error) {
 	conn, err := socket.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE, "netlink", &socket.Config{NetNS: ns.FD()})
 	if err != nil {
@@ -37,13 +38,14 @@ func NewNeighbourSocket(ns *Namespace, ifindex int) (*neighbourSocket, error) {
 	return &neighbourSocket{conn, ifindex}, nil
 }
 
+// Close closes the socket.
 func (s *neighbourSocket) Close() { _ = s.conn.Close() }
 
-// batchedNeighbours is how many requests one message has. The answers to them fit the
-// default buffer of a socket.
+// batchedNeighbours is how many requests are sent with one system call. The answers to them
+// fit the default buffer of a socket.
 const batchedNeighbours = 64
 
-// permanent returns the MACs of the hosts that are permanent neighbours.
+// permanent returns the MACs of those hosts that are permanent neighbours.
 func (s *neighbourSocket) permanent(hosts []netip.Addr) (map[netip.Addr]config.MAC, error) {
 	has := make(map[netip.Addr]config.MAC)
 	err := s.exchange(unix.RTM_GETNEIGH, 0, len(hosts), func(i int) []nl.NetlinkRequestData {
@@ -61,7 +63,7 @@ func (s *neighbourSocket) permanent(hosts []netip.Addr) (map[netip.Addr]config.M
 	return has, err
 }
 
-// Set makes hosts permanent neighbours.
+// Set makes hosts permanent neighbours, each with its MAC.
 func (s *neighbourSocket) Set(hosts []netip.Addr, macs map[netip.Addr]config.MAC) error {
 	return s.exchange(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK, len(hosts), func(i int) []nl.NetlinkRequestData {
 		mac := macs[hosts[i]]
@@ -101,7 +103,7 @@ func (s *neighbourSocket) exchange(kind, flags, n int, request func(i int) []nl.
 	return nil
 }
 
-// answers takes a number of answers.
+// answers receives n answers.
 func (s *neighbourSocket) answers(ctx context.Context, n int, answer func(i int, m syscall.NetlinkMessage, errno syscall.Errno) error) (err error) {
 	buf := make([]byte, 32<<10)
 	for n > 0 {

@@ -11,13 +11,12 @@ import (
 )
 
 // tableOwner is NFT_TABLE_F_OWNER (Linux 5.12): the table belongs to the netlink socket that
-// made it. It ends with the socket, and so with this process, however the process ends. The
-// nftables package sends no table flags, but all the rest.
+// made it, and ends with the socket, however this process ends. Package nftables cannot send
+// flags of tables.
 const tableOwner = 1 << 1
 
-// createOwnedTable makes a table that ends with the socket. If the kernel does not know
-// owners, the table is an ordinary one. If this process cannot remove that, the next start
-// does.
+// createOwnedTable makes a table that ends with the socket. On a kernel without owners it
+// makes an ordinary table. If this process is killed, the next start removes that table.
 func createOwnedTable(conn *netlink.Conn, table *nftables.Table) error {
 	err := createTable(conn, table, tableOwner)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
