@@ -24,6 +24,8 @@ type OwnedNIC struct {
 	closed  bool
 }
 
+// OpenNIC takes over the frames for one pseudo address on a NIC, and removes what a killed
+// process left on the NIC. The error says so if another process bridges the NIC.
 func (m *Machine) OpenNIC(name string, pseudo netip.Addr) (iface.NICDevice, error) {
 	filter := NewLetIn(pseudo)
 	s, err := openPacketSocket(m.NS, name, filter)
@@ -36,24 +38,29 @@ func (m *Machine) OpenNIC(name string, pseudo netip.Addr) (iface.NICDevice, erro
 	return &OwnedNIC{PacketSocket: s, letIn: filter, machine: m}, nil
 }
 
+// Index returns the NIC's number in the kernel.
 func (n *OwnedNIC) Index() int { return n.Ifindex }
 
+// Link returns the NIC's state now.
 func (n *OwnedNIC) Link() (iface.LinkState, error) {
 	state, err := n.PacketSocket.link()
-	if err == nil && state.Up { // otherwise the announcement would be lost
+	if err == nil && state.Up { // a NIC that is down would lose the announcement
 		_, state.NotifyPeers = n.machine.peers.LoadAndDelete(n.Ifindex)
 	}
 	return state, err
 }
 
+// LeftOut returns what the NIC's filter has dropped since the last call, by reason.
 func (n *OwnedNIC) LeftOut() map[packet.DropReason]iface.Tally { return n.letIn.LeftOut() }
 
+// Know tells the NIC's filter whether frames go to a host on the link. A zero MAC means that
+// they no longer do.
 func (n *OwnedNIC) Know(host packet.Addr, mac config.MAC, gateway bool) {
 	n.letIn.Know(host, link.KindOf(mac, gateway))
 }
 
-// Close gives the NIC up. A second time it does nothing: the NIC may have been
-// opened anew.
+// Close gives the NIC up. A second call does nothing, because the NIC may have been opened
+// again.
 func (n *OwnedNIC) Close() error {
 	if n.closed {
 		return nil
@@ -67,10 +74,10 @@ func (n *OwnedNIC) Close() error {
 // belong to the network namespace, as indexes of devices do.
 type nicOwnership struct {
 	socket net.Listener
-	users  int // a reload opens a NIC again before it closes the NIC
+	users  int // 2 while a reload has opened the NIC again and not closed it yet
 }
 
-// ownNIC makes the NIC this process's, and removes what a killed process left on it.
+// ownNIC takes the ownership of a NIC, and removes what a killed process left on it.
 func (m *Machine) ownNIC(ifindex int) error {
 	if own := m.nics[ifindex]; own != nil {
 		own.users++
@@ -101,7 +108,7 @@ func (m *Machine) ownedError(socket string) error {
 	return fmt.Errorf("%s bridges it already: stop that one first, or name another NIC", m.listenerOf(socket))
 }
 
-// checkOwner tells whether another process bridges a NIC, without taking it.
+// checkOwner returns an error if another process bridges a NIC. It does not take the NIC.
 func (m *Machine) checkOwner(nic string, devices map[string]netlink.Link) error {
 	link := devices[nic]
 	if link == nil || m.nics[link.Attrs().Index] != nil {
@@ -116,7 +123,7 @@ func (m *Machine) checkOwner(nic string, devices map[string]netlink.Link) error 
 		return conn.Close()
 	})
 	if err != nil {
-		return nil // nobody does
+		return nil // nobody listens, so nobody bridges it
 	}
 	return fmt.Errorf("nic %s: %w", nic, m.ownedError(name))
 }
@@ -147,7 +154,7 @@ func (m *Machine) listenerOf(name string) string {
 			peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 		}), err)
 	})
-	if err != nil || peer.Pid == 0 { // it has ended just now, or cannot be seen from this container
+	if err != nil || peer.Pid == 0 { // it has just ended, or this container cannot see it
 		return "another process"
 	}
 	return fmt.Sprintf("process %d", peer.Pid)

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownership distinguishes what is this process's from what a killed process left. What can
-// outlive its process (nftables tables, veth pairs) carries a random token. While the
-// process lives, it listens on a Unix socket whose abstract name (unix(7)) contains the
-// token: such a name belongs to the network namespace and vanishes with the process. A
-// process id would not do, because every process is number 1 in containers that share a
-// network namespace, and because numbers are used again.
+// ownership distinguishes what this process made from what a killed process left. Everything
+// that can outlive its process (nftables tables, veth pairs) carries a random token. While
+// the process lives, it listens on a Unix socket whose abstract name (unix(7)) contains the
+// token. Such a name belongs to the network namespace and vanishes with the process. A
+// process id would not do: in containers that share a network namespace every process is
+// number 1, and numbers are used again.
 type ownership struct {
 	token  string
 	socket net.Listener
@@ -40,8 +40,8 @@ func newOwnership(ns *Namespace) (o ownership, err error) {
 
 func (o ownership) release() error { return o.socket.Close() }
 
-// isStale tells whether a name is a prefix of ours and the token of a process that has
-// ended.
+// isStale tells whether a name consists of a prefix of ours and the token of a process that
+// has ended.
 func isStale(ns *Namespace, name, prefix string) bool {
 	token, ours := strings.CutPrefix(name, prefix)
 	if !ours {

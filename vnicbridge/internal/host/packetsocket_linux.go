@@ -15,11 +15,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// usualFrameLen holds the largest frame that a device with segmentation offload usually
-// gives: a 64 KiB IP packet, its Ethernet header, and the offload header. Where an
-// administrator lets packets be larger (BIG TCP: gro_ipv4_max_size), buffers grow when
-// the first one does not fit, up to largestFrameLen, which holds the kernel's limit
-// (GSO_MAX_SIZE, 8 times 64 KiB).
+// usualFrameLen holds the largest usual frame of a device with segmentation offload: a 64 KiB
+// IP packet, its Ethernet header, and the offload header. If an administrator allows larger
+// packets (BIG TCP: gro_ipv4_max_size), buffers grow when the first one does not fit, up to
+// largestFrameLen, which holds the kernel's limit (GSO_MAX_SIZE, 8 times 64 KiB).
 const (
 	usualFrameLen   = 68 << 10
 	largestFrameLen = usualFrameLen << 3
@@ -28,13 +27,13 @@ const (
 // wholeFrame is what a filter returns to let a frame in, however long the frame is.
 const wholeFrame = math.MaxInt32
 
-// socketBuffer is asked for in both directions: bursts of 64 KiB frames overflow
-// the default in no time.
+// socketBuffer is the size of the buffer for each direction, in bytes. A burst of 64 KiB
+// frames overflows the kernel's default.
 const socketBuffer = 16 << 20
 
-// PacketSocket is a device as two raw AF_PACKET sockets (packet(7)). One sees only the
-// frames that its filter lets in. The other one sends, and sees no frames, so that it goes
-// on when the first does not listen.
+// PacketSocket reads and writes frames of a device by two raw AF_PACKET sockets (packet(7)).
+// One receives the frames that its filter lets in. The other one sends and receives nothing,
+// so that it works while the first one does not listen.
 type PacketSocket struct {
 	in, out *rawSocket
 	ns      *Namespace
@@ -56,6 +55,7 @@ type socketFilter interface {
 // ClassicFilter is a filter of classic BPF.
 type ClassicFilter []bpf.Instruction
 
+// Attach puts the filter on a socket.
 func (f ClassicFilter) Attach(conn *socket.Conn) error {
 	raw, err := bpf.Assemble(f)
 	if err != nil {
@@ -141,11 +141,11 @@ func (s *PacketSocket) bind(r *rawSocket, protocol uint16) error {
 	return nil
 }
 
-// noProtocol is a reserved Ethernet type. A socket that was bound to a protocol cannot be
-// bound to none.
+// noProtocol is a reserved Ethernet type, which no frame has. A socket that was bound to a
+// protocol cannot be bound to none again.
 const noProtocol = 0xffff
 
-// Listen lets the device's frames in, or not.
+// Listen starts or stops receiving the device's frames.
 func (s *PacketSocket) Listen(on bool) error {
 	if on {
 		return s.bind(s.in, unix.ETH_P_ALL)
@@ -161,6 +161,7 @@ func (s *PacketSocket) link() (iface.LinkState, error) {
 	return stateOf(link), nil
 }
 
+// Close closes both sockets and ends a Receive that waits.
 func (s *PacketSocket) Close() error {
 	err := s.in.Close()
 	if s.out != nil {
@@ -169,7 +170,8 @@ func (s *PacketSocket) Close() error {
 	return err
 }
 
-// Receive takes as many frames as there are, with one system call.
+// Receive waits for frames and fills the batch with those that wait, by one system call. The
+// frames' bytes are valid until the next call.
 func (s *PacketSocket) Receive(batch []packet.Frame) (int, error) {
 	for {
 		var n int
@@ -198,8 +200,8 @@ func (s *PacketSocket) Receive(batch []packet.Frame) (int, error) {
 	}
 }
 
-// Send sends frames in order. If the kernel refuses a frame (too long, or the NIC is down),
-// the others are sent still.
+// Send sends frames in order and returns how many the kernel took. If the kernel refuses one
+// (too long, or the NIC is down), Send goes on with the next.
 func (s *PacketSocket) Send(frames []packet.Frame) (sent int) {
 	out := newVector(frames)
 	for len(out) > 0 {
@@ -229,8 +231,8 @@ type mmsghdr struct {
 	length uint32
 }
 
-// messages are the buffers of recvmmsg: frames, and what the kernel says about
-// each (struct tpacket_auxdata).
+// messages are the buffers of recvmmsg, for frames and for what the kernel says about each
+// (struct tpacket_auxdata).
 type messages struct {
 	headers []mmsghdr
 	vectors []unix.Iovec
@@ -238,7 +240,7 @@ type messages struct {
 	control [][controlLen]byte
 
 	length    int  // of a buffer
-	truncated bool // a frame did not fit
+	truncated bool // a frame did not fit, so the buffers must grow
 }
 
 // controlLen has room for one control message with tpacket_auxdata (20 bytes).
@@ -295,7 +297,7 @@ func (m *messages) frames(batch []packet.Frame) int {
 		}
 		batch[n] = packet.Frame{Data: m.buffers[i][:h.length]}
 		if tci, ok := hiddenTag(m.control[i][:h.header.Controllen]); ok {
-			// A priority tag is none, unless there is another behind it.
+			// A priority tag (VLAN 0) names no VLAN, unless another tag follows it.
 			batch[n].Tagged = tci&packet.VLANID != 0 || h.length >= packet.VNetHeaderLen+packet.EthHeaderLen && packet.IsVLAN(batch[n].EtherType())
 		}
 		n++
@@ -303,7 +305,7 @@ func (m *messages) frames(batch []packet.Frame) int {
 	return n
 }
 
-// hiddenTag is the control information of a VLAN tag that the kernel took out of a
+// hiddenTag returns the control information of a VLAN tag that the kernel took out of a
 // frame. The auxiliary data is the only control message that the socket asks for.
 func hiddenTag(control []byte) (tci uint16, ok bool) {
 	if len(control) < unix.CmsgLen(int(unsafe.Sizeof(unix.TpacketAuxdata{}))) {

@@ -11,8 +11,8 @@ import (
 )
 
 // PseudoAddressFilter lets in ARP, and IPv4 to the pseudo address, also with a priority tag.
-// It leaves out what is another host's and what this host sends. Nothing counts that,
-// because it is not ours.
+// It leaves out frames to other hosts' MACs and frames that this host sends. Nobody counts
+// those, because they do not belong to the bridge.
 func PseudoAddressFilter(pseudo netip.Addr) ClassicFilter {
 	address := binary.BigEndian.Uint32(pseudo.AsSlice())
 	const tagged = packet.EthHeaderLen + packet.VLANTagLen

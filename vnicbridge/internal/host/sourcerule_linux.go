@@ -30,8 +30,10 @@ const (
 // in the opposite order. So there must be free numbers below ours.
 const LatestPriority = 1000
 
+// Table returns the number of the VNIC's own routing table.
 func (v *VNICSetup) Table() int { return ruleTables + v.Ifindex }
 
+// Rule returns the VNIC's rule, with a priority.
 func (v *VNICSetup) Rule(priority int) *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Family = netlink.FAMILY_V4
@@ -40,7 +42,8 @@ func (v *VNICSetup) Rule(priority int) *netlink.Rule {
 	return rule
 }
 
-// ensureRule keeps the rule in its place, and in its table the segment's network.
+// ensureRule keeps the rule in its place, and the route to the segment's network in the
+// rule's table.
 func (v *VNICSetup) ensureRule(VNICSettings) (changed bool, err error) {
 	onLink := &netlink.Route{LinkIndex: v.Ifindex, Table: v.Table(), Dst: IPNet(v.Spec.Address.Masked()), Scope: netlink.SCOPE_LINK}
 	route, err := added(v.NS.Netlink.RouteAddEcmp(onLink))
@@ -61,12 +64,12 @@ func (v *VNICSetup) ensureDefaultRoute(want VNICSettings) (bool, error) {
 	return added(v.NS.Netlink.RouteAddEcmp(v.DefaultRoute(want.Via))) // before any other
 }
 
-// DefaultRoute is the route of the VNIC's own table to all that is beyond its network.
+// DefaultRoute returns the route of the VNIC's own table to everything beyond its network.
 func (v *VNICSetup) DefaultRoute(via netip.Addr) *netlink.Route {
 	return &netlink.Route{LinkIndex: v.Ifindex, Table: v.Table(), Gw: via.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}
 }
 
-// dropStaleRoute removes a route by the gateway's alias if that was another one before.
+// dropStaleRoute removes the route by the gateway's alias from before, if the alias changed.
 func (v *VNICSetup) dropStaleRoute(want VNICSettings, route func(via netip.Addr) *netlink.Route) error {
 	before := v.set.Via
 	if !before.IsValid() || before == want.Via {
@@ -75,11 +78,11 @@ func (v *VNICSetup) dropStaleRoute(want VNICSettings, route func(via netip.Addr)
 	return ignoreMissing(v.NS.Netlink.RouteDel(route(before)))
 }
 
-// ensurePlace keeps the rule where it comes before those of others.
+// ensurePlace keeps the rule before those of others.
 //
-// In a segment's own namespace the rule has a fixed place. Whoever is root there can make so
-// many rules that listing them would stall this process, and harms only that segment by
-// rules that come before ours.
+// In a segment's own namespace, the rule has a fixed priority. Root there could make so many
+// rules that listing them would stall this process. Rules that root puts before ours harm
+// only that segment.
 func (v *VNICSetup) ensurePlace() (changed bool, err error) {
 	if v.Spec.Netns != "" {
 		return added(v.NS.Netlink.RuleAdd(v.Rule(LatestPriority)))
@@ -99,13 +102,13 @@ func (v *VNICSetup) ensurePlace() (changed bool, err error) {
 	} else {
 		own = slices.Delete(own, stands, stands+1)
 	}
-	if len(own) > 0 { // in another place, behind what has come before it
+	if len(own) > 0 { // at another priority, which others have overtaken
 		changed = true
 	}
 	return changed, removeRules(v.NS, own)
 }
 
-// ownRules are this VNIC's.
+// ownRules returns this VNIC's rules.
 func (v *VNICSetup) ownRules(rules []netlink.Rule) []netlink.Rule {
 	return slices.DeleteFunc(slices.Clone(rules), func(r netlink.Rule) bool { return !isOurs(r) || r.Table != v.Table() })
 }
@@ -125,14 +128,14 @@ func (v *VNICSetup) removeRule() error {
 // isOurs tells whether a rule is this program's, of this process or another.
 func isOurs(r netlink.Rule) bool { return r.Protocol == ruleProtocol }
 
-// isLocalTable tells whether a rule is the one by which the host knows its own addresses.
+// isLocalTable tells whether a rule is the one that makes the host know its own addresses.
 func isLocalTable(r netlink.Rule) bool {
 	return r.Table == unix.RT_TABLE_LOCAL && r.Src == nil && r.Dst == nil && r.IifName == "" && r.OifName == "" && r.Mark == 0
 }
 
-// placeOfOurs is the priority at which our rules come before all others, but behind the
-// rule of the local table, so that the host reaches itself. ahead are others that come
-// before them all the same: nothing has a place before theirs.
+// placeOfOurs returns the priority at which our rules come before all others, but after the
+// rule of the local table, so that the host reaches itself. ahead are rules of others that
+// come first nevertheless, because no lower priority is free.
 func placeOfOurs(rules []netlink.Rule) (priority int, ahead []netlink.Rule) {
 	local := slices.IndexFunc(rules, isLocalTable)
 	least := 0
@@ -140,7 +143,7 @@ func placeOfOurs(rules []netlink.Rule) (priority int, ahead []netlink.Rule) {
 		least = rules[local].Priority
 	}
 	priority = LatestPriority
-	first := false // ours have come already, at the least priority
+	first := false // a rule of ours at the least priority has come already
 	for i, r := range rules {
 		switch {
 		case i == local:
@@ -155,12 +158,12 @@ func placeOfOurs(rules []netlink.Rule) (priority int, ahead []netlink.Rule) {
 	return max(priority, least), ahead
 }
 
-// RulesAhead tells of routing rules of others that come before ours and cannot be put
-// behind them: what may come of each, and the fix.
+// RulesAhead reports routing rules of others that come before ours although ours should be
+// first: what may come of each, and the fix.
 func (m *Machine) RulesAhead() (told []string) {
 	rules, err := listRules(m.NS)
 	if err != nil {
-		return nil // keeping the rules reports the error
+		return nil // ensurePlace reports the error
 	}
 	_, ahead := placeOfOurs(rules)
 	for _, r := range ahead {
@@ -186,8 +189,8 @@ func removeRules(ns *Namespace, rules []netlink.Rule) error {
 	return nil
 }
 
-// removeStaleRules removes the rules whose tables have no route: a killed process left
-// them.
+// removeStaleRules removes the rules whose tables have no route, because a killed process
+// left them.
 func removeStaleRules(ns *Namespace) error {
 	rules, err := listRules(ns)
 	if err != nil {

@@ -7,15 +7,16 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
-// VNIC is a VNIC that we made.
+// VNIC is a VNIC that this process made.
 type VNIC interface {
 	iface.Device
-	// Configure sets all that differs from what is wanted, and tells what of it
-	// somebody else had changed. A new device must be configured before use.
+	// Configure sets everything that differs from what is wanted, and names what somebody
+	// else had changed. A new device must be configured before use.
 	Configure(want VNICSettings) (changed []string, err error)
+	// Index is the device's number in the kernel. Of a veth pair it is the outer end's.
 	Index() int
-	// Do runs a function where the segment's sockets are opened: on a thread in
-	// its namespace.
+	// Do runs a function on a thread in the segment's namespace, where the segment's
+	// sockets are opened.
 	Do(f func() error) error
 }
 
@@ -23,12 +24,11 @@ type VNIC interface {
 type VNICSettings struct {
 	MTU        int
 	Neighbours map[netip.Addr]config.MAC // of the aliases, for good (A3)
-	Via        netip.Addr                // the alias by which all else is reached, if any (A6)
-	HostRoute  bool                      // unbound sockets of the VNIC's namespace go by it too
+	Via        netip.Addr                // the next hop to everything beyond, if any (A6)
+	HostRoute  bool                      // unbound sockets of the VNIC's namespace use Via, too
 }
 
-// VNICSpec is what makes one VNIC different from another: if any of it changes,
-// it is another VNIC.
+// VNICSpec identifies a VNIC: if any of it changes, the VNIC is made again.
 type VNICSpec struct {
 	Segment string
 	Iface   string
@@ -37,7 +37,7 @@ type VNICSpec struct {
 	Netns   string // the segment's own namespace; empty: the host's
 }
 
-// Prefix is an address of the host, on one of its own devices.
+// Prefix is an address of the host with its network, on one of the host's devices.
 type Prefix struct {
 	Device string
 	Prefix netip.Prefix
@@ -50,6 +50,7 @@ type GuardSpec struct {
 	VNICs  []GuardedVNIC
 }
 
+// GuardedVNIC is a VNIC that the host's kernel must not act on.
 type GuardedVNIC struct {
 	Index   int
 	Address netip.Prefix

@@ -12,20 +12,20 @@ import (
 // sysctl is a setting of a device: its path under /proc/sys/net, with %s for the device.
 type sysctl struct{ path, value string }
 
-// VNICSysctls are the settings of a VNIC. They end with the device; nothing of another
-// device's, or of all devices, is touched.
+// VNICSysctls are the settings of a VNIC. They end with the device. Settings of other
+// devices, or of all devices, are never changed.
 var VNICSysctls = []sysctl{
 	{"ipv6/conf/%s/disable_ipv6", "1"},        // until IPv6 is supported (S2)
-	{"ipv4/conf/%s/forwarding", "0"},          // what comes in is for the segment's address
-	{"ipv4/conf/%s/accept_source_route", "0"}, // RFC 5095's lesson, for IPv4
+	{"ipv4/conf/%s/forwarding", "0"},          // packets that come in are for the segment's address
+	{"ipv4/conf/%s/accept_source_route", "0"}, // RFC 7126 §4.3
 	{"ipv4/conf/%s/accept_redirects", "0"},
 	{"ipv4/conf/%s/send_redirects", "0"},
 	{"ipv4/conf/%s/arp_ignore", "1"}, // only for its own address
 }
 
 // outerSysctls are the settings of the outer end of a veth pair, which has no address and no
-// route. If a program of others on the device lets frames pass the filter of a dead end,
-// each of these settings makes the host's kernel refuse a part of them.
+// route. They are a second defence: if another program on the device makes frames pass the
+// filter of the dead end, each setting makes the host's kernel refuse a part of them.
 var outerSysctls = []sysctl{
 	{"ipv6/conf/%s/disable_ipv6", "1"},
 	{"ipv4/conf/%s/forwarding", "0"},
@@ -40,13 +40,14 @@ var outerSysctls = []sysctl{
 	{"ipv4/conf/%s/proxy_arp_pvlan", "0"},
 }
 
-// SetSysctls writes those that differ, in the namespace of the calling thread.
+// SetSysctls writes the settings that differ, in the namespace of the calling thread, and
+// tells whether any did.
 func SetSysctls(device string, settings []sysctl) (changed bool, err error) {
 	for _, s := range settings {
 		path := filepath.Join("/proc/sys/net", fmt.Sprintf(s.path, device))
 		is, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) || strings.TrimSpace(string(is)) == s.value {
-			continue // a kernel without IPv6 has nothing to switch off
+			continue // the value is right, or a kernel without IPv6 has nothing to switch off
 		}
 		changed = true
 		if err := os.WriteFile(path, []byte(s.value), 0); err != nil {

@@ -18,9 +18,8 @@ import (
 // tunPath is the device by which the kernel makes TAP devices.
 const tunPath = "/dev/net/tun"
 
-// Segmentation and checksum work that we take over from the kernel in frames out of a TAP
-// (include/uapi/linux/if_tun.h). Those frames stay whole and unfinished, and cross to the
-// NIC as they are. UDP segmentation came with Linux 6.2.
+// The offloads of a TAP (include/uapi/linux/if_tun.h): its frames come unsegmented and with
+// unfinished checksums, and go to the NIC as they are. UDP segmentation needs Linux 6.2.
 const (
 	tapOffloads    = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN
 	tapOffloadsUDP = tapOffloads | unix.TUN_F_USO4 | unix.TUN_F_USO6
@@ -40,9 +39,11 @@ type TAPQueue struct {
 	raw    syscall.RawConn
 	frames [][]byte
 
-	truncated bool // a frame has not fit
+	truncated bool // a frame did not fit, so the buffers must grow
 }
 
+// MakeVNIC makes the VNIC of a segment: a TAP, or a veth pair if the segment has a namespace
+// of its own. The error says so if a device of that name exists.
 func (m *Machine) MakeVNIC(spec VNICSpec) (VNIC, error) {
 	if spec.Netns != "" {
 		return m.makeVeth(spec)
@@ -71,9 +72,9 @@ func (t *TAP) open() (err error) {
 }
 
 // OpenTAP makes a TAP device in the namespace of the calling thread. In its name, %d stands
-// for the first free number. The water package can neither insist that the device is new nor
-// ask for offload headers. So another queue does both and makes the device, water opens the
-// second queue, and then the first queue is closed.
+// for the first free number. Package water can neither insist that the device is new nor ask
+// for offload headers. Therefore makeTAP makes the device with a first queue, water opens a
+// second queue, and OpenTAP closes the first one.
 func OpenTAP(name string) (*TAPQueue, error) {
 	first, name, err := makeTAP(name)
 	if err != nil {
@@ -81,7 +82,7 @@ func OpenTAP(name string) (*TAPQueue, error) {
 	}
 	defer func() { _ = unix.Close(first) }()
 
-	// water does not ask for close-on-exec, so no child process may start before we do.
+	// water does not set close-on-exec, so no child process may start until OpenTAP has.
 	syscall.ForkLock.RLock()
 	dev, err := water.New(water.Config{
 		DeviceType:             water.TAP,
@@ -117,7 +118,8 @@ func (t *TAPQueue) allocate(length int) {
 	}
 }
 
-// makeTAP makes a TAP device with a name that no device has, and tells the name.
+// makeTAP makes a TAP device and returns its first queue and its name. It is an error if a
+// device has that name already.
 func makeTAP(name string) (fd int, given string, err error) {
 	fd, err = unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -157,7 +159,7 @@ func setOffloads(fd int) error {
 	return nil
 }
 
-// Control runs a function on the descriptor.
+// Control runs a function with the queue's descriptor.
 func (t *TAPQueue) Control(f func(fd int) error) (err error) {
 	if e := t.raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
 		return e
@@ -165,7 +167,7 @@ func (t *TAPQueue) Control(f func(fd int) error) (err error) {
 	return err
 }
 
-// Close removes the device, which ends with its last descriptor, and the rule, which would
+// Close removes the device by closing its last descriptor, and removes the rule, which would
 // outlive the device.
 func (t *TAP) Close() error {
 	err := t.File.Close()
@@ -173,8 +175,8 @@ func (t *TAP) Close() error {
 	return errors.Join(err, t.removeRule())
 }
 
-// awaitRemoval waits until the kernel has removed the device: a reader can hold the
-// descriptor for another moment, and the name is free only after that.
+// awaitRemoval waits until the kernel has removed the device, at most a second. A reader may
+// hold the descriptor for a moment, and only then is the name free.
 func (t *TAP) awaitRemoval() {
 	const pause = time.Millisecond
 	for waited := time.Duration(0); waited < time.Second; waited += pause {
@@ -185,7 +187,8 @@ func (t *TAP) awaitRemoval() {
 	}
 }
 
-// Receive takes the frames that wait, with one system call each: a TAP has no other way.
+// Receive waits for frames and fills the batch with those that wait, by one system call each,
+// because a TAP has no other way. The frames' bytes are valid until the next call.
 func (t *TAPQueue) Receive(batch []packet.Frame) (int, error) {
 	if length := len(t.frames[0]); t.truncated && length < largestFrameLen {
 		t.allocate(2 * length)
@@ -221,7 +224,7 @@ func (t *TAPQueue) Receive(batch []packet.Frame) (int, error) {
 	return n, err
 }
 
-// Send puts frames into the segment's stack, as if they had come by a wire.
+// Send puts frames into the segment's network stack and returns how many the kernel took.
 func (t *TAPQueue) Send(frames []packet.Frame) (sent int) {
 	_ = t.raw.Write(func(fd uintptr) bool {
 		for _, f := range frames {

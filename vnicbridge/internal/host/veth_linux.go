@@ -9,8 +9,8 @@ import (
 )
 
 // Veth is the VNIC of a segment with a namespace of its own: the inner end of a veth pair.
-// The outer end has the same name, and is the bridge's port. A TAP has no other end that
-// could be in another namespace.
+// The outer end has the same name, and the bridge sends and receives there. A TAP would not
+// do, because it has no second end for another namespace.
 type Veth struct {
 	*PacketSocket           // the outer end
 	inner         VNICSetup // in the segment's namespace
@@ -75,8 +75,8 @@ func (v *Veth) mark(owner ownership) error {
 	return nil
 }
 
-// ensureOuter keeps the outer end a port of the bridge and a dead end for the host. The end
-// goes up last: before that, nothing comes out of it.
+// ensureOuter keeps the outer end up, and a dead end for the host. The end goes up last, so
+// that no frame comes out of it before it is a dead end.
 func (v *Veth) ensureOuter(want VNICSettings) (changed bool, err error) {
 	steps := []func(VNICSettings) (bool, error){v.outer.ensureName, v.outer.ensureSysctls, v.outer.ensureDeadEnd, v.outer.ensureUp}
 	if want.MTU != 0 {
@@ -92,10 +92,13 @@ func (v *Veth) ensureOuter(want VNICSettings) (changed bool, err error) {
 	return changed, nil
 }
 
+// Index returns the number of the outer end in the kernel.
 func (v *Veth) Index() int { return v.outer.Ifindex }
 
+// Do runs a function on a thread in the segment's namespace.
 func (v *Veth) Do(f func() error) error { return v.inner.Do(f) }
 
+// Configure makes both ends as they should be, and names what somebody else had changed.
 func (v *Veth) Configure(want VNICSettings) (changed []string, err error) {
 	differed, err := v.ensureOuter(want)
 	if err != nil {
@@ -108,10 +111,8 @@ func (v *Veth) Configure(want VNICSettings) (changed []string, err error) {
 	return append(changed, inner...), err
 }
 
-// Close removes the pair, and the namespace if it was made for it.
-//
-// If the pair is closed already, close does nothing: without the namespace, the clean-up
-// would find the host's own rules.
+// Close removes the pair, and the namespace if this program made it. A second call does
+// nothing: without the namespace, the clean-up would find the host's own rules.
 func (v *Veth) Close() error {
 	if v.closed {
 		return nil

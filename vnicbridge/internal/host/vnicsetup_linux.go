@@ -12,16 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// VNICSetup keeps a VNIC's device as it should be: name, MAC, MTU, sysctls,
-// address, routes, rule and neighbours. Every step looks first and changes only
-// what differs, so that the same code sets a new device up and puts back what
-// somebody else has changed.
+// VNICSetup keeps a VNIC's device as it should be: name, MAC, MTU, sysctls, address, routes,
+// rule and neighbours. Every step changes only what differs, so that the same code sets up a
+// new device and repairs what somebody else has changed.
 type VNICSetup struct {
 	NS      *Namespace
 	Spec    VNICSpec
 	sysctls []sysctl
 	Ifindex int
-	set     VNICSettings // by the last configure
+	set     VNICSettings // by the last Configure
 }
 
 // find finds the device by its name.
@@ -34,14 +33,16 @@ func (v *VNICSetup) find() error {
 	return nil
 }
 
+// Index returns the device's number in the kernel.
 func (v *VNICSetup) Index() int { return v.Ifindex }
 
+// Do runs a function on a thread in the device's namespace.
 func (v *VNICSetup) Do(f func() error) error { return v.NS.Do(f) }
 
-// Configure makes the device as it should be, and tells what somebody else had changed.
+// Configure makes the device as it should be, and names what somebody else had changed.
 func (v *VNICSetup) Configure(want VNICSettings) (changed []string, err error) {
 	ours := v.set.differences(want)
-	// The MAC comes early: to change it flushes even permanent neighbours.
+	// The MAC comes early, because a change of it flushes even permanent neighbours.
 	steps := []struct {
 		name   string
 		ensure func(VNICSettings) (bool, error)
@@ -63,8 +64,8 @@ func (v *VNICSetup) Configure(want VNICSettings) (changed []string, err error) {
 	return changed, nil
 }
 
-// differences names the steps of configure that must change something because the wanted
-// settings are not those of before.
+// differences names the steps of Configure that must change something because the wanted
+// settings differ from those before.
 func (s VNICSettings) differences(want VNICSettings) map[string]bool {
 	return map[string]bool{
 		"MTU": s.MTU != want.MTU, "rule's default route": s.Via != want.Via, "default route": s.HostRoute != want.HostRoute || s.Via != want.Via,
@@ -72,6 +73,7 @@ func (s VNICSettings) differences(want VNICSettings) map[string]bool {
 	}
 }
 
+// Link returns the device as the kernel has it now.
 func (v *VNICSetup) Link() (netlink.Link, error) { return v.NS.Netlink.LinkByIndex(v.Ifindex) }
 
 func (v *VNICSetup) ensureName(VNICSettings) (bool, error) {
@@ -125,8 +127,8 @@ func (v *VNICSetup) ensureAddress(VNICSettings) (bool, error) {
 	return added(v.NS.Netlink.AddrAdd(link, &netlink.Addr{IPNet: IPNet(v.Spec.Address)}))
 }
 
-// added tells by the kernel's answer whether something had to be added. Looking in a list
-// would be worse: whoever is root in the namespace can make the list arbitrarily long.
+// added tells by the kernel's answer whether something had to be added. Nobody looks it up in
+// a list, because root in the namespace can make the list arbitrarily long.
 func added(err error) (bool, error) {
 	if errors.Is(err, unix.EEXIST) {
 		return false, nil
@@ -134,9 +136,9 @@ func added(err error) (bool, error) {
 	return err == nil, err
 }
 
-// ensureRoutes keeps the two routes of the paper's Fig-4 to the segment's network: by way of
-// the VNIC's own address, and on the link. The kernel makes the second one with the address.
-// Ours comes before that, as with `route add -net … gw …`.
+// ensureRoutes keeps the two routes of the paper's Fig-4 to the segment's network. The kernel
+// makes the route on the link together with the address. Before it stands a route with the
+// VNIC's own address as its next hop, which `route add -net … gw …` makes in the paper.
 func (v *VNICSetup) ensureRoutes(VNICSettings) (bool, error) {
 	subnet, own := IPNet(v.Spec.Address.Masked()), net.IP(v.Spec.Address.Addr().AsSlice())
 	last, err := added(v.NS.Netlink.RouteAppend(&netlink.Route{
@@ -166,10 +168,11 @@ func (v *VNICSetup) hostRoute(via netip.Addr) *netlink.Route {
 	return &netlink.Route{LinkIndex: v.Ifindex, Gw: via.AsSlice(), Src: v.Spec.Address.Addr().AsSlice(), Protocol: unix.RTPROT_STATIC}
 }
 
+// Anywhere is the destination of a default route.
 var Anywhere = IPNet(netip.MustParsePrefix("0.0.0.0/0"))
 
-// ensureNeighbours makes a permanent neighbour of each alias. Aliases that are no longer
-// named keep their MACs, because flows may still use them.
+// ensureNeighbours makes each alias a permanent neighbour. Aliases that are no longer wanted
+// keep their MACs, because flows may still use them.
 func (v *VNICSetup) ensureNeighbours(want VNICSettings) (changed bool, err error) {
 	socket, err := NewNeighbourSocket(v.NS, v.Ifindex)
 	if err != nil {
@@ -189,6 +192,7 @@ func (v *VNICSetup) ensureNeighbours(want VNICSettings) (changed bool, err error
 	return len(differ) > 0, socket.Set(differ, want.Neighbours)
 }
 
+// IPNet converts a prefix to the form that package netlink takes.
 func IPNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

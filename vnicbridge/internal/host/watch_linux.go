@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchBuffer holds the kernel's messages while nobody reads: making a segment with a large
-// pool of aliases causes many at once.
+// watchBuffer is the size of a subscription's buffer, in bytes. Making a segment with a large
+// pool of aliases causes many messages at once.
 const watchBuffer = 1 << 20
 
-// resubscribeInterval is the time after which the watch begins again if the kernel had more
-// messages than there was room for.
+// resubscribeInterval is the pause before the watch begins again if messages overflowed the
+// buffer.
 const resubscribeInterval = 100 * time.Millisecond
 
-// watch hints at changes until the machine is closed. The first subscription is
-// made at once, so that nothing is missed from now on.
+// watch hints at changes until the machine is closed. It returns when the first subscription
+// is made, so that nothing is missed afterwards.
 func (m *Machine) watch() error {
 	ended, err := m.subscribe()
 	if err != nil {
@@ -46,8 +46,8 @@ func (m *Machine) watch() error {
 	return nil
 }
 
-// Hint tells that something has changed, without telling what. The listener looks at
-// everything, so nothing is lost if several hints become one.
+// Hint says that something may have changed, but not what. The listener looks at everything,
+// so several hints may become one.
 func (m *Machine) Hint() {
 	select {
 	case m.hints <- struct{}{}:
@@ -55,9 +55,8 @@ func (m *Machine) Hint() {
 	}
 }
 
-// subscribe hints at each message about links, addresses, rules, filters and settings,
-// and about routes and neighbours of our VNICs. ended is closed when the kernel stops
-// telling.
+// subscribe hints at each message about links, addresses, rules, filters and settings, and
+// about routes and neighbours of our VNICs. It closes ended when a subscription ends.
 func (m *Machine) subscribe() (ended <-chan struct{}, err error) {
 	stop, over := make(chan struct{}), make(chan struct{})
 	addrs := make(chan netlink.AddrUpdate)
@@ -112,8 +111,8 @@ func (m *Machine) subscribe() (ended <-chan struct{}, err error) {
 }
 
 // subscribeOthers reports each message about routing rules, traffic control, and devices'
-// IPv4 settings, for which the netlink package has no subscriptions. changes is closed when
-// the kernel stops telling.
+// IPv4 settings, for which package netlink has no subscriptions. It closes changes when the
+// subscription ends.
 func subscribeOthers(ns *Namespace, changes chan<- struct{}, stop <-chan struct{}) error {
 	at := netns.None()
 	if ref := ns.ref(); ref != nil {

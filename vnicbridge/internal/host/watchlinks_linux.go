@@ -16,8 +16,8 @@ type linkMessage struct {
 	notifyPeers bool // the kernel announces its own addresses on it now
 }
 
-// NotifyPeers is IFLA_EVENT_NOTIFY_PEERS of include/uapi/linux/if_link.h: a bond has
-// another active member, or a virtual machine another host.
+// notifyPeers is IFLA_EVENT_NOTIFY_PEERS of include/uapi/linux/if_link.h: a bond has another
+// active member, or a virtual machine has moved to another host.
 const notifyPeers = 4
 
 // parseLinkMessage reads a message about a device. Package netlink leaves out why the
@@ -41,11 +41,11 @@ func parseLinkMessage(m syscall.NetlinkMessage) (l linkMessage, ok bool) {
 	return l, true
 }
 
-// noteLink notes that a device's peers are to be notified: because the kernel notifies them
-// of its own addresses, or because the carrier was away, for however short a time.
+// noteLink notes that a device's peers must be notified, because the kernel notifies them of
+// its own addresses, or because the carrier was away, even for a moment.
 func (m *Machine) noteLink(l linkMessage) {
 	if l.index == 0 {
-		return // of a device that is gone
+		return // the message says nothing, or the device is gone
 	}
 	_, wasDown := m.down.Load(l.index)
 	switch {
@@ -57,8 +57,8 @@ func (m *Machine) noteLink(l linkMessage) {
 	}
 }
 
-// subscribeLinks gives a message whenever a device changes. The channel is closed when
-// the kernel stops telling.
+// subscribeLinks gives a message whenever a device changes. It closes the channel when the
+// subscription ends.
 func (m *Machine) subscribeLinks(stop <-chan struct{}) (<-chan linkMessage, error) {
 	ns := netns.None()
 	if ref := m.NS.ref(); ref != nil {
@@ -88,7 +88,7 @@ func (m *Machine) subscribeLinks(stop <-chan struct{}) (<-chan linkMessage, erro
 				continue
 			}
 			for _, message := range messages {
-				l, _ := parseLinkMessage(message) // one that says nothing is a hint, too
+				l, _ := parseLinkMessage(message) // a message that says nothing is a hint, too
 				select {
 				case links <- l:
 				case <-stop:
