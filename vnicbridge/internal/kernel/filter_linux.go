@@ -12,17 +12,18 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 )
 
-// The priorities of our filters. Filters that tc adds without a priority come later. If
-// others have lower priorities, ours get lower ones still. A capture sees packets before
-// they are redirected, and both come before the filter that makes a pair a dead end.
+// The priorities of our filters, of which the lowest runs first. Filters that tc adds without
+// a priority come later. If filters of others have lower priorities, ours get still lower
+// ones. A capture sees packets before they are redirected, and the filter that makes a veth
+// pair a dead end comes last.
 const (
 	capturePriority = filterPriority - 1
 	filterPriority  = host.DeadEndPriority - 1
 )
 
-// filter is a program on a device by clsact, for kernels without tcx: a filter whose
-// program decides what becomes of a packet. If this process is killed, the filter stays,
-// and then lets everything pass (awake in bridge.c).
+// filter is a program on a device by clsact, for kernels without tcx: a filter whose program
+// decides what happens to a packet. If this process is killed, the filter stays, and its
+// program lets every packet pass (awake in bridge.c).
 type filter struct {
 	clsact host.Clsact
 	netlink.BpfFilter
@@ -39,7 +40,7 @@ func attachFilter(ns *host.Namespace, ifindex int, attach ebpf.AttachType, progr
 	id, _ := info.ID()
 	f := &filter{clsact: host.Clsact{NS: ns, Ifindex: ifindex}, rank: r, program: program, BpfFilter: netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: ifindex, Parent: netlink.HANDLE_MIN_INGRESS, Handle: uint32(id), // which no other filter of ours has
+			LinkIndex: ifindex, Parent: netlink.HANDLE_MIN_INGRESS, Handle: uint32(id), // unique among our filters
 			Protocol: unix.ETH_P_ALL,
 		},
 		Fd: program.FD(), Name: host.FilterName, DirectAction: true,
@@ -73,9 +74,10 @@ func (f *filter) put() error {
 	return nil
 }
 
-// priorityBefore is a priority with which a filter of ours comes before others, which are
-// in order. Filters of one kind can share the lowest priority, where the newest comes
-// first. If a filter of another kind has the lowest priority, ours stays behind.
+// priorityBefore returns the priority with which a filter of ours comes before those of
+// others. others are sorted by priority. If one has the lowest priority, 1, ours can share
+// that only with a filter of the same kind, and the newest of them comes first. If the filter
+// is of another kind, ours stays behind it.
 func priorityBefore(others []netlink.Filter, r rank) uint16 {
 	priority := map[rank]int{Captures: capturePriority, carries: filterPriority}[r]
 	if len(others) == 0 {
@@ -93,8 +95,8 @@ func priorityBefore(others []netlink.Filter, r rank) uint16 {
 	}
 }
 
-// others are the filters of others on the same side of the device, in the order in which
-// they run.
+// others returns the filters of other programs on the same side of the device, in the order
+// in which they run.
 func (f *filter) others() ([]netlink.Filter, error) {
 	all, err := f.sameSide()
 	return slices.DeleteFunc(all, func(other netlink.Filter) bool { return host.OurFilter(other) != nil || host.IsDeadEnd(other) }), err
@@ -119,8 +121,8 @@ func (f *filter) ahead() (names []string, stands bool, err error) {
 	return nil, false, err
 }
 
-// raise adds the filter with the priority that it needs now, and removes the old one. If
-// the priority is the same, the old one must go first.
+// raise adds the filter with the priority that it needs now, and removes the old one. If the
+// priority stays the same, it must remove the old one first.
 func (f *filter) raise() error {
 	old := f.BpfFilter
 	others, err := f.others()
@@ -143,7 +145,7 @@ func (f *filter) raise() error {
 	return err
 }
 
-// Close takes the filter away. The device may be gone, and the filter with it.
+// Close removes the filter. It is no error if the device is gone.
 func (f *filter) Close() error {
 	defer func() { _ = f.program.Close() }()
 	return f.clsact.Remove(&f.BpfFilter)

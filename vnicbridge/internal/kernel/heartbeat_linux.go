@@ -2,7 +2,7 @@ package kernel
 
 import "time"
 
-// heartbeatInterval is well below the time that the programs wait (HEARTBEAT_NS in
+// heartbeatInterval is well below the time after which programs stop (HEARTBEAT_NS in
 // bridge.c).
 const heartbeatInterval = 500 * time.Millisecond
 

@@ -10,27 +10,27 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
-// linuxHook is a program on a device.
+// linuxHook is the program of an iface, attached to the iface's device.
 type linuxHook struct {
 	places   *Places
 	name     string // of the device
 	ifindex  int
-	redirect uint32 // flags of bpf_redirect by which frames leave by the device
+	redirect uint32 // the flags of bpf_redirect to the device
 
 	program place
 	first   keptFirst
 
-	// A TAP has neither: its reader receives what its program lets go on.
+	// A TAP has neither, because its reader receives the frames that its program lets pass.
 	socket   *host.PacketSocket
 	slowPath *slowTAP
 }
 
-// redirectIngress is BPF_F_INGRESS: into the device's receive side.
+// redirectIngress is BPF_F_INGRESS: the frame comes in at the device.
 const redirectIngress = 1
 
-// Hook puts the program of an iface on its device. Linux sends what a segment sends out by
-// the segment's TAP, so a TAP has its program on that side. Frames of all other devices
-// come in.
+// Hook puts the program of an iface on the iface's device. Frames from a segment go out by
+// the segment's TAP, so a TAP has its program at egress. All other devices have it at
+// ingress. If the kernel has no tcx and clsact is false, the error is ebpf.ErrNotSupported.
 func (s *Places) Hook(p *iface.Iface, program *ebpf.Program, clsact bool) (Hook, error) {
 	h := &linuxHook{places: s, name: p.Name}
 	side := ebpf.AttachTCXIngress
@@ -57,8 +57,10 @@ func (s *Places) Hook(p *iface.Iface, program *ebpf.Program, clsact bool) (Hook,
 	return h, nil
 }
 
+// Target implements [Hook].
 func (h *linuxHook) Target() (ifindex int, flags uint32) { return h.ifindex, h.redirect }
 
+// Slow implements [Hook].
 func (h *linuxHook) Slow() (iface.Device, int) {
 	if h.slowPath == nil {
 		return nil, 0
@@ -66,6 +68,7 @@ func (h *linuxHook) Slow() (iface.Device, int) {
 	return h.slowPath, h.slowPath.ifindex
 }
 
+// Listen implements [Hook].
 func (h *linuxHook) Listen(on bool) error {
 	if h.socket == nil {
 		return nil
@@ -73,6 +76,7 @@ func (h *linuxHook) Listen(on bool) error {
 	return h.socket.Listen(on)
 }
 
+// Close removes the program and the TAP device of the slow path.
 func (h *linuxHook) Close() error {
 	h.places.hooks.Delete(h)
 	var errs []error

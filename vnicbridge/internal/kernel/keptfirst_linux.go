@@ -10,25 +10,25 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 )
 
-// raiseInterval is the shortest time between two times that a program of ours is put before
-// those of others again: another program that does the same is not to be fought. If
-// somebody took our program away, it is put back sooner.
+// raiseInterval is the shortest time before a program of ours is put first again, because
+// another program may do the same and must not be fought. If somebody removed our program, it
+// is put back after putBackInterval.
 const (
 	raiseInterval   = time.Minute
 	putBackInterval = time.Second
 )
 
-// keptFirst is what is known of a program's place among those of others.
+// keptFirst is the state of keeping a program before those of others.
 type keptFirst struct {
 	mu lockorder.Mutex[lockorder.ProgramRank]
 
 	raised time.Time
-	behind []string // the programs of others that it stays behind
+	behind []string // the programs of others that still run before it
 }
 
-// KeepFirst puts the program before those of others, if any have come before it. On a
-// segment's TAP there is no need: the forwarder is behind the programs of all. If the
-// device is gone, the iface's reader reports that.
+// KeepFirst puts the program before those of others, if any run before it. On a segment's TAP
+// it does nothing, because packets that other programs let pass reach the forwarder there. If
+// the device is gone, the iface's reader reports that.
 func (h *linuxHook) KeepFirst(log *slog.Logger) {
 	if h.slowPath == nil {
 		return
@@ -52,19 +52,20 @@ func (h *linuxHook) KeepFirst(log *slog.Logger) {
 	}
 	if !slices.Equal(ahead, h.first.behind) {
 		h.first.behind = ahead
-		h.places.Machine.Hint() // to tell
+		h.places.Machine.Hint() // so that the plane reports it
 	}
 }
 
-// ProgramsAhead tells of programs of others that stay before ours: what may come of each,
-// and the fix.
+// ProgramsAhead reports programs of others that run before ours although ours should be
+// first: what may come of each, and the fix.
 func (s *Places) ProgramsAhead() (told []string) {
 	s.hooks.Range(func(key, _ any) bool {
 		h := key.(*linuxHook)
 		h.first.mu.Lock()
 		defer h.first.mu.Unlock()
 		for _, other := range h.first.behind {
-			told = append(told, fmt.Sprintf("device %s: %s comes before the bridge's program: what it does not let go on is lost to the segments; take it away, or let it end with TC_ACT_UNSPEC (-1)", h.name, other))
+			told = append(told, fmt.Sprintf("device %s: %s comes before the bridge's program: what it does not let go on is lost to the segments; take it away, or let it end with TC_ACT_UNSPEC (-1)",
+				h.name, other))
 		}
 		return true
 	})

@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 )
 
-// memory maps a map into this process.
+// memory maps the values of a BPF map into this process's memory.
 func memory(m *ebpf.Map) ([]byte, error) {
 	size, page := int(m.ValueSize())*int(m.MaxEntries()), unix.Getpagesize()
 	mapped, err := unix.Mmap(m.FD(), 0, (size+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
@@ -20,7 +20,7 @@ func memory(m *ebpf.Map) ([]byte, error) {
 	return mapped, nil
 }
 
-// PlaneState is bpf.Plane, with those fields atomic that both sides change.
+// PlaneState is bpf.Plane. The fields that Go and the programs both change are atomic.
 type PlaneState struct {
 	mode, half, impossible, Clock atomic.Uint32
 	nearMask, farMask             uint32
@@ -33,14 +33,16 @@ type PlaneState struct {
 	Odd, Strays                   bpf.Budget // the programs' own
 }
 
-// spareMap is the numbers of free records as programs take them.
+// spareMap has the numbers of free flow records. The programs take numbers from the same map.
 type spareMap struct{ *ebpf.Map }
 
+// Take returns the number of a free record. ok is false if there is none.
 func (m spareMap) Take() (number uint32, ok bool) {
 	ok = m.LookupAndDelete(nil, &number) == nil
 	return number, ok
 }
 
+// Put frees the number of a record.
 func (m spareMap) Put(number uint32) {
-	_ = m.Update(nil, number, ebpf.UpdateAny) // there is room for all numbers
+	_ = m.Update(nil, number, ebpf.UpdateAny) // the map has room for all numbers
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 )
 
-// checkMemory tells whether there is memory for the maps of a flow table: at most half of
-// what is available. A kernel that is asked for more than it has first takes memory from
-// everything else, and then refuses.
+// checkMemory returns an error if the maps of a flow table need more than half of the
+// available memory. A kernel that is asked for too much first takes memory from all other
+// programs, and only then refuses.
 func checkMemory(maxFlows int) error {
 	available, err := availableMemory()
 	if err != nil {
@@ -23,9 +23,9 @@ func checkMemory(maxFlows int) error {
 	return nil
 }
 
-// availableMemory is how many bytes the kernel can give without taking any from a process
-// (proc_meminfo(5)). It does not include a limit of this process's control group: the kernel
-// enforces that limit, and only this process suffers from it.
+// availableMemory returns how many bytes the kernel can give without taking any from a
+// process (proc_meminfo(5)). It ignores the limit of this process's control group, because
+// the kernel enforces that, and only this process suffers.
 func availableMemory() (int64, error) {
 	const name = "/proc/meminfo"
 	text, err := os.ReadFile(name)

@@ -8,19 +8,20 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// Options are what a kernel data path needs of its surroundings.
+// Options are what a kernel data path needs of the plane.
 type Options struct {
 	MaxFlows   int
-	Key        rules.Key
+	Key        rules.Key // of the hashes that spread clients
 	Open       *rules.OpenPorts
 	Handshakes *flow.Handshakes // of flows that the table evicts
 	Clock      func() int64     // nanoseconds, monotonic
 
-	// Run carries in userspace what a device gives as having come in at an iface, until the
-	// device is closed. The programs leave to userspace what they cannot handle.
+	// Run is the forwarder. It carries the packets that the programs leave to userspace: it
+	// receives them from a device as if they had come in at an iface, until the device is
+	// closed.
 	Run func(in *iface.Iface, from iface.Device) error
-	// Refusals is how many packets the programs leave to userspace between two ticks if
-	// userspace can only refuse them. The programs drop what is beyond.
+	// Refusals is how many packets that userspace can only refuse the programs leave to
+	// userspace between two ticks. The programs drop more.
 	Refusals int32
 
 	Log *slog.Logger

@@ -23,15 +23,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// Path is the kernel data path: the maps, and the programs on the ifaces' devices.
+// Path is the kernel data path: its maps, and its programs on the ifaces' devices.
 type Path struct {
 	Options
 	hook putHook
 
 	spec     *ebpf.CollectionSpec
 	Maps     map[string]*ebpf.Map
-	Programs map[ProgramKey]*ebpf.Program // loaded so far, if they are kept
-	Memory   map[string][]byte            // of maps, in this process
+	Programs map[ProgramKey]*ebpf.Program // loaded so far; nil: they are not kept
+	Memory   map[string][]byte            // the maps that this process has in its memory
 	Plane    *PlaneState
 	Table    *flow.Table
 	ifaces   atomic.Pointer[[bpf.MaxIfaces]*Attachment]
@@ -41,26 +41,26 @@ type Path struct {
 	mu lockorder.Mutex[lockorder.KernelPath]
 
 	Rules  kernelRules
-	clsact bool // there is no tcx
-	Woken  bool
+	clsact bool // the kernel has no tcx
+	Woken  bool // Awake was called
 }
 
-// putHook puts a program on an iface's device: by tcx, or as a filter of the older clsact.
-// A filter outlives this process, so its program must stop by itself. If the kernel has no
-// tcx, the error is ebpf.ErrNotSupported.
+// putHook puts a program on an iface's device, by tcx, or as a filter of the older clsact. A
+// filter outlives this process, so its program must stop by itself. If the kernel has no tcx
+// and clsact is false, the error is ebpf.ErrNotSupported.
 type putHook func(p *iface.Iface, program *ebpf.Program, clsact bool) (Hook, error)
 
-// Hook is a program in its place.
+// Hook is a program that is attached to the device of an iface.
 type Hook interface {
-	// Target is the device to which bpf_redirect sends what leaves by the iface, and the
-	// flags.
+	// Target returns the device and the flags with which bpf_redirect sends frames that
+	// leave by the iface.
 	Target() (ifindex int, flags uint32)
-	// Slow is the device, and its index, by which userspace receives the frames that
-	// the program leaves to it. It is nil if they come by the iface's own device.
+	// Slow returns the device, and its index, from which userspace receives the frames that
+	// the program leaves to it. It is nil if they come from the iface's own device.
 	Slow() (iface.Device, int)
 	// KeepFirst keeps the program before those of others.
 	KeepFirst(log *slog.Logger)
-	// Listen lets userspace receive all that comes in, as without a program, or not.
+	// Listen makes userspace receive all frames that come in, as without a program, or none.
 	Listen(bool) error
 	Close() error
 }
@@ -72,7 +72,8 @@ type Attachment struct {
 	entry bpf.Iface
 }
 
-// New makes the maps. hook puts a program on an iface's device.
+// New makes a kernel data path without ifaces. hook puts a program on an iface's device. The
+// error says what the path lacks here: capabilities, memory, or the kernel's support.
 func New(o Options, hook putHook) (*Path, error) {
 	if err := host.Require(host.DatapathCapabilities); err != nil {
 		return nil, err
@@ -90,8 +91,8 @@ func New(o Options, hook putHook) (*Path, error) {
 	return k, nil
 }
 
-// Try tells whether there can be a kernel data path here, by loading its maps and
-// programs, which it unloads at once.
+// Try returns why there cannot be a kernel data path here, or nil. It loads the maps and the
+// programs, and unloads them at once.
 func Try(maxFlows int) error {
 	k, err := New(Options{
 		MaxFlows: maxFlows, Open: new(rules.OpenPorts), Handshakes: new(flow.Handshakes),
@@ -111,7 +112,7 @@ func Try(maxFlows int) error {
 	return nil
 }
 
-// Begin makes empty maps those of a data path.
+// Begin makes a data path of empty maps. Tests reuse maps, because making them is slow.
 func (k *Path) Begin(o Options) {
 	k.Options, k.done = o, make(chan struct{})
 	k.ifaces.Store(new([bpf.MaxIfaces]*Attachment))
@@ -136,8 +137,8 @@ func (k *Path) Begin(o Options) {
 	k.Tick(o.Clock())
 }
 
-// makeMaps makes the maps, and maps those that both sides change into this process. Four
-// maps have the size of the flow table.
+// makeMaps makes the maps, and maps those that Go and the programs both change into this
+// process's memory. Four maps have the size of the flow table.
 func (k *Path) makeMaps(maxFlows int) error {
 	if err := checkMemory(maxFlows); err != nil {
 		return err
@@ -177,12 +178,17 @@ func inMemory[T any](k *Path, name string) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(k.Memory[name]))), k.Maps[name].MaxEntries())
 }
 
+// FlowTable returns the flow table that the programs and the forwarder share.
 func (k *Path) FlowTable() *flow.Table { return k.Table }
 
+// Fits tells whether the flow table has room for a number of flows.
 func (k *Path) Fits(maxFlows int) bool { return k.Table.Fits(maxFlows) }
 
+// attached returns the attachment of an iface by the iface's number, or nil.
 func (k *Path) attached(index uint32) *Attachment { return k.ifaces.Load()[index] }
 
+// Attach puts a program on an iface's device, and makes the forwarder receive what the
+// program leaves to it.
 func (k *Path) Attach(p *iface.Iface) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -230,10 +236,10 @@ func (k *Path) hookUp(p *iface.Iface) (Hook, error) {
 	return k.hook(p, program, k.clsact)
 }
 
-// ProgramKey tells loaded programs apart.
+// ProgramKey identifies a loaded program.
 type ProgramKey struct {
 	name   string
-	index  uint32 // of its iface: a constant of the program, which saves a lookup
+	index  uint32 // of the iface; a constant in the program, which saves a lookup
 	clsact bool
 }
 
@@ -269,14 +275,15 @@ func (k *Path) load(key ProgramKey) (*ebpf.Program, error) {
 	return collection.DetachProgram(name), nil
 }
 
-// place lets an attachment be found by the index of its iface.
+// place records the attachment of an iface, or with nil that there is none. Readers of the
+// ifaces need no lock.
 func (k *Path) place(index uint32, a *Attachment) {
 	ifaces := *k.ifaces.Load()
 	ifaces[index] = a
 	k.ifaces.Store(&ifaces)
 }
 
-// carry lets userspace carry what a program leaves to it.
+// carry runs the forwarder on the frames that a program leaves to userspace.
 func (k *Path) carry(a *Attachment, slow iface.Device) {
 	err := k.Run(a.Iface, slow)
 	if k.attached(a.Iface.Index) == a {
@@ -284,6 +291,7 @@ func (k *Path) carry(a *Attachment, slow iface.Device) {
 	}
 }
 
+// Detach removes the program of an iface from its device.
 func (k *Path) Detach(p *iface.Iface) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -301,8 +309,8 @@ func (k *Path) Detach(p *iface.Iface) {
 	k.handOver(p)
 }
 
-// handOver adds what the programs counted at an iface to the iface's own counters, and clears
-// the entry for the next iface.
+// handOver adds the programs' counts at an iface to the iface's own counters, and clears the
+// entry for the next iface with that number.
 func (k *Path) handOver(p *iface.Iface) {
 	p.Counters.Add(k.Counters(p))
 	if err := k.Maps[bpf.BridgeMapCounts].Put(p.Index, make([]bpf.Counters, ebpf.MustPossibleCPU())); err != nil {
@@ -310,7 +318,7 @@ func (k *Path) handOver(p *iface.Iface) {
 	}
 }
 
-// Each calls a function with every attachment.
+// Each calls do with every attachment.
 func (k *Path) Each(do func(*Attachment)) {
 	for _, a := range k.ifaces.Load() {
 		if a != nil {
@@ -319,6 +327,7 @@ func (k *Path) Each(do func(*Attachment)) {
 	}
 }
 
+// Awake makes the programs carry packets.
 func (k *Path) Awake() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -329,8 +338,11 @@ func (k *Path) Awake() error {
 	return errors.Join(errs...)
 }
 
+// Drain makes the programs leave every packet to the forwarder.
 func (k *Path) Drain() { k.Plane.mode.Store(bpf.Slow) }
 
+// Asleep makes the programs let every packet pass, so that the forwarder's own sockets receive
+// the frames.
 func (k *Path) Asleep() {
 	k.Each(func(a *Attachment) {
 		if err := a.Listen(true); err != nil {
@@ -340,7 +352,7 @@ func (k *Path) Asleep() {
 	k.Plane.mode.Store(bpf.Asleep)
 }
 
-// refresh tells the programs of an iface, if something changed that they need to know.
+// refresh updates what the programs know of an iface, if it changed.
 func (k *Path) refresh(a *Attachment) error {
 	entry := k.describe(a)
 	if entry == a.entry {
@@ -379,6 +391,7 @@ func (k *Path) refreshAll() {
 	})
 }
 
+// SetRules replaces the rules for new flows.
 func (k *Path) SetRules(r *rules.Ruleset) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -386,7 +399,7 @@ func (k *Path) SetRules(r *rules.Ruleset) {
 	k.putInForce(r)
 }
 
-// RefreshPorts takes in that listeners opened or closed ports.
+// RefreshPorts tells the programs which ports listeners have open now.
 func (k *Path) RefreshPorts() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -399,6 +412,8 @@ func (k *Path) putInForce(r *rules.Ruleset) {
 	}
 }
 
+// SetNeighbour tells the programs the MAC of a host on a NIC's link. A zero MAC means that it
+// is no longer known.
 func (k *Path) SetNeighbour(nic *iface.Iface, host packet.Addr, mac config.MAC) {
 	key := bpf.NeighbourKey{Address: packet.BE32(host), Iface: nic.Index}
 	m := k.Maps[bpf.BridgeMapNeighbours]
@@ -424,6 +439,8 @@ func (k *Path) SetNeighbour(nic *iface.Iface, host packet.Addr, mac config.MAC) 
 // neighbourBatch is how many neighbours are read with one system call.
 const neighbourBatch = 4096
 
+// EachSentTo visits the hosts on a NIC's link to which the programs have sent packets, with
+// the time of the last packet by the plane's clock.
 func (k *Path) EachSentTo(nic *iface.Iface, visit func(host packet.Addr, at int64)) {
 	now, clock := k.Clock(), k.Plane.Clock.Load()
 	keys, values := make([]bpf.NeighbourKey, neighbourBatch), make([]bpf.Neighbour, neighbourBatch)
@@ -441,8 +458,8 @@ func (k *Path) EachSentTo(nic *iface.Iface, visit func(host packet.Addr, at int6
 	}
 }
 
-// Tick sets the programs' clock, and renews the number of packets that they may leave to
-// userspace only to be refused.
+// Tick sets the programs' clock to now, renews how many packets they may leave to userspace
+// only to be refused, removes old rules, and keeps the programs first.
 func (k *Path) Tick(now int64) {
 	k.Plane.Clock.Store(flow.Coarse(now))
 	k.Plane.refusals.Store(k.Refusals)
@@ -453,6 +470,7 @@ func (k *Path) Tick(now int64) {
 	k.Each(func(a *Attachment) { a.KeepFirst(k.Log) })
 }
 
+// Counters returns what the programs have counted at an iface, on all CPUs.
 func (k *Path) Counters(p *iface.Iface) (sum iface.CounterValues) {
 	var perCPU []bpf.Counters
 	if err := k.Maps[bpf.BridgeMapCounts].Lookup(p.Index, &perCPU); err != nil {
@@ -471,19 +489,20 @@ func (k *Path) Counters(p *iface.Iface) (sum iface.CounterValues) {
 	return sum
 }
 
+// Close removes the programs and frees the maps.
 func (k *Path) Close() {
 	k.Vacate()
 	k.Free()
 }
 
-// Vacate takes the programs off all ifaces.
+// Vacate detaches the programs of all ifaces.
 func (k *Path) Vacate() {
 	k.Each(func(a *Attachment) { k.Detach(a.Iface) })
 	close(k.done)
 	k.running.Wait()
 }
 
-// Free gives the kernel's memory back.
+// Free frees the programs and the maps.
 func (k *Path) Free() {
 	for _, p := range k.Programs {
 		_ = p.Close()

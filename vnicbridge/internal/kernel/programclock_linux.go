@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ProgramClock is the time of BPF programs (bpf_ktime_get_ns) in nanoseconds: the machine's
-// CLOCK_MONOTONIC. In a time namespace (time_namespaces(7)), as of a restored container, a
-// process has another one.
+// ProgramClock returns the time of BPF programs (bpf_ktime_get_ns) in nanoseconds. It is the
+// machine's CLOCK_MONOTONIC. In a time namespace (time_namespaces(7)), such as that of a
+// restored container, this process's CLOCK_MONOTONIC differs from it.
 func ProgramClock() int64 {
 	var now unix.Timespec
 	// It fails only for an unknown clock.
@@ -19,8 +19,8 @@ func ProgramClock() int64 {
 	return now.Nano() - monotonicOffset()
 }
 
-// monotonicOffset is how far this process's CLOCK_MONOTONIC is ahead of the machine's. A
-// process keeps its time namespace for life.
+// monotonicOffset returns how many nanoseconds this process's CLOCK_MONOTONIC is ahead of the
+// machine's. A process never leaves its time namespace, so the offset is read once.
 var monotonicOffset = sync.OnceValue(func() int64 {
 	mine, err := os.Readlink("/proc/self/ns/time")
 	if err != nil {
@@ -37,7 +37,7 @@ var monotonicOffset = sync.OnceValue(func() int64 {
 	return parseMonotonicOffset(string(offsets))
 })
 
-// parseMonotonicOffset reads /proc/<pid>/timens_offsets: lines of a clock, seconds and
+// parseMonotonicOffset parses /proc/<pid>/timens_offsets. Each line has a clock, seconds and
 // nanoseconds.
 func parseMonotonicOffset(offsets string) int64 {
 	for line := range strings.Lines(offsets) {

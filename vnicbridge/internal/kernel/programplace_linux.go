@@ -13,38 +13,40 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 )
 
-// rank is the order of our programs on a device: captures come first. All come before the
-// programs of others, because a program that ends with TC_ACT_OK keeps its packets from
-// the programs behind it.
+// rank orders our programs on a device. All of them come before the programs of others,
+// because a program that ends with TC_ACT_OK keeps its packets from later programs.
 type rank int
 
 const (
-	Captures rank = iota
-	carries
+	Captures rank = iota // programs of captures come first, so that they see every packet
+	carries              // programs that carry packets
 )
 
-// place is a program in its place on a device.
+// place is a program that is attached to a device.
 type place interface {
 	io.Closer
 	// ahead names the programs of others that come before this one. stands is false if
-	// somebody took this one away.
+	// somebody removed this one.
 	ahead() (names []string, stands bool, err error)
-	// raise puts the program before those of others again, if there is a place.
+	// raise puts the program before those of others again, if that is possible.
 	raise() error
 }
 
-// Places are our programs in their places on a machine's devices.
+// Places are our programs on a machine's devices. They know which programs are ours.
 type Places struct {
 	Machine *host.Machine
 	ranks   sync.Map // of the programs by tcx, by their ids
 	hooks   sync.Map // the hooks of the kernel path
 }
 
+// NewPlaces returns the places of a machine without programs of ours.
 func NewPlaces(m *host.Machine) *Places { return &Places{Machine: m} }
 
-// Put puts a program on a device: by tcx, or as a filter of clsact.
+// Put puts a program on a device, by tcx or as a filter of clsact. If the kernel has no tcx
+// and clsact is false, the error is ebpf.ErrNotSupported. The caller may close the program
+// afterwards.
 func (s *Places) Put(ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank, clsact bool) (place, error) {
-	own, err := program.Clone() // to be put there again
+	own, err := program.Clone() // which raise attaches again
 	if err != nil {
 		return nil, err
 	}
@@ -85,8 +87,8 @@ func (s *Places) attachTCX(ifindex int, attach ebpf.AttachType, program *ebpf.Pr
 	return t, nil
 }
 
-// put attaches the program before all programs but our captures. The program that it is
-// put before may go meanwhile: then put tries again.
+// put attaches the program before all programs except our captures. If the next program is
+// removed meanwhile, put tries again, up to ten times.
 func (t *tcxProgram) put() (err error) {
 	for range 10 {
 		at := t.anchor()
@@ -101,11 +103,12 @@ func (t *tcxProgram) put() (err error) {
 	return err
 }
 
+// anchor returns the place of the program among those on the device.
 func (t *tcxProgram) anchor() link.Anchor {
 	if t.rank == Captures {
 		return link.Head()
 	}
-	programs, _ := t.programs() // if this fails, to attach fails too
+	programs, _ := t.programs() // if this fails, attaching fails, too
 	for _, id := range programs {
 		if r, ours := t.places.ranks.Load(id); !ours || r != Captures {
 			return link.BeforeProgramByID(id)
@@ -114,7 +117,7 @@ func (t *tcxProgram) anchor() link.Anchor {
 	return link.Tail()
 }
 
-// programs are those on the device, in the order in which they run.
+// programs returns the programs on the device, in the order in which they run.
 func (t *tcxProgram) programs() (ids []ebpf.ProgramID, err error) {
 	err = t.places.Machine.NS.Do(func() error {
 		result, err := link.QueryPrograms(link.QueryOptions{Target: t.ifindex, Attach: t.attach})
@@ -142,13 +145,14 @@ func (t *tcxProgram) ahead() (names []string, stands bool, err error) {
 	return nil, false, err
 }
 
-// raise leaves the device without the program for a moment, because the kernel cannot move
-// programs. Meanwhile the packet filter keeps the host off what is not its own.
+// raise attaches the program again. The device is without the program for a moment, because
+// the kernel cannot move programs. Meanwhile the guard keeps the host off the packets.
 func (t *tcxProgram) raise() error {
-	_ = t.link.Close() // which fails if somebody took the program away
+	_ = t.link.Close() // fails if somebody removed the program
 	return t.put()
 }
 
+// Close detaches the program.
 func (t *tcxProgram) Close() error {
 	t.places.ranks.Delete(t.id)
 	return errors.Join(t.link.Close(), t.program.Close())

@@ -14,9 +14,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// kernelRules is the ruleset in the programs' maps. The maps have two halves: the one that
-// is not in force is filled, then they change places. If rules do not fit a map, they are
-// left out, and userspace decides.
+// kernelRules is the ruleset in the programs' maps. The maps have two halves. set fills the
+// half that is not in force, and then puts it in force. Rules that do not fit a map are left
+// out, and userspace decides on their flows.
 type kernelRules struct {
 	maps  map[string]*ebpf.Map
 	plane *PlaneState
@@ -35,7 +35,7 @@ type prefixSet struct {
 	prefixes []netip.Prefix
 }
 
-// MaxBridges is how many decision tables a half has.
+// MaxBridges is how many decision tables a half has. Userspace decides for more bridges.
 const MaxBridges = 32
 
 func (k *kernelRules) set(r *rules.Ruleset) error {
@@ -55,7 +55,7 @@ func (k *kernelRules) set(r *rules.Ruleset) error {
 	return nil
 }
 
-// Empty leaves all of a half to userspace.
+// Empty removes all rules of a half, so that userspace decides on every new flow.
 func (k *kernelRules) Empty(half uint32) error {
 	var errs []error
 	for _, index := range k.used[half] {
@@ -130,7 +130,8 @@ func (k *kernelRules) bridge(b *rules.BridgeRules, table uint32, room bool) (rul
 	return rules, nil
 }
 
-// steers makes an entry for each protocol and each range of ports of each rule.
+// steers returns the entries of the steer rules: one for each protocol and each range of
+// ports of each rule.
 func (k *kernelRules) steers(rules []rules.SteerRule) (entries []bpf.Steer, err error) {
 	for _, r := range rules {
 		var e bpf.Steer
@@ -156,7 +157,7 @@ func (k *kernelRules) steers(rules []rules.SteerRule) (entries []bpf.Steer, err 
 	return entries, nil
 }
 
-// orAny is a list, or the one zero value that stands for any.
+// orAny returns a list, or one zero value, which stands for any, if the list is empty.
 func orAny[T any](list []T) []T {
 	if len(list) == 0 {
 		return make([]T, 1)
@@ -189,8 +190,8 @@ func (s prefixSet) key(p netip.Prefix) bpf.PrefixKey {
 	return bpf.PrefixKey{Length: 32 + uint32(p.Bits()), Set: s.number, Address: packet.BE32(packet.AddrOf(p.Addr()))}
 }
 
-// Tidy removes the sets that are no longer in force. It is called some time after they
-// were replaced, when no program looks at them any more.
+// Tidy removes the sets that are no longer in force. Tick calls it after they were replaced,
+// when no program that runs can still look at them.
 func (k *kernelRules) Tidy() {
 	for _, set := range k.Old {
 		for _, p := range set.prefixes {
@@ -231,10 +232,11 @@ func (k *kernelRules) segment(vnic *iface.Iface, s *rules.SegmentRules, r *rules
 	return rules
 }
 
+// EgressNumbers are the programs' numbers for where a segment may open flows to.
 var EgressNumbers = map[config.Egress]uint32{config.EgressOff: 0, config.EgressGateway: 1, config.EgressAny: 2}
 
-// rowOf describes addresses that are in a row, with some gaps. ok is false if they are not
-// in a row, or with more than maxGaps gaps.
+// rowOf describes ascending addresses as a first one, a count and the missing ones in between
+// (gaps). ok is false if the addresses do not ascend, or if there are more than maxGaps gaps.
 func rowOf(addrs []packet.Addr, maxGaps int) (first uint32, gaps []uint32, ok bool) {
 	if len(addrs) == 0 {
 		return 0, nil, true

@@ -10,19 +10,19 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 )
 
-// slowTAP is the way of packets that a BPF program leaves to userspace: a TAP device
-// into which the program redirects them. Unlike a copy of their bytes, they arrive as
-// they were, segmentation and unfinished checksums included.
+// slowTAP is a TAP device to which a BPF program redirects the packets that it leaves to
+// userspace. Packets arrive there with their offload headers, so that they stay unsegmented
+// and their checksums unfinished. A copy of their bytes would lose that.
 type slowTAP struct {
 	*host.TAPQueue
 	ifindex int
 }
 
-// slowQueue is how many packets may wait. More than the default 500: they come in
-// bursts when a busy NIC's gateway is not resolved yet.
+// slowQueue is how many packets may wait. The default, 500, is too short for the bursts that
+// come while a busy NIC's gateway is not resolved yet.
 const slowQueue = 4096
 
-// makeSlowTAP makes a device without an address. Nothing is ever sent by it.
+// makeSlowTAP makes a device without an address, by which the host never sends.
 func makeSlowTAP(m *host.Machine) (t *slowTAP, err error) {
 	t = new(slowTAP)
 	err = m.NS.Do(func() error {
@@ -63,8 +63,8 @@ func (t *slowTAP) setUp(ns *host.Namespace) error {
 	return nil
 }
 
-// Close removes the device as soon as its reader has taken what waits: that is of flows
-// that live on, on another data path.
+// Close removes the device when its reader has taken the packets that wait, after a second at
+// most. They belong to flows that go on, on another data path.
 func (t *slowTAP) Close() error {
 	const pause = time.Millisecond
 	for waited := time.Duration(0); waited < time.Second && t.waiting(); waited += pause {
@@ -73,7 +73,7 @@ func (t *slowTAP) Close() error {
 	return t.File.Close()
 }
 
-// waiting tells whether there is something to read.
+// waiting tells whether packets wait to be read.
 func (t *slowTAP) waiting() bool {
 	ready := 0
 	err := t.Control(func(fd int) (err error) {
