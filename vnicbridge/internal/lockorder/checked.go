@@ -12,40 +12,58 @@ import (
 )
 
 // Mutex is a sync.Mutex of a kind that checks the order.
-type Mutex[L Lock] struct{ mu sync.Mutex }
-
-func (m *Mutex[L]) Lock() {
-	take(placeOf[L]())
-	m.mu.Lock()
+type Mutex[L Lock] struct {
+	mu     sync.Mutex
+	holder *holder
 }
 
+// Lock locks m. It panics if this goroutine holds a lock that does not come earlier.
+func (m *Mutex[L]) Lock() {
+	h := take(placeOf[L]())
+	m.mu.Lock()
+	m.holder = h
+}
+
+// Unlock unlocks m.
 func (m *Mutex[L]) Unlock() {
+	h := m.holder
 	m.mu.Unlock()
-	giveBack(placeOf[L]())
+	giveBack(h, placeOf[L]())
 }
 
 // RWMutex is a sync.RWMutex of a kind that checks the order, and that no goroutine takes
 // it for reading twice: a writer that waits in between would stop both.
-type RWMutex[L Lock] struct{ mu sync.RWMutex }
+type RWMutex[L Lock] struct {
+	mu     sync.RWMutex
+	holder *holder // that holds it for writing
+}
 
+// Lock locks m for writing. It panics if this goroutine holds a lock that does not come
+// earlier.
 func (m *RWMutex[L]) Lock() {
-	take(placeOf[L]())
+	h := take(placeOf[L]())
 	m.mu.Lock()
+	m.holder = h
 }
 
+// Unlock unlocks m for writing.
 func (m *RWMutex[L]) Unlock() {
+	h := m.holder
 	m.mu.Unlock()
-	giveBack(placeOf[L]())
+	giveBack(h, placeOf[L]())
 }
 
+// RLock locks m for reading. It panics if this goroutine holds a lock that does not come
+// earlier.
 func (m *RWMutex[L]) RLock() {
 	take(placeOf[L]())
 	m.mu.RLock()
 }
 
+// RUnlock unlocks m for reading. It panics if this goroutine did not lock m.
 func (m *RWMutex[L]) RUnlock() {
 	m.mu.RUnlock()
-	giveBack(placeOf[L]())
+	giveBack(nil, placeOf[L]())
 }
 
 func placeOf[L Lock]() *place {
@@ -53,9 +71,8 @@ func placeOf[L Lock]() *place {
 	return lock.place()
 }
 
-// holder is a goroutine that holds locks. Only that goroutine reads or writes its locks.
-// All fields are atomic, because the holder belongs to another goroutine later, and the
-// race detector does not see when that begins (see unseen).
+// holder is a goroutine that holds locks. Its fields are atomic, because it belongs to
+// another goroutine later, and the race detector does not see when (unseen).
 type holder struct {
 	goroutine atomic.Uint64 // its number; 0: the holder is free
 	locks     [levelLog]atomic.Pointer[place]
@@ -68,18 +85,27 @@ const searched = 32
 var holders [1 << 12]holder
 
 // take notes that this goroutine takes a lock, and panics if the order forbids it.
-func take(p *place) {
+func take(p *place) (h *holder) {
 	var wrong *place
-	unseen(func() { wrong = holderOfThisGoroutine().add(p) })
+	unseen(func() {
+		h = holderOfThisGoroutine()
+		wrong = h.add(p)
+	})
 	if wrong != nil {
 		panic(fmt.Sprintf("lockorder: a goroutine takes %s while it holds %s", p.name, wrong.name))
 	}
+	return h
 }
 
-// giveBack notes that this goroutine no longer holds a lock.
-func giveBack(p *place) {
+// giveBack notes that a holder, or this goroutine if it is nil, no longer holds a lock.
+func giveBack(h *holder, p *place) {
 	held := false
-	unseen(func() { held = holderOfThisGoroutine().remove(p) })
+	unseen(func() {
+		if h == nil {
+			h = holderOfThisGoroutine()
+		}
+		held = h.remove(p)
+	})
 	if !held {
 		panic("lockorder: a goroutine unlocks " + p.name + ", which it does not hold")
 	}
