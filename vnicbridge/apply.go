@@ -86,7 +86,7 @@ func (t *transition) prepareSegment(name string) error {
 	for _, living := range t.p.living() {
 		for _, old := range living.segments {
 			if exclusive(old.spec, spec) && !old.iface.Closed.Load() {
-				t.p.closePort(old.iface)
+				t.p.closeIface(old.iface)
 				t.replaced = append(t.replaced, old)
 			}
 		}
@@ -172,7 +172,7 @@ func (t *transition) acquireAddresses() error {
 // undo removes what prepare made, and puts back what prepare took away.
 func (t *transition) undo() {
 	for _, ifc := range t.made {
-		t.p.closePort(ifc)
+		t.p.closeIface(ifc)
 	}
 	for _, old := range t.replaced {
 		again, err := t.p.makeSegment(old.spec)
@@ -225,7 +225,7 @@ func (t *transition) commit() {
 	kept := append(t.devices.ifaces(), t.retired.ifaces()...)
 	for _, old := range append(p.devices.ifaces(), p.retired.ifaces()...) {
 		if !slices.Contains(kept, old) && !old.Closed.Load() {
-			p.closePort(old)
+			p.closeIface(old)
 		}
 	}
 	p.cfg, p.devices, p.retired = t.cfg, t.devices, t.retired

@@ -77,7 +77,7 @@ func (p *Plane) makeSegment(spec host.VNICSpec) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	ifc, err := p.newPort(spec.Iface, dev, spec.MAC)
+	ifc, err := p.newIface(spec.Iface, dev, spec.MAC)
 	if err == nil {
 		ifc.VNIC = &iface.VNICSide{Segment: spec.Segment, Address: packet.AddrOf(spec.Address.Addr())}
 		err = p.attachNew(ifc)
@@ -94,7 +94,7 @@ func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	ifc, err := p.newPort(spec.nic, dev, state.MAC)
+	ifc, err := p.newIface(spec.nic, dev, state.MAC)
 	var link *link.Ethernet
 	if err == nil {
 		ifc.MTU.Store(int32(state.MTU))
@@ -122,8 +122,8 @@ func (p *Plane) openNIC(spec nicSpec) (iface.NICDevice, iface.LinkState, error) 
 	return dev, state, nil
 }
 
-// newPort makes the iface of a device. The error says that all numbers are taken.
-func (p *Plane) newPort(name string, dev iface.Device, mac config.MAC) (*iface.Iface, error) {
+// newIface makes the iface of a device. The error says that all numbers are taken.
+func (p *Plane) newIface(name string, dev iface.Device, mac config.MAC) (*iface.Iface, error) {
 	index, ok := p.numbers.Take()
 	if !ok {
 		return nil, fmt.Errorf("device %s: there are %d devices already, which is the most", name, iface.Max-1)
@@ -170,9 +170,9 @@ func (p *Plane) isOurs(mac config.MAC) bool {
 	return slices.ContainsFunc(p.path.CurrentRules().Nics, func(nic *iface.Iface) bool { return nic.MAC() == mac })
 }
 
-// closePort closes an iface and its device, and ends the flows there. Both sides of a TCP
+// closeIface closes an iface and its device, and ends the flows there. Both sides of a TCP
 // connection get a RST.
-func (p *Plane) closePort(gone *iface.Iface) {
+func (p *Plane) closeIface(gone *iface.Iface) {
 	gone.Closed.Store(true)
 	p.health.Forget(gone)
 	p.path.End(func(f *flow.Flow) bool { return f.In == gone || f.Out == gone }, p.comesBack)

@@ -237,7 +237,7 @@ func (p *Plane) shut(leaving bool) error {
 		p.comesBack = p.path.PickedUpBy(p.successorRules())
 	}
 	for _, ifc := range p.ifaces() {
-		p.closePort(ifc)
+		p.closeIface(ifc)
 	}
 	idle := p.vacate()
 	p.mu.Unlock()

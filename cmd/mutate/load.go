@@ -51,14 +51,14 @@ var load = []mutation{
 	}, {
 		row: "L4", defect: "a reload that fails leaves its devices", file: "vnicbridge/apply.go",
 		old: `	for _, ifc := range t.made {
-		t.p.closePort(ifc)
+		t.p.closeIface(ifc)
 	}
 `, new: "",
 		tests: "vnicbridge.TestAFailingReloadChangesNothing",
 	}, {
 		row: "L5", defect: "a stop leaves the devices", file: "vnicbridge/plane.go",
 		old: `	for _, ifc := range p.ifaces() {
-		p.closePort(ifc)
+		p.closeIface(ifc)
 	}
 	idle`, new: "	idle",
 	}, {
