@@ -28,7 +28,7 @@ func (p *Plane) watchHealth() {
 		Changed: func(ifc *iface.Iface) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.enforceHealthOrLog("a segment's health has changed, which is not in force: the next check tries again", ifc)
+			p.enforceHealthOrLog("putting a change of a segment's health in force: the next check tries again", ifc)
 		},
 	})
 }
@@ -64,14 +64,14 @@ func (p *Plane) followHealth() {
 	}
 	p.health.Follow(wanted, p.session.running.Go)
 	if err := p.enforceHealth(); err != nil {
-		p.log.Error("checking segments anew", "error", err)
+		p.log.Error("putting the health checks of segments in force", "error", err)
 	}
 }
 
 // forgive forgets what the checks of a segment found, so that the segment is healthy.
 func (p *Plane) forgive(ifc *iface.Iface) {
 	p.health.Forgive(ifc)
-	p.enforceHealthOrLog("checking a segment anew", ifc)
+	p.enforceHealthOrLog("putting in force that a segment's health is checked anew", ifc)
 }
 
 // setLost records whether the VNIC of an iface is gone. A NIC's iface has no health.

@@ -25,7 +25,7 @@ func (c *checkup) packetFilter(ns *host.Namespace) {
 	chains, err := conn.ListChains()
 	switch {
 	case errors.Is(err, unix.EPERM):
-		c.note("the packet filter was not looked at, for want of CAP_NET_ADMIN: run the check as root to see it")
+		c.note("the packet filter was not looked at, because CAP_NET_ADMIN is missing: run the check as root to see it")
 	case err != nil:
 		c.error(errors.New("nf_tables is not there (" + err.Error() + "): modprobe nf_tables"))
 	}

@@ -44,7 +44,7 @@ func (c *checkup) takenPorts(segment string, open []config.PortRange) {
 	}
 	for _, p := range open {
 		if slices.ContainsFunc(c.opts.Listen[segment], func(r config.PortRange) bool { return r.Contains(p.Protocol, p.First) }) {
-			c.error(fmt.Errorf("segment %s: port %s: a program listens on it on all addresses, so that no other can on the segment: bind that one to an address (ss -lnp 'sport = :%d' shows it)", segment, p, p.First))
+			c.error(fmt.Errorf("segment %s: port %s: a program listens on it on all addresses, so no server can on the segment: bind that program to one address (ss -lnp 'sport = :%d' shows it)", segment, p, p.First))
 		}
 	}
 }

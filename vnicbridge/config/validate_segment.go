@@ -149,7 +149,7 @@ func (c *Config) validateDefaultRoute() error {
 		case s.Netns != "":
 			return &Error{"segment", name, errors.New("default_route: the host's own sockets are not in the segment's netns: give it to a segment without one")}
 		case s.Egress != EgressAny:
-			return &Error{"segment", name, errors.New("default_route: it needs egress any, or nothing would come of it")}
+			return &Error{"segment", name, errors.New("default_route: it needs egress any, because the host's sockets send to any address")}
 		default:
 			first = name
 		}

@@ -197,8 +197,8 @@ func (m *Machine) checkBridgeNetfilter(nic string, devices map[string]netlink.Li
 // the host does not have. Each has the reason, and what to use instead.
 var unfitKinds = map[string]string{
 	"vrf":         "a routing table that passes no frames: name the device that faces the network, outside of the VRF",
-	"ipvlan":      "which passes packets of the addresses that it has alone, and a pseudo address belongs to no device: make it a macvlan",
-	"ipvtap":      "which passes packets of the addresses that it has alone, and a pseudo address belongs to no device: make it a macvlan",
+	"ipvlan":      "which passes only packets of its own addresses, and a pseudo address belongs to no device: make it a macvlan",
+	"ipvtap":      "which passes only packets of its own addresses, and a pseudo address belongs to no device: make it a macvlan",
 	"macvtap":     "whose frames go to the program that opened it: make it a macvlan",
 	"openvswitch": "the switch itself, which passes no frames: name an internal port of the Open vSwitch bridge (ovs-vsctl add-port <bridge> vnic0 -- set interface vnic0 type=internal)",
 }

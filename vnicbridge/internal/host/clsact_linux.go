@@ -105,7 +105,7 @@ func (c Clsact) removeStale() error {
 	for _, f := range filters {
 		if b := OurFilter(f); b != nil {
 			if err := c.Remove(b); err != nil {
-				return fmt.Errorf("of an earlier run: %w", err)
+				return fmt.Errorf("cleaning up after an earlier run: %w", err)
 			}
 		}
 	}

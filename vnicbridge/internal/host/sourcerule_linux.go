@@ -208,7 +208,7 @@ func removeStaleRules(ns *Namespace) error {
 			err = removeRules(ns, []netlink.Rule{r})
 		}
 		if err != nil {
-			return fmt.Errorf("of an earlier run: %w", err)
+			return fmt.Errorf("cleaning up after an earlier run: %w", err)
 		}
 	}
 	return nil

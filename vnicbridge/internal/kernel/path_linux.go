@@ -346,7 +346,7 @@ func (k *Path) Drain() { k.Plane.mode.Store(bpf.Slow) }
 func (k *Path) Asleep() {
 	k.Each(func(a *Attachment) {
 		if err := a.Listen(true); err != nil {
-			k.Log.Error("listening again", "device", a.Iface.Name, "error", err)
+			k.Log.Error("receiving a device's frames in userspace again", "device", a.Iface.Name, "error", err)
 		}
 	})
 	k.Plane.mode.Store(bpf.Asleep)
@@ -386,7 +386,7 @@ func (k *Path) describe(a *Attachment) bpf.Iface {
 func (k *Path) refreshAll() {
 	k.Each(func(a *Attachment) {
 		if err := k.refresh(a); err != nil {
-			k.Log.Error("the kernel data path", "error", err)
+			k.Log.Error("updating what the BPF programs know", "error", err)
 		}
 	})
 }
@@ -408,7 +408,7 @@ func (k *Path) RefreshPorts() {
 
 func (k *Path) putInForce(r *rules.Ruleset) {
 	if err := k.Rules.set(r); err != nil {
-		k.Log.Error("the kernel data path takes no new flows: userspace does", "error", err)
+		k.Log.Error("the kernel data path admits no new flows: userspace does", "error", err)
 	}
 }
 
