@@ -172,7 +172,10 @@ func (h idlest) Len() int      { return len(h) }
 func (h idlest) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h idlest) Less(i, j int) bool {
 	a, b := &h[i], &h[j]
-	return cmp.Or(cmp.Compare(a.IdleSeconds, b.IdleSeconds), a.Client.Compare(b.Client), a.Server.Compare(b.Server), cmp.Compare(a.Protocol, b.Protocol)) > 0
+	return cmp.Or(
+		cmp.Compare(a.IdleSeconds, b.IdleSeconds),
+		a.Client.Compare(b.Client), a.Server.Compare(b.Server), cmp.Compare(a.Protocol, b.Protocol),
+	) > 0
 }
 func (h *idlest) Push(f any) { *h = append(*h, f.(Flow)) }
 func (h *idlest) Pop() any {

@@ -82,8 +82,11 @@ func (s *neighbourSocket) message(state uint16) *netlink.Ndmsg {
 	return &netlink.Ndmsg{Family: unix.AF_INET, Index: uint32(s.ifindex), State: state}
 }
 
+// neighbourAnswer takes the answer to request i: a message, or the number of an error.
+type neighbourAnswer func(i int, m syscall.NetlinkMessage, errno syscall.Errno) error
+
 // exchange sends n requests of one type and takes the answer to each, in batches.
-func (s *neighbourSocket) exchange(kind, flags, n int, request func(i int) []nl.NetlinkRequestData, answer func(i int, m syscall.NetlinkMessage, errno syscall.Errno) error) error {
+func (s *neighbourSocket) exchange(kind, flags, n int, request func(i int) []nl.NetlinkRequestData, answer neighbourAnswer) error {
 	for first := 0; first < n; first += batchedNeighbours {
 		last := min(first+batchedNeighbours, n)
 		var out []byte
@@ -104,7 +107,7 @@ func (s *neighbourSocket) exchange(kind, flags, n int, request func(i int) []nl.
 }
 
 // answers receives n answers.
-func (s *neighbourSocket) answers(ctx context.Context, n int, answer func(i int, m syscall.NetlinkMessage, errno syscall.Errno) error) (err error) {
+func (s *neighbourSocket) answers(ctx context.Context, n int, answer neighbourAnswer) (err error) {
 	buf := make([]byte, 32<<10)
 	for n > 0 {
 		size, from, err := s.conn.Recvfrom(ctx, buf, 0)

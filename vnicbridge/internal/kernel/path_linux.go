@@ -162,7 +162,10 @@ func (k *Path) makeMaps(maxFlows int) error {
 		}
 		k.Maps[name] = m
 	}
-	for _, name := range []string{bpf.Variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapMeters, bpf.BridgeMapBuckets, bpf.BridgeMapQuarantine} {
+	for _, name := range []string{
+		bpf.Variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers,
+		bpf.BridgeMapMeters, bpf.BridgeMapBuckets, bpf.BridgeMapQuarantine,
+	} {
 		mapped, err := memory(k.Maps[name])
 		if err != nil {
 			return err

@@ -59,7 +59,9 @@ func (k *kernelRules) set(r *rules.Ruleset) error {
 func (k *kernelRules) Empty(half uint32) error {
 	var errs []error
 	for _, index := range k.used[half] {
-		errs = append(errs, k.maps[bpf.BridgeMapBridges].Put(index, bpf.BridgeRules{}), k.maps[bpf.BridgeMapSegments].Put(index, bpf.SegmentRules{}))
+		errs = append(errs,
+			k.maps[bpf.BridgeMapBridges].Put(index, bpf.BridgeRules{}),
+			k.maps[bpf.BridgeMapSegments].Put(index, bpf.SegmentRules{}))
 	}
 	k.used[half] = nil
 	return errors.Join(errs...)
