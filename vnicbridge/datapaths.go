@@ -54,8 +54,9 @@ type kernelPath interface {
 // dataPaths knows which of the two carries and why, and moves the flows when that changes.
 //
 // Whoever changes the data path, or attaches or detaches an iface, holds the plane's lock.
-// Everybody else uses the kernel path by [dataPaths.withKernelPath], which prevents its
-// closing. While flows move, the forwarder carries nothing.
+// Everybody else who calls the kernel path holds the forwarder's moving, as
+// [dataPaths.withKernelPath] does, which prevents its closing. While flows move, the forwarder
+// carries nothing.
 type dataPaths struct {
 	forwarder *userspace.Forwarder
 	log       *slog.Logger

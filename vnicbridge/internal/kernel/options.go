@@ -21,7 +21,7 @@ type Options struct {
 	// closed.
 	Run func(in *iface.Iface, from iface.Device) error
 	// Refusals is how many packets that userspace can only refuse the programs leave to
-	// userspace between two ticks. The programs drop more.
+	// userspace between two ticks. The programs drop those beyond it.
 	Refusals int32
 
 	Log *slog.Logger

@@ -66,6 +66,7 @@ func (m *RWMutex[L]) RUnlock() {
 	giveBack(nil, placeOf[L]())
 }
 
+// placeOf returns the place of a kind.
 func placeOf[L Lock]() *place {
 	var lock L
 	return lock.place()
@@ -119,8 +120,8 @@ func unseen(do func()) {
 	do()
 }
 
-// add adds a lock, unless that must not be taken now: then it returns the lock because of
-// which.
+// add adds a lock. If the goroutine must not take it now, add returns the held lock that
+// forbids it instead.
 func (h *holder) add(p *place) (wrong *place) {
 	for i := range h.locks {
 		if other := h.locks[i].Load(); other != nil && other.level >= p.level {
@@ -132,12 +133,14 @@ func (h *holder) add(p *place) (wrong *place) {
 	return nil
 }
 
+// remove removes a lock, and tells whether the goroutine held it.
 func (h *holder) remove(p *place) (held bool) {
 	held = h.locks[p.level-1].CompareAndSwap(p, nil)
 	h.freeIfIdle()
 	return held
 }
 
+// freeIfIdle frees the holder for another goroutine, if it holds no lock.
 func (h *holder) freeIfIdle() {
 	for i := range h.locks {
 		if h.locks[i].Load() != nil {
@@ -147,6 +150,7 @@ func (h *holder) freeIfIdle() {
 	h.goroutine.Store(0)
 }
 
+// holderOfThisGoroutine finds the holder of this goroutine, or takes a free one.
 func holderOfThisGoroutine() *holder {
 	number := goroutineNumber()
 	at := func(i uint64) *holder { return &holders[(number+i)%uint64(len(holders))] }
