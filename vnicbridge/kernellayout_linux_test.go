@@ -109,7 +109,7 @@ func TestSharedLayouts(t *testing.T) {
 	spec := loadObjects(t)
 	for name, own := range map[string]any{
 		"plane_state": kernel.PlaneState{}, "flow_state": flow.State{}, "flow_traffic": flow.Traffic{}, "gauges": iface.Gauges{},
-		"flow_key": bpf.FlowKey{}, "flow_record": bpf.FlowRecord{}, "counters": bpf.Counters{}, "port": bpf.Iface{},
+		"flow_key": bpf.FlowKey{}, "flow_record": bpf.FlowRecord{}, "counters": bpf.Counters{}, "iface": bpf.Iface{},
 	} {
 		var c *btf.Struct
 		if err := spec.Types.TypeByName(name, &c); err != nil {
