@@ -3,10 +3,8 @@
 package lockorder
 
 import (
-	"bytes"
 	"fmt"
 	"runtime"
-	"strconv"
 	"sync"
 	"sync/atomic"
 )
@@ -75,12 +73,12 @@ func placeOf[L Lock]() *place {
 // holder is a goroutine that holds locks. Its fields are atomic, because it belongs to
 // another goroutine later, and the race detector does not see when (unseen).
 type holder struct {
-	goroutine atomic.Uint64 // its number; 0: the holder is free
+	goroutine atomic.Uint64 // what goroutineNumber returns; 0: the holder is free
 	locks     [levelLog]atomic.Pointer[place]
 }
 
-// A goroutine's holder is one of the searched holders from its number on. The runtime
-// counts goroutines, so the numbers of those that live at once are spread.
+// A goroutine's holder is one of the searched holders from a place on that follows from the
+// goroutine's number.
 const searched = 32
 
 var holders [1 << 12]holder
@@ -153,7 +151,8 @@ func (h *holder) freeIfIdle() {
 // holderOfThisGoroutine finds the holder of this goroutine, or takes a free one.
 func holderOfThisGoroutine() *holder {
 	number := goroutineNumber()
-	at := func(i uint64) *holder { return &holders[(number+i)%uint64(len(holders))] }
+	first := number * 0x9e3779b97f4a7c15 >> 32 // numbers may be multiples of a power of two
+	at := func(i uint64) *holder { return &holders[(first+i)%uint64(len(holders))] }
 	for i := range uint64(searched) {
 		if h := at(i); h.goroutine.Load() == number {
 			return h
@@ -165,17 +164,4 @@ func holderOfThisGoroutine() *holder {
 		}
 	}
 	panic("lockorder: too many goroutines hold locks at once")
-}
-
-// goroutineNumber reads the number of this goroutine from the first line of its stack:
-// "goroutine 7 [running]:".
-func goroutineNumber() uint64 {
-	var buffer [64]byte
-	line := buffer[:runtime.Stack(buffer[:], false)]
-	digits, _, _ := bytes.Cut(bytes.TrimPrefix(line, []byte("goroutine ")), []byte(" "))
-	number, err := strconv.ParseUint(string(digits), 10, 64)
-	if err != nil {
-		panic(fmt.Sprintf("lockorder: the stack begins with %q", line))
-	}
-	return number
 }
