@@ -16,9 +16,11 @@ func TestTheOrderPasses(t *testing.T) {
 	var running sync.WaitGroup
 	for range 8 {
 		running.Go(func() {
-			for range 100 {
+			looked := 0
+			for looked < 100 {
 				moving.RLock()
 				hops.RLock()
+				looked++
 				hops.RUnlock()
 				table.Lock()
 				log.Lock()
