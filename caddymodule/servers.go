@@ -1,10 +1,12 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/listenaddr"
@@ -23,6 +25,7 @@ func (a *App) provisionServers(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	onSegments := false
 	for _, server := range app.(*caddyhttp.App).Servers {
 		for _, address := range server.Listen {
 			if err := listenaddr.Check(&a.Config, address); err != nil {
@@ -32,7 +35,25 @@ func (a *App) provisionServers(ctx caddy.Context) error {
 		if len(listenaddr.Segments(server.Listen)) > 0 {
 			server.RegisterConnState(process.Sockets.ConnState)
 			server.RegisterConnContext(process.Sockets.ConnContext)
+			onSegments = true
 		}
 	}
+	if !onSegments {
+		return nil
+	}
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("getting the events app: %w", err)
+	}
+	return events.(*caddyevents.App).On("stopping", handOver{})
+}
+
+// handOver lets the next configuration's servers take over before Caddy stops those of this
+// one. Caddy calls it when the next configuration has started.
+type handOver struct{}
+
+// Handle implements [caddyevents.Handler].
+func (handOver) Handle(context.Context, caddy.Event) error {
+	process.Sockets.HandOver()
 	return nil
 }

@@ -4,7 +4,9 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Conn is a connection to a segment that shows the client's ends. It embeds the TCP
@@ -13,11 +15,17 @@ type Conn struct {
 	*net.TCPConn
 	client   net.Addr
 	dialed   net.Addr
-	listener *listener // that accepted it
-	unread   []byte    // bytes that were given back
+	listener *listener   // that accepted it
+	unread   []byte      // bytes that were given back
+	http2    atomic.Bool // a request has come by HTTP/2
+	begun    atomic.Bool // a request has been given to the handler
+	pending  atomic.Bool // an HTTP server waits for a request, or has begun to read it
+	diverted atomic.Bool // what [Divert] was given serves the connection
 
-	reads atomic.Uint32 // reads that have returned bytes
-	http2 atomic.Bool   // a request has come by HTTP/2
+	mu          sync.Mutex
+	reads       int       // reads that have returned bytes
+	lastRead    time.Time // the last read of a pending connection; at first, when it was accepted
+	interrupted bool      // the read deadline is longAgo
 }
 
 // RemoteAddr returns the real client's address, not the alias.
@@ -60,24 +68,87 @@ func embedded(c net.Conn) net.Conn {
 	return inner
 }
 
-// Unread gives back bytes that have been read. The next read returns them. The caller must
-// not change p afterwards.
-func (c *Conn) Unread(p []byte) { c.unread = p }
+// Unread gives back bytes that have been read, so that another server can read them. The
+// next read returns them. The caller must not change p afterwards.
+func (c *Conn) Unread(p []byte) {
+	c.unread = p
+	c.diverted.Store(false)
+}
+
+// moved returns the connection for the listener whose server serves it from now on.
+func (c *Conn) moved(to *listener) *Conn {
+	c.begun.Store(false)
+	if c.listener == to {
+		return c
+	}
+	c.listener.sockets.idle.remove(c)
+	return &Conn{TCPConn: c.TCPConn, client: c.client, dialed: c.dialed, listener: to, unread: c.unread}
+}
 
 // Read reads the bytes that were given back, then the connection.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.unread) == 0 {
 		n, err := c.TCPConn.Read(p)
 		if n > 0 {
-			c.reads.Add(1)
+			c.countRead()
 		}
 		return n, err
 	}
 	n := copy(p, c.unread)
 	c.unread = c.unread[n:]
-	c.reads.Add(1)
+	c.countRead()
 	return n, nil
 }
+
+// countRead records a read, and undoes an interruption that came too late.
+func (c *Conn) countRead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reads++
+	if c.pending.Load() {
+		c.lastRead = time.Now()
+	}
+	if c.interrupted {
+		c.interrupted = false
+		_ = c.SetReadDeadline(time.Time{}) // if the connection is dead, its server finds out by reading
+	}
+}
+
+// readsSoFar returns how many reads have returned bytes.
+func (c *Conn) readsSoFar() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reads
+}
+
+// interrupt lets the server's read fail, so that the server closes the connection, unless a
+// read has returned bytes since there were so many reads. In contrast to Close, it never
+// drops bytes that the server has read.
+//
+// A deadline that the server sets at the same moment can undo the interruption, so the
+// caller repeats it while the connection is open. interrupt tells whether it has been done.
+func (c *Conn) interrupt(reads int) (done bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reads != reads {
+		return false
+	}
+	c.interrupted = true
+	_ = c.SetReadDeadline(longAgo) // if the connection is dead, its server finds out by reading
+	return true
+}
+
+// interruptIfSilent interrupts the connection if no read has returned bytes for a while.
+func (c *Conn) interruptIfSilent(since time.Time) {
+	c.mu.Lock()
+	reads, silent := c.reads, c.lastRead.Before(since)
+	c.mu.Unlock()
+	if silent {
+		c.interrupt(reads)
+	}
+}
+
+var longAgo = time.Unix(1, 0)
 
 // WriteTo writes the bytes that Read would return.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {

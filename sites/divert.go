@@ -32,6 +32,7 @@ func (l *listener) divert(c *net.TCPConn, from *socket) bool {
 	}
 	kept.run(func() {
 		own := l.conn(c)
+		own.diverted.Store(true)
 		if (*serve)(own) && !l.stream.leave(own, from) {
 			own.Close()
 		}

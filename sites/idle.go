@@ -12,24 +12,27 @@ import (
 type idleConns struct {
 	mu      sync.Mutex
 	idle    map[net.Conn]*idleness
-	leaving sync.Map // the segments that keep no idle connection; written under mu
+	leaving sync.Map // the segments that keep no idle connection
 }
 
 // idleness is one period in which a connection is idle.
 type idleness struct {
 	conn    *Conn
-	reads   uint32     // the connection's count of reads when it became idle
+	reads   int        // the connection's count of reads when it became idle
 	goodbye sync.Mutex // held while GOAWAY is written
 }
 
 // ConnState is a hook for [http.Server.ConnState]. With it, [Sockets.Drain] and
 // [Sockets.Stop] close connections that are idle now, and others when they become idle.
 func (s *Sockets) ConnState(c net.Conn, state http.ConnState) {
-	if state == http.StateIdle {
+	switch state {
+	case http.StateIdle:
 		s.idle.add(c)
-	} else {
-		s.idle.remove(c)
+		return
+	case http.StateClosed, http.StateHijacked:
+		s.superseded.forget(connOf(c))
 	}
+	s.idle.remove(c)
 }
 
 func (i *idleConns) add(c net.Conn) {
@@ -42,7 +45,8 @@ func (i *idleConns) add(c net.Conn) {
 	if i.idle == nil {
 		i.idle = make(map[net.Conn]*idleness)
 	}
-	now := &idleness{conn: own, reads: own.reads.Load()}
+	now := &idleness{conn: own, reads: own.readsSoFar()}
+	own.pending.Store(true)
 	i.idle[c] = now
 	if own.Leaving() {
 		i.closeSoon(c, now)
@@ -77,6 +81,8 @@ const farewell = time.Second
 func (i *idleConns) closeSoon(c net.Conn, since *idleness) {
 	time.AfterFunc(linger, func() {
 		switch {
+		case since.conn.listener.superseded.Load() && !since.conn.begun.Load():
+			// HandOver waits for the first request.
 		case since.conn.http2.Load():
 			i.goAway(c, since)
 			time.AfterFunc(farewell, func() {
@@ -84,8 +90,8 @@ func (i *idleConns) closeSoon(c net.Conn, since *idleness) {
 					_ = c.Close() // the server finds out by reading
 				}
 			})
-		case i.due(c, since) && since.conn.reads.Load() == since.reads: // otherwise a request is coming
-			_ = c.Close()
+		case i.due(c, since) && since.conn.interrupt(since.reads): // otherwise a request is coming
+			i.closeSoon(c, since)
 		}
 	})
 }
@@ -110,11 +116,16 @@ const goAwayFrame = "\x00\x00\x08" + "\x07" + "\x00" + "\x00\x00\x00\x00" + "\x7
 
 // leave closes the idle connections of a segment, until stay.
 func (i *idleConns) leave(segment string) {
+	i.leaving.Store(segment, nil)
+	i.closeLeaving()
+}
+
+// closeLeaving closes the connections that are idle now and leaving.
+func (i *idleConns) closeLeaving() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.leaving.Store(segment, nil)
 	for c, since := range i.idle {
-		if since.conn.listener.at.Segment == segment {
+		if since.conn.Leaving() {
 			i.closeSoon(c, since)
 		}
 	}

@@ -23,8 +23,11 @@ func (s *Sockets) Leaving() (segments []string) {
 	return segments
 }
 
-// Leaving tells whether the connection's segment is drained or stopped.
-func (c *Conn) Leaving() bool { return c.listener.sockets.IsLeaving(c.listener.at.Segment) }
+// Leaving tells whether the connection shall end after its next response, because its
+// segment is drained or stopped, or because the next configuration has taken over.
+func (c *Conn) Leaving() bool {
+	return c.listener.superseded.Load() && !c.diverted.Load() || c.listener.sockets.IsLeaving(c.listener.at.Segment)
+}
 
 // connKey is the context key for the *Conn of a request.
 type connKey struct{}
@@ -49,6 +52,7 @@ func (s *Sockets) ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if own == nil {
 		return ctx
 	}
+	s.superseded.watch(own)
 	return context.WithValue(ctx, connKey{}, own)
 }
 
@@ -59,6 +63,10 @@ func (h leavingHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c, ok := r.Context().Value(connKey{}).(*Conn); ok {
 		if r.ProtoMajor == 2 && !c.http2.Load() {
 			c.http2.Store(true)
+		}
+		c.pending.Store(false)
+		if !c.begun.Load() {
+			c.begun.Store(true)
 		}
 		if c.Leaving() && r.Header.Get("Upgrade") == "" {
 			w.Header().Set("Connection", "close")

@@ -17,6 +17,10 @@ type listener struct {
 	port      func() // releases the port; guarded by the lock of Sockets
 	accepting bool   // Accept has been called; guarded by the stream's lock
 
+	superseded atomic.Bool  // a newer listener has taken over
+	offers     atomic.Int32 // connections that it may get, or that its server has not begun to serve
+	accepted   atomic.Int32 // those of the offers that Accept has returned
+
 	diverted sync.Once
 	serve    atomic.Pointer[func(*Conn) (leave bool)] // nil if it is not diverted
 
@@ -34,10 +38,12 @@ func (l *listener) Accept() (net.Conn, error) {
 		return nil, l.closedError()
 	default:
 	}
+	l.offers.Add(-l.accepted.Swap(0)) // net/http has called ConnContext for them
 	l.stream.accepts(l)
 	var a accepted
 	select {
 	case a = <-l.handed:
+		l.accepted.Add(1)
 	case <-l.closed:
 		return nil, l.closedError()
 	}
@@ -45,7 +51,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		return nil, a.err
 	}
 	if left, ok := a.conn.(*Conn); ok {
-		return left, nil
+		return left.moved(l), nil
 	}
 	return l.conn(a.conn.(*net.TCPConn)), nil
 }

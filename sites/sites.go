@@ -54,6 +54,8 @@ type Sockets struct {
 	plane Plane
 	idle  idleConns
 
+	superseded supersededConns
+
 	operating sync.Mutex // one Stop or Start at a time
 
 	mu      sync.Mutex

@@ -131,6 +131,7 @@ func (s *stream) hand(a accepted, from *socket) bool {
 		var to chan<- accepted
 		if l != nil {
 			if c, ok := a.conn.(*net.TCPConn); ok && l.divert(c, from) {
+				l.offers.Add(-1)
 				return true
 			}
 			to = l.handed
@@ -140,8 +141,17 @@ func (s *stream) hand(a accepted, from *socket) bool {
 			return true
 		case <-changed:
 		case <-from.done:
+			withdraw(l)
 			return false
 		}
+		withdraw(l)
+	}
+}
+
+// withdraw undoes an offer that a listener has not taken.
+func withdraw(l *listener) {
+	if l != nil {
+		l.offers.Add(-1)
 	}
 }
 
@@ -158,20 +168,32 @@ func (s *stream) leave(c *Conn, from *socket) bool {
 				return false
 			}
 		}
+		if serve := l.serve.Load(); serve != nil && l != c.listener {
+			withdraw(l)
+			c = c.moved(l)
+			c.diverted.Store(true)
+			if !(*serve)(c) {
+				return true
+			}
+			continue
+		}
 		select {
 		case l.handed <- accepted{conn: c}:
 			return true
 		case <-changed:
+			withdraw(l)
 		}
 	}
 }
 
-// newest returns the newest listener that accepts; nil if none does.
+// newest returns the newest listener that accepts; nil if none does. It counts an offer to
+// the listener, which the caller withdraws if the listener does not take the connection.
 func (s *stream) newest() (l *listener, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.listeners {
 		if l.accepting {
+			l.offers.Add(1)
 			return l, s.changed
 		}
 	}

@@ -56,6 +56,11 @@ var load = []mutation{
 `, new: "",
 		tests: "vnicbridge.TestAFailingReloadChangesNothing",
 	}, {
+		row: "L4", defect: "Caddy stops servers on which requests are coming", file: "caddymodule/servers.go",
+		old: `	process.Sockets.HandOver()
+`, new: "",
+		tests: "integration.TestReloadsLoseNoRequest",
+	}, {
 		row: "L5", defect: "a stop leaves the devices", file: "vnicbridge/plane.go",
 		old: `	for _, ifc := range p.ifaces() {
 		p.closeIface(ifc)

@@ -82,10 +82,10 @@ func (c *conn) serve() end {
 	for n := 0; ; {
 		more, err := c.read(n, timeout)
 		n += more
-		switch {
-		case !c.state.CompareAndSwap(from, busy) && from == fresh:
+		if !c.state.CompareAndSwap(from, busy) {
 			return c.leave(n) // to the next configuration's server
-		case err != nil || c.state.Load() != busy:
+		}
+		if err != nil {
 			return shut
 		}
 		end, ahead := c.answer(n)
@@ -96,21 +96,18 @@ func (c *conn) serve() end {
 		c.server.setState(c.rw, http.StateIdle)
 		c.state.Store(waiting)
 		if c.server.closing.Load() {
-			return shut
+			return c.leave(n)
 		}
 		timeout, from = c.server.standard.IdleTimeout, waiting
 	}
 }
 
-// dismiss ends a connection's wait for a request. If the connection waits for its first
-// request, which may be on its way, the next configuration's server gets the connection.
-// If it waits for a later request, it closes.
+// dismiss ends a connection's wait for a request, which may be on its way. The next
+// configuration's server gets the connection. If there is no such server, the connection
+// closes.
 func (c *conn) dismiss() {
-	switch {
-	case c.state.CompareAndSwap(fresh, dismissed):
+	if c.state.CompareAndSwap(fresh, dismissed) || c.state.CompareAndSwap(waiting, dismissed) {
 		_ = c.rw.SetReadDeadline(longAgo)
-	case c.state.CompareAndSwap(waiting, dismissed):
-		_ = c.rw.Close()
 	}
 }
 
@@ -129,6 +126,9 @@ func (c *conn) read(n int, timeout time.Duration) (more int, err error) {
 			return 0, err
 		}
 	}
+	if c.state.Load() == dismissed {
+		return 0, nil // the deadline has replaced that of dismiss
+	}
 	return c.rw.Read(c.in[n:])
 }
 
@@ -145,6 +145,8 @@ func near(set, wanted, now time.Time) bool {
 
 // leave leaves the connection to another server, and gives back the bytes that were read.
 func (c *conn) leave(n int) end {
+	// The server's close sets no deadline after remove.
+	c.server.remove(c)
 	_ = c.rw.SetDeadline(time.Time{}) // if the connection is dead, the other server finds out
 	c.rw.Unread(slices.Clone(c.in[:n]))
 	return left

@@ -115,8 +115,8 @@ func (s *server) shutdown() {
 	living.Delete(s)
 }
 
-// close closes the connections that wait for a request. The others close after their
-// responses.
+// close leaves the connections that wait for a request to the next configuration's server.
+// The others close after their responses.
 func (s *server) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
