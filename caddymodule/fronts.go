@@ -66,6 +66,24 @@ func (f *fronts) Handle(context.Context, caddy.Event) error {
 	return nil
 }
 
+// waitStarted waits until the configuration has started. A configuration that has started
+// and ended is no error, because its servers still answer the requests that they have.
+func (f *fronts) waitStarted(ctx context.Context, config caddy.Context) error {
+	select {
+	case <-f.started:
+		return nil
+	default:
+	}
+	select {
+	case <-f.started:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-config.Done():
+		return context.Cause(config)
+	}
+}
+
 // redirects names the server that Caddy adds for redirects to HTTPS if no site of the
 // configuration listens on the HTTP port. The administrator did not ask for this server,
 // so its port needs no warning.

@@ -100,12 +100,8 @@ func byForwardProxy(transport json.RawMessage) bool {
 // that nothing has been sent, so that it may retry a POST.
 func dialFrom(config caddy.Context, app *App, segment string, dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-		select {
-		case <-app.fronts.started:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-config.Done():
-			return nil, context.Cause(config)
+		if err := app.fronts.waitStarted(ctx, config); err != nil {
+			return nil, err
 		}
 		err = process.Plane.In(segment, func() (err error) {
 			conn, err = dial(ctx, network, address)

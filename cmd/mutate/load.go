@@ -61,6 +61,18 @@ var load = []mutation{
 `, new: "",
 		tests: "integration.TestReloadsLoseNoRequest",
 	}, {
+		row: "L4", defect: "the last requests of a configuration do not reach their segment", file: "caddymodule/fronts.go",
+		old: `	case <-f.started:
+		return nil
+	default:
+	}
+	select {`, new: `	case <-config.Done():
+		return context.Cause(config)
+	default:
+	}
+	select {`,
+		tests: "integration.TestReloadsLoseNoRequest",
+	}, {
 		row: "L5", defect: "a stop leaves the devices", file: "vnicbridge/plane.go",
 		old: `	for _, ifc := range p.ifaces() {
 		p.closeIface(ifc)
