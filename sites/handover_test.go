@@ -30,9 +30,8 @@ func TestHandoverKeepsTheQueue(t *testing.T) {
 	}
 }
 
-// TestHandoverUnderLoadLosesNothing lets servers replace each other, as in Caddy's reloads,
-// while clients open a connection for each request. The servers do not use net/http, because
-// its Shutdown drops a connection whose request it has not read yet.
+// Servers take over from each other, as in Caddy's reloads, while clients open a
+// connection for each request. The servers are plain ones, which need no HandOver.
 func TestHandoverUnderLoadLosesNothing(t *testing.T) {
 	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
 	stop := serve(t, sockets, at)

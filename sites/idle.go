@@ -30,7 +30,7 @@ func (s *Sockets) ConnState(c net.Conn, state http.ConnState) {
 		s.idle.add(c)
 		return
 	case http.StateClosed, http.StateHijacked:
-		s.superseded.forget(connOf(c))
+		s.watched.forget(connOf(c))
 	}
 	s.idle.remove(c)
 }

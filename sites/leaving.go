@@ -35,9 +35,10 @@ type connKey struct{}
 // wrapping guards the check whether a server's handler is already wrapped.
 var wrapping sync.Mutex
 
-// ConnContext is a hook for [http.Server.ConnContext]. With it, [Sockets.Drain] and
-// [Sockets.Stop] close connections after their next response. They set "Connection: close",
-// which net/http turns into a GOAWAY for HTTP/2.
+// ConnContext is a hook for [http.Server.ConnContext]. With it, [Sockets.HandOver] knows
+// which connections wait for a request. [Sockets.Drain] and [Sockets.Stop] close connections
+// after their next response: they set "Connection: close", which net/http turns into a
+// GOAWAY for HTTP/2.
 //
 // ConnContext wraps the server's handler before the handler gets its first request.
 func (s *Sockets) ConnContext(ctx context.Context, c net.Conn) context.Context {
@@ -52,7 +53,7 @@ func (s *Sockets) ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if own == nil {
 		return ctx
 	}
-	s.superseded.watch(own)
+	s.watched.watch(own)
 	return context.WithValue(ctx, connKey{}, own)
 }
 

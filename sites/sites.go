@@ -51,10 +51,9 @@ func (a Address) place() place { return place{a.Netns, a.Local} }
 // Sockets are the sockets that this process has on its segments. The process has one
 // Sockets, because configurations share sockets while one takes over from the other.
 type Sockets struct {
-	plane Plane
-	idle  idleConns
-
-	superseded supersededConns
+	plane   Plane
+	idle    idleConns
+	watched watchedConns
 
 	operating sync.Mutex // one Stop or Start at a time
 

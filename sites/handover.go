@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// supersededConns are the connections of the HTTP servers that package net/http runs, by
-// which [Sockets.HandOver] finds those of superseded listeners.
-type supersededConns struct {
+// watchedConns are the open connections of HTTP servers, except those that [Divert] has
+// given away. Among them [Sockets.HandOver] finds the connections of superseded listeners.
+type watchedConns struct {
 	mu  sync.Mutex
 	all map[*Conn]struct{}
 }
 
 // watch adds a connection whose server waits for the first request.
-func (s *supersededConns) watch(c *Conn) {
+func (s *watchedConns) watch(c *Conn) {
 	if c.diverted.Load() {
 		return // its server hands it over itself
 	}
@@ -29,7 +29,7 @@ func (s *supersededConns) watch(c *Conn) {
 	s.all[c] = struct{}{}
 }
 
-func (s *supersededConns) forget(c *Conn) {
+func (s *watchedConns) forget(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, c)
@@ -37,7 +37,7 @@ func (s *supersededConns) forget(c *Conn) {
 
 // pending returns the connections of superseded listeners whose server has not begun to
 // answer a request.
-func (s *supersededConns) pending() (conns []*Conn) {
+func (s *watchedConns) pending() (conns []*Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.all {
@@ -57,8 +57,9 @@ const (
 )
 
 // HandOver must be called before the HTTP servers of an earlier configuration shut down.
-// Without it, requests are lost: a net/http server that shuts down closes a connection
-// without a response if it has not begun to answer the request.
+// Otherwise requests are lost: a net/http server that shuts down closes a connection
+// without a response if it has not begun to answer the request. HandOver works for servers
+// that call [Sockets.ConnState] and [Sockets.ConnContext].
 //
 // HandOver waits until a newer listener has taken over from each listener that has a newer
 // one, and until the older ones have no connection on which a request is coming. Kept-alive
@@ -83,7 +84,7 @@ func (s *Sockets) handOver() (again bool) {
 		s.idle.closeLeaving()
 	}
 	s.idle.interruptSuperseded()
-	for _, c := range s.superseded.pending() {
+	for _, c := range s.watched.pending() {
 		if !c.http2.Load() { // otherwise GOAWAY ends the connection
 			c.interruptIfSilent(time.Now().Add(-patience))
 		}
