@@ -190,7 +190,7 @@ var addresses = []mutation{
 		old: "	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))\n		return give_up(own);\n", new: "", tests: "integration.TestPriorityTaggedLink",
 	}, {
 		row: "A1+", defect: "frames with a priority tag in their bytes are dropped", file: "vnicbridge/internal/bpf/bridge.c",
-		old: `if (tag->proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)`, new: `if (true)`,
+		old: `if (tag->proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)`, new: `if (ip || true)`,
 	}, {
 		row: "A2+", defect: "a switch's device tracking counts as a rival", file: `vnicbridge/internal/link/claim.go`,
 		old: `return f.DstMAC() == config.BroadcastMAC && f.SrcMAC() == m.SenderMAC`, new: `return f.SrcMAC() == m.SenderMAC`,
