@@ -77,10 +77,10 @@ var addresses = []mutation{
 		old: `if (p->key.src == b->gateway && b->gateway)`, new: `if (0)`,
 	}, {
 		row: "A5", defect: "the hash does not depend on the secret", file: "vnicbridge/hashsecret.go",
-		old: `	p.key = rules.NewKey(secret[:])` + "\n", new: "	p.key = rules.NewKey(secret[:0])\n",
+		old: `	p.key = rules.NewKey(secret[:])` + "\n", new: "	_, _ = secret, rules.NewKey\n",
 	}, {
 		row: "A5", defect: "the secret of the hashes changes at a start", file: "vnicbridge/hashsecret.go",
-		old: `	p.key = rules.NewKey(secret[:])`, new: `	p.key = rules.NewKey(append(secret[:], p.started.String()...))`,
+		old: `	p.key = rules.NewKey(secret[:])`, new: `	p.key = rules.Key{K0: rules.NewKey(secret[:]).K0, K1: uint64(p.started.UnixNano())}`,
 	}, {
 		row: "A5", defect: "all clients prefer one alias", file: `vnicbridge/internal/rules/alias.go`,
 		old: `return reserved + int(pool.key.hash(client[:])%uint64(shared))`, new: `return reserved`,
