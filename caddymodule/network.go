@@ -63,7 +63,7 @@ func site(ctx context.Context, segment string, proto config.Protocol, ports stri
 		return sites.Address{}, err
 	}
 	app.fronts.opened(segment, proto, port)
-	return sites.Address{Segment: segment, Netns: s.Netns, Local: netip.AddrPortFrom(app.address(segment), port)}, nil
+	return sites.Address{Segment: segment, Netns: s.Netns, Local: netip.AddrPortFrom(app.address(segment), port), Started: app.fronts.started}, nil
 }
 
 // explainListen says which program can have taken a segment's port.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,14 +14,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Forced reloads of the same configuration cost no request: neither of clients that make a
-// connection for each request, nor of those that keep their connections; at a segment's
-// site, and at a front, whose plain HTTP the lean server serves; over HTTP/1 with and
-// without TLS, and over HTTP/2.
-func TestReloadsLoseNoRequest(t *testing.T) {
-	onEachInTurn(t, func(t *testing.T, datapath string) {
-		s := newScene(t, paper.NetworkOptions{})
-		config := frontCaddyfile{datapath: datapath, bridge: "lb_policy first a", sites: `
+// reloadedSites are a site of segment a, and a front's site that passes requests on to it.
+const reloadedSites = `
 http://192.168.1.2:8080, https://192.168.1.2:8443 {
 	bind vnic/a
 	tls internal
@@ -31,23 +26,36 @@ http://192.168.1.2, https://192.168.1.2 {
 	tls internal
 	vnic_proxy a:8080
 }
-`}
+`
+
+// The pages of reloadedSites.
+var (
+	plainPages  = []string{"http://192.168.1.2:8080/", "http://192.168.1.2/"}
+	securePages = []string{"https://192.168.1.2:8443/", "https://192.168.1.2/"}
+)
+
+// Forced reloads of the same configuration cost no request: neither of clients that make a
+// connection for each request, nor of those that keep their connections; at a segment's
+// site, and at a front, whose plain HTTP the lean server serves; over HTTP/1 with and
+// without TLS, and over HTTP/2.
+func TestReloadsLoseNoRequest(t *testing.T) {
+	onEachInTurn(t, func(t *testing.T, datapath string) {
+		s := newScene(t, paper.NetworkOptions{})
+		config := frontCaddyfile{datapath: datapath, bridge: "lb_policy first a", sites: reloadedSites}
 		if err := s.tryStart(config.String()); err != nil {
 			t.Fatal(err)
 		}
-		plain := []string{"http://192.168.1.2:8080/", "http://192.168.1.2/"}
-		secure := []string{"https://192.168.1.2:8443/", "https://192.168.1.2/"}
 		for _, test := range []struct {
 			name     string
 			protocol string
 			urls     []string
 			kept     bool
 		}{
-			{"HTTP/1", netlab.HTTP1, plain, false},
-			{"HTTP/1 kept alive", netlab.HTTP1, plain, true},
-			{"HTTPS/1", netlab.HTTP1, secure, false},
-			{"HTTP/2", netlab.HTTP2, secure, false},
-			{"HTTP/2 kept alive", netlab.HTTP2, secure, true},
+			{"HTTP/1", netlab.HTTP1, plainPages, false},
+			{"HTTP/1 kept alive", netlab.HTTP1, plainPages, true},
+			{"HTTPS/1", netlab.HTTP1, securePages, false},
+			{"HTTP/2", netlab.HTTP2, securePages, false},
+			{"HTTP/2 kept alive", netlab.HTTP2, securePages, true},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				load := s.startRequests(test.protocol, test.urls, test.kept)
@@ -57,6 +65,29 @@ http://192.168.1.2, https://192.168.1.2 {
 					time.Sleep(20 * time.Millisecond) // of load on one configuration
 				}
 			})
+		}
+	})
+}
+
+// A reload that fails because another app does costs no request either. Caddy starts apps in
+// any order, so in half of the reloads the new servers have begun to accept.
+func TestFailingReloadsLoseNoRequest(t *testing.T) {
+	onEachInTurn(t, func(t *testing.T, datapath string) {
+		s := newScene(t, paper.NetworkOptions{})
+		s.listen(s.Server, "0.0.0.0:8099", say("a port that is taken"))
+		config := frontCaddyfile{datapath: datapath, bridge: "lb_policy first a", sites: reloadedSites}
+		if err := s.tryStart(config.String()); err != nil {
+			t.Fatal(err)
+		}
+		for _, urls := range [][]string{plainPages, securePages} {
+			load := s.startRequests(netlab.HTTP1, urls, false)
+			for range 10 {
+				if answer, err := s.postText(config.String() + ":8099 {\nrespond never\n}\n"); err != nil || !strings.Contains(answer, "address already in use") {
+					t.Errorf("POST /load says %q (%v)", answer, err)
+				}
+				time.Sleep(20 * time.Millisecond) // of load on one configuration
+			}
+			load.finish(t)
 		}
 	})
 }

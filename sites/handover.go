@@ -94,13 +94,13 @@ func (s *Sockets) handOver() (again bool) {
 }
 
 // supersede marks the listeners that a newer one has taken over from. It tells whether it
-// has marked any, and whether the newest listener does not accept, or an older one may still
-// get a connection.
+// has marked any, and whether the newest listener is not ready, or an older one may still get
+// a connection.
 func (s *stream) supersede() (began, waits bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, l := range s.listeners {
-		if !l.accepting {
+		if !l.ready() {
 			waits = waits || i+1 < len(s.listeners)
 			continue
 		}
@@ -109,6 +109,9 @@ func (s *stream) supersede() (began, waits bool) {
 			waits = waits || older.offers.Load() > 0
 		}
 		break
+	}
+	if began {
+		s.change() // for a connection that has been offered to an older listener
 	}
 	return began, waits
 }

@@ -116,3 +116,38 @@ func request(addr string) error {
 	}
 	return err
 }
+
+// A listener gets no connection from an older one before its configuration has started.
+func TestHandoverWaitsForTheStart(t *testing.T) {
+	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
+	older := listen(t, sockets, at)
+	started := make(chan struct{})
+	at.Started = started
+	newer := listen(t, sockets, at)
+	got := make(chan string)
+	for name, l := range map[string]net.Listener{"older": older, "newer": newer} {
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				c.Close()
+				got <- name
+			}
+		}()
+	}
+	want := func(name string) {
+		t.Helper()
+		for range 20 {
+			dialFrom(t, alias, older)
+			if n := <-got; n != name {
+				t.Fatalf("the %s listener has accepted, want the %s", n, name)
+			}
+		}
+	}
+	want("older")
+	close(started)
+	sockets.HandOver()
+	want("newer")
+}

@@ -29,6 +29,19 @@ type listener struct {
 	closeOnce sync.Once
 }
 
+// ready tells whether the listener may take over. It needs the stream's lock.
+func (l *listener) ready() bool {
+	if !l.accepting || l.at.Started == nil {
+		return l.accepting
+	}
+	select {
+	case <-l.at.Started:
+		return true
+	default:
+		return false
+	}
+}
+
 // Accept waits for a connection. If the segment is stopped, it waits for the start. The
 // connection's RemoteAddr is the real client's address, and its LocalAddr is the address
 // that the client dialed.

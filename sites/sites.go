@@ -38,6 +38,11 @@ type Address struct {
 	Segment string         // the segment's name
 	Netns   string         // the segment's network namespace; "" is the host's
 	Local   netip.AddrPort // the segment's own address, and a port other than 0
+
+	// Started is closed when the configuration of the listener has started; nil if that is so
+	// already. Until then the configuration may still fail, so a TCP listener does not take
+	// over from an older one.
+	Started <-chan struct{}
 }
 
 // place identifies the socket that listeners on one address share.
@@ -74,8 +79,8 @@ func NewSockets(plane Plane) *Sockets {
 }
 
 // Listen opens a TCP listener. Listeners on one address may overlap: they share
-// one socket, and connections go to the newest one whose server accepts. On a
-// stopped segment the socket opens with [Sockets.Start].
+// one socket, and connections go to the newest one that has started and whose
+// server accepts. On a stopped segment the socket opens with [Sockets.Start].
 //
 // The listener survives the removal and the recreation of the VNIC, because a bound socket
 // outlives its address. cfg.Control applies when the socket is made. The keep-alive

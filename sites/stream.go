@@ -186,13 +186,14 @@ func (s *stream) leave(c *Conn, from *socket) bool {
 	}
 }
 
-// newest returns the newest listener that accepts; nil if none does. It counts an offer to
-// the listener, which the caller withdraws if the listener does not take the connection.
+// newest returns the newest listener that is ready; if there is none, the oldest one if it
+// accepts; otherwise nil. It counts an offer to the listener, which the caller withdraws if
+// the listener does not take the connection.
 func (s *stream) newest() (l *listener, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range s.listeners {
-		if l.accepting {
+	for i, l := range s.listeners {
+		if l.ready() || l.accepting && i == len(s.listeners)-1 {
 			l.offers.Add(1)
 			return l, s.changed
 		}

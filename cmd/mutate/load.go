@@ -73,6 +73,10 @@ var load = []mutation{
 	select {`,
 		tests: "integration.TestReloadsLoseNoRequest",
 	}, {
+		row: "L4", defect: "a configuration that has not started takes the connections", file: "sites/listener.go",
+		old: `	if !l.accepting || l.at.Started == nil {`, new: `	if true {`,
+		tests: "integration.TestFailingReloadsLoseNoRequest",
+	}, {
 		row: "L5", defect: "a stop leaves the devices", file: "vnicbridge/plane.go",
 		old: `	for _, ifc := range p.ifaces() {
 		p.closeIface(ifc)
