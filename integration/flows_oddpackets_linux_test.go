@@ -37,9 +37,17 @@ func TestOddPackets(t *testing.T) {
 		if got := drops(burst); got["overload"] > 0 {
 			t.Errorf("of a burst of %d packets there was dropped: %v", burst, got)
 		}
-		s.sendFrames(conn, slices.Repeat([][]byte{odd}, flood)...)
-		if got := drops(burst + flood); got["protocol"] <= burst || got["overload"] == 0 {
-			t.Errorf("of a flood of %d packets, after the burst, there was dropped: %v", flood, got)
+		var got map[string]uint64
+		sent := burst
+		for range 5 { // a busy machine may take so long that it is no flood
+			s.sendFrames(conn, slices.Repeat([][]byte{odd}, flood)...)
+			sent += flood
+			if got = drops(uint64(sent)); got["overload"] > 0 {
+				break
+			}
+		}
+		if got["protocol"] <= burst || got["overload"] == 0 {
+			t.Errorf("of floods of %d packets, after the burst, there was dropped: %v", flood, got)
 		}
 		if got := s.get("http://192.168.1.2/"); got != "a" {
 			t.Errorf("after the flood PC1 got %q", got)

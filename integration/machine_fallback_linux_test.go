@@ -86,8 +86,9 @@ func TestFallbackOnAnOldKernel(t *testing.T) {
 	wantAll(t, "the error", output, []string{"it takes Linux 5.15 or later"})
 }
 
-// A kernel that has no memory for the flow table refuses it; with a smaller one, the
-// kernel data path is used.
+// A flow table that takes more than half of what the process's control group may have is
+// not made in the kernel, which would kill the process; with a smaller one, the kernel data
+// path is used.
 func TestFallbackWithoutMemory(t *testing.T) {
 	t.Parallel()
 	group := controlGroup(t, 512<<20)
@@ -98,7 +99,7 @@ func TestFallbackWithoutMemory(t *testing.T) {
 	flows := func(datapath string, n int) caddyfile {
 		return caddyfile{datapath: fmt.Sprintf("%s\n%s %d", datapath, symptom.Fix[0], n)}
 	}
-	wants := []string{"making the BPF map ", fmt.Sprintf(" for %d flows: ", larger), "cannot allocate memory: lower max_flows"}
+	wants := []string{fmt.Sprintf("a table of %d flows takes ", larger), "more than half of the 512 MiB that are available: lower max_flows"}
 	output, err := s.caddyCommand("run", flows("kernel", larger), inside...)
 	if err == nil {
 		t.Error("datapath kernel started")

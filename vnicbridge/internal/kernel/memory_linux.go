@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
+
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 )
 
@@ -24,8 +26,8 @@ func checkMemory(maxFlows int) error {
 }
 
 // availableMemory returns how many bytes the kernel can give without taking any from a
-// process (proc_meminfo(5)). It ignores the limit of this process's control group, because
-// the kernel enforces that, and only this process suffers.
+// process (proc_meminfo(5)), or the limit of this process's control group if that is less.
+// Maps count towards the limit, and beyond it the kernel kills the process.
 func availableMemory() (int64, error) {
 	const name = "/proc/meminfo"
 	text, err := os.ReadFile(name)
@@ -37,5 +39,9 @@ func availableMemory() (int64, error) {
 	if _, err := fmt.Fscan(bytes.NewReader(line), &kibibytes); err != nil {
 		return 0, fmt.Errorf("%s: MemAvailable: %w", name, err)
 	}
-	return kibibytes << 10, nil
+	available := kibibytes << 10
+	if limit, err := memlimit.FromCgroup(); err == nil && limit < uint64(available) {
+		available = int64(limit)
+	}
+	return available, nil
 }
