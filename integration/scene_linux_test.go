@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -120,13 +121,17 @@ type scene struct {
 	starts int
 }
 
-// scenes counts the scenes, for their names.
-var scenes atomic.Int32
+// Scenes have the names of their process, and a number. A process that was killed may have
+// left namespaces, and its number may be another's now.
+var (
+	process = fmt.Sprintf("e2e-%d-%04x", os.Getpid(), rand.N(1<<16))
+	scenes  atomic.Int32
+)
 
 // newScene builds the network for one test.
 func newScene(t *testing.T, opts paper.NetworkOptions) *scene {
 	t.Helper()
-	name := fmt.Sprintf("e2e-%d-%d", os.Getpid(), scenes.Add(1))
+	name := fmt.Sprintf("%s-%d", process, scenes.Add(1))
 	network, err := paper.NewNetwork(name, opts)
 	if err != nil {
 		t.Fatal(err)
