@@ -228,7 +228,7 @@ var flows = []mutation{
 		return packet.DropNoFlow
 	}
 	to, tuple`, new: `	if fl == nil {
-		for _, vnic := range fw.rules.Load().Vnics {
+		for vnic := range fw.rules.Load().Segments {
 			return a.leaveBy(vnic, a.Dst)
 		}
 	}
