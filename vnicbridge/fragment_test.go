@@ -133,8 +133,18 @@ func TestFragmentIdentificationsDoNotCollide(t *testing.T) {
 func TestFragmentsAreBounded(t *testing.T) {
 	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
 		payload := string(bytes.Repeat([]byte("x"), 3000))
+		wantBounded := func() {
+			t.Helper()
+			if datagrams, bytes := r.inFragments("nic0"); datagrams > userspace.MaxHeadless || bytes > userspace.MaxHeldBytes {
+				t.Errorf("%d datagrams, %d bytes are held", datagrams, bytes)
+			}
+		}
 		for i := range 4 * userspace.MaxHeadless {
 			size := 1480 // many bytes, then many fragments
+			if i == 2*userspace.MaxHeadless {
+				r.silent("vnic-A")
+				wantBounded()
+			}
 			if i > 2*userspace.MaxHeadless {
 				size = 8
 			}
@@ -142,9 +152,7 @@ func TestFragmentsAreBounded(t *testing.T) {
 			r.put("nic0", fragments[1]) // never the first
 		}
 		r.silent("vnic-A")
-		if datagrams, bytes := r.inFragments("nic0"); datagrams > userspace.MaxHeadless || bytes > userspace.MaxHeldBytes {
-			t.Errorf("%d datagrams, %d bytes are held", datagrams, bytes)
-		}
+		wantBounded()
 		if r.drops("nic0", "fragment") == 0 {
 			t.Error("nothing is counted")
 		}
