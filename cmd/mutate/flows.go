@@ -203,7 +203,7 @@ var flows = []mutation{
 		old: ` || fw.open.WereOurs(to.VNIC.Segment, f.Orig) {`, new: ` {`,
 	}, {
 		row: "F5+", defect: "a RST carries only what was acknowledged", file: `vnicbridge/internal/userspace/reset.go`,
-		old: `	if sent != acknowledged {`, new: `	if false {`,
+		old: `	if sent != acknowledged {`, new: `	if false {`, tests: "integration.TestAStopTellsWhoSends",
 	}, {
 		row: "F6", defect: "the quoted header is not rewritten", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `	a.RewriteQuote(quoted, tuple.Reversed())` + "\n",

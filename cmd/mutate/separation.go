@@ -105,11 +105,6 @@ var separation = []mutation{
 		old: "		g.drop(chain, matchPrefix(destinationOffset, netip.PrefixFrom(p, p.BitLen())))", new: "		_ = p",
 		tests: "integration.TestNoWayRound integration.TestHostKernelKeepsOut",
 	}, {
-		row: "S4", defect: "the host accepts what comes out of a segment's namespace", file: `vnicbridge/internal/host/guard_linux.go`,
-		old: `matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
-		if v.Away {`, new: "matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))\n		if false {",
-		tests: "integration.TestSeparation",
-	}, {
 		row: "S4+", defect: "the programs come after those of others", file: `vnicbridge/internal/kernel/programplace_linux.go`,
 		old: `		at := t.anchor()`, new: `		at := link.Tail()`, tests: "integration.TestAcceptingPrograms",
 	}, {
