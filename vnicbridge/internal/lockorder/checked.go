@@ -9,25 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// Mutex is a sync.Mutex of a kind that checks the order.
-type Mutex[L Lock] struct {
-	mu     sync.Mutex
-	holder *holder
-}
-
-// Lock locks m. It panics if this goroutine holds a lock that does not come earlier.
-func (m *Mutex[L]) Lock() {
-	h := take(placeOf[L]())
-	m.mu.Lock()
-	m.holder = h
-}
-
-// Unlock unlocks m.
-func (m *Mutex[L]) Unlock() {
-	h := m.holder
-	m.mu.Unlock()
-	giveBack(h, placeOf[L]())
-}
+// Mutex is an RWMutex that a normal build does not let anybody lock for reading.
+type Mutex[L Lock] = RWMutex[L]
 
 // RWMutex is a sync.RWMutex of a kind that checks the order, and that no goroutine takes
 // it for reading twice: a writer that waits in between would stop both.
