@@ -124,30 +124,18 @@ func TestHandoverWaitsForTheStart(t *testing.T) {
 	started := make(chan struct{})
 	at.Started = started
 	newer := listen(t, sockets, at)
-	got := make(chan string)
-	for name, l := range map[string]net.Listener{"older": older, "newer": newer} {
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				c.Close()
-				got <- name
-			}
-		}()
-	}
-	want := func(name string) {
+	taken := takers(older, newer)
+	want := func(l net.Listener, name string) {
 		t.Helper()
 		for range 20 {
 			dialFrom(t, alias, older)
-			if n := <-got; n != name {
-				t.Fatalf("the %s listener has accepted, want the %s", n, name)
+			if <-taken != l {
+				t.Fatalf("another than the %s listener has accepted", name)
 			}
 		}
 	}
-	want("older")
+	want(older, "older")
 	close(started)
 	sockets.HandOver()
-	want("newer")
+	want(newer, "newer")
 }

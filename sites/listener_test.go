@@ -105,13 +105,11 @@ func TestCloseWakesOnlyItsOwnAccept(t *testing.T) {
 	accept(t, newer)
 }
 
-// TestNewestListenerIsPreferred checks that the newest listener gets all connections. If two
-// listeners took turns, each would get half.
-func TestNewestListenerIsPreferred(t *testing.T) {
-	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
-	older, newer := listen(t, sockets, at), listen(t, sockets, at)
+// takers accepts and closes the connections of listeners, and tells for each connection which
+// listener got it.
+func takers(listeners ...net.Listener) <-chan net.Listener {
 	taken := make(chan net.Listener)
-	for _, l := range []net.Listener{older, newer} {
+	for _, l := range listeners {
 		go func() {
 			for {
 				c, err := l.Accept()
@@ -123,6 +121,15 @@ func TestNewestListenerIsPreferred(t *testing.T) {
 			}
 		}()
 	}
+	return taken
+}
+
+// TestNewestListenerIsPreferred checks that the newest listener gets all connections. If two
+// listeners took turns, each would get half.
+func TestNewestListenerIsPreferred(t *testing.T) {
+	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
+	older, newer := listen(t, sockets, at), listen(t, sockets, at)
+	taken := takers(older, newer)
 	byNewer := 0
 	for range 100 {
 		time.Sleep(time.Millisecond) // gives both time to block in Accept again

@@ -2,12 +2,9 @@ package vnicbridge
 
 import (
 	"bytes"
-	"net/netip"
-	"runtime"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netns"
 	"golang.org/x/net/bpf"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
@@ -18,26 +15,7 @@ import (
 // A capture's programs, and the packet ring that stands in for them, see what the
 // forwarder sends to a segment, with the direction and no more bytes than are kept.
 func TestCaptureSources(t *testing.T) {
-	runtime.LockOSThread() // until the thread ends with the test's goroutine
-	if _, err := netns.New(); err != nil {
-		t.Fatal(err)
-	}
-	m, err := newMachine()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dev, err := m.MakeVNIC(host.VNICSpec{Segment: "a", Iface: "vnic-A", Address: netip.MustParsePrefix(serverA + "/24"), MAC: vnicAMAC})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := dev.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	m, dev := apartVNIC(t)
 	if _, err := dev.Configure(host.VNICSettings{MTU: 1500}); err != nil {
 		t.Fatal(err)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 )
 
-// crowdedVNIC is a VNIC in a namespace of its own, in which a test does what it wants.
-func crowdedVNIC(t *testing.T) (v *host.VNICSetup, want host.VNICSettings) {
+// apartVNIC makes a VNIC of this machine, in a namespace that only the test's goroutine has.
+func apartVNIC(t *testing.T) (m machine, dev host.VNIC) {
 	t.Helper()
 	runtime.LockOSThread() // until the thread ends with the test's goroutine
 	if _, err := netns.New(); err != nil {
@@ -25,8 +25,7 @@ func crowdedVNIC(t *testing.T) (v *host.VNICSetup, want host.VNICSettings) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := host.VNICSpec{Segment: "a", Iface: "vnic-A", Address: netip.MustParsePrefix(serverA + "/24"), MAC: vnicAMAC}
-	dev, err := m.MakeVNIC(spec)
+	dev, err = m.MakeVNIC(host.VNICSpec{Segment: "a", Iface: "vnic-A", Address: netip.MustParsePrefix(serverA + "/24"), MAC: vnicAMAC})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,6 +37,13 @@ func crowdedVNIC(t *testing.T) (v *host.VNICSetup, want host.VNICSettings) {
 			t.Error(err)
 		}
 	})
+	return m, dev
+}
+
+// crowdedVNIC is a VNIC in a namespace of its own, in which a test does what it wants.
+func crowdedVNIC(t *testing.T) (v *host.VNICSetup, want host.VNICSettings) {
+	t.Helper()
+	_, dev := apartVNIC(t)
 	want = host.VNICSettings{MTU: 1500, Via: netip.MustParseAddr(routerOnA), HostRoute: true, Neighbours: make(map[netip.Addr]config.MAC)}
 	for i := range 253 {
 		want.Neighbours[netip.AddrFrom4([4]byte{192, 168, 50, byte(2 + i)})] = routerMAC
