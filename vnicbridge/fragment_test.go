@@ -178,7 +178,7 @@ func (r *rig) inFragments(device string) (datagrams, bytes int) {
 	t := r.plane.path.Fragments
 	t.Mu.Lock()
 	defer t.Mu.Unlock()
-	for p, q := range t.Ports {
+	for p, q := range t.Ifaces {
 		if p.Name == device {
 			return q.Headless.Len() + q.Led.Len() + q.Over.Len(), q.Held
 		}

@@ -192,7 +192,7 @@ func runProgram(r *rig, d *memoryDevice, f packet.Frame) bool {
 	}
 	for index, n := range k.sent() {
 		if n > before[index] {
-			to := k.Table.PortOf(uint32(index)).Device().(*memoryDevice)
+			to := k.Table.IfaceOf(uint32(index)).Device().(*memoryDevice)
 			to.mu.Lock()
 			to.out = append(to.out, out)
 			to.mu.Unlock()

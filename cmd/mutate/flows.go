@@ -295,10 +295,10 @@ var flows = []mutation{
 		old: `t.forget(q, to.oldest())`, new: `t.forget(q, to.Back().Value.(*datagram))`,
 	}, {
 		row: "F7+", defect: "one segment's fragments make room for another one's", file: `vnicbridge/internal/userspace/fragmenttable.go`,
-		old: `	q := t.Ports[p]` + "\n", new: `	for p = range t.Ports {
+		old: `	q := t.Ifaces[p]` + "\n", new: `	for p = range t.Ifaces {
 		break
 	}
-	q := t.Ports[p]
+	q := t.Ifaces[p]
 `,
 	}, {
 		row: "F7+", defect: "fragments without a first one take the room of others", file: "vnicbridge/internal/bpf/limit.h",

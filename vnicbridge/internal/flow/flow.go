@@ -107,9 +107,7 @@ func (f *Flow) copyLife(other *Flow) {
 // New returns a flow from in to out whose first packet p is the opener's. If p cannot begin
 // a flow, the flow is picked up: it has existed before. The caller sets Reply.
 func New(in, out *iface.Iface, p *packet.Packet, now int64) *Flow {
-	f := &Flow{In: in, Out: out, Orig: p.Tuple}
-	f.live()
-	f.LastSeen.Store(Coarse(now))
+	f := seen(in, out, p.Tuple, now)
 	if !p.Begins() {
 		f.pickUp(p, Forward)
 	}
@@ -119,10 +117,16 @@ func New(in, out *iface.Iface, p *packet.Packet, now int64) *Flow {
 // AnsweredFlow returns a flow that is picked up by a packet p that answers the opener. The
 // opener's packets have the tuple orig. The caller sets Reply.
 func AnsweredFlow(in, out *iface.Iface, orig packet.Tuple, p *packet.Packet, now int64) *Flow {
+	f := seen(in, out, orig, now)
+	f.pickUp(p, Reverse)
+	return f
+}
+
+// seen returns a flow with memory of its own, of which a packet has come now.
+func seen(in, out *iface.Iface, orig packet.Tuple, now int64) *Flow {
 	f := &Flow{In: in, Out: out, Orig: orig}
 	f.live()
 	f.LastSeen.Store(Coarse(now))
-	f.pickUp(p, Reverse)
 	return f
 }
 

@@ -65,8 +65,8 @@ func (t *Table) Know(p *iface.Iface) { t.ifaces[p.Index].Store(p) }
 // known, and its flows wait.
 func (t *Table) Forget(p *iface.Iface) { t.ifaces[p.Index].CompareAndSwap(p, nil) }
 
-// PortOf returns the iface with an index, or nil if it is not known.
-func (t *Table) PortOf(index uint32) *iface.Iface {
+// IfaceOf returns the iface with an index, or nil if it is not known.
+func (t *Table) IfaceOf(index uint32) *iface.Iface {
 	if index >= iface.Max {
 		return nil
 	}
@@ -107,7 +107,7 @@ func (t *Table) flowOf(number uint32) *Flow {
 func (t *Table) read(number uint32) (orig, reply keyWords, in, out *iface.Iface, ok bool) {
 	r := &t.Records[number]
 	orig, reply = load(&r.Orig), load(&r.Reply)
-	in, out = t.PortOf(uint32(orig.key().Iface)), t.PortOf(uint32(reply.key().Iface))
+	in, out = t.IfaceOf(uint32(orig.key().Iface)), t.IfaceOf(uint32(reply.key().Iface))
 	if in == nil || out == nil || load(&r.Orig) != orig || load(&r.Reply) != reply {
 		return orig, reply, nil, nil, false
 	}
@@ -247,7 +247,7 @@ func (t *Table) claim(f *Flow, number uint32) bool {
 		t.unpoint(&reply, number|bpf.Reverse)
 		return false
 	}
-	t.countAtPorts(&orig, &reply, 1, f.Class())
+	t.countAtIfaces(&orig, &reply, 1, f.Class())
 	return true
 }
 
@@ -369,10 +369,10 @@ func (t *Table) Discard(number uint32) {
 // discount subtracts a flow from the counts.
 func (t *Table) discount(orig, reply *bpf.FlowKey, class Class) {
 	t.Counts.Flows.Add(-1)
-	t.countAtPorts(orig, reply, -1, class)
+	t.countAtIfaces(orig, reply, -1, class)
 }
 
-func (t *Table) countAtPorts(orig, reply *bpf.FlowKey, n int64, class Class) {
+func (t *Table) countAtIfaces(orig, reply *bpf.FlowKey, n int64, class Class) {
 	for _, index := range []uint16{orig.Iface, reply.Iface} {
 		t.Meters[index].Flows.Add(n)
 		t.Meters[index].Load.Add(n * loadOf(class))

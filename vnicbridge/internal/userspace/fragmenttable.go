@@ -32,9 +32,9 @@ const (
 type fragmentTable struct {
 	Mu lockorder.Mutex[lockorder.Fragments]
 
-	seed  maphash.Seed
-	Ports map[*iface.Iface]*fragmentQueue // by iface
-	taken map[fragmentKey]*datagram       // by their keys where they leave
+	seed   maphash.Seed
+	Ifaces map[*iface.Iface]*fragmentQueue // by iface
+	taken  map[fragmentKey]*datagram       // by their keys where they leave
 }
 
 // fragmentQueue holds the datagrams of one iface. Each is in one of the lists.
@@ -74,16 +74,16 @@ type datagram struct {
 // NewFragmentTable returns an empty table.
 func NewFragmentTable() *fragmentTable {
 	return &fragmentTable{
-		seed: maphash.MakeSeed(), Ports: make(map[*iface.Iface]*fragmentQueue), taken: make(map[fragmentKey]*datagram),
+		seed: maphash.MakeSeed(), Ifaces: make(map[*iface.Iface]*fragmentQueue), taken: make(map[fragmentKey]*datagram),
 	}
 }
 
 func (t *fragmentTable) queue(p *iface.Iface) *fragmentQueue {
-	q := t.Ports[p]
+	q := t.Ifaces[p]
 	if q == nil {
 		q = &fragmentQueue{datagrams: make(map[fragmentKey]*datagram)}
 		q.Headless.most, q.Led.most, q.Over.most = MaxHeadless, MaxLed, MaxOver
-		t.Ports[p] = q
+		t.Ifaces[p] = q
 	}
 	return q
 }
@@ -282,7 +282,7 @@ func (t *fragmentTable) forget(q *fragmentQueue, d *datagram) {
 func (t *fragmentTable) sweep(now int64) {
 	t.Mu.Lock()
 	defer t.Mu.Unlock()
-	for p, q := range t.Ports {
+	for p, q := range t.Ifaces {
 		left := 0
 		for _, l := range []*datagramList{&q.Headless, &q.Led, &q.Over} {
 			for d := l.oldest(); d != nil && now-d.came >= int64(FragmentTime); d = l.oldest() {
@@ -291,7 +291,7 @@ func (t *fragmentTable) sweep(now int64) {
 			left += l.Len()
 		}
 		if left == 0 {
-			delete(t.Ports, p)
+			delete(t.Ifaces, p)
 		}
 	}
 }
