@@ -98,8 +98,8 @@ func readSources(t *testing.T) sources {
 	return all
 }
 
-// goSource declares functions, types, variables, constants, fields, and methods, the last
-// two by their own name and by that of their type and their own.
+// goSource returns what a Go file declares: functions, types, variables, constants, fields
+// and methods. A field or method counts by its own name, and as Type.name.
 func goSource(t *testing.T, path string) source {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)

@@ -96,7 +96,8 @@ func (s *Suite) figures(variant, metric string) (values []float64) {
 	return values
 }
 
-// ratios returns, round by round, a metric of a variant divided by that of another variant.
+// ratios returns, for each round, a variant's metric divided by the same metric of another
+// variant.
 func (s *Suite) ratios(variant, to, metric string) (values []float64) {
 	return s.quotients(variant, metric, to, metric)
 }

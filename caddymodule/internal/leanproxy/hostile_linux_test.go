@@ -9,9 +9,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/testsite"
 )
 
-// TestEndlessUpstream checks that an upstream that never ends a part of its response is cut
-// off, and takes no more memory than with net/http. A request without a body goes by the lean
-// proxy, and one with a body by reverse_proxy.
+// TestEndlessUpstream checks that vnic_proxy cuts off an upstream that never ends a part of
+// its response, and needs no more memory for it than net/http. The lean proxy serves the
+// requests without a body, and reverse_proxy those with one.
 func TestEndlessUpstream(t *testing.T) {
 	const chunks = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
 	long := strings.Repeat("x", 4000)

@@ -56,7 +56,7 @@ func Capabilities() (uint64, error) {
 	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), nil
 }
 
-// ExplainBPF adds to an error of bpf(2) what causes it and how to mend it, for a process that
+// ExplainBPF adds the cause and the fix to an error of bpf(2). It assumes that the process
 // has the capabilities.
 func ExplainBPF(err error) error {
 	switch {
