@@ -7,7 +7,8 @@ import (
 
 // Divert lets the function that begin returns serve the later connections of the listener
 // that accepted c, instead of the server that calls Accept. It calls begin once for each
-// listener. If c does not come from a listener of this package, it never calls begin.
+// listener. If begin returns nil, the server keeps its connections. If c does not come from a
+// listener of this package, Divert does nothing.
 //
 // serve closes a connection, or leaves it to the server of the newest listener that accepts.
 // Before it leaves a connection, serve gives back the bytes that it has read
@@ -19,8 +20,9 @@ func Divert(c net.Conn, begin func() (serve func(c *Conn) (leave bool))) {
 	}
 	l := own.listener
 	l.diverted.Do(func() {
-		serve := begin()
-		l.serve.Store(&serve)
+		if serve := begin(); serve != nil {
+			l.serve.Store(&serve)
+		}
 	})
 }
 

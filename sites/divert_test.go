@@ -52,3 +52,20 @@ func TestDivert(t *testing.T) {
 		}
 	}
 }
+
+// TestDivertDeclined checks that a server that declines a listener is asked once, and that the
+// listener then keeps its connections: asking would cost each connection something.
+func TestDivertDeclined(t *testing.T) {
+	l := listen(t, sites.NewSockets(new(planeStub)), freePort(t))
+	begun := 0
+	for range 3 {
+		dialFrom(t, alias, l)
+		sites.Divert(accept(t, l), func() func(*sites.Conn) bool {
+			begun++
+			return nil
+		})
+	}
+	if begun != 1 {
+		t.Errorf("the server was asked %d times", begun)
+	}
+}

@@ -48,9 +48,13 @@ func hasWrappers(of *caddyhttp.Server) bool {
 // adopt begins to serve the listener that a connection has come from. With something
 // between, such as TLS, the connection has another type and stays net/http's.
 func adopt(ctx context.Context, c net.Conn) context.Context {
-	standard, ok := ctx.Value(http.ServerContextKey).(*http.Server)
-	if ok && isPlain(standard) {
-		sites.Divert(c, func() func(*sites.Conn) bool { return newServer(standard).serve })
+	if standard, ok := ctx.Value(http.ServerContextKey).(*http.Server); ok {
+		sites.Divert(c, func() func(*sites.Conn) bool {
+			if !isPlain(standard) {
+				return nil
+			}
+			return newServer(standard).serve
+		})
 	}
 	return ctx
 }
