@@ -96,7 +96,7 @@ func TestOuterEndIsPutBack(t *testing.T) {
 		for name, changes := range map[string][]string{
 			"its filter": {"tc qdisc delete dev vnic-A clsact"},
 			"its state":  {"ip link set vnic-A down"},
-			"its name":   {"ip link set vnic-A down", "ip link set vnic-A name other0", "ip link set other0 up"},
+			"its name":   {"ip link set vnic-A name other0"}, // in one step, or it is put back in between
 			"its settings": {
 				"sysctl -q net.ipv4.conf.vnic-A.arp_ignore=0", "sysctl -q net.ipv4.conf.vnic-A.accept_local=1",
 				"sysctl -q net.ipv4.conf.vnic-A.rp_filter=0", "sysctl -q net.ipv4.ip_forward=1",
