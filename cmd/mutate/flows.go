@@ -202,9 +202,6 @@ var flows = []mutation{
 		row: "F5+", defect: "a stop does not reset Caddy's own connections", file: `vnicbridge/internal/userspace/pickup.go`,
 		old: ` || fw.open.WereOurs(to.VNIC.Segment, f.Orig) {`, new: ` {`,
 	}, {
-		row: "F5+", defect: "a RST carries only what was acknowledged", file: `vnicbridge/internal/userspace/reset.go`,
-		old: `	if sent != acknowledged {`, new: `	if false {`, tests: "integration.TestAStopTellsWhoSends",
-	}, {
 		row: "F6", defect: "the quoted header is not rewritten", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `	a.RewriteQuote(quoted, tuple.Reversed())` + "\n",
 	}, {
@@ -380,6 +377,9 @@ var flows = []mutation{
 	}, {
 		row: "F10", defect: "a weight set by hand changes nothing", file: "vnicbridge/override.go",
 		old: "	if w := o.weights[segment]; w != 0 {\n		return w\n	}\n",
+	}, {
+		row: "F10", defect: "a RST carries only what was acknowledged", file: `vnicbridge/internal/userspace/reset.go`,
+		old: `	if sent != acknowledged {`, new: `	if false {`,
 	}, {
 		row: "F10", defect: "the flows of a removed segment are not reset", file: "vnicbridge/devices.go",
 		old: `return f.In == gone || f.Out == gone }, p.comesBack)`, new: `return f == nil }, p.comesBack)`,
