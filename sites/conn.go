@@ -19,7 +19,7 @@ type Conn struct {
 	unread   []byte      // bytes that were given back
 	http2    atomic.Bool // a request has come by HTTP/2
 	begun    atomic.Bool // a request has been given to the handler
-	pending  atomic.Bool // an HTTP server waits for a request, or has begun to read it
+	pending  atomic.Bool // not diverted, and its server waits for a request or has begun to read it
 	diverted atomic.Bool // what [Divert] was given serves the connection
 
 	mu          sync.Mutex

@@ -46,7 +46,7 @@ func (i *idleConns) add(c net.Conn) {
 		i.idle = make(map[net.Conn]*idleness)
 	}
 	now := &idleness{conn: own, reads: own.readsSoFar()}
-	own.pending.Store(true)
+	own.pending.Store(!own.diverted.Load()) // HandOver does not wait for a diverted one
 	i.idle[c] = now
 	if own.Leaving() {
 		i.closeSoon(c, now)
