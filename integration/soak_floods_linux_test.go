@@ -76,7 +76,8 @@ func (s *scene) hearLate() {
 }`)
 }
 
-// besideSpoofed measures a client while a neighbour sends packets from forged addresses.
+// besideSpoofed measures how a client is served while a neighbour sends packets with forged
+// source addresses.
 func (s *scene) besideSpoofed(name string, transport func() (layers.IPProtocol, gopacket.SerializableLayer)) []figure {
 	s.t.Helper()
 	o := s.orderFor(s.Neighbours[0])
