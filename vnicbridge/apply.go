@@ -3,6 +3,8 @@ package vnicbridge
 import (
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
@@ -59,18 +61,31 @@ func (t *transition) prepare() error {
 func vnicSpecOf(c *config.Config, name string) host.VNICSpec {
 	s := c.Segments[name]
 	iface := s.InterfaceName(name)
-	return host.VNICSpec{Segment: name, Iface: iface, Address: s.Addresses[0], MAC: s.HardwareAddr(iface), Netns: s.Netns}
+	return host.VNICSpec{Segment: name, Iface: iface, Addresses: byFamily(s.Address), MAC: s.HardwareAddr(iface), Netns: s.Netns}
 }
 
 // exclusive tells whether two VNICs cannot exist at the same time: they have the same name,
 // or their networks overlap, so that the kernel could route packets of one to the other.
 func exclusive(a, b host.VNICSpec) bool {
-	return a.Iface == b.Iface || a.Address.Masked().Overlaps(b.Address.Masked())
+	for f := range config.Families {
+		if a.Addresses[f].Masked().Overlaps(b.Addresses[f].Masked()) {
+			return true
+		}
+	}
+	return a.Iface == b.Iface
+}
+
+// byFamily returns what a function has for each family.
+func byFamily[T any](of func(config.Family) T) (all [config.Families]T) {
+	for f := range config.Families {
+		all[f] = of(f)
+	}
+	return all
 }
 
 // nicSpecOf returns what the NIC of a bridge must be.
 func nicSpecOf(c *config.Config, name string) nicSpec {
-	return nicSpec{name, c.Bridges[name].NIC, c.Bridges[name].Addresses[0]}
+	return nicSpec{name, c.Bridges[name].NIC, byFamily(c.Bridges[name].Address)}
 }
 
 // prepareSegment finds the VNIC of a segment among the living ones, or makes it. Before
@@ -109,7 +124,7 @@ func (t *transition) prepareBridge(name string) error {
 			return nil
 		}
 	}
-	b, err := t.p.openBridge(spec, t.cfg.Bridges[name].Gateway)
+	b, err := t.p.openBridge(spec, byFamily(t.cfg.Bridges[name].Gateway))
 	if err != nil {
 		return err
 	}
@@ -153,11 +168,7 @@ func (t *transition) acquireAddresses() error {
 		probing++
 		t.p.carry(b.iface)
 		go func() {
-			err := b.link.Claim.Acquire(t.cfg.Bridges[name].DAD != config.DADOff)
-			if err == nil && !b.link.AwaitGateway(t.p.now) {
-				t.p.log.Warn("the gateway does not answer ARP", "bridge", name, "gateway", t.cfg.Bridges[name].Gateway)
-			}
-			results <- result{name, err}
+			results <- result{name, t.acquireAddressesOf(name, b)}
 		}()
 	}
 	var failed error
@@ -167,6 +178,26 @@ func (t *transition) acquireAddresses() error {
 		}
 	}
 	return failed
+}
+
+// acquireAddressesOf claims the pseudo addresses of one bridge, both at the same time.
+func (t *transition) acquireAddressesOf(name string, b *bridge) error {
+	var claims errgroup.Group
+	for f, link := range b.links {
+		if link == nil {
+			continue
+		}
+		claims.Go(func() error {
+			if err := link.Acquire(t.cfg.Bridges[name].DAD != config.DADOff); err != nil {
+				return err
+			}
+			if gateway := t.cfg.Bridges[name].Gateway(config.Family(f)); !link.AwaitGateway(t.p.now) {
+				t.p.log.Warn("the gateway does not answer", "bridge", name, "gateway", gateway)
+			}
+			return nil
+		})
+	}
+	return claims.Wait()
 }
 
 // undo removes what prepare made, and puts back what prepare took away.
@@ -213,7 +244,7 @@ func (p *Plane) reinstate() error {
 func (t *transition) commit() {
 	p := t.p
 	for name, b := range t.bridges {
-		b.link.SetGateway(t.cfg.Bridges[name].Gateway)
+		b.setGateways(byFamily(t.cfg.Bridges[name].Gateway))
 	}
 	p.path.SetLimit(t.cfg.MaxFlowsOrDefault())
 	p.datapaths.setRules(t.rules)
@@ -241,7 +272,7 @@ func (p *Plane) begin() {
 		if !b.up {
 			p.log.Warn("the NIC is down: nothing passes until it is up (ip link set "+b.spec.nic+" up)", "bridge", name)
 		}
-		b.link.Tick(now)
+		b.tick(now)
 	}
 }
 
@@ -251,12 +282,16 @@ func (p *Plane) guards(all ...devices) host.GuardSpec {
 	for _, d := range all {
 		for _, name := range config.SortedKeys(d.segments) {
 			s := d.segments[name]
-			g.VNICs = append(g.VNICs, host.GuardedVNIC{Index: s.dev.Index(), Address: s.spec.Address, Away: s.spec.Netns != ""})
+			g.VNICs = append(g.VNICs, host.GuardedVNIC{Index: s.dev.Index(), Addresses: s.spec.Addresses, Away: s.spec.Netns != ""})
 		}
 		for _, name := range config.SortedKeys(d.bridges) {
 			b := d.bridges[name]
 			g.NICs = append(g.NICs, b.dev.Index())
-			g.Pseudo = append(g.Pseudo, b.spec.address.Addr())
+			for _, own := range b.spec.addresses {
+				if own.IsValid() {
+					g.Pseudo = append(g.Pseudo, own.Addr())
+				}
+			}
 		}
 	}
 	return g

@@ -50,7 +50,7 @@ func TestARemovedSegment(t *testing.T) {
 		if _, ok := r.plane.SegmentAddr("a"); ok {
 			t.Error("the segment has an address still")
 		}
-		if g := r.machine.guards[len(r.machine.guards)-1]; len(g.VNICs) != 1 || g.VNICs[0].Address.Masked().String() != "192.168.60.0/24" {
+		if g := r.machine.guards[len(r.machine.guards)-1]; len(g.VNICs) != 1 || g.VNICs[0].Addresses[config.IPv4].Masked().String() != "192.168.60.0/24" {
 			t.Errorf("the guard is %+v", g)
 		}
 	})

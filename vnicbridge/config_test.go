@@ -48,7 +48,7 @@ func TestValidate(t *testing.T) {
 		{"egress", seg(func(s *config.Segment) { s.Egress = "everything" }), "segment", "want off, gateway or any"},
 		{"egress without gateway", func(c *config.Config) {
 			c.Segments["b"].Egress = config.EgressAny
-			c.Bridges["lan"].Gateway = netip.Addr{}
+			c.Bridges["lan"].Gateways = nil
 		}, "segment", "no gateway"},
 		{"egress any without a bridge", func(c *config.Config) {
 			c.Segments["b"].Egress = config.EgressAny
@@ -69,8 +69,8 @@ func TestValidate(t *testing.T) {
 		}, "segment", "segment a has it already"},
 		{"no NIC", br(func(b *config.Bridge) { b.NIC = "" }), "bridge", "nic is missing"},
 		{"VNIC as NIC", br(func(b *config.Bridge) { b.NIC = "vnic-A" }), "bridge", "VNIC of segment a"},
-		{"gateway elsewhere", br(func(b *config.Bridge) { b.Gateway = mustIP("192.168.2.1") }), "bridge", "not in the network"},
-		{"gateway is the pseudo address", br(func(b *config.Bridge) { b.Gateway = mustIP(pseudo) }), "bridge", "pseudo address itself"},
+		{"gateway elsewhere", br(func(b *config.Bridge) { b.Gateways = []netip.Addr{mustIP("192.168.2.1")} }), "bridge", "not in the network"},
+		{"gateway is the pseudo address", br(func(b *config.Bridge) { b.Gateways = []netip.Addr{mustIP(pseudo)} }), "bridge", "pseudo address itself"},
 		{"no policy", br(func(b *config.Bridge) { b.LBPolicy = nil }), "bridge", "neither steer nor lb_policy"},
 		{"unknown policy", br(func(b *config.Bridge) { b.LBPolicy.Policy = "best" }), "bridge", "want first, round_robin"},
 		{"unknown segment", br(func(b *config.Bridge) { b.LBPolicy.Segments = []string{"a", "z"} }), "bridge", `unknown segment "z": the configuration has a, b`},
@@ -88,7 +88,7 @@ func TestValidate(t *testing.T) {
 		}, "bridge", "192.168.1.2 is bridge lan's already"},
 		{"NIC twice", func(c *config.Config) {
 			second := *c.Bridges["lan"]
-			second.Addresses, second.Gateway = prefixes("192.168.1.3/24"), netip.Addr{}
+			second.Addresses, second.Gateways = prefixes("192.168.1.3/24"), nil
 			c.Bridges["two"] = &second
 		}, "bridge", "bridge lan's already"},
 	} {
@@ -141,7 +141,7 @@ func TestAliasPool(t *testing.T) {
 		{"192.168.50.1/24", config.AddrRange{First: mustIP("192.168.50.0"), Last: mustIP("192.168.50.3")}, "192.168.50.2", "192.168.50.3", 2},
 	} {
 		s := config.Segment{Addresses: prefixes(tc.address), Aliases: tc.aliases}
-		pool := s.AliasPool()
+		pool := s.AliasPool(config.IPv4)
 		if len(pool) != tc.size || pool[0].String() != tc.first || pool[len(pool)-1].String() != tc.last {
 			t.Errorf("%s %s: %d aliases, %s to %s", tc.address, tc.aliases, len(pool), pool[0], pool[len(pool)-1])
 		}

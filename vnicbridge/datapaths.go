@@ -19,10 +19,10 @@ import (
 type kernelPath interface {
 	// FlowTable is the table that both use.
 	FlowTable() *flow.Table
-	// Fits tells whether there is room for a number of flows.
-	Fits(maxFlows int) bool
+	// Fits tells whether there is room for a number of flows, also of IPv6 if wide is set.
+	Fits(maxFlows int, wide bool) bool
 
-	// Attach puts a program on an iface's device, and Detach removes it.
+	// Attach puts a program on a device, given by its iface for IPv4, and Detach removes it.
 	Attach(*iface.Iface) error
 	Detach(*iface.Iface)
 	// Awake makes the programs carry packets. Until then, they let every packet pass.
@@ -87,16 +87,16 @@ func (d *dataPaths) withKernelPath(do func(kernelPath)) {
 
 // choose switches to the data path that a configuration asks for, and moves the living flows
 // there. ifaces are all living ifaces.
-func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelPath func(maxFlows int) (kernelPath, error)) error {
+func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelPath func(maxFlows int, wide bool) (kernelPath, error)) error {
 	current := d.kernelPath()
 	switch {
 	case cfg.Datapath == config.DatapathUserspace:
 		d.refusal = ""
 		return d.switchTo(nil, cfg.MaxFlowsOrDefault(), ifaces)
-	case current != nil && current.Fits(cfg.MaxFlowsOrDefault()):
+	case current != nil && current.Fits(cfg.MaxFlowsOrDefault(), cfg.HasIPv6()):
 		return nil
 	}
-	next, err := newKernelPath(cfg.MaxFlowsOrDefault())
+	next, err := newKernelPath(cfg.MaxFlowsOrDefault(), cfg.HasIPv6())
 	if err == nil {
 		if err = d.switchTo(next, cfg.MaxFlowsOrDefault(), ifaces); err != nil {
 			next.Close()
@@ -176,11 +176,13 @@ func (d *dataPaths) switchTo(next kernelPath, maxFlows int, ifaces []*iface.Ifac
 	}
 	var err error
 	lost := d.forwarder.Move(table, func() {
-		for _, ifc := range ifaces {
-			table.Know(ifc)
-			g := table.Gauges(ifc)
-			g.Turn.Store(ifc.Gauges().Turn.Load())
-			ifc.Gauge.Store(g)
+		for _, device := range ifaces {
+			for _, ifc := range device.Each() {
+				table.Know(ifc)
+				g := table.Gauges(ifc)
+				g.Turn.Store(ifc.Gauges().Turn.Load())
+				ifc.Gauge.Store(g)
+			}
 		}
 	}, func() {
 		if current != nil {
@@ -230,7 +232,9 @@ func (d *dataPaths) attach(ifc *iface.Iface) error {
 			return &attachError{err}
 		}
 	}
-	d.forwarder.Know(ifc)
+	for _, own := range ifc.Each() {
+		d.forwarder.Know(own)
+	}
 	return nil
 }
 
@@ -239,7 +243,9 @@ func (d *dataPaths) detach(ifc *iface.Iface) {
 		k.Detach(ifc)
 	}
 	if ifc.Closed.Load() {
-		d.forwarder.Forget(ifc)
+		for _, own := range ifc.Each() {
+			d.forwarder.Forget(own)
+		}
 	}
 }
 

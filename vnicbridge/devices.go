@@ -39,15 +39,49 @@ type bridge struct {
 	spec  nicSpec
 	dev   iface.NICDevice
 	iface *iface.Iface
-	link  *link.Ethernet // of the iface
-	name  string         // the NIC's name now, because a NIC can be renamed
+	links [config.Families]link.Link // nil if the bridge has no address of a family
+	name  string                     // the NIC's name now, because a NIC can be renamed
 	up    bool
+}
+
+// announce announces the pseudo addresses again.
+func (b *bridge) announce() {
+	for _, link := range b.links {
+		if link != nil {
+			link.Announce()
+		}
+	}
+}
+
+func (b *bridge) setGateways(gateways [config.Families]netip.Addr) {
+	for f, link := range b.links {
+		if link != nil {
+			link.SetGateway(gateways[f])
+		}
+	}
+}
+
+// tellAll tells the data path the MACs of all hosts to which frames go.
+func (b *bridge) tellAll() {
+	for _, link := range b.links {
+		if link != nil {
+			link.TellAll()
+		}
+	}
+}
+
+func (b *bridge) tick(now int64) {
+	for _, link := range b.links {
+		if link != nil {
+			link.Tick(now)
+		}
+	}
 }
 
 // nicSpec identifies an open NIC: if any of it changes, the NIC is opened again.
 type nicSpec struct {
 	bridge, nic string
-	address     netip.Prefix
+	addresses   [config.Families]netip.Prefix // the zero value if it has none of a family
 }
 
 // living returns the devices of the configuration in force, and the retired ones.
@@ -77,9 +111,11 @@ func (p *Plane) makeSegment(spec host.VNICSpec) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	ifc, err := p.newIface(spec.Iface, dev, spec.MAC)
+	ifc, err := p.newIface(spec.Iface, dev, spec.MAC, spec.Addresses[config.IPv6].IsValid())
 	if err == nil {
-		ifc.VNIC = &iface.VNICSide{Segment: spec.Segment, Address: packet.AddrOf(spec.Address.Addr())}
+		for _, own := range ifc.Each() {
+			own.VNIC = &iface.VNICSide{Segment: spec.Segment, Address: packet.AddrOf(spec.Addresses[own.Family].Addr())}
+		}
 		err = p.attachNew(ifc)
 	}
 	if err != nil {
@@ -89,28 +125,28 @@ func (p *Plane) makeSegment(spec host.VNICSpec) (*segment, error) {
 }
 
 // openBridge opens a NIC and makes its iface.
-func (p *Plane) openBridge(spec nicSpec, gateway netip.Addr) (*bridge, error) {
+func (p *Plane) openBridge(spec nicSpec, gateways [config.Families]netip.Addr) (*bridge, error) {
 	dev, state, err := p.openNIC(spec)
 	if err != nil {
 		return nil, err
 	}
-	ifc, err := p.newIface(spec.nic, dev, state.MAC)
-	var link *link.Ethernet
+	ifc, err := p.newIface(spec.nic, dev, state.MAC, spec.addresses[config.IPv6].IsValid())
+	b := &bridge{spec: spec, dev: dev, iface: ifc, name: spec.nic, up: state.Up}
 	if err == nil {
-		ifc.MTU.Store(int32(state.MTU))
-		link = p.attachNIC(ifc, spec)
-		link.SetGateway(gateway)
+		ifc.SetMTU(state.MTU)
+		p.attachNIC(b)
+		b.setGateways(gateways)
 		err = p.attachNew(ifc)
 	}
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
-	return &bridge{spec: spec, dev: dev, iface: ifc, link: link, name: spec.nic, up: state.Up}, nil
+	return b, nil
 }
 
 // openNIC opens a NIC and reads its state.
 func (p *Plane) openNIC(spec nicSpec) (iface.NICDevice, iface.LinkState, error) {
-	dev, err := p.session.machine.OpenNIC(spec.nic, spec.address.Addr())
+	dev, err := p.session.machine.OpenNIC(spec.nic, spec.addresses)
 	if err != nil {
 		return nil, iface.LinkState{}, err
 	}
@@ -122,47 +158,77 @@ func (p *Plane) openNIC(spec nicSpec) (iface.NICDevice, iface.LinkState, error) 
 	return dev, state, nil
 }
 
-// newIface makes the iface of a device. The error says that all numbers are taken.
-func (p *Plane) newIface(name string, dev iface.Device, mac config.MAC) (*iface.Iface, error) {
-	index, ok := p.numbers.Take()
-	if !ok {
-		return nil, fmt.Errorf("device %s: there are %d devices already, which is the most", name, iface.Max-1)
+// newIface makes the iface of a device, and a second one if the device has an IPv6 address.
+// The error says that all numbers are taken.
+func (p *Plane) newIface(name string, dev iface.Device, mac config.MAC, v6 bool) (*iface.Iface, error) {
+	ifc, err := p.numberedIface(name)
+	if err == nil && v6 {
+		if ifc.V6, err = p.numberedIface(name); err != nil {
+			p.numbers.Free(ifc.Index)
+		} else {
+			ifc.V6.Family = config.IPv6
+		}
 	}
-	ifc := iface.New(index, name)
+	if err != nil {
+		return nil, err
+	}
 	ifc.SetDevice(dev)
 	ifc.SetMAC(mac)
 	return ifc, nil
 }
 
-// attachNew makes the data path in use carry what comes in at a new iface. On error, it frees
-// the iface's number.
+func (p *Plane) numberedIface(name string) (*iface.Iface, error) {
+	index, ok := p.numbers.Take()
+	if !ok {
+		return nil, fmt.Errorf("device %s: there are too many devices: they have %d addresses already, which is the most", name, iface.Max-1)
+	}
+	return iface.New(index, name), nil
+}
+
+// freeNumbers makes the numbers of a device's ifaces available again.
+func (p *Plane) freeNumbers(ifc *iface.Iface) {
+	for _, own := range ifc.Each() {
+		p.numbers.Free(own.Index)
+	}
+}
+
+// attachNew makes the data path in use carry what comes in at a new device. On error, it
+// frees the numbers of its ifaces.
 func (p *Plane) attachNew(ifc *iface.Iface) error {
 	err := p.datapaths.attach(ifc)
 	if err != nil {
-		p.numbers.Free(ifc.Index)
+		p.freeNumbers(ifc)
 	}
 	return err
 }
 
-// attachNIC gives an iface its link, on which the NIC answers for the pseudo address.
-func (p *Plane) attachNIC(ifc *iface.Iface, spec nicSpec) *link.Ethernet {
-	log := p.log.With("bridge", spec.bridge, "nic", spec.nic)
-	ifc.NIC = &iface.NICSide{Address: packet.AddrOf(spec.address.Addr()), Network: spec.address.Masked()}
-	l := link.New(ifc, p.isOurs, log)
-	l.Learned = func(c link.MACChange) { p.neighbourLearned(log, c) }
-	l.Publish = func(host packet.Addr, mac config.MAC, gateway bool) {
-		ifc.Device().(iface.NICDevice).Know(host, mac, gateway)
-		if k := p.datapaths.kernelPath(); k != nil {
-			k.SetNeighbour(ifc, host, mac)
+// attachNIC gives the ifaces of a NIC their links, on which the NIC answers for the pseudo
+// addresses.
+func (p *Plane) attachNIC(b *bridge) {
+	log := p.log.With("bridge", b.spec.bridge, "nic", b.spec.nic)
+	for _, own := range b.iface.Each() {
+		address := b.spec.addresses[own.Family]
+		own.NIC = &iface.NICSide{Address: packet.AddrOf(address.Addr()), Network: address.Masked()}
+		if !address.IsValid() {
+			continue
 		}
-	}
-	l.SentByKernel = func(visit func(host packet.Addr, at int64)) {
-		if k := p.datapaths.kernelPath(); k != nil {
-			k.EachSentTo(ifc, visit)
+		l := link.New(own, p.isOurs, log)
+		n := l.Table()
+		n.Learned = func(c link.MACChange) { p.neighbourLearned(log, c) }
+		n.Publish = func(host packet.Addr, mac config.MAC, gateway bool) {
+			own.Device().(iface.NICDevice).Know(host, mac, gateway)
+			if k := p.datapaths.kernelPath(); k != nil {
+				k.SetNeighbour(own, host, mac)
+			}
 		}
+		n.SentByKernel = func(visit func(host packet.Addr, at int64)) {
+			if k := p.datapaths.kernelPath(); k != nil {
+				k.EachSentTo(own, visit)
+			}
+		}
+		own.NIC.Link = l
+		b.links[own.Family] = l
 	}
-	ifc.NIC.Link = l
-	return l
 }
 
 // isOurs tells whether a MAC is that of a NIC in use.
@@ -173,11 +239,14 @@ func (p *Plane) isOurs(mac config.MAC) bool {
 // closeIface closes an iface and its device, and ends the flows there. Both sides of a TCP
 // connection get a RST.
 func (p *Plane) closeIface(gone *iface.Iface) {
-	gone.Closed.Store(true)
+	all := gone.Each()
+	for _, own := range all {
+		own.Closed.Store(true)
+	}
 	p.health.Forget(gone)
-	p.path.End(func(f *flow.Flow) bool { return f.In == gone || f.Out == gone }, p.comesBack)
+	p.path.End(func(f *flow.Flow) bool { return slices.Contains(all, f.In) || slices.Contains(all, f.Out) }, p.comesBack)
 	p.datapaths.detach(gone)
-	p.numbers.Free(gone.Index)
+	p.freeNumbers(gone)
 	if err := gone.Device().Close(); err != nil {
 		p.log.Error("closing a device", "device", gone.Name, "error", err)
 	}
@@ -254,10 +323,10 @@ func (p *Plane) reopenNIC(ifc *iface.Iface) error {
 			}
 			b.dev, b.name, b.up = dev, b.spec.nic, state.Up
 			ifc.SetDevice(dev)
-			b.link.TellAll()
+			b.tellAll()
 			ifc.SetMAC(state.MAC)
-			ifc.MTU.Store(int32(state.MTU))
-			b.link.Claim.Announce()
+			ifc.SetMTU(state.MTU)
+			b.announce()
 			p.remind()
 			return nil
 		}

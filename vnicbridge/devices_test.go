@@ -95,7 +95,7 @@ func TestARefusedDeviceKeepsNoNumber(t *testing.T) {
 	if _, err := p.makeSegment(vnicSpecOf(paperConfig(), "a")); !errors.Is(err, errInjected) {
 		t.Errorf("making a segment gives the error %v", err)
 	}
-	if _, err := p.openBridge(nicSpecOf(paperConfig(), "lan"), netip.Addr{}); !errors.Is(err, errInjected) {
+	if _, err := p.openBridge(nicSpecOf(paperConfig(), "lan"), [config.Families]netip.Addr{}); !errors.Is(err, errInjected) {
 		t.Errorf("opening a bridge gives the error %v", err)
 	}
 	for n := range iface.Max - 1 {

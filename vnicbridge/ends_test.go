@@ -14,8 +14,8 @@ func TestEndsAndAlias(t *testing.T) {
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
 	cfg.Segments["b"].ClientIP = config.Preserve
 	cfg.Bridges["lan"].Steer = append(cfg.Bridges["lan"].Steer, config.Rule{Segment: "b", Ports: []config.PortRange{{Protocol: config.UDP, First: 5000, Last: 5000}}})
-	here, _ := cfg.PeerAlias("front", "a")
-	there, _ := cfg.PeerAlias("a", "front")
+	here, _ := cfg.PeerAlias("front", "a", config.IPv4)
+	there, _ := cfg.PeerAlias("a", "front", config.IPv4)
 	at := func(address string, port uint16) netip.AddrPort {
 		return netip.AddrPortFrom(netip.MustParseAddr(address), port)
 	}

@@ -124,7 +124,7 @@ func TestRoutersHaveAliases(t *testing.T) {
 		if first[router] != routerOnA || first[farHost] != farHost {
 			t.Errorf("the gateway is %s, the destination %s", first[router], first[farHost])
 		}
-		pool := cfg.Segments["a"].Subnet()
+		pool := cfg.Segments["a"].Subnet(config.IPv4)
 		for _, hop := range hops[1:3] {
 			if alias := first[hop]; !pool.Contains(netip.MustParseAddr(alias)) || alias == routerOnA || alias == serverA {
 				t.Errorf("%s is %s", hop, alias)
@@ -185,7 +185,7 @@ func TestRoutersOfPreserve(t *testing.T) {
 			if !inside[from] && d.src != from {
 				t.Errorf("%s is %s", from, d.src)
 			}
-			if inside[from] && (d.src == from || !cfg.Segments["a"].Subnet().Contains(netip.MustParseAddr(d.src))) {
+			if inside[from] && (d.src == from || !cfg.Segments["a"].Subnet(config.IPv4).Contains(netip.MustParseAddr(d.src))) {
 				t.Errorf("%s, whose address is taken, is %s", from, d.src)
 			}
 		}

@@ -22,7 +22,7 @@ func paper() *config.Config {
 			"lan": {
 				NIC:       "eth1",
 				Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.1.2/24")},
-				Gateway:   netip.MustParseAddr("192.168.1.1"),
+				Gateways:  []netip.Addr{netip.MustParseAddr("192.168.1.1")},
 				LBPolicy:  &config.Policy{Policy: config.PolicyFirst, Segments: []string{"a", "b"}},
 			},
 		},
@@ -69,7 +69,7 @@ func ExampleConfig_Validate() {
 func ExampleConfig_PeerAlias() {
 	cfg := paper()
 	cfg.Segments["a"].Reach = []string{"b"}
-	alias, ok := cfg.PeerAlias("a", "b")
+	alias, ok := cfg.PeerAlias("a", "b", config.IPv4)
 	fmt.Println(netip.MustParsePrefix("192.168.50.0/24").Contains(alias), ok)
 	// Output: true true
 }

@@ -39,8 +39,8 @@ func (r *rig) openOneOfEach(cfg *config.Config) map[string]flowlist.Flow {
 	r.put("nic0", fromRouter(router, 4005, 0).echo("ping"))
 	r.got("nic0")
 	r.put("vnic-A", fromA(routerOnA, 5000, 53).udp("out"))
-	here, _ := cfg.PeerAlias("front", "a")
-	there, _ := cfg.PeerAlias("a", "front")
+	here, _ := cfg.PeerAlias("front", "a", config.IPv4)
+	there, _ := cfg.PeerAlias("a", "front", config.IPv4)
 	r.put("vnic-F", ends{cfg.Segments["front"].MAC, vnicAMAC, "192.168.40.1", here.String(), 7000, 80}.tcp("S", ""))
 
 	at := func(host string, port uint16) netip.AddrPort {

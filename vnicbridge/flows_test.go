@@ -548,7 +548,7 @@ func TestEgressAny(t *testing.T) {
 	cfg := paperConfig()
 	cfg.Segments["a"].Egress = config.EgressAny
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
-		if via := r.machine.devices["vnic-A"].settings.Via; via.String() != routerOnA {
+		if via := r.machine.devices["vnic-A"].settings.Via[config.IPv4]; via.String() != routerOnA {
 			t.Errorf("the way out is by %s, want the gateway's alias", via)
 		}
 		r.put("vnic-A", fromA(farHost, 4000, 53).udp("question"))

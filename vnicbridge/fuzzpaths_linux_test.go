@@ -96,7 +96,7 @@ func twinConfig() *config.Config {
 	cfg.Segments["b"].ClientIP = config.Preserve
 	cfg.Segments["front"].Egress = config.EgressAny
 	cfg.Bridges["wan"] = &config.Bridge{
-		NIC: "nic1", Addresses: prefixes("10.9.0.2/24"), Gateway: netip.MustParseAddr("10.9.0.1"),
+		NIC: "nic1", Addresses: prefixes("10.9.0.2/24"), Gateways: []netip.Addr{netip.MustParseAddr("10.9.0.1")},
 		LBPolicy: &config.Policy{Policy: config.PolicyRoundRobin, Segments: []string{"front", "a"}},
 	}
 	return cfg

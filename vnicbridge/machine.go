@@ -17,8 +17,8 @@ type machine interface {
 	// Check returns what keeps a configuration from being put in force here, or nil. It
 	// changes nothing. own names the VNICs that this plane made.
 	Check(cfg *config.Config, own map[string]bool) error
-	// OpenNIC takes over the frames of one pseudo address on a NIC.
-	OpenNIC(name string, pseudo netip.Addr) (iface.NICDevice, error)
+	// OpenNIC takes over the frames of pseudo addresses, at most one of each family, on a NIC.
+	OpenNIC(name string, pseudo [config.Families]netip.Prefix) (iface.NICDevice, error)
 	// MakeVNIC makes a VNIC and sets it up.
 	MakeVNIC(spec host.VNICSpec) (host.VNIC, error)
 	// newKernelPath makes a kernel path. The error says what the path lacks here.
@@ -28,7 +28,7 @@ type machine interface {
 	// Guard keeps the host's kernel from acting on packets that belong to bridges and
 	// segments. It replaces the guard that is in force.
 	Guard(g host.GuardSpec) error
-	// HostPrefixes lists the host's IPv4 addresses with their networks. Those of our VNICs
+	// HostPrefixes lists the host's addresses with their networks. Those of our VNICs
 	// are among them.
 	HostPrefixes() ([]host.Prefix, error)
 	// Changes hints that devices, addresses, routes, rules, neighbours or programs on

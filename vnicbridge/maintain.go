@@ -104,12 +104,12 @@ func (p *Plane) followNIC(name string, b *bridge, state iface.LinkState) {
 	}
 	b.up = state.Up
 	if announce {
-		b.link.Claim.Announce()
+		b.announce()
 	}
 	if state.MTU <= 0 {
 		return
 	}
-	if was := int(b.iface.MTU.Swap(int32(state.MTU))); was != state.MTU {
+	if was := b.iface.SetMTU(state.MTU); was != state.MTU {
 		log.Info("the NIC has another MTU: the VNICs that it serves follow", "from", was, "to", state.MTU)
 	}
 }

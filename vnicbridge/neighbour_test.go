@@ -72,7 +72,7 @@ func TestHostsThatOnlyAskMakeRoom(t *testing.T) {
 		if !r.connects(otherHost, hostMAC, 4000) {
 			t.Fatal("a host on the link gets no answer")
 		}
-		n := r.plane.bridges["lan"].link.Neighbours
+		n := r.plane.bridges["lan"].links[config.IPv4].Table()
 		for i := range 7000 {
 			host, mac := onLink(i)
 			r.put("nic0", arp(true, mac, host, config.MAC{}, pseudo))
@@ -116,7 +116,7 @@ func TestManyNeighboursWithFlows(t *testing.T) {
 // on whatever data path their frames go.
 func TestTheIdlestNeighboursMakeRoom(t *testing.T) {
 	onEachDataPath(t, largeLink(), func(t *testing.T, r *rig) {
-		n := r.plane.bridges["lan"].link.Neighbours
+		n := r.plane.bridges["lan"].links[config.IPv4].Table()
 		n.Mu.Lock()
 		n.Table.Bounds[link.PartUsed] = 64
 		n.Mu.Unlock()
@@ -173,7 +173,7 @@ func TestForgedHostsOnTheLink(t *testing.T) {
 		if n := r.asked(); n < link.BroadcastBurst || n > link.BroadcastBurst+1 {
 			t.Errorf("%d broadcasts for %d forged hosts at once, want %d", n, forged, link.BroadcastBurst)
 		}
-		n := r.plane.bridges["lan"].link.Neighbours
+		n := r.plane.bridges["lan"].links[config.IPv4].Table()
 		if size := sizeOf(n, link.PartResolving); size > link.NeighbourBounds[link.PartResolving] {
 			t.Errorf("%d hosts are asked for at once, want %d at most", size, link.NeighbourBounds[link.PartResolving])
 		}
@@ -230,7 +230,7 @@ func TestANextHopsMACChangesOnceASecond(t *testing.T) {
 			mac := config.MAC{0x02, 0, 0, 0, byte(i >> 8), byte(i)}
 			refillARP(r)
 			r.put("nic0", arp(true, mac, router, config.MAC{}, router))
-			if now := r.plane.Status().Bridges["lan"].GatewayMAC; now != last {
+			if now := r.plane.Status().Bridges["lan"].Gateways[0].MAC; now != last {
 				changes, last = changes+1, now
 			}
 			time.Sleep(time.Millisecond)
@@ -247,7 +247,7 @@ func TestANextHopsMACChangesOnceASecond(t *testing.T) {
 			t.Error("the gateway is not asked which MAC it has")
 		}
 		r.put("nic0", arp(false, routerMAC, router, nicMAC, pseudo))
-		if got := r.plane.Status().Bridges["lan"].GatewayMAC; got != routerMAC {
+		if got := r.plane.Status().Bridges["lan"].Gateways[0].MAC; got != routerMAC {
 			t.Errorf("after its answer the gateway has %s", got)
 		}
 	})

@@ -26,8 +26,8 @@ func TestReach(t *testing.T) {
 	cfg := frontConfig()
 	cfg.Segments["a"].Ports = []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
-		here, _ := cfg.PeerAlias("front", "a")
-		there, _ := cfg.PeerAlias("a", "front")
+		here, _ := cfg.PeerAlias("front", "a", config.IPv4)
+		there, _ := cfg.PeerAlias("a", "front", config.IPv4)
 		frontMAC := cfg.Segments["front"].MAC
 		front := func(dst string, sport, dport uint16) ends {
 			return ends{frontMAC, vnicAMAC, "192.168.40.1", dst, sport, dport}
@@ -51,7 +51,7 @@ func TestReach(t *testing.T) {
 			t.Error("a closed port is not refused")
 		}
 		// a may not reach the front, nor b; the front's way to b is not a's.
-		bThere, _ := cfg.PeerAlias("b", "front")
+		bThere, _ := cfg.PeerAlias("b", "front", config.IPv4)
 		for _, dst := range []string{there.String(), "192.168.40.1", here.String(), serverB, bThere.String()} {
 			r.put("vnic-A", fromA(dst, 9, 80).tcp("S", ""))
 		}
@@ -69,7 +69,7 @@ func TestPeerAliasesAreReserved(t *testing.T) {
 	cfg := frontConfig()
 	cfg.Segments["a"].Aliases = config.AddrRange{First: mustIP("192.168.50.2"), Last: mustIP("192.168.50.5")}
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
-	reserved, _ := cfg.PeerAlias("a", "front")
+	reserved, _ := cfg.PeerAlias("a", "front", config.IPv4)
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
 		for i := range 200 {
 			r.put("nic0", fromRouter(fmt.Sprintf("203.0.113.%d", i+1), 123, 123).udp("x"))
@@ -77,7 +77,7 @@ func TestPeerAliasesAreReserved(t *testing.T) {
 				t.Fatalf("a client is %s, which stands for the front", d.src)
 			}
 		}
-		if peers := r.plane.Status().Segments["a"].Peers; peers["front"] != reserved {
+		if peers := r.plane.Status().Segments["a"].Peers; peers["front"][0] != reserved {
 			t.Errorf("the status says %v", peers)
 		}
 	})
@@ -87,9 +87,9 @@ func TestPeerAliasesAreReserved(t *testing.T) {
 // go, as long as no two names meet.
 func TestPeerAliasesStay(t *testing.T) {
 	cfg := frontConfig()
-	before, _ := cfg.PeerAlias("front", "a")
+	before, _ := cfg.PeerAlias("front", "a", config.IPv4)
 	cfg.Segments["front"].Reach = []string{"a"}
-	if after, _ := cfg.PeerAlias("front", "a"); after != before {
+	if after, _ := cfg.PeerAlias("front", "a", config.IPv4); after != before {
 		t.Errorf("%s became %s when the front no longer reaches b", before, after)
 	}
 	seen := make(map[string]bool)
@@ -102,7 +102,7 @@ func TestPeerAliasesStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, peer := range cfg.Segments["front"].Reach {
-		alias, ok := cfg.PeerAlias("front", peer)
+		alias, ok := cfg.PeerAlias("front", peer, config.IPv4)
 		if !ok || seen[alias.String()] || !strings.HasPrefix(alias.String(), "192.168.40.") {
 			t.Errorf("%s is %s", peer, alias)
 		}

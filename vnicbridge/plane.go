@@ -177,9 +177,9 @@ func (p *Plane) apply(cfg *config.Config, retained []*config.Config) error {
 	return err
 }
 
-func (p *Plane) newKernelPath(maxFlows int) (kernelPath, error) {
+func (p *Plane) newKernelPath(maxFlows int, wide bool) (kernelPath, error) {
 	return p.session.machine.newKernelPath(kernel.Options{
-		MaxFlows: maxFlows, Key: p.key, Open: &p.open, Handshakes: p.path.Handshakes, Clock: p.now,
+		MaxFlows: maxFlows, Wide: wide, Key: p.key, Open: &p.open, Handshakes: p.path.Handshakes, Clock: p.now,
 		Run: p.path.Run, Refusals: userspace.RefusalBurst, Log: p.log,
 	})
 }
@@ -266,7 +266,7 @@ func (p *Plane) OpenPort(segment string, port config.PortRange) (release func())
 	return p.open.Open(segment, port)
 }
 
-// SegmentAddr returns the address of a segment, and false if the configuration in force does
+// SegmentAddr returns the address of a segment, that of IPv4 if it has one, and false if the configuration in force does
 // not have the segment.
 func (p *Plane) SegmentAddr(name string) (netip.Addr, bool) {
 	p.mu.Lock()
@@ -275,7 +275,7 @@ func (p *Plane) SegmentAddr(name string) (netip.Addr, bool) {
 	if s == nil {
 		return netip.Addr{}, false
 	}
-	return s.spec.Address.Addr(), true
+	return s.iface.First().VNIC.Address.Netip(), true
 }
 
 // In runs a function on a thread in the network namespace of a segment, where sockets of the
@@ -318,7 +318,6 @@ func (p *Plane) Status() Status {
 
 func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 	cfg := p.cfg.Segments[name]
-	pool := cfg.AliasPool()
 	ports := slices.Clone(cfg.Ports)
 	if ports == nil {
 		ports = p.open.List(name)
@@ -327,18 +326,45 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 		State: p.states[name], Health: healthStatus(p.health.Condition(seg.iface)),
 		Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.WeightOrDefault(),
 		Interface: seg.spec.Iface, Addresses: cfg.Addresses, MAC: seg.spec.MAC, Netns: seg.spec.Netns,
-		Aliases: config.AddrRange{First: pool[0], Last: pool[len(pool)-1]}, Ports: ports,
+		Aliases: aliasesOf(cfg), Ports: ports,
 		Egress: cfg.EgressOrDefault(), ClientIP: cmp.Or(cfg.ClientIP, config.Translate),
-		Reach: cfg.Reach, Peers: p.cfg.PeerAliases(name), Counters: p.count(seg.iface),
+		Reach: cfg.Reach, Peers: p.peerAliases(name), Counters: p.count(seg.iface),
 	}
+}
+
+// aliasesOf returns the aliases of a segment as ranges, one for each family.
+func aliasesOf(s *config.Segment) (ranges []config.AddrRange) {
+	for f := range config.Families {
+		switch pool := s.AliasPool(f); {
+		case config.DerivesAliases(s.Subnet(f)):
+			ranges = append(ranges, config.AddrRange{First: pool[0], Last: config.LastAddr(s.Subnet(f))})
+		case len(pool) > 0:
+			ranges = append(ranges, config.AddrRange{First: pool[0], Last: pool[len(pool)-1]})
+		}
+	}
+	return ranges
+}
+
+// peerAliases returns the aliases of a segment's peers, those of IPv4 first.
+func (p *Plane) peerAliases(segment string) map[string][]netip.Addr {
+	aliases := make(map[string][]netip.Addr)
+	for f := range config.Families {
+		for peer, alias := range p.cfg.PeerAliases(segment, f) {
+			aliases[peer] = append(aliases[peer], alias)
+		}
+	}
+	return aliases
 }
 
 func (p *Plane) bridgeStatus(name string, b *bridge) BridgeStatus {
 	cfg := p.cfg.Bridges[name]
-	gatewayMAC, _ := b.link.Lookup(cfg.Gateway)
+	var gateways []GatewayStatus
+	for _, gateway := range cfg.Gateways {
+		mac, _ := b.links[config.FamilyOf(gateway)].Lookup(gateway)
+		gateways = append(gateways, GatewayStatus{gateway, mac})
+	}
 	return BridgeStatus{
-		NIC: b.spec.nic, Up: b.up, MAC: b.iface.MAC(), Addresses: cfg.Addresses,
-		Gateway: cfg.Gateway, GatewayMAC: gatewayMAC,
+		NIC: b.spec.nic, Up: b.up, MAC: b.iface.MAC(), Addresses: cfg.Addresses, Gateways: gateways,
 		Steer: cfg.Steer, Policy: cfg.LBPolicy, SwitchedTo: p.switched(p.cfg, name),
 		OnNoSegment: cmp.Or(cfg.OnNoSegment, config.Reject),
 		Counters:    p.count(b.iface),

@@ -82,9 +82,8 @@ func (r *rig) flowOf(question ends) *flow.Flow {
 func alternate(t *flow.Table, first, second *flow.Flow) func() {
 	return func() {
 		for _, f := range []*flow.Flow{second, first} {
-			orig, reply := f.Keys()
 			flow.ClearKeys(&t.Records[first.Number])
-			t.Write(first.Number, flow.KeyOf(orig), flow.KeyOf(reply), f)
+			t.Write(first.Number, f)
 		}
 	}
 }

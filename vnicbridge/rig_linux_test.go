@@ -58,8 +58,8 @@ func takeMemoryPath(o kernel.Options) (kernelPath, error) {
 	return memoryPath{k}, nil
 }
 
-func (m memoryPath) Fits(maxFlows int) bool {
-	return maxFlows == config.DefaultMaxFlows || m.Path.Fits(maxFlows)
+func (m memoryPath) Fits(maxFlows int, wide bool) bool {
+	return maxFlows == config.DefaultMaxFlows || m.Path.Fits(maxFlows, wide)
 }
 
 func (m memoryPath) Close() {

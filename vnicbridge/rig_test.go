@@ -64,7 +64,7 @@ func paperConfig() *config.Config {
 		},
 		Bridges: map[string]*config.Bridge{
 			"lan": {
-				NIC: "nic0", Addresses: prefixes(pseudo + "/24"), Gateway: netip.MustParseAddr(router),
+				NIC: "nic0", Addresses: prefixes(pseudo + "/24"), Gateways: []netip.Addr{netip.MustParseAddr(router)},
 				LBPolicy: &config.Policy{Policy: config.PolicyFirst, Segments: []string{"a", "b"}},
 			},
 		},
@@ -253,7 +253,7 @@ var newMemoryPath func(kernel.Options) (kernelPath, error)
 
 func (m *memoryMachine) Check(*config.Config, map[string]bool) error { return nil }
 
-func (m *memoryMachine) OpenNIC(name string, _ netip.Addr) (iface.NICDevice, error) {
+func (m *memoryMachine) OpenNIC(name string, _ [config.Families]netip.Prefix) (iface.NICDevice, error) {
 	return m.add(name, nicMAC)
 }
 

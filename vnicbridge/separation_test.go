@@ -212,7 +212,7 @@ func TestBridgesAreApart(t *testing.T) {
 	cfg := paperConfig()
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
 	cfg.Bridges["lan2"] = &config.Bridge{
-		NIC: "nic1", Addresses: prefixes("192.168.2.2/24"), Gateway: netip.MustParseAddr("192.168.2.1"),
+		NIC: "nic1", Addresses: prefixes("192.168.2.2/24"), Gateways: []netip.Addr{netip.MustParseAddr("192.168.2.1")},
 		LBPolicy: &config.Policy{Policy: config.PolicyFirst, Segments: []string{"b"}},
 	}
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {

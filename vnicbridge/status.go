@@ -37,16 +37,16 @@ type SegmentStatus struct {
 	Addresses        []netip.Prefix     `json:"addresses"`
 	MAC              config.MAC         `json:"mac"`
 	Netns            string             `json:"netns,omitempty"` // its own; empty: the host's, which is one trust domain
-	Aliases          config.AddrRange   `json:"aliases"`
-	Ports            []config.PortRange `json:"ports"` // what may enter now
+	Aliases          []config.AddrRange `json:"aliases"`         // one range for each family
+	Ports            []config.PortRange `json:"ports"`           // what may enter now
 	Egress           config.Egress      `json:"egress"`
 	ClientIP         config.ClientIP    `json:"client_ip"`
 
 	Reach []string `json:"reach,omitempty"` // the segments to which it may open flows
 
-	// The aliases under which it sees the segments that it may reach, or that may
-	// reach it.
-	Peers map[string]netip.Addr `json:"peers,omitempty"`
+	// The aliases, one of each common family, under which it sees the segments that it may
+	// reach, or that may reach it.
+	Peers map[string][]netip.Addr `json:"peers,omitempty"`
 	Counters
 }
 
@@ -68,13 +68,18 @@ type BridgeStatus struct {
 	Up          bool               `json:"up"` // the NIC has a carrier and is administratively up
 	MAC         config.MAC         `json:"mac"`
 	Addresses   []netip.Prefix     `json:"addresses"`
-	Gateway     netip.Addr         `json:"gateway,omitzero"`
-	GatewayMAC  config.MAC         `json:"gateway_mac,omitzero"` // once it is resolved
+	Gateways    []GatewayStatus    `json:"gateways,omitempty"`
 	Steer       []config.Rule      `json:"steer,omitempty"`
 	Policy      *config.Policy     `json:"lb_policy,omitempty"`   // of the configuration
 	SwitchedTo  string             `json:"switched_to,omitempty"` // the segment that an admin prefers to the policy's choice
 	OnNoSegment config.OnNoSegment `json:"on_no_segment"`
 	Counters
+}
+
+// GatewayStatus describes a gateway of a bridge.
+type GatewayStatus struct {
+	Address netip.Addr `json:"address"`
+	MAC     config.MAC `json:"mac,omitzero"` // once it is resolved
 }
 
 // Counters are the counts of a device since it was made, except Flows.
@@ -93,13 +98,17 @@ type Traffic struct {
 	To   uint64 `json:"to"`   // what was sent to it
 }
 
-// count returns what an iface has carried and dropped, on either data path.
-func (p *Plane) count(ifc *iface.Iface) Counters {
+// count returns what the ifaces of a device have carried and dropped, on either data path.
+func (p *Plane) count(device *iface.Iface) Counters {
 	var v iface.CounterValues
-	if k := p.datapaths.kernelPath(); k != nil {
-		v = k.Counters(ifc)
+	flows := int64(0)
+	for _, ifc := range device.Each() {
+		if k := p.datapaths.kernelPath(); k != nil {
+			v.Add(k.Counters(ifc))
+		}
+		v = ifc.Counters.Values(v)
+		flows += ifc.Gauges().Flows.Load()
 	}
-	v = ifc.Counters.Values(v)
 	drops := make(map[string]uint64)
 	for reason, n := range v.Drops {
 		if n > 0 {
@@ -107,7 +116,7 @@ func (p *Plane) count(ifc *iface.Iface) Counters {
 		}
 	}
 	return Counters{
-		Flows: int(ifc.Gauges().Flows.Load()), NewFlows: v.NewFlows,
+		Flows: int(flows), NewFlows: v.NewFlows,
 		Packets: Traffic{From: v.PacketsIn, To: v.PacketsOut},
 		Bytes:   Traffic{From: v.BytesIn, To: v.BytesOut},
 		Drops:   drops,

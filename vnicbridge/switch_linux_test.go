@@ -120,7 +120,7 @@ func (s *switched) openAll() {
 		s.talks["egress of "+out.device] = [2]arriving{out, {"nic0", fromRouter(router, 53, mapped).udp("x")}}
 	}
 
-	here, _ := switchConfig("", 0).PeerAlias("front", "a")
+	here, _ := switchConfig("", 0).PeerAlias("front", "a", config.IPv4)
 	front := ends{mustMAC("50:01:02:03:04:0f"), vnicAMAC, "192.168.40.1", here.String(), 7000, 80}
 	s.got("vnic-A")
 	s.put("vnic-F", front.tcp("S", ""))

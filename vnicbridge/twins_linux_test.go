@@ -108,7 +108,7 @@ func (w *twins) begin(t *testing.T, cfg *config.Config) {
 		p.path.Fragments = userspace.NewFragmentTable()
 		p.path.Orphans.Known = flow.BoundedMap[flow.Key, userspace.Orphan]{}
 		for _, b := range p.bridges {
-			n := b.link.Neighbours
+			n := b.links[config.IPv4].Table()
 			used := usedMACs(n)
 			n.Table = link.NewNeighbourTable()
 			n.Tell(slices.Collect(maps.Keys(used)))
@@ -145,7 +145,7 @@ func (w *twins) pass(d time.Duration) {
 		}
 		r.plane.path.Tick(w.clock, long)
 		for _, b := range r.plane.bridges {
-			n := b.link.Neighbours
+			n := b.links[config.IPv4].Table()
 			for host, e := range maps.Clone(n.Table.Entries) {
 				n.Hear(host, e.MAC, true, w.clock)
 			}

@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"maps"
 	"net/netip"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
@@ -9,11 +10,15 @@ import (
 
 // settingsOf returns how the VNIC of a segment should be set up behind the living bridges.
 func settingsOf(c *config.Config, segment string, bridges map[string]*bridge) host.VNICSettings {
-	settings := host.VNICSettings{MTU: mtuOf(c, segment, bridges), Neighbours: aliasMACs(c, segment, bridges)}
-	beyond := c.Segments[segment].ClientIP == config.Preserve || c.Segments[segment].EgressOrDefault() == config.EgressAny
-	if beyond && len(c.GatewaysOf(segment)) > 0 {
-		settings.Via = c.Segments[segment].AliasPool()[0]
-		settings.HostRoute = c.Segments[segment].DefaultRoute || c.Segments[segment].Netns != ""
+	s := c.Segments[segment]
+	settings := host.VNICSettings{MTU: mtuOf(c, segment, bridges), Neighbours: make(map[netip.Addr]config.MAC)}
+	beyond := s.ClientIP == config.Preserve || s.EgressOrDefault() == config.EgressAny
+	for f := range config.Families {
+		maps.Copy(settings.Neighbours, aliasMACs(c, segment, f, bridges))
+		if beyond && len(c.GatewaysOf(segment, f)) > 0 {
+			settings.Via[f] = s.AliasPool(f)[0]
+			settings.HostRoute = s.DefaultRoute || s.Netns != ""
+		}
 	}
 	return settings
 }
@@ -35,36 +40,43 @@ func mtuOf(c *config.Config, segment string, bridges map[string]*bridge) int {
 	return mtu
 }
 
-// aliasMACs returns the MAC of each alias of a segment (A3). The alias of a gateway has the
+// aliasMACs returns the MAC of each alias of a segment that is its neighbour (A3). The alias of a gateway has the
 // gateway's MAC, the alias of another segment has the MAC of that segment's VNIC, and all
 // other aliases have the first gateway's MAC. If a bridge has no gateway, or its gateway is
-// not resolved yet, the NIC's MAC replaces the gateway's.
-func aliasMACs(c *config.Config, segment string, bridges map[string]*bridge) map[netip.Addr]config.MAC {
+// not resolved yet, the NIC's MAC replaces the gateway's. Derived aliases are no neighbours:
+// they are behind the first alias.
+func aliasMACs(c *config.Config, segment string, f config.Family, bridges map[string]*bridge) map[netip.Addr]config.MAC {
 	macs := make(map[netip.Addr]config.MAC)
-	for peer, alias := range c.PeerAliases(segment) {
+	for peer, alias := range c.PeerAliases(segment, f) {
 		macs[alias] = vnicSpecOf(c, peer).MAC
 	}
 	served := c.BridgesOf(segment)
 	if len(served) == 0 {
 		return macs
 	}
-	gateways := c.GatewaysOf(segment)
+	gateways := c.GatewaysOf(segment, f)
 	shared := bridges[served[0]].iface.MAC()
 	if len(gateways) > 0 {
-		shared = bridges[gateways[0]].gatewayMAC(c.Bridges[gateways[0]].Gateway)
+		shared = bridges[gateways[0]].gatewayMAC(c.Bridges[gateways[0]].Gateway(f))
 	}
-	for i, alias := range c.SharedAliases(segment) {
+	aliases := c.SharedAliases(segment, f)
+	if config.DerivesAliases(c.Segments[segment].Subnet(f)) {
+		aliases = aliases[:max(1, len(gateways))]
+	}
+	for i, alias := range aliases {
 		macs[alias] = shared
 		if i < len(gateways) {
-			macs[alias] = bridges[gateways[i]].gatewayMAC(c.Bridges[gateways[i]].Gateway)
+			macs[alias] = bridges[gateways[i]].gatewayMAC(c.Bridges[gateways[i]].Gateway(f))
 		}
 	}
 	return macs
 }
 
 func (b *bridge) gatewayMAC(gateway netip.Addr) config.MAC {
-	if mac, ok := b.link.Lookup(gateway); ok {
-		return mac
+	if link := b.links[config.FamilyOf(gateway)]; link != nil {
+		if mac, ok := link.Lookup(gateway); ok {
+			return mac
+		}
 	}
 	return b.iface.MAC()
 }

@@ -25,7 +25,7 @@ func apartVNIC(t *testing.T) (m machine, dev host.VNIC) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dev, err = m.MakeVNIC(host.VNICSpec{Segment: "a", Iface: "vnic-A", Address: netip.MustParsePrefix(serverA + "/24"), MAC: vnicAMAC})
+	dev, err = m.MakeVNIC(host.VNICSpec{Segment: "a", Iface: "vnic-A", Addresses: [config.Families]netip.Prefix{netip.MustParsePrefix(serverA + "/24")}, MAC: vnicAMAC})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func apartVNIC(t *testing.T) (m machine, dev host.VNIC) {
 func crowdedVNIC(t *testing.T) (v *host.VNICSetup, want host.VNICSettings) {
 	t.Helper()
 	_, dev := apartVNIC(t)
-	want = host.VNICSettings{MTU: 1500, Via: netip.MustParseAddr(routerOnA), HostRoute: true, Neighbours: make(map[netip.Addr]config.MAC)}
+	want = host.VNICSettings{MTU: 1500, Via: [config.Families]netip.Addr{netip.MustParseAddr(routerOnA)}, HostRoute: true, Neighbours: make(map[netip.Addr]config.MAC)}
 	for i := range 253 {
 		want.Neighbours[netip.AddrFrom4([4]byte{192, 168, 50, byte(2 + i)})] = routerMAC
 	}
@@ -140,17 +140,17 @@ func TestUpkeepIsBounded(t *testing.T) {
 			return h.NeighSet(&netlink.Neigh{LinkIndex: v.Ifindex, IP: alias.AsSlice(), HardwareAddr: routerMAC[:], State: netlink.NUD_REACHABLE})
 		}},
 		{"routes", func() error {
-			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.IPNet(v.Spec.Address.Masked()), Gw: v.Spec.Address.Addr().AsSlice()})
+			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.IPNet(v.Spec.Addresses[config.IPv4].Masked()), Gw: v.Spec.Addresses[config.IPv4].Addr().AsSlice()})
 		}},
 		{"routes", func() error {
-			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.IPNet(v.Spec.Address.Masked()), Scope: netlink.SCOPE_LINK})
+			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.IPNet(v.Spec.Addresses[config.IPv4].Masked()), Scope: netlink.SCOPE_LINK})
 		}},
-		{"address", func() error { return h.AddrDel(link, &netlink.Addr{IPNet: host.IPNet(v.Spec.Address)}) }},
+		{"address", func() error { return h.AddrDel(link, &netlink.Addr{IPNet: host.IPNet(v.Spec.Addresses[config.IPv4])}) }},
 		{"rule", func() error { return h.RuleDel(v.Rule(host.LatestPriority)) }},
 		{"rule", func() error {
-			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Table: v.Table(), Dst: host.IPNet(v.Spec.Address.Masked()), Scope: netlink.SCOPE_LINK})
+			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Table: v.Table(), Dst: host.IPNet(v.Spec.Addresses[config.IPv4].Masked()), Scope: netlink.SCOPE_LINK})
 		}},
-		{"rule's default route", func() error { return h.RouteDel(v.DefaultRoute(want.Via)) }},
+		{"rule's default route", func() error { return h.RouteDel(v.DefaultRoute(want.Via[config.IPv4])) }},
 		{"default route", func() error { return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.Anywhere}) }},
 	} {
 		if err := change.do(); err != nil {
@@ -163,18 +163,18 @@ func TestUpkeepIsBounded(t *testing.T) {
 			t.Errorf("%s: again put back %v", change.what, changed)
 		}
 	}
-	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: host.IPNet(v.Spec.Address.Masked()), Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
-	if err != nil || len(routes) != 2 || !routes[0].Gw.Equal(v.Spec.Address.Addr().AsSlice()) || routes[1].Gw != nil {
+	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: host.IPNet(v.Spec.Addresses[config.IPv4].Masked()), Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
+	if err != nil || len(routes) != 2 || !routes[0].Gw.Equal(v.Spec.Addresses[config.IPv4].Addr().AsSlice()) || routes[1].Gw != nil {
 		t.Errorf("the routes are %v (%v), want by way of the VNIC's address, then on the link", routes, err)
 	}
 
 	// What the configuration wants otherwise is no change from outside.
-	want.Via, want.MTU = netip.MustParseAddr("192.168.50.3"), 1400
+	want.Via[config.IPv4], want.MTU = netip.MustParseAddr("192.168.50.3"), 1400
 	want.Neighbours = map[netip.Addr]config.MAC{alias: hostMAC}
 	if changed := configured(t, v, want); len(changed) > 0 {
 		t.Errorf("after another configuration: changed from outside: %v", changed)
 	}
-	want.Via, want.HostRoute = netip.Addr{}, false
+	want.Via[config.IPv4], want.HostRoute = netip.Addr{}, false
 	if changed := configured(t, v, want); len(changed) > 0 {
 		t.Errorf("without a rule: changed from outside: %v", changed)
 	}

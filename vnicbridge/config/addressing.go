@@ -28,26 +28,70 @@ func (s *Segment) HardwareAddr(iface string) MAC {
 	return mac
 }
 
-// Subnet returns the segment's network. The segment must have an address.
-func (s *Segment) Subnet() netip.Prefix { return s.Addresses[0].Masked() }
+// Address returns the segment's address of a family with its network. It is the zero value
+// if the segment has none.
+func (s *Segment) Address(f Family) netip.Prefix { return ofFamily(s.Addresses, f) }
 
-// AliasPool lists the segment's aliases, those of gateways first, at most [MaxAliases]. The
-// segment must have an address.
-func (s *Segment) AliasPool() []netip.Addr {
-	own := s.Addresses[0]
-	network, broadcast := own.Masked().Addr(), LastAddr(own)
+// Subnet returns the segment's network of a family. It is the zero value if the segment has
+// none.
+func (s *Segment) Subnet(f Family) netip.Prefix { return s.Address(f).Masked() }
+
+// Address returns the pseudo address of a family with its network. It is the zero value if
+// the bridge has none.
+func (b *Bridge) Address(f Family) netip.Prefix { return ofFamily(b.Addresses, f) }
+
+// Gateway returns the bridge's gateway of a family. It is the zero value if the bridge has
+// none.
+func (b *Bridge) Gateway(f Family) netip.Addr {
+	for _, gateway := range b.Gateways {
+		if FamilyOf(gateway) == f {
+			return gateway
+		}
+	}
+	return netip.Addr{}
+}
+
+// DerivesAliases tells whether the aliases of a network are derived from the addresses of the
+// hosts that they stand for. Smaller networks have a pool of aliases instead.
+func DerivesAliases(network netip.Prefix) bool {
+	return network.IsValid() && network.Addr().Is6() && network.Bits() <= 64
+}
+
+// AliasPool lists the segment's aliases of a family, those of gateways first, at most
+// [MaxAliases]. Of a network with derived aliases, these are the fixed ones: those that stand
+// for gateways and for other segments. A segment without an address of the family has none.
+func (s *Segment) AliasPool(f Family) []netip.Addr {
+	own := s.Address(f)
+	if !own.IsValid() {
+		return nil
+	}
+	network, highest := own.Masked().Addr(), LastAddr(own)
 	first, last := s.Aliases.First, s.Aliases.Last
-	if s.Aliases.IsZero() {
-		first, last = network, broadcast
+	switch {
+	case DerivesAliases(own):
+		raw := network.As16()
+		raw[14], raw[15] = 0xff, 0xff // derived ones are beyond (A5)
+		first, last = network, netip.AddrFrom16(raw)
+	case s.Aliases.IsZero() || FamilyOf(first) != f:
+		first, last = network, highest
 	}
 	var pool []netip.Addr
 	for a := first; a.IsValid() && a.Compare(last) <= 0 && len(pool) < MaxAliases; a = a.Next() {
-		reserved := own.Bits() < 31 && (a == network || a == broadcast)
-		if !reserved && a != own.Addr() {
+		if a != own.Addr() && !isNetworks(own, a) {
 			pool = append(pool, a)
 		}
 	}
 	return pool
+}
+
+// isNetworks tells whether an address stands for the network p as a whole: IPv4's network and
+// broadcast address, and the anycast address of IPv6's routers (RFC 4291 §2.6.1). A network
+// of one or two addresses has none.
+func isNetworks(p netip.Prefix, a netip.Addr) bool {
+	if p.Bits() >= a.BitLen()-1 {
+		return false
+	}
+	return a == p.Masked().Addr() || a.Is4() && a == LastAddr(p)
 }
 
 // LastAddr returns the highest address of a prefix. For IPv4 it is the broadcast address.

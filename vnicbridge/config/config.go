@@ -27,16 +27,17 @@ type Segment struct {
 	// segment's name.
 	Interface string `json:"interface,omitempty"`
 
-	// The VNIC's address with the prefix length of the segment's network, as in
-	// 192.168.50.1/24. Exactly one IPv4 address for now.
+	// The VNIC's addresses with the prefix lengths of the segment's networks, as in
+	// 192.168.50.1/24 and fd00:50::1/64: at most one of each family, and at least one.
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 
 	// The VNIC's MAC address. Default: a locally administered one that depends
 	// on the interface's name only, so that it is the same at every start.
 	MAC MAC `json:"mac,omitzero"`
 
-	// The addresses under which the segment sees remote hosts. Default: every
-	// other host address of the segment's network, at most [MaxAliases].
+	// The addresses under which the segment sees remote hosts, of one family. Default:
+	// every other host address of the segment's network, at most [MaxAliases]. In an IPv6
+	// network of /64 or shorter they are derived from the hosts' addresses instead.
 	Aliases AddrRange `json:"aliases,omitzero"`
 
 	// What may enter, as in "tcp/80", "udp/5000-5010" or "any". Default: the ports that
@@ -81,12 +82,13 @@ type Bridge struct {
 	// The NIC's device name.
 	NIC string `json:"nic,omitempty"`
 
-	// The pseudo address with the prefix length of the NIC's network, as in
-	// 192.168.1.2/24. Exactly one IPv4 address for now.
+	// The pseudo addresses with the prefix lengths of the NIC's networks, as in
+	// 192.168.1.2/24 and 2001:db8:1::2/64: at most one of each family, and at least one.
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 
-	// The router on the NIC's network. Without one, only hosts on the link are reachable.
-	Gateway netip.Addr `json:"gateway,omitzero"`
+	// The routers on the NIC's network, at most one of each family. Without one, only
+	// hosts on the link are reachable. That of IPv6 may be a link-local address.
+	Gateways []netip.Addr `json:"gateways,omitempty"`
 
 	// The steer rules: the first that matches a new flow gives its segment.
 	Steer []Rule `json:"steer,omitempty"`

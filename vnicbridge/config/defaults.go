@@ -8,6 +8,16 @@ func (c *Config) MaxFlowsOrDefault() int {
 	return c.MaxFlows
 }
 
+// HasIPv6 tells whether any bridge has an IPv6 address, so that there can be IPv6 flows.
+func (c *Config) HasIPv6() bool {
+	for _, b := range c.Bridges {
+		if b.Address(IPv6).IsValid() {
+			return true
+		}
+	}
+	return false
+}
+
 // WeightOrDefault returns the segment's configured share of new flows.
 func (s *Segment) WeightOrDefault() int { return max(s.Weight, 1) }
 

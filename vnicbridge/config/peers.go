@@ -21,21 +21,38 @@ func (c *Config) PeersOf(segment string) (peers []string) {
 	return peers
 }
 
-// PeerAlias returns the address under which a segment sees another one, if either may reach
-// the other. A segment opens its connections to a peer at this address. The address depends
-// only on the names: a hash of the peer's name gives its place at the end of the pool. If two
-// names have the same place, the second one gets the next free place.
-func (c *Config) PeerAlias(segment, peer string) (alias netip.Addr, ok bool) {
-	alias, ok = c.PeerAliases(segment)[peer]
+// peersOfFamily names the peers of a segment that have a family, if the segment has it too.
+func (c *Config) peersOfFamily(segment string, f Family) []string {
+	return slices.DeleteFunc(c.PeersOf(segment), func(peer string) bool {
+		return !c.Segments[peer].Address(f).IsValid() || !c.Segments[segment].Address(f).IsValid()
+	})
+}
+
+// PeerAlias returns the address of a family under which a segment sees another one, if either
+// may reach the other and both have addresses of the family. A segment opens its connections
+// to a peer at this address. The address depends only on the names: a hash of the peer's name
+// gives its place at the end of the pool. If two names have the same place, the second one
+// gets the next free place.
+func (c *Config) PeerAlias(segment, peer string, f Family) (alias netip.Addr, ok bool) {
+	alias, ok = c.PeerAliases(segment, f)[peer]
 	return alias, ok
 }
 
-// PeerAliases returns the aliases of all peers of a segment, by their names. It is empty if
-// the pool has too few aliases for them.
-func (c *Config) PeerAliases(segment string) map[string]netip.Addr {
-	peers := c.PeersOf(segment)
+// AnyPeerAlias returns the address under which a segment sees another one: of IPv4 if both
+// have it, else of IPv6.
+func (c *Config) AnyPeerAlias(segment, peer string) (alias netip.Addr, ok bool) {
+	if alias, ok = c.PeerAlias(segment, peer, IPv4); ok {
+		return alias, true
+	}
+	return c.PeerAlias(segment, peer, IPv6)
+}
+
+// PeerAliases returns the aliases of all peers of a segment that have the family, by their
+// names. It is empty if the pool has too few aliases for them.
+func (c *Config) PeerAliases(segment string, f Family) map[string]netip.Addr {
+	peers := c.peersOfFamily(segment, f)
 	aliases := make(map[string]netip.Addr)
-	pool := c.Segments[segment].AliasPool()
+	pool := c.Segments[segment].AliasPool(f)
 	room := min(maxPeerAliases, len(pool)/2)
 	if len(peers) > room {
 		return aliases // Validate refuses it
@@ -52,11 +69,11 @@ func (c *Config) PeerAliases(segment string) map[string]netip.Addr {
 	return aliases
 }
 
-// SharedAliases returns the aliases for hosts outside, those of gateways first: the pool
+// SharedAliases returns the aliases of a family for hosts outside, those of gateways first: the pool
 // without the aliases that stand for other segments.
-func (c *Config) SharedAliases(segment string) []netip.Addr {
-	peers := c.PeerAliases(segment)
-	return slices.DeleteFunc(c.Segments[segment].AliasPool(), func(a netip.Addr) bool {
+func (c *Config) SharedAliases(segment string, f Family) []netip.Addr {
+	peers := c.PeerAliases(segment, f)
+	return slices.DeleteFunc(c.Segments[segment].AliasPool(f), func(a netip.Addr) bool {
 		for _, alias := range peers {
 			if a == alias {
 				return true

@@ -54,11 +54,11 @@ func (c *Config) BridgesOf(segment string) (names []string) {
 	return names
 }
 
-// GatewaysOf names the bridges of a segment that have a gateway. The segment's first
-// aliases stand for these gateways, one each.
-func (c *Config) GatewaysOf(segment string) (names []string) {
+// GatewaysOf names the bridges of a segment that have a gateway of a family. The segment's
+// first aliases stand for these gateways, one each.
+func (c *Config) GatewaysOf(segment string, f Family) (names []string) {
 	for _, name := range c.BridgesOf(segment) {
-		if c.Bridges[name].Gateway.IsValid() {
+		if c.Bridges[name].Gateway(f).IsValid() {
 			names = append(names, name)
 		}
 	}

@@ -115,26 +115,44 @@ func validInterface(name string) error {
 	return nil
 }
 
-func oneIPv4(addrs []netip.Prefix, example string) error {
+// validAddresses checks the addresses of a segment or a bridge (A0).
+func validAddresses(addrs []netip.Prefix, example string) error {
 	if len(addrs) == 0 {
 		return fmt.Errorf("address is missing, as in %s", example)
 	}
-	if len(addrs) > 1 {
-		return fmt.Errorf("%d addresses: one is supported for now", len(addrs))
+	var have [Families]netip.Prefix
+	for _, p := range addrs {
+		if err := validAddress(p); err != nil {
+			return err
+		}
+		f := FamilyOf(p.Addr())
+		if have[f].IsValid() {
+			return fmt.Errorf("address %s: there is an %s address already, %s: one of each family is the most", p, f, have[f])
+		}
+		have[f] = p
 	}
-	p := addrs[0]
+	return nil
+}
+
+func validAddress(p netip.Prefix) error {
 	a := p.Addr()
 	switch {
-	case !a.Is4():
-		return fmt.Errorf("address %s: only IPv4 is supported for now", p)
-	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case !isHosts(a):
 		return fmt.Errorf("address %s: not a host's address", p)
-	case p.Bits() == 0:
+	case a.IsLinkLocalUnicast() && a.Is6():
+		return fmt.Errorf("address %s: a link-local address is valid on its own link only; want a unique local one (fd00::/8) or a global one", p)
+	case p.Bits() <= 0:
 		return fmt.Errorf("address %s: the prefix length is missing or 0", p)
-	case p.Bits() < 31 && a == p.Masked().Addr():
+	case isNetworks(p, a) && a == p.Masked().Addr():
 		return fmt.Errorf("address %s is the network's own; the first host is %s", p, a.Next())
-	case p.Bits() < 31 && a == LastAddr(p):
+	case isNetworks(p, a):
 		return fmt.Errorf("address %s is the network's broadcast address", p)
 	}
 	return nil
+}
+
+// isHosts tells whether one host can have an address.
+func isHosts(a netip.Addr) bool {
+	return !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.Is4In6() && a.Zone() == "" &&
+		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -18,10 +19,10 @@ func (c *Config) validateBridge(name string) error {
 	if err := validInterface(b.NIC); err != nil {
 		return err
 	}
-	if err := oneIPv4(b.Addresses, "192.168.1.2/24"); err != nil {
+	if err := validAddresses(b.Addresses, "192.168.1.2/24"); err != nil {
 		return err
 	}
-	if err := b.validateGateway(); err != nil {
+	if err := b.validateGateways(); err != nil {
 		return err
 	}
 	switch b.OnNoSegment {
@@ -40,22 +41,33 @@ func (c *Config) validateBridge(name string) error {
 	return c.validatePolicy(b)
 }
 
-func (b *Bridge) validateGateway() error {
-	gw := b.Gateway
-	if !gw.IsValid() {
-		return nil
-	}
-	if !gw.Is4() || gw.IsUnspecified() || gw.IsLoopback() || gw.IsMulticast() {
-		return fmt.Errorf("gateway %s: want a host's IPv4 address", gw)
-	}
-	if gw == b.Addresses[0].Addr() {
-		return fmt.Errorf("gateway %s is the pseudo address itself", gw)
-	}
-	// A /32 has no link of its own: its gateway is on the link by decree (A7).
-	if net := b.Addresses[0].Masked(); net.Bits() < 32 && !net.Contains(gw) {
-		return fmt.Errorf("gateway %s is not in the network %s", gw, net)
+func (b *Bridge) validateGateways() error {
+	var have [Families]netip.Addr
+	for _, gw := range b.Gateways {
+		f := FamilyOf(gw)
+		own := b.Address(f)
+		switch {
+		case !gw.IsValid() || !isHosts(gw):
+			return fmt.Errorf("gateway %s: want a host's address, without a zone", gw)
+		case have[f].IsValid():
+			return fmt.Errorf("gateway %s: there is an %s gateway already, %s: one of each family is the most", gw, f, have[f])
+		case !own.IsValid():
+			return fmt.Errorf("gateway %s: the bridge has no %s address", gw, f)
+		case gw == own.Addr():
+			return fmt.Errorf("gateway %s is the pseudo address itself", gw)
+		case !onLink(own, gw):
+			return fmt.Errorf("gateway %s is not in the network %s", gw, own.Masked())
+		}
+		have[f] = gw
 	}
 	return nil
+}
+
+// onLink tells whether a gateway can be on the link of a NIC with an address. A /32 or /128
+// has no link of its own: its gateway is on the link by decree (A7). A link-local gateway is
+// on every link.
+func onLink(own netip.Prefix, gateway netip.Addr) bool {
+	return own.IsSingleIP() || own.Masked().Contains(gateway) || gateway.Is6() && gateway.IsLinkLocalUnicast()
 }
 
 // validateNeighbours checks that a bridge shares nothing with the segments, or with the
@@ -67,11 +79,13 @@ func (c *Config) validateNeighbours(name string) error {
 		if s.InterfaceName(seg) == b.NIC {
 			return fmt.Errorf("nic %s is the VNIC of segment %s", b.NIC, seg)
 		}
-		if s.Subnet().Overlaps(b.Addresses[0].Masked()) {
-			return fmt.Errorf("address %s overlaps segment %s's network %s", b.Addresses[0], seg, s.Subnet())
-		}
-		if s.Subnet().Contains(b.Gateway) {
-			return fmt.Errorf("gateway %s lies in segment %s's network %s", b.Gateway, seg, s.Subnet())
+		for f := range Families {
+			if s.Subnet(f).Overlaps(b.Address(f).Masked()) {
+				return fmt.Errorf("address %s overlaps segment %s's network %s", b.Address(f), seg, s.Subnet(f))
+			}
+			if s.Subnet(f).Contains(b.Gateway(f)) {
+				return fmt.Errorf("gateway %s lies in segment %s's network %s", b.Gateway(f), seg, s.Subnet(f))
+			}
 		}
 	}
 	for _, other := range SortedKeys(c.Bridges) {
@@ -81,8 +95,10 @@ func (c *Config) validateNeighbours(name string) error {
 		if c.Bridges[other].NIC == b.NIC {
 			return fmt.Errorf("nic %s is bridge %s's already", b.NIC, other)
 		}
-		if c.Bridges[other].Addresses[0].Addr() == b.Addresses[0].Addr() {
-			return fmt.Errorf("address %s is bridge %s's already", b.Addresses[0].Addr(), other)
+		for f := range Families {
+			if own := b.Address(f).Addr(); own.IsValid() && c.Bridges[other].Address(f).Addr() == own {
+				return fmt.Errorf("address %s is bridge %s's already", own, other)
+			}
 		}
 	}
 	return nil
@@ -128,8 +144,8 @@ func (r *Rule) validate() error {
 		return fmt.Errorf("no matcher; for all the other flows use lb_policy first %s", r.Segment)
 	}
 	for _, client := range r.Clients {
-		if !client.Addr().Is4() {
-			return fmt.Errorf("client %s: only IPv4 is supported for now", client)
+		if client.Addr().Is4In6() {
+			return fmt.Errorf("client %s: write it as an IPv4 address: no packet has one that is mapped into IPv6", client)
 		}
 	}
 	if slices.Contains(r.Ports, AnyPort) {

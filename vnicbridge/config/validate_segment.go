@@ -19,7 +19,7 @@ func (c *Config) validateSegment(name string) error {
 	if s.Netns != "" && !nameForm.MatchString(s.Netns) {
 		return fmt.Errorf("netns %q: %w", s.Netns, errName)
 	}
-	if err := oneIPv4(s.Addresses, "192.168.50.1/24"); err != nil {
+	if err := validAddresses(s.Addresses, "192.168.50.1/24"); err != nil {
 		return err
 	}
 	if !s.MAC.IsZero() && !s.MAC.IsUnicast() {
@@ -61,8 +61,10 @@ func (c *Config) validateApart(name string) error {
 		if o.InterfaceName(other) == s.InterfaceName(name) {
 			return fmt.Errorf("interface %s is segment %s's already", s.InterfaceName(name), other)
 		}
-		if s.Subnet().Overlaps(o.Subnet()) {
-			return fmt.Errorf("address %s overlaps segment %s's network %s", s.Addresses[0], other, o.Subnet())
+		for f := range Families {
+			if s.Subnet(f).Overlaps(o.Subnet(f)) {
+				return fmt.Errorf("address %s overlaps segment %s's network %s", s.Address(f), other, o.Subnet(f))
+			}
 		}
 	}
 	return nil
@@ -76,7 +78,7 @@ func (c *Config) validateEgress(name string) error {
 		if len(bridges) == 0 {
 			return errors.New("egress any: no bridge names the segment in steer or lb_policy, so it has no gateway to go by")
 		}
-		if len(c.GatewaysOf(name)) == 0 {
+		if len(c.GatewaysOf(name, IPv4))+len(c.GatewaysOf(name, IPv6)) == 0 {
 			return fmt.Errorf("egress any: bridge %s has no gateway to go by", bridges[0])
 		}
 	default:
@@ -102,18 +104,32 @@ func (c *Config) validateClientIP(name string) error {
 func (c *Config) validateAliases(name string) error {
 	s := c.Segments[name]
 	for _, end := range []netip.Addr{s.Aliases.First, s.Aliases.Last} {
-		if end.IsValid() && !s.Subnet().Contains(end) {
-			return fmt.Errorf("aliases %s: %s is not in the segment's network %s", s.Aliases, end, s.Subnet())
+		if subnet := s.Subnet(FamilyOf(end)); end.IsValid() && !subnet.Contains(end) {
+			return fmt.Errorf("aliases %s: %s is not in the segment's network", s.Aliases, end)
+		} else if end.IsValid() && DerivesAliases(subnet) {
+			return fmt.Errorf("aliases %s: in a network of /64 or shorter, such as %s, the aliases are derived from the clients' addresses", s.Aliases, subnet)
 		}
 	}
-	have := len(s.AliasPool())
-	if have == 0 && s.Aliases.IsZero() {
-		return fmt.Errorf("address %s: its network has no other address to use as an alias; the bridge needs at least one, for the gateway", s.Addresses[0])
+	for f := range Families {
+		if s.Address(f).IsValid() {
+			if err := c.validatePool(name, f); err != nil {
+				return err
+			}
+		}
 	}
-	if have == 0 {
+	return nil
+}
+
+// validatePool checks that a segment has enough aliases of a family.
+func (c *Config) validatePool(name string, f Family) error {
+	s := c.Segments[name]
+	have, need := len(s.AliasPool(f)), len(c.GatewaysOf(name, f))
+	switch {
+	case have == 0 && (s.Aliases.IsZero() || FamilyOf(s.Aliases.First) != f):
+		return fmt.Errorf("address %s: its network has no other address to use as an alias; the bridge needs at least one, for the gateway", s.Address(f))
+	case have == 0:
 		return fmt.Errorf("aliases %s: no address is left when the segment's own, the network's and the broadcast address are taken away", s.Aliases)
-	}
-	if need := len(c.GatewaysOf(name)); need > have {
+	case need > have:
 		return fmt.Errorf("%d aliases are too few: each of its bridges' %d gateways needs one", have, need)
 	}
 	return nil
@@ -132,10 +148,27 @@ func (c *Config) validateReach(name string) error {
 			return fmt.Errorf("reach: segment %s is named twice", peer)
 		}
 	}
-	if peers := c.PeersOf(name); len(peers) > 0 && len(c.PeerAliases(name)) == 0 {
-		return fmt.Errorf("%d aliases are too few: half of them may stand for other segments, and %d do", len(s.AliasPool()), len(peers))
+	for _, peer := range s.Reach {
+		if !c.haveCommonFamily(name, peer) {
+			return fmt.Errorf("reach: segment %s has no address of this segment's family: give both an IPv4 or an IPv6 address", peer)
+		}
+	}
+	for f := range Families {
+		peers := c.peersOfFamily(name, f)
+		if len(peers) > 0 && len(c.PeerAliases(name, f)) == 0 {
+			return fmt.Errorf("%d aliases are too few: half of them may stand for other segments, and %d do", len(s.AliasPool(f)), len(peers))
+		}
 	}
 	return nil
+}
+
+func (c *Config) haveCommonFamily(a, b string) bool {
+	for f := range Families {
+		if c.Segments[a].Address(f).IsValid() && c.Segments[b].Address(f).IsValid() {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Config) validateDefaultRoute() error {

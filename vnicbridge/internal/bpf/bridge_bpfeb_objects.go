@@ -55,14 +55,14 @@ type BridgeDecisionTable struct {
 }
 
 type BridgeFlowKey struct {
-	_     structs.HostLayout
-	Src   uint32
-	Dst   uint32
-	Sport uint16
-	Dport uint16
-	Iface uint16
-	Proto uint8
-	Zero  uint8
+	_      structs.HostLayout
+	Src    uint32
+	Dst    uint32
+	Sport  uint16
+	Dport  uint16
+	Iface  uint16
+	Proto  uint8
+	Family uint8
 }
 
 type BridgeFlowRecord struct {

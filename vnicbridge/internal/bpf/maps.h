@@ -15,7 +15,7 @@ struct plane_state plane;
 volatile const __u32 self;	// the index of the iface
 volatile const __u32 needs_heartbeat;	// 1: attached by clsact, which outlives the process
 
-// Go sets the sizes of the first four maps, according to max_flows.
+// Go sets the sizes of the first five maps, according to max_flows.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -42,6 +42,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct flow_traffic);
 } answers SEC(".maps");
+
+// By record: the addresses of IPv6 flows. One entry if there are none.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct wide_addresses);
+} wide SEC(".maps");
 
 // The numbers of freed records.
 struct {

@@ -20,12 +20,23 @@
 // The key of a flow: a packet's tuple, and the iface at which the packet came in. The
 // identifier of an ICMP echo stands for the source port of a request and for the
 // destination port of a reply; the other port is 0.
+//
+// A key of IPv6 has a digest of the addresses in place of src and dst (digest in record.go),
+// so that keys of IPv4 are small. The addresses themselves are in the map wide, and are
+// compared whenever a flow is found.
 struct flow_key {
 	__be32 src, dst;
 	__be16 sport, dport;
 	__u16 iface;		// index; 0: the record has no flow
-	__u8 proto;
-	__u8 zero;
+	__u8 proto;		// IPPROTO_ICMP also in IPv6
+	__u8 family;		// config.Family
+};
+
+// The addresses of an IPv6 flow, as the packets that come in have them. They fill one cache
+// line.
+struct wide_addresses {
+	__u64 orig_src[2], orig_dst[2];
+	__u64 reply_src[2], reply_dst[2];
 };
 
 // What is known of a TCP connection, in flow_state.flags: PickedUp, Accepted in tcpstate.go,

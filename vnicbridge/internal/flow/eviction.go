@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // evictionOrder lists the classes of flows that a full table evicts, the least valuable
@@ -31,9 +33,9 @@ func excess(established, limit int) int { return max(0, established-limit*Establ
 // byCrowding sorts flows in the order in which they are evicted. A flow comes earlier, the
 // more flows of the same client were used after it, and among equals the idlest comes
 // first. So a client with few connections keeps them while another has many.
-func byCrowding[F any](flows []F, client func(F) uint32, lastSeen func(F) uint32) {
+func byCrowding[F any](flows []F, client func(F) packet.Addr, lastSeen func(F) uint32) {
 	slices.SortFunc(flows, func(a, b F) int { return cmp.Compare(int32(lastSeen(b)-lastSeen(a)), 0) })
-	after := make(map[uint32]int)
+	after := make(map[packet.Addr]int)
 	type ranked struct {
 		flow F
 		rank int

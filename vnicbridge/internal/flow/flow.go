@@ -145,6 +145,14 @@ func (f *Flow) Keys() (orig, reply Key) {
 	return Key{f.Orig, f.In.Index}, Key{f.Reply, f.Out.Index}
 }
 
+// tupleOf returns the tuple of packets of a direction.
+func (f *Flow) tupleOf(dir Direction) *packet.Tuple {
+	if dir == Forward {
+		return &f.Orig
+	}
+	return &f.Reply
+}
+
 // Class returns the class that the flow is in now.
 func (f *Flow) Class() Class { return classOf(f.Orig.Proto, f.Flags.Load()) }
 

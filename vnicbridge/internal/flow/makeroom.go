@@ -104,7 +104,7 @@ func (t *Table) keepFromPrograms(key Key, then int64) {
 	if t.Untils == nil {
 		return
 	}
-	k := KeyOf(key)
+	k := t.KeyOf(key)
 	until := Coarse(then) + 1
 	slot := &t.Untils[t.place(&k).print>>1&uint32(len(t.Untils)-1)]
 	if int32(until-uint32(slot.Load())) > 0 {

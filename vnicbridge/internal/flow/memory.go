@@ -14,8 +14,9 @@ import (
 // into this process, or memory of this process alone.
 type TableMemory struct {
 	KeyTable
-	Answers []Traffic      // by record: what was sent to the opener
-	Meters  []iface.Gauges // by iface
+	Answers []Traffic       // by record: what was sent to the opener
+	Wide    []WideAddresses // by record: the addresses of IPv6 flows; empty: there can be none
+	Meters  []iface.Gauges  // by iface
 	Spare   spareNumbers
 	Counts  TableCounts
 
@@ -59,10 +60,12 @@ func OwnTable(maxFlows int, evicted *Handshakes) *Table {
 	var m TableMemory
 	// Records and buckets take physical memory only as flows come. They stay out of the
 	// heap, because the garbage collector would let as many bytes of garbage pile up.
-	pages, freeWith := setAside((near+far)*int(unsafe.Sizeof(Bucket{})) + records*int(unsafe.Sizeof(bpf.FlowRecord{})+unsafe.Sizeof(Traffic{})))
+	pages, freeWith := setAside((near+far)*int(unsafe.Sizeof(Bucket{})) +
+		records*int(unsafe.Sizeof(bpf.FlowRecord{})+unsafe.Sizeof(Traffic{})+unsafe.Sizeof(WideAddresses{})))
 	buckets, rest := carve[Bucket](pages, near+far)
 	m.Near, m.Far = buckets[:near], buckets[near:]
 	m.Records, rest = carve[bpf.FlowRecord](rest, records)
+	m.Wide, rest = carve[WideAddresses](rest, records)
 	m.Answers, _ = carve[Traffic](rest, records)
 	m.Secret = [2]uint64{rand.Uint64(), rand.Uint64()}
 	m.Meters = make([]iface.Gauges, iface.Max)

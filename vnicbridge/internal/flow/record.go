@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"unsafe"
 
@@ -15,25 +16,74 @@ import (
 func stateOfRecord(r *bpf.FlowRecord) *State { return (*State)(unsafe.Pointer(&r.State)) }
 
 // KeyOf converts a key to the form that records hold.
-func KeyOf(k Key) bpf.FlowKey { return keyAt(&k.Tuple, k.Iface) }
+func (t *KeyTable) KeyOf(k Key) bpf.FlowKey { return t.keyAt(&k.Tuple, k.Iface) }
 
-func keyAt(t *packet.Tuple, iface uint32) bpf.FlowKey {
-	return bpf.FlowKey{
-		Src: packet.BE32(t.Src), Dst: packet.BE32(t.Dst), Sport: packet.BE16(t.Sport), Dport: packet.BE16(t.Dport),
-		Iface: uint16(iface), Proto: uint8(t.Proto),
+func (t *KeyTable) keyAt(tuple *packet.Tuple, iface uint32) bpf.FlowKey {
+	k := bpf.FlowKey{
+		Sport: packet.BE16(tuple.Sport), Dport: packet.BE16(tuple.Dport),
+		Iface: uint16(iface), Proto: uint8(tuple.Proto), Family: uint8(tuple.Src.Family()),
+	}
+	if k.Family == uint8(config.IPv6) {
+		words := (*keyWords)(unsafe.Pointer(&k))
+		words.hosts = t.digest(&tuple.Src, &tuple.Dst)
+	} else {
+		k.Src, k.Dst = packet.BE32(tuple.Src), packet.BE32(tuple.Dst)
+	}
+	return k
+}
+
+// digest stands for two IPv6 addresses in a key. It has the strength of the table's hash:
+// whoever finds two pairs with one digest can only keep out the second pair's flow, because
+// the addresses themselves are compared too. digest in bpf/table.h is the same function.
+func (t *KeyTable) digest(src, dst *packet.Addr) uint64 {
+	h := (halves(src)[0] ^ t.Secret[0]) * 0x9e3779b97f4a7c15
+	h = (h ^ h>>32 ^ halves(src)[1]) * 0xd6e8feb86659fd93
+	h = (h ^ h>>32 ^ halves(dst)[0] ^ t.Secret[1]) * 0x9e3779b97f4a7c15
+	h = (h ^ h>>32 ^ halves(dst)[1]) * 0xd6e8feb86659fd93
+	return h ^ h>>32
+}
+
+// halves returns the memory of an address as two numbers.
+func halves(a *packet.Addr) [2]uint64 {
+	return [2]uint64{binary.NativeEndian.Uint64(a[:8]), binary.NativeEndian.Uint64(a[8:])}
+}
+
+// addresses are those of a flow in both of its tuples.
+type addresses struct {
+	orig, reply struct{ src, dst packet.Addr }
+}
+
+// WideAddresses holds the addresses of an IPv6 flow: struct wide_addresses of bpf/types.h.
+type WideAddresses [8]atomic.Uint64
+
+func (w *WideAddresses) load() (a addresses) {
+	to := (*[8]uint64)(unsafe.Pointer(&a))
+	for i := range w {
+		to[i] = w[i].Load()
+	}
+	return a
+}
+
+func (w *WideAddresses) store(a addresses) {
+	from := (*[8]uint64)(unsafe.Pointer(&a))
+	for i := range w {
+		w[i].Store(from[i])
 	}
 }
 
-func tupleFrom(k *bpf.FlowKey) packet.Tuple {
+// tupleFrom returns the tuple of a key. src and dst are its addresses if it is of IPv6.
+func tupleFrom(k *bpf.FlowKey, src, dst packet.Addr) packet.Tuple {
+	if k.Family == uint8(config.IPv4) {
+		src, dst = packet.AddrFromBE32(k.Src), packet.AddrFromBE32(k.Dst)
+	}
 	return packet.Tuple{
-		Src: packet.AddrFromBE32(k.Src), Dst: packet.AddrFromBE32(k.Dst), Sport: packet.BE16(k.Sport), Dport: packet.BE16(k.Dport),
-		Proto: config.Protocol(k.Proto),
+		Src: src, Dst: dst, Sport: packet.BE16(k.Sport), Dport: packet.BE16(k.Dport), Proto: config.Protocol(k.Proto),
 	}
 }
 
-// words returns a key as the two words that both sides load and store: the addresses, and
-// then the ports, the iface and the protocol. The second word is 0 only if the record has
-// no flow.
+// words returns a key as the two words that both sides load and store: the addresses or
+// their digest, and then the ports, the iface, the protocol and the family. The second word
+// is 0 only if the record has no flow.
 func words(k *bpf.FlowKey) *[2]atomic.Uint64 { return (*[2]atomic.Uint64)(unsafe.Pointer(k)) }
 
 // keyWords is a copy of a key in two registers of the CPU.

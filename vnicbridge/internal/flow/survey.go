@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // survey counts the flows of a table by class and age, to find those that a full table
@@ -195,6 +196,7 @@ func (t *Table) idleConnections(now int64) []victim {
 	if beyond == 0 || len(s.connections) == 0 {
 		return nil
 	}
-	byCrowding(s.connections, func(v victim) uint32 { return t.Records[v.number].Orig.Src }, func(v victim) uint32 { return v.lastSeen })
+	client := func(v victim) packet.Addr { return packet.SiteOf(t.clientOf(v.number)) }
+	byCrowding(s.connections, client, func(v victim) uint32 { return v.lastSeen })
 	return idleOnes(s.connections[:min(1+len(s.connections)/64, beyond)], now)
 }

@@ -76,8 +76,12 @@ func (t *Table) IfaceOf(index uint32) *iface.Iface {
 // Gauges returns the gauges in which the table counts the flows of an iface.
 func (t *Table) Gauges(p *iface.Iface) *iface.Gauges { return &t.Meters[p.Index] }
 
-// Fits tells whether the table's memory suffices for a limit of maxFlows flows.
-func (t *Table) Fits(maxFlows int) bool { return RecordsFor(maxFlows) <= len(t.Records) }
+// Fits tells whether the table's memory suffices for a limit of maxFlows flows, of which any
+// number are of IPv6 if wide is set.
+func (t *Table) Fits(maxFlows int, wide bool) bool {
+	records := RecordsFor(maxFlows)
+	return records <= len(t.Records) && (!wide || records <= len(t.Wide))
+}
 
 // at returns the living flow of a record, or nil if the record has none.
 func (t *Table) at(number uint32) *Flow {
@@ -90,28 +94,48 @@ func (t *Table) at(number uint32) *Flow {
 // flowOf returns the flow of a record, even if it is superseded, or nil if the record has
 // none.
 func (t *Table) flowOf(number uint32) *Flow {
-	orig, reply, in, out, ok := t.read(number)
-	if !ok {
+	var r reading
+	if !t.read(number, &r) {
 		return nil
 	}
-	return &Flow{
-		In: in, Out: out, Orig: tupleFrom(orig.key()), Reply: tupleFrom(reply.key()), table: t, Number: number,
-		State: stateOfRecord(&t.Records[number]), Sent: t.sentOf(number),
-	}
+	f := new(Flow)
+	f.Orig, f.Reply = r.tuples()
+	t.view(f, number, &r)
+	return f
 }
 
-// read returns the keys and ifaces of a record's flow. Meanwhile a program may reuse the
-// record. If orig is unchanged after reply was loaded, both keys belong to one flow (find
+// view makes f a view of a record, except for its tuples.
+func (t *Table) view(f *Flow, number uint32, r *reading) {
+	f.In, f.Out, f.table, f.Number = r.in, r.out, t, number
+	f.State, f.Sent = stateOfRecord(&t.Records[number]), t.sentOf(number)
+}
+
+// reading is what a record says of its flow.
+type reading struct {
+	orig, reply keyWords
+	in, out     *iface.Iface
+	addresses   // of an IPv6 flow
+}
+
+// tuples returns both tuples of the flow.
+func (r *reading) tuples() (orig, reply packet.Tuple) {
+	a := &r.addresses
+	return tupleFrom(r.orig.key(), a.orig.src, a.orig.dst), tupleFrom(r.reply.key(), a.reply.src, a.reply.dst)
+}
+
+// read reads the keys, addresses and ifaces of a record's flow. Meanwhile a program may reuse
+// the record. If orig is unchanged after reply was loaded, both keys belong to one flow (find
 // in bpf/flow.h). reply is loaded twice as well, because a goroutine may be interrupted
-// between the halves of a key, and the record may be reused and come back meanwhile.
-func (t *Table) read(number uint32) (orig, reply keyWords, in, out *iface.Iface, ok bool) {
+// between the halves of a key, and the record may be reused and come back meanwhile. The
+// addresses are loaded in between. ok is false if the record has no flow.
+func (t *Table) read(number uint32, to *reading) (ok bool) {
 	r := &t.Records[number]
-	orig, reply = load(&r.Orig), load(&r.Reply)
-	in, out = t.IfaceOf(uint32(orig.key().Iface)), t.IfaceOf(uint32(reply.key().Iface))
-	if in == nil || out == nil || load(&r.Orig) != orig || load(&r.Reply) != reply {
-		return orig, reply, nil, nil, false
+	to.orig, to.reply = load(&r.Orig), load(&r.Reply)
+	to.in, to.out = t.IfaceOf(uint32(to.orig.key().Iface)), t.IfaceOf(uint32(to.reply.key().Iface))
+	if to.orig.key().Family == uint8(config.IPv6) {
+		to.addresses = t.Wide[number].load()
 	}
-	return orig, reply, in, out, true
+	return to.in != nil && to.out != nil && load(&r.Orig) == to.orig && load(&r.Reply) == to.reply
 }
 
 func (t *Table) sentOf(number uint32) [2]*Traffic {
@@ -132,25 +156,24 @@ func (t *Table) Lookup(key Key) (*Flow, Direction) {
 // Find is [Table.Lookup] for the path of every packet: it writes the flow to *f instead of
 // allocating one.
 func (t *Table) Find(packet *packet.Tuple, iface uint32, f *Flow) (dir Direction, ok bool) {
-	k := keyAt(packet, iface)
+	k := t.keyAt(packet, iface)
 	v := t.value(&k)
 	number := v &^ bpf.Reverse
 	if v == notFound || t.superseded(number) {
 		return Forward, false
 	}
-	orig, reply, in, out, ok := t.read(number)
-	switch {
-	case !ok:
-		return Forward, false
-	case v&bpf.Reverse == 0 && *orig.key() == k:
-		f.Orig, f.Reply = *packet, tupleFrom(reply.key())
-	case v&bpf.Reverse != 0 && *reply.key() == k:
-		dir, f.Orig, f.Reply = Reverse, tupleFrom(orig.key()), *packet
-	default:
+	var r reading
+	if !t.read(number, &r) {
 		return Forward, false
 	}
-	f.In, f.Out, f.table, f.Number = in, out, t, number
-	f.State, f.Sent = stateOfRecord(&t.Records[number]), t.sentOf(number)
+	own := &r.orig
+	if v&bpf.Reverse != 0 {
+		dir, own = Reverse, &r.reply
+	}
+	if f.Orig, f.Reply = r.tuples(); *own.key() != k || k.Family == uint8(config.IPv6) && *f.tupleOf(dir) != *packet {
+		return Forward, false
+	}
+	t.view(f, number, &r)
 	return dir, true
 }
 
@@ -211,18 +234,27 @@ func (t *Table) free(f *Flow, now int64) bool {
 	if t.quarantine.holds(reply, f.Orig.Src, now) {
 		return false
 	}
-	k := KeyOf(reply)
+	k := t.KeyOf(reply)
 	v := t.value(&k)
 	if v == notFound {
 		return true
 	}
 	number := v &^ bpf.Reverse
-	r := &t.Records[number]
-	mayGo := t.superseded(number) && (r.Orig.Src == packet.BE32(f.Orig.Src) || expired(r, now))
+	mayGo := t.superseded(number) && (t.clientOf(number) == f.Orig.Src || expired(&t.Records[number], now))
 	if mayGo {
 		t.Discard(number)
 	}
 	return mayGo
+}
+
+// clientOf returns the address that opened the flow of a record. It may be of any flow if the
+// record is reused meanwhile.
+func (t *Table) clientOf(number uint32) packet.Addr {
+	if orig := load(&t.Records[number].Orig); orig.key().Family == uint8(config.IPv4) {
+		return packet.AddrFromBE32(orig.key().Src)
+	}
+	a := t.Wide[number].load()
+	return a.orig.src
 }
 
 func (t *Table) superseded(number uint32) bool {
@@ -233,8 +265,8 @@ func (t *Table) superseded(number uint32) bool {
 // first, because only the reply key can belong to another client.
 func (t *Table) claim(f *Flow, number uint32) bool {
 	origKey, replyKey := f.Keys()
-	orig, reply := KeyOf(origKey), KeyOf(replyKey)
-	t.Write(number, orig, reply, f)
+	orig, reply := t.KeyOf(origKey), t.KeyOf(replyKey)
+	t.Write(number, f)
 	if !t.KeyTable.point(&reply, number|bpf.Reverse) {
 		return false
 	}
@@ -253,11 +285,17 @@ func (t *Table) claim(f *Flow, number uint32) bool {
 
 // Write writes a flow into a cleared record. The keys come last, because the sweep judges
 // every record that has keys.
-func (t *Table) Write(number uint32, orig, reply bpf.FlowKey, f *Flow) {
+func (t *Table) Write(number uint32, f *Flow) {
 	r := &t.Records[number]
 	(&Flow{State: stateOfRecord(r), Sent: t.sentOf(number)}).copyLife(f)
-	store(&r.Orig, orig)
-	store(&r.Reply, reply)
+	if f.Orig.Src.IsIPv6() {
+		var a addresses
+		a.orig.src, a.orig.dst, a.reply.src, a.reply.dst = f.Orig.Src, f.Orig.Dst, f.Reply.Src, f.Reply.Dst
+		t.Wide[number].store(a)
+	}
+	orig, reply := f.Keys()
+	store(&r.Orig, t.KeyOf(orig))
+	store(&r.Reply, t.KeyOf(reply))
 }
 
 // take reserves a place in the table and takes a free record. It evicts flows before the
@@ -328,7 +366,7 @@ func (t *Table) Remove(f *Flow, now int64) {
 	orig, reply := f.Keys()
 	r := &t.Records[f.Number]
 	ownOrig, ownReply := load(&r.Orig), load(&r.Reply)
-	if *ownOrig.key() == KeyOf(orig) && *ownReply.key() == KeyOf(reply) && !t.superseded(f.Number) {
+	if *ownOrig.key() == t.KeyOf(orig) && *ownReply.key() == t.KeyOf(reply) && !t.superseded(f.Number) {
 		t.end(f.Number, now)
 	}
 }

@@ -54,7 +54,7 @@ func (c *checker) check(ctx context.Context) {
 	if dial == nil || c.closed || c.monitor.Condition(c.iface).lost {
 		return
 	}
-	err := Probe(ctx, c.health, dial, c.iface.VNIC.Address.Netip())
+	err := Probe(ctx, c.health, dial, c.iface.First().VNIC.Address.Netip())
 	if ctx.Err() == nil {
 		c.monitor.report(c, func(v *vitals) { v.count(err, c.health) })
 	}

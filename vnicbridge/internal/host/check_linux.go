@@ -228,12 +228,13 @@ func (m *Machine) checkAddresses(cfg *config.Config, own map[string]bool) error 
 			continue
 		}
 		for _, name := range config.SortedKeys(cfg.Segments) {
-			if cfg.Segments[name].Subnet().Overlaps(h.Prefix.Masked()) {
-				return &config.Error{Part: "segment", Name: name, Err: fmt.Errorf("address %s overlaps %s, which this host has on %s: choose another network for the segment", cfg.Segments[name].Addresses[0], h.Prefix, h.Device)}
+			own := cfg.Segments[name].Address(config.FamilyOf(h.Prefix.Addr()))
+			if own.Masked().Overlaps(h.Prefix.Masked()) {
+				return &config.Error{Part: "segment", Name: name, Err: fmt.Errorf("address %s overlaps %s, which this host has on %s: choose another network for the segment", own, h.Prefix, h.Device)}
 			}
 		}
 		for _, name := range config.SortedKeys(cfg.Bridges) {
-			if pseudo := cfg.Bridges[name].Addresses[0].Addr(); pseudo == h.Prefix.Addr() {
+			if pseudo := cfg.Bridges[name].Address(config.FamilyOf(h.Prefix.Addr())).Addr(); pseudo == h.Prefix.Addr() {
 				return &config.Error{Part: "bridge", Name: name, Err: inUseError(pseudo, h.Device)}
 			}
 		}

@@ -109,7 +109,7 @@ func (g *guardTable) guardARP(spec GuardSpec) {
 	})
 	const targetOffset = 24 // of the target address in ARP for IPv4 (RFC 826)
 	for _, v := range spec.VNICs {
-		g.drop(chain, matchPrefix(targetOffset, v.Address.Masked()))
+		g.drop(chain, matchPrefix(targetOffset, v.Addresses[config.IPv4].Masked()))
 		if v.Away {
 			g.drop(chain, matchDevice(expr.MetaKeyIIF, expr.CmpOpEq, v.Index))
 		}
@@ -143,7 +143,7 @@ func (g *guardTable) guardIP(spec GuardSpec) error {
 		}
 	}
 	for _, v := range spec.VNICs {
-		g.drop(chain, matchPrefix(destinationOffset, v.Address.Masked()), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
+		g.drop(chain, matchPrefix(destinationOffset, v.Addresses[config.IPv4].Masked()), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
 		if v.Away {
 			g.drop(chain, matchDevice(expr.MetaKeyIIF, expr.CmpOpEq, v.Index))
 		}
@@ -190,7 +190,7 @@ func (g *guardTable) guardSources(vnics []GuardedVNIC) error {
 	var elements []nftables.SetElement
 	for _, v := range vnics {
 		devices = append(devices, v.Index)
-		elements = append(elements, nftables.SetElement{Key: v.Address.Addr().AsSlice()})
+		elements = append(elements, nftables.SetElement{Key: v.Addresses[config.IPv4].Addr().AsSlice()})
 	}
 	if err := g.accept(chain, expr.MetaKeyOIF, devices); err != nil {
 		return err

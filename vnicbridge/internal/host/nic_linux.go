@@ -24,10 +24,10 @@ type OwnedNIC struct {
 	closed  bool
 }
 
-// OpenNIC takes over the frames for one pseudo address on a NIC, and removes what a killed
+// OpenNIC takes over the frames for pseudo addresses on a NIC, and removes what a killed
 // process left on the NIC. The error says so if another process bridges the NIC.
-func (m *Machine) OpenNIC(name string, pseudo netip.Addr) (iface.NICDevice, error) {
-	filter := NewLetIn(pseudo)
+func (m *Machine) OpenNIC(name string, pseudo [config.Families]netip.Prefix) (iface.NICDevice, error) {
+	filter := NewLetIn(pseudo[config.IPv4].Addr())
 	s, err := openPacketSocket(m.NS, name, filter)
 	if err != nil {
 		return nil, errors.Join(err, filter.Close())

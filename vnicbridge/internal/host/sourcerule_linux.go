@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // Packets with a VNIC's address as their source leave by that VNIC, whatever routes the host
@@ -38,14 +40,14 @@ func (v *VNICSetup) Rule(priority int) *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Family = netlink.FAMILY_V4
 	rule.Priority, rule.Protocol, rule.Table = priority, ruleProtocol, v.Table()
-	rule.Src = &net.IPNet{IP: v.Spec.Address.Addr().AsSlice(), Mask: net.CIDRMask(32, 32)}
+	rule.Src = &net.IPNet{IP: v.Spec.Addresses[config.IPv4].Addr().AsSlice(), Mask: net.CIDRMask(32, 32)}
 	return rule
 }
 
 // ensureRule keeps the rule in its place, and the route to the segment's network in the
 // rule's table.
 func (v *VNICSetup) ensureRule(VNICSettings) (changed bool, err error) {
-	onLink := &netlink.Route{LinkIndex: v.Ifindex, Table: v.Table(), Dst: IPNet(v.Spec.Address.Masked()), Scope: netlink.SCOPE_LINK}
+	onLink := &netlink.Route{LinkIndex: v.Ifindex, Table: v.Table(), Dst: IPNet(v.Spec.Addresses[config.IPv4].Masked()), Scope: netlink.SCOPE_LINK}
 	route, err := added(v.NS.Netlink.RouteAddEcmp(onLink))
 	if err != nil {
 		return route, err
@@ -58,10 +60,10 @@ func (v *VNICSetup) ensureRule(VNICSettings) (changed bool, err error) {
 // address comes first: in a namespace without any address the kernel takes every gateway
 // for a broadcast address (__inet_dev_addr_type in net/ipv4/fib_frontend.c).
 func (v *VNICSetup) ensureDefaultRoute(want VNICSettings) (bool, error) {
-	if err := v.dropStaleRoute(want, v.DefaultRoute); err != nil || !want.Via.IsValid() {
+	if err := v.dropStaleRoute(want, v.DefaultRoute); err != nil || !want.Via[config.IPv4].IsValid() {
 		return false, err
 	}
-	return added(v.NS.Netlink.RouteAddEcmp(v.DefaultRoute(want.Via))) // before any other
+	return added(v.NS.Netlink.RouteAddEcmp(v.DefaultRoute(want.Via[config.IPv4]))) // before any other
 }
 
 // DefaultRoute returns the route of the VNIC's own table to everything beyond its network.
@@ -71,8 +73,8 @@ func (v *VNICSetup) DefaultRoute(via netip.Addr) *netlink.Route {
 
 // dropStaleRoute removes the route by the gateway's alias from before, if the alias changed.
 func (v *VNICSetup) dropStaleRoute(want VNICSettings, route func(via netip.Addr) *netlink.Route) error {
-	before := v.set.Via
-	if !before.IsValid() || before == want.Via {
+	before := v.set.Via[config.IPv4]
+	if !before.IsValid() || before == want.Via[config.IPv4] {
 		return nil
 	}
 	return ignoreMissing(v.NS.Netlink.RouteDel(route(before)))

@@ -23,18 +23,18 @@ type VNIC interface {
 // VNICSettings are what can change of a VNIC while it lives.
 type VNICSettings struct {
 	MTU        int
-	Neighbours map[netip.Addr]config.MAC // of the aliases, for good (A3)
-	Via        netip.Addr                // the next hop to everything beyond, if any (A6)
-	HostRoute  bool                      // unbound sockets of the VNIC's namespace use Via, too
+	Neighbours map[netip.Addr]config.MAC   // of the aliases, for good (A3)
+	Via        [config.Families]netip.Addr // the next hop to everything beyond, if any (A6)
+	HostRoute  bool                        // unbound sockets of the VNIC's namespace use Via, too
 }
 
 // VNICSpec identifies a VNIC: if any of it changes, the VNIC is made again.
 type VNICSpec struct {
-	Segment string
-	Iface   string
-	Address netip.Prefix
-	MAC     config.MAC
-	Netns   string // the segment's own namespace; empty: the host's
+	Segment   string
+	Iface     string
+	Addresses [config.Families]netip.Prefix // the zero value if it has none of a family
+	MAC       config.MAC
+	Netns     string // the segment's own namespace; empty: the host's
 }
 
 // Prefix is an address of the host with its network, on one of the host's devices.
@@ -52,7 +52,7 @@ type GuardSpec struct {
 
 // GuardedVNIC is a VNIC that the host's kernel must not act on.
 type GuardedVNIC struct {
-	Index   int
-	Address netip.Prefix
-	Away    bool // the VNIC is in a namespace of its own: nothing that comes out of it is for the host
+	Index     int
+	Addresses [config.Families]netip.Prefix // the zero value if it has none of a family
+	Away      bool                          // the VNIC is in a namespace of its own: nothing that comes out of it is for the host
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // VNICSetup keeps a VNIC's device as it should be: name, MAC, MTU, sysctls, address, routes,
@@ -124,7 +126,7 @@ func (v *VNICSetup) ensureAddress(VNICSettings) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return added(v.NS.Netlink.AddrAdd(link, &netlink.Addr{IPNet: IPNet(v.Spec.Address)}))
+	return added(v.NS.Netlink.AddrAdd(link, &netlink.Addr{IPNet: IPNet(v.Spec.Addresses[config.IPv4])}))
 }
 
 // added tells by the kernel's answer whether something had to be added. Nobody looks it up in
@@ -140,7 +142,7 @@ func added(err error) (bool, error) {
 // makes the route on the link together with the address. Before it stands a route with the
 // VNIC's own address as its next hop, which `route add -net … gw …` makes in the paper.
 func (v *VNICSetup) ensureRoutes(VNICSettings) (bool, error) {
-	subnet, own := IPNet(v.Spec.Address.Masked()), net.IP(v.Spec.Address.Addr().AsSlice())
+	subnet, own := IPNet(v.Spec.Addresses[config.IPv4].Masked()), net.IP(v.Spec.Addresses[config.IPv4].Addr().AsSlice())
 	last, err := added(v.NS.Netlink.RouteAppend(&netlink.Route{
 		LinkIndex: v.Ifindex, Dst: subnet, Src: own, Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_KERNEL,
 	}))
@@ -161,11 +163,11 @@ func (v *VNICSetup) ensureHostRoute(want VNICSettings) (bool, error) {
 	if err := v.dropStaleRoute(want, v.hostRoute); err != nil {
 		return false, err
 	}
-	return added(v.NS.Netlink.RouteAppend(v.hostRoute(want.Via)))
+	return added(v.NS.Netlink.RouteAppend(v.hostRoute(want.Via[config.IPv4])))
 }
 
 func (v *VNICSetup) hostRoute(via netip.Addr) *netlink.Route {
-	return &netlink.Route{LinkIndex: v.Ifindex, Gw: via.AsSlice(), Src: v.Spec.Address.Addr().AsSlice(), Protocol: unix.RTPROT_STATIC}
+	return &netlink.Route{LinkIndex: v.Ifindex, Gw: via.AsSlice(), Src: v.Spec.Addresses[config.IPv4].Addr().AsSlice(), Protocol: unix.RTPROT_STATIC}
 }
 
 // Anywhere is the destination of a default route.

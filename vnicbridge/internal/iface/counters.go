@@ -29,6 +29,18 @@ type CounterValues struct {
 	Drops                                              [packet.DropReasonCount]uint64
 }
 
+// Add adds w to the values.
+func (v *CounterValues) Add(w CounterValues) {
+	v.PacketsIn += w.PacketsIn
+	v.PacketsOut += w.PacketsOut
+	v.BytesIn += w.BytesIn
+	v.BytesOut += w.BytesOut
+	v.NewFlows += w.NewFlows
+	for reason, n := range w.Drops {
+		v.Drops[reason] += n
+	}
+}
+
 // Values returns the counters' values added to v, which was counted elsewhere.
 func (c *Counters) Values(v CounterValues) CounterValues {
 	v.PacketsIn += c.PacketsIn.Load()

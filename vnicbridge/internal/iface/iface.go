@@ -10,9 +10,14 @@ import (
 
 // Iface is a place at which frames come and go, and at which flows begin and end. It
 // survives reloads as long as a configuration wants its device. The device may be replaced.
+//
+// A device has one iface for each family of addresses that it has, so that a flow, which is
+// between two ifaces, never changes its family. The iface for IPv4 also stands for the device
+// as a whole, and is there even if the device has no IPv4 address.
 type Iface struct {
 	Index  uint32 // in flow keys; above 0 and below Max
 	Name   string // of the device, or what the log calls it
+	Family config.Family
 	dev    atomic.Pointer[Device]
 	hw     atomic.Pointer[config.MAC]
 	MTU    atomic.Int32
@@ -23,11 +28,50 @@ type Iface struct {
 	// One of the two is set.
 	NIC  *NICSide
 	VNIC *VNICSide
+
+	V6 *Iface // the device's iface for IPv6; nil: the device has no IPv6 address
+}
+
+// Of returns the iface of the device for a family. It is nil if the device has no address of
+// the family.
+func (p *Iface) Of(f config.Family) *Iface {
+	if f == config.IPv6 {
+		return p.V6
+	}
+	if p.Address() == packet.NoAddr {
+		return nil
+	}
+	return p
+}
+
+// Each returns all ifaces of the device.
+func (p *Iface) Each() []*Iface {
+	if p.V6 == nil {
+		return []*Iface{p}
+	}
+	return []*Iface{p, p.V6}
+}
+
+// First returns the iface of the first family of which the device has an address.
+func (p *Iface) First() *Iface {
+	if own := p.Of(config.IPv4); own != nil || p.V6 == nil {
+		return p
+	}
+	return p.V6
+}
+
+// Address returns the only address of ours that packets at the iface have: the pseudo
+// address, or the segment's own.
+func (p *Iface) Address() packet.Addr {
+	if p.NIC != nil {
+		return p.NIC.Address
+	}
+	return p.VNIC.Address
 }
 
 // NICSide is what only the iface of a NIC has.
 type NICSide struct {
-	Address packet.Addr  // the pseudo address
+	Address packet.Addr  // the pseudo address; NoAddr: there is none
 	Network netip.Prefix // the link's network, which contains the address
 	Link    Link
 }
@@ -39,14 +83,15 @@ type Link interface {
 	// waits until the next hop is resolved (Keep), or is dropped for the verdict's reason.
 	// now is the plane's clock, in ns.
 	Forward(f *packet.Frame, dst packet.Addr, own bool, now int64) (ready bool, verdict packet.DropReason)
-	// HandleARP answers for the pseudo address and learns the MACs of other hosts.
-	HandleARP(f *packet.Frame, now int64) packet.DropReason
+	// HandleNeighbour handles a message of ARP, or of NDP and MLD: it answers for the pseudo
+	// address and learns the MACs of other hosts.
+	HandleNeighbour(f *packet.Frame, now int64) packet.DropReason
 	// Router returns the gateway and its MAC: NoAddr if there is no gateway, a zero MAC
 	// until the gateway is resolved.
 	Router() (gateway packet.Addr, mac config.MAC)
 	// TellAll tells a new kernel path the MACs of all hosts to which frames go.
 	TellAll()
-	// Tick sends what is due: announcements and ARP requests. It is called several times a
+	// Tick sends what is due: announcements and requests. It is called several times a
 	// second.
 	Tick(now int64)
 }
@@ -54,14 +99,18 @@ type Link interface {
 // VNICSide is what only the iface of a VNIC has.
 type VNICSide struct {
 	Segment string
-	Address packet.Addr // the segment's own address
+	Address packet.Addr // the segment's own; NoAddr: there is none
 }
 
 // Device returns the device. It panics before the first SetDevice.
 func (p *Iface) Device() Device { return *p.dev.Load() }
 
-// SetDevice sets or replaces the device.
-func (p *Iface) SetDevice(d Device) { p.dev.Store(&d) }
+// SetDevice sets or replaces the device, of all its ifaces.
+func (p *Iface) SetDevice(d Device) {
+	for _, own := range p.Each() {
+		own.dev.Store(&d)
+	}
+}
 
 // Max bounds the indexes of ifaces. Index 0 stands for none, so there are at most Max-1
 // ifaces at once.
@@ -80,8 +129,22 @@ func (p *Iface) Gauges() *Gauges { return p.Gauge.Load() }
 // MAC returns the MAC of the device. It panics before the first SetMAC.
 func (p *Iface) MAC() config.MAC { return *p.hw.Load() }
 
-// SetMAC sets the MAC of the device.
-func (p *Iface) SetMAC(m config.MAC) { p.hw.Store(&m) }
+// SetMAC sets the MAC of the device, for all its ifaces.
+func (p *Iface) SetMAC(m config.MAC) {
+	for _, own := range p.Each() {
+		own.hw.Store(&m)
+	}
+}
+
+// SetMTU sets the MTU of the device's link in bytes, for all its ifaces, and returns the one
+// before.
+func (p *Iface) SetMTU(mtu int) (before int) {
+	before = int(p.MTU.Load())
+	for _, own := range p.Each() {
+		own.MTU.Store(int32(mtu))
+	}
+	return before
+}
 
 // LinkMTU returns the size of the largest IP packet that the iface's link carries, in
 // bytes. It is 0 for a VNIC, because a segment's stack accepts packets of any size.

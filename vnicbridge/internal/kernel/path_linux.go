@@ -83,7 +83,7 @@ func New(o Options, hook putHook) (*Path, error) {
 		return nil, fmt.Errorf("reading the BPF objects: %w", err)
 	}
 	k := &Path{hook: hook, spec: spec, Maps: make(map[string]*ebpf.Map), Memory: make(map[string][]byte)}
-	if err := k.makeMaps(o.MaxFlows); err != nil {
+	if err := k.makeMaps(o.MaxFlows, o.Wide); err != nil {
 		k.Free()
 		return nil, err
 	}
@@ -128,6 +128,7 @@ func (k *Path) Begin(o Options) {
 			Records: inMemory[bpf.FlowRecord](k, bpf.BridgeMapRecords), Secret: k.Plane.tableKey,
 		},
 		Answers: inMemory[flow.Traffic](k, bpf.BridgeMapAnswers),
+		Wide:    inMemory[flow.WideAddresses](k, bpf.BridgeMapWide),
 		Meters:  inMemory[iface.Gauges](k, bpf.BridgeMapMeters),
 		Spare:   spareMap{k.Maps[bpf.BridgeMapSpare]},
 		Counts:  flow.TableCounts{Flows: &k.Plane.flows, Limit: &k.Plane.limit, Fresh: &k.Plane.fresh, Quarantine: &k.Plane.quarantine},
@@ -138,8 +139,9 @@ func (k *Path) Begin(o Options) {
 }
 
 // makeMaps makes the maps, and maps those that Go and the programs both change into this
-// process's memory. Four maps have the size of the flow table.
-func (k *Path) makeMaps(maxFlows int) error {
+// process's memory. Five maps have the size of the flow table; that of IPv6 addresses only if
+// wide is set.
+func (k *Path) makeMaps(maxFlows int, wide bool) error {
 	if err := checkMemory(maxFlows); err != nil {
 		return err
 	}
@@ -150,6 +152,9 @@ func (k *Path) makeMaps(maxFlows int) error {
 		bpf.BridgeMapAnswers: records, bpf.BridgeMapSpare: records,
 	} {
 		k.spec.Maps[name].MaxEntries = uint32(size)
+	}
+	if wide {
+		k.spec.Maps[bpf.BridgeMapWide].MaxEntries = uint32(records)
 	}
 	k.spec.Maps[bpf.Variables].Flags |= unix.BPF_F_MMAPABLE
 	for _, name := range config.SortedKeys(k.spec.Maps) {
@@ -163,7 +168,7 @@ func (k *Path) makeMaps(maxFlows int) error {
 		k.Maps[name] = m
 	}
 	for _, name := range []string{
-		bpf.Variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers,
+		bpf.Variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapWide,
 		bpf.BridgeMapMeters, bpf.BridgeMapBuckets, bpf.BridgeMapQuarantine,
 	} {
 		mapped, err := memory(k.Maps[name])
@@ -184,8 +189,9 @@ func inMemory[T any](k *Path, name string) []T {
 // FlowTable returns the flow table that the programs and the forwarder share.
 func (k *Path) FlowTable() *flow.Table { return k.Table }
 
-// Fits tells whether the flow table has room for a number of flows.
-func (k *Path) Fits(maxFlows int) bool { return k.Table.Fits(maxFlows) }
+// Fits tells whether the flow table has room for a number of flows, also of IPv6 if wide is
+// set.
+func (k *Path) Fits(maxFlows int, wide bool) bool { return k.Table.Fits(maxFlows, wide) }
 
 // attached returns the attachment of an iface by the iface's number, or nil.
 func (k *Path) attached(index uint32) *Attachment { return k.ifaces.Load()[index] }
@@ -212,7 +218,9 @@ func (k *Path) Attach(p *iface.Iface) error {
 		return errors.Join(err, a.Hook.Close())
 	}
 	k.place(p.Index, a)
-	k.Table.Know(p)
+	for _, own := range p.Each() {
+		k.Table.Know(own)
+	}
 	if slow, _ := a.Slow(); slow != nil {
 		k.running.Go(func() { k.carry(a, slow) })
 	}
@@ -377,11 +385,17 @@ func (k *Path) describe(a *Attachment) bpf.Iface {
 		entry.Address = packet.BE32(p.VNIC.Address)
 		return entry
 	}
-	gateway, mac := p.NIC.Link.Router()
+	var gateway packet.Addr
+	var mac config.MAC
+	if p.NIC.Link != nil {
+		gateway, mac = p.NIC.Link.Router()
+	}
 	entry.Nic = 1
 	entry.Address = packet.BE32(p.NIC.Address)
 	entry.Network = packet.BE32(packet.AddrOf(p.NIC.Network.Addr()))
-	entry.Mask = packet.BE32(packet.AddrFrom4(net.CIDRMask(p.NIC.Network.Bits(), 32)))
+	if p.NIC.Network.IsValid() {
+		entry.Mask = packet.BE32(packet.AddrFrom4(net.CIDRMask(p.NIC.Network.Bits(), 32)))
+	}
 	entry.Gateway, entry.GatewayMac = packet.BE32(gateway), mac
 	return entry
 }

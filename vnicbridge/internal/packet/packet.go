@@ -128,8 +128,13 @@ func (f *Frame) Untag() bool {
 // (RFC 4291 §2.5.5.2).
 type Addr [16]byte
 
-// AddrOf converts an address. The inverse is [Addr.Netip].
-func AddrOf(a netip.Addr) Addr { return a.As16() }
+// AddrOf converts an address. The inverse is [Addr.Netip]. The zero netip.Addr gives NoAddr.
+func AddrOf(a netip.Addr) Addr {
+	if !a.IsValid() {
+		return NoAddr
+	}
+	return a.As16()
+}
 
 // AddrFrom4 reads an IPv4 address from the first 4 bytes of a slice.
 func AddrFrom4(b []byte) Addr {
@@ -145,9 +150,32 @@ func (a Addr) Netip() netip.Addr { return netip.AddrFrom16(a).Unmap() }
 // V4 returns the 4 bytes of an IPv4 address.
 func (a Addr) V4() []byte { return a[12:16] }
 
+// IsIPv6 tells whether the address is not one of IPv4.
+func (a Addr) IsIPv6() bool {
+	const mapped = 0xffff
+	return binary.BigEndian.Uint64(a[:]) != 0 || binary.BigEndian.Uint32(a[8:]) != mapped
+}
+
+// Family returns the family of the address.
+func (a Addr) Family() config.Family {
+	if a.IsIPv6() {
+		return config.IPv6
+	}
+	return config.IPv4
+}
+
+// SiteOf returns what the addresses of one client have in common: an IPv4 address itself, or
+// the first 64 bits of an IPv6 address, of which one customer has the others.
+func SiteOf(a Addr) Addr {
+	if a.IsIPv6() {
+		clear(a[8:])
+	}
+	return a
+}
+
 // Tuple identifies a flow in one direction. An ICMP echo has no ports: the identifier
 // stands for the source port of a request and for the destination port of a reply, and the
-// other port is 0. So whoever pings is the client.
+// other port is 0. So whoever pings is the client. Proto is ICMP in both families.
 type Tuple struct {
 	Src, Dst     Addr
 	Sport, Dport uint16

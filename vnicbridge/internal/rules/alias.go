@@ -1,21 +1,30 @@
 package rules
 
 import (
+	"encoding/binary"
 	"iter"
 	"math/rand/v2"
 	"net/netip"
 
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// aliasPool holds the addresses under which a segment sees remote hosts (A5).
+// aliasPool holds the addresses under which a segment sees remote hosts (A5). In a large IPv6
+// network each host has an alias of its own, which is derived from its address, and only the
+// aliases of gateways are in Addrs.
 type aliasPool struct {
-	Addrs []packet.Addr
-	key   Key // of the hash that spreads clients over the pool; stable across restarts
+	Addrs  []packet.Addr
+	prefix []byte // the first 64 bits of derived aliases; nil: none are derived
+	key    Key    // of the hash that spreads clients over the pool; stable across restarts
 }
 
-func newAliasPool(addrs []netip.Addr, key Key) *aliasPool {
+func newAliasPool(network netip.Prefix, addrs []netip.Addr, key Key) *aliasPool {
 	pool := &aliasPool{key: key}
+	if config.DerivesAliases(network) {
+		first := packet.AddrOf(network.Addr())
+		pool.prefix = first[:8]
+	}
 	for _, a := range addrs {
 		pool.Addrs = append(pool.Addrs, packet.AddrOf(a))
 	}
@@ -25,6 +34,39 @@ func newAliasPool(addrs []netip.Addr, key Key) *aliasPool {
 // portAttempts is how many other ports are tried if no alias is free for a flow's own port.
 // Far fewer attempts find a free port, unless an attacker holds nearly all ports.
 const portAttempts = 128
+
+// derivedAttempts is how many aliases of one host are tried, one after the other, before its
+// port is changed.
+const derivedAttempts = 4
+
+// derive returns the i-th alias of a host: the network's prefix, the bits 10, and 62 bits of a
+// hash of the host's address, plus i. So no alias has a reserved identifier (RFC 5453), or
+// one of the fixed ones.
+func (pool *aliasPool) derive(host packet.Addr, i int) (alias packet.Addr) {
+	copy(alias[:], pool.prefix)
+	const hashed = 1<<62 - 1
+	binary.BigEndian.PutUint64(alias[8:], 1<<63|(pool.key.hash(host[:])+uint64(i))&hashed)
+	return alias
+}
+
+// derivedReplies yields the tuples with which the server could answer a flow, in order of
+// preference: with the host's aliases, and then with other ports of the host.
+func (pool *aliasPool) derivedReplies(flow packet.Tuple, server packet.Addr) iter.Seq[packet.Tuple] {
+	return func(yield func(packet.Tuple) bool) {
+		t := replyTo(flow, server, packet.NoAddr)
+		for i := range derivedAttempts {
+			if t.Dst = pool.derive(flow.Src, i); !yield(t) {
+				return
+			}
+		}
+		t.Dst = pool.derive(flow.Src, 0)
+		for range portAttempts {
+			if t.Dport = randomPort(flow.Sport); !yield(t) {
+				return
+			}
+		}
+	}
+}
 
 // replies yields the tuples with which the server could answer a flow, in order of
 // preference: with the preferred alias, with the other aliases, and then with other

@@ -12,9 +12,9 @@ import (
 // Inputs are what a ruleset is compiled from.
 type Inputs struct {
 	Config    *config.Config          // valid, with what the admin has set by hand
-	Nics      map[string]*iface.Iface // by the names of the configuration's bridges
-	Vnics     map[string]*iface.Iface // by the names of the configuration's segments
-	Retired   []*iface.Iface          // only in older configurations: they keep flows but get no new ones
+	Nics      map[string]*iface.Iface // the devices by the names of the configuration's bridges
+	Vnics     map[string]*iface.Iface // the devices by the names of the configuration's segments
+	Retired   []*iface.Iface          // devices only in older configurations: they keep flows but get no new ones
 	Available map[string]bool         // the segments that may get new flows
 	Host      []netip.Prefix          // the host's own addresses, with their networks
 	Key       Key
@@ -26,22 +26,38 @@ func Compile(in Inputs) *Ruleset {
 		Bridges: make(map[*iface.Iface]*BridgeRules), Segments: make(map[*iface.Iface]*SegmentRules),
 		VnicsOf: make(map[string][]*iface.Iface), Impossible: ImpossibleSources(in.Config, in.Host),
 	}
+	for f := range config.Families {
+		in.compileFamily(f, rules)
+	}
+	return rules
+}
+
+// compileFamily adds the rules for flows of a family. A segment without an address of the
+// family is no candidate for them.
+func (in Inputs) compileFamily(f config.Family, rules *Ruleset) {
 	candidates := make(map[string]Candidate)
-	for name, vnic := range in.Vnics {
+	for name, device := range in.Vnics {
+		vnic := device.Of(f)
+		if vnic == nil {
+			continue
+		}
 		if in.Available[name] {
 			candidates[name] = Candidate{name, vnic, in.Config.Segments[name].WeightOrDefault()}
 		}
-		rules.Segments[vnic] = in.compileSegment(name)
+		rules.Segments[vnic] = in.compileSegment(name, f)
 		rules.add(vnic)
 	}
-	for name, nic := range in.Nics {
-		rules.Bridges[nic] = in.compileBridge(name, candidates)
-		rules.add(nic)
+	for name, device := range in.Nics {
+		if nic := device.Of(f); nic != nil {
+			rules.Bridges[nic] = in.compileBridge(name, f, candidates)
+			rules.add(nic)
+		}
 	}
-	for _, ifc := range in.Retired {
-		rules.add(ifc)
+	for _, device := range in.Retired {
+		if ifc := device.Of(f); ifc != nil {
+			rules.add(ifc)
+		}
 	}
-	return rules
 }
 
 // add adds an iface to the lists of all ifaces.
@@ -54,37 +70,39 @@ func (r *Ruleset) add(ifc *iface.Iface) {
 	r.VnicsOf[ifc.VNIC.Segment] = append(r.VnicsOf[ifc.VNIC.Segment], ifc)
 }
 
-func (in Inputs) compileBridge(name string, candidates map[string]Candidate) *BridgeRules {
-	b, nic := in.Config.Bridges[name], in.Nics[name]
+func (in Inputs) compileBridge(name string, f config.Family, candidates map[string]Candidate) *BridgeRules {
+	b, nic := in.Config.Bridges[name], in.Nics[name].Of(f)
 	rules := &BridgeRules{
 		nic:       nic,
 		Decisions: CompileDecisions(b, candidates, nic, in.Key),
 		Gateway:   packet.NoAddr,
 		Refuse:    b.OnNoSegment,
 	}
-	if b.Gateway.IsValid() {
-		rules.Gateway = packet.AddrOf(b.Gateway)
+	if gateway := b.Gateway(f); gateway.IsValid() {
+		rules.Gateway = packet.AddrOf(gateway)
 	}
 	return rules
 }
 
-func (in Inputs) compileSegment(name string) *SegmentRules {
+func (in Inputs) compileSegment(name string, f config.Family) *SegmentRules {
 	s := in.Config.Segments[name]
 	rules := &SegmentRules{
-		vnic:     in.Vnics[name],
-		Aliases:  newAliasPool(in.Config.SharedAliases(name), in.Key),
+		vnic:     in.Vnics[name].Of(f),
+		Aliases:  newAliasPool(s.Subnet(f), in.Config.SharedAliases(name, f), in.Key),
 		Reach:    make(map[packet.Addr]ReachRule),
 		Preserve: s.ClientIP == config.Preserve,
 		Ports:    s.Ports,
 		Egress:   s.EgressOrDefault(),
 	}
-	for _, bridge := range in.Config.GatewaysOf(name) {
-		rules.Gateways = append(rules.Gateways, in.Nics[bridge])
+	for _, bridge := range in.Config.GatewaysOf(name, f) {
+		rules.Gateways = append(rules.Gateways, in.Nics[bridge].Of(f))
 	}
 	for _, peer := range s.Reach {
-		here, _ := in.Config.PeerAlias(name, peer)
-		there, _ := in.Config.PeerAlias(peer, name)
-		rules.Reach[packet.AddrOf(here)] = ReachRule{To: in.Vnics[peer], Alias: packet.AddrOf(there)}
+		here, both := in.Config.PeerAlias(name, peer, f)
+		there, _ := in.Config.PeerAlias(peer, name, f)
+		if both {
+			rules.Reach[packet.AddrOf(here)] = ReachRule{To: in.Vnics[peer].Of(f), Alias: packet.AddrOf(there)}
+		}
 	}
 	return rules
 }
@@ -95,10 +113,14 @@ func (in Inputs) compileSegment(name string) *SegmentRules {
 func ImpossibleSources(cfg *config.Config, host []netip.Prefix) []netip.Prefix {
 	sources := slices.Clone(neverOutside)
 	for _, name := range config.SortedKeys(cfg.Segments) {
-		sources = append(sources, cfg.Segments[name].Subnet())
+		for _, own := range cfg.Segments[name].Addresses {
+			sources = append(sources, own.Masked())
+		}
 	}
 	for _, name := range config.SortedKeys(cfg.Bridges) {
-		sources = append(sources, ownAndBroadcast(cfg.Bridges[name].Addresses[0])...)
+		for _, own := range cfg.Bridges[name].Addresses {
+			sources = append(sources, ownAndBroadcast(own)...)
+		}
 	}
 	for _, own := range host {
 		sources = append(sources, ownAndBroadcast(own)...)
@@ -106,12 +128,13 @@ func ImpossibleSources(cfg *config.Config, host []netip.Prefix) []netip.Prefix {
 	return sources
 }
 
-// ownAndBroadcast returns the two addresses that no other host can have if an interface has
-// the address and network p. A /31 or /32 has no broadcast address.
+// ownAndBroadcast returns the addresses that no other host can have if an interface has the
+// address and network p: the address, and the network's broadcast address, which a /31, a /32
+// and IPv6 do not have.
 func ownAndBroadcast(p netip.Prefix) []netip.Prefix {
 	bits := p.Addr().BitLen()
 	own := []netip.Prefix{netip.PrefixFrom(p.Addr(), bits)}
-	if p.Bits() < bits-1 {
+	if p.Addr().Is4() && p.Bits() < bits-1 {
 		own = append(own, netip.PrefixFrom(config.LastAddr(p), bits))
 	}
 	return own

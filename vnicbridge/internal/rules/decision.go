@@ -30,7 +30,7 @@ const (
 	SlotFirst      slotIndex = iota
 	SlotInTurn               // one after the other
 	SlotRandom               // any, with equal probability
-	SlotClientHash           // by a hash of the client's address
+	SlotClientHash           // by a hash of the client's site: its address, or in IPv6 the first 64 bits
 	SlotFlowHash             // by a hash of the whole tuple
 	SlotLeastFlows           // the one whose segment has the fewest open flows for its weight
 )
@@ -179,7 +179,8 @@ func (t *DecisionTable) balance(flow packet.Tuple) *iface.Iface {
 	case SlotRandom:
 		return t.Slots[rand.Uint64N(n)]
 	case SlotClientHash:
-		return t.Slots[t.key.hash(flow.Src[:])%n]
+		site := packet.SiteOf(flow.Src)
+		return t.Slots[t.key.hash(site[:])%n]
 	case SlotFlowHash:
 		return t.Slots[t.key.hashTuple(flow)%n]
 	case SlotLeastFlows:

@@ -12,6 +12,12 @@ func (s *SegmentRules) gatewayAlias(bridge *BridgeRules) int {
 	return slices.Index(s.Gateways, bridge.nic)
 }
 
+// keepsAddress tells whether the segment sees a host under the host's own address. An IPv6
+// link-local address means nothing on the segment's link.
+func (s *SegmentRules) keepsAddress(host packet.Addr) bool {
+	return s.Preserve && !(host.IsIPv6() && host.Netip().IsLinkLocalUnicast())
+}
+
 // preferredAlias returns the index of the alias that is tried first for a host behind a
 // bridge.
 func (s *SegmentRules) preferredAlias(bridge *BridgeRules, host packet.Addr) int {
@@ -24,11 +30,11 @@ func (s *SegmentRules) preferredAlias(bridge *BridgeRules, host packet.Addr) int
 // ClientAt returns the host behind a bridge that the segment sees under an address. It
 // returns NoAddr if the address is an alias that many clients share.
 func (s *SegmentRules) ClientAt(bridge *BridgeRules, address packet.Addr) packet.Addr {
-	if s.Preserve {
-		return address
-	}
-	if i := s.gatewayAlias(bridge); i >= 0 && s.Aliases.Addrs[i] == address {
+	if i := s.gatewayAlias(bridge); i >= 0 && s.Aliases.Addrs[i] == address && !s.keepsAddress(bridge.Gateway) {
 		return bridge.Gateway
+	}
+	if s.keepsAddress(address) {
+		return address
 	}
 	return packet.NoAddr
 }
@@ -43,8 +49,11 @@ func (r *Ruleset) RouterAt(vnic, nic *iface.Iface, router, host packet.Addr) pac
 	if segment == nil || bridge == nil {
 		return host // one of the devices is about to go
 	}
-	if segment.Preserve && r.PossibleSource(router) {
+	if segment.keepsAddress(router) && r.PossibleSource(router) {
 		return router
+	}
+	if segment.Aliases.prefix != nil {
+		return segment.derivedRouter(bridge, router, host)
 	}
 	preferred, reserved := segment.preferredAlias(bridge, router), len(segment.Gateways)
 	for i := range segment.Aliases.Addrs {
@@ -53,4 +62,15 @@ func (r *Ruleset) RouterAt(vnic, nic *iface.Iface, router, host packet.Addr) pac
 		}
 	}
 	return host
+}
+
+// derivedRouter is RouterAt for a segment whose aliases are derived.
+func (s *SegmentRules) derivedRouter(bridge *BridgeRules, router, host packet.Addr) packet.Addr {
+	if i := s.gatewayAlias(bridge); router == bridge.Gateway && i >= 0 && s.Aliases.Addrs[i] != host {
+		return s.Aliases.Addrs[i]
+	}
+	if alias := s.Aliases.derive(router, 0); alias != host {
+		return alias
+	}
+	return s.Aliases.derive(router, 1)
 }

@@ -11,10 +11,16 @@ import (
 // answer a flow that comes through a bridge.
 func (s *SegmentRules) InboundReplies(bridge *BridgeRules, flow packet.Tuple) iter.Seq[packet.Tuple] {
 	server := s.vnic.VNIC.Address
-	if s.Preserve {
+	switch gateway := s.gatewayAlias(bridge); {
+	case s.keepsAddress(flow.Src):
 		return otherPorts(replyTo(flow, server, flow.Src))
+	case s.Aliases.prefix == nil:
+		return s.Aliases.replies(flow, server, s.preferredAlias(bridge, flow.Src), len(s.Gateways))
+	case flow.Src == bridge.Gateway && gateway >= 0:
+		return otherPorts(replyTo(flow, server, s.Aliases.Addrs[gateway]))
+	default:
+		return s.Aliases.derivedReplies(flow, server)
 	}
-	return s.Aliases.replies(flow, server, s.preferredAlias(bridge, flow.Src), len(s.Gateways))
 }
 
 // OutboundReplies yields the tuples with which a host could answer a flow that leaves a

@@ -16,7 +16,7 @@ type Ruleset struct {
 	Bridges  map[*iface.Iface]*BridgeRules  // by the NIC's iface
 	Segments map[*iface.Iface]*SegmentRules // by the VNIC's iface
 
-	// All ifaces, including those of retired devices.
+	// All ifaces of both families, including those of retired devices.
 	Nics, vnics []*iface.Iface
 	VnicsOf     map[string][]*iface.Iface // the VNICs by their segments' names
 
@@ -50,13 +50,18 @@ type ReachRule struct {
 }
 
 // neverOutside are the sources that no host on any network can have: this network (0/8),
-// loopback, multicast and broadcast (RFC 6890). 240/4 is missing because some networks use
-// it, although it is reserved.
+// loopback, multicast and broadcast (RFC 6890), and in IPv6 also the addresses that embed
+// one of IPv4 (::/96, which has :: and ::1 in it, and ::ffff:0:0/96, which the parser
+// refuses already) and those to be discarded (100::/64). 240/4 is missing because some
+// networks use it, although it is reserved.
 var neverOutside = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("127.0.0.0/8"),
 	netip.MustParsePrefix("224.0.0.0/4"),
 	netip.MustParsePrefix("255.255.255.255/32"),
+	netip.MustParsePrefix("::/96"),
+	netip.MustParsePrefix("100::/64"),
+	netip.MustParsePrefix("ff00::/8"),
 }
 
 // PossibleSource tells whether a host outside can have an address (S1).
@@ -84,7 +89,7 @@ func (r *Ruleset) Egress(s *SegmentRules, dst packet.Addr) (nic *iface.Iface, ho
 		return s.Gateways[i], r.Bridges[s.Gateways[i]].Gateway
 	}
 	first := s.Gateways[0]
-	if s.Egress == config.EgressAny && r.PossibleSource(dst) || s.Preserve && dst == r.Bridges[first].Gateway {
+	if s.Egress == config.EgressAny && r.PossibleSource(dst) || s.keepsAddress(dst) && dst == r.Bridges[first].Gateway {
 		return first, dst
 	}
 	return nil, packet.NoAddr

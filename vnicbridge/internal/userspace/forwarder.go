@@ -55,7 +55,7 @@ func (fw *Forwarder) SetLimit(flows int) {
 func (fw *Forwarder) Fits(flows int) bool {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
-	return fw.Flows.Fits(flows)
+	return fw.Flows.Fits(flows, true)
 }
 
 // Know makes an iface known to the flow table. Only flows between known ifaces are found.
@@ -170,15 +170,17 @@ func (fw *Forwarder) ReceiveBatch(a *Arrival, batch []packet.Frame) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	a.Now = fw.Clock()
+	device := a.In
 	for i := range batch {
-		a.Frame = &batch[i]
+		a.In, a.Frame = device, &batch[i]
 		fw.Receive(a)
 	}
+	a.In = device
 	a.Out.Flush()
 }
 
-// Receive handles the frame a.Frame and counts it. The caller holds moving, and flushes
-// a.Out.
+// Receive handles the frame a.Frame and counts it. It sets a.In to the iface of the frame's
+// family. The caller holds moving, and flushes a.Out.
 func (fw *Forwarder) Receive(a *Arrival) {
 	a.In.PacketsIn.Add(1)
 	a.In.BytesIn.Add(uint64(len(a.Frame.Data) - packet.VNetHeaderLen))
@@ -189,32 +191,46 @@ func (fw *Forwarder) Receive(a *Arrival) {
 
 func (fw *Forwarder) handle(a *Arrival) packet.DropReason {
 	a.own = false
-	switch {
-	case len(a.Frame.Eth()) < packet.EthHeaderLen:
+	if len(a.Frame.Eth()) < packet.EthHeaderLen {
 		return packet.DropMalformed
-	case !a.Frame.Untag():
-		return packet.DropVLAN
-	case a.In.NIC != nil:
-		return fw.fromNIC(a)
-	default:
-		return fw.fromVNIC(a)
 	}
+	if !a.Frame.Untag() {
+		return packet.DropVLAN
+	}
+	etherType := a.Frame.EtherType()
+	if etherType == packet.EtherIPv6 && a.In.V6 != nil {
+		a.In = a.In.V6
+	}
+	if a.In.NIC != nil {
+		return fw.fromNIC(a, etherType)
+	}
+	return fw.fromVNIC(a, etherType)
 }
 
-func (fw *Forwarder) fromNIC(a *Arrival) (verdict packet.DropReason) {
-	switch a.Frame.EtherType() {
-	case packet.EtherARP:
-		return a.In.NIC.Link.HandleARP(a.Frame, a.Now)
-	case packet.EtherIPv4:
+// parse reads the packet of a frame. It must be of the family of a.In.
+func (a *Arrival) parse(etherType uint16) (verdict packet.DropReason) {
+	switch {
+	case etherType == packet.EtherIPv4 && a.In.Address() != packet.NoAddr:
+		a.Packet, verdict = packet.ParseIPv4(a.Frame)
+	case etherType == packet.EtherIPv6 && a.In.Address().IsIPv6():
+		a.Packet, verdict = packet.ParseIPv6(a.Frame)
 	default:
-		return packet.DropEtherType
+		verdict = packet.DropEtherType
 	}
-	if dst := a.Frame.DstMAC(); dst.IsGroup() {
+	return verdict
+}
+
+func (fw *Forwarder) fromNIC(a *Arrival, etherType uint16) packet.DropReason {
+	if etherType == packet.EtherARP && a.In.NIC.Link != nil || a.In.NIC.Address.IsIPv6() && a.Frame.IsNeighbourDiscovery() {
+		return a.In.NIC.Link.HandleNeighbour(a.Frame, a.Now)
+	}
+	if verdict := a.parse(etherType); verdict == packet.DropEtherType {
+		return verdict
+	} else if dst := a.Frame.DstMAC(); dst.IsGroup() {
 		return packet.DropGroup
 	} else if dst != a.In.MAC() {
 		return packet.DropNotForUs
-	}
-	if a.Packet, verdict = packet.ParseIPv4(a.Frame); verdict != packet.Keep {
+	} else if verdict != packet.Keep {
 		return verdict
 	}
 	if a.Dst != a.In.NIC.Address {
@@ -223,16 +239,15 @@ func (fw *Forwarder) fromNIC(a *Arrival) (verdict packet.DropReason) {
 	return fw.carry(a)
 }
 
-func (fw *Forwarder) fromVNIC(a *Arrival) (verdict packet.DropReason) {
-	switch {
-	case a.Frame.EtherType() == packet.EtherARP:
+func (fw *Forwarder) fromVNIC(a *Arrival, etherType uint16) packet.DropReason {
+	if etherType == packet.EtherARP {
 		return packet.DropARP // a segment has permanent neighbour entries, so it need not ask
-	case a.Frame.EtherType() != packet.EtherIPv4:
-		return packet.DropEtherType
-	case a.Frame.DstMAC().IsGroup():
-		return packet.DropGroup
 	}
-	if a.Packet, verdict = packet.ParseIPv4(a.Frame); verdict != packet.Keep {
+	if verdict := a.parse(etherType); verdict == packet.DropEtherType {
+		return verdict
+	} else if a.Frame.DstMAC().IsGroup() {
+		return packet.DropGroup
+	} else if verdict != packet.Keep {
 		return verdict
 	}
 	if a.Src != a.In.VNIC.Address {

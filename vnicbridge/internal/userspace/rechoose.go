@@ -17,19 +17,24 @@ func (fw *Forwarder) rechoose(condition func(*flow.Flow) bool) {
 	fw.End(func(f *flow.Flow) bool { return f.Orig.Proto != config.TCP && f.In.NIC != nil && condition(f) }, nil)
 }
 
-// RechooseAt ends the UDP and echo flows of clients to the server at a VNIC.
+// RechooseAt ends the UDP and echo flows of clients to the server at a VNIC, of both families.
 func (fw *Forwarder) RechooseAt(server *iface.Iface) {
-	fw.rechoose(func(f *flow.Flow) bool { return f.Out == server })
+	fw.rechoose(func(f *flow.Flow) bool { return f.Out == server || f.Out == server.V6 })
 }
 
 // RechooseSwitched ends the UDP and echo flows of clients at a NIC whose bridge was switched
-// to another segment. A flow stays if a steer rule decides about it, or if it goes to that
-// segment already.
+// to another segment, of both families. A flow stays if a steer rule decides about it, or if
+// it goes to that segment already.
 func (fw *Forwarder) RechooseSwitched(nic *iface.Iface) {
-	decisions := fw.CurrentRules().Bridges[nic].Decisions
+	bridges := fw.CurrentRules().Bridges
 	fw.rechoose(func(f *flow.Flow) bool {
-		_, steered := decisions.Steered(f.Orig)
-		return f.In == nic && !steered && (len(decisions.Slots) == 0 || f.Out != decisions.Slots[0])
+		bridge := bridges[f.In]
+		if bridge == nil || f.In != nic && f.In != nic.V6 {
+			return false
+		}
+		_, steered := bridge.Decisions.Steered(f.Orig)
+		slots := bridge.Decisions.Slots
+		return !steered && (len(slots) == 0 || f.Out != slots[0])
 	})
 }
 

@@ -1,0 +1,3 @@
+package bpf
+
+const BridgeMapWide = "wide"
