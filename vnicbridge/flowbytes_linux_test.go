@@ -24,7 +24,7 @@ func init() { flowBytes["kernel"] = testMapsOfFlows }
 func testMapsOfFlows(t *testing.T) {
 	const flows = config.DefaultMaxFlows
 	k, err := kernel.New(kernel.Options{
-		MaxFlows: flows, Open: new(rules.OpenPorts), Handshakes: new(flow.Handshakes), Clock: func() int64 { return 0 },
+		MaxFlows: flows, Wide: true, Open: new(rules.OpenPorts), Handshakes: new(flow.Handshakes), Clock: func() int64 { return 0 },
 		Log: slog.New(slog.DiscardHandler),
 	}, hookMemory)
 	if err != nil {
@@ -39,6 +39,9 @@ func testMapsOfFlows(t *testing.T) {
 	}
 	if each := float64(total) / flows; each > flow.FlowBytes {
 		t.Errorf("a flow costs %.1f bytes, more than the %d stated", each, flow.FlowBytes)
+	}
+	if each := float64(memoryOf(t, k.Maps[bpf.BridgeMapWide])) / flows; each > flow.WideBytes {
+		t.Errorf("the addresses of an IPv6 flow cost %.1f bytes, more than the %d stated", each, flow.WideBytes)
 	}
 }
 

@@ -59,19 +59,28 @@ func describeFlow(f *flow.Flow) string {
 }
 
 // Rows A5 and F4: whatever is done to a flow table, it has the flows that a map would
-// have, finds each by both keys, and gives each tuple to one flow at a time.
+// have, of both families, finds each by both keys, and gives each tuple to one flow at a
+// time.
 func TestFlowTableAgreesWithModel(t *testing.T) {
 	const seed, steps = 5, 50_000
 	random := rand.New(rand.NewPCG(seed, seed))
 	table := flow.OwnTable(1<<12, new(flow.Handshakes))
 	model := &flowModel{byKey: make(map[flow.Key]*flow.Flow), kept: make(map[flow.Key]*flow.Flow)}
-	in, out := iface.New(1, "in"), iface.New(2, "out")
-	table.Know(in)
-	table.Know(out)
-	address := func(network byte, hosts int) packet.Addr {
-		return packet.AddrFrom4([]byte{10, network, 0, byte(random.IntN(hosts))})
+	var ins, outs [config.Families]*iface.Iface
+	for f := range config.Families {
+		ins[f], outs[f] = iface.New(1+2*uint32(f), "in "+f.String()), iface.New(2+2*uint32(f), "out "+f.String())
+		table.Know(ins[f])
+		table.Know(outs[f])
 	}
-	server, dialed := packet.AddrFrom4([]byte{10, 9, 0, 1}), packet.AddrFrom4([]byte{10, 8, 0, 1})
+	host := func(f config.Family, network, host byte) packet.Addr {
+		if f == config.IPv4 {
+			return packet.AddrFrom4([]byte{10, network, 0, host})
+		}
+		return packet.Addr{0x20, 0x01, 5: network, 15: host}
+	}
+	address := func(f config.Family, network byte, hosts int) packet.Addr {
+		return host(f, network, byte(random.IntN(hosts)))
+	}
 	now := int64(time.Hour)
 	some := func() (*flow.Flow, *flow.Flow) { // a flow of the model, and the table's
 		if len(model.flows) == 0 {
@@ -91,13 +100,15 @@ func TestFlowTableAgreesWithModel(t *testing.T) {
 		switch random.IntN(8) {
 		case 0, 1, 2:
 			proto := []config.Protocol{config.TCP, config.UDP}[random.IntN(2)]
+			family := config.Family(random.IntN(int(config.Families)))
+			in, out, server := ins[family], outs[family], host(family, 9, 1)
 			p := packet.Packet{
-				Tuple:    packet.Tuple{Src: address(1, 20), Dst: dialed, Sport: uint16(random.IntN(4)), Dport: 80, Proto: proto},
+				Tuple:    packet.Tuple{Src: address(family, 1, 20), Dst: host(family, 8, 1), Sport: uint16(random.IntN(4)), Dport: 80, Proto: proto},
 				TCPFlags: packet.TCPSYN,
 			}
 			var candidates []packet.Tuple
 			for range 1 + random.IntN(3) {
-				candidates = append(candidates, packet.Tuple{Src: server, Dst: address(2, 10), Sport: 80, Dport: p.Sport, Proto: proto})
+				candidates = append(candidates, packet.Tuple{Src: server, Dst: address(family, 2, 10), Sport: 80, Dport: p.Sport, Proto: proto})
 			}
 			f, verdict := table.Insert(flow.New(in, out, &p, now), slices.Values(candidates))
 			m, want := model.insert(flow.New(in, out, &p, now), candidates, now)
@@ -118,7 +129,7 @@ func TestFlowTableAgreesWithModel(t *testing.T) {
 			}
 		case 6:
 			if random.IntN(20) == 0 {
-				client := address(1, 20)
+				client := address(config.Family(random.IntN(int(config.Families))), 1, 20)
 				condition := func(f *flow.Flow) bool { return f.Orig.Src == client }
 				table.RemoveIf(condition)
 				model.removeIf(condition)

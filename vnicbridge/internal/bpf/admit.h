@@ -4,7 +4,7 @@
 #pragma once
 
 #include "decide.h"
-#include "flow.h"
+#include "ipv6.h"
 
 #define TIME_WAIT (60000000000ULL >> 26)	// TimeWait in quarantine.go, in 2^26 ns
 
@@ -123,10 +123,27 @@ static __always_inline bool forgotten(const struct flow_record *r)
 	       (!(flags & FLOW_ACCEPTED) || plane.clock - r->state.last_seen >= TIME_WAIT);
 }
 
+// Whether a record's IPv6 flow has these addresses.
+static __always_inline bool has_addresses(__u32 number, const struct wide_addresses *a)
+{
+	struct wide_addresses *w = bpf_map_lookup_elem(&wide, &number);
+
+	return w && same_pair(&w->orig, &a->orig) && same_pair(&w->reply, &a->reply);
+}
+
+static __always_inline void set_addresses(__u32 number, const struct wide_addresses *a)
+{
+	struct wide_addresses *w = bpf_map_lookup_elem(&wide, &number);
+
+	if (w)
+		*w = *a;
+}
+
 // Opens a flow whose reply key is taken, which is possible only if a flow with both keys, and
 // so of the same client, is over: its record is used for the new flow. DROP_NO_TUPLE: the
 // reply key belongs to another flow.
-static __always_inline int revive(const struct packet *p, __u32 value, __u32 old, struct found *f)
+static __always_inline int revive(const struct packet *p, __u32 value, __u32 old, struct found *f,
+				  const struct wide_addresses *a)
 {
 	struct flow_record *r;
 
@@ -134,7 +151,8 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 	r = record_of(f->number);
 	if (!r)
 		return SLOW;
-	if (!(value & REVERSE) || !same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer))
+	if (!(value & REVERSE) || !same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer) ||
+	    (a && !has_addresses(f->number, a)))
 		return forgotten(r) ? SLOW : DROP_NO_TUPLE;
 	if (!(r->state.flags & FLOW_SUPERSEDED) && !closed_for_both(r->state.flags))
 		return SLOW;
@@ -159,7 +177,7 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 
 // Writes a flow into a free record, and makes both keys point to it. The reply key comes
 // first, because only the reply key can belong to another client.
-static __always_inline int fill(const struct packet *p, __u32 old, struct found *f)
+static __always_inline int fill(const struct packet *p, __u32 old, struct found *f, const struct wide_addresses *a)
 {
 	struct flow_record *r;
 	__u32 number;
@@ -172,6 +190,8 @@ static __always_inline int fill(const struct packet *p, __u32 old, struct found 
 	f->number = number;
 	words(&r->orig)[0] = words(&p->key)[0];
 	words(&r->reply)[0] = words(&f->answer)[0];
+	if (a)
+		set_addresses(number, a);
 	begin(r, f->number, p);
 	words(&r->orig)[1] = words(&p->key)[1];
 	words(&r->reply)[1] = words(&f->answer)[1];
@@ -208,7 +228,7 @@ static __always_inline bool quarantined(const struct flow_key *key)
 // Go puts a key into quarantine before it removes the key from the table. The reservation is
 // a full barrier. So a program that no longer finds the key in the table finds it in
 // quarantine.
-static __always_inline int create(const struct packet *p, __u32 old, struct found *f)
+static __always_inline int create(const struct packet *p, __u32 old, struct found *f, const struct wide_addresses *a)
 {
 	int verdict;
 
@@ -217,32 +237,35 @@ static __always_inline int create(const struct packet *p, __u32 old, struct foun
 	if (p->key.proto == IPPROTO_TCP && quarantined(&f->answer))
 		verdict = DROP_NO_TUPLE;
 	else
-		verdict = fill(p, old, f);
+		verdict = fill(p, old, f, a);
 	if (verdict != KEEP)
 		unreserve();
 	return verdict;
 }
 
 // Opens the flow of a packet with the reply key f->answer. old is the record of the closed
-// flow whose original tuple the packet reuses, or NOT_FOUND. DROP_NO_TUPLE: another flow has
-// the key, or had it not long ago. SLOW: userspace must open the flow.
-//
-// It is a global function, because the verifier checks a global function only once.
-__noinline enum drop_reason open_flow(const struct packet *p, __u32 old, struct found *f)
+// flow whose original tuple the packet reuses, or NOT_FOUND. a has the addresses of an IPv6
+// flow; NULL: it is IPv4. DROP_NO_TUPLE: another flow has the key, or had it not long ago.
+// SLOW: userspace must open the flow.
+static __always_inline int open_with(const struct packet *p, __u32 old, struct found *f, const struct wide_addresses *a)
 {
-	__u32 taken;
+	__u32 taken = lookup(&f->answer);
 	int verdict;
 
-	if (!p || !f)
-		return SLOW;
-	taken = lookup(&f->answer);
-	verdict = taken == NOT_FOUND ? create(p, old, f) : revive(p, taken, old, f);
+	verdict = taken == NOT_FOUND ? create(p, old, f, a) : revive(p, taken, old, f, a);
 	f->dir = FORWARD;
 	if (verdict == KEEP) {
 		count_new(p->key.iface);
 		count_new(f->answer.iface);
 	}
 	return verdict;
+}
+
+// Opens an IPv4 flow. It is a global function, because the verifier checks a global function
+// only once.
+__noinline enum drop_reason open_flow(const struct packet *p, __u32 old, struct found *f)
+{
+	return p && f ? open_with(p, old, f, NULL) : SLOW;
 }
 
 // The alias with an index. The aliases of a segment are consecutive addresses, except for

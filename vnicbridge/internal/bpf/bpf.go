@@ -8,7 +8,7 @@
 // NIC's program.
 package bpf
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" -type flow_key -type bucket -type flow_record -type flow_state -type iface -type port_range -type steer -type peer -type counters -type gauges -type neighbour_key -type neighbour -type decision_table -type bridge_rules -type segment_rules -type prefix_key Bridge bridge.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" -type flow_key -type bucket -type flow_record -type flow_state -type iface -type port_range -type steer -type peer -type wide_peer -type wide_addresses -type counters -type gauges -type neighbour_key -type neighbour -type decision_table -type bridge_rules -type segment_rules -type prefix_key Bridge bridge.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" LetIn letin.c
 
 // License is what each BPF program declares to the kernel: that of the repository. The
@@ -28,6 +28,12 @@ type (
 	Gauges        = BridgeGauges
 	Neighbour     = BridgeNeighbour
 	NeighbourKey  = BridgeNeighbourKey
+
+	WideNeighbourKey = BridgeWideNeighbourKey
+	WidePeer         = BridgeWidePeer
+	WidePrefixKey    = BridgeWidePrefixKey
+	WideSegmentRules = BridgeWideSegmentRules
+
 	Steer         = BridgeSteer
 	DecisionTable = BridgeDecisionTable
 	BridgeRules   = BridgeBridgeRules

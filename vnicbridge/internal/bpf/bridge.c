@@ -18,6 +18,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "admit.h"
+#include "admit6.h"
 #include "limit.h"
 
 // If userspace's heartbeat is older than this, userspace is gone. The programs then leave
@@ -31,9 +32,8 @@ static __always_inline bool awake(void)
 	return plane.mode != MODE_ASLEEP;
 }
 
-static __always_inline struct counters *count_in(__u32 len)
+static __always_inline struct counters *count_in(__u32 iface, __u32 len)
 {
-	__u32 iface = self;
 	struct counters *c = bpf_map_lookup_elem(&counts, &iface);
 
 	if (c) {
@@ -44,9 +44,9 @@ static __always_inline struct counters *count_in(__u32 len)
 }
 
 // Counts a packet that is dropped. It is not inlined, because most packets do not need it.
-__noinline int count_drop(__u32 len, __u32 reason)
+__noinline int count_drop(__u32 iface, __u32 len, __u32 reason)
 {
-	struct counters *c = count_in(len);
+	struct counters *c = count_in(iface, len);
 
 	// Without the barrier, the compiler checks the bound of reason - 1, and the verifiers of
 	// older kernels do not understand that.
@@ -73,13 +73,6 @@ static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
 	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
 }
 
-static __always_inline bool is_zero(const __u8 *mac)
-{
-	const __u16 *x = (const void *)mac;
-
-	return !(x[0] | x[1] | x[2]);
-}
-
 // The MAC of the next hop to a host behind a NIC (A7), or NULL if it is not resolved.
 static __always_inline const __u8 *next_hop(const struct flow_key *answer, const struct iface *nic)
 {
@@ -96,13 +89,14 @@ static __always_inline const __u8 *next_hop(const struct flow_key *answer, const
 	return n->mac;
 }
 
-// Whether a packet does not fit a link: Arrival.tooBig in icmperror.go.
-static __always_inline bool too_big(const struct __sk_buff *skb, const struct packet *p, __u32 mtu)
+// Whether a packet does not fit a link: Arrival.tooBig in icmperror.go. ip is the length of its
+// IP header.
+static __always_inline bool too_big(const struct __sk_buff *skb, const struct packet *p, __u32 ip, __u32 mtu)
 {
 	__u32 l4 = p->key.proto == IPPROTO_TCP ? sizeof(struct tcphdr) + p->options : sizeof(struct udphdr);
 	bool cut = skb->gso_size && p->key.proto != IPPROTO_ICMP;
 
-	return mtu && p->size > mtu && (!cut || sizeof(struct iphdr) + l4 + skb->gso_size > mtu);
+	return mtu && p->size > mtu && (!cut || ip + l4 + skb->gso_size > mtu);
 }
 
 // Sends a packet to the other end of its flow. SLOW: the packet is unchanged, and userspace
@@ -115,7 +109,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 
 	if (unlikely(!out || !out->ifindex))
 		return SLOW;
-	if (unlikely(too_big(skb, p, out->mtu)))
+	if (unlikely(too_big(skb, p, sizeof(struct iphdr), out->mtu)))
 		return SLOW;
 	mac = out->nic ? next_hop(&f->answer, out) : out->mac;
 	if (unlikely(!mac))
@@ -123,7 +117,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 	observe(p, f, r);
 	if (rewrite(skb, p, &f->answer, out, mac) != KEEP)
 		return SLOW;
-	count_in(p->len);
+	count_in(self, p->len);
 	count_out(to, p->len);
 	return bpf_redirect(out->ifindex, out->redirect);
 }
@@ -145,13 +139,13 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 	if (unlikely(plane.mode != MODE_FAST))
 		return give_up(own);
 	if (unlikely(p->tcp_flags & TCP_SYN))
-		p->scale = window_scale(skb, p->options);
+		p->scale = window_scale(skb, HEADERS, p->options);
 	if (unlikely(!r || reopens(p, r))) {
 		__u32 old = r ? f.number : NOT_FOUND;
 
 		verdict = own->nic ? admit_inbound(p, old, &f) : admit_outbound(p, old, &f);
 		if (verdict != KEEP && verdict != SLOW && own->nic)
-			return count_drop(p->len, verdict);
+			return count_drop(self, p->len, verdict);
 		// A drop here would give a sender on a segment an error (ENOBUFS). So userspace
 		// drops the packet instead, as silently as a wire.
 		r = verdict == KEEP ? record_of(f.number) : NULL;
@@ -159,6 +153,67 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 	if (r)
 		verdict = forward(skb, p, &f, r);
 	return r && verdict != SLOW ? verdict : give_up(own);
+}
+
+// Whether the packet has our address, which is its destination at a NIC and its source at a
+// VNIC.
+static __always_inline bool is_own(const struct iface *own, const struct address_pair *a)
+{
+	return same_address(own->nic ? a->dst : a->src, own->address6);
+}
+
+// Sends an IPv6 packet to the other end of its flow: forward for IPv6.
+static __always_inline int forward6(struct __sk_buff *skb, const struct packet *p, const struct found *f,
+				    const struct address_pair *addresses, struct flow_record *r)
+{
+	__u32 to = f->answer.iface;
+	struct iface *out = bpf_map_lookup_elem(&ifaces, &to);
+	const __u8 *mac;
+
+	if (!out || !out->ifindex || too_big(skb, p, sizeof(struct ipv6hdr), out->mtu))
+		return SLOW;
+	mac = out->nic ? next_hop6(addresses->src, to, out) : out->mac;
+	if (!mac)
+		return SLOW;
+	observe(p, f, r);
+	if (rewrite6(skb, p, &f->answer, addresses, out, mac) != KEEP)
+		return SLOW;
+	count_in(self6, p->len);
+	count_out(to, p->len);
+	return bpf_redirect(out->ifindex, out->redirect);
+}
+
+// Sends an IPv6 packet to the other end of its flow, which it opens if necessary: carry for
+// IPv6. SLOW: userspace must carry the packet, which is unchanged.
+//
+// It is a global function, because the verifier checks a global function only once.
+__noinline int carry6(struct __sk_buff *skb)
+{
+	struct wide_addresses a = {};
+	struct packet p = {};
+	struct found f = {};
+	struct flow_record *r;
+	struct iface *own;
+	__u32 iface = self6;
+	int verdict;
+
+	if (plane.mode != MODE_FAST || !pull_headers(skb, IPV6_HEADERS) || read_packet6(skb, &p, &a.orig) != KEEP)
+		return SLOW;
+	own = bpf_map_lookup_elem(&ifaces, &iface);
+	if (!own || !is_own(own, &a.orig))
+		return SLOW;
+	r = find6(&p.key, &f, &a);
+	if (unlikely(p.tcp_flags & TCP_SYN))
+		p.scale = window_scale(skb, IPV6_HEADERS, p.options);
+	if (unlikely(!r || reopens(&p, r))) {
+		__u32 old = r ? f.number : NOT_FOUND;
+
+		verdict = own->nic ? admit_inbound6(&p, old, &f, &a) : admit_outbound6(&p, old, &f, &a);
+		if (verdict != KEEP && verdict != SLOW && own->nic)
+			return count_drop(self6, p.len, verdict);
+		r = verdict == KEEP ? record_of(f.number) : NULL;
+	}
+	return r ? forward6(skb, &p, &f, &a.reply, r) : SLOW;
 }
 
 // Gives userspace a packet that only userspace can carry, at a limited rate: a flood of such
@@ -171,13 +226,13 @@ static __always_inline int give_up_odd(struct __sk_buff *skb, const struct iface
 	if (plane.mode != MODE_FAST)
 		return give_up(own);
 	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
-		return count_drop(skb->len, DROP_MALFORMED);
+		return count_drop(self, skb->len, DROP_MALFORMED);
 	datagram.src = ip->saddr;
 	datagram.dst = ip->daddr;
 	datagram.sport = ip->id;
 	datagram.proto = ip->protocol;
 	if (!spend_odd(&plane.odd, &plane.strays, ip, place_of(&datagram).print >> 1))
-		return count_drop(skb->len, DROP_OVERLOAD);
+		return count_drop(self, skb->len, DROP_OVERLOAD);
 	return give_up(own);
 }
 
@@ -206,9 +261,9 @@ static __always_inline int hear_arp(struct __sk_buff *skb, const struct iface *o
 	index = self * ARP_KINDS + kind;
 	b = bpf_map_lookup_elem(&arp_budgets, &index);
 	if (kind == ARP_KINDS)
-		count_drop(skb->len, DROP_ARP);
+		count_drop(self, skb->len, DROP_ARP);
 	else if (!b || !spend(b, ARP_PACKETS, ARP_INTERVALS))
-		count_drop(skb->len, DROP_OVERLOAD);
+		count_drop(self, skb->len, DROP_OVERLOAD);
 	else
 		bpf_clone_redirect(skb, own->slow, 0);
 	return TC_ACT_UNSPEC;
@@ -249,7 +304,7 @@ int from_nic(struct __sk_buff *skb)
 	struct ethhdr *eth;
 	struct iphdr *ip;
 
-	if (!own || !awake() || !pull_headers(skb))
+	if (!own || !awake() || !pull_headers(skb, HEADERS))
 		return TC_ACT_UNSPEC;
 	eth = (void *)(long)skb->data;
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
@@ -262,13 +317,13 @@ int from_nic(struct __sk_buff *skb)
 	if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)
 		return TC_ACT_UNSPEC;
 	if (unlikely(foreign_tag(skb))) {
-		count_drop(skb->len, DROP_VLAN);
+		count_drop(self, skb->len, DROP_VLAN);
 		return TC_ACT_UNSPEC;
 	}
 	if (unlikely(!same_mac(eth->h_dest, own->mac)))
-		return count_drop(skb->len, eth->h_dest[0] & 1 ? DROP_GROUP : DROP_NOT_FOR_US);
+		return count_drop(self, skb->len, eth->h_dest[0] & 1 ? DROP_GROUP : DROP_NOT_FOR_US);
 	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))
-		return count_drop(skb->len, DROP_VLAN);
+		return count_drop(self, skb->len, DROP_VLAN);
 	if (unlikely(read_packet(skb, &p) != KEEP))
 		return give_up_odd(skb, own, IP_OFFSET);
 	return carry(skb, &p, own);
@@ -286,7 +341,7 @@ int from_vnic(struct __sk_buff *skb)
 
 	if (!own || !awake())
 		return TC_ACT_UNSPEC;
-	if (!pull_headers(skb))
+	if (!pull_headers(skb, HEADERS))
 		return give_up(own);
 	eth = (void *)(long)skb->data;
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end || eth->h_proto != ETH_IPV4 ||

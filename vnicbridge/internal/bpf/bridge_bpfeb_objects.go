@@ -108,6 +108,10 @@ type BridgeIface struct {
 	Mac        [6]uint8
 	GatewayMac [6]uint8
 	Nic        uint32
+	Address6   [2]uint64
+	Network6   [2]uint64
+	Mask6      [2]uint64
+	Gateway6   [2]uint64
 }
 
 type BridgeNeighbour struct {
@@ -202,6 +206,60 @@ type BridgeSteer struct {
 	Zero    uint16
 }
 
+type BridgeWideAddresses struct {
+	_    structs.HostLayout
+	Orig struct {
+		_   structs.HostLayout
+		Src [2]uint64
+		Dst [2]uint64
+	}
+	Reply struct {
+		_   structs.HostLayout
+		Src [2]uint64
+		Dst [2]uint64
+	}
+}
+
+type BridgeWideNeighbourKey struct {
+	_       structs.HostLayout
+	Address [2]uint64
+	Iface   uint32
+	Zero    uint32
+}
+
+type BridgeWidePeer struct {
+	_     structs.HostLayout
+	Here  [2]uint64
+	There [2]uint64
+	To    uint32
+	Zero  uint32
+}
+
+type BridgeWidePrefixKey struct {
+	_       structs.HostLayout
+	Length  uint32
+	Set     uint32
+	Address [2]uint64
+}
+
+type BridgeWideSegmentRules struct {
+	_        structs.HostLayout
+	Live     uint32
+	Preserve uint32
+	Address  [2]uint64
+	Network  uint64
+	Egress   uint32
+	Ranges   uint32
+	Range    [32]BridgePortRange
+	Gateways uint32
+	Gateway  [8]uint32
+	_        [4]byte
+	Alias    [8][2]uint64
+	Peers    uint32
+	Zero     uint32
+	Peer     [16]BridgeWidePeer
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -221,11 +279,16 @@ const (
 	BridgeMapSegments       = "segments"
 	BridgeMapSpare          = "spare"
 	BridgeMapTables         = "tables"
+	BridgeMapWide           = "wide"
+	BridgeMapWideNeighbours = "wide_neighbours"
+	BridgeMapWidePrefixes   = "wide_prefixes"
+	BridgeMapWideSegments   = "wide_segments"
 	BridgeProgFromNic       = "from_nic"
 	BridgeProgFromVnic      = "from_vnic"
 	BridgeVarNeedsHeartbeat = "needs_heartbeat"
 	BridgeVarPlane          = "plane"
 	BridgeVarSelf           = "self"
+	BridgeVarSelf6          = "self6"
 )
 
 // LoadBridge returns the embedded CollectionSpec for Bridge.
@@ -278,21 +341,25 @@ type BridgeProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BridgeMapSpecs struct {
-	Answers    *ebpf.MapSpec `ebpf:"answers"`
-	ArpBudgets *ebpf.MapSpec `ebpf:"arp_budgets"`
-	Bridges    *ebpf.MapSpec `ebpf:"bridges"`
-	Buckets    *ebpf.MapSpec `ebpf:"buckets"`
-	Counts     *ebpf.MapSpec `ebpf:"counts"`
-	Ifaces     *ebpf.MapSpec `ebpf:"ifaces"`
-	Leads      *ebpf.MapSpec `ebpf:"leads"`
-	Meters     *ebpf.MapSpec `ebpf:"meters"`
-	Neighbours *ebpf.MapSpec `ebpf:"neighbours"`
-	Prefixes   *ebpf.MapSpec `ebpf:"prefixes"`
-	Quarantine *ebpf.MapSpec `ebpf:"quarantine"`
-	Records    *ebpf.MapSpec `ebpf:"records"`
-	Segments   *ebpf.MapSpec `ebpf:"segments"`
-	Spare      *ebpf.MapSpec `ebpf:"spare"`
-	Tables     *ebpf.MapSpec `ebpf:"tables"`
+	Answers        *ebpf.MapSpec `ebpf:"answers"`
+	ArpBudgets     *ebpf.MapSpec `ebpf:"arp_budgets"`
+	Bridges        *ebpf.MapSpec `ebpf:"bridges"`
+	Buckets        *ebpf.MapSpec `ebpf:"buckets"`
+	Counts         *ebpf.MapSpec `ebpf:"counts"`
+	Ifaces         *ebpf.MapSpec `ebpf:"ifaces"`
+	Leads          *ebpf.MapSpec `ebpf:"leads"`
+	Meters         *ebpf.MapSpec `ebpf:"meters"`
+	Neighbours     *ebpf.MapSpec `ebpf:"neighbours"`
+	Prefixes       *ebpf.MapSpec `ebpf:"prefixes"`
+	Quarantine     *ebpf.MapSpec `ebpf:"quarantine"`
+	Records        *ebpf.MapSpec `ebpf:"records"`
+	Segments       *ebpf.MapSpec `ebpf:"segments"`
+	Spare          *ebpf.MapSpec `ebpf:"spare"`
+	Tables         *ebpf.MapSpec `ebpf:"tables"`
+	Wide           *ebpf.MapSpec `ebpf:"wide"`
+	WideNeighbours *ebpf.MapSpec `ebpf:"wide_neighbours"`
+	WidePrefixes   *ebpf.MapSpec `ebpf:"wide_prefixes"`
+	WideSegments   *ebpf.MapSpec `ebpf:"wide_segments"`
 }
 
 // BridgeVariableSpecs contains global variables before they are loaded into the kernel.
@@ -302,6 +369,7 @@ type BridgeVariableSpecs struct {
 	NeedsHeartbeat *ebpf.VariableSpec `ebpf:"needs_heartbeat"`
 	Plane          *ebpf.VariableSpec `ebpf:"plane"`
 	Self           *ebpf.VariableSpec `ebpf:"self"`
+	Self6          *ebpf.VariableSpec `ebpf:"self6"`
 }
 
 // BridgeObjects contains all objects after they have been loaded into the kernel.
@@ -324,21 +392,25 @@ func (o *BridgeObjects) Close() error {
 //
 // It can be passed to LoadBridgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BridgeMaps struct {
-	Answers    *ebpf.Map `ebpf:"answers"`
-	ArpBudgets *ebpf.Map `ebpf:"arp_budgets"`
-	Bridges    *ebpf.Map `ebpf:"bridges"`
-	Buckets    *ebpf.Map `ebpf:"buckets"`
-	Counts     *ebpf.Map `ebpf:"counts"`
-	Ifaces     *ebpf.Map `ebpf:"ifaces"`
-	Leads      *ebpf.Map `ebpf:"leads"`
-	Meters     *ebpf.Map `ebpf:"meters"`
-	Neighbours *ebpf.Map `ebpf:"neighbours"`
-	Prefixes   *ebpf.Map `ebpf:"prefixes"`
-	Quarantine *ebpf.Map `ebpf:"quarantine"`
-	Records    *ebpf.Map `ebpf:"records"`
-	Segments   *ebpf.Map `ebpf:"segments"`
-	Spare      *ebpf.Map `ebpf:"spare"`
-	Tables     *ebpf.Map `ebpf:"tables"`
+	Answers        *ebpf.Map `ebpf:"answers"`
+	ArpBudgets     *ebpf.Map `ebpf:"arp_budgets"`
+	Bridges        *ebpf.Map `ebpf:"bridges"`
+	Buckets        *ebpf.Map `ebpf:"buckets"`
+	Counts         *ebpf.Map `ebpf:"counts"`
+	Ifaces         *ebpf.Map `ebpf:"ifaces"`
+	Leads          *ebpf.Map `ebpf:"leads"`
+	Meters         *ebpf.Map `ebpf:"meters"`
+	Neighbours     *ebpf.Map `ebpf:"neighbours"`
+	Prefixes       *ebpf.Map `ebpf:"prefixes"`
+	Quarantine     *ebpf.Map `ebpf:"quarantine"`
+	Records        *ebpf.Map `ebpf:"records"`
+	Segments       *ebpf.Map `ebpf:"segments"`
+	Spare          *ebpf.Map `ebpf:"spare"`
+	Tables         *ebpf.Map `ebpf:"tables"`
+	Wide           *ebpf.Map `ebpf:"wide"`
+	WideNeighbours *ebpf.Map `ebpf:"wide_neighbours"`
+	WidePrefixes   *ebpf.Map `ebpf:"wide_prefixes"`
+	WideSegments   *ebpf.Map `ebpf:"wide_segments"`
 }
 
 func (m *BridgeMaps) Close() error {
@@ -358,6 +430,10 @@ func (m *BridgeMaps) Close() error {
 		m.Segments,
 		m.Spare,
 		m.Tables,
+		m.Wide,
+		m.WideNeighbours,
+		m.WidePrefixes,
+		m.WideSegments,
 	)
 }
 
@@ -368,6 +444,7 @@ type BridgeVariables struct {
 	NeedsHeartbeat *ebpf.Variable `ebpf:"needs_heartbeat"`
 	Plane          *ebpf.Variable `ebpf:"plane"`
 	Self           *ebpf.Variable `ebpf:"self"`
+	Self6          *ebpf.Variable `ebpf:"self6"`
 }
 
 // BridgePrograms contains all programs after they have been loaded into the kernel.

@@ -36,14 +36,35 @@ __noinline int in_range(const struct port_range *r, const struct packet *p)
 	       r->first <= port && port <= r->last;
 }
 
+static __always_inline bool in_set6(__u32 set, const __u64 address[2])
+{
+	struct wide_prefix_key key = { .length = 160, .set = set, .address = { address[0], address[1] } };
+
+	return bpf_map_lookup_elem(&wide_prefixes, &key);
+}
+
+// Whether no host outside can have an IPv6 address.
+static __always_inline bool impossible6(const __u64 address[2])
+{
+	return in_set6(plane.impossible, address);
+}
+
+// Whether a steer entry matches a packet of some client.
+static __always_inline bool steers_by_port(const struct steer *s, const struct packet *p)
+{
+	return (!s->proto || s->proto == p->key.proto) && (!s->by_port || in_range(&s->ports, p));
+}
+
 // Whether a steer entry matches the packet.
 __noinline int steers(const struct steer *s, const struct packet *p)
 {
-	if (!s || !p)
-		return 0;
-	return (!s->proto || s->proto == p->key.proto) &&
-	       (!s->by_port || in_range(&s->ports, p)) &&
-	       (!s->clients || in_set(s->clients, p->key.src));
+	return s && p && steers_by_port(s, p) && (!s->clients || in_set(s->clients, p->key.src));
+}
+
+// Whether a steer entry matches an IPv6 packet with these addresses.
+__noinline int steers6(const struct steer *s, const struct packet *p, const struct address_pair *a)
+{
+	return s && p && a && steers_by_port(s, p) && (!s->clients || in_set6(s->clients, a->src));
 }
 
 // The VNIC of the segment with the fewest open flows for its weight.
@@ -74,7 +95,9 @@ static __always_inline __u32 take_turn(__u32 iface, __s32 n)
 	return g ? __sync_fetch_and_add(&g->turn, n) : 0;
 }
 
-static __always_inline __u32 balance(const struct bridge_rules *b, const struct decision_table *t, const struct packet *p)
+// The VNIC that the policy chooses. a has the addresses of an IPv6 packet; NULL: it is IPv4.
+static __always_inline __u32 balance(const struct bridge_rules *b, const struct decision_table *t, const struct packet *p,
+				     const struct address_pair *a)
 {
 	__u64 slot = 0;
 	__u32 n = b->slots;
@@ -85,16 +108,16 @@ static __always_inline __u32 balance(const struct bridge_rules *b, const struct 
 	case SLOT_FIRST:
 		break;
 	case SLOT_IN_TURN:
-		slot = take_turn(self, 1) % n;
+		slot = take_turn(p->key.iface, 1) % n;
 		break;
 	case SLOT_RANDOM:
 		slot = bpf_get_prandom_u32() % n;
 		break;
 	case SLOT_CLIENT_HASH:
-		slot = hash_address(p->key.src) % n;
+		slot = (a ? hash_site6(a->src) : hash_address(p->key.src)) % n;
 		break;
 	case SLOT_FLOW_HASH:
-		slot = hash_tuple(&p->key) % n;
+		slot = (a ? hash_tuple6(&p->key, a) : hash_tuple(&p->key)) % n;
 		break;
 	case SLOT_LEAST_FLOWS:
 		return least_loaded(t, n);
@@ -106,22 +129,31 @@ static __always_inline __u32 balance(const struct bridge_rules *b, const struct 
 // An unknown flow can then be picked up, because it had the same segment before (F5).
 #define LASTING (1U << 31)
 
-// The index of the VNIC's iface for a new flow, or 0 if no segment gets it; and LASTING.
-__noinline __u32 decide(const struct bridge_rules *b, const struct packet *p)
+static __always_inline __u32 decide_with(const struct bridge_rules *b, const struct packet *p, const struct address_pair *a)
 {
 	struct decision_table *t;
 	__u32 table, n;
 
-	if (!b || !p)
-		return 0;
 	table = b->table;	// older verifiers (6.1) refuse a map key in an argument's memory
 	t = bpf_map_lookup_elem(&tables, &table);
 	if (!t)
 		return 0;
 	n = b->steers;
 	for (__u32 i = 0; i < MAX_STEER && i < n; i++)
-		if (steers(&t->steer[i], p))
+		if (a ? steers6(&t->steer[i], p, a) : steers(&t->steer[i], p))
 			return t->steer[i].segment | LASTING;
-	n = balance(b, t, p);
+	n = balance(b, t, p, a);
 	return b->index == SLOT_CLIENT_HASH || b->index == SLOT_FLOW_HASH ? n | LASTING : n;
+}
+
+// The index of the VNIC's iface for a new flow, or 0 if no segment gets it; and LASTING.
+__noinline __u32 decide(const struct bridge_rules *b, const struct packet *p)
+{
+	return b && p ? decide_with(b, p, NULL) : 0;
+}
+
+// decide for an IPv6 packet with these addresses.
+__noinline __u32 decide6(const struct bridge_rules *b, const struct packet *p, const struct address_pair *a)
+{
+	return b && p && a ? decide_with(b, p, a) : 0;
 }

@@ -13,6 +13,7 @@ struct plane_state plane;
 
 // Go sets these before it loads a program, because each iface has its own copy.
 volatile const __u32 self;	// the index of the iface
+volatile const __u32 self6;	// the index of the device's iface for IPv6; 0: there is none
 volatile const __u32 needs_heartbeat;	// 1: attached by clsact, which outlives the process
 
 // Go sets the sizes of the first five maps, according to max_flows.
@@ -100,6 +101,14 @@ struct {
 	__type(value, struct neighbour);
 } neighbours SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct wide_neighbour_key);
+	__type(value, struct neighbour);
+} wide_neighbours SEC(".maps");
+
 // The rate limits of ARP to userspace, by iface and kind.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -126,13 +135,20 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * MAX_IFACES);
+	__type(key, __u32);
+	__type(value, struct wide_segment_rules);
+} wide_segments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, MAX_TABLES);
 	__type(key, __u32);
 	__type(value, struct decision_table);
 } tables SEC(".maps");
 
 // Numbered sets of prefixes: the clients of steer rules, and the sources that no host
-// outside can have.
+// outside can have. Those of IPv6 are in a trie of their own, under the same numbers.
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -140,3 +156,11 @@ struct {
 	__type(key, struct prefix_key);
 	__type(value, __u32);
 } prefixes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct wide_prefix_key);
+	__type(value, __u32);
+} wide_prefixes SEC(".maps");

@@ -25,11 +25,11 @@ struct packet {
 	__u16 zero;
 };
 
-// Makes the headers readable in place. Returns false if the frame is shorter than an
-// Ethernet header.
-static __always_inline bool pull_headers(struct __sk_buff *skb)
+// Makes the headers readable in place, which have at most `headers` bytes. Returns false if
+// the frame is shorter than an Ethernet header.
+static __always_inline bool pull_headers(struct __sk_buff *skb, __u32 headers)
 {
-	__u32 want = skb->len < HEADERS ? skb->len : HEADERS;
+	__u32 want = skb->len < headers ? skb->len : headers;
 
 	if ((void *)(long)skb->data + want > (void *)(long)skb->data_end)
 		bpf_skb_pull_data(skb, want);
@@ -53,6 +53,17 @@ static __always_inline void set_key(struct packet *p, const struct iphdr *ip, __
 	words[1] = JOIN(__u64, JOIN(__u32, sport, dport), JOIN(__u32, self, JOIN(__u16, ip->protocol, 0)));
 }
 
+// Reads what the TCP header says besides the ports.
+static __always_inline void read_segment(const struct tcphdr *tcp, __u32 l4_len, struct packet *p)
+{
+	p->tcp_flags = ((__u8 *)tcp)[13];
+	p->seq = bpf_ntohl(tcp->seq);
+	p->next = p->seq + l4_len - tcp->doff * 4 + (p->tcp_flags >> 1 & 1) + (p->tcp_flags & 1);
+	p->options = tcp->doff * 4 - sizeof(*tcp);
+	p->ack = bpf_ntohl(tcp->ack_seq);
+	p->window = bpf_ntohs(tcp->window);
+}
+
 static __always_inline int read_tcp(const struct iphdr *ip, void *end, __u32 l4_len, struct packet *p)
 {
 	const struct tcphdr *tcp = (const void *)(ip + 1);
@@ -60,12 +71,7 @@ static __always_inline int read_tcp(const struct iphdr *ip, void *end, __u32 l4_
 	if ((void *)(tcp + 1) > end || tcp->doff < 5 || tcp->doff * 4 > l4_len)
 		return SLOW;
 	set_key(p, ip, tcp->source, tcp->dest);
-	p->tcp_flags = ((__u8 *)tcp)[13];
-	p->seq = bpf_ntohl(tcp->seq);
-	p->next = p->seq + l4_len - tcp->doff * 4 + (p->tcp_flags >> 1 & 1) + (p->tcp_flags & 1);
-	p->options = tcp->doff * 4 - sizeof(*tcp);
-	p->ack = bpf_ntohl(tcp->ack_seq);
-	p->window = bpf_ntohs(tcp->window);
+	read_segment(tcp, l4_len, p);
 	return KEEP;
 }
 
@@ -134,12 +140,14 @@ static __always_inline int read_packet(struct __sk_buff *skb, struct packet *p)
 // The window scale that a SYN offers, at most MAX_SCALE; 0 if it has no such option. All
 // options are loaded at once, because a helper call for each would take longer than
 // everything else here.
-__noinline int window_scale(struct __sk_buff *skb, __u32 options)
+//
+// headers is the offset of the options.
+__noinline int window_scale(struct __sk_buff *skb, __u32 headers, __u32 options)
 {
 	__u8 option[64] = {};	// a power of two above MAX_OPTIONS, so that a mask bounds the index
 	__u32 at = 0;
 
-	if (options < 3 || options > MAX_OPTIONS || bpf_skb_load_bytes(skb, HEADERS, option, options))
+	if (options < 3 || options > MAX_OPTIONS || bpf_skb_load_bytes(skb, headers, option, options))
 		return 0;
 	for (__u64 i = 0; i < MAX_OPTIONS && at + 3 <= options; i++) {
 		__u8 kind = option[at & 63], len = option[(at + 1) & 63], scale = option[(at + 2) & 63];
@@ -169,6 +177,13 @@ static __always_inline bool begins(const struct packet *p)
 static __always_inline bool continues(const struct packet *p)
 {
 	return p->key.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
+}
+
+static __always_inline bool is_zero(const __u8 *mac)
+{
+	const __u16 *x = (const void *)mac;
+
+	return !(x[0] | x[1] | x[2]);
 }
 
 static __always_inline void set_macs(struct ethhdr *eth, const __u8 *dst, const __u8 *src)

@@ -91,3 +91,38 @@ __noinline __u64 hash_tuple(const struct flow_key *key)
 	sip_word(v, mapped(key->dst));
 	return sip_end(v, little(rest.all) | 37ULL << 56);
 }
+
+// The hash of an IPv6 address.
+__noinline __u64 hash_address6(__u64 first, __u64 second)
+{
+	__u64 v[4];
+
+	sip_begin(v);
+	sip_word(v, little(first));
+	sip_word(v, little(second));
+	return sip_end(v, 16ULL << 56);
+}
+
+// The hash of an IPv6 client's site: SiteOf in packet.go.
+static __always_inline __u64 hash_site6(const __u64 address[2])
+{
+	return hash_address6(address[0], 0);
+}
+
+__noinline __u64 hash_tuple6(const struct flow_key *key, const struct address_pair *a)
+{
+	union { __u8 bytes[8]; __be16 words[4]; __u64 all; } rest = {};
+	__u64 v[4];
+
+	if (!key || !a)
+		return 0;
+	rest.words[0] = key->sport;
+	rest.words[1] = key->dport;
+	rest.bytes[4] = key->proto;
+	sip_begin(v);
+	sip_word(v, little(a->src[0]));
+	sip_word(v, little(a->src[1]));
+	sip_word(v, little(a->dst[0]));
+	sip_word(v, little(a->dst[1]));
+	return sip_end(v, little(rest.all) | 37ULL << 56);
+}

@@ -24,19 +24,25 @@
 // A key of IPv6 has a digest of the addresses in place of src and dst (digest in record.go),
 // so that keys of IPv4 are small. The addresses themselves are in the map wide, and are
 // compared whenever a flow is found.
+#define FAMILY_IPV6 1	// config.IPv6
+
 struct flow_key {
 	__be32 src, dst;
 	__be16 sport, dport;
 	__u16 iface;		// index; 0: the record has no flow
 	__u8 proto;		// IPPROTO_ICMP also in IPv6
-	__u8 family;		// config.Family
+	__u8 family;		// 0: IPv4
 };
 
-// The addresses of an IPv6 flow, as the packets that come in have them. They fill one cache
-// line.
+// Two IPv6 addresses, adjacent as in a header.
+struct address_pair {
+	__u64 src[2], dst[2];
+};
+
+// The addresses of an IPv6 flow: of packets that the opener sends, and of packets that answer
+// them. They fill one cache line.
 struct wide_addresses {
-	__u64 orig_src[2], orig_dst[2];
-	__u64 reply_src[2], reply_dst[2];
+	struct address_pair orig, reply;
 };
 
 // What is known of a TCP connection, in flow_state.flags: PickedUp, Accepted in tcpstate.go,
@@ -105,6 +111,9 @@ struct iface {
 	__u8 mac[6];
 	__u8 gateway_mac[6];	// 0: not resolved
 	__u32 nic;		// 1: a NIC, 0: a VNIC
+
+	// Of an iface for IPv6, in place of the four addresses above.
+	__u64 address6[2], network6[2], mask6[2], gateway6[2];
 };
 
 // Why a packet was dropped: DropReason in drop.go.
@@ -156,6 +165,12 @@ struct gauges {
 struct neighbour_key {
 	__be32 address;
 	__u32 iface;
+};
+
+struct wide_neighbour_key {
+	__u64 address[2];
+	__u32 iface;
+	__u32 zero;
 };
 
 struct neighbour {
@@ -262,11 +277,39 @@ struct segment_rules {
 	struct peer peer[MAX_PEERS];
 };
 
+// A segment that a segment may reach, in IPv6: struct peer.
+struct wide_peer {
+	__u64 here[2], there[2];
+	__u32 to;
+	__u32 zero;
+};
+
+// The rules for new IPv6 flows to and from a segment: struct segment_rules.
+struct wide_segment_rules {
+	__u32 live;		// 0: userspace decides
+	__u32 preserve;
+	__u64 address[2];
+	__u64 network;		// the first half of derived aliases
+	enum egress egress;
+	__u32 ranges;
+	struct port_range range[MAX_RANGES];
+	__u32 gateways, gateway[MAX_GATEWAYS];
+	__u64 alias[MAX_GATEWAYS][2];	// of the gateways
+	__u32 peers, zero;
+	struct wide_peer peer[MAX_PEERS];
+};
+
 // A prefix in a numbered set, as a key of the LPM trie.
 struct prefix_key {
 	__u32 length;		// in bits: 32 for the set, and the length of the prefix
 	__u32 set;
 	__be32 address;
+};
+
+struct wide_prefix_key {
+	__u32 length;		// in bits: 32 for the set, and the length of the prefix
+	__u32 set;
+	__u64 address[2];
 };
 
 enum mode {

@@ -20,7 +20,11 @@
 #define ICMP_ECHO_REPLY 0
 #define ICMP_ECHO_REQUEST 8
 
-// The header of an ICMP echo (RFC 792).
+#define IPPROTO_ICMPV6 58
+#define ICMPV6_ECHO_REQUEST 128
+#define ICMPV6_ECHO_REPLY 129
+
+// The header of an ICMP echo (RFC 792), and of one of ICMPv6 (RFC 4443 §4).
 struct echo {
 	__u8 type, code;
 	__be16 check, id, sequence;

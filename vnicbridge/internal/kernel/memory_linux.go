@@ -13,12 +13,16 @@ import (
 // checkMemory returns an error if the maps of a flow table need more than half of the
 // available memory. A kernel that is asked for too much first takes memory from all other
 // programs, and only then refuses.
-func checkMemory(maxFlows int) error {
+func checkMemory(maxFlows int, wide bool) error {
 	available, err := availableMemory()
 	if err != nil {
 		return err
 	}
-	if needed := int64(maxFlows) * flow.FlowBytes; needed > available/2 {
+	each := int64(flow.FlowBytes)
+	if wide {
+		each += flow.WideBytes
+	}
+	if needed := int64(maxFlows) * each; needed > available/2 {
 		return fmt.Errorf("a table of %d flows takes %d MiB of memory, more than half of the %d MiB that are available: lower max_flows",
 			maxFlows, needed>>20, available>>20)
 	}

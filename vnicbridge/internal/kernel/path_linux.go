@@ -1,11 +1,13 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -67,9 +69,9 @@ type Hook interface {
 
 // Attachment is an iface with its program.
 type Attachment struct {
-	Iface *iface.Iface
+	Iface *iface.Iface // the device's, for IPv4
 	Hook
-	entry bpf.Iface
+	entries [config.Families]bpf.Iface
 }
 
 // New makes a kernel data path without ifaces. hook puts a program on an iface's device. The
@@ -142,7 +144,7 @@ func (k *Path) Begin(o Options) {
 // process's memory. Five maps have the size of the flow table; that of IPv6 addresses only if
 // wide is set.
 func (k *Path) makeMaps(maxFlows int, wide bool) error {
-	if err := checkMemory(maxFlows); err != nil {
+	if err := checkMemory(maxFlows, wide); err != nil {
 		return err
 	}
 	near, far := flow.BucketsFor(maxFlows)
@@ -228,7 +230,10 @@ func (k *Path) Attach(p *iface.Iface) error {
 }
 
 func (k *Path) hookUp(p *iface.Iface) (Hook, error) {
-	key := ProgramKey{bpf.BridgeProgFromVnic, p.Index, k.clsact}
+	key := ProgramKey{name: bpf.BridgeProgFromVnic, index: p.Index, clsact: k.clsact}
+	if p.V6 != nil {
+		key.index6 = p.V6.Index
+	}
 	if p.NIC != nil {
 		key.name = bpf.BridgeProgFromNic
 	}
@@ -251,6 +256,7 @@ func (k *Path) hookUp(p *iface.Iface) (Hook, error) {
 type ProgramKey struct {
 	name   string
 	index  uint32 // of the iface; a constant in the program, which saves a lookup
+	index6 uint32 // of the device's iface for IPv6; 0: there is none
 	clsact bool
 }
 
@@ -258,6 +264,9 @@ func (k *Path) load(key ProgramKey) (*ebpf.Program, error) {
 	name := key.name
 	spec := k.spec.Copy()
 	if err := spec.Variables[bpf.BridgeVarSelf].Set(key.index); err != nil {
+		return nil, err
+	}
+	if err := spec.Variables[bpf.BridgeVarSelf6].Set(key.index6); err != nil {
 		return nil, err
 	}
 	if key.clsact {
@@ -310,14 +319,18 @@ func (k *Path) Detach(p *iface.Iface) {
 	if a == nil {
 		return
 	}
-	if err := k.Maps[bpf.BridgeMapIfaces].Put(p.Index, bpf.Iface{}); err != nil {
-		k.Log.Error("detaching a BPF program", "device", p.Name, "error", err)
+	for _, own := range p.Each() {
+		if err := k.Maps[bpf.BridgeMapIfaces].Put(own.Index, bpf.Iface{}); err != nil {
+			k.Log.Error("detaching a BPF program", "device", p.Name, "error", err)
+		}
 	}
 	k.place(p.Index, nil)
 	if err := a.Hook.Close(); err != nil {
 		k.Log.Error("detaching a BPF program", "device", p.Name, "error", err)
 	}
-	k.handOver(p)
+	for _, own := range p.Each() {
+		k.handOver(own)
+	}
 }
 
 // handOver adds the programs' counts at an iface to the iface's own counters, and clears the
@@ -363,41 +376,69 @@ func (k *Path) Asleep() {
 	k.Plane.mode.Store(bpf.Asleep)
 }
 
-// refresh updates what the programs know of an iface, if it changed.
+// refresh updates what the programs know of the ifaces of a device, if it changed.
 func (k *Path) refresh(a *Attachment) error {
-	entry := k.describe(a)
-	if entry == a.entry {
-		return nil
-	}
-	a.entry = entry
-	if err := k.Maps[bpf.BridgeMapIfaces].Put(a.Iface.Index, entry); err != nil {
-		return fmt.Errorf("device %s: telling the BPF programs of it: %w", a.Iface.Name, err)
+	for _, own := range a.Iface.Each() {
+		entry := describe(a, own)
+		if entry == a.entries[own.Family] {
+			continue
+		}
+		a.entries[own.Family] = entry
+		if err := k.Maps[bpf.BridgeMapIfaces].Put(own.Index, entry); err != nil {
+			return fmt.Errorf("device %s: telling the BPF programs of it: %w", own.Name, err)
+		}
 	}
 	return nil
 }
 
-func (k *Path) describe(a *Attachment) bpf.Iface {
-	p := a.Iface
+// describe returns what the programs know of an iface of a device.
+func describe(a *Attachment, p *iface.Iface) bpf.Iface {
 	ifindex, flags := a.Target()
 	_, slow := a.Slow()
 	entry := bpf.Iface{Ifindex: uint32(ifindex), Redirect: flags, Slow: uint32(slow), Mtu: uint32(p.LinkMTU()), Mac: p.MAC()}
-	if p.VNIC != nil {
-		entry.Address = packet.BE32(p.VNIC.Address)
+	own := prefixOf(p)
+	network, mask := packet.AddrOf(own.Masked().Addr()), maskOf(own)
+	gateway := packet.NoAddr
+	if p.NIC != nil {
+		entry.Nic = 1
+	}
+	if p.NIC != nil && p.NIC.Link != nil {
+		gateway, entry.GatewayMac = p.NIC.Link.Router()
+	}
+	if p.Family == config.IPv6 {
+		entry.Address6, entry.Network6 = halves(p.Address()), halves(network)
+		entry.Mask6, entry.Gateway6 = halves(mask), halves(gateway)
 		return entry
 	}
-	var gateway packet.Addr
-	var mac config.MAC
-	if p.NIC.Link != nil {
-		gateway, mac = p.NIC.Link.Router()
+	entry.Address, entry.Gateway = packet.BE32(p.Address()), packet.BE32(gateway)
+	if p.NIC != nil {
+		entry.Network, entry.Mask = packet.BE32(network), packet.BE32(mask)
 	}
-	entry.Nic = 1
-	entry.Address = packet.BE32(p.NIC.Address)
-	entry.Network = packet.BE32(packet.AddrOf(p.NIC.Network.Addr()))
-	if p.NIC.Network.IsValid() {
-		entry.Mask = packet.BE32(packet.AddrFrom4(net.CIDRMask(p.NIC.Network.Bits(), 32)))
-	}
-	entry.Gateway, entry.GatewayMac = packet.BE32(gateway), mac
 	return entry
+}
+
+// prefixOf returns the network of a NIC's link. It is the zero value for a VNIC.
+func prefixOf(p *iface.Iface) netip.Prefix {
+	if p.NIC == nil {
+		return netip.Prefix{}
+	}
+	return p.NIC.Network
+}
+
+// maskOf returns the netmask of a network.
+func maskOf(network netip.Prefix) (mask packet.Addr) {
+	if !network.IsValid() {
+		return packet.NoAddr
+	}
+	bits := network.Addr().BitLen()
+	copy(mask[len(mask)-bits/8:], net.CIDRMask(network.Bits(), bits))
+	return mask
+}
+
+// halves returns an address as the programs store one of IPv6: as two numbers in network
+// byte order.
+func halves(a packet.Addr) [2]uint64 {
+	return [2]uint64{binary.NativeEndian.Uint64(a[:8]), binary.NativeEndian.Uint64(a[8:])}
 }
 
 func (k *Path) refreshAll() {
@@ -432,15 +473,11 @@ func (k *Path) putInForce(r *rules.Ruleset) {
 // SetNeighbour tells the programs the MAC of a host on a NIC's link. A zero MAC means that it
 // is no longer known.
 func (k *Path) SetNeighbour(nic *iface.Iface, host packet.Addr, mac config.MAC) {
-	key := bpf.NeighbourKey{Address: packet.BE32(host), Iface: nic.Index}
-	m := k.Maps[bpf.BridgeMapNeighbours]
 	var err error
-	if mac.IsZero() {
-		if err = m.Delete(key); errors.Is(err, ebpf.ErrKeyNotExist) {
-			err = nil
-		}
+	if host.IsIPv6() {
+		err = setNeighbour(k.Maps[bpf.BridgeMapWideNeighbours], bpf.WideNeighbourKey{Address: halves(host), Iface: nic.Index}, mac)
 	} else {
-		err = m.Put(key, bpf.Neighbour{Mac: mac})
+		err = setNeighbour(k.Maps[bpf.BridgeMapNeighbours], bpf.NeighbourKey{Address: packet.BE32(host), Iface: nic.Index}, mac)
 	}
 	if err != nil {
 		k.Log.Error("telling the BPF programs of a neighbour", "address", host.Netip(), "error", err)
@@ -453,20 +490,54 @@ func (k *Path) SetNeighbour(nic *iface.Iface, host packet.Addr, mac config.MAC) 
 	k.refreshAll()
 }
 
+func setNeighbour(m *ebpf.Map, key any, mac config.MAC) error {
+	if !mac.IsZero() {
+		return m.Put(key, bpf.Neighbour{Mac: mac})
+	}
+	if err := m.Delete(key); !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return err
+	}
+	return nil
+}
+
 // neighbourBatch is how many neighbours are read with one system call.
 const neighbourBatch = 4096
 
 // EachSentTo visits the hosts on a NIC's link to which the programs have sent packets, with
 // the time of the last packet by the plane's clock.
 func (k *Path) EachSentTo(nic *iface.Iface, visit func(host packet.Addr, at int64)) {
+	if nic.Family == config.IPv6 {
+		eachSentTo(k, bpf.BridgeMapWideNeighbours, func(key bpf.WideNeighbourKey, at int64) {
+			if key.Iface == nic.Index {
+				visit(addressOf(key.Address), at)
+			}
+		})
+		return
+	}
+	eachSentTo(k, bpf.BridgeMapNeighbours, func(key bpf.NeighbourKey, at int64) {
+		if key.Iface == nic.Index {
+			visit(packet.AddrFromBE32(key.Address), at)
+		}
+	})
+}
+
+// addressOf is the inverse of halves.
+func addressOf(halves [2]uint64) (a packet.Addr) {
+	binary.NativeEndian.PutUint64(a[:8], halves[0])
+	binary.NativeEndian.PutUint64(a[8:], halves[1])
+	return a
+}
+
+// eachSentTo visits the keys of a map of neighbours to which packets were sent.
+func eachSentTo[K any](k *Path, name string, visit func(key K, at int64)) {
 	now, clock := k.Clock(), k.Plane.Clock.Load()
-	keys, values := make([]bpf.NeighbourKey, neighbourBatch), make([]bpf.Neighbour, neighbourBatch)
+	keys, values := make([]K, neighbourBatch), make([]bpf.Neighbour, neighbourBatch)
 	var cursor ebpf.MapBatchCursor
 	for {
-		n, err := k.Maps[bpf.BridgeMapNeighbours].BatchLookup(&cursor, keys, values, nil)
+		n, err := k.Maps[name].BatchLookup(&cursor, keys, values, nil)
 		for i, v := range values[:n] {
-			if keys[i].Iface == nic.Index && v.Used != 0 {
-				visit(packet.AddrFromBE32(keys[i].Address), now-int64(clock-v.Used)<<flow.ClockShift)
+			if v.Used != 0 {
+				visit(keys[i], now-int64(clock-v.Used)<<flow.ClockShift)
 			}
 		}
 		if err != nil { // ErrKeyNotExist: those were the last

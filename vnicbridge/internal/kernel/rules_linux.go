@@ -61,7 +61,8 @@ func (k *kernelRules) Empty(half uint32) error {
 	for _, index := range k.used[half] {
 		errs = append(errs,
 			k.maps[bpf.BridgeMapBridges].Put(index, bpf.BridgeRules{}),
-			k.maps[bpf.BridgeMapSegments].Put(index, bpf.SegmentRules{}))
+			k.maps[bpf.BridgeMapSegments].Put(index, bpf.SegmentRules{}),
+			k.maps[bpf.BridgeMapWideSegments].Put(index, bpf.WideSegmentRules{}))
 	}
 	k.used[half] = nil
 	return errors.Join(errs...)
@@ -92,7 +93,13 @@ func (k *kernelRules) fill(half uint32, r *rules.Ruleset) error {
 		table++
 	}
 	for vnic, s := range r.Segments {
-		if err := k.maps[bpf.BridgeMapSegments].Put(entry(vnic), k.segment(vnic, s, r)); err != nil {
+		index := entry(vnic)
+		if vnic.Family == config.IPv6 {
+			err = k.maps[bpf.BridgeMapWideSegments].Put(index, k.wideSegment(vnic, s))
+		} else {
+			err = k.maps[bpf.BridgeMapSegments].Put(index, k.segment(vnic, s))
+		}
+		if err != nil {
 			return fmt.Errorf("writing the rules of VNIC %s: %w", vnic.Name, err)
 		}
 	}
@@ -126,7 +133,7 @@ func (k *kernelRules) bridge(b *rules.BridgeRules, table uint32, room bool) (rul
 	if b.Refuse == config.Drop {
 		rules.Silent = 1
 	}
-	if b.Gateway != packet.NoAddr {
+	if !b.Gateway.IsIPv6() && b.Gateway != packet.NoAddr {
 		rules.Gateway = packet.BE32(b.Gateway)
 	}
 	return rules, nil
@@ -176,10 +183,8 @@ func (k *kernelRules) addSet(prefixes []netip.Prefix) (uint32, error) {
 	k.sets++
 	set := prefixSet{number: k.sets}
 	for _, p := range prefixes {
-		if !p.Addr().Is4() {
-			continue
-		}
-		if err := k.maps[bpf.BridgeMapPrefixes].Put(set.key(p), uint32(1)); err != nil {
+		m, key := k.entryOf(set, p)
+		if err := m.Put(key, uint32(1)); err != nil {
 			return 0, fmt.Errorf("writing the prefix %s: %w", p, err)
 		}
 		set.prefixes = append(set.prefixes, p)
@@ -188,8 +193,13 @@ func (k *kernelRules) addSet(prefixes []netip.Prefix) (uint32, error) {
 	return set.number, nil
 }
 
-func (s prefixSet) key(p netip.Prefix) bpf.PrefixKey {
-	return bpf.PrefixKey{Length: 32 + uint32(p.Bits()), Set: s.number, Address: packet.BE32(packet.AddrOf(p.Addr()))}
+// entryOf returns the trie that has a prefix of a set, and its key there.
+func (k *kernelRules) entryOf(s prefixSet, p netip.Prefix) (m *ebpf.Map, key any) {
+	length, address := 32+uint32(p.Bits()), packet.AddrOf(p.Addr())
+	if p.Addr().Is6() {
+		return k.maps[bpf.BridgeMapWidePrefixes], bpf.WidePrefixKey{Length: length, Set: s.number, Address: halves(address)}
+	}
+	return k.maps[bpf.BridgeMapPrefixes], bpf.PrefixKey{Length: length, Set: s.number, Address: packet.BE32(address)}
 }
 
 // Tidy removes the sets that are no longer in force. Tick calls it after they were replaced,
@@ -197,17 +207,51 @@ func (s prefixSet) key(p netip.Prefix) bpf.PrefixKey {
 func (k *kernelRules) Tidy() {
 	for _, set := range k.Old {
 		for _, p := range set.prefixes {
-			_ = k.maps[bpf.BridgeMapPrefixes].Delete(set.key(p))
+			m, key := k.entryOf(set, p)
+			_ = m.Delete(key)
 		}
 	}
 	k.Old = nil
 }
 
-func (k *kernelRules) segment(vnic *iface.Iface, s *rules.SegmentRules, r *rules.Ruleset) (rules bpf.SegmentRules) {
-	ports := s.Ports
-	if ports == nil {
-		ports = k.open.List(vnic.VNIC.Segment)
+// portsOf returns the ports that a segment opens.
+func (k *kernelRules) portsOf(vnic *iface.Iface, s *rules.SegmentRules) []config.PortRange {
+	if s.Ports != nil {
+		return s.Ports
 	}
+	return k.open.List(vnic.VNIC.Segment)
+}
+
+// wideSegment returns the rules of a segment for IPv6. If its network is so small that it has a
+// pool of aliases, userspace decides.
+func (k *kernelRules) wideSegment(vnic *iface.Iface, s *rules.SegmentRules) (rules bpf.WideSegmentRules) {
+	ports := k.portsOf(vnic, s)
+	network := s.Aliases.Network()
+	if !config.DerivesAliases(network) || len(ports) > len(rules.Range) || len(s.Gateways) > len(rules.Gateway) || len(s.Reach) > len(rules.Peer) {
+		return rules
+	}
+	rules = bpf.WideSegmentRules{
+		Live: 1, Address: halves(vnic.VNIC.Address), Network: halves(packet.AddrOf(network.Addr()))[0],
+		Egress: EgressNumbers[s.Egress], Ranges: uint32(len(ports)), Gateways: uint32(len(s.Gateways)),
+	}
+	if s.Preserve {
+		rules.Preserve = 1
+	}
+	for i, p := range ports {
+		rules.Range[i] = rangeOf(p)
+	}
+	for i, nic := range s.Gateways {
+		rules.Gateway[i], rules.Alias[i] = nic.Index, halves(s.Aliases.Addrs[i])
+	}
+	for here, peer := range s.Reach {
+		rules.Peer[rules.Peers] = bpf.WidePeer{Here: halves(here), There: halves(peer.Alias), To: peer.To.Index}
+		rules.Peers++
+	}
+	return rules
+}
+
+func (k *kernelRules) segment(vnic *iface.Iface, s *rules.SegmentRules) (rules bpf.SegmentRules) {
+	ports := k.portsOf(vnic, s)
 	first, gaps, ok := rowOf(s.Aliases.Addrs, len(rules.Gap))
 	if !ok || len(ports) > len(rules.Range) || len(s.Gateways) > len(rules.Gateway) || len(s.Reach) > len(rules.Peer) {
 		return rules

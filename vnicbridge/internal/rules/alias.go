@@ -14,13 +14,17 @@ import (
 // network each host has an alias of its own, which is derived from its address, and only the
 // aliases of gateways are in Addrs.
 type aliasPool struct {
-	Addrs  []packet.Addr
-	prefix []byte // the first 64 bits of derived aliases; nil: none are derived
-	key    Key    // of the hash that spreads clients over the pool; stable across restarts
+	Addrs   []packet.Addr
+	network netip.Prefix // of the segment
+	prefix  []byte       // the first 64 bits of derived aliases; nil: none are derived
+	key     Key          // of the hash that spreads clients over the pool; stable across restarts
 }
 
+// Network returns the segment's network.
+func (pool *aliasPool) Network() netip.Prefix { return pool.network }
+
 func newAliasPool(network netip.Prefix, addrs []netip.Addr, key Key) *aliasPool {
-	pool := &aliasPool{key: key}
+	pool := &aliasPool{network: network, key: key}
 	if config.DerivesAliases(network) {
 		first := packet.AddrOf(network.Addr())
 		pool.prefix = first[:8]

@@ -22,7 +22,7 @@ func (fw *Forwarder) OrigOf(segment string, reply packet.Tuple) (orig packet.Tup
 func (fw *Forwarder) ReplyOf(segment string, orig packet.Tuple, server packet.Addr) (reply packet.Tuple, ok bool) {
 	dialed := orig.Dst
 	for ifc, address := range fw.CurrentRules().Entrances(segment) {
-		if dialed != packet.NoAddr && dialed != address {
+		if dialed != packet.NoAddr && dialed != address || address.Family() != orig.Src.Family() {
 			continue
 		}
 		orig.Dst = address
