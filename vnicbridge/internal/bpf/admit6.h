@@ -8,12 +8,6 @@
 // How many aliases of a client are tried: derivedAttempts in alias.go.
 #define DERIVED_ATTEMPTS 4
 
-static __always_inline void copy_address(__u64 to[2], const __u64 from[2])
-{
-	to[0] = from[0];
-	to[1] = from[1];
-}
-
 // Opens the flow of a packet with the addresses a->orig, whose answers have a->reply.
 // f->answer is complete, except for the addresses.
 __noinline enum drop_reason open_flow6(const struct packet *p, __u32 old, struct found *f, const struct wide_addresses *a)
@@ -118,13 +112,13 @@ static __always_inline int admit_to6(const struct packet *p, const struct bridge
 }
 
 // Opens a flow from the network to a segment: admit_inbound for IPv6.
-__noinline enum drop_reason admit_inbound6(const struct packet *p, __u32 old, struct found *f, struct wide_addresses *a)
+static __always_inline int admit_inbound6(const struct packet *p, __u32 old, struct found *f, struct wide_addresses *a)
 {
 	struct bridge_rules *b = RULES(bridges, self6);
 	__u32 to, lasting;
 	int verdict;
 
-	if (!p || !f || !a || !b || !b->live)
+	if (!b || !b->live)
 		return SLOW;
 	if (impossible6(a->orig.src))
 		return DROP_SOURCE;
@@ -181,19 +175,18 @@ static __always_inline int admit_to_peer6(const struct packet *p, const struct w
 
 // Opens a flow from a segment, if its egress rule or its reach allows it: admit_outbound for
 // IPv6.
-__noinline enum drop_reason admit_outbound6(const struct packet *p, __u32 old, struct found *f, struct wide_addresses *a)
+static __always_inline int admit_outbound6(const struct packet *p, __u32 old, struct found *f, struct wide_addresses *a)
 {
 	struct wide_segment_rules *s = RULES(wide_segments, self6);
 	struct iface *nic;
-	__u64 host[2];
 	__u32 to;
 
-	if (!p || !f || !a || !s || !s->live)
+	if (!s || !s->live)
 		return SLOW;
 	for (__u64 i = 0; i < MAX_PEERS && i < s->peers; i++)
 		if (same_address(s->peer[i].here, a->orig.dst))
 			return admit_to_peer6(p, &s->peer[i], old, f, a);
-	to = egress6(s, a->orig.dst, host);
+	to = egress6(s, a->orig.dst, a->reply.src);
 	if (!to)
 		return DROP_EGRESS;
 	if (!begins(p))
@@ -202,7 +195,6 @@ __noinline enum drop_reason admit_outbound6(const struct packet *p, __u32 old, s
 	if (!nic)
 		return SLOW;
 	answer_at(&f->answer, p, to);
-	copy_address(a->reply.src, host);
 	copy_address(a->reply.dst, nic->address6);
 	return open_only(p, old, f, a);
 }

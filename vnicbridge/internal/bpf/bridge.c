@@ -164,7 +164,7 @@ static __always_inline bool is_own(const struct iface *own, const struct address
 
 // Sends an IPv6 packet to the other end of its flow: forward for IPv6.
 static __always_inline int forward6(struct __sk_buff *skb, const struct packet *p, const struct found *f,
-				    const struct address_pair *addresses, struct flow_record *r)
+				    struct wide_addresses *a, struct flow_record *r)
 {
 	__u32 to = f->answer.iface;
 	struct iface *out = bpf_map_lookup_elem(&ifaces, &to);
@@ -172,48 +172,92 @@ static __always_inline int forward6(struct __sk_buff *skb, const struct packet *
 
 	if (!out || !out->ifindex || too_big(skb, p, sizeof(struct ipv6hdr), out->mtu))
 		return SLOW;
-	mac = out->nic ? next_hop6(addresses->src, to, out) : out->mac;
+	mac = out->nic ? next_hop6(a->reply.src, to, out) : out->mac;
 	if (!mac)
 		return SLOW;
 	observe(p, f, r);
-	if (rewrite6(skb, p, &f->answer, addresses, out, mac) != KEEP)
+	if (rewrite6(skb, p, &f->answer, a, out, mac) != KEEP)
 		return SLOW;
 	count_in(self6, p->len);
 	count_out(to, p->len);
 	return bpf_redirect(out->ifindex, out->redirect);
 }
 
-// Sends an IPv6 packet to the other end of its flow, which it opens if necessary: carry for
-// IPv6. SLOW: userspace must carry the packet, which is unchanged.
+// Reads an IPv6 packet that has our address. Returns false if userspace must carry it.
+static __always_inline bool read_own6(struct __sk_buff *skb, struct packet *p, struct wide_addresses *a)
+{
+	__u32 iface = self6;
+	struct iface *own;
+
+	if (!pull_headers(skb, IPV6_HEADERS) || read_packet6(skb, p, &a->orig) != KEEP)
+		return false;
+	own = bpf_map_lookup_elem(&ifaces, &iface);
+	if (!own || !is_own(own, &a->orig))
+		return false;
+	if (unlikely(p->tcp_flags & TCP_SYN))
+		p->scale = window_scale(skb, IPV6_HEADERS, p->options);
+	return true;
+}
+
+// Not a drop either: the packet belongs to no flow yet.
+#define UNKNOWN (SLOW + 1)
+
+// Sends an IPv6 packet to the other end of its flow. SLOW or UNKNOWN: the packet is
+// unchanged.
 //
-// It is a global function, because the verifier checks a global function only once.
+// This and admit6 are two functions, because the stack has no room for one in the other.
 __noinline int carry6(struct __sk_buff *skb)
 {
 	struct wide_addresses a = {};
 	struct packet p = {};
 	struct found f = {};
 	struct flow_record *r;
-	struct iface *own;
-	__u32 iface = self6;
+
+	if (!read_own6(skb, &p, &a))
+		return SLOW;
+	r = find6(&p, &f, &a);
+	if (unlikely(!r || reopens(&p, r)))
+		return UNKNOWN;
+	return forward6(skb, &p, &f, &a, r);
+}
+
+// Opens the flow of an IPv6 packet. KEEP: the packet has a flow now. SLOW: userspace must open
+// it. Otherwise the packet is dropped.
+__noinline int admit6(struct __sk_buff *skb, __u32 from_nic)
+{
+	struct wide_addresses a = {};
+	struct packet p = {};
+	struct found f = {};
+	__u32 old = NOT_FOUND;
 	int verdict;
 
-	if (plane.mode != MODE_FAST || !pull_headers(skb, IPV6_HEADERS) || read_packet6(skb, &p, &a.orig) != KEEP)
+	if (!read_own6(skb, &p, &a))
 		return SLOW;
-	own = bpf_map_lookup_elem(&ifaces, &iface);
-	if (!own || !is_own(own, &a.orig))
-		return SLOW;
-	r = find6(&p.key, &f, &a);
-	if (unlikely(p.tcp_flags & TCP_SYN))
-		p.scale = window_scale(skb, IPV6_HEADERS, p.options);
-	if (unlikely(!r || reopens(&p, r))) {
-		__u32 old = r ? f.number : NOT_FOUND;
+	if (find6(&p, &f, &a))
+		old = f.number;
+	if (!from_nic)
+		return admit_outbound6(&p, old, &f, &a) == KEEP ? KEEP : SLOW;
+	verdict = admit_inbound6(&p, old, &f, &a);
+	return verdict == KEEP || verdict == SLOW ? verdict : count_drop(self6, p.len, verdict);
+}
 
-		verdict = own->nic ? admit_inbound6(&p, old, &f, &a) : admit_outbound6(&p, old, &f, &a);
-		if (verdict != KEEP && verdict != SLOW && own->nic)
-			return count_drop(self6, p.len, verdict);
-		r = verdict == KEEP ? record_of(f.number) : NULL;
+// Carries an IPv6 packet, whose flow it opens if necessary: carry for IPv6. SLOW: userspace
+// must carry the packet.
+static __always_inline int carry_ipv6(struct __sk_buff *skb, __u32 from_nic)
+{
+	int verdict;
+
+	if (plane.mode != MODE_FAST)
+		return SLOW;
+	verdict = carry6(skb);
+	if (unlikely(verdict == UNKNOWN)) {
+		verdict = admit6(skb, from_nic);
+		if (verdict == KEEP)
+			verdict = carry6(skb);
+		if (verdict == UNKNOWN)
+			verdict = SLOW;
 	}
-	return r ? forward6(skb, &p, &f, &a.reply, r) : SLOW;
+	return verdict;
 }
 
 // Gives userspace a packet that only userspace can carry, at a limited rate: a flood of such
@@ -313,6 +357,7 @@ int from_nic(struct __sk_buff *skb)
 		return hear_arp(skb, own, IP_OFFSET);
 	if (unlikely(eth->h_proto == ETH_VLAN || eth->h_proto == ETH_QINQ))
 		return from_nic_tagged(skb, own);
+	if (self6 && eth->h_proto == bpf_htons(0x86dd)) { int v = carry_ipv6(skb, 1); return v == SLOW ? TC_ACT_UNSPEC : v; }
 	ip = (void *)(eth + 1);
 	if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)
 		return TC_ACT_UNSPEC;

@@ -36,17 +36,19 @@ __noinline int in_range(const struct port_range *r, const struct packet *p)
 	       r->first <= port && port <= r->last;
 }
 
-static __always_inline bool in_set6(__u32 set, const __u64 address[2])
+// in_set for the halves of an IPv6 address. It is not inlined, because the stack of admit6
+// has no room for the key.
+__noinline int in_set6(__u32 set, __u64 first, __u64 second)
 {
-	struct wide_prefix_key key = { .length = 160, .set = set, .address = { address[0], address[1] } };
+	struct wide_prefix_key key = { .length = 160, .set = set, .address = { first, second } };
 
-	return bpf_map_lookup_elem(&wide_prefixes, &key);
+	return bpf_map_lookup_elem(&wide_prefixes, &key) != NULL;
 }
 
 // Whether no host outside can have an IPv6 address.
 static __always_inline bool impossible6(const __u64 address[2])
 {
-	return in_set6(plane.impossible, address);
+	return in_set6(plane.impossible, address[0], address[1]);
 }
 
 // Whether a steer entry matches a packet of some client.
@@ -64,7 +66,7 @@ __noinline int steers(const struct steer *s, const struct packet *p)
 // Whether a steer entry matches an IPv6 packet with these addresses.
 __noinline int steers6(const struct steer *s, const struct packet *p, const struct address_pair *a)
 {
-	return s && p && a && steers_by_port(s, p) && (!s->clients || in_set6(s->clients, a->src));
+	return s && p && a && steers_by_port(s, p) && (!s->clients || in_set6(s->clients, a->src[0], a->src[1]));
 }
 
 // The VNIC of the segment with the fewest open flows for its weight.

@@ -23,6 +23,12 @@ static __always_inline bool same_address(const __u64 a[2], const __u64 b[2])
 	return !((a[0] ^ b[0]) | (a[1] ^ b[1]));
 }
 
+static __always_inline void copy_address(__u64 to[2], const __u64 from[2])
+{
+	to[0] = from[0];
+	to[1] = from[1];
+}
+
 static __always_inline bool same_pair(const struct address_pair *a, const struct address_pair *b)
 {
 	return same_address(a->src, b->src) && same_address(a->dst, b->dst);
@@ -122,9 +128,9 @@ static __always_inline int read_packet6(struct __sk_buff *skb, struct packet *p,
 //
 // find has seen the packet's key in the record. If it is there still after the addresses were
 // loaded, they belong to the same flow.
-static __always_inline struct flow_record *find6(const struct flow_key *key, struct found *f, struct wide_addresses *a)
+static __always_inline struct flow_record *find6(const struct packet *p, struct found *f, struct wide_addresses *a)
 {
-	struct flow_record *r = find(key, f);
+	struct flow_record *r = find(&p->key, f);
 	struct wide_addresses *w;
 	struct flow_key own;
 
@@ -144,7 +150,7 @@ static __always_inline struct flow_record *find6(const struct flow_key *key, str
 		a->reply = w->orig;
 		copy_key(&own, after((const void *)&a->reply, &r->reply));
 	}
-	return same_key(&own, key) ? r : NULL;
+	return same_key(&own, &p->key) ? r : NULL;
 }
 
 // The MAC of the next hop to a host behind a NIC, or NULL if it is not resolved: next_hop for
@@ -178,12 +184,21 @@ static __always_inline void mend_checksum6(struct __sk_buff *skb, __u32 check, _
 	bpf_csum_update(skb, diff);
 }
 
-// Rewrites an IPv6 packet to the reverse of an answer's tuple: rewrite for IPv6.
+static __always_inline void reverse(struct address_pair *a)
+{
+	__u64 first = a->src[0], second = a->src[1];
+
+	copy_address(a->src, a->dst);
+	a->dst[0] = first;
+	a->dst[1] = second;
+}
+
+// Rewrites an IPv6 packet, whose addresses are a->orig, to the reverse of an answer's tuple:
+// rewrite for IPv6. It reverses a->reply, because the stack has no room for a copy.
 static __always_inline int rewrite6(struct __sk_buff *skb, const struct packet *p, const struct flow_key *answer,
-				    const struct address_pair *addresses, const struct iface *out, const __u8 *dst_mac)
+				    struct wide_addresses *a, const struct iface *out, const __u8 *dst_mac)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct address_pair before, becomes;
 	struct ethhdr *eth = data;
 	struct ipv6hdr *ip = data + IP_OFFSET;
 	__be16 *ports = data + IPV6_L4_OFFSET;
@@ -197,17 +212,13 @@ static __always_inline int rewrite6(struct __sk_buff *skb, const struct packet *
 		set_macs(eth, dst_mac, out->mac);
 	else
 		set_macs(eth, dst_mac, eth->h_source);
-	__builtin_memcpy(&before, &ip->saddr, sizeof(before));
-	becomes.src[0] = addresses->dst[0];
-	becomes.src[1] = addresses->dst[1];
-	becomes.dst[0] = addresses->src[0];
-	becomes.dst[1] = addresses->src[1];
-	__builtin_memcpy(&ip->saddr, &becomes, sizeof(becomes));
+	reverse(&a->reply);
+	__builtin_memcpy(&ip->saddr, &a->reply, sizeof(a->reply));
+	diff = bpf_csum_diff((void *)&a->orig, sizeof(a->orig), (void *)&a->reply, sizeof(a->reply), 0);
 	if (p->key.proto == IPPROTO_ICMP) {
 		__be16 id = answer->sport + answer->dport, old = p->key.sport + p->key.dport;	// one of each is 0
 
 		ports[2] = id;
-		diff = bpf_csum_diff((void *)&before, sizeof(before), (void *)&becomes, sizeof(becomes), 0);
 		mend_checksum6(skb, check, diff, 0);
 		if (id != old)
 			bpf_l4_csum_replace(skb, check, old, id, 2);
@@ -215,7 +226,6 @@ static __always_inline int rewrite6(struct __sk_buff *skb, const struct packet *
 	}
 	ports[0] = answer->dport;
 	ports[1] = answer->sport;
-	diff = bpf_csum_diff((void *)&before, sizeof(before), (void *)&becomes, sizeof(becomes), 0);
 	mend_checksum6(skb, check, diff, mangled);
 	if (p->key.sport != answer->dport)
 		bpf_l4_csum_replace(skb, check, p->key.sport, answer->dport, 2 | mangled);

@@ -22,7 +22,7 @@ const FlowBytes = 162
 
 // WideBytes is the memory, in bytes, that one flow takes in addition if there can be IPv6
 // flows: its addresses, and its share of those of the spare records.
-const WideBytes = 72
+const WideBytes = 73
 
 // Table holds the living flows, at most as many as its limit. A flow has two keys, which are
 // claimed together, so that no two flows share a reply tuple. Both data paths use it: its

@@ -105,7 +105,7 @@ func Try(maxFlows int) error {
 	}
 	defer k.Close()
 	for _, name := range []string{bpf.BridgeProgFromNic, bpf.BridgeProgFromVnic} {
-		program, err := k.load(ProgramKey{name: name})
+		program, err := k.load(ProgramKey{name: name, index6: 1})
 		if err != nil {
 			return err
 		}
