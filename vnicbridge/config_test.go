@@ -31,7 +31,6 @@ func TestValidate(t *testing.T) {
 		{"null segment beside others", func(c *config.Config) { c.Segments["c"] = nil }, "segment", "segment c: the definition is null"},
 		{"null bridge beside another", func(c *config.Config) { c.Bridges["two"] = nil }, "bridge", "bridge two: the definition is null"},
 		{"no address", seg(func(s *config.Segment) { s.Addresses = nil }), "segment", "address is missing"},
-		{"IPv6", seg(func(s *config.Segment) { s.Addresses = prefixes("fd00::1/64") }), "segment", "only IPv4"},
 		{"network address", seg(func(s *config.Segment) { s.Addresses = prefixes("192.168.60.0/24") }), "segment", "first host is 192.168.60.1"},
 		{"broadcast address", seg(func(s *config.Segment) { s.Addresses = prefixes("192.168.60.255/24") }), "segment", "broadcast"},
 		{"overlap", seg(func(s *config.Segment) { s.Addresses = prefixes("192.168.50.9/16") }), "segment", "overlaps segment a's"},
@@ -49,7 +48,7 @@ func TestValidate(t *testing.T) {
 		{"egress without gateway", func(c *config.Config) {
 			c.Segments["b"].Egress = config.EgressAny
 			c.Bridges["lan"].Gateways = nil
-		}, "segment", "no gateway"},
+		}, "segment", "no IPv4 gateway"},
 		{"egress any without a bridge", func(c *config.Config) {
 			c.Segments["b"].Egress = config.EgressAny
 			c.Bridges["lan"].LBPolicy.Segments = []string{"a"}
@@ -123,28 +122,6 @@ func TestConfigAsJSON(t *testing.T) {
 	again, _ := json.Marshal(&back)
 	if string(again) != string(text) {
 		t.Errorf("%s became %s", text, again)
-	}
-}
-
-func TestAliasPool(t *testing.T) {
-	for _, tc := range []struct {
-		address     string
-		aliases     config.AddrRange
-		first, last string
-		size        int
-	}{
-		{"192.168.50.1/24", config.AddrRange{}, "192.168.50.2", "192.168.50.254", 253},
-		{"192.168.50.9/24", config.AddrRange{}, "192.168.50.1", "192.168.50.254", 253},
-		{"192.168.50.1/30", config.AddrRange{}, "192.168.50.2", "192.168.50.2", 1},
-		{"192.168.50.0/31", config.AddrRange{}, "192.168.50.1", "192.168.50.1", 1},
-		{"10.0.0.1/8", config.AddrRange{}, "10.0.0.2", "10.1.0.1", config.MaxAliases},
-		{"192.168.50.1/24", config.AddrRange{First: mustIP("192.168.50.0"), Last: mustIP("192.168.50.3")}, "192.168.50.2", "192.168.50.3", 2},
-	} {
-		s := config.Segment{Addresses: prefixes(tc.address), Aliases: tc.aliases}
-		pool := s.AliasPool(config.IPv4)
-		if len(pool) != tc.size || pool[0].String() != tc.first || pool[len(pool)-1].String() != tc.last {
-			t.Errorf("%s %s: %d aliases, %s to %s", tc.address, tc.aliases, len(pool), pool[0], pool[len(pool)-1])
-		}
 	}
 }
 

@@ -58,24 +58,43 @@ func DerivesAliases(network netip.Prefix) bool {
 }
 
 // AliasPool lists the segment's aliases of a family, those of gateways first, at most
-// [MaxAliases]. Of a network with derived aliases, these are the fixed ones: those that stand
+// [MaxAliases]. In a network with derived aliases, these are the fixed ones: those that stand
 // for gateways and for other segments. A segment without an address of the family has none.
 func (s *Segment) AliasPool(f Family) []netip.Addr {
 	own := s.Address(f)
-	if !own.IsValid() {
-		return nil
-	}
-	network, highest := own.Masked().Addr(), LastAddr(own)
-	first, last := s.Aliases.First, s.Aliases.Last
 	switch {
+	case !own.IsValid():
+		return nil
 	case DerivesAliases(own):
-		raw := network.As16()
-		raw[14], raw[15] = 0xff, 0xff // derived ones are beyond (A5)
-		first, last = network, netip.AddrFrom16(raw)
-	case s.Aliases.IsZero() || FamilyOf(first) != f:
-		first, last = network, highest
+		return fixedAliases(own)
+	case s.ownsAliases(f):
+		return aliasesIn(own, s.Aliases.First, s.Aliases.Last)
+	default:
+		return aliasesIn(own, own.Masked().Addr(), LastAddr(own))
 	}
-	var pool []netip.Addr
+}
+
+// ownsAliases tells whether the configuration names the aliases of a family.
+func (s *Segment) ownsAliases(f Family) bool {
+	return !s.Aliases.IsZero() && FamilyOf(s.Aliases.First) == f
+}
+
+// fixedAliases returns the aliases of a network with derived ones that do not depend on a
+// host's address: the lowest 256 identifiers, for gateways, and the highest 256 of those
+// below 2^16, for other segments. Derived aliases are beyond (A5).
+func fixedAliases(own netip.Prefix) []netip.Addr {
+	network := own.Masked().Addr().As16()
+	at := func(high, low byte) netip.Addr {
+		a := network
+		a[14], a[15] = high, low
+		return netip.AddrFrom16(a)
+	}
+	return append(aliasesIn(own, at(0, 0), at(0, 0xff)), aliasesIn(own, at(0xff, 0), at(0xff, 0xff))...)
+}
+
+// aliasesIn lists the addresses of a range that can be aliases of a segment with an address
+// and network.
+func aliasesIn(own netip.Prefix, first, last netip.Addr) (pool []netip.Addr) {
 	for a := first; a.IsValid() && a.Compare(last) <= 0 && len(pool) < MaxAliases; a = a.Next() {
 		if a != own.Addr() && !isNetworks(own, a) {
 			pool = append(pool, a)
@@ -84,9 +103,9 @@ func (s *Segment) AliasPool(f Family) []netip.Addr {
 	return pool
 }
 
-// isNetworks tells whether an address stands for the network p as a whole: IPv4's network and
-// broadcast address, and the anycast address of IPv6's routers (RFC 4291 §2.6.1). A network
-// of one or two addresses has none.
+// isNetworks tells whether an address stands for the network p as a whole. In IPv4 these are
+// the network's and the broadcast address, and in IPv6 the routers' anycast address (RFC 4291
+// §2.6.1). A network of one or two addresses has none (RFC 3021, RFC 6164).
 func isNetworks(p netip.Prefix, a netip.Addr) bool {
 	if p.Bits() >= a.BitLen()-1 {
 		return false

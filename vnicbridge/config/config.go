@@ -9,7 +9,7 @@ type Config struct {
 	Segments map[string]*Segment `json:"segments,omitempty"`
 
 	// The outside faces of this machine, by name: each joins one NIC, and the
-	// pseudo address that it answers for, to segments.
+	// pseudo addresses that it answers for, to segments.
 	Bridges map[string]*Bridge `json:"bridges,omitempty"`
 
 	// How packets are carried: "auto" (default), "kernel" or "userspace".
@@ -72,12 +72,12 @@ type Segment struct {
 	Netns string `json:"netns,omitempty"`
 
 	// Whether the host's own unbound sockets send through this segment, by a default route
-	// in the main table. It is for a host whose NIC has no address. At most one segment can
+	// of each family in the main table. It is for a host whose NIC has no address. At most one segment can
 	// have it, it needs egress any, and it never replaces a default route of the host.
 	DefaultRoute bool `json:"default_route,omitempty"`
 }
 
-// Bridge joins one NIC to segments, under one pseudo address.
+// Bridge joins one NIC to segments, under a pseudo address of each family that it has.
 type Bridge struct {
 	// The NIC's device name.
 	NIC string `json:"nic,omitempty"`
@@ -100,9 +100,14 @@ type Bridge struct {
 	// ICMP port unreachable) or "drop".
 	OnNoSegment OnNoSegment `json:"on_no_segment,omitempty"`
 
-	// Whether a start asks the link for another host that has the pseudo address
-	// (duplicate address detection, RFC 5227): "on" (default) or "off", for a link
-	// where a router answers ARP for every address (proxy ARP).
+	// The bridge's link-local address on the NIC, of fe80::/10. Neighbours see it as the
+	// sender of group memberships (MLD), and no flow has it. Default: one that follows from
+	// the NIC's permanent MAC and the bridge's name, so that it is the same at every start.
+	LinkLocal netip.Addr `json:"link_local,omitzero"`
+
+	// Whether a start asks the link for another host that has a pseudo address (duplicate
+	// address detection, RFC 5227 and RFC 4862): "on" (default) or "off", for a link where a
+	// router answers for every address (proxy ARP).
 	DAD DAD `json:"dad,omitempty"`
 }
 
@@ -118,7 +123,7 @@ type Rule struct {
 	// Destination ports, as in "tcp/80" or "udp/5000-5010".
 	Ports []PortRange `json:"ports,omitempty"`
 
-	// Protocols: "tcp", "udp", "icmp".
+	// Protocols: "tcp", "udp", "icmp". The last one is ICMP in IPv4, and ICMPv6 in IPv6.
 	Protocols []Protocol `json:"protocols,omitempty"`
 }
 
@@ -151,7 +156,7 @@ const (
 	EgressAny     Egress = "any"     // what the gateway reaches
 )
 
-// DAD says whether the pseudo address is probed before use.
+// DAD says whether the pseudo addresses are probed before use.
 type DAD string
 
 // The modes of duplicate address detection.

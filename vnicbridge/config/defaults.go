@@ -8,10 +8,16 @@ func (c *Config) MaxFlowsOrDefault() int {
 	return c.MaxFlows
 }
 
-// HasIPv6 tells whether any bridge has an IPv6 address, so that there can be IPv6 flows.
+// HasIPv6 tells whether there can be IPv6 flows: a bridge has an IPv6 address, or two segments
+// have one of which one may reach the other.
 func (c *Config) HasIPv6() bool {
 	for _, b := range c.Bridges {
 		if b.Address(IPv6).IsValid() {
+			return true
+		}
+	}
+	for name := range c.Segments {
+		if len(c.peersOfFamily(name, IPv6)) > 0 {
 			return true
 		}
 	}

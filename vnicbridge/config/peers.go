@@ -21,7 +21,7 @@ func (c *Config) PeersOf(segment string) (peers []string) {
 	return peers
 }
 
-// peersOfFamily names the peers of a segment that have a family, if the segment has it too.
+// peersOfFamily names the peers of a segment with which it shares a family.
 func (c *Config) peersOfFamily(segment string, f Family) []string {
 	return slices.DeleteFunc(c.PeersOf(segment), func(peer string) bool {
 		return !c.Segments[peer].Address(f).IsValid() || !c.Segments[segment].Address(f).IsValid()
@@ -69,8 +69,8 @@ func (c *Config) PeerAliases(segment string, f Family) map[string]netip.Addr {
 	return aliases
 }
 
-// SharedAliases returns the aliases of a family for hosts outside, those of gateways first: the pool
-// without the aliases that stand for other segments.
+// SharedAliases returns the aliases of a family for hosts outside, those of gateways first:
+// the pool without the aliases that stand for other segments.
 func (c *Config) SharedAliases(segment string, f Family) []netip.Addr {
 	peers := c.PeerAliases(segment, f)
 	return slices.DeleteFunc(c.Segments[segment].AliasPool(f), func(a netip.Addr) bool {

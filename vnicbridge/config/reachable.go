@@ -2,12 +2,13 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
 
-// Unserved reports segments and ports that no client can reach, and segments whose flows no
-// server answers, one sentence each. listen has the ports that servers of this program open,
+// Unserved reports segments, addresses and ports that no client can reach, and flows that no
+// segment or server answers, one sentence each. listen has the ports that servers of this program open,
 // by segment.
 func (c *Config) Unserved(listen map[string][]PortRange) (findings []string) {
 	for _, name := range SortedKeys(c.Segments) {
@@ -26,8 +27,90 @@ func (c *Config) Unserved(listen map[string][]PortRange) (findings []string) {
 					name, r, strings.Join(sources, ", "), name))
 			}
 		}
+		findings = append(findings, c.idleAddresses(name)...)
+	}
+	for _, name := range SortedKeys(c.Bridges) {
+		findings = append(findings, c.refusedFamilies(name)...)
 	}
 	return findings
+}
+
+// idleAddresses reports the addresses of a segment to which nothing that gives it flows can
+// give any, because it has no address of the family.
+func (c *Config) idleAddresses(segment string) (findings []string) {
+	for f := range Families {
+		own := c.Segments[segment].Address(f)
+		if !own.IsValid() || c.sourceOfFamily(segment, f) {
+			continue
+		}
+		findings = append(findings, fmt.Sprintf("segment %s: nothing from outside reaches its address %s, because nothing that gives it flows (%s) has an %s address",
+			segment, own.Addr(), strings.Join(c.sources(segment), ", "), f))
+	}
+	return findings
+}
+
+// sourceOfFamily tells whether a bridge or a segment that gives a segment flows has an address
+// of a family.
+func (c *Config) sourceOfFamily(segment string, f Family) bool {
+	for _, name := range c.BridgesOf(segment) {
+		if c.Bridges[name].Address(f).IsValid() {
+			return true
+		}
+	}
+	for _, s := range c.Segments {
+		if slices.Contains(s.Reach, segment) && s.Address(f).IsValid() {
+			return true
+		}
+	}
+	return false
+}
+
+// refusedFamilies reports the flows of a bridge that get no segment, because those that they
+// could get have no address of the flow's family (F14).
+func (c *Config) refusedFamilies(bridge string) (findings []string) {
+	b := c.Bridges[bridge]
+	for f := range Families {
+		if !b.Address(f).IsValid() {
+			continue
+		}
+		if len(c.Candidates(bridge, f)) == 0 {
+			findings = append(findings, fmt.Sprintf("bridge %s: none of its segments has an %s address, so no %s flow gets a segment", bridge, f, f))
+			continue
+		}
+		for i, rule := range b.Steer {
+			if rule.matchesFamily(f) && !c.Segments[rule.Segment].Address(f).IsValid() {
+				findings = append(findings, fmt.Sprintf("bridge %s: segment %s has no %s address, so the %s flows that steer rule %d matches get no segment", bridge, rule.Segment, f, f, i+1))
+			}
+		}
+		if b.LBPolicy != nil && !c.anyOfFamily(b.LBPolicy.Segments, f) {
+			findings = append(findings, fmt.Sprintf("bridge %s: no segment of its lb_policy has an %s address, so the %s flows that no steer rule matches get no segment", bridge, f, f))
+		}
+	}
+	return findings
+}
+
+// Candidates names the segments that a bridge may give flows of a family, those of its policy
+// first. A segment without an address of the family is none (F14).
+func (c *Config) Candidates(bridge string, f Family) []string {
+	return slices.DeleteFunc(c.Bridges[bridge].segments(), func(name string) bool { return !c.Segments[name].Address(f).IsValid() })
+}
+
+// segments names the segments that a bridge may give flows, those of its policy first.
+func (b *Bridge) segments() (names []string) {
+	if b.LBPolicy != nil {
+		names = slices.Clone(b.LBPolicy.Segments)
+	}
+	for _, rule := range b.Steer {
+		if !slices.Contains(names, rule.Segment) {
+			names = append(names, rule.Segment)
+		}
+	}
+	return names
+}
+
+// matchesFamily tells whether a rule matches flows of some client of a family.
+func (r *Rule) matchesFamily(f Family) bool {
+	return len(r.Clients) == 0 || slices.ContainsFunc(r.Clients, func(p netip.Prefix) bool { return FamilyOf(p.Addr()) == f })
 }
 
 // sources names the bridges and the segments that give a segment flows.
@@ -46,8 +129,7 @@ func (c *Config) sources(segment string) (sources []string) {
 // BridgesOf names the bridges that may give a segment flows, in order.
 func (c *Config) BridgesOf(segment string) (names []string) {
 	for _, name := range SortedKeys(c.Bridges) {
-		b := c.Bridges[name]
-		if b.Chooses(segment) || slices.ContainsFunc(b.Steer, func(r Rule) bool { return r.Segment == segment }) {
+		if slices.Contains(c.Bridges[name].segments(), segment) {
 			names = append(names, name)
 		}
 	}
@@ -55,8 +137,12 @@ func (c *Config) BridgesOf(segment string) (names []string) {
 }
 
 // GatewaysOf names the bridges of a segment that have a gateway of a family. The segment's
-// first aliases stand for these gateways, one each.
+// first aliases stand for these gateways, one each. For a segment without an address of the
+// family there are none.
 func (c *Config) GatewaysOf(segment string, f Family) (names []string) {
+	if !c.Segments[segment].Address(f).IsValid() {
+		return nil
+	}
 	for _, name := range c.BridgesOf(segment) {
 		if c.Bridges[name].Gateway(f).IsValid() {
 			names = append(names, name)

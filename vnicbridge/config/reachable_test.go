@@ -54,3 +54,47 @@ func TestUnserved(t *testing.T) {
 		})
 	}
 }
+
+// Row F14: what no address of a family can reach is reported once, where it is.
+func TestUnservedFamilies(t *testing.T) {
+	lan := func(c *Config) *Bridge { return c.Bridges["lan"] }
+	for name, test := range map[string]struct {
+		change func(*Config)
+		want   []string
+	}{
+		"all is reached":                 {func(*Config) {}, nil},
+		"one of a policy lacks a family": {func(c *Config) { lan(c).LBPolicy.Segments = []string{"front", "four"} }, nil},
+		"a policy lacks a family": {func(c *Config) {
+			lan(c).LBPolicy.Segments = []string{"four"}
+			lan(c).Steer = []Rule{{Segment: "front", Protocols: []Protocol{TCP}}}
+		}, []string{"bridge lan: no segment of its lb_policy has an IPv6 address, so the IPv6 flows that no steer rule matches get no segment"}},
+		"a bridge lacks segments of a family": {func(c *Config) {
+			lan(c).LBPolicy.Segments = []string{"four"}
+		}, []string{
+			"segment front: no bridge gives it flows, and no segment may reach it: nothing from outside reaches it",
+			"bridge lan: none of its segments has an IPv6 address, so no IPv6 flow gets a segment",
+		}},
+		"a rule's segment lacks a family": {func(c *Config) {
+			lan(c).Steer = []Rule{{Segment: "front", Ports: []PortRange{{TCP, 80, 80}}}, {Segment: "four", Protocols: []Protocol{ICMP}}}
+		}, []string{"bridge lan: segment four has no IPv6 address, so the IPv6 flows that steer rule 2 matches get no segment"}},
+		"a rule is for the segment's family": {func(c *Config) {
+			lan(c).Steer = []Rule{{Segment: "four", Clients: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
+		}, nil},
+		"an address that nothing reaches": {func(c *Config) {
+			c.Segments["front"].Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.40.1/24")}
+			c.Segments["front"].Reach = []string{"a", "four"}
+			lan(c).LBPolicy.Segments = []string{"front", "six"}
+		}, []string{"segment a: nothing from outside reaches its address fd00:50::1, because nothing that gives it flows (segment front) has an IPv6 address"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := twoFamilies()
+			test.change(c)
+			if err := c.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if got := c.Unserved(nil); !slices.Equal(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}

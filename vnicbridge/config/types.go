@@ -11,7 +11,7 @@ import (
 // Protocol is the IANA number of an IP protocol. Its text form is "tcp", "udp" or "icmp".
 type Protocol uint8
 
-// The protocols that can have flows.
+// The protocols that can have flows. ICMP stands for ICMPv6 as well.
 const (
 	ICMP Protocol = 1
 	TCP  Protocol = 6
@@ -127,7 +127,7 @@ func ParseClient(text string) (netip.Prefix, error) {
 	}
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
-		return prefix, fmt.Errorf("client %q: want an address or a network, as in 10.20.0.0/16", text)
+		return prefix, fmt.Errorf("client %q: want an address or a network, as in 10.20.0.0/16 or 2001:db8::/32", text)
 	}
 	return prefix.Masked(), nil
 }

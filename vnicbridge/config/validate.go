@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -127,7 +128,7 @@ func validAddresses(addrs []netip.Prefix, example string) error {
 		}
 		f := FamilyOf(p.Addr())
 		if have[f].IsValid() {
-			return fmt.Errorf("address %s: there is an %s address already, %s: one of each family is the most", p, f, have[f])
+			return fmt.Errorf("address %s: there is an %s address already, %s, and there can be one of each family", p, f, have[f])
 		}
 		have[f] = p
 	}
@@ -137,12 +138,16 @@ func validAddresses(addrs []netip.Prefix, example string) error {
 func validAddress(p netip.Prefix) error {
 	a := p.Addr()
 	switch {
+	case a.Is4In6():
+		return fmt.Errorf("address %s: write it as an IPv4 address, %s", p, a.Unmap())
+	case a.Is6() && a.IsLinkLocalUnicast():
+		return fmt.Errorf("address %s: a link-local address is valid only on its link: want a unique local address (fd00::/8) or a global one", p)
 	case !isHosts(a):
 		return fmt.Errorf("address %s: not a host's address", p)
-	case a.IsLinkLocalUnicast() && a.Is6():
-		return fmt.Errorf("address %s: a link-local address is valid on its own link only; want a unique local one (fd00::/8) or a global one", p)
 	case p.Bits() <= 0:
 		return fmt.Errorf("address %s: the prefix length is missing or 0", p)
+	case overlapsReserved(p):
+		return fmt.Errorf("address %s: its network has addresses that no host can have: use a longer prefix, such as /64", p)
 	case isNetworks(p, a) && a == p.Masked().Addr():
 		return fmt.Errorf("address %s is the network's own; the first host is %s", p, a.Next())
 	case isNetworks(p, a):
@@ -150,6 +155,15 @@ func validAddress(p netip.Prefix) error {
 	}
 	return nil
 }
+
+// reservedIPv6 are the networks with which no network of a segment or bridge overlaps:
+// unspecified and loopback, IPv4 that is mapped into IPv6, link-local, multicast.
+var reservedIPv6 = []netip.Prefix{
+	netip.MustParsePrefix("::/127"), netip.MustParsePrefix("::ffff:0:0/96"),
+	netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+}
+
+func overlapsReserved(p netip.Prefix) bool { return slices.ContainsFunc(reservedIPv6, p.Overlaps) }
 
 // isHosts tells whether one host can have an address.
 func isHosts(a netip.Addr) bool {

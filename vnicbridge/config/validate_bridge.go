@@ -25,6 +25,9 @@ func (c *Config) validateBridge(name string) error {
 	if err := b.validateGateways(); err != nil {
 		return err
 	}
+	if err := b.validateLinkLocal(); err != nil {
+		return err
+	}
 	switch b.OnNoSegment {
 	case "", Reject, Drop:
 	default:
@@ -47,10 +50,14 @@ func (b *Bridge) validateGateways() error {
 		f := FamilyOf(gw)
 		own := b.Address(f)
 		switch {
-		case !gw.IsValid() || !isHosts(gw):
-			return fmt.Errorf("gateway %s: want a host's address, without a zone", gw)
+		case !gw.IsValid():
+			return errors.New("gateway: the address is empty")
+		case gw.Zone() != "":
+			return fmt.Errorf("gateway %s: write it without %%%s, because the gateway is always on the link of nic", gw, gw.Zone())
+		case !isHosts(gw):
+			return fmt.Errorf("gateway %s: not a host's address", gw)
 		case have[f].IsValid():
-			return fmt.Errorf("gateway %s: there is an %s gateway already, %s: one of each family is the most", gw, f, have[f])
+			return fmt.Errorf("gateway %s: there is an %s gateway already, %s, and there can be one of each family", gw, f, have[f])
 		case !own.IsValid():
 			return fmt.Errorf("gateway %s: the bridge has no %s address", gw, f)
 		case gw == own.Addr():
@@ -63,9 +70,27 @@ func (b *Bridge) validateGateways() error {
 	return nil
 }
 
+// validateLinkLocal checks the address that replaces the derived link-local one (A8).
+func (b *Bridge) validateLinkLocal() error {
+	a := b.LinkLocal
+	switch {
+	case !a.IsValid():
+		return nil
+	case !a.Is6() || a.Is4In6() || !a.IsLinkLocalUnicast() || a.Zone() != "":
+		return fmt.Errorf("link_local %s: want an address of fe80::/10, as in fe80::2", a)
+	case a == netip.PrefixFrom(a, 64).Masked().Addr():
+		return fmt.Errorf("link_local %s: the address is the routers' anycast address; want a host's, as in fe80::2", a)
+	case !b.Address(IPv6).IsValid():
+		return fmt.Errorf("link_local %s: the bridge has no IPv6 address", a)
+	case b.Gateway(IPv6) == a:
+		return fmt.Errorf("link_local %s is the gateway's address", a)
+	}
+	return nil
+}
+
 // onLink tells whether a gateway can be on the link of a NIC with an address. A /32 or /128
-// has no link of its own: its gateway is on the link by decree (A7). A link-local gateway is
-// on every link.
+// has no network that could contain the gateway, so every gateway counts as on the link (A7).
+// A link-local gateway is on every link.
 func onLink(own netip.Prefix, gateway netip.Addr) bool {
 	return own.IsSingleIP() || own.Masked().Contains(gateway) || gateway.Is6() && gateway.IsLinkLocalUnicast()
 }
@@ -109,7 +134,7 @@ func (c *Config) validatePolicy(b *Bridge) error {
 		return errors.New("neither steer nor lb_policy: no flow would get a segment")
 	}
 	for i, rule := range b.Steer {
-		if err := c.known(rule.Segment); err != nil {
+		if err := c.candidate(b, rule.Segment); err != nil {
 			return fmt.Errorf("steer rule %d: %w", i+1, err)
 		}
 		if err := rule.validate(); err != nil {
@@ -129,12 +154,24 @@ func (c *Config) validatePolicy(b *Bridge) error {
 		return fmt.Errorf("lb_policy %s: no segments to choose from", b.LBPolicy.Policy)
 	}
 	for i, seg := range b.LBPolicy.Segments {
-		if err := c.known(seg); err != nil {
+		if err := c.candidate(b, seg); err != nil {
 			return fmt.Errorf("lb_policy %s: %w", b.LBPolicy.Policy, err)
 		}
 		if slices.Contains(b.LBPolicy.Segments[:i], seg) {
 			return fmt.Errorf("lb_policy %s: segment %s is named twice", b.LBPolicy.Policy, seg)
 		}
+	}
+	return nil
+}
+
+// candidate checks that a segment can get flows of a bridge.
+func (c *Config) candidate(b *Bridge, segment string) error {
+	if err := c.known(segment); err != nil {
+		return err
+	}
+	if s := c.Segments[segment]; !shareFamily(s.Addresses, b.Addresses) {
+		return fmt.Errorf("segment %s has no %s address, and the bridge no %s address, so it could give the segment no flow: add an address to one of them",
+			segment, familiesOf(b.Addresses), familiesOf(s.Addresses))
 	}
 	return nil
 }

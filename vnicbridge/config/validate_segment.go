@@ -79,7 +79,7 @@ func (c *Config) validateEgress(name string) error {
 			return errors.New("egress any: no bridge names the segment in steer or lb_policy, so it has no gateway to go by")
 		}
 		if len(c.GatewaysOf(name, IPv4))+len(c.GatewaysOf(name, IPv6)) == 0 {
-			return fmt.Errorf("egress any: bridge %s has no gateway to go by", bridges[0])
+			return fmt.Errorf("egress any: bridge %s has no %s gateway to go by", strings.Join(bridges, " and "), familiesOf(c.Segments[name].Addresses))
 		}
 	default:
 		return fmt.Errorf("egress %q: want off, gateway or any", egress)
@@ -103,19 +103,37 @@ func (c *Config) validateClientIP(name string) error {
 
 func (c *Config) validateAliases(name string) error {
 	s := c.Segments[name]
-	for _, end := range []netip.Addr{s.Aliases.First, s.Aliases.Last} {
-		if subnet := s.Subnet(FamilyOf(end)); end.IsValid() && !subnet.Contains(end) {
-			return fmt.Errorf("aliases %s: %s is not in the segment's network", s.Aliases, end)
-		} else if end.IsValid() && DerivesAliases(subnet) {
-			return fmt.Errorf("aliases %s: in a network of /64 or shorter, such as %s, the aliases are derived from the clients' addresses", s.Aliases, subnet)
-		}
+	if err := s.validateRange(); err != nil {
+		return err
 	}
 	for f := range Families {
-		if s.Address(f).IsValid() {
-			if err := c.validatePool(name, f); err != nil {
-				return err
-			}
+		if !s.Address(f).IsValid() {
+			continue
 		}
+		if err := c.validatePool(name, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validateRange checks the aliases that the configuration names. They have one family; the
+// aliases of the other one are its default.
+func (s *Segment) validateRange() error {
+	if s.Aliases.IsZero() {
+		return nil
+	}
+	subnet := s.Subnet(FamilyOf(s.Aliases.First))
+	for _, end := range []netip.Addr{s.Aliases.First, s.Aliases.Last} {
+		switch {
+		case !subnet.IsValid():
+			return fmt.Errorf("aliases %s: the segment has no %s address", s.Aliases, FamilyOf(s.Aliases.First))
+		case !subnet.Contains(end):
+			return fmt.Errorf("aliases %s: %s is not in the segment's network %s", s.Aliases, end, subnet)
+		}
+	}
+	if DerivesAliases(subnet) {
+		return fmt.Errorf("aliases %s: in an IPv6 network of /64 or shorter the aliases follow from the clients' addresses: remove the option, or use an address of /65 to /127", s.Aliases)
 	}
 	return nil
 }
@@ -124,11 +142,14 @@ func (c *Config) validateAliases(name string) error {
 func (c *Config) validatePool(name string, f Family) error {
 	s := c.Segments[name]
 	have, need := len(s.AliasPool(f)), len(c.GatewaysOf(name, f))
+	peers := len(c.PeerAliases(name, f))
 	switch {
-	case have == 0 && (s.Aliases.IsZero() || FamilyOf(s.Aliases.First) != f):
+	case have == 0 && !s.ownsAliases(f):
 		return fmt.Errorf("address %s: its network has no other address to use as an alias; the bridge needs at least one, for the gateway", s.Address(f))
 	case have == 0:
 		return fmt.Errorf("aliases %s: no address is left when the segment's own, the network's and the broadcast address are taken away", s.Aliases)
+	case need > have-peers && peers > 0:
+		return fmt.Errorf("%d aliases are too few: %d stand for other segments, and each of its bridges' %d gateways needs one", have, peers, need)
 	case need > have:
 		return fmt.Errorf("%d aliases are too few: each of its bridges' %d gateways needs one", have, need)
 	}
@@ -149,8 +170,8 @@ func (c *Config) validateReach(name string) error {
 		}
 	}
 	for _, peer := range s.Reach {
-		if !c.haveCommonFamily(name, peer) {
-			return fmt.Errorf("reach: segment %s has no address of this segment's family: give both an IPv4 or an IPv6 address", peer)
+		if o := c.Segments[peer]; len(o.Addresses) > 0 && !shareFamily(s.Addresses, o.Addresses) {
+			return fmt.Errorf("reach: segment %s has no %s address, and this one no %s address: add an address to one of them", peer, familiesOf(s.Addresses), familiesOf(o.Addresses))
 		}
 	}
 	for f := range Families {
@@ -160,15 +181,6 @@ func (c *Config) validateReach(name string) error {
 		}
 	}
 	return nil
-}
-
-func (c *Config) haveCommonFamily(a, b string) bool {
-	for f := range Families {
-		if c.Segments[a].Address(f).IsValid() && c.Segments[b].Address(f).IsValid() {
-			return true
-		}
-	}
-	return false
 }
 
 func (c *Config) validateDefaultRoute() error {
