@@ -266,8 +266,8 @@ func (p *Plane) OpenPort(segment string, port config.PortRange) (release func())
 	return p.open.Open(segment, port)
 }
 
-// SegmentAddr returns the address of a segment, that of IPv4 if it has one, and false if the configuration in force does
-// not have the segment.
+// SegmentAddr returns the address of a segment: the IPv4 address, if it has one. It returns
+// false if the configuration in force does not have the segment.
 func (p *Plane) SegmentAddr(name string) (netip.Addr, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -366,8 +366,8 @@ func (p *Plane) bridgeStatus(name string, b *bridge) BridgeStatus {
 	return BridgeStatus{
 		NIC: b.spec.nic, Up: b.up, MAC: b.iface.MAC(), Addresses: cfg.Addresses, Gateways: gateways,
 		Steer: cfg.Steer, Policy: cfg.LBPolicy, SwitchedTo: p.switched(p.cfg, name),
-		OnNoSegment: cmp.Or(cfg.OnNoSegment, config.Reject),
-		Counters:    p.count(b.iface),
+		OnNoSegment: cmp.Or(cfg.OnNoSegment, config.Reject), Candidates: p.candidates(name),
+		Counters: p.count(b.iface),
 	}
 }
 

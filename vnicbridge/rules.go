@@ -18,11 +18,14 @@ func (p *Plane) compile(cfg *config.Config, d, retired devices) (*rules.Ruleset,
 	in := p.ruleInputs(p.withOverrides(cfg), d)
 	in.Host, in.Retired = host, retired.ifaces()
 	for name, s := range d.segments {
-		if p.states[name] == config.Active && p.health.Condition(s.iface).Problem == "" {
-			in.Available[name] = true
-		}
+		in.Available[name] = p.takesNewFlows(name, s)
 	}
 	return rules.Compile(in), nil
+}
+
+// takesNewFlows tells whether a segment is active and healthy.
+func (p *Plane) takesNewFlows(name string, s *segment) bool {
+	return p.states[name] == config.Active && p.health.Condition(s.iface).Problem == ""
 }
 
 // successorRules returns the rules with which another process would begin under this

@@ -73,7 +73,29 @@ type BridgeStatus struct {
 	Policy      *config.Policy     `json:"lb_policy,omitempty"`   // of the configuration
 	SwitchedTo  string             `json:"switched_to,omitempty"` // the segment that an admin prefers to the policy's choice
 	OnNoSegment config.OnNoSegment `json:"on_no_segment"`
+
+	// The segments that new flows can get now, for each family of the bridge: those that its
+	// policy and steer rules name, that are active and healthy, and that have an address of
+	// the family.
+	Candidates map[config.Family][]string `json:"candidates"`
 	Counters
+}
+
+// candidates returns the segments that new flows of a bridge can get now, by family.
+func (p *Plane) candidates(bridge string) map[config.Family][]string {
+	candidates := make(map[config.Family][]string)
+	for f := range config.Families {
+		if !p.cfg.Bridges[bridge].Address(f).IsValid() {
+			continue
+		}
+		candidates[f] = make([]string, 0) // an empty list in JSON
+		for _, name := range p.cfg.Candidates(bridge, f) {
+			if p.takesNewFlows(name, p.segments[name]) {
+				candidates[f] = append(candidates[f], name)
+			}
+		}
+	}
+	return candidates
 }
 
 // GatewayStatus describes a gateway of a bridge.
