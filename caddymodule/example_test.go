@@ -15,12 +15,12 @@ func ExampleApp() {
 	const caddyfile = `{
 	vnic {
 		segment a {
-			address 192.168.50.1/24
+			address 192.168.50.1/24 fd00:50::1/64
 		}
 		bridge lan {
 			nic eth1
-			address 192.168.1.2/24
-			gateway 192.168.1.1
+			address 192.168.1.2/24 2001:db8:1::2/64
+			gateway 192.168.1.1 fe80::1
 			lb_policy first a
 		}
 	}
@@ -52,7 +52,8 @@ http:// {
 	//   "segments": {
 	//     "a": {
 	//       "addresses": [
-	//         "192.168.50.1/24"
+	//         "192.168.50.1/24",
+	//         "fd00:50::1/64"
 	//       ]
 	//     }
 	//   },
@@ -60,9 +61,13 @@ http:// {
 	//     "lan": {
 	//       "nic": "eth1",
 	//       "addresses": [
-	//         "192.168.1.2/24"
+	//         "192.168.1.2/24",
+	//         "2001:db8:1::2/64"
 	//       ],
-	//       "gateway": "192.168.1.1",
+	//       "gateways": [
+	//         "192.168.1.1",
+	//         "fe80::1"
+	//       ],
 	//       "lb_policy": {
 	//         "policy": "first",
 	//         "segments": [

@@ -16,6 +16,7 @@ import (
 type option struct {
 	parse      func(*caddyfile.Dispenser) error // begins at the option's name
 	repeatable bool
+	list       bool // several values can follow the name
 }
 
 type options map[string]option
@@ -34,7 +35,7 @@ func parseBlock(d *caddyfile.Dispenser, what string, known options) error {
 			return d.Errf("unknown %s option %q: the options are %s%s", what, name, names(known), misplaced(what, name))
 		}
 		if line, twice := seen[name]; twice && !opt.repeatable {
-			return d.Errf("%s is given twice; the first is on line %d", name, line)
+			return d.Errf("%s is given twice; the first is on line %d%s", name, line, together(opt))
 		}
 		seen[name] = d.Line()
 		if err := opt.parse(d); err != nil {
@@ -42,6 +43,14 @@ func parseBlock(d *caddyfile.Dispenser, what string, known options) error {
 		}
 	}
 	return nil
+}
+
+// together returns a hint for a list whose values stand on several lines.
+func together(opt option) string {
+	if opt.list {
+		return ": put all its values on one line"
+	}
+	return ""
 }
 
 func names[V any](m map[string]V) string {
@@ -69,7 +78,7 @@ func oneArgument(d *caddyfile.Dispenser) (string, error) {
 	name, args := d.Val(), d.RemainingArgs()
 	switch {
 	case len(args) == 0:
-		return "", d.Errf("%s has no value; if that comes from an environment variable, it is not set", name)
+		return "", noValue(d, name)
 	case len(args) == 1:
 		return args[0], noSemicolon(d, args[0])
 	case strings.HasPrefix(args[1], "//") || strings.HasPrefix(args[1], ";"):
@@ -77,6 +86,10 @@ func oneArgument(d *caddyfile.Dispenser) (string, error) {
 	default:
 		return "", d.Errf("%s takes one value, and has %d: %s", name, len(args), strings.Join(args, " "))
 	}
+}
+
+func noValue(d *caddyfile.Dispenser, name string) error {
+	return d.Errf("%s has no value; if that comes from an environment variable, it is not set", name)
 }
 
 // noSemicolon refuses the semicolon that ends a line in other configuration languages.
@@ -138,9 +151,13 @@ func flag(target *bool) func(*caddyfile.Dispenser) error {
 // values parses an option with one or more arguments.
 func values[T any](target *[]T, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
 		for d.NextArg() {
 			if err := noSemicolon(d, d.Val()); err != nil {
 				return err
+			}
+			if strings.HasPrefix(d.Val(), "//") {
+				return d.Errf("%s: a comment begins with #", d.Val())
 			}
 			v, err := parse(d.Val())
 			if err != nil {
@@ -149,7 +166,7 @@ func values[T any](target *[]T, parse func(string) (T, error)) func(*caddyfile.D
 			*target = append(*target, v)
 		}
 		if len(*target) == 0 {
-			return d.ArgErr()
+			return noValue(d, name)
 		}
 		return nil
 	}

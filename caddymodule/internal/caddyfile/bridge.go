@@ -14,8 +14,9 @@ import (
 //
 //	bridge <name> {
 //	    nic <device>
-//	    address <address>/<bits>
-//	    gateway <address>
+//	    address <address>/<bits>…
+//	    gateway <address>…
+//	    link_local <address>
 //	    steer <segment> <matcher> <values…>…
 //	    lb_policy <policy> <segments…>
 //	    on_no_segment reject|drop
@@ -34,8 +35,9 @@ func (p *parser) bridge(d *caddyfile.Dispenser) error {
 func (p *parser) bridgeOptions(b *config.Bridge) options {
 	return options{
 		"nic":           {parse: word(&b.NIC)},
-		"address":       {parse: value(&b.Addresses, onePrefix)},
-		"gateway":       {parse: value(&b.Gateway, gateway)},
+		"address":       {parse: values(&b.Addresses, address), list: true},
+		"gateway":       {parse: values(&b.Gateways, gateway), list: true},
+		"link_local":    {parse: value(&b.LinkLocal, linkLocal)},
 		"steer":         {parse: func(d *caddyfile.Dispenser) error { return p.steer(d, b) }, repeatable: true},
 		"lb_policy":     {parse: func(d *caddyfile.Dispenser) error { return p.lbPolicy(d, b) }},
 		"on_no_segment": {parse: word(&b.OnNoSegment)},
@@ -46,7 +48,15 @@ func (p *parser) bridgeOptions(b *config.Bridge) options {
 func gateway(text string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
-		return addr, fmt.Errorf("gateway %q: want the router's address, as in 192.168.1.1", text)
+		return addr, fmt.Errorf("gateway %q: want the router's address, as in 192.168.1.1 or fe80::1", text)
+	}
+	return addr, nil
+}
+
+func linkLocal(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return addr, fmt.Errorf("link_local %q: want an address of fe80::/10, as in fe80::2", text)
 	}
 	return addr, nil
 }

@@ -15,7 +15,7 @@ import (
 //
 //	segment <name> {
 //	    interface <device>
-//	    address <address>/<bits>
+//	    address <address>/<bits>…
 //	    mac <address>
 //	    aliases <first>-<last>
 //	    ports any|tcp/<port>|udp/<from>-<to>…
@@ -40,14 +40,14 @@ func (p *parser) segment(d *caddyfile.Dispenser) error {
 func (p *parser) segmentOptions(s *config.Segment) options {
 	return options{
 		"interface":     {parse: word(&s.Interface)},
-		"address":       {parse: value(&s.Addresses, onePrefix)},
+		"address":       {parse: values(&s.Addresses, address), list: true},
 		"mac":           {parse: value(&s.MAC, config.ParseMAC)},
 		"aliases":       {parse: value(&s.Aliases, config.ParseAddrRange)},
-		"ports":         {parse: values(&s.Ports, config.ParsePortRange)},
+		"ports":         {parse: values(&s.Ports, config.ParsePortRange), list: true},
 		"client_ip":     {parse: word(&s.ClientIP)},
 		"weight":        {parse: number(&s.Weight, "a share of new flows, 1 to "+strconv.Itoa(config.MaxWeight))},
 		"egress":        {parse: word(&s.Egress)},
-		"reach":         {parse: func(d *caddyfile.Dispenser) error { return p.reach(d, s) }},
+		"reach":         {parse: func(d *caddyfile.Dispenser) error { return p.reach(d, s) }, list: true},
 		"netns":         {parse: word(&s.Netns)},
 		"health":        {parse: func(d *caddyfile.Dispenser) error { return parseHealth(d, s) }},
 		"default_route": {parse: flag(&s.DefaultRoute)},
@@ -65,21 +65,31 @@ func (p *parser) reach(d *caddyfile.Dispenser, s *config.Segment) error {
 	return nil
 }
 
-// onePrefix parses an address with the prefix length of its network.
-func onePrefix(text string) ([]netip.Prefix, error) {
+// address parses an address with the prefix length of its network.
+func address(text string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
 	if err == nil {
-		return []netip.Prefix{prefix}, nil
+		return prefix, nil
 	}
-	address, bits, hasBits := strings.Cut(text, "/")
-	switch _, err := netip.ParseAddr(address); {
+	own, bits, hasBits := strings.Cut(text, "/")
+	switch addr, err := netip.ParseAddr(own); {
 	case text == "dhcp" || text == "auto":
-		return nil, fmt.Errorf("address %s: segments do not use DHCP; want an address, as in 192.168.50.1/24", text)
+		return prefix, fmt.Errorf("address %s: segments do not use DHCP; want an address, as in 192.168.50.1/24", text)
 	case err != nil:
-		return nil, fmt.Errorf("address %q: %q is no IPv4 address; want one with its prefix length, as in 192.168.50.1/24", text, address)
+		return prefix, fmt.Errorf("address %q: %q is no IP address; want one with its prefix length, as in 192.168.50.1/24 or fd00:50::1/64", text, own)
+	case addr.Zone() != "":
+		return prefix, fmt.Errorf("address %q: write it without %%%s", text, addr.Zone())
 	case hasBits:
-		return nil, fmt.Errorf("address %q: %q is no prefix length; want 0 to 32, as in 192.168.50.1/24", text, bits)
+		return prefix, fmt.Errorf("address %q: %q is no prefix length; want 0 to %d, as in %s", text, bits, addr.BitLen(), example(addr))
 	default:
-		return nil, fmt.Errorf("address %q: want the prefix length, too, as in 192.168.50.1/24", text)
+		return prefix, fmt.Errorf("address %q: want the prefix length, too, as in %s", text, example(addr))
 	}
+}
+
+// example returns an address of the family of another one, with its prefix length.
+func example(of netip.Addr) string {
+	if of.Is4() {
+		return "192.168.50.1/24"
+	}
+	return "fd00:50::1/64"
 }
