@@ -29,14 +29,15 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 	row(t, "\nBRIDGE", "NIC", "LINK", "MAC", "ADDRESS", "GATEWAY", "LB POLICY", "ELSE")
 	for _, name := range sortedKeys(s.Bridges) {
 		b := s.Bridges[name]
-		row(t, name, b.NIC, link(b.Up), b.MAC, list(b.Addresses), gatewayOf(b), policy(b.Policy), b.OnNoSegment)
+		row(t, name, b.NIC, link(b.Up), b.MAC, list(b.Addresses), gatewaysOf(b), policy(b.Policy), b.OnNoSegment)
 	}
 	row(t, "\nSEGMENT", "STATE", "HEALTH", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS", "CLIENT IP", "WEIGHT", "NETNS")
 	for _, name := range sortedKeys(s.Segments) {
 		seg := s.Segments[name]
-		row(t, name, seg.State, health(seg.Health), seg.Interface, seg.MAC, list(seg.Addresses), seg.Aliases, list(seg.Ports), seg.Egress, seg.ClientIP, seg.Weight, orHost(seg.Netns))
+		row(t, name, seg.State, health(seg.Health), seg.Interface, seg.MAC, list(seg.Addresses), list(seg.Aliases), list(seg.Ports), seg.Egress, seg.ClientIP, seg.Weight, orHost(seg.Netns))
 	}
 	writeRules(t, s)
+	writeCandidates(t, s)
 	writeOverrides(t, s)
 	writeUnhealthy(t, s)
 	writePeers(t, s)
@@ -93,6 +94,24 @@ func writeRules(w io.Writer, s vnicbridge.Status) {
 	}
 }
 
+// writeCandidates writes which segments new flows of each family can get, for the bridges
+// that have an IPv6 address.
+func writeCandidates(w io.Writer, s vnicbridge.Status) {
+	heading := sync.OnceFunc(func() { row(w, "\nBRIDGE", "NEW FLOWS", "GO TO") })
+	for _, name := range sortedKeys(s.Bridges) {
+		candidates := s.Bridges[name].Candidates
+		if _, ok := candidates[config.IPv6]; !ok {
+			continue
+		}
+		for f := range config.Families {
+			if segments, ok := candidates[f]; ok {
+				heading()
+				row(w, name, f, strings.Join(segments, " "))
+			}
+		}
+	}
+}
+
 // writeOverrides writes the values that were set by hand and differ from the
 // configuration, if any.
 func writeOverrides(w io.Writer, s vnicbridge.Status) {
@@ -123,7 +142,7 @@ func writePeers(w io.Writer, s vnicbridge.Status) {
 		peers := s.Segments[name].Peers
 		for _, peer := range sortedKeys(peers) {
 			heading()
-			row(w, name, peer, peers[peer])
+			row(w, name, peer, list(peers[peer]))
 		}
 	}
 }
@@ -172,15 +191,16 @@ func link(up bool) string {
 	return "down"
 }
 
-func gatewayOf(b vnicbridge.BridgeStatus) string {
-	switch {
-	case !b.Gateway.IsValid():
-		return ""
-	case b.GatewayMAC.IsZero():
-		return b.Gateway.String() + " (not resolved)"
-	default:
-		return fmt.Sprintf("%s (%s)", b.Gateway, b.GatewayMAC)
+func gatewaysOf(b vnicbridge.BridgeStatus) string {
+	texts := make([]string, len(b.Gateways))
+	for i, g := range b.Gateways {
+		if g.MAC.IsZero() {
+			texts[i] = g.Address.String() + " (not resolved)"
+		} else {
+			texts[i] = fmt.Sprintf("%s (%s)", g.Address, g.MAC)
+		}
 	}
+	return strings.Join(texts, " ")
 }
 
 func policy(p *config.Policy) string {

@@ -66,10 +66,40 @@ func TestStatusOfPeers(t *testing.T) {
 	if text := statusText(t, vnicbridge.Status{Segments: segments}); strings.Contains(text, heading) {
 		t.Errorf("without peers there is a table of them:\n%s", text)
 	}
-	segments["front"] = vnicbridge.SegmentStatus{Peers: map[string]netip.Addr{"a": netip.MustParseAddr("192.168.40.220")}}
+	segments["front"] = vnicbridge.SegmentStatus{Peers: map[string][]netip.Addr{"a": {netip.MustParseAddr("192.168.40.220"), netip.MustParseAddr("fd00:40::ffe3")}}}
 	text := statusText(t, vnicbridge.Status{Segments: segments})
-	if strings.Count(text, heading) != 1 || !regexp.MustCompile(`(?m)^front +a +192\.168\.40\.220$`).MatchString(text) {
-		t.Errorf("the front sees a under its alias, and the status says\n%s", text)
+	if strings.Count(text, heading) != 1 || !regexp.MustCompile(`(?m)^front +a +192\.168\.40\.220 fd00:40::ffe3$`).MatchString(text) {
+		t.Errorf("the front sees a under its aliases, and the status says\n%s", text)
+	}
+}
+
+// Row F14: the status shows the gateways, the aliases and the candidates of each family.
+func TestStatusOfFamilies(t *testing.T) {
+	lan := vnicbridge.BridgeStatus{
+		Addresses:  []netip.Prefix{netip.MustParsePrefix("192.168.1.2/24")},
+		Gateways:   []vnicbridge.GatewayStatus{{Address: netip.MustParseAddr("192.168.1.1"), MAC: config.MAC{2, 0, 0, 0, 0, 1}}},
+		Candidates: map[config.Family][]string{config.IPv4: {"a", "b"}},
+	}
+	four := netip.MustParsePrefix("192.168.50.0/24")
+	a := vnicbridge.SegmentStatus{Aliases: []config.AddrRange{{First: four.Addr(), Last: config.LastAddr(four)}}}
+	s := vnicbridge.Status{Bridges: map[string]vnicbridge.BridgeStatus{"lan": lan}, Segments: map[string]vnicbridge.SegmentStatus{"a": a}}
+	if text := statusText(t, s); strings.Contains(text, "GO TO") || !strings.Contains(text, " 192.168.1.1 (02:00:00:00:00:01)  ") {
+		t.Errorf("there is one family, and the status says\n%s", text)
+	}
+	lan.Gateways = append(lan.Gateways, vnicbridge.GatewayStatus{Address: netip.MustParseAddr("fe80::1")})
+	lan.Candidates[config.IPv6] = []string{}
+	six := netip.MustParsePrefix("fd00:50::/64")
+	a.Aliases = append(a.Aliases, config.AddrRange{First: six.Addr(), Last: config.LastAddr(six)})
+	s.Bridges["lan"], s.Segments["a"] = lan, a
+	text := statusText(t, s)
+	for _, want := range []string{
+		`192\.168\.1\.1 \(02:00:00:00:00:01\) fe80::1 \(not resolved\) `,
+		`(?m)^BRIDGE +NEW FLOWS +GO TO\nlan +IPv4 +a b\nlan +IPv6 +-$`,
+		` 192\.168\.50\.0-192\.168\.50\.255 fd00:50::-fd00:50::ffff:ffff:ffff:ffff `,
+	} {
+		if !regexp.MustCompile(want).MatchString(text) {
+			t.Errorf("the status lacks %s:\n%s", want, text)
+		}
 	}
 }
 

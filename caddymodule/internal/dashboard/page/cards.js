@@ -5,7 +5,7 @@ import { operate } from "./actions.js";
 import { Chart } from "./chart.js";
 import { html, setText, sorted } from "./dom.js";
 import { bits, count, perSecond } from "./format.js";
-import { chooses, condition, linkOf, policyOf } from "./model.js";
+import { chooses, condition, gatewaysOf, linkOf, policyOf, refusalsOf } from "./model.js";
 
 // Cards are those of one kind of device.
 export class Cards {
@@ -98,11 +98,11 @@ export class BridgeCard extends Card {
 	}
 
 	update(bridge, _, history, now) {
-		const badges = [linkOf(bridge)];
+		const badges = [linkOf(bridge), ...refusalsOf(bridge)];
 		if (bridge.switched_to) {
 			badges.push({ sign: "⇄", word: `switched to ${bridge.switched_to}`, gravity: "warn" });
 		}
-		this.show(badges, [bridge.nic, bridge.addresses.join(" "), bridge.gateway && `gateway ${bridge.gateway}`], bridge, history, now);
+		this.show(badges, [bridge.nic, bridge.addresses.join(" "), bridge.gateways && gatewaysOf(bridge)], bridge, history, now);
 		this.#offer(bridge);
 	}
 

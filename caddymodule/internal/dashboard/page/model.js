@@ -21,11 +21,19 @@ export function linkOf(bridge) {
 	if (!bridge.up) {
 		return { sign: "✕", word: "link down", gravity: "bad" };
 	}
-	if (bridge.gateway && !bridge.gateway_mac) {
+	if (bridge.gateways?.some(({ mac }) => !mac)) {
 		return { sign: "◐", word: "gateway not resolved", gravity: "warn" };
 	}
 	return { sign: "✓", word: "link up", gravity: "good" };
 }
+
+// gatewaysOf names a bridge's gateways, one of each family.
+export const gatewaysOf = (bridge) => bridge.gateways ? `gateway ${bridge.gateways.map(({ address }) => address).join(" ")}` : "no gateway";
+
+// refusalsOf are the families of which no segment takes new flows now.
+export const refusalsOf = (bridge) => sorted(bridge.candidates)
+	.filter(([, segments]) => segments.length === 0)
+	.map(([family]) => ({ sign: "✕", word: `no segment for ${family === "ipv6" ? "IPv6" : "IPv4"}`, gravity: "bad" }));
 
 export const takesNewFlows = (segment) => segment.state === "active" && segment.health.healthy;
 

@@ -3,7 +3,7 @@
 
 import { svg, sorted } from "./dom.js";
 import { bits, count } from "./format.js";
-import { chooses, condition, linkOf, policyOf, segmentsInOrder, steers, takesNewFlows } from "./model.js";
+import { chooses, condition, gatewaysOf, linkOf, policyOf, segmentsInOrder, steers, takesNewFlows } from "./model.js";
 
 const narrow = 640; // px
 const nodeHeight = 66, gap = 16, arcs = 44;
@@ -106,7 +106,7 @@ function reachArcs(status, picture) {
 
 function nicNode(bridge, b) {
 	const { sign, word, gravity } = linkOf(bridge);
-	return node("nic", b, bridge.nic, "NIC", gravity, [`${sign} ${word}`, gravity], [bridge.gateway ? `gateway ${bridge.gateway}` : "no gateway"]);
+	return node("nic", b, bridge.nic, "NIC", gravity, [`${sign} ${word}`, gravity], [gatewaysOf(bridge)]);
 }
 
 function bridgeNode(name, bridge, b) {
