@@ -95,8 +95,14 @@ func (a *App) segment(name string) (*config.Segment, error) {
 	return a.Segments[name], listenaddr.CheckSegment(&a.Config, name)
 }
 
-// address returns a segment's own address.
-func (a *App) address(segment string) netip.Addr { return a.Segments[segment].Addresses[0].Addr() }
+// address returns a segment's own address: the IPv4 address, if it has one.
+func (a *App) address(segment string) netip.Addr {
+	s := a.Segments[segment]
+	if own := s.Address(config.IPv4); own.IsValid() {
+		return own.Addr()
+	}
+	return s.Address(config.IPv6).Addr()
+}
 
 // appOf returns the app of the configuration that a Caddy context belongs to.
 func appOf(ctx caddy.Context) (*App, error) {

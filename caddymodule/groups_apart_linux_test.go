@@ -52,13 +52,13 @@ func (g *groups) notBetweenGroups(t *testing.T) {
 	if len(g.apart) == 0 {
 		return // the processes of one namespace are one trust domain
 	}
-	for _, to := range []string{"192.168.60.1", frontAddr, pseudo, clientAddr, peers["front"].String()} {
+	for _, to := range []string{"192.168.60.1", frontAddr, pseudo, clientAddr, peers["front"][0].String()} {
 		err := process.Plane.In("a", func() error { return try(to + ":80") })
 		if err == nil {
 			t.Errorf("a reaches %s", to)
 		}
 	}
-	alias := status(t).Segments["front"].Peers["a"]
+	alias := status(t).Segments["front"].Peers["a"][0]
 	if err := process.Plane.In("front", func() error { return try(alias.String() + ":80") }); err != nil {
 		t.Errorf("the front does not reach a: %v", err)
 	}

@@ -38,8 +38,9 @@ const unlimited = caddy.Duration(math.MaxInt64)
 //
 // The handler's own server must listen on exactly one segment, and the `reach` of that
 // segment must name the upstreams. Requests leave through that segment's VNIC. Each
-// upstream becomes the alias under which the one segment sees the other; the alias follows
-// from the configuration alone.
+// upstream becomes the alias under which the one segment sees the other: an IPv4 address if
+// both segments have one, and otherwise an IPv6 address. The alias follows from the
+// configuration alone. Clients of both families reach the upstream by it.
 //
 // If the options of the handler and a request are plain, the lean proxy serves the
 // request. The placeholder `{http.vnic_proxy.path}` tells which way a request went: "fast"
@@ -215,7 +216,7 @@ func (p *Proxy) resolve(app *App, own string, dial *string) error {
 	if segment.Ports != nil && !slices.ContainsFunc(segment.Ports, lets) {
 		return fmt.Errorf("the ports of segment %s do not let tcp/%d in: add tcp/%d to the ports", at.Host, port, port)
 	}
-	alias, _ := app.PeerAlias(own, at.Host) // exists, because own may reach the segment
+	alias, _ := app.AnyPeerAlias(own, at.Host) // exists, because own may reach the segment
 	*dial = net.JoinHostPort(alias.String(), strconv.Itoa(int(port)))
 	p.segments[*dial] = at.Host
 	p.ways = append(p.ways, process.Way{From: own, To: *dial})

@@ -7,6 +7,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 func init() { caddy.RegisterModule(new(FrontIPRange)) }
@@ -34,13 +36,9 @@ func (s *FrontIPRange) Provision(ctx caddy.Context) error {
 	}
 	s.fronts = make(map[netip.Addr][]netip.Prefix)
 	for front, segment := range app.Segments {
-		address := app.address(front)
 		for _, reached := range segment.Reach {
-			// The alias leads only from this front to this segment. If the front lives in
-			// the host's namespace, the host dials the segment's own address over lo.
-			alias, _ := app.PeerAlias(front, reached)
-			for _, to := range []netip.Addr{alias, app.address(reached)} {
-				s.fronts[to] = append(s.fronts[to], netip.PrefixFrom(address, address.BitLen()))
+			for f := range config.Families {
+				s.trust(app, front, reached, f)
 			}
 		}
 	}
@@ -48,6 +46,21 @@ func (s *FrontIPRange) Provision(ctx caddy.Context) error {
 		app.fronts.trusting[server] = true
 	}
 	return nil
+}
+
+// trust trusts a front's address of a family at the addresses of that family at which the
+// front dials a segment.
+func (s *FrontIPRange) trust(app *App, front, reached string, f config.Family) {
+	// The alias leads only from this front to this segment. If the front lives in the host's
+	// namespace, the host dials the segment's own address over lo.
+	alias, both := app.PeerAlias(front, reached, f)
+	if !both {
+		return
+	}
+	address := app.Segments[front].Address(f).Addr()
+	for _, to := range []netip.Addr{alias, app.Segments[reached].Address(f).Addr()} {
+		s.fronts[to] = append(s.fronts[to], netip.PrefixFrom(address, address.BitLen()))
+	}
 }
 
 // GetIPRanges returns the fronts of the segment on which a request arrived. The client has
