@@ -29,9 +29,9 @@ func (s *separation) targets() []target {
 	segments := s.status().Segments
 	return []target{
 		{name: "segment b's address", place: "segment b", address: "192.168.60.1"},
-		{name: "the alias under which the front sees b", place: "segment b", address: segments["front"].Peers["b"].String()},
-		{name: "the alias under which b sees the front", place: "the front", address: segments["b"].Peers["front"].String()},
-		{name: "the alias under which a sees the front", place: "the front", address: segments["a"].Peers["front"].String()},
+		{name: "the alias under which the front sees b", place: "segment b", address: segments["front"].Peers["b"][0].String()},
+		{name: "the alias under which b sees the front", place: "the front", address: segments["b"].Peers["front"][0].String()},
+		{name: "the alias under which a sees the front", place: "the front", address: segments["a"].Peers["front"][0].String()},
 		{name: "the front's address", place: "the front", address: "192.168.40.1"},
 		{name: "the pseudo address", place: "the front", address: "192.168.1.2"},
 		{name: "the host's own address", place: "the host", address: "192.168.1.3"},
@@ -262,7 +262,7 @@ type forged struct {
 
 func (s *separation) forgedFrames(mac net.HardwareAddr) []forged {
 	segments, macB, macFront := s.status().Segments, s.macOf("b"), s.macOf("front")
-	alias := func(segment, peer string) string { return segments[segment].Peers[peer].String() }
+	alias := func(segment, peer string) string { return segments[segment].Peers[peer][0].String() }
 	// to is a datagram, a SYN, a SYN-ACK, a TCP segment of no connection and an
 	// echo request.
 	to := func(dstMAC net.HardwareAddr, src, dst string) func([]byte) [][]byte {

@@ -36,7 +36,7 @@ func TestNetns(t *testing.T) {
 		for _, h := range []*netlab.Host{b, front, s.Server, elsewhere, s.Router, s.Neighbours[0], s.PC1} {
 			s.serveAll(h)
 		}
-		alias := s.status().Segments["front"].Peers["b"].String()
+		alias := s.status().Segments["front"].Peers["b"][0].String()
 		s.wantHeard(front, alias, b) // as nothing else is, below
 		s.wantHeard(s.Neighbours[0], "192.168.1.3", s.Server)
 		s.wantHeard(s.Server, "10.9.9.2", elsewhere)
@@ -124,7 +124,7 @@ func TestTrustDomain(t *testing.T) {
 		if frames := s.frames(vnics); len(frames) > 0 {
 			t.Errorf("%d frames on VNICs, want none: between local addresses Linux delivers over lo", len(frames))
 		}
-		alias := s.status().Segments["front"].Peers["b"].String()
+		alias := s.status().Segments["front"].Peers["b"][0].String()
 		if got, err := s.curl("192.168.40.1", "http://"+alias+"/test2/index.html"); err != nil || got != "b" {
 			t.Errorf("the front gets %q of b (%v)", got, err)
 		}
@@ -218,10 +218,10 @@ func (s *scene) wantShutIn(a *netlab.Host) {
 	status := s.status()
 	for what, address := range map[string]string{
 		"b":                         "192.168.60.1",
-		"b as the front knows it":   status.Segments["front"].Peers["b"].String(),
+		"b as the front knows it":   status.Segments["front"].Peers["b"][0].String(),
 		"the front":                 "192.168.40.1",
-		"the front as a knows it":   status.Segments["a"].Peers["front"].String(),
-		"a as the front knows it":   status.Segments["front"].Peers["a"].String(),
+		"the front as a knows it":   status.Segments["a"].Peers["front"][0].String(),
+		"a as the front knows it":   status.Segments["front"].Peers["a"][0].String(),
 		"another alias":             "192.168.50.3",
 		"another alias of b":        "192.168.60.2",
 		"the pseudo address":        "192.168.1.2",

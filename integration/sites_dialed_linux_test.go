@@ -47,7 +47,7 @@ https:// {
 		if err := s.tryStart(config.String()); err != nil {
 			t.Fatal(err)
 		}
-		alias := s.status().Segments["front"].Peers["a"].String()
+		alias := s.status().Segments["front"].Peers["a"][0].String()
 		for path, proto := range map[string]string{"/1": "HTTP/1.1", "/3": "HTTP/3.0"} {
 			for range 3 { // the lean server begins with the second connection
 				client := s.PC1.HTTPClient()

@@ -86,12 +86,13 @@ func viaVNICProxy() (a, b string) { return "vnic_proxy a", "vnic_proxy b" }
 // viaReverseProxy uses Caddy's own proxy, which dials the segments' aliases. It shows what
 // the VNICs alone cost.
 func viaReverseProxy() (a, b string) {
-	config := config.Config{Segments: map[string]*config.Segment{
-		"a": {}, "b": {},
-		"front": {Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.40.1/24")}, Reach: []string{"a", "b"}},
+	at := func(address string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(address)} }
+	cfg := config.Config{Segments: map[string]*config.Segment{
+		"a": {Addresses: at("192.168.50.1/24")}, "b": {Addresses: at("192.168.60.1/24")},
+		"front": {Addresses: at("192.168.40.1/24"), Reach: []string{"a", "b"}},
 	}}
-	toA, _ := config.PeerAlias("front", "a")
-	toB, _ := config.PeerAlias("front", "b")
+	toA, _ := cfg.PeerAlias("front", "a", config.IPv4)
+	toB, _ := cfg.PeerAlias("front", "b", config.IPv4)
 	return stockUpstream(toA), stockUpstream(toB)
 }
 
