@@ -1,11 +1,16 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy/fastcgi"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // proxySegments has two fronts, one behind the other, and a segment that neither may reach.
@@ -51,6 +56,34 @@ func TestProxyErrors(t *testing.T) {
 			t.Errorf("the error is %v", err)
 		}
 	})
+}
+
+// TestProxyDials checks that a front dials a segment at the alias that it has for it: that of
+// IPv4 if both segments have an IPv4 address.
+func TestProxyDials(t *testing.T) {
+	var cfg caddy.Config
+	if err := json.Unmarshal([]byte(`{"apps": {"vnic": `+frontSegments+`}}`), &cfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, err := caddy.ProvisionContext(&cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := appOf(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{segments: make(map[string]string)}
+	for segment, f := range map[string]config.Family{"a": config.IPv4, "four": config.IPv4, "six": config.IPv6} {
+		alias, _ := app.PeerAlias("front", segment, f)
+		dial := segment + ":8080"
+		if err := p.resolve(app, "front", &dial); err != nil {
+			t.Fatal(err)
+		}
+		if want := netip.AddrPortFrom(alias, 8080).String(); dial != want || p.segments[dial] != segment {
+			t.Errorf("%s (%s) is dialed at %s, want %s", segment, p.segments[dial], dial, want)
+		}
+	}
 }
 
 func TestProxyTransports(t *testing.T) {

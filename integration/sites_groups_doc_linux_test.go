@@ -31,6 +31,10 @@ var documentedGroups = []struct {
 		servers: map[string]string{"192.168.50.1:80": "a"},
 		asks:    map[string]string{"http://192.168.1.2/": "a 200"},
 	}, {
+		name: "before a server of one family", words: "fd00:40::1/64",
+		servers: map[string]string{"192.168.50.1:80": "a"},
+		asks:    map[string]string{"http://192.168.1.2/": "a 200"},
+	}, {
 		name: "by domain name", words: "b.example.com {",
 		asks: map[string]string{
 			"https://a.example.com/":      "a 200",

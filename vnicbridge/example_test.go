@@ -78,14 +78,17 @@ func ExampleConfig_PeerAlias() {
 func ExampleConfig() {
 	var cfg config.Config
 	err := json.Unmarshal([]byte(`{
-		"segments": {"a": {"addresses": ["192.168.50.1/24"], "ports": ["tcp/80", "udp/5000-5010"]}},
-		"bridges": {"lan": {"nic": "eth1", "addresses": ["192.168.1.2/24"], "lb_policy": {"policy": "first", "segments": ["a"]}}}
+		"segments": {"a": {"addresses": ["192.168.50.1/24", "fd00:50::1/64"], "ports": ["tcp/80", "udp/5000-5010"]}},
+		"bridges": {"lan": {"nic": "eth1", "addresses": ["192.168.1.2/24", "2001:db8:1::2/64"], "gateways": ["192.168.1.1", "fe80::1"],
+			"lb_policy": {"policy": "first", "segments": ["a"]}}}
 	}`), &cfg)
 	fmt.Println(err, cfg.Validate())
 	fmt.Println(cfg.Segments["a"].InterfaceName("a"), cfg.Segments["a"].Ports)
+	fmt.Println(cfg.Segments["a"].Subnet(config.IPv6), cfg.Bridges["lan"].Gateway(config.IPv6))
 	// Output:
 	// <nil> <nil>
 	// vnic-a [tcp/80 udp/5000-5010]
+	// fd00:50::/64 fe80::1
 }
 
 func ExampleParsePortRange() {

@@ -16,7 +16,7 @@ type Config struct {
 	Datapath Datapath `json:"datapath,omitempty"`
 
 	// The most flows that are kept at once, up to 67108864. It bounds memory: a flow takes
-	// less than 200 bytes. If the table is full, half-open and idle flows make room, and
+	// less than 250 bytes. If the table is full, half-open and idle flows make room, and
 	// else new flows are refused. Default: 1048576.
 	MaxFlows int `json:"max_flows,omitempty"`
 }

@@ -37,7 +37,7 @@ func serveList[L any](a *API, w http.ResponseWriter, r *http.Request, list func(
 
 // FlowParameters are the query parameters of GET /vnic/flows and /vnic/clients.
 var FlowParameters = Parameters[flowlist.Filter]{
-	"client": {"Only flows that this address opened, or one of this network, as in 10.20.0.0/16", func(f *flowlist.Filter, text string) (err error) {
+	"client": {"Only flows that this address opened, or one of this network, as in 10.20.0.0/16 or 2001:db8::/64", func(f *flowlist.Filter, text string) (err error) {
 		f.Client, err = config.ParseClient(text)
 		return err
 	}},

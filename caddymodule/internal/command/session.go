@@ -33,7 +33,7 @@ func session() netip.Addr {
 }
 
 // sshServer returns the server's address in SSH_CONNECTION, which has the client's address
-// and port, then the server's.
+// and port, then the server's. A link-local address there has a zone.
 func sshServer(connection string) netip.Addr {
 	fields := strings.Fields(connection)
 	if len(fields) != 4 {
@@ -43,7 +43,7 @@ func sshServer(connection string) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	return addr.Unmap()
+	return addr.Unmap().WithZone("")
 }
 
 func parent(pid int) (ppid int, err error) {

@@ -34,6 +34,7 @@ func TestSession(t *testing.T) {
 func TestSSHServer(t *testing.T) {
 	for text, want := range map[string]netip.Addr{
 		"203.0.113.5 50000 192.168.1.3 22":        netip.MustParseAddr("192.168.1.3"),
+		"fe80::9%eth1 50000 fe80::3%eth1 22":      netip.MustParseAddr("fe80::3"),
 		"::ffff:203.0.113.5 5 ::ffff:10.0.0.1 22": netip.MustParseAddr("10.0.0.1"),
 		"": {}, "203.0.113.5 50000": {}, "a b c d": {},
 	} {
