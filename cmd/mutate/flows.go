@@ -367,10 +367,10 @@ var flows = []mutation{
 `,
 	}, {
 		row: "F10", defect: "a drained segment gets new flows", file: "vnicbridge/rules.go",
-		old: `if p.states[name] == config.Active && p.health.Condition(s.iface).Problem == "" {`, new: `if p.health.Condition(s.iface).Problem == "" {`,
+		old: `return p.states[name] == config.Active && p.health.Condition(s.iface).Problem == ""`, new: `return p.health.Condition(s.iface).Problem == ""`,
 	}, {
 		row: "F10", defect: "an unhealthy segment gets new flows", file: "vnicbridge/rules.go",
-		old: `if p.states[name] == config.Active && p.health.Condition(s.iface).Problem == "" {`, new: `if p.states[name] == config.Active && s != nil {`,
+		old: `return p.states[name] == config.Active && p.health.Condition(s.iface).Problem == ""`, new: `return p.states[name] == config.Active && s != nil`,
 	}, {
 		row: "F10", defect: "a switch changes nothing", file: "vnicbridge/override.go",
 		old: `		b.LBPolicy = b.LBPolicy.Preferring(segment)` + "\n",

@@ -24,6 +24,7 @@ func FuzzAdmin(f *testing.F) {
 		{"GET", "/vnic/flows", "client=10.20.0.0/16&segment=a&bridge=lan&state=closing&protocol=tcp&limit=7", ""},
 		{"GET", "/vnic/flows", "limit=-1&colour=red", ""},
 		{"GET", "/vnic/flows", "client=::1%25eth0&client=%zz", ""},
+		{"GET", "/vnic/clients", "client=2001:db8::/32", ""},
 		{"POST", "/vnic/segments/a/drain", "", ""},
 		{"POST", "/vnic/segments/a/drain", "", `{"flows": true}`},
 		{"POST", "/vnic/segments/a/weight", "", `{"weight": 3}`},
