@@ -13,11 +13,24 @@ type node interface {
 	emit(c *code, then, otherwise label)
 }
 
-// test loads a value and compares it.
+// test loads a value and compares it. Without a load it compares what the test before has
+// loaded.
 type test struct {
 	load []bpf.Instruction
 	cond bpf.JumpTest
 	val  uint32
+}
+
+// oneOf loads a value, which must be one of some.
+type oneOf struct {
+	load []bpf.Instruction
+	vals []uint32
+}
+
+// after executes an instruction before the node's own.
+type after struct {
+	first bpf.Instruction
+	then  node
 }
 
 type (
@@ -31,6 +44,19 @@ func (t test) emit(c *code, then, otherwise label) {
 		c.lines = append(c.lines, line{plain: i})
 	}
 	c.lines = append(c.lines, line{test: t, then: then, otherwise: otherwise})
+}
+
+func (n oneOf) emit(c *code, then, otherwise label) {
+	var sum node = test{n.load, bpf.JumpEqual, n.vals[0]}
+	for _, val := range n.vals[1:] {
+		sum = or{sum, test{nil, bpf.JumpEqual, val}}
+	}
+	sum.emit(c, then, otherwise)
+}
+
+func (n after) emit(c *code, then, otherwise label) {
+	c.lines = append(c.lines, line{plain: n.first})
+	n.then.emit(c, then, otherwise)
 }
 
 func (n and) emit(c *code, then, otherwise label) {
@@ -84,7 +110,7 @@ func (c *code) place(l label) { c.places[l] = len(c.lines) }
 // maxLength is how far a conditional jump can go.
 const maxLength = 255
 
-var errTooLong = errors.New("it is too long: a filter has room for about 20 conditions")
+var errTooLong = errors.New("it is too long: a filter has room for about 10 conditions")
 
 // assemble makes the program that returns snaplen if the condition holds, else 0.
 func assemble(n node, snaplen uint32) ([]bpf.Instruction, error) {

@@ -15,10 +15,12 @@ var headers = map[string]struct {
 }{
 	"ether": {nil, absolute},
 	"ip":    {isIP, network},
+	"ip6":   {isIPv6, network},
 	"arp":   {isARP, network},
-	"tcp":   {and{isTCP, unbroken}, transport},
-	"udp":   {and{isUDP, unbroken}, transport},
-	"icmp":  {and{isICMP, unbroken}, transport},
+	"tcp":   {and{ipv4Protocol(protoTCP), unbroken}, transport},
+	"udp":   {and{ipv4Protocol(protoUDP), unbroken}, transport},
+	"icmp":  {and{ipv4Protocol(protoICMP), unbroken}, transport},
+	"icmp6": {and{isIPv6, nextHeader(protoICMPv6)}, transportIPv6},
 }
 
 func network(offset, size uint32) []bpf.Instruction { return absolute(offIP+offset, size) }

@@ -155,7 +155,7 @@ func (p *parser) atValue() bool {
 func (p *parser) qualifiers() (q qualifiers, given bool) {
 	before := len(p.tokens)
 	switch p.peek() {
-	case "ether", "ip", "ip6", "arp", "tcp", "udp", "icmp":
+	case "ether", "ip", "ip6", "arp", "tcp", "udp", "icmp", "icmp6":
 		q.proto = p.next()
 	}
 	q.direction = p.direction()

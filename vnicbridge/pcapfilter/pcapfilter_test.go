@@ -32,6 +32,15 @@ var expressions = []string{
 	"udp[4:2] + 1 > 20", "icmp[icmptype] == icmp-echo", "icmp[0] != 8", "ip[8] < 64", "ip[0] & 0xf > 5", "ip[2:2] << 1 >= 100", "ip[2:2] >> 4 | 1 != 3", "ether[0] & 1 = 0", "arp[6:2] = 1",
 	"tcp && port 80 || udp && port 53", "tcp or udp and port 53", "(tcp and port 80) or (udp and port 53)",
 	"(arp or host 192.168.1.2) and (tcp port 80)", "(arp or host 192.168.1.2) and (not port 22)", "not not arp",
+
+	"icmp6", "not icmp6", "icmp or icmp6", "ip6 and tcp", "ip6 and not udp", "ip6 and port 53", "ip6 and udp src port 80", "ip6 and portrange 50-90",
+	"host 2001:db8::1", "ip6 host 2001:db8::1", "src host fd00:50::1", "ip6 src fd00:50::1", "dst 2001:db8::2", "ip6 dst host fd00:50::1",
+	"src or dst host fd00:50::1", "src and dst host 2001:db8::1", "host 192.168.1.1 or 2001:db8::1", "host 2001:db8::1 and not fd00:50::1",
+	"net 2001:db8::/32", "src net fd00:50::/64", "dst net ::/0", "net 2001:db8::1/128", "ip6 net fd00::/8", "net 2001:db8::/127", "net 2001:db8::2/127",
+	"ip6 proto 58", "ip6 proto 44", "ip6 proto 0", `ip6 proto \tcp`, `ip6 proto \udp`, "ip proto 58", `ip proto \tcp`, "proto 17", "proto 58",
+	"ip6[6] = 44", "ip6[7] > 62", "ip6[8:4] = 0x20010db8", "ip6[4:2] > 20", "icmp6[0] = 128", "icmp6[icmp6type] == icmp6-echo",
+	"icmp6[icmp6type] >= icmp6-routersolicit", "icmp6[icmp6code] != 0", "icmp6[8:4] = 0xfd000050",
+	"host 192.168.1.2 or (ip6 host 2001:db8::2 or (icmp6[0] = 135 and ip6[48:4] = 0xfd000050 and ip6[60:4] = 1))",
 }
 
 // The same frames match as with libpcap's own compiler.
@@ -134,6 +143,7 @@ func testFrames(t *testing.T) (frames [][]byte) {
 			frames = append(frames, arpFrame(t, src, dst))
 		}
 	}
+	frames = append(frames, ipv6Frames(t, ports)...)
 	lldp := slices.Concat([]byte{1, 0x80, 0xc2, 0, 0, 0x0e}, make([]byte, 6), []byte{0x88, 0xcc}, make([]byte, 46))
 	return append(frames, lldp)
 }
@@ -151,6 +161,41 @@ func ipFrame(t *testing.T, src, dst string, proto layers.IPProtocol, l4 gopacket
 		}
 	}
 	return serialize(t, layers.EthernetTypeIPv4, ip, l4, gopacket.Payload(strings.Repeat("x", 5+options*20)))
+}
+
+// ipv6Frames are packets of IPv6, some with extension headers.
+func ipv6Frames(t *testing.T, ports []uint16) (frames [][]byte) {
+	addresses := []string{"2001:db8::1", "2001:db8::2", "fd00:50::1"}
+	options := []byte{0, 0, 1, 4, 0, 0, 0, 0} // of 8 bytes: the next header's number comes first
+	for _, src := range addresses {
+		for _, dst := range addresses {
+			add := func(kind uint8, content []byte) {
+				frames = append(frames, ipv6Frame(t, src, dst, kind, content))
+				frames = append(frames, ipv6Frame(t, src, dst, 0, append(slices.Concat([]byte{kind}, options[1:]), content...)))
+				frames = append(frames, ipv6Frame(t, src, dst, 60, append(slices.Concat([]byte{kind}, options[1:]), content...)))
+				for _, offset := range []byte{0, 8} { // a first fragment, and a later one
+					header := []byte{kind, 0, 0, offset | 1, 0, 0, 0, 7}
+					frames = append(frames, ipv6Frame(t, src, dst, protoFragment, append(header, content...)))
+				}
+			}
+			for _, from := range ports {
+				for _, to := range ports {
+					add(protoTCP, []byte{byte(from >> 8), byte(from), byte(to >> 8), byte(to), 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0, 1, 0, 0, 0, 0})
+					add(protoUDP, []byte{byte(from >> 8), byte(from), byte(to >> 8), byte(to), 0, 9, 0, 0, 'x'})
+				}
+			}
+			for _, message := range [][2]byte{{1, 4}, {2, 0}, {128, 0}, {129, 0}, {134, 0}, {135, 0}} {
+				add(protoICMPv6, slices.Concat(message[:], make([]byte, 6), net.ParseIP(dst)))
+			}
+			add(59, nil)
+		}
+	}
+	return frames
+}
+
+func ipv6Frame(t *testing.T, src, dst string, next uint8, content []byte) []byte {
+	ip := &layers.IPv6{Version: 6, HopLimit: 62 + next%3, NextHeader: layers.IPProtocol(next), SrcIP: net.ParseIP(src), DstIP: net.ParseIP(dst)}
+	return serialize(t, layers.EthernetTypeIPv6, ip, gopacket.Payload(content))
 }
 
 func arpFrame(t *testing.T, sender, target string) []byte {
@@ -200,8 +245,16 @@ func TestRefused(t *testing.T) {
 		"tcp[13] = (tcp-syn tcp-ack)":          "joined by |",
 		"less many":                            "is no number",
 		"80":                                   `"80" is not understood`,
-		"tcp udp":                              "is no IPv4 address",
-		"ip6 host ::1":                         "no IPv4 address",
+		"tcp udp":                              "is no IP address",
+		"ip6 host 10.0.0.1":                    "want an address of IPv6 behind ip6",
+		"ip host ::1":                          "want an address of IPv4 behind ip",
+		"arp host ::1":                         "want an address of IPv4 behind arp",
+		"tcp host ::1":                         "tcp has no addresses",
+		"net 2001:db8::1/64":                   "want a network",
+		"net fd00::/129":                       "want a network",
+		"icmp6 port 80":                        "icmp6 has no ports",
+		"ip6 proto 256":                        "want ip proto and a number",
+		"tcp proto 6":                          "tcp has no protocols",
 		strings.Repeat("(", 100):               "too long",
 		"port 1" + strings.Repeat(" or 1", 30): "too long",
 	} {

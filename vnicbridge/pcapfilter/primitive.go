@@ -18,20 +18,33 @@ const (
 	offFragment              = 14 + 6
 	offIPSrc, offIPDst       = 14 + 12, 14 + 16
 	offARPSender, offARPDest = 14 + 14, 14 + 24
+
+	offNextHeader          = 14 + 6
+	offIPv6Src, offIPv6Dst = 14 + 8, 14 + 24
+	offIPv6Payload         = 14 + 40
+)
+
+// Numbers of protocols, and of IPv6's fragment header.
+const (
+	protoICMP, protoTCP, protoUDP = 1, 6, 17
+	protoFragment, protoICMPv6    = 44, 58
 )
 
 var (
 	isIP     = etherType(0x0800)
 	isARP    = etherType(0x0806)
 	isIPv6   = etherType(0x86dd)
-	isTCP    = ipProtocol(6)
-	isUDP    = ipProtocol(17)
-	isICMP   = ipProtocol(1)
 	unbroken = not{test{absolute(offFragment, 2), bpf.JumpBitsSet, 0x1fff}} // it has a transport header
 )
 
 // protocols are conditions that need no value.
-var protocols = map[string]node{"ip": isIP, "ip6": isIPv6, "arp": isARP, "tcp": isTCP, "udp": isUDP, "icmp": isICMP}
+var protocols = map[string]node{
+	"ip": isIP, "ip6": isIPv6, "arp": isARP, "tcp": eitherProtocol(protoTCP), "udp": eitherProtocol(protoUDP),
+	"icmp": ipv4Protocol(protoICMP), "icmp6": ipv6Protocol(protoICMPv6),
+}
+
+// protocolNumbers are the values of proto that have a name.
+var protocolNumbers = map[string]uint32{"tcp": protoTCP, "udp": protoUDP, "icmp": protoICMP, "icmp6": protoICMPv6}
 
 func absolute(offset, size uint32) []bpf.Instruction {
 	return []bpf.Instruction{bpf.LoadAbsolute{Off: offset, Size: int(size)}}
@@ -42,13 +55,34 @@ func transport(offset, size uint32) []bpf.Instruction {
 	return []bpf.Instruction{bpf.LoadMemShift{Off: offIP}, bpf.LoadIndirect{Off: offIP + offset, Size: int(size)}}
 }
 
+// transportIPv6 loads bytes from an offset behind an IPv6 header. As in tcpdump, extension
+// headers are not skipped.
+func transportIPv6(offset, size uint32) []bpf.Instruction {
+	return absolute(offIPv6Payload+offset, size)
+}
+
 func etherType(n uint32) node { return test{absolute(offType, 2), bpf.JumpEqual, n} }
 
-func ipProtocol(n uint32) node { return all(isIP, test{absolute(offProto, 1), bpf.JumpEqual, n}) }
+func ipv4Protocol(n uint32) node { return and{isIP, protocolIs(n)} }
+
+// ipv6Protocol is the condition that a packet of IPv6 has a protocol, also behind a fragment
+// header. As in tcpdump, no other extension header is skipped.
+func ipv6Protocol(n uint32) node {
+	behindFragment := and{test{nil, bpf.JumpEqual, protoFragment}, test{absolute(offIPv6Payload, 1), bpf.JumpEqual, n}}
+	return and{isIPv6, or{nextHeader(n), behindFragment}}
+}
+
+func eitherProtocol(n uint32) node { return or{ipv4Protocol(n), ipv6Protocol(n)} }
+
+// protocolIs is the condition that a packet of IPv4 has one of some protocols.
+func protocolIs(numbers ...uint32) node { return oneOf{absolute(offProto, 1), numbers} }
+
+// nextHeader is the condition that one of some headers follows that of IPv6.
+func nextHeader(numbers ...uint32) node { return oneOf{absolute(offNextHeader, 1), numbers} }
 
 // qualifiers say what a value is compared with.
 type qualifiers struct {
-	proto     string // ether, ip, arp, tcp, udp or none
+	proto     string // ether, ip, ip6, arp, tcp, udp or none
 	direction string // src, dst, "src and dst" or none, which is either
 	kind      string // host, net, port, portrange, proto or none, which is host
 }
@@ -110,14 +144,18 @@ func (q qualifiers) ether(value string) (node, error) {
 
 func (q qualifiers) protocol(value string) (node, error) {
 	value = strings.TrimPrefix(value, escape)
-	if n := map[string]node{"tcp": isTCP, "udp": isUDP, "icmp": isICMP}[value]; n != nil {
-		return n, nil
+	n, named := protocolNumbers[value]
+	if !named {
+		var err error
+		if n, err = number(value); err != nil || n > 255 {
+			return nil, fmt.Errorf("proto %s: want ip proto and a number, tcp, udp, icmp or icmp6", value)
+		}
 	}
-	n, err := number(value)
-	if q.proto != "ip" || err != nil || n > 255 {
-		return nil, fmt.Errorf("proto %s: want ip proto and a number, tcp, udp or icmp", value)
+	of := map[string]func(uint32) node{"": eitherProtocol, "ip": ipv4Protocol, "ip6": ipv6Protocol}[q.proto]
+	if of == nil {
+		return nil, fmt.Errorf("%s has no protocols: want ip proto or ip6 proto", q.proto)
 	}
-	return ipProtocol(n), nil
+	return of(n), nil
 }
 
 func (q qualifiers) port(value string) (node, error) {
@@ -133,24 +171,39 @@ func (q qualifiers) port(value string) (node, error) {
 	if err != nil || errTo != nil || from > to {
 		return nil, fmt.Errorf("%s %s: want numbers up to 65535", q.kind, value)
 	}
-	proto := map[string]node{"": or{isTCP, isUDP}, "ip": or{isTCP, isUDP}, "tcp": isTCP, "udp": isUDP}[q.proto]
-	if proto == nil {
+	both := []uint32{protoTCP, protoUDP}
+	protos := map[string][]uint32{"": both, "ip": both, "ip6": both, "tcp": {protoTCP}, "udp": {protoUDP}}[q.proto]
+	if protos == nil {
 		return nil, fmt.Errorf("%s has no ports", q.proto)
 	}
-	at := func(offset uint32) node {
-		load := transport(offset, 2)
+	within := func(load bpf.Instruction) node {
+		loads := []bpf.Instruction{load}
 		if from == to {
-			return test{load, bpf.JumpEqual, uint32(from)}
+			return test{loads, bpf.JumpEqual, uint32(from)}
 		}
-		return and{test{load, bpf.JumpGreaterOrEqual, uint32(from)}, test{load, bpf.JumpLessOrEqual, uint32(to)}}
+		return and{test{loads, bpf.JumpGreaterOrEqual, uint32(from)}, test{nil, bpf.JumpLessOrEqual, uint32(to)}}
 	}
-	return all(proto, unbroken, q.either(at(0), at(2))), nil
+	indirect := func(offset uint32) node { return within(bpf.LoadIndirect{Off: offIP + offset, Size: 2}) }
+	direct := func(offset uint32) node { return within(bpf.LoadAbsolute{Off: offIPv6Payload + offset, Size: 2}) }
+	ipv4 := all(isIP, protocolIs(protos...), unbroken, after{bpf.LoadMemShift{Off: offIP}, q.either(indirect(0), indirect(2))})
+	ipv6 := all(isIPv6, nextHeader(protos...), q.either(direct(0), direct(2)))
+	switch q.proto {
+	case "ip":
+		return ipv4, nil
+	case "ip6":
+		return ipv6, nil
+	default:
+		return or{ipv4, ipv6}, nil
+	}
 }
 
 func (q qualifiers) address(value string) (node, error) {
 	prefix, err := parsePrefix(value, q.kind == "net")
 	if err != nil {
 		return nil, err
+	}
+	if prefix.Addr().Is6() {
+		return q.addressIPv6(prefix)
 	}
 	at := func(offset uint32) node {
 		load := absolute(offset, 4)
@@ -170,25 +223,57 @@ func (q qualifiers) address(value string) (node, error) {
 		return ip, nil
 	case "arp":
 		return arp, nil
+	case "ip6":
+		return nil, fmt.Errorf("%s is of IPv4: want an address of IPv6 behind ip6", value)
 	default:
-		return nil, fmt.Errorf("%s has no addresses: write `%s and host %s`", q.proto, q.proto, value)
+		return nil, q.noAddresses(value)
 	}
+}
+
+func (q qualifiers) noAddresses(value string) error {
+	return fmt.Errorf("%s has no addresses: write `%s and host %s`", q.proto, q.proto, value)
+}
+
+func (q qualifiers) addressIPv6(prefix netip.Prefix) (node, error) {
+	switch q.proto {
+	case "", "ip6":
+		return and{isIPv6, q.either(inPrefix(offIPv6Src, prefix), inPrefix(offIPv6Dst, prefix))}, nil
+	case "ip", "arp":
+		return nil, fmt.Errorf("%s is of IPv6: want an address of IPv4 behind %s", prefix.Addr(), q.proto)
+	default:
+		return nil, q.noAddresses(prefix.Addr().String())
+	}
+}
+
+// inPrefix is the condition that the IPv6 address at an offset is in a network. It compares
+// words of 4 bytes, those of which the network says something, but one at least.
+func inPrefix(offset uint32, prefix netip.Prefix) node {
+	address := prefix.Addr().As16()
+	var words []node
+	for at := 0; at == 0 || at*8 < prefix.Bits(); at += 4 {
+		load := absolute(offset+uint32(at), 4)
+		if bits := prefix.Bits() - at*8; bits < 32 {
+			load = append(load, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: uint32(0xffffffff) << (32 - bits)})
+		}
+		words = append(words, test{load, bpf.JumpEqual, binary.BigEndian.Uint32(address[at:])})
+	}
+	return all(words...)
 }
 
 // parsePrefix parses an address, or a network if isNet is set.
 func parsePrefix(value string, isNet bool) (netip.Prefix, error) {
 	if isNet {
 		prefix, err := netip.ParsePrefix(value)
-		if err != nil || !prefix.Addr().Is4() || prefix != prefix.Masked() {
-			return prefix, fmt.Errorf("net %s: want a network, as in 10.20.0.0/16", value)
+		if err != nil || prefix != prefix.Masked() {
+			return prefix, fmt.Errorf("net %s: want a network, as in 10.20.0.0/16 or 2001:db8::/32", value)
 		}
 		return prefix, nil
 	}
 	a, err := netip.ParseAddr(value)
-	if err != nil || !a.Is4() {
-		return netip.Prefix{}, fmt.Errorf("%q is no IPv4 address: names are not resolved", value)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q is no IP address: names are not resolved", value)
 	}
-	return netip.PrefixFrom(a, 32), nil
+	return netip.PrefixFrom(a, a.BitLen()), nil
 }
 
 func number(text string) (uint32, error) {
@@ -207,4 +292,10 @@ var constants = map[string]uint32{
 	"tcpflags": 13, "icmptype": 0, "icmpcode": 1,
 	"tcp-fin": 0x01, "tcp-syn": 0x02, "tcp-rst": 0x04, "tcp-push": 0x08, "tcp-ack": 0x10, "tcp-urg": 0x20,
 	"icmp-echoreply": 0, "icmp-unreach": 3, "icmp-echo": 8, "icmp-timxceed": 11, "icmp-paramprob": 12,
+	"icmp6type": 0, "icmp6code": 1,
+	"icmp6-destinationunreach": 1, "icmp6-packettoobig": 2, "icmp6-timeexceeded": 3, "icmp6-parameterproblem": 4,
+	"icmp6-echo": 128, "icmp6-echoreply": 129,
+	"icmp6-multicastlistenerquery": 130, "icmp6-multicastlistenerreportv1": 131, "icmp6-multicastlistenerdone": 132,
+	"icmp6-routersolicit": 133, "icmp6-routeradvert": 134, "icmp6-neighborsolicit": 135, "icmp6-neighboradvert": 136,
+	"icmp6-redirect": 137, "icmp6-multicastlistenerreportv2": 143,
 }
