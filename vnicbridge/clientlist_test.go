@@ -35,7 +35,7 @@ func TestClients(t *testing.T) {
 		if first := all.Clients[0]; all.Matched != 8 || first.Flows != 5 || !reflect.DeepEqual(first.Segments, []string{"a"}) {
 			t.Errorf("of %d flows, the first client has %+v", all.Matched, first)
 		}
-		want := flowlist.Client{Address: netip.MustParseAddr(router), Flows: 2, Segments: []string{"a"}}
+		want := flowlist.Client{Address: flowlist.SiteOf(netip.MustParseAddr(router)), Flows: 2, Segments: []string{"a"}}
 		for _, f := range r.list(flowlist.Filter{Client: netip.MustParsePrefix(router + "/32"), Protocol: config.UDP}) {
 			want.Packets.Add(f.Packets)
 			want.Bytes.Add(f.Bytes)

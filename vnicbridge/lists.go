@@ -35,7 +35,9 @@ func (p *Plane) flowView() *flowlist.View {
 	}
 	for _, d := range p.living() {
 		for name, b := range d.bridges {
-			v.BridgeOf[b.iface] = name
+			for _, own := range b.iface.Each() {
+				v.BridgeOf[own] = name
+			}
 		}
 	}
 	return v

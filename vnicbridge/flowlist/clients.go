@@ -3,18 +3,17 @@ package flowlist
 import (
 	"cmp"
 	"maps"
-	"net/netip"
 	"slices"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// Client is a host that opens flows, with the sums over its flows in the table.
+// Client is a site that opens flows, with the sums over its flows in the table.
 type Client struct {
-	Address  netip.Addr `json:"address"`
-	Flows    int        `json:"flows"`
-	Segments []string   `json:"segments"` // that serve it, or that it is in if it opens egress flows
+	Address  Site     `json:"address"`
+	Flows    int      `json:"flows"`
+	Segments []string `json:"segments"` // that serve it, or that it is in if it opens egress flows
 
 	IdleSeconds float64 `json:"idle_seconds"` // since the last packet of any flow
 	Packets     Traffic `json:"packets"`
@@ -49,7 +48,7 @@ func (v *View) Clients(filter Filter) (ClientList, error) {
 }
 
 // census finds the clients with the most flows. A first pass over the table finds
-// candidates, and a second pass counts their flows.
+// candidates, and a second pass counts their flows. A client is known by its site.
 type census struct {
 	flowMatcher
 	now int64
@@ -65,7 +64,7 @@ func (c *census) nominate(f *flow.Flow) {
 	if !c.matches(f) {
 		return
 	}
-	client := f.Orig.Src
+	client := packet.SiteOf(f.Orig.Src)
 	if _, known := c.candidates[client]; known || len(c.candidates) < MaxClients {
 		c.candidates[client]++
 		return
@@ -82,14 +81,15 @@ func (c *census) add(f *flow.Flow) {
 		return
 	}
 	c.matched++
-	if _, ok := c.candidates[f.Orig.Src]; !ok {
+	site := packet.SiteOf(f.Orig.Src)
+	if _, ok := c.candidates[site]; !ok {
 		return
 	}
 	d := c.describe(f, max(f.Idle(c.now), 0).Seconds())
-	client := c.found[f.Orig.Src]
+	client := c.found[site]
 	if client == nil {
-		client = &Client{Address: d.Client.Addr(), IdleSeconds: d.IdleSeconds}
-		c.found[f.Orig.Src] = client
+		client = &Client{Address: SiteOf(d.Client.Addr()), IdleSeconds: d.IdleSeconds}
+		c.found[site] = client
 	}
 	client.Flows++
 	if !slices.Contains(client.Segments, d.Segment) {
@@ -109,7 +109,7 @@ func (t *Traffic) Add(other Traffic) {
 // list returns what was counted, the clients with the most flows first.
 func (c *census) list() ClientList {
 	clients := slices.SortedFunc(maps.Values(c.found), func(a, b *Client) int {
-		return cmp.Or(cmp.Compare(b.Flows, a.Flows), a.Address.Compare(b.Address))
+		return cmp.Or(cmp.Compare(b.Flows, a.Flows), a.Address.compare(b.Address))
 	})
 	l := ClientList{c.matched, make([]Client, min(len(clients), c.filter.Limit))}
 	for i := range l.Clients {

@@ -8,8 +8,8 @@ import (
 )
 
 func TestHolders(t *testing.T) {
-	one := flowlist.Client{Address: netip.MustParseAddr("203.0.113.7"), Flows: 1}
-	two := flowlist.Client{Address: netip.MustParseAddr("192.168.40.1"), Flows: 2}
+	one := flowlist.Client{Address: flowlist.SiteOf(netip.MustParseAddr("203.0.113.7")), Flows: 1}
+	two := flowlist.Client{Address: flowlist.SiteOf(netip.MustParseAddr("192.168.40.1")), Flows: 2}
 	for _, test := range []struct {
 		left flowlist.ClientList
 		want string
