@@ -212,7 +212,7 @@ func captureFiltered(t *testing.T, s *scene) {
 // captureBounds: a capture ends by itself, and keeps as much of a frame as it is told.
 func captureBounds(t *testing.T, s *scene) {
 	file := filepath.Join(s.dir, "bounds.pcapng")
-	r := s.startCapture(file, "lan", "--count", "3", "--snaplen", "100")
+	r := s.startCapture(file, "lan", "--count", "3", "--snaplen", "130")
 	s.run(s.Router, "ping", "-c", "1", "-s", "1000", "192.168.1.2")
 	if err := r.Wait(); err != nil {
 		t.Fatal(err)
@@ -221,7 +221,7 @@ func captureBounds(t *testing.T, s *scene) {
 		t.Errorf("it says %q", &r.stderr)
 	}
 	for _, line := range s.tshark(file, "frame.cap_len", "frame.len") {
-		if line != "100 1042\n" && line != "42 42\n" { // the latter is ARP
+		if line != "130 1042\n" && line != "42 42\n" { // the latter is ARP
 			t.Errorf("a frame has %s", line)
 		}
 	}
@@ -278,7 +278,7 @@ func captureRefused(t *testing.T, s *scene) {
 	for query, want := range map[string]string{
 		"of=z": `there is no segment or bridge \"z\": the configuration has the segments a, b and the bridges lan`,
 		"of=a&filter=" + url.QueryEscape("tcp port 80) or (udp"): `\")\" is too much`,
-		"of=a&snaplen=10":         "want 96 to",
+		"of=a&snaplen=10":         "want 128 to",
 		"of=a&count=0":            "want a positive number",
 		"of=a&duration=1":         "want a time",
 		"of=a&client=somebody":    "want an address",

@@ -3,6 +3,7 @@ package capture
 import (
 	"cmp"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -92,14 +93,22 @@ func (c *Capture) wants(f *CapturedFrame) bool {
 	if fl == nil {
 		return p == c.target && (!c.opts.Client.IsValid() || c.names(f))
 	}
-	return (fl.In == c.target || fl.Out == c.target) &&
+	return (c.isTarget(fl.In) || c.isTarget(fl.Out)) &&
 		(!c.opts.Client.IsValid() || c.opts.Client.Contains(fl.Orig.Src.Netip()))
 }
+
+// isTarget tells whether an iface is one of the target's device.
+func (c *Capture) isTarget(p *iface.Iface) bool { return p == c.target || p == c.target.V6 }
 
 // flowOf finds the flow of a frame, or nil. The flow table has the tuples of packets that
 // come in at a device, so the tuple of a frame that goes out is reversed first.
 func (c *Capture) flowOf(p *iface.Iface, f *CapturedFrame) *flow.Flow {
-	if f.tagged || etherTypeOf(f.Data) != packet.EtherIPv4 {
+	switch {
+	case f.tagged:
+		return nil
+	case etherTypeOf(f.Data) == packet.EtherIPv6 && p.V6 != nil:
+		p = p.V6
+	case etherTypeOf(f.Data) != packet.EtherIPv4:
 		return nil
 	}
 	t, ok := flowTuple(f.Data[packet.EthHeaderLen:])
@@ -147,14 +156,36 @@ func flowTuple(ip []byte) (t packet.Tuple, ok bool) {
 	return p.Tuple, true
 }
 
-// names tells whether a frame without a flow is from or to the client's network.
+// addressesAt are the places of the addresses behind an Ethernet header, of IPv6 with that of
+// NDP's target.
+var addressesAt = map[uint16][]int{packet.EtherIPv4: {12, 16}, packet.EtherARP: {14, 24}, packet.EtherIPv6: {8, 24, 48}}
+
+// names tells whether a frame without a flow is from, to or about the client's network.
 func (c *Capture) names(f *CapturedFrame) bool {
-	at := map[uint16][2]int{packet.EtherIPv4: {12, 16}, packet.EtherARP: {14, 24}}[etherTypeOf(f.Data)]
-	for _, offset := range at {
-		if offset += packet.EthHeaderLen; offset > packet.EthHeaderLen && len(f.Data) >= offset+4 &&
-			c.opts.Client.Contains(packet.AddrFrom4(f.Data[offset:]).Netip()) {
+	kind := etherTypeOf(f.Data)
+	length := 4
+	if kind == packet.EtherIPv6 {
+		length = 16
+	}
+	for _, at := range addressesAt[kind] {
+		at += packet.EthHeaderLen
+		if len(f.Data) < at+length || kind == packet.EtherIPv6 && at == ndpTarget && !isSolicitation(f.Data) {
+			continue
+		}
+		if a, _ := netip.AddrFromSlice(f.Data[at:][:length]); c.opts.Client.Contains(a) {
 			return true
 		}
 	}
 	return false
+}
+
+// ndpTarget is the offset in a frame of the address that a message of NDP is about
+// (RFC 4861 §4.3 and §4.4).
+const ndpTarget = packet.EthHeaderLen + 48
+
+// isSolicitation tells whether a frame of IPv6 is a Neighbor Solicitation or Advertisement.
+func isSolicitation(eth []byte) bool {
+	const icmpv6, solicitation, advertisement = 58, 135, 136
+	ip := eth[packet.EthHeaderLen:]
+	return ip[6] == icmpv6 && (ip[40] == solicitation || ip[40] == advertisement)
 }

@@ -2,12 +2,15 @@ package capture
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/pcapfilter"
 )
 
@@ -34,7 +37,7 @@ type Options struct {
 // Bounds of captures.
 const (
 	DefaultSnaplen = 2048     // holds any frame of a wire; not a 64 KiB one of segmentation offload
-	MinSnaplen     = 96       // holds the headers that tell a frame's flow
+	MinSnaplen     = 128      // holds the headers that tell a frame's flow
 	MaxSnaplen     = 68 << 10 // holds any frame
 	Max            = 4        // at once
 	MaxFilter      = 4096     // bytes of an expression
@@ -56,8 +59,6 @@ func (o *Options) complete() error {
 		return fmt.Errorf("count %d: want a positive number", o.Count)
 	case o.Duration < 0:
 		return fmt.Errorf("duration %s: want a positive one", o.Duration)
-	case o.Client.IsValid() && !o.Client.Addr().Is4():
-		return fmt.Errorf("client %s: want an IPv4 address or network", o.Client)
 	case len(o.Filter) > MaxFilter:
 		return fmt.Errorf("the filter has %d bytes: want at most %d", len(o.Filter), MaxFilter)
 	}
@@ -67,15 +68,32 @@ func (o *Options) complete() error {
 	return err
 }
 
-// on returns the filter for a device. On a NIC it adds that a packet is for or from the
-// pseudo address, because all others belong to the host.
+// on returns the filter for a device. On a NIC it adds that a packet is for or from a pseudo
+// address, or that ARP or NDP is about one, because all others belong to the host.
 func (o *Options) on(p *iface.Iface) string {
 	if p.NIC == nil {
 		return o.Filter
 	}
-	own := fmt.Sprintf("(host %s)", p.NIC.Address.Netip())
+	var ours []string
+	if own := p.Of(config.IPv4); own != nil {
+		ours = append(ours, fmt.Sprintf("host %s", own.NIC.Address.Netip()))
+	}
+	if own := p.Of(config.IPv6); own != nil {
+		ours = append(ours, fmt.Sprintf("ip6 host %s", own.NIC.Address.Netip()), "("+solicitationOf(own.NIC.Address)+")")
+	}
+	own := "(" + strings.Join(ours, " or ") + ")"
 	if strings.TrimSpace(o.Filter) == "" {
 		return own
 	}
 	return own + " and (" + o.Filter + ")"
+}
+
+// solicitationOf is the filter for Neighbor Solicitations and Advertisements of which an
+// address is the target. They are for a group, if not for a host.
+func solicitationOf(target packet.Addr) string {
+	filter := "icmp6[icmp6type] >= icmp6-neighborsolicit and icmp6[icmp6type] <= icmp6-neighboradvert"
+	for i := 0; i < len(target); i += 4 {
+		filter += fmt.Sprintf(" and ether[%d:4] = %#x", ndpTarget+i, binary.BigEndian.Uint32(target[i:]))
+	}
+	return filter
 }
