@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/gopacket"
@@ -27,15 +28,22 @@ type Echo struct {
 	Request        bool
 	EthSrc, EthDst net.HardwareAddr
 	Src, Dst       netip.Addr
-	TTL            uint8
-	IPID           uint16
+	TTL            uint8  // of IPv6, the hop limit
+	IPID           uint16 // of IPv4
 	ID, Seq        uint16
 	Payload        []byte
-	ChecksumsValid bool // of IP header and ICMP message
+	ChecksumsValid bool // of ICMP message, and of IPv4's header
 }
 
-// ParseEcho takes a frame apart; ok is false when it is no echo.
+// ParseEcho takes a frame apart; ok is false when it is no echo, or a fragment.
 func ParseEcho(f Frame) (e Echo, ok bool) {
+	if e, ok = parseEchoIPv6(f); ok {
+		return e, true
+	}
+	return parseEchoIPv4(f)
+}
+
+func parseEchoIPv4(f Frame) (e Echo, ok bool) {
 	var eth layers.Ethernet
 	var ip layers.IPv4
 	var icmp layers.ICMPv4
@@ -60,6 +68,32 @@ func ParseEcho(f Frame) (e Echo, ok bool) {
 		ID: icmp.Id, Seq: icmp.Seq,
 		Payload:        icmp.Payload,
 		ChecksumsValid: checksumValid(ip.Contents) && checksumValid(ip.Payload),
+	}, true
+}
+
+func parseEchoIPv6(f Frame) (e Echo, ok bool) {
+	var eth layers.Ethernet
+	var ip layers.IPv6
+	var icmp layers.ICMPv6
+	var echo layers.ICMPv6Echo
+	parser := gopacket.NewDecodingLayerParser(layers.LayerTypeEthernet, &eth, &ip, &icmp, &echo)
+	parser.IgnoreUnsupported = true
+	var decoded []gopacket.LayerType
+	if err := parser.DecodeLayers(f.Data, &decoded); err != nil || len(decoded) != 4 {
+		return Echo{}, false
+	}
+	src, _ := netip.AddrFromSlice(ip.SrcIP)
+	dst, _ := netip.AddrFromSlice(ip.DstIP)
+	pseudo := slices.Concat(ip.SrcIP, ip.DstIP, []byte{0, 0, byte(len(ip.Payload) >> 8), byte(len(ip.Payload)), 0, 0, 0, byte(layers.IPProtocolICMPv6)})
+	return Echo{
+		Frame:   f,
+		Request: icmp.TypeCode.Type() == layers.ICMPv6TypeEchoRequest,
+		EthSrc:  eth.SrcMAC, EthDst: eth.DstMAC,
+		Src: src, Dst: dst,
+		TTL: ip.HopLimit,
+		ID:  echo.Identifier, Seq: echo.SeqNumber,
+		Payload:        icmp.Payload[4:],
+		ChecksumsValid: checksumValid(slices.Concat(pseudo, ip.Payload)),
 	}, true
 }
 

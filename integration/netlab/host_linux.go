@@ -78,6 +78,15 @@ func (h *Host) Neighbours(device string) ([]netlink.Neigh, error) {
 	return h.netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
 }
 
+// NeighboursIPv6 returns the IPv6 neighbours that the host knows on a device.
+func (h *Host) NeighboursIPv6(device string) ([]netlink.Neigh, error) {
+	link, err := h.netlink.LinkByName(device)
+	if err != nil {
+		return nil, fmt.Errorf("lab: device %s of %s: %w", device, h.name, err)
+	}
+	return h.netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V6)
+}
+
 // DialContext connects from the host.
 func (h *Host) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	err = h.Do(func() error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -18,6 +19,10 @@ type End struct {
 	Device  string           // the name that its device gets
 	MAC     net.HardwareAddr // nil: the kernel chooses
 	Address netip.Prefix     // zero: none
+
+	// V6 are the IPv6 addresses. Without any, IPv6 is off on the device. A link-local address
+	// here is the only one; else the kernel makes one.
+	V6 []netip.Prefix
 }
 
 // Link joins two hosts by a cable, a pair of veth devices, and sets both ends up.
@@ -49,7 +54,54 @@ func (e End) up() error {
 			return err
 		}
 	}
-	return e.Host.netlink.LinkSetUp(link)
+	if len(e.V6) == 0 {
+		return e.Host.netlink.LinkSetUp(link)
+	}
+	return e.upWithIPv6(link)
+}
+
+// upWithIPv6 sets the device up with IPv6 addresses that are in use at once, without
+// duplicate address detection. The host takes nothing from Router Advertisements.
+func (e End) upWithIPv6(link netlink.Link) error {
+	settings := map[string]string{
+		"accept_ra": "0", "autoconf": "0", "router_solicitations": "0", "accept_dad": "0", "dad_transmits": "0",
+		"keep_addr_on_down": "1", "addr_gen_mode": "0",
+	}
+	if slices.ContainsFunc(e.V6, func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() }) {
+		settings["addr_gen_mode"] = "1" // IN6_ADDR_GEN_MODE_NONE
+	}
+	for name, value := range settings {
+		if err := e.Host.Sysctl("net/ipv6/conf/"+e.Device+"/"+name, value); err != nil {
+			return err
+		}
+	}
+	if err := e.Host.enableIPv6(e.Device); err != nil {
+		return err
+	}
+	if err := e.Host.netlink.LinkSetUp(link); err != nil {
+		return err
+	}
+	for _, p := range e.V6 {
+		if err := e.Host.netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(p), Flags: unix.IFA_F_NODAD}); err != nil {
+			return fmt.Errorf("address %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// EnableIPv6 turns IPv6 on for the host itself and for the devices that it gets from now on.
+// Those that it has stay without.
+func (h *Host) EnableIPv6() error { return h.enableIPv6("default") }
+
+// enableIPv6 turns IPv6 on for a device, and for the loopback device: what the kernel sends
+// to an address of its own passes there.
+func (h *Host) enableIPv6(device string) error {
+	for _, d := range []string{"lo", device} {
+		if err := h.Sysctl("net/ipv6/conf/"+d+"/disable_ipv6", "0"); err != nil {
+			return fmt.Errorf("lab: IPv6 on %s of %s: %w", d, h.name, err)
+		}
+	}
+	return nil
 }
 
 // waitUp waits until the device carries frames. The kernel activates the end that came

@@ -41,8 +41,9 @@ func NewNetwork(name string) (*Network, error) {
 	return &Network{name: name, lock: lock}, nil
 }
 
-// NewHost adds a host without links. Its loopback device is up. IPv6 is off, so that
-// captures show only what the hosts are told to send.
+// NewHost adds a host without links. Its loopback device is up. IPv6 is off until a link has
+// IPv6 addresses ([End]) or [Host.EnableIPv6] is called, so that captures show only what the
+// hosts are told to send.
 func (n *Network) NewHost(name string) (*Host, error) {
 	h := &Host{name: name, namespace: n.name + "-" + name, ns: netns.None()}
 	if _, err := fmt.Fprintln(n.lock, h.namespace); err != nil {

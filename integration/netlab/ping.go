@@ -19,7 +19,7 @@ type PingOptions struct {
 type PingReply struct {
 	From  netip.Addr
 	Seq   int // from 1
-	TTL   int
+	TTL   int // of IPv6, the hop limit
 	Bytes int // of the ICMP message: what ping prints
 	RTT   time.Duration
 }

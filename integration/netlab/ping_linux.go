@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,7 +32,20 @@ func (h *Host) Ping(ctx context.Context, to netip.Addr, opts PingOptions) (*Ping
 	return p.result, nil
 }
 
+// echoes is what differs between the echoes of the two families.
+type echoes struct {
+	network        string // of the raw socket
+	any            netip.Addr
+	request, reply icmp.Type
+}
+
+var (
+	echoesIPv4 = echoes{"ip4:icmp", netip.IPv4Unspecified(), ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply}
+	echoesIPv6 = echoes{"ip6:ipv6-icmp", netip.IPv6Unspecified(), ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply}
+)
+
 type pinger struct {
+	echoes
 	conn   *icmp.PacketConn
 	to     netip.Addr
 	opts   PingOptions
@@ -41,8 +55,12 @@ type pinger struct {
 }
 
 func (h *Host) newPinger(to netip.Addr, opts PingOptions) (*pinger, error) {
+	family := echoesIPv4
+	if to.Is6() {
+		family = echoesIPv6
+	}
 	if !opts.Source.IsValid() {
-		opts.Source = netip.IPv4Unspecified()
+		opts.Source = family.any
 	}
 	opts.Count = max(opts.Count, 1)
 	if opts.Interval == 0 {
@@ -55,19 +73,39 @@ func (h *Host) newPinger(to netip.Addr, opts PingOptions) (*pinger, error) {
 		opts.Size = 56
 	}
 	p := &pinger{
-		to: to, opts: opts,
+		echoes: family, to: to, opts: opts,
 		result: &PingResult{ID: uint16(rand.Uint32())},
 		sent:   make(map[int]time.Time),
 		data:   make(map[int][]byte),
 	}
 	err := h.Do(func() (err error) {
-		p.conn, err = icmp.ListenPacket("ip4:icmp", opts.Source.String())
+		p.conn, err = icmp.ListenPacket(p.network, opts.Source.String())
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	if to.Is6() {
+		return p, p.conn.IPv6PacketConn().SetControlMessage(ipv6.FlagHopLimit, true)
+	}
 	return p, p.conn.IPv4PacketConn().SetControlMessage(ipv4.FlagTTL, true)
+}
+
+// read reads an ICMP message and the time to live, or hop limit, with which it came: 0 if the
+// kernel does not say.
+func (p *pinger) read(buffer []byte) (n, ttl int, from net.Addr, err error) {
+	if p.to.Is6() {
+		n, control, from, err := p.conn.IPv6PacketConn().ReadFrom(buffer)
+		if control != nil {
+			ttl = control.HopLimit
+		}
+		return n, ttl, from, err
+	}
+	n, control, from, err := p.conn.IPv4PacketConn().ReadFrom(buffer)
+	if control != nil {
+		ttl = control.TTL
+	}
+	return n, ttl, from, err
 }
 
 // run sends at each interval, and listens in between and for the timeout at the end.
@@ -98,15 +136,15 @@ func (p *pinger) send(seq int) error {
 		data[i] = byte(i)
 	}
 	request, err := (&icmp.Message{
-		Type: ipv4.ICMPTypeEcho,
+		Type: p.request,
 		Body: &icmp.Echo{ID: int(p.result.ID), Seq: seq, Data: data},
-	}).Marshal(nil)
+	}).Marshal(nil) // the kernel makes the checksum of ICMPv6
 	if err != nil {
 		return err
 	}
 	p.sent[seq], p.data[seq] = now, data
 	p.result.Sent++
-	_, err = p.conn.WriteTo(request, &net.IPAddr{IP: p.to.AsSlice()})
+	_, err = p.conn.WriteTo(request, &net.IPAddr{IP: p.to.AsSlice(), Zone: p.to.Zone()})
 	if errors.Is(err, unix.EPERM) {
 		return nil // the packet filter drops it: it is lost, as on its way
 	}
@@ -122,14 +160,14 @@ func (p *pinger) listen(ctx context.Context, deadline time.Time, last bool) erro
 	}
 	buffer := make([]byte, 1<<16)
 	for ctx.Err() == nil && !(last && p.result.Lost() == 0) {
-		n, control, from, err := p.conn.IPv4PacketConn().ReadFrom(buffer)
+		n, ttl, from, err := p.read(buffer)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			break
 		}
 		if err != nil {
 			return err
 		}
-		if err := p.receive(buffer[:n], control, from, time.Now()); err != nil {
+		if err := p.receive(buffer[:n], ttl, from, time.Now()); err != nil {
 			return err
 		}
 	}
@@ -138,13 +176,13 @@ func (p *pinger) listen(ctx context.Context, deadline time.Time, last bool) erro
 
 // receive counts a reply. The socket receives all ICMP messages of the host, so receive
 // ignores those that are no reply to this ping.
-func (p *pinger) receive(message []byte, control *ipv4.ControlMessage, from net.Addr, now time.Time) error {
-	parsed, err := icmp.ParseMessage(int(ipv4.ICMPTypeEchoReply.Protocol()), message)
+func (p *pinger) receive(message []byte, ttl int, from net.Addr, now time.Time) error {
+	parsed, err := icmp.ParseMessage(p.reply.Protocol(), message)
 	if err != nil {
 		return nil
 	}
 	echo, ok := parsed.Body.(*icmp.Echo)
-	if !ok || parsed.Type != ipv4.ICMPTypeEchoReply || echo.ID != int(p.result.ID) {
+	if !ok || parsed.Type != p.reply || echo.ID != int(p.result.ID) {
 		return nil
 	}
 	sent, ok := p.sent[echo.Seq]
@@ -157,10 +195,7 @@ func (p *pinger) receive(message []byte, control *ipv4.ControlMessage, from net.
 	}
 	delete(p.sent, echo.Seq)
 	address, _ := netip.AddrFromSlice(from.(*net.IPAddr).IP)
-	reply := PingReply{From: address.Unmap(), Seq: echo.Seq, Bytes: len(message), RTT: now.Sub(sent)}
-	if control != nil {
-		reply.TTL = control.TTL
-	}
+	reply := PingReply{From: address.Unmap(), Seq: echo.Seq, TTL: ttl, Bytes: len(message), RTT: now.Sub(sent)}
 	p.result.Replies = append(p.result.Replies, reply)
 	if p.opts.OnReply != nil {
 		p.opts.OnReply(reply)

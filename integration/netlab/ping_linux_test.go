@@ -1,7 +1,9 @@
 package netlab
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -117,4 +119,68 @@ func tcpChecksumValid(f Frame) bool {
 	pseudo = append(pseudo, ip.DstIP...)
 	pseudo = append(pseudo, 0, byte(ip.Protocol), byte(length>>8), byte(length))
 	return checksumValid(append(pseudo, ip.Payload...))
+}
+
+// TestPingIPv6 pings an address of a link at once: nothing waits for duplicate address
+// detection.
+func TestPingIPv6(t *testing.T) {
+	n, err := NewNetwork(fmt.Sprintf("labtest-ipv6-%d", os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	hosts := make([]*Host, 2)
+	for i, name := range []string{"one", "two"} {
+		if hosts[i], err = n.NewHost(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, two := netip.MustParsePrefix("2001:db8::1/64"), netip.MustParsePrefix("2001:db8::2/64")
+	err = n.Link(End{Host: hosts[0], Device: "eth0", V6: []netip.Prefix{one, netip.MustParsePrefix("fe80::1/64")}},
+		End{Host: hosts[1], Device: "eth0", V6: []netip.Prefix{two}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	capture, err := hosts[1].Capture("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer capture.Close()
+	for _, to := range []netip.Addr{two.Addr(), one.Addr()} { // over the link, and to itself
+		ping, err := hosts[0].Ping(t.Context(), to, PingOptions{Count: 2, Interval: time.Millisecond, Size: 1000})
+		if err != nil || ping.Lost() != 0 || ping.Duplicates != 0 {
+			t.Fatalf("ping %s: %+v (%v)", to, ping, err)
+		}
+		for _, r := range ping.Replies {
+			if r.TTL != 64 || r.Bytes != 1008 || r.From != to {
+				t.Errorf("reply %+v", r)
+			}
+		}
+	}
+	frames, err := capture.Frames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests, replies := 0, 0
+	for _, f := range frames {
+		e, ok := ParseEcho(f)
+		if !ok {
+			continue
+		}
+		if !e.ChecksumsValid || e.Outgoing == e.Request || len(e.Payload) != 1000 || e.TTL != 64 {
+			t.Errorf("echo %+v", e)
+		}
+		if e.Request {
+			requests++
+		} else {
+			replies++
+		}
+	}
+	if requests != 2 || replies != 2 {
+		t.Errorf("%d requests and %d replies captured, want 2 and 2", requests, replies)
+	}
 }

@@ -77,9 +77,13 @@ func (c *WebClient) overTCP(h *Host, opts WebOptions) {
 }
 
 func (c *WebClient) overQUIC(h *Host, opts WebOptions) error {
+	network := "udp4"
+	if opts.Address.Is6() {
+		network = "udp6"
+	}
 	var socket net.PacketConn
 	err := h.Do(func() (err error) {
-		socket, err = net.ListenPacket("udp4", ":0")
+		socket, err = net.ListenPacket(network, ":0")
 		return err
 	})
 	if err != nil {

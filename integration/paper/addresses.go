@@ -17,6 +17,16 @@ var (
 	NICMAC    = net.HardwareAddr{0xb0, 0xc7, 0x45, 0xf5, 0xde, 0x2d}
 )
 
+// The IPv6 addresses of the same places, which the paper does not have. The router is also
+// RouterLinkLocal on its link to the server.
+var (
+	PC1Addr6        = netip.MustParseAddr("2001:db8:10::2")
+	RouterLANAddr6  = netip.MustParseAddr("2001:db8:10::1")
+	RouterAddr6     = netip.MustParseAddr("2001:db8:1::1")
+	RouterLinkLocal = netip.MustParseAddr("fe80::1")
+	PseudoAddr6     = netip.MustParseAddr("2001:db8:1::2")
+)
+
 // The addresses of the second network, which Fig-19 has without numbers.
 var (
 	PC2Addr        = netip.MustParseAddr("192.168.20.2")
