@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
@@ -24,6 +25,11 @@ func FuzzFrame(f *testing.F) {
 	f.Add(false, byte(0), fromA(routerOnA, 7, 0).echo("payload"))
 	f.Add(true, byte(0), arp(true, hostMAC, otherHost, config.MAC{}, pseudo))
 	f.Add(true, byte(0), []byte{})
+	for i, raw := range framesOfIPv6() {
+		f.Add(true, byte(i%2), raw)
+	}
+	f.Add(false, byte(0), fromA6(routerOnA6, 7, 0).echo("payload"))
+	f.Add(false, byte(0), fromA6(farHost6, 7, 0).icmpErrorAbout(packet.ICMPv6PacketTooBig, in6(farHost6, 7, 0).echo("x"), 100))
 
 	r := newFuzzRig(f)
 	nic, vnic := r.plane.bridges["lan"].iface, r.plane.segments["a"].iface
@@ -41,10 +47,24 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
+// framesOfIPv6 are frames with headers of all kinds.
+func framesOfIPv6() [][]byte {
+	e := in6(farHost6, 4000, 80)
+	echo, udp, tcp := in6(farHost6, 4000, 0).echo("payload"), e.udp("payload"), e.tcp("S", "payload")
+	hop, options := optionsOf(headerHop, 8), optionsOf(headerOptions, 16)
+	return [][]byte{
+		echo, udp, tcp, withHeaders(tcp, hop, options), withHeaders(udp, fragmentOf(0, false, 1)), withHeaders(udp, fragmentOf(0, true, 1), options),
+		withHeaders(udp, fragmentOf(8, true, 1)), withHeaders(echo, hop, fragmentOf(16, false, 1)), withHeaders(tcp, extension{43, []byte{0, 0, 1, 0, 0, 0, 0}}),
+		withHeaders(udp, slices.Repeat([]extension{options}, 9)...), withNext(e.udp("x"), 50), withNext(e.udp("x"), 59), withSource(e.udp("x"), "::ffff:10.0.0.1"),
+		e.icmpErrorAbout(packet.ICMPv6PacketTooBig, withHeaders(udp, options), 100), e.icmpErrorAbout(packet.ICMPv6Unreachable, tcp, ipv6HeaderLen+8),
+		e.icmpv6(135, 0, 0, mustIP(pseudo6).AsSlice()), e.icmpv6(136, 0, 0, make([]byte, 16)), withHeaders(e.icmpv6(130, 0, 0, make([]byte, 20)), hop),
+	}
+}
+
 func newFuzzRig(f *testing.F) *rig {
 	m := &memoryMachine{devices: make(map[string]*memoryDevice), hints: make(chan struct{}, 1)}
 	r := &rig{machine: m, plane: New(Options{machine: func() (machine, error) { return m, nil }})}
-	cfg := paperConfig()
+	cfg := dualConfig()
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}
 	cfg.MaxFlows = 1000
 	if err := r.plane.Apply(cfg); err != nil {
@@ -62,7 +82,7 @@ func (r *rig) checkSent(t *testing.T, in []byte, flags byte) {
 	}
 	for _, sent := range r.got("vnic-A") {
 		d := decode(sent)
-		if d.dstMAC != vnicAMAC || d.dst != serverA {
+		if d.dstMAC != vnicAMAC || d.dst != serverA && d.dst != serverA6 {
 			t.Errorf("to the segment: %+v", d)
 		}
 		if isFragment(in) {
@@ -77,7 +97,8 @@ func (r *rig) checkSent(t *testing.T, in []byte, flags byte) {
 	}
 	for _, sent := range r.got("nic0") {
 		d := decode(sent)
-		if d.srcMAC != nicMAC || d.src != "" && d.src != pseudo {
+		ours := d.src == "" || d.src == pseudo || d.src == pseudo6 || d.icmp >= packet.MLDQuery // what neighbours say
+		if d.srcMAC != nicMAC || !ours {
 			t.Errorf("to the network: %+v", d)
 		}
 	}
@@ -85,6 +106,9 @@ func (r *rig) checkSent(t *testing.T, in []byte, flags byte) {
 
 func isFragment(raw []byte) bool {
 	ip := raw[packet.EthHeaderLen:]
+	if ip[0]>>4 == 6 {
+		return bytes.Contains(ip[6:], []byte{headerFragment}) // or it could be
+	}
 	return binary.BigEndian.Uint16(ip[6:])&(packet.IPMoreFragments|packet.IPFragmentOffset) != 0
 }
 

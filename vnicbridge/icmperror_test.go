@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +18,9 @@ import (
 // icmpErrorAbout builds an ICMP error that quotes the first bytes of a packet.
 func (e ends) icmpErrorAbout(kind uint8, about []byte, quoted int) []byte {
 	quote := about[packet.EthHeaderLen:]
+	if strings.Contains(e.dst, ":") {
+		return e.icmpv6(kind, 1, 1400, quote[:min(quoted, len(quote))])
+	}
 	icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(kind, 1), Seq: 1400}
 	return e.build(e.ip(layers.IPProtocolICMPv4), icmp, gopacket.Payload(quote[:min(quoted, len(quote))]))
 }

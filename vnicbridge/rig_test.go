@@ -406,8 +406,16 @@ func (e ends) ip(proto layers.IPProtocol) *layers.IPv4 {
 	}
 }
 
-func (e ends) build(ip *layers.IPv4, rest ...gopacket.SerializableLayer) []byte {
-	f := packet.BuildFrame(e.srcMAC, e.dstMAC, layers.EthernetTypeIPv4, append([]gopacket.SerializableLayer{ip}, rest...)...)
+// header is the IP header of a packet of the ends' family.
+func (e ends) header(proto config.Protocol) packet.IPLayer {
+	if strings.Contains(e.dst, ":") {
+		return e.ipv6(proto)
+	}
+	return e.ip(layers.IPProtocol(proto))
+}
+
+func (e ends) build(ip packet.IPLayer, rest ...gopacket.SerializableLayer) []byte {
+	f := packet.BuildPacket(e.srcMAC, e.dstMAC, ip, rest...)
 	return f.Eth()
 }
 
@@ -423,7 +431,7 @@ func (e ends) tcp(flags string, payload string) []byte {
 
 // segment builds a TCP segment with any numbers.
 func (e ends) segment(flags string, seq, ack uint32, payload string) []byte {
-	ip := e.ip(layers.IPProtocolTCP)
+	ip := e.header(config.TCP)
 	tcp := &layers.TCP{SrcPort: layers.TCPPort(e.sport), DstPort: layers.TCPPort(e.dport), Seq: seq, Ack: ack, Window: 512}
 	for _, c := range flags {
 		switch c {
@@ -442,7 +450,7 @@ func (e ends) segment(flags string, seq, ack uint32, payload string) []byte {
 }
 
 func (e ends) udp(payload string) []byte {
-	ip := e.ip(layers.IPProtocolUDP)
+	ip := e.header(config.UDP)
 	udp := &layers.UDP{SrcPort: layers.UDPPort(e.sport), DstPort: layers.UDPPort(e.dport)}
 	_ = udp.SetNetworkLayerForChecksum(ip)
 	return e.build(ip, udp, gopacket.Payload(payload))
@@ -450,6 +458,9 @@ func (e ends) udp(payload string) []byte {
 
 // echo builds an echo request (sport is the identifier) or reply (dport is).
 func (e ends) echo(payload string) []byte {
+	if strings.Contains(e.dst, ":") {
+		return e.echoIPv6(payload)
+	}
 	kind := uint8(packet.ICMPEcho)
 	if e.sport == 0 {
 		kind = packet.ICMPEchoReply
@@ -482,6 +493,11 @@ type decoded struct {
 	code     uint8
 	valid    bool // all the checksums
 	payload  string
+
+	// Of IPv6 only.
+	label   uint32
+	headers string // the extension headers, as they are
+	value   uint32 // of an ICMPv6 error: its MTU or pointer
 }
 
 // decode reads a frame without the code under test.
@@ -490,6 +506,10 @@ func decode(raw []byte) decoded {
 	var d decoded
 	eth := pkt.Layer(layers.LayerTypeEthernet).(*layers.Ethernet)
 	d.srcMAC, d.dstMAC = config.MAC(eth.SrcMAC), config.MAC(eth.DstMAC)
+	if eth.EthernetType == layers.EthernetTypeIPv6 {
+		d.readIPv6(raw[packet.EthHeaderLen:])
+		return d
+	}
 	ip, ok := pkt.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
 	if !ok {
 		return d

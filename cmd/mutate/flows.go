@@ -161,7 +161,7 @@ var flows = []mutation{
 		old: `return refuse(p, DROP_NO_FLOW);`, new: `return DROP_NO_FLOW;`,
 	}, {
 		row: "F5", defect: "a RST is answered with a RST", file: `vnicbridge/internal/userspace/reject.go`,
-		old: `if a.Proto == config.TCP && a.TCPFlags&packet.TCPRST != 0 || a.Proto == config.ICMP`, new: `if a.Proto == config.ICMP`,
+		old: `return a.TCPFlags&packet.TCPRST == 0`, new: `return true`,
 	}, {
 		row: "F5", defect: "a flood of refusals is sent", file: `vnicbridge/internal/userspace/reject.go`,
 		old: ` || !a.allows(fw.limits(a.In).refusals) {`, new: ` {`,
@@ -268,7 +268,7 @@ var flows = []mutation{
 		old: `if to.Len() >= to.most {`, new: `if false {`,
 	}, {
 		row: "F7", defect: "unfinished datagrams are never forgotten", file: `vnicbridge/internal/userspace/fragmenttable.go`,
-		old: `now-d.came >= int64(FragmentTime)`, new: `false`,
+		old: `now-d.came >= int64(fragmentTime(p))`, new: `false`,
 	}, {
 		row: "F7", defect: "two datagrams leave with one identification", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `if other == nil || other.key == d.key && other.whole() {`, new: `if other == nil || other != nil {`,
@@ -340,7 +340,7 @@ var flows = []mutation{
 		tests: "integration.TestMTUFollows",
 	}, {
 		row: "F8", defect: "a packet beyond 64 KiB counts as malformed", file: `vnicbridge/internal/packet/packet.go`,
-		old: `if total == 0 && f.isSuperTCP() {`, new: `if false {`,
+		old: `if total == 0 && f.isSuper(gsoTCPv4) {`, new: `if false {`,
 		tests: "integration.TestSwitchedOnOffloads",
 	}, {
 		row: "F8", defect: "a packet beyond 64 KiB is left to userspace", file: "vnicbridge/internal/bpf/packet.h",
@@ -396,8 +396,8 @@ var flows = []mutation{
 		row: "F10+", defect: "port unreachable from anybody ends a flow", file: `vnicbridge/internal/userspace/rechoose.go`,
 		old: `fl.In.NIC != nil && fl.Out == a.In &&`, new: `fl.In.NIC != nil &&`,
 	}, {
-		row: "F10+", defect: "any ICMP unreachable ends a flow", file: `vnicbridge/internal/userspace/rechoose.go`,
-		old: `a.L4[0] == packet.ICMPUnreachable && a.L4[1] == packet.ICMPPortUnreachable`, new: `a.L4[0] == packet.ICMPUnreachable`,
+		row: "F10+", defect: "any ICMP unreachable ends a flow", file: `vnicbridge/internal/packet/packet.go`,
+		old: `p.L4[0] == ICMPUnreachable && p.L4[1] == ICMPPortUnreachable`, new: `p.L4[0] == ICMPUnreachable`,
 	}, {
 		row: "F10+", defect: "TCP flows end too when UDP flows choose again", file: `vnicbridge/internal/userspace/rechoose.go`,
 		old: `return f.Orig.Proto != config.TCP && f.In.NIC != nil && condition(f)`, new: `return f.In.NIC != nil && condition(f)`,

@@ -14,16 +14,24 @@ func Fold(sum uint32) uint16 {
 	return uint16(sum)
 }
 
-// ValidChecksum tells whether the checksum inside data is correct. The checksum must cover
-// exactly data, without a pseudo header.
-func ValidChecksum(data []byte) bool {
-	var sum uint32
+// sumOf returns the sum of 16-bit words. data has less than 128 KiB.
+func sumOf(data []byte) (sum uint32) {
 	for len(data) > 1 {
 		sum += uint32(binary.BigEndian.Uint16(data))
 		data = data[2:]
 	}
 	if len(data) > 0 {
 		sum += uint32(data[0]) << 8
+	}
+	return sum
+}
+
+// ValidICMP tells whether the checksum of an ICMP or ICMPv6 message is correct. That of
+// ICMPv6 covers a pseudo header too (RFC 8200 §8.1).
+func (p *Packet) ValidICMP() bool {
+	sum := uint32(Fold(sumOf(p.L4)))
+	if p.isIPv6() {
+		sum += sumOf(p.IP[8:40]) + uint32(len(p.L4)) + nextICMPv6
 	}
 	return Fold(sum) == 0xffff
 }

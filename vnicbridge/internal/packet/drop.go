@@ -10,11 +10,11 @@ const (
 	DropVLAN                          // a VLAN tag: another network's frame (S1)
 	DropNotForUs                      // a destination MAC or address of another host (S1)
 	DropGroup                         // broadcast or multicast (S1, S2)
-	DropEtherType                     // neither IPv4 nor ARP, so IPv6 too (S2)
+	DropEtherType                     // neither ARP nor IP of a family that the device has (S2)
 	DropARP                           // ARP from a segment, or not about the pseudo address
 	DropSource                        // a source address that no sender here can have (S1, S2)
 	DropFragment                      // a duplicate or inconsistent fragment, or too many (F7)
-	DropProtocol                      // an IP protocol other than TCP, UDP and ICMP
+	DropProtocol                      // a protocol other than TCP, UDP and ICMP(v6); a routing header (F13)
 	DropICMP                          // an ICMP message that is neither an echo nor an error
 	DropNoFlow                        // belongs to no flow and cannot begin one (F5)
 	DropNoSegment                     // the policy gives no segment (F11)

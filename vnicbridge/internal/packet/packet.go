@@ -44,8 +44,13 @@ const (
 	ICMPParameterProblem = 12
 )
 
-// ICMPPortUnreachable is a code of ICMPUnreachable.
-const ICMPPortUnreachable = 3
+// Codes of ICMPUnreachable.
+const (
+	ICMPHostUnreachable     = 1
+	ICMPProtocolUnreachable = 2
+	ICMPPortUnreachable     = 3
+	ICMPFragmentationNeeded = 4
+)
 
 // VNetNeedsCsum is VIRTIO_NET_HDR_F_NEEDS_CSUM: a device must still finish the transport
 // checksum.
@@ -73,10 +78,15 @@ func (f *Frame) GsoSize() int {
 	return int(binary.NativeEndian.Uint16(f.Data[4:]))
 }
 
-// isSuperTCP tells whether the frame is a super-packet of TCP over IPv4
-// (VIRTIO_NET_HDR_GSO_TCPV4, with or without the ECN bit). Only such a frame can be larger
-// than 64 KiB.
-func (f *Frame) isSuperTCP() bool { return f.Data[1]&^0x80 == 1 }
+// Types of super-packets of TCP: VIRTIO_NET_HDR_GSO_TCPV4 and VIRTIO_NET_HDR_GSO_TCPV6.
+const (
+	gsoTCPv4 = 1
+	gsoTCPv6 = 4
+)
+
+// isSuper tells whether the frame is a super-packet of the given type, with or without the
+// ECN bit. Only super-packets of TCP can be larger than 64 KiB.
+func (f *Frame) isSuper(gsoType byte) bool { return f.Data[1]&^0x80 == gsoType }
 
 // ChecksumUnfinished tells whether a device must still finish the transport checksum. Until
 // then the field holds the sum over the pseudo header.
@@ -144,6 +154,12 @@ func AddrFrom4(b []byte) Addr {
 // NoAddr is 0.0.0.0, which no host has.
 var NoAddr = AddrFrom4([]byte{0, 0, 0, 0})
 
+// IsUnicast tells whether the address can be that of one host.
+func (a Addr) IsUnicast() bool {
+	ip := a.Netip()
+	return !ip.IsMulticast() && !ip.IsUnspecified()
+}
+
 // Netip converts the address. An IPv4 address comes out as IPv4, not as mapped into IPv6.
 func (a Addr) Netip() netip.Addr { return netip.AddrFrom16(a).Unmap() }
 
@@ -191,16 +207,28 @@ func (t Tuple) Reversed() Tuple {
 	return Tuple{Src: t.Dst, Dst: t.Src, Sport: t.Dport, Dport: t.Sport, Proto: t.Proto}
 }
 
-// Packet is a parsed IPv4 packet. Its slices point into the frame.
+// Packet is a parsed packet of either family. Its slices point into the frame. Proto is ICMP
+// for ICMPv6 too, and no protocol that is carried for ICMP of IPv4 in an IPv6 packet.
 type Packet struct {
 	Tuple
 	IP       []byte // from the IP header to the end of the packet, without Ethernet padding
-	L4       []byte // the part of IP behind the IP header
+	L4       []byte // the part of IP behind the IP header and the extension headers of IPv6
 	TCPFlags uint8
 
 	Fragment  bool // it is a fragment of a datagram
 	Later     bool // it is a fragment other than the first, so it has no transport header
 	ICMPError bool // Tuple identifies no flow; the quoted packet does
+
+	fragmentAt uint16 // where the fragment header of IPv6 begins in IP; 0: there is none
+}
+
+// isIPv6 tells the family of a packet whose IP header has been parsed.
+func (p *Packet) isIPv6() bool { return p.IP[0]>>4 == 6 }
+
+// Carried tells whether the packet's protocol can have flows. Only the first fragment of an
+// IPv6 datagram tells the protocol, if options stand before it (RFC 8200 §4.5).
+func (p *Packet) Carried() bool {
+	return p.Proto.Carried() || p.Later && p.isIPv6() && p.Proto == headerOptions
 }
 
 // Bits of the flags and fragment offset field (RFC 791).
@@ -219,29 +247,29 @@ func ParseIPv4(f *Frame) (p Packet, verdict DropReason) {
 		return p, DropMalformed
 	}
 	total := int(binary.BigEndian.Uint16(ip[2:]))
-	if total == 0 && f.isSuperTCP() { // larger than the field can tell (iph_totlen in include/linux/ip.h)
+	if total == 0 && f.isSuper(gsoTCPv4) { // larger than the field can tell (iph_totlen in include/linux/ip.h)
 		total = len(ip)
 	}
 	if total > len(ip) {
 		return p, DropMalformed
 	}
-	return p, p.parse(ip[:total])
+	if verdict := p.parseIPv4(ip[:total]); verdict != Keep || p.Later {
+		return p, verdict
+	}
+	return p, p.parseTransport()
 }
 
-// parse parses a packet. ip ends where the packet ends.
-func (p *Packet) parse(ip []byte) DropReason {
-	if verdict := p.ParseHeader(ip); verdict != Keep {
-		return verdict
-	}
-	if p.Later {
-		return Keep
-	}
-	return p.parseTransport()
-}
-
-// ParseHeader sets p to the packet at the beginning of ip, without the ports and what else
-// the transport header says.
+// ParseHeader sets p to the packet of either family at the beginning of ip, without the
+// ports and what else the transport header says.
 func (p *Packet) ParseHeader(ip []byte) DropReason {
+	if len(ip) > 0 && ip[0]>>4 == 6 {
+		return p.parseIPv6(ip)
+	}
+	return p.parseIPv4(ip)
+}
+
+// parseIPv4 is ParseHeader for IPv4.
+func (p *Packet) parseIPv4(ip []byte) DropReason {
 	if len(ip) < IPv4MinLen || ip[0]>>4 != 4 {
 		return DropMalformed
 	}
@@ -299,36 +327,57 @@ func (p *Packet) SetPorts() {
 	p.Dport = binary.BigEndian.Uint16(p.L4[2:])
 }
 
-// ParseICMP reads an ICMP message: an echo's identifier into the tuple, or that it is an
-// error. Other types give DropICMP.
+// ParseICMP reads an ICMP or ICMPv6 message: an echo's identifier into the tuple, or that it
+// is an error. Other types give DropICMP.
 func (p *Packet) ParseICMP() DropReason {
 	if len(p.L4) < ICMPHeaderLen {
 		return DropMalformed
 	}
-	switch p.L4[0] {
-	case ICMPUnreachable, ICMPTimeExceeded, ICMPParameterProblem:
-		if p.Fragment {
-			return DropMalformed // an error has at most 576 bytes (RFC 1812 §4.3.2.3)
-		}
-		p.ICMPError = true
-	default:
+	if !p.isICMPError() {
 		return p.parseEcho()
 	}
+	if p.Fragment {
+		return DropMalformed // an error has at most 576 bytes (RFC 1812 §4.3.2.3), or 1280 (RFC 4443 §2.4 c)
+	}
+	p.ICMPError = true
 	return Keep
 }
 
+func (p *Packet) isICMPError() bool {
+	kind := p.L4[0]
+	if p.isIPv6() {
+		return kind >= ICMPv6Unreachable && kind <= ICMPv6ParameterProblem
+	}
+	return kind == ICMPUnreachable || kind == ICMPTimeExceeded || kind == ICMPParameterProblem
+}
+
 func (p *Packet) parseEcho() DropReason {
+	request, reply := uint8(ICMPEcho), uint8(ICMPEchoReply)
+	if p.isIPv6() {
+		request, reply = ICMPv6Echo, ICMPv6EchoReply
+	}
 	id := binary.BigEndian.Uint16(p.L4[4:])
 	switch p.L4[0] {
-	case ICMPEcho:
+	case request:
 		p.Sport = id
-	case ICMPEchoReply:
+	case reply:
 		p.Dport = id
 	default:
 		return DropICMP
 	}
 	return Keep
 }
+
+// IsPortUnreachable tells whether an ICMP error of either family says that a port is closed.
+func (p *Packet) IsPortUnreachable() bool {
+	if p.isIPv6() {
+		return p.L4[0] == ICMPv6Unreachable && p.L4[1] == ICMPv6PortUnreachable
+	}
+	return p.L4[0] == ICMPUnreachable && p.L4[1] == ICMPPortUnreachable
+}
+
+// IsEchoRequest tells whether a well-formed ICMP message of either family is an echo request.
+func (p *Packet) IsEchoRequest() bool { return p.L4[0] == ICMPEcho || p.L4[0] == ICMPv6Echo }
 
 // Continues tells whether the packet is a TCP segment from within a connection: it has an
 // ACK, but no SYN and no RST.
@@ -345,6 +394,6 @@ func (p *Packet) Begins() bool {
 	case config.UDP:
 		return true
 	default:
-		return p.L4[0] == ICMPEcho
+		return p.IsEchoRequest()
 	}
 }

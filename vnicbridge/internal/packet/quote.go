@@ -7,14 +7,18 @@ import (
 )
 
 // Quote returns the beginning of the packet, for an ICMP error about it. The error then has
-// at most 576 bytes (RFC 1812 §4.3.2.3).
+// at most 576 bytes (RFC 1812 §4.3.2.3), or 1280 in IPv6 (RFC 4443 §2.4 c).
 func (p *Packet) Quote() []byte {
+	if p.isIPv6() {
+		return p.IP[:min(len(p.IP), ipv6MinMTU-IPv6HeaderLen-ICMPHeaderLen)]
+	}
 	return p.IP[:min(len(p.IP), 576-IPv4MinLen-ICMPHeaderLen)]
 }
 
-// ParseQuote parses the packet that an ICMP error quotes: the IP header, and at least
-// 8 bytes behind it (RFC 792), which hold the ports. The quote may end anywhere after them,
-// whatever its length field says. ok is false if the quote identifies no flow.
+// ParseQuote parses the packet that an ICMP error quotes: the IP header, and at least 8 bytes
+// of transport (RFC 792), which hold the ports. Extension headers of IPv6 may be in between.
+// The quote may end anywhere after the ports, whatever its length field says. ok is false if
+// the quote identifies no flow.
 func ParseQuote(quote []byte) (p Packet, ok bool) {
 	if p.ParseHeader(quote) != Keep || p.Later || len(p.L4) < 8 {
 		return p, false
@@ -30,7 +34,9 @@ func ParseQuote(quote []byte) (p Packet, ok bool) {
 }
 
 // RewriteQuote changes the tuple of the packet that the ICMP error p quotes, and corrects
-// the checksums: those in the quote, and that of the error, which covers the quote.
+// the checksums: those in the quote, and that of the error, which covers the quote. If the
+// quote contains its transport checksum, the correction of this one cancels that of the
+// addresses of IPv6. If the quote ends before, it does not.
 func (p *Packet) RewriteQuote(quoted Packet, to Tuple) {
 	changing := quoted.IP[:min(len(quoted.IP), len(quoted.IP)-len(quoted.L4)+tcpMinLen)&^1]
 	before := slices.Clone(changing)
@@ -40,7 +46,10 @@ func (p *Packet) RewriteQuote(quoted Packet, to Tuple) {
 	case quoted.Proto == config.UDP:
 		applyDiffUDP(quoted.L4[6:8], diff+portDiff)
 	case quoted.Proto == config.ICMP:
-		applyDiff(quoted.L4[2:4], portDiff)
+		if !quoted.isIPv6() {
+			diff = 0 // no pseudo header (RFC 792)
+		}
+		applyDiff(quoted.L4[2:4], diff+portDiff)
 	case len(quoted.L4) >= tcpMinLen:
 		applyDiff(quoted.L4[16:18], diff+portDiff)
 	}

@@ -21,15 +21,24 @@ func (p *Packet) Rewrite(to Tuple, checksumUnfinished bool) {
 	case config.UDP:
 		p.mendTransport(p.L4[6:8], diff, portDiff, checksumUnfinished, applyDiffUDP)
 	case config.ICMP:
+		if p.isIPv6() {
+			p.mendTransport(p.L4[2:4], diff, portDiff, checksumUnfinished, applyDiff)
+			break
+		}
 		// The checksum covers the ICMP message only, no pseudo header (RFC 792).
 		applyDiff(p.L4[2:4], portDiff)
 	}
 	p.Tuple = to
 }
 
-// RewriteAddresses changes the addresses in the IP header and corrects its checksum. It
-// returns the difference by which a checksum over the pseudo header must be corrected.
+// RewriteAddresses changes the addresses in the IP header. It corrects the checksum of the
+// header, which IPv6 does not have, and that of an ICMPv6 error, which covers the addresses
+// (RFC 4443 §2.3). It returns the difference by which another checksum over the pseudo
+// header must be corrected.
 func (p *Packet) RewriteAddresses(to Tuple) (diff uint32) {
+	if p.isIPv6() {
+		return p.rewriteIPv6Addresses(to)
+	}
 	diff = checksumDiff(p.Src.V4(), to.Src.V4()) + checksumDiff(p.Dst.V4(), to.Dst.V4())
 	copy(p.IP[12:16], to.Src.V4())
 	copy(p.IP[16:20], to.Dst.V4())
@@ -37,17 +46,38 @@ func (p *Packet) RewriteAddresses(to Tuple) (diff uint32) {
 	return diff
 }
 
-// RewriteID changes the IP identification.
-func (p *Packet) RewriteID(id uint16) {
-	diff := putWord(p.IP[4:6], p.ID(), id)
+func (p *Packet) rewriteIPv6Addresses(to Tuple) (diff uint32) {
+	diff = checksumDiff(p.Src[:], to.Src[:]) + checksumDiff(p.Dst[:], to.Dst[:])
+	copy(p.IP[8:24], to.Src[:])
+	copy(p.IP[24:40], to.Dst[:])
+	if p.ICMPError {
+		applyDiff(p.L4[2:4], diff)
+	}
+	return diff
+}
+
+// RewriteID changes the identification of the datagram of which the packet is a fragment: 16
+// bits of the IP header, or the 32 bits of the fragment header of IPv6, which no checksum
+// covers.
+func (p *Packet) RewriteID(id uint32) {
+	if p.isIPv6() {
+		binary.BigEndian.PutUint32(p.fragmentHeader()[4:], id)
+		return
+	}
+	diff := putWord(p.IP[4:6], uint16(p.ID()), uint16(id))
 	applyDiff(p.IP[10:12], diff)
 }
 
-// ID returns the IP identification.
-func (p *Packet) ID() uint16 { return binary.BigEndian.Uint16(p.IP[4:]) }
+// ID returns the identification of the datagram of which the packet is a fragment.
+func (p *Packet) ID() uint32 {
+	if p.isIPv6() {
+		return binary.BigEndian.Uint32(p.fragmentHeader()[4:])
+	}
+	return uint32(binary.BigEndian.Uint16(p.IP[4:]))
+}
 
-// mendTransport corrects a TCP or UDP checksum. An unfinished one holds the sum over the
-// pseudo header only, so the ports do not change it.
+// mendTransport corrects the checksum of TCP, UDP or ICMPv6. An unfinished one holds the sum
+// over the pseudo header only, so the ports do not change it.
 func (p *Packet) mendTransport(field []byte, addrDiff, portDiff uint32, unfinished bool, apply func([]byte, uint32)) {
 	if unfinished {
 		applyDiffPartial(field, addrDiff)

@@ -64,7 +64,7 @@ func (p *Packet) WindowScale() uint32 {
 
 // Reset returns the RST that answers the segment, as a closed port would (RFC 9293
 // §3.10.7.1). ip is the header that the RST is sent with.
-func (p *Packet) Reset(ip *layers.IPv4) *layers.TCP {
+func (p *Packet) Reset(ip IPLayer) *layers.TCP {
 	t := &layers.TCP{SrcPort: layers.TCPPort(p.Dport), DstPort: layers.TCPPort(p.Sport), RST: true}
 	if p.TCPFlags&TCPACK != 0 {
 		t.Seq = p.Ack()

@@ -125,8 +125,9 @@ func (fw *Forwarder) answerRefusal(a *Arrival) {
 	}
 }
 
-// refuseProtocol drops a packet of a protocol that is not carried. It tells the sender so,
-// as an ordinary host does (RFC 1122 §3.2.2.1).
+// refuseProtocol drops a packet of a protocol that is not carried. In IPv4 it tells the
+// sender so, as an ordinary host does (RFC 1122 §3.2.2.1). In IPv6 it answers only routing
+// headers (F13).
 func (fw *Forwarder) refuseProtocol(a *Arrival) packet.DropReason {
 	rules := fw.rules.Load()
 	if a.In.NIC != nil && !rules.PossibleSource(a.Src) {

@@ -259,7 +259,7 @@ func (fw *Forwarder) fromVNIC(a *Arrival, etherType uint16) packet.DropReason {
 // carry sends a packet to the other end of its flow.
 func (fw *Forwarder) carry(a *Arrival) packet.DropReason {
 	switch {
-	case !a.Proto.Carried():
+	case !a.Carried():
 		return fw.refuseProtocol(a)
 	case a.Fragment:
 		return fw.carryFragment(a)

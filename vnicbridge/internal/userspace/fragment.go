@@ -5,13 +5,22 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// fragmentKey identifies a fragmented datagram (RFC 791), at the iface at which it comes in
-// or leaves.
+// fragmentKey identifies a fragmented datagram (RFC 791, RFC 8200 §4.5), at the iface at
+// which it comes in or leaves.
 type fragmentKey struct {
 	src, dst packet.Addr
-	proto    config.Protocol
-	id       uint16
+	proto    config.Protocol // 0 in IPv6, where the fragments of a datagram may name several
+	id       uint32
 	iface    uint32
+}
+
+// fragmentKey returns the key of the datagram of which the packet is a fragment.
+func (a *Arrival) fragmentKey() fragmentKey {
+	key := fragmentKey{a.Src, a.Dst, a.Proto, a.ID(), a.In.Index}
+	if a.In.Family == config.IPv6 {
+		key.proto = 0
+	}
+	return key
 }
 
 // carryFragment sends a fragment the way that the first fragment of its datagram goes. Only
@@ -24,7 +33,7 @@ func (fw *Forwarder) carryFragment(a *Arrival) packet.DropReason {
 	if !ok {
 		return packet.DropMalformed
 	}
-	key := fragmentKey{a.Src, a.Dst, a.Proto, a.ID(), a.In.Index}
+	key := a.fragmentKey()
 	if a.Later {
 		d, verdict := fw.Fragments.follow(key, part, a)
 		if d == nil {
@@ -44,7 +53,7 @@ func (fw *Forwarder) carryFragment(a *Arrival) packet.DropReason {
 	first := fw.leaveAs(a, d)
 	for i := range waiting {
 		rest := Arrival{In: a.In, Frame: &waiting[i], Now: a.Now, Out: a.Out}
-		if rest.Packet, verdict = packet.ParseIPv4(rest.Frame); verdict == packet.Keep {
+		if verdict = rest.parse(rest.Frame.EtherType()); verdict == packet.Keep {
 			verdict = fw.leaveAs(&rest, d)
 		}
 		if verdict != packet.Keep {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
@@ -17,14 +18,15 @@ import (
 // datagram is evicted. So a flood shortens the time in which fragments must arrive, but
 // keeps no datagram out. Each iface has bounds of its own.
 const (
-	FragmentTime = 30 * time.Second // how long a datagram is remembered, as in Linux (ipfrag_time)
-	MaxHeadless  = 4096             // datagrams whose first fragment is missing
-	MaxLed       = 4096             // datagrams whose first fragment has left
-	MaxOver      = 8192             // complete datagrams, whose identifications are not reused yet
-	MaxHeldBytes = 4 << 20          // bytes of fragments that wait for the first fragment
-	heldOverhead = 64               // bytes of memory that such a fragment takes in addition
-	maxParts     = 512              // fragments of a datagram; beyond it the datagram is refused
-	idAttempts   = 64               // how many identifications identify tries
+	FragmentTime     = 30 * time.Second // how long a datagram is remembered, as in Linux (ipfrag_time)
+	IPv6FragmentTime = 60 * time.Second // the same for IPv6 (ip6frag_time)
+	MaxHeadless      = 4096             // datagrams whose first fragment is missing
+	MaxLed           = 4096             // datagrams whose first fragment has left
+	MaxOver          = 8192             // complete datagrams, whose identifications are not reused yet
+	MaxHeldBytes     = 4 << 20          // bytes of fragments that wait for the first fragment
+	heldOverhead     = 64               // bytes of memory that such a fragment takes in addition
+	maxParts         = 512              // fragments of a datagram; beyond it the datagram is refused
+	idAttempts       = 64               // how many identifications identify tries
 )
 
 // fragmentTable remembers where the first fragment of a datagram went, so that the other
@@ -180,7 +182,7 @@ func (t *fragmentTable) finish(q *fragmentQueue, d *datagram, now int64) {
 
 // identify chooses the identification with which a datagram leaves. The datagram keeps its
 // own, unless the receiver may still hold fragments of another datagram with the same one
-// (RFC 6864 §4.3, §5.3.1).
+// (RFC 6864 §4.3, §5.3.1, RFC 8200 §4.5).
 func (t *fragmentTable) identify(d *datagram) {
 	to, tuple := d.flow.OtherEnd(d.dir)
 	d.out = fragmentKey{tuple.Src, tuple.Dst, d.key.proto, d.key.id, to.Index}
@@ -189,9 +191,18 @@ func (t *fragmentTable) identify(d *datagram) {
 		if other == nil || other.key == d.key && other.whole() {
 			break
 		}
-		d.out.id = uint16(rules.RandomInt(1 << 16))
+		d.out.id = randomID(to.Family)
 	}
 	t.taken[d.out] = d
+}
+
+// randomID returns any identification: 16 bits, or 32 in IPv6.
+func randomID(f config.Family) uint32 {
+	id := uint32(rules.RandomInt(1 << 16))
+	if f == config.IPv6 {
+		id |= uint32(rules.RandomInt(1<<16)) << 16
+	}
+	return id
 }
 
 // accept adds a part to a datagram. It returns false if the fragment must be dropped, such
@@ -277,15 +288,23 @@ func (t *fragmentTable) forget(q *fragmentQueue, d *datagram) {
 	}
 }
 
-// sweep forgets datagrams that have been in their list for FragmentTime, and the queues of
-// ifaces without datagrams.
+// fragmentTime returns how long the datagrams of an iface are remembered.
+func fragmentTime(p *iface.Iface) time.Duration {
+	if p.Family == config.IPv6 {
+		return IPv6FragmentTime
+	}
+	return FragmentTime
+}
+
+// sweep forgets datagrams that have been in their list for the fragmentTime of their iface,
+// and the queues of ifaces without datagrams.
 func (t *fragmentTable) sweep(now int64) {
 	t.Mu.Lock()
 	defer t.Mu.Unlock()
 	for p, q := range t.Ifaces {
 		left := 0
 		for _, l := range []*datagramList{&q.Headless, &q.Led, &q.Over} {
-			for d := l.oldest(); d != nil && now-d.came >= int64(FragmentTime); d = l.oldest() {
+			for d := l.oldest(); d != nil && now-d.came >= int64(fragmentTime(p)); d = l.oldest() {
 				t.forget(q, d)
 			}
 			left += l.Len()

@@ -12,7 +12,7 @@ import (
 // flow. It ends the flow only if the server says that its port is closed. An error with a
 // wrong checksum is dropped (RFC 5508 REQ-3), because only the checksum protects the quote.
 func (fw *Forwarder) carryError(a *Arrival) packet.DropReason {
-	if !packet.ValidChecksum(a.L4) {
+	if !a.ValidICMP() {
 		return packet.DropMalformed
 	}
 	// Any router on the way may send the error, so the flow does not depend on its source
@@ -57,9 +57,9 @@ func (a *Arrival) tooBig(mtu int) bool {
 }
 
 // refuseTooBig drops a packet that is too big and tells its sender the MTU, so that path MTU
-// discovery works (F8, RFC 1191).
+// discovery works (F8, RFC 1191, RFC 8201).
 func (fw *Forwarder) refuseTooBig(a *Arrival, mtu int) packet.DropReason {
-	if f, ok := fw.fragmentationNeeded(a, mtu); ok {
+	if f, ok := fw.tooBigAnswer(a, mtu); ok {
 		a.sendBack(f)
 	}
 	return packet.DropTooBig

@@ -3,8 +3,7 @@ package userspace
 import (
 	"time"
 
-	"github.com/google/gopacket/layers"
-
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
@@ -35,7 +34,7 @@ type Orphan struct {
 
 // orphaned remembers that a server has sent a TCP segment that belongs to no flow.
 func (fw *Forwarder) orphaned(a *Arrival) {
-	if !a.Continues() {
+	if !a.Continues() || !a.answerable() {
 		return
 	}
 	o, key := &fw.Orphans, flow.Key{Tuple: a.Tuple, Iface: a.In.Index}
@@ -53,8 +52,8 @@ func (fw *Forwarder) orphaned(a *Arrival) {
 
 // resetFrame returns the RST that answers a TCP segment.
 func (a *Arrival) resetFrame() packet.Frame {
-	ip := a.answerHeader(layers.IPProtocolTCP)
-	return packet.BuildFrame(a.Frame.DstMAC(), a.Frame.SrcMAC(), layers.EthernetTypeIPv4, ip, a.Reset(ip))
+	ip := packet.IPHeader(a.Dst, a.Src, config.TCP)
+	return packet.BuildPacket(a.Frame.DstMAC(), a.Frame.SrcMAC(), ip, a.Reset(ip))
 }
 
 // endOrphans sends RSTs to the servers of orphans that are OrphanTime old, at the rate of

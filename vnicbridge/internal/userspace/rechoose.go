@@ -41,6 +41,5 @@ func (fw *Forwarder) RechooseSwitched(nic *iface.Iface) {
 // saysClosed tells whether an ICMP error about a client's UDP packet says that the server's
 // port is closed. Only an error from the server's own VNIC counts.
 func (a *Arrival) saysClosed(fl *flow.Flow) bool {
-	return fl.Orig.Proto == config.UDP && fl.In.NIC != nil && fl.Out == a.In &&
-		a.L4[0] == packet.ICMPUnreachable && a.L4[1] == packet.ICMPPortUnreachable
+	return fl.Orig.Proto == config.UDP && fl.In.NIC != nil && fl.Out == a.In && a.IsPortUnreachable()
 }

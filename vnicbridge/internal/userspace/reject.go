@@ -1,6 +1,7 @@
 package userspace
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/google/gopacket"
@@ -44,44 +45,95 @@ func (fw *Forwarder) limits(p *iface.Iface) *answerLimits {
 func (a *Arrival) allows(limit *rate.Limiter) bool { return limit.AllowN(time.Unix(0, a.Now), 1) }
 
 // refusal returns the answer to a packet that is refused, so that no client hangs (F5, F11):
-// a RST to TCP, and destination unreachable to everything else. ok is false if there must be
-// no answer: to a RST (RFC 9293 §3.5.2), to an echo reply, or beyond the rate limit.
+// a RST to TCP, and an ICMP error to everything else. ok is false if there must be no answer
+// or the rate limit is reached.
 func (fw *Forwarder) refusal(a *Arrival) (f packet.Frame, ok bool) {
-	if a.Proto == config.TCP && a.TCPFlags&packet.TCPRST != 0 || a.Proto == config.ICMP && a.L4[0] != packet.ICMPEcho || !a.allows(fw.limits(a.In).refusals) {
+	if !a.answerable() || !a.allows(fw.limits(a.In).refusals) {
 		return packet.Frame{}, false
+	}
+	if a.Proto == config.TCP {
+		return a.resetFrame(), true
+	}
+	return a.errorFrame(a.refusalError()), true
+}
+
+// answerable tells whether a packet that is refused may be answered at all: not a RST
+// (RFC 9293 §3.5.2), not an echo reply, nothing from or to a group or no address (RFC 1122
+// §3.2.2, RFC 4443 §2.4 e). In IPv6, senders of protocols that are not carried learn nothing,
+// except that routing headers are refused (F13). The packet is no ICMP error.
+func (a *Arrival) answerable() bool {
+	if !a.Src.IsUnicast() || !a.Dst.IsUnicast() {
+		return false
 	}
 	switch a.Proto {
 	case config.TCP:
-		return a.resetFrame(), true
+		return a.TCPFlags&packet.TCPRST == 0
 	case config.UDP:
-		return a.unreachable(layers.ICMPv4CodePort, 0), true
+		return true
 	case config.ICMP:
-		return a.unreachable(layers.ICMPv4CodeHost, 0), true // an echo has no port
+		return a.IsEchoRequest()
+	}
+	_, routes := a.RoutesOn()
+	return routes || a.In.Family == config.IPv4
+}
+
+// icmpError is an ICMP error about a packet.
+type icmpError struct {
+	kind, code uint8  // of the family of the packet
+	value      uint32 // what stands behind the checksum: an MTU or a pointer
+}
+
+// refusalError returns the error that answers a refused packet of a protocol other than TCP.
+func (a *Arrival) refusalError() icmpError {
+	if a.In.Family == config.IPv6 {
+		return a.refusalErrorIPv6()
+	}
+	switch a.Proto {
+	case config.UDP:
+		return icmpError{kind: packet.ICMPUnreachable, code: packet.ICMPPortUnreachable}
+	case config.ICMP: // an echo has no port
+		return icmpError{kind: packet.ICMPUnreachable, code: packet.ICMPHostUnreachable}
 	default:
-		return a.unreachable(layers.ICMPv4CodeProtocol, 0), true
+		return icmpError{kind: packet.ICMPUnreachable, code: packet.ICMPProtocolUnreachable}
 	}
 }
 
-// fragmentationNeeded returns the answer to a packet that is too big for the next link
-// (RFC 1191 §4). ok is false beyond the rate limit.
-func (fw *Forwarder) fragmentationNeeded(a *Arrival, mtu int) (f packet.Frame, ok bool) {
+func (a *Arrival) refusalErrorIPv6() icmpError {
+	switch a.Proto {
+	case config.UDP:
+		return icmpError{kind: packet.ICMPv6Unreachable, code: packet.ICMPv6PortUnreachable}
+	case config.ICMP:
+		return icmpError{kind: packet.ICMPv6Unreachable, code: packet.ICMPv6AddressUnreachable}
+	default:
+		pointer, _ := a.RoutesOn()
+		return icmpError{kind: packet.ICMPv6ParameterProblem, value: pointer} // code 0: a wrong field
+	}
+}
+
+// tooBigAnswer returns the answer to a packet that is too big for the next link (RFC 1191 §4,
+// RFC 4443 §3.2). ok is false beyond the rate limit.
+func (fw *Forwarder) tooBigAnswer(a *Arrival, mtu int) (f packet.Frame, ok bool) {
 	if !a.allows(fw.limits(a.In).tooBig) {
 		return packet.Frame{}, false
 	}
-	return a.unreachable(layers.ICMPv4CodeFragmentationNeeded, uint16(mtu)), true
-}
-
-// answerHeader returns the IP header of an answer to a packet. The source is the address to
-// which the packet was sent.
-func (a *Arrival) answerHeader(proto layers.IPProtocol) *layers.IPv4 {
-	return &layers.IPv4{
-		Version: 4, TTL: 64, Flags: layers.IPv4DontFragment, Protocol: proto,
-		SrcIP: a.Dst.V4(), DstIP: a.Src.V4(),
+	e := icmpError{kind: packet.ICMPUnreachable, code: packet.ICMPFragmentationNeeded, value: uint32(mtu)}
+	if a.In.Family == config.IPv6 {
+		e.kind, e.code = packet.ICMPv6PacketTooBig, 0
 	}
+	return a.errorFrame(e), true
 }
 
-func (a *Arrival) unreachable(code uint8, mtu uint16) packet.Frame {
-	icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(packet.ICMPUnreachable, code), Seq: mtu}
-	return packet.BuildFrame(a.Frame.DstMAC(), a.Frame.SrcMAC(), layers.EthernetTypeIPv4,
-		a.answerHeader(layers.IPProtocolICMPv4), icmp, gopacket.Payload(a.Quote()))
+// errorFrame returns the frame of an ICMP error about the packet. The source is the address
+// to which the packet was sent.
+func (a *Arrival) errorFrame(e icmpError) packet.Frame {
+	ip := packet.IPHeader(a.Dst, a.Src, config.ICMP)
+	body := gopacket.Payload(append(binary.BigEndian.AppendUint32(nil, e.value), a.Quote()...))
+	if a.In.Family == config.IPv4 {
+		icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(e.kind, e.code), Seq: uint16(e.value)}
+		return packet.BuildPacket(a.Frame.DstMAC(), a.Frame.SrcMAC(), ip, icmp, body[4:])
+	}
+	icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(e.kind, e.code)}
+	// This fails only for a network layer other than IP.
+	_ = icmp.SetNetworkLayerForChecksum(ip)
+	return packet.BuildPacket(a.Frame.DstMAC(), a.Frame.SrcMAC(), ip, icmp, body)
 }

@@ -46,14 +46,11 @@ func resetSide(f *flow.Flow, dir flow.Direction, now int64, out *iface.Outbox) {
 
 func sendReset(f *flow.Flow, dir flow.Direction, seq uint32, now int64, out *iface.Outbox) {
 	to, tuple := f.OtherEnd(1 - dir)
-	ip := &layers.IPv4{
-		Version: 4, TTL: 64, Flags: layers.IPv4DontFragment, Protocol: layers.IPProtocolTCP,
-		SrcIP: tuple.Src.V4(), DstIP: tuple.Dst.V4(),
-	}
+	ip := packet.IPHeader(tuple.Src, tuple.Dst, config.TCP)
 	tcp := &layers.TCP{SrcPort: layers.TCPPort(tuple.Sport), DstPort: layers.TCPPort(tuple.Dport), Seq: seq, RST: true}
 	// This fails only for a network layer other than IP.
 	_ = tcp.SetNetworkLayerForChecksum(ip)
-	fr := packet.BuildFrame(to.MAC(), config.MAC{}, layers.EthernetTypeIPv4, ip, tcp)
+	fr := packet.BuildPacket(to.MAC(), config.MAC{}, ip, tcp)
 	a := Arrival{Frame: &fr, Now: now, Out: out}
 	_ = a.leaveBy(to, tuple.Dst)
 }
