@@ -39,7 +39,7 @@ func TestEgressAnyReachesBeyondTheGateway(t *testing.T) {
 
 // hearFrom is hear from an address of the server.
 func (s *scene) hearFrom(local, address string) (string, error) {
-	conn, err := s.dialFrom(s.Server, local, "tcp4", address)
+	conn, err := s.dialFrom(s.Server, local, networkOf("tcp", address), address)
 	if err != nil {
 		return "", err
 	}

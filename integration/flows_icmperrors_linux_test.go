@@ -143,10 +143,15 @@ func TestMTUFollows(t *testing.T) {
 // wantDownload downloads a random file from port 40000.
 func (s *scene) wantDownload(size int) {
 	s.t.Helper()
+	s.wantDownloadFrom("192.168.1.2", size)
+}
+
+func (s *scene) wantDownloadFrom(host string, size int) {
+	s.t.Helper()
 	data := make([]byte, size)
 	rand.NewChaCha8([32]byte{7}).Read(data)
 	s.write("file", string(data))
-	if got := s.get("http://192.168.1.2:40000/file"); sha256.Sum256([]byte(got)) != sha256.Sum256(data) {
+	if got := s.get("http://" + host + ":40000/file"); sha256.Sum256([]byte(got)) != sha256.Sum256(data) {
 		s.t.Errorf("the download has %d bytes, not the file's %d, or others", len(got), size)
 	}
 }

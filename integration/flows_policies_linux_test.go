@@ -230,7 +230,7 @@ func (s *crowd) byPing(client string) string {
 func (s *scene) dialFrom(h *netlab.Host, local, network, remote string) (conn net.Conn, err error) {
 	dialer := net.Dialer{FallbackDelay: -1, Timeout: 5 * time.Second}
 	from := netip.MustParseAddrPort(local)
-	if dialer.LocalAddr = net.Addr(net.TCPAddrFromAddrPort(from)); network == "udp4" {
+	if dialer.LocalAddr = net.Addr(net.TCPAddrFromAddrPort(from)); strings.HasPrefix(network, "udp") {
 		dialer.LocalAddr = net.UDPAddrFromAddrPort(from)
 	}
 	err = h.Do(func() error {

@@ -83,7 +83,8 @@ func (s *scene) snapshot() map[string]string {
 	s.t.Helper()
 	shots := make(map[string]string)
 	for _, command := range []string{
-		"ip -o link", "ip -o address", "ip rule", "ip route show table all", "ip neighbour", "nft -s list ruleset", "sysctl -a --pattern ^net[.]",
+		"ip -o link", "ip -o address", "ip rule", "ip -6 rule", "ip route show table all", "ip neighbour", "nft -s list ruleset",
+		"sysctl -a --pattern ^net[.]",
 	} {
 		words := strings.Fields(command)
 		shots[command] = s.stdout(s.Server, words[0], words[1:]...)
@@ -134,6 +135,7 @@ func (s *scene) wantRulesWithoutEffect() {
 func withoutRules(shot map[string]string) map[string]string {
 	shot = maps.Clone(shot)
 	delete(shot, "ip rule")
+	delete(shot, "ip -6 rule")
 	return shot
 }
 

@@ -78,7 +78,7 @@ func (s *scene) refusesBridgeNetfilter(config caddyfile) {
 // wantEchoed sends bytes to an echo server from PC1, which must come back.
 func (s *scene) wantEchoed(address string, size int) {
 	s.t.Helper()
-	conn, err := s.PC1.DialContext(s.t.Context(), "tcp4", address)
+	conn, err := s.PC1.DialContext(s.t.Context(), networkOf("tcp", address), address)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ type session struct {
 
 func (s *scene) openSession(address string) *session {
 	s.t.Helper()
-	conn, err := s.PC1.DialContext(s.t.Context(), "tcp4", address)
+	conn, err := s.PC1.DialContext(s.t.Context(), networkOf("tcp", address), address)
 	if err != nil {
 		s.t.Fatal(err)
 	}

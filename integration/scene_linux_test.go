@@ -54,6 +54,8 @@ func onEachInTurn(t *testing.T, test func(t *testing.T, datapath string)) {
 type caddyfile struct {
 	datapath string
 	nic      string // default: nic0
+	families string // of the addresses of segments and bridge: 4 (default), 6 or 46
+	gateway6 string // of IPv6; default: the router's global address
 	a, b     string // further options of the segments, one a line
 	policy   string // of the bridge; default: lb_policy first a
 	global   string // further global options
@@ -74,6 +76,7 @@ http:// {
 func (c caddyfile) String() string {
 	for option, value := range map[*string]string{
 		&c.datapath: "auto", &c.nic: paper.NICDevice, &c.policy: "lb_policy first a", &c.sites: pages,
+		&c.families: "4", &c.gateway6: paper.RouterAddr6.String(),
 	} {
 		if *option == "" {
 			*option = value
@@ -84,25 +87,31 @@ func (c caddyfile) String() string {
 	vnic {
 		segment a {
 			interface vnic-A
-			address 192.168.50.1/24
+			address %s
 			mac 50:01:02:03:04:05
 			%s
 		}
 		segment b {
 			interface vnic-B
-			address 192.168.60.1/24
+			address %s
 			%s
 		}
 		bridge lan {
 			nic %s
-			address 192.168.1.2/24
-			gateway 192.168.1.1
+			address %s
+			gateway %s
 			%s
 		}
 		datapath %s
 	}
 }
-%s`, c.global, c.a, c.b, c.nic, c.policy, c.datapath, c.sites)
+%s`, c.global, c.addresses("192.168.50.1/24", "fd00:50::1/64"), c.a, c.addresses("192.168.60.1/24", "fd00:60::1/64"), c.b,
+		c.nic, c.addresses("192.168.1.2/24", "2001:db8:1::2/64"), c.addresses("192.168.1.1", c.gateway6), c.policy, c.datapath, c.sites)
+}
+
+// addresses is what the families in use have of a pair.
+func (c caddyfile) addresses(ipv4, ipv6 string) string {
+	return map[string]string{"4": ipv4, "6": ipv6, "46": ipv4 + " " + ipv6}[c.families]
 }
 
 // verbatim is a Caddyfile as it stands.

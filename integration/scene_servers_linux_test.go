@@ -5,16 +5,26 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
+// networkOf is a network for package net, of the family that an address of it has: IPv6 only if it
+// says so, because a socket of IPv6 for all addresses would serve IPv4, too.
+func networkOf(transport, address string) string {
+	if strings.HasPrefix(address, "[") {
+		return transport + "6"
+	}
+	return transport + "4"
+}
+
 // listener listens on a host for TCP.
 func (s *scene) listener(h *netlab.Host, address string) (listener net.Listener) {
 	s.t.Helper()
 	err := h.Do(func() (err error) {
-		listener, err = net.Listen("tcp4", address)
+		listener, err = net.Listen(networkOf("tcp", address), address)
 		return err
 	})
 	if err != nil {
@@ -60,7 +70,7 @@ func (s *scene) packetConn(h *netlab.Host, address string) net.PacketConn {
 	s.t.Helper()
 	var conn net.PacketConn
 	err := h.Do(func() (err error) {
-		conn, err = net.ListenPacket("udp4", address)
+		conn, err = net.ListenPacket(networkOf("udp", address), address)
 		return err
 	})
 	if err != nil {
@@ -91,7 +101,7 @@ func (s *scene) echoUDP(h *netlab.Host, address string) {
 func hear(h *netlab.Host, address string, patience time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	conn, err := h.DialContext(ctx, "tcp4", address)
+	conn, err := h.DialContext(ctx, networkOf("tcp", address), address)
 	if err != nil {
 		return "", err
 	}

@@ -88,7 +88,7 @@ http {
 		s.t.Fatal(err)
 	}
 	s.waitFor("nginx on "+address, func() bool {
-		conn, err := s.Server.DialContext(s.t.Context(), "tcp4", address)
+		conn, err := s.Server.DialContext(s.t.Context(), networkOf("tcp", address), address)
 		if err != nil {
 			return false
 		}
@@ -106,7 +106,7 @@ func (s *scene) askFrom(h *netlab.Host, address string) error {
 }
 
 func (s *scene) askWithin(h *netlab.Host, address string, patience time.Duration) error {
-	conn, err := h.DialContext(s.t.Context(), "udp4", address)
+	conn, err := h.DialContext(s.t.Context(), networkOf("udp", address), address)
 	if err != nil {
 		return err
 	}
