@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -104,19 +106,37 @@ func (h *Host) enableIPv6(device string) error {
 	return nil
 }
 
-// waitUp waits until the device carries frames. The kernel activates the end that came
-// up first with the next carrier event, up to 1 s later, and until then drops what is
-// sent.
+// waitUp waits until the device carries frames, and until others can resolve its IPv6
+// addresses. The kernel activates the end that came up first with the next carrier event, up
+// to 1 s later, and until then drops what is sent.
 func (e End) waitUp() error {
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		link, err := e.Host.netlink.LinkByName(e.Device)
-		if err == nil && link.Attrs().OperState == netlink.OperUp {
+		if err == nil && link.Attrs().OperState == netlink.OperUp && e.listens() {
 			return nil
 		}
 		if time.Now().After(deadline) {
 			return errors.Join(fmt.Errorf("lab: %s of %s does not come up", e.Device, e.Host.name), err)
 		}
 	}
+}
+
+// listens tells whether the device listens for questions about its IPv6 addresses. The kernel
+// joins the groups for them a moment after an address is there (addrconf_dad_work of
+// net/ipv6/addrconf.c).
+func (e End) listens() bool {
+	var groups []byte
+	err := e.Host.Do(func() (err error) {
+		if len(e.V6) > 0 {
+			groups, err = os.ReadFile("/proc/thread-self/net/igmp6")
+		}
+		return err
+	})
+	return err == nil && !slices.ContainsFunc(e.V6, func(p netip.Prefix) bool {
+		a := p.Addr().As16()
+		solicitedNode := fmt.Sprintf(" %s ff0200000000000000000001ff%x ", e.Device, a[13:])
+		return !strings.Contains(strings.Join(strings.Fields(string(groups)), " "), solicitedNode)
+	})
 }
 
 // DefaultRoute makes the host send packets that no other route matches to a gateway.
