@@ -15,7 +15,7 @@ import (
 // A capture's programs, and the packet ring that stands in for them, see what the
 // forwarder sends to a segment, with the direction and no more bytes than are kept.
 func TestCaptureSources(t *testing.T) {
-	m, dev := apartVNIC(t)
+	m, dev := apartVNIC(t, bothOnA)
 	if _, err := dev.Configure(host.VNICSettings{MTU: 1500}); err != nil {
 		t.Fatal(err)
 	}

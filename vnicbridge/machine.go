@@ -28,8 +28,8 @@ type machine interface {
 	// Guard keeps the host's kernel from acting on packets that belong to bridges and
 	// segments. It replaces the guard that is in force.
 	Guard(g host.GuardSpec) error
-	// HostPrefixes lists the host's addresses with their networks. Those of our VNICs
-	// are among them.
+	// HostPrefixes lists the host's addresses of both families with their networks. Those of
+	// our VNICs are among them.
 	HostPrefixes() ([]host.Prefix, error)
 	// Changes hints that devices, addresses, routes, rules, neighbours or programs on
 	// devices may have changed.

@@ -54,11 +54,15 @@ func (p *Plane) ruleInputs(cfg *config.Config, d devices) rules.Inputs {
 	return in
 }
 
-// hostAddresses returns the addresses of the host, with their networks.
+// hostAddresses returns the addresses of the host, with their networks. Link-local addresses
+// are not among them: another host may have the same one on another link, a router's fe80::1
+// for example.
 func (p *Plane) hostAddresses() (addresses []netip.Prefix, err error) {
 	host, err := p.session.machine.HostPrefixes()
 	for _, h := range host {
-		addresses = append(addresses, h.Prefix)
+		if a := h.Prefix.Addr(); a.Is4() || !a.IsLinkLocalUnicast() {
+			addresses = append(addresses, h.Prefix)
+		}
 	}
 	return addresses, err
 }

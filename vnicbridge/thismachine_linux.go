@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
@@ -33,7 +34,13 @@ func (m *thisMachine) capture(d iface.Device, o capture.SourceOptions) (capture.
 }
 
 func (m *thisMachine) obstacles() []string {
-	all := append(m.RulesAhead(), m.places.ProgramsAhead()...)
+	var families []config.Family
+	for f := range config.Families {
+		if m.HasRules(f) {
+			families = append(families, f)
+		}
+	}
+	all := append(m.RulesAhead(families...), m.places.ProgramsAhead()...)
 	slices.Sort(all)
 	return all
 }

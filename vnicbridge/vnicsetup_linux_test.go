@@ -14,8 +14,11 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 )
 
+// The addresses of a segment of both families.
+var bothOnA = [config.Families]netip.Prefix{netip.MustParsePrefix(serverA + "/24"), netip.MustParsePrefix("fd00:50::1/64")}
+
 // apartVNIC makes a VNIC of this machine, in a namespace that only the test's goroutine has.
-func apartVNIC(t *testing.T) (m machine, dev host.VNIC) {
+func apartVNIC(t *testing.T, addresses [config.Families]netip.Prefix) (m machine, dev host.VNIC) {
 	t.Helper()
 	runtime.LockOSThread() // until the thread ends with the test's goroutine
 	if _, err := netns.New(); err != nil {
@@ -25,7 +28,7 @@ func apartVNIC(t *testing.T) (m machine, dev host.VNIC) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dev, err = m.MakeVNIC(host.VNICSpec{Segment: "a", Iface: "vnic-A", Addresses: [config.Families]netip.Prefix{netip.MustParsePrefix(serverA + "/24")}, MAC: vnicAMAC})
+	dev, err = m.MakeVNIC(host.VNICSpec{Segment: "a", Iface: "vnic-A", Addresses: addresses, MAC: vnicAMAC})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,8 +46,11 @@ func apartVNIC(t *testing.T) (m machine, dev host.VNIC) {
 // crowdedVNIC is a VNIC in a namespace of its own, in which a test does what it wants.
 func crowdedVNIC(t *testing.T) (v *host.VNICSetup, want host.VNICSettings) {
 	t.Helper()
-	_, dev := apartVNIC(t)
-	want = host.VNICSettings{MTU: 1500, Via: [config.Families]netip.Addr{netip.MustParseAddr(routerOnA)}, HostRoute: true, Neighbours: make(map[netip.Addr]config.MAC)}
+	_, dev := apartVNIC(t, bothOnA)
+	want = host.VNICSettings{
+		MTU: 1500, Router: routerOnA6, Via: [config.Families]netip.Addr{netip.MustParseAddr(routerOnA), routerOnA6}, HostRoute: true,
+		Neighbours: map[netip.Addr]config.MAC{routerOnA6: routerMAC, peerOnA6: hostMAC},
+	}
 	for i := range 253 {
 		want.Neighbours[netip.AddrFrom4([4]byte{192, 168, 50, byte(2 + i)})] = routerMAC
 	}
@@ -53,6 +59,11 @@ func crowdedVNIC(t *testing.T) (v *host.VNICSetup, want host.VNICSettings) {
 	return setup, want
 }
 
+var (
+	routerOnA6 = netip.MustParseAddr("fd00:50::2")
+	peerOnA6   = netip.MustParseAddr("fd00:50::ffff") // another segment
+)
+
 func configured(t *testing.T, v *host.VNICSetup, want host.VNICSettings) (changed []string) {
 	t.Helper()
 	changed, err := v.Configure(want)
@@ -60,6 +71,31 @@ func configured(t *testing.T, v *host.VNICSetup, want host.VNICSettings) (change
 		t.Fatal(err)
 	}
 	return changed
+}
+
+// crowdIn adds a route, a neighbour and, now and then, an address and a rule to those that a
+// namespace has.
+func crowdIn(t *testing.T, v *host.VNICSetup, link netlink.Link, i int, a netip.Addr, foreign map[netip.Addr]config.MAC) {
+	t.Helper()
+	foreign[a] = hostMAC
+	own := host.IPNet(netip.PrefixFrom(a, a.BitLen()))
+	if err := v.NS.Netlink.RouteAdd(&netlink.Route{LinkIndex: v.Ifindex, Dst: own, Scope: netlink.SCOPE_LINK}); err != nil {
+		t.Fatal(err)
+	}
+	if i%10 > 0 { // those take the kernel longer, the more there are
+		return
+	}
+	if err := v.NS.Netlink.AddrAdd(link, &netlink.Addr{IPNet: own, Flags: unix.IFA_F_NODAD}); err != nil {
+		t.Fatal(err)
+	}
+	rule := netlink.NewRule()
+	rule.Family, rule.Priority, rule.Table = netlink.FAMILY_V4, 100+i, 100
+	if a.Is6() {
+		rule.Family = netlink.FAMILY_V6
+	}
+	if err := v.NS.Netlink.RuleAdd(rule); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // To look whether a VNIC is as it should be costs the same, however many neighbours,
@@ -92,21 +128,9 @@ func TestUpkeepIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range crowd {
-		h2 := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
-		foreign[h2] = hostMAC
-		if err := h.RouteAdd(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.IPNet(netip.PrefixFrom(h2, 32)), Scope: netlink.SCOPE_LINK}); err != nil {
-			t.Fatal(err)
-		}
-		if i%10 > 0 { // those take the kernel longer, the more there are
-			continue
-		}
-		if err := h.AddrAdd(link, &netlink.Addr{IPNet: host.IPNet(netip.PrefixFrom(h2, 32))}); err != nil {
-			t.Fatal(err)
-		}
-		rule := netlink.NewRule()
-		rule.Family, rule.Priority, rule.Table = netlink.FAMILY_V4, 100+i, 100
-		if err := h.RuleAdd(rule); err != nil {
-			t.Fatal(err)
+		crowdIn(t, v, link, i, netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), foreign)
+		if i%10 == 0 { // the kernel takes longer for those of IPv6
+			crowdIn(t, v, link, i, netip.AddrFrom16([16]byte{0xfd, 1, 14: byte(i >> 8), 15: byte(i)}), foreign)
 		}
 	}
 	socket, err := host.NewNeighbourSocket(v.NS, v.Ifindex)
@@ -146,12 +170,12 @@ func TestUpkeepIsBounded(t *testing.T) {
 			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.IPNet(v.Spec.Addresses[config.IPv4].Masked()), Scope: netlink.SCOPE_LINK})
 		}},
 		{"address", func() error { return h.AddrDel(link, &netlink.Addr{IPNet: host.IPNet(v.Spec.Addresses[config.IPv4])}) }},
-		{"rule", func() error { return h.RuleDel(v.Rule(host.LatestPriority)) }},
+		{"rule", func() error { return h.RuleDel(v.Rule(config.IPv4, host.LatestPriority)) }},
 		{"rule", func() error {
 			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Table: v.Table(), Dst: host.IPNet(v.Spec.Addresses[config.IPv4].Masked()), Scope: netlink.SCOPE_LINK})
 		}},
 		{"rule's default route", func() error { return h.RouteDel(v.DefaultRoute(want.Via[config.IPv4])) }},
-		{"default route", func() error { return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.Anywhere}) }},
+		{"default route", func() error { return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.Anywhere[config.IPv4]}) }},
 	} {
 		if err := change.do(); err != nil {
 			t.Fatalf("%s: %v", change.what, err)
@@ -169,12 +193,13 @@ func TestUpkeepIsBounded(t *testing.T) {
 	}
 
 	// What the configuration wants otherwise is no change from outside.
-	want.Via[config.IPv4], want.MTU = netip.MustParseAddr("192.168.50.3"), 1400
+	want.Via, want.MTU = [config.Families]netip.Addr{netip.MustParseAddr("192.168.50.3"), netip.MustParseAddr("fd00:50::3")}, 1400
+	want.Router = want.Via[config.IPv6]
 	want.Neighbours = map[netip.Addr]config.MAC{alias: hostMAC}
 	if changed := configured(t, v, want); len(changed) > 0 {
 		t.Errorf("after another configuration: changed from outside: %v", changed)
 	}
-	want.Via[config.IPv4], want.HostRoute = netip.Addr{}, false
+	want.Via, want.HostRoute = [config.Families]netip.Addr{}, false
 	if changed := configured(t, v, want); len(changed) > 0 {
 		t.Errorf("without a rule: changed from outside: %v", changed)
 	}

@@ -12,7 +12,7 @@ var addresses = []mutation{
 		new: `if !c.claimed || !m.Request || m.Target != c.address || m.Sender == packet.NoAddr {`,
 	}, {
 		row: "A1", defect: "the host answers ARP for VNIC addresses", file: `vnicbridge/internal/host/guard_linux.go`,
-		old:   `		g.drop(chain, matchPrefix(targetOffset, v.Address.Masked()))` + "\n",
+		old:   `			g.drop(chain, matchPrefix(targetOffset, own.Masked()))` + "\n",
 		tests: "integration.TestHostKernelKeepsOut integration.TestNoWayRound",
 	}, {
 		row: "A1", defect: "the programs do not pass ARP to userspace", file: "vnicbridge/internal/bpf/bridge.c",
@@ -60,8 +60,8 @@ var addresses = []mutation{
 `, new: "",
 	}, {
 		row: "A3", defect: "the kernel forgets the aliases' neighbours", file: `vnicbridge/internal/host/neighboursocket_linux.go`,
-		old:   `s.message(netlink.NUD_PERMANENT)`,
-		new:   `s.message(netlink.NUD_REACHABLE)`,
+		old:   `s.message(hosts[i], netlink.NUD_PERMANENT)`,
+		new:   `s.message(hosts[i], netlink.NUD_REACHABLE)`,
 		tests: "integration.TestSegmentOfTwoBridges",
 	}, {
 		row: "A4", defect: "frames leave the NIC with a VNIC's MAC", file: `vnicbridge/internal/userspace/forwarder.go`,
@@ -113,12 +113,12 @@ var addresses = []mutation{
 		tests: "integration.TestRoutesAndReversePathFilter",
 	}, {
 		row: "A6", defect: "a preserving segment has no default route", file: `vnicbridge/internal/host/sourcerule_linux.go`,
-		old: `added(v.NS.Netlink.RouteAddEcmp(v.DefaultRoute(want.Via))) // before any other`, new: `false, error(nil)`,
+		old: `added(v.NS.Netlink.RouteAddEcmp(v.DefaultRoute(want.Via[f]))) // before any other`, new: `false, error(nil)`,
 		tests: "integration.TestPreserve",
 	}, {
 		row: "A6", defect: "a segment with `egress any` has no rule", file: "vnicbridge/vnicsettings.go",
-		old: `beyond := c.Segments[segment].ClientIP == config.Preserve || c.Segments[segment].EgressOrDefault() == config.EgressAny`,
-		new: `beyond := c.Segments[segment].ClientIP == config.Preserve`, tests: "integration.TestEgressAnyReachesBeyondTheGateway",
+		old: `beyond := s.ClientIP == config.Preserve || s.EgressOrDefault() == config.EgressAny`,
+		new: `beyond := s.ClientIP == config.Preserve`, tests: "integration.TestEgressAnyReachesBeyondTheGateway",
 	}, {
 		row: "A6+", defect: "a segment's rule stays behind others", file: `vnicbridge/internal/host/sourcerule_linux.go`,
 		old: `			priority = min(priority, r.Priority-1)`, new: `			_ = r`,
@@ -129,7 +129,7 @@ var addresses = []mutation{
 		tests: "integration.TestPolicyRules",
 	}, {
 		row: "A6+", defect: "packets of a segment leave by any interface", file: `vnicbridge/internal/host/guard_linux.go`,
-		old: `	if err := g.guardSources(spec.VNICs); err != nil {`, new: `	if err := g.guardSources(nil); err != nil {`,
+		old: `g.guardSources(f, spec.VNICs)`, new: `g.guardSources(f, nil)`,
 		tests: "integration.TestNothingLeavesByAnotherInterface",
 	}, {
 		row: "A7", defect: "hosts off the link are resolved instead of the gateway", file: `vnicbridge/internal/link/neighbour.go`,

@@ -92,17 +92,15 @@ var separation = []mutation{
 		tests: "integration.TestSeparation",
 	}, {
 		row: "S4", defect: "packets for VNIC addresses enter by another interface", file: `vnicbridge/internal/host/guard_linux.go`,
-		old: `		g.drop(chain, matchPrefix(destinationOffset, v.Address.Masked()), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
-		if v.Away {`,
-		new:   `		if v.Away {`,
+		old:   `			g.drop(chain, matchPrefix(destinationOffset[f], own.Masked()), matchDevice(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))` + "\n",
 		tests: "integration.TestNoWayRound integration.TestSeparation",
 	}, {
 		row: "S4", defect: "a packet with a source route reaches VNIC addresses", file: `vnicbridge/internal/host/guard_linux.go`,
-		old: `[]uint8{looseSourceRoute, strictSourceRoute}`, new: `[]uint8{}`,
+		old: `{matchExtension(exthdrIPv4, looseSourceRoute), matchExtension(exthdrIPv4, strictSourceRoute)}`, new: `{}`,
 		tests: "integration.TestSeparation",
 	}, {
 		row: "S4", defect: "the pseudo address is reached by another interface", file: `vnicbridge/internal/host/guard_linux.go`,
-		old: "		g.drop(chain, matchPrefix(destinationOffset, netip.PrefixFrom(p, p.BitLen())))", new: "		_ = p",
+		old: "		g.drop(chain, matchPrefix(destinationOffset[f], netip.PrefixFrom(p, p.BitLen())))", new: "		_ = p",
 		tests: "integration.TestNoWayRound integration.TestHostKernelKeepsOut",
 	}, {
 		row: "S4+", defect: "the programs come after those of others", file: `vnicbridge/internal/kernel/programplace_linux.go`,

@@ -3,8 +3,10 @@ package checkup
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,12 +44,25 @@ func (c *checkup) run() {
 
 // obstacles reports routing rules of others that run before ours, now or after a start.
 func (c *checkup) obstacles(m *host.Machine) {
-	if len(c.cfg.Segments) == 0 {
-		return
+	var families []config.Family
+	for f := range config.Families {
+		if c.hasSegment(f) {
+			families = append(families, f)
+		}
 	}
-	for _, o := range m.RulesAhead() {
+	for _, o := range m.RulesAhead(families...) {
 		c.warn("%s", o)
 	}
+}
+
+// hasSegment tells whether a segment has an address of a family.
+func (c *checkup) hasSegment(f config.Family) bool {
+	for _, s := range c.cfg.Segments {
+		if s.Address(f).IsValid() {
+			return true
+		}
+	}
+	return false
 }
 
 // namespaces reports namespaces of segments that this process may not open or make.
@@ -99,7 +114,7 @@ func (c *checkup) nics(m *host.Machine) {
 	if err != nil {
 		return // Problems has reported it
 	}
-	hasDefault, viaDefault := c.defaultRoute(m)
+	routes, known := c.defaultRoutes(m)
 	addresses, _ := m.HostPrefixes()
 	for _, name := range config.SortedKeys(c.cfg.Bridges) {
 		b := c.cfg.Bridges[name]
@@ -112,25 +127,104 @@ func (c *checkup) nics(m *host.Machine) {
 		} else if link.Attrs().RawFlags&unix.IFF_LOWER_UP == 0 {
 			c.warn("bridge %s: nic %s has no carrier: check the cable, or the virtual machine's settings", name, b.NIC)
 		}
+		c.superPackets(name, link)
+		nic := nicUse{bridge: name, Bridge: b}
 		for _, h := range addresses {
-			if h.Device != b.NIC {
-				continue
-			}
-			switch {
-			case h.Prefix.Addr() == c.opts.Session && h.Prefix.Addr() == b.Addresses[0].Addr():
-				c.warn("bridge %s: your own session came in to %s, which the bridge is to take: it ends when the address leaves nic %s, and you are locked out; connect by another address or a console first, or give the bridge another address", name, h.Prefix.Addr(), b.NIC)
-			case h.Prefix.Addr() == c.opts.Session:
-				c.warn("bridge %s: your own session came in by nic %s, to %s: leave that address on it, the bridge does not touch it; without it you are locked out", name, b.NIC, h.Prefix.Addr())
-			default:
-				c.note("bridge %s: nic %s keeps the host's address %s: the bridge governs %s alone", name, b.NIC, h.Prefix.Addr(), b.Addresses[0].Addr())
+			if h.Device == b.NIC {
+				nic.addresses = append(nic.addresses, h.Prefix.Addr())
 			}
 		}
-		if viaDefault[link.Attrs().Index] {
-			c.note("bridge %s: the host's default route leaves by nic %s: it needs the host's own address there", name, b.NIC)
+		for _, r := range routes {
+			if r.LinkIndex == link.Attrs().Index {
+				nic.routes = append(nic.routes, r)
+			}
+		}
+		c.hostOnNIC(nic)
+	}
+	if known && len(routes) == 0 && len(c.cfg.Bridges) > 0 && !c.givesDefaultRoute() {
+		c.warn("the host has no default route: Caddy itself gets no certificates and resolves no names; give one segment `egress any` and `default_route`")
+	}
+}
+
+// nicUse is what the host itself has on a bridge's NIC.
+type nicUse struct {
+	bridge string
+	*config.Bridge
+	addresses []netip.Addr
+	routes    []netlink.Route // default routes
+}
+
+// hostOnNIC reports the host's own addresses and default routes on a NIC.
+func (c *checkup) hostOnNIC(nic nicUse) {
+	for _, address := range nic.addresses {
+		c.session(nic, address)
+	}
+	if len(nic.addresses) > 0 && !slices.ContainsFunc(nic.addresses, netip.Addr.Is4) {
+		c.notBare(nic)
+		return
+	}
+	for _, address := range nic.addresses {
+		if address != c.opts.Session && !isLinkLocal(address) {
+			c.note("bridge %s: nic %s keeps the host's address %s: the bridge governs %s alone", nic.bridge, nic.NIC, address, nic.pseudo())
 		}
 	}
-	if !hasDefault && len(c.cfg.Bridges) > 0 && !c.givesDefaultRoute() {
-		c.warn("the host has no default route: Caddy itself gets no certificates and resolves no names; give one segment `egress any` and `default_route`")
+	if len(nic.routes) > 0 {
+		c.note("bridge %s: the host's default route leaves by nic %s: it needs the host's own address there", nic.bridge, nic.NIC)
+	}
+}
+
+// session warns whoever is connected to an address on a NIC.
+func (c *checkup) session(nic nicUse, address netip.Addr) {
+	switch {
+	case address != c.opts.Session:
+	case address == nic.Address(config.FamilyOf(address)).Addr():
+		c.warn("bridge %s: your own session came in to %s, which the bridge is to take: it ends when the address leaves nic %s, and you are locked out; connect by another address or a console first, or give the bridge another address", nic.bridge, address, nic.NIC)
+	default:
+		c.warn("bridge %s: your own session came in by nic %s, to %s: leave that address on it, the bridge does not touch it; without it you are locked out", nic.bridge, nic.NIC, address)
+	}
+}
+
+// pseudo names the bridge's addresses.
+func (n nicUse) pseudo() string {
+	var all []string
+	for _, own := range n.Addresses {
+		all = append(all, own.Addr().String())
+	}
+	return strings.Join(all, " and ")
+}
+
+// notBare reports that the host uses IPv6 on a NIC that has no IPv4 address. Router
+// advertisements give it addresses there, and a default route, without anybody's doing.
+func (c *checkup) notBare(nic nicUse) {
+	var has []string
+	report := c.note // a link-local address is reached from the link only
+	for _, a := range nic.addresses {
+		has = append(has, a.String())
+		if !isLinkLocal(a) {
+			report = c.warn
+		}
+	}
+	accepts := ""
+	for _, r := range nic.routes {
+		report = c.warn
+		has = append(has, "default route by "+r.Gw.String())
+		if r.Protocol == unix.RTPROT_RA {
+			accepts = fmt.Sprintf("; if the host needs its IPv6 there, set net.ipv6.conf.%s.accept_ra=0, or any router on the link changes its default route", nic.NIC)
+		}
+	}
+	report("bridge %s: nic %s has no IPv4 address, but the host's IPv6 is on there (%s), and its daemons are reached by it: to give the NIC to the bridge alone, sysctl -w net.ipv6.conf.%s.disable_ipv6=1, because the bridge does not need it%s",
+		nic.bridge, nic.NIC, strings.Join(has, ", "), nic.NIC, accepts)
+}
+
+func isLinkLocal(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
+
+// superPackets reports a NIC that joins packets to more than IPv6's length field can say (BIG
+// TCP). The bridge drops these (F8).
+func (c *checkup) superPackets(bridge string, link netlink.Link) {
+	const most = 65536 // GRO_LEGACY_MAX_SIZE (include/linux/netdevice.h)
+	a := link.Attrs()
+	if a.GROMaxSize > most && c.cfg.Bridges[bridge].Address(config.IPv6).IsValid() {
+		c.warn("bridge %s: nic %s joins packets to up to %d bytes (BIG TCP), and the bridge drops IPv6 packets of more than 64 KiB: ip link set %s gro_max_size %d", bridge, a.Name, a.GROMaxSize, a.Name, most)
 	}
 }
 
@@ -143,23 +237,28 @@ func (c *checkup) givesDefaultRoute() bool {
 	return false
 }
 
-// defaultRoute tells whether the host has a default route, and by which devices. If the
-// routes cannot be listed, it has one, so that nothing is reported.
-func (c *checkup) defaultRoute(m *host.Machine) (has bool, via map[int]bool) {
-	via = make(map[int]bool)
-	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN, Dst: host.Anywhere}
-	routes, err := host.RetryDump(func() ([]netlink.Route, error) {
-		return m.NS.Netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
-	})
-	for _, r := range routes {
-		via[r.LinkIndex] = true
+// defaultRoutes lists the host's default routes of both families. known is false if they
+// cannot be listed, and then nothing is reported.
+func (c *checkup) defaultRoutes(m *host.Machine) (routes []netlink.Route, known bool) {
+	for f := range config.Families {
+		of, err := m.DefaultRoutes(f)
+		if err != nil {
+			return nil, false
+		}
+		routes = append(routes, of...)
 	}
-	return err != nil || len(routes) > 0, via
+	return routes, true
 }
 
 func (c *checkup) forwarding() {
-	if sysctlNumber("/proc/sys/net/ipv4/ip_forward", 0) != 0 && len(c.cfg.Bridges) > 0 {
+	if len(c.cfg.Bridges) == 0 {
+		return
+	}
+	if sysctlNumber("/proc/sys/net/ipv4/ip_forward", 0) != 0 {
 		c.note("ip_forward is 1: harmless, because the packet filter keeps the host from forwarding what is for a pseudo address or a segment, and VNICs do not forward")
+	}
+	if sysctlNumber("/proc/sys/net/ipv6/conf/all/forwarding", 0) != 0 && c.cfg.HasIPv6() {
+		c.note("ipv6.conf.all.forwarding is 1: harmless, because the packet filter keeps the host from forwarding what is for a pseudo address or a segment")
 	}
 }
 

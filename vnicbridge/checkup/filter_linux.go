@@ -32,8 +32,11 @@ func (c *checkup) packetFilter(ns *host.Namespace) {
 	for _, chain := range chains {
 		c.chain(conn, chain)
 	}
-	if names, err := os.ReadFile("/proc/net/ip_tables_names"); err == nil && len(names) > 0 {
-		c.note("iptables-legacy has tables (%s), which are not looked at: iptables-legacy-save shows them", strings.Join(strings.Fields(string(names)), ", "))
+	for f, program := range [config.Families]string{"iptables", "ip6tables"} {
+		file := [config.Families]string{"/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"}[f]
+		if names, err := os.ReadFile(file); err == nil && len(names) > 0 && c.hasSegment(config.Family(f)) {
+			c.note("%s-legacy has tables (%s), which are not looked at: %s-legacy-save shows them", program, strings.Join(strings.Fields(string(names)), ", "), program)
+		}
 	}
 }
 
@@ -84,8 +87,8 @@ func dropsAll(rule *nftables.Rule) (drops bool) {
 
 // chain reports what a chain of the host does to packets of VNICs.
 func (c *checkup) chain(conn *nftables.Conn, chain *nftables.Chain) {
-	ipv4 := chain.Table.Family == nftables.TableFamilyIPv4 || chain.Table.Family == nftables.TableFamilyINet
-	if !ipv4 || strings.HasPrefix(chain.Table.Name, host.GuardPrefix) {
+	passed := familyNames[chain.Table.Family] != "" && (chain.Table.Family != nftables.TableFamilyIPv6 || c.hasSegment(config.IPv6))
+	if !passed || strings.HasPrefix(chain.Table.Name, host.GuardPrefix) {
 		return
 	}
 	for _, at := range filterHooks {
@@ -103,9 +106,13 @@ func (c *checkup) chain(conn *nftables.Conn, chain *nftables.Chain) {
 	}
 }
 
+// familyNames are the families of tables that packets of segments pass.
+var familyNames = map[nftables.TableFamily]string{
+	nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet",
+}
+
 func pathOf(chain *nftables.Chain) string {
-	family := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyINet: "inet"}[chain.Table.Family]
-	return family + " " + chain.Table.Name + " " + chain.Name
+	return familyNames[chain.Table.Family] + " " + chain.Table.Name + " " + chain.Name
 }
 
 func rewritesDestinations(conn *nftables.Conn, chain *nftables.Chain) bool {

@@ -67,7 +67,10 @@ func (m *Machine) Problems(cfg *config.Config, own map[string]bool) (problems []
 	for _, name := range config.SortedKeys(cfg.Bridges) {
 		err := checkNIC(cfg.Bridges[name].NIC, devices)
 		if err == nil {
-			err = m.checkBridgeNetfilter(cfg.Bridges[name].NIC, devices)
+			err = m.checkBridgeNetfilter(cfg.Bridges[name], devices)
+		}
+		if err == nil {
+			err = checkMTU(cfg, name, devices)
 		}
 		if err != nil {
 			found(&config.Error{Part: "bridge", Name: name, Err: err})
@@ -99,31 +102,67 @@ func (m *Machine) Devices() (map[string]netlink.Link, error) {
 	return devices, nil
 }
 
-// checkDefaultRoute refuses a segment's default_route if the host has a default route.
+// checkMTU refuses a NIC whose MTU is too small for IPv6, if the bridge or a segment behind it
+// has IPv6 (F8).
+func checkMTU(cfg *config.Config, bridge string, devices map[string]netlink.Link) error {
+	nic := cfg.Bridges[bridge].NIC
+	ipv6 := cfg.Bridges[bridge].Address(config.IPv6).IsValid()
+	for name, s := range cfg.Segments {
+		ipv6 = ipv6 || s.Address(config.IPv6).IsValid() && slices.Contains(cfg.BridgesOf(name), bridge)
+	}
+	if mtu := devices[nic].Attrs().MTU; ipv6 && !fitsIPv6(mtu) {
+		return mtuError(nic, mtu)
+	}
+	return nil
+}
+
+// checkDefaultRoute refuses a segment's default_route if the host has a default route of the
+// same family. A route from a router advertisement is no reason to refuse, because it can come
+// and go at any time. While it is there, it comes first.
 func (m *Machine) checkDefaultRoute(cfg *config.Config, own map[string]bool) error {
 	for _, name := range config.SortedKeys(cfg.Segments) {
 		if !cfg.Segments[name].DefaultRoute {
 			continue
 		}
-		filter := &netlink.Route{Table: unix.RT_TABLE_MAIN, Dst: Anywhere}
-		routes, err := RetryDump(func() ([]netlink.Route, error) {
-			return m.NS.Netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
-		})
-		if err != nil {
-			return fmt.Errorf("listing the default routes: %w", err)
-		}
-		for _, r := range routes {
-			device := fmt.Sprintf("device %d", r.LinkIndex)
-			if link, err := m.NS.Netlink.LinkByIndex(r.LinkIndex); err == nil {
-				device = link.Attrs().Name
+		for f := range config.Families {
+			if !cfg.Segments[name].Address(f).IsValid() || len(cfg.GatewaysOf(name, f)) == 0 {
+				continue // the segment gives no default route of this family
 			}
-			if own[device] {
-				continue
+			if err := m.checkNoDefaultRoute(f, own); err != nil {
+				return &config.Error{Part: "segment", Name: name, Err: err}
 			}
-			return &config.Error{Part: "segment", Name: name, Err: fmt.Errorf("default_route: the host has a default route already (%s), which is never replaced: take default_route away, or the route", describeRoute(r, device))}
 		}
 	}
 	return nil
+}
+
+func (m *Machine) checkNoDefaultRoute(f config.Family, own map[string]bool) error {
+	routes, err := m.DefaultRoutes(f)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		device := fmt.Sprintf("device %d", r.LinkIndex)
+		if link, err := m.NS.Netlink.LinkByIndex(r.LinkIndex); err == nil {
+			device = link.Attrs().Name
+		}
+		if !own[device] && r.Protocol != unix.RTPROT_RA {
+			return fmt.Errorf("default_route: the host has a default route already (%s), which is never replaced: take default_route away, or the route", describeRoute(r, device))
+		}
+	}
+	return nil
+}
+
+// DefaultRoutes lists the default routes of the host's main table.
+func (m *Machine) DefaultRoutes(f config.Family) ([]netlink.Route, error) {
+	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN, Dst: Anywhere[f]}
+	routes, err := RetryDump(func() ([]netlink.Route, error) {
+		return m.NS.Netlink.RouteListFiltered(netlinkFamily(f), filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the default routes: %w", err)
+	}
+	return routes, nil
 }
 
 // describeRoute writes a default route as the ip command does.
@@ -167,7 +206,8 @@ func checkNIC(nic string, devices map[string]netlink.Link) error {
 // checkBridgeNetfilter refuses a NIC on a Linux bridge whose packets pass the host's packet
 // filter (br_netfilter, which Docker and Kubernetes load). Our rules in that filter keep the
 // host's kernel off the pseudo address, so they would drop the packets before the NIC.
-func (m *Machine) checkBridgeNetfilter(nic string, devices map[string]netlink.Link) error {
+func (m *Machine) checkBridgeNetfilter(bridge *config.Bridge, devices map[string]netlink.Link) error {
+	nic := bridge.NIC
 	byIndex := make(map[int]netlink.Link)
 	for _, link := range devices {
 		byIndex[link.Attrs().Index] = link
@@ -182,15 +222,20 @@ func (m *Machine) checkBridgeNetfilter(nic string, devices map[string]netlink.Li
 	if below == nil || below.Type() != "bridge" {
 		return nil
 	}
-	var calls []byte
-	err := m.NS.Do(func() (err error) {
-		calls, err = os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-iptables")
-		return err
-	})
-	if err != nil || strings.TrimSpace(string(calls)) != "1" { // without the file there is no br_netfilter
-		return nil
+	for f, call := range [config.Families]string{"bridge-nf-call-iptables", "bridge-nf-call-ip6tables"} {
+		if !bridge.Address(config.Family(f)).IsValid() {
+			continue
+		}
+		var calls []byte
+		err := m.NS.Do(func() (err error) {
+			calls, err = os.ReadFile("/proc/sys/net/bridge/" + call)
+			return err
+		})
+		if err == nil && strings.TrimSpace(string(calls)) == "1" { // without the file there is no br_netfilter
+			return fmt.Errorf("nic %s: br_netfilter gives the packets of bridge %s to the host's packet filter, which drops those for the pseudo address before they come to the NIC: switch that off (sysctl -w net.bridge.%s=0), or name another device", nic, below.Attrs().Name, call)
+		}
 	}
-	return fmt.Errorf("nic %s: br_netfilter gives the packets of bridge %s to the host's packet filter, which drops those for the pseudo address before they come to the NIC: switch that off (sysctl -w net.bridge.bridge-nf-call-iptables=0), or name another device", nic, below.Attrs().Name)
+	return nil
 }
 
 // unfitKinds are the kinds of Ethernet devices that cannot receive frames for an address that

@@ -87,8 +87,8 @@ func stateOf(link netlink.Link) iface.LinkState {
 	return state
 }
 
-// HostPrefixes lists the IPv4 addresses of all devices, with their networks. Those of our
-// VNICs are among them.
+// HostPrefixes lists the addresses of all devices, with their networks. Those of our VNICs
+// are among them.
 func (m *Machine) HostPrefixes() ([]Prefix, error) {
 	links, err := RetryDump(m.NS.Netlink.LinkList)
 	if err != nil {
@@ -98,20 +98,20 @@ func (m *Machine) HostPrefixes() ([]Prefix, error) {
 	for _, l := range links {
 		names[l.Attrs().Index] = l.Attrs().Name
 	}
-	addrs, err := RetryDump(func() ([]netlink.Addr, error) {
-		return m.NS.Netlink.AddrList(nil, netlink.FAMILY_V4)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("listing the host's addresses: %w", err)
-	}
 	var prefixes []Prefix
-	for _, a := range addrs {
-		ip, ok := netip.AddrFromSlice(a.IP)
-		if !ok {
-			continue
+	for f := range config.Families {
+		addrs, err := RetryDump(func() ([]netlink.Addr, error) { return m.NS.Netlink.AddrList(nil, netlinkFamily(f)) })
+		if err != nil {
+			return nil, fmt.Errorf("listing the host's addresses: %w", err)
 		}
-		bits, _ := a.Mask.Size()
-		prefixes = append(prefixes, Prefix{names[a.LinkIndex], netip.PrefixFrom(ip.Unmap(), bits)})
+		for _, a := range addrs {
+			ip, ok := netip.AddrFromSlice(a.IP)
+			if !ok {
+				continue
+			}
+			bits, _ := a.Mask.Size()
+			prefixes = append(prefixes, Prefix{names[a.LinkIndex], netip.PrefixFrom(ip.Unmap(), bits)})
+		}
 	}
 	return prefixes, nil
 }

@@ -49,7 +49,7 @@ const batchedNeighbours = 64
 func (s *neighbourSocket) permanent(hosts []netip.Addr) (map[netip.Addr]config.MAC, error) {
 	has := make(map[netip.Addr]config.MAC)
 	err := s.exchange(unix.RTM_GETNEIGH, 0, len(hosts), func(i int) []nl.NetlinkRequestData {
-		return []nl.NetlinkRequestData{s.message(0), nl.NewRtAttr(unix.NDA_DST, hosts[i].AsSlice())}
+		return []nl.NetlinkRequestData{s.message(hosts[i], 0), nl.NewRtAttr(unix.NDA_DST, hosts[i].AsSlice())}
 	}, func(i int, m syscall.NetlinkMessage, errno syscall.Errno) error {
 		if errno != 0 {
 			return ignoreMissing(errno)
@@ -68,7 +68,7 @@ func (s *neighbourSocket) Set(hosts []netip.Addr, macs map[netip.Addr]config.MAC
 	return s.exchange(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK, len(hosts), func(i int) []nl.NetlinkRequestData {
 		mac := macs[hosts[i]]
 		return []nl.NetlinkRequestData{
-			s.message(netlink.NUD_PERMANENT), nl.NewRtAttr(unix.NDA_DST, hosts[i].AsSlice()), nl.NewRtAttr(unix.NDA_LLADDR, mac[:]),
+			s.message(hosts[i], netlink.NUD_PERMANENT), nl.NewRtAttr(unix.NDA_DST, hosts[i].AsSlice()), nl.NewRtAttr(unix.NDA_LLADDR, mac[:]),
 		}
 	}, func(i int, _ syscall.NetlinkMessage, errno syscall.Errno) error {
 		if errno != 0 {
@@ -78,8 +78,8 @@ func (s *neighbourSocket) Set(hosts []netip.Addr, macs map[netip.Addr]config.MAC
 	})
 }
 
-func (s *neighbourSocket) message(state uint16) *netlink.Ndmsg {
-	return &netlink.Ndmsg{Family: unix.AF_INET, Index: uint32(s.ifindex), State: state}
+func (s *neighbourSocket) message(host netip.Addr, state uint16) *netlink.Ndmsg {
+	return &netlink.Ndmsg{Family: uint8(netlinkFamily(config.FamilyOf(host))), Index: uint32(s.ifindex), State: state}
 }
 
 // neighbourAnswer takes the answer to request i: a message, or the number of an error.

@@ -2,6 +2,7 @@ package host
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
@@ -23,7 +24,9 @@ type VNIC interface {
 // VNICSettings are what can change of a VNIC while it lives.
 type VNICSettings struct {
 	MTU        int
+	NIC        string                      // whose MTU it is
 	Neighbours map[netip.Addr]config.MAC   // of the aliases, for good (A3)
+	Router     netip.Addr                  // the alias by way of which all other hosts of the IPv6 network are reached (A6)
 	Via        [config.Families]netip.Addr // the next hop to everything beyond, if any (A6)
 	HostRoute  bool                        // unbound sockets of the VNIC's namespace use Via, too
 }
@@ -37,6 +40,9 @@ type VNICSpec struct {
 	Netns     string // the segment's own namespace; empty: the host's
 }
 
+// has tells whether the VNIC has an address of a family.
+func (s VNICSpec) has(f config.Family) bool { return s.Addresses[f].IsValid() }
+
 // Prefix is an address of the host with its network, on one of the host's devices.
 type Prefix struct {
 	Device string
@@ -48,6 +54,16 @@ type GuardSpec struct {
 	NICs   []int // their indexes
 	Pseudo []netip.Addr
 	VNICs  []GuardedVNIC
+}
+
+// has tells whether a VNIC or a bridge has an address of a family.
+func (g GuardSpec) has(f config.Family) bool {
+	return len(g.pseudoOf(f)) > 0 || slices.ContainsFunc(g.VNICs, func(v GuardedVNIC) bool { return v.Addresses[f].IsValid() })
+}
+
+// pseudoOf lists the pseudo addresses of a family.
+func (g GuardSpec) pseudoOf(f config.Family) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(g.Pseudo), func(p netip.Addr) bool { return config.FamilyOf(p) != f })
 }
 
 // GuardedVNIC is a VNIC that the host's kernel must not act on.

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
@@ -48,7 +49,7 @@ func (m *Machine) MakeVNIC(spec VNICSpec) (VNIC, error) {
 	if spec.Netns != "" {
 		return m.makeVeth(spec)
 	}
-	t := &TAP{VNICSetup: VNICSetup{NS: m.NS, Spec: spec, sysctls: VNICSysctls}}
+	t := &TAP{VNICSetup: VNICSetup{NS: m.NS, Spec: spec, sysctls: VNICSysctls(spec.has(config.IPv6))}}
 	err := t.open()
 	if err != nil {
 		return nil, fmt.Errorf("VNIC %s: %w", spec.Iface, err)
@@ -167,12 +168,12 @@ func (t *TAPQueue) Control(f func(fd int) error) (err error) {
 	return err
 }
 
-// Close removes the device by closing its last descriptor, and removes the rule, which would
+// Close removes the device by closing its last descriptor, and removes the rules, which would
 // outlive the device.
 func (t *TAP) Close() error {
 	err := t.File.Close()
 	t.awaitRemoval()
-	return errors.Join(err, t.removeRule())
+	return errors.Join(err, t.removeRules())
 }
 
 // awaitRemoval waits until the kernel has removed the device, at most a second. A reader may

@@ -3,9 +3,13 @@ package host
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // Veth is the VNIC of a segment with a namespace of its own: the inner end of a veth pair.
@@ -23,7 +27,9 @@ type Veth struct {
 const ownerAlias = "caddy-vnic "
 
 func (m *Machine) makeVeth(spec VNICSpec) (VNIC, error) {
-	v := &Veth{outer: VNICSetup{NS: m.NS, Spec: spec, sysctls: outerSysctls}}
+	outer := spec
+	outer.Addresses = [config.Families]netip.Prefix{}
+	v := &Veth{outer: VNICSetup{NS: m.NS, Spec: outer, sysctls: outerSysctls}}
 	if err := v.make(m, spec); err != nil {
 		return nil, errors.Join(fmt.Errorf("VNIC %s in netns %s: %w", spec.Iface, spec.Netns, err), v.Close())
 	}
@@ -36,7 +42,7 @@ func (v *Veth) make(m *Machine, spec VNICSpec) error {
 	if err != nil {
 		return err
 	}
-	v.inner = VNICSetup{NS: segment, Spec: spec, sysctls: VNICSysctls}
+	v.inner = VNICSetup{NS: segment, Spec: spec, sysctls: VNICSysctls(spec.has(config.IPv6))}
 	if err := removeStaleRules(segment); err != nil {
 		return err
 	}
@@ -79,8 +85,8 @@ func (v *Veth) mark(owner ownership) error {
 // that no frame comes out of it before it is a dead end.
 func (v *Veth) ensureOuter(want VNICSettings) (changed bool, err error) {
 	steps := []func(VNICSettings) (bool, error){v.outer.ensureName, v.outer.ensureSysctls, v.outer.ensureDeadEnd, v.outer.ensureUp}
-	if want.MTU != 0 {
-		steps = append(steps, v.outer.ensureMTU)
+	if want.MTU != 0 { // before the sysctls: an MTU below IPv6's least resets those of IPv6
+		steps = slices.Insert(steps, 1, v.outer.ensureMTU)
 	}
 	for _, ensure := range steps {
 		differed, err := ensure(want)
@@ -126,7 +132,7 @@ func (v *Veth) Close() error {
 		return errors.Join(errs...)
 	}
 	if v.inner.Ifindex != 0 {
-		errs = append(errs, v.inner.removeRule())
+		errs = append(errs, v.inner.removeRules())
 	}
 	if link, err := v.outer.Link(); v.outer.Ifindex != 0 && err == nil {
 		errs = append(errs, ignoreMissing(v.outer.NS.Netlink.LinkDel(link)))

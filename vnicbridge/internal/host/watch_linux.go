@@ -111,14 +111,15 @@ func (m *Machine) subscribe() (ended <-chan struct{}, err error) {
 }
 
 // subscribeOthers reports each message about routing rules, traffic control, and devices'
-// IPv4 settings, for which package netlink has no subscriptions. It closes changes when the
+// settings, for which package netlink has no subscriptions. It closes changes when the
 // subscription ends.
 func subscribeOthers(ns *Namespace, changes chan<- struct{}, stop <-chan struct{}) error {
 	at := netns.None()
 	if ref := ns.ref(); ref != nil {
 		at = *ref
 	}
-	s, err := nl.SubscribeAt(at, netns.None(), unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_TC, unix.RTNLGRP_IPV4_NETCONF)
+	s, err := nl.SubscribeAt(at, netns.None(), unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_TC,
+		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF)
 	if err != nil {
 		return err
 	}
