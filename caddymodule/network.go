@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,7 +17,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// The network type `vnic/<segment>` is TCP on a segment's address. The type
+// The network type `vnic/<segment>` is TCP on a segment's addresses. The type
 // `vnic+udp/<segment>` is UDP there; Caddy uses it for HTTP/3.
 func init() {
 	caddy.RegisterNetwork("vnic", func(ctx context.Context, _, segment, ports string, offset uint, cfg net.ListenConfig) (any, error) {
@@ -63,14 +62,13 @@ func site(ctx context.Context, segment string, proto config.Protocol, ports stri
 		return sites.Address{}, err
 	}
 	app.fronts.opened(segment, proto, port)
-	return sites.Address{Segment: segment, Netns: s.Netns, Local: netip.AddrPortFrom(app.address(segment), port), Started: app.fronts.started}, nil
+	return sites.Address{Segment: segment, Netns: s.Netns, Addrs: s.OwnAddrs(), Port: port, Started: app.fronts.started}, nil
 }
 
 // explainListen says which program can have taken a segment's port.
 func explainListen(err error, at sites.Address) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		port := at.Local.Port()
-		return fmt.Errorf("segment %s: port %d: %w: another program listens on this port, maybe on all addresses: bind that program to one address (ss -lnp 'sport = :%d' shows it)", at.Segment, port, err, port)
+		return fmt.Errorf("segment %s: port %d: %w: another program listens on this port, maybe on all addresses: bind that program to one address (ss -lnp 'sport = :%d' shows it)", at.Segment, at.Port, err, at.Port)
 	}
 	return err
 }

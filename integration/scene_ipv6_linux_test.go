@@ -13,7 +13,6 @@ import (
 	"github.com/mdlayher/packet"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
-	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // The pseudo address, and segment a's own, as hosts of URLs and of sockets' addresses.

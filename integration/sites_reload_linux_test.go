@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -106,7 +107,12 @@ type requestLoad struct {
 // not keep its connections makes one for each request.
 func (s *scene) startRequests(protocol string, urls []string, kept bool) *requestLoad {
 	s.t.Helper()
-	opts := netlab.WebOptions{Protocol: protocol, Address: paper.PseudoAddr}
+	return s.startRequestsTo(paper.PseudoAddr, protocol, urls, kept)
+}
+
+func (s *scene) startRequestsTo(address netip.Addr, protocol string, urls []string, kept bool) *requestLoad {
+	s.t.Helper()
+	opts := netlab.WebOptions{Protocol: protocol, Address: address}
 	s.waitFor("the internal issuer", func() (ok bool) {
 		var err error
 		opts.Roots, err = s.caddy.Roots()

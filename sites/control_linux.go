@@ -6,12 +6,20 @@ import (
 	"os"
 
 	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 )
 
 // putPacketInfo writes the control message with the address that a datagram was sent to. It
 // returns the message's length in bytes; 0 if there is no room.
 func putPacketInfo(oob []byte, to netip.Addr) int {
+	if to.Is6() {
+		message := (&ipv6.ControlMessage{Src: to.AsSlice()}).Marshal()
+		if len(message) > len(oob) {
+			return 0
+		}
+		return copy(oob, message)
+	}
 	// ipv4 writes the address into the field for sending. For a received datagram the
 	// kernel uses another field.
 	message := (&ipv4.ControlMessage{Src: to.AsSlice()}).Marshal()
@@ -43,6 +51,8 @@ func takeControl(oob []byte) (source netip.Addr, segment int, rest []byte, err e
 		switch [2]int32{header.Level, header.Type} {
 		case [2]int32{unix.IPPROTO_IP, unix.IP_PKTINFO}:
 			source = netip.AddrFrom4([4]byte(body[infoSpecDst:]))
+		case [2]int32{unix.IPPROTO_IPV6, unix.IPV6_PKTINFO}: // struct in6_pktinfo: the address, the interface's index
+			source = netip.AddrFrom16([16]byte(body)).Unmap()
 		case [2]int32{unix.IPPROTO_UDP, unix.UDP_SEGMENT}:
 			segment = int(binary.NativeEndian.Uint16(body))
 		default:

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 	"github.com/caddy-vnic/caddy-vnic/sites"
@@ -24,7 +25,15 @@ func TestListenerOutlivesItsDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := sites.Address{Segment: "a", Local: netip.MustParseAddrPort("192.168.50.1:80")}
+	at := sites.Address{Segment: "a", Port: 80}
+	for _, own := range deviceAddrs {
+		at.Addrs = append(at.Addrs, netip.MustParsePrefix(own).Addr())
+	}
+	for _, device := range []string{"lo", "default"} { // netlab switches IPv6 off
+		if err := host.Sysctl("net/ipv6/conf/"+device+"/disable_ipv6", "0"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	makeDevice(t, host)
 
 	var l net.Listener
@@ -37,17 +46,20 @@ func TestListenerOutlivesItsDevice(t *testing.T) {
 	}
 	defer l.Close()
 	for range 2 {
-		c, err := host.DialContext(t.Context(), "tcp", at.Local.String())
-		if err != nil {
-			t.Fatal(err)
+		for _, addr := range at.Addrs {
+			c, err := host.DialContext(t.Context(), "tcp", netip.AddrPortFrom(addr, at.Port).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			accept(t, l)
 		}
-		defer c.Close()
-		accept(t, l)
-
 		deleteDevice(t, host)
-		if c, err := host.DialContext(t.Context(), "tcp", at.Local.String()); err == nil {
-			c.Close()
-			t.Fatal("the address is reached without its device")
+		for _, addr := range at.Addrs {
+			if c, err := host.DialContext(t.Context(), "tcp", netip.AddrPortFrom(addr, at.Port).String()); err == nil {
+				c.Close()
+				t.Fatalf("%s is reached without its device", addr)
+			}
 		}
 		makeDevice(t, host)
 	}
@@ -55,19 +67,26 @@ func TestListenerOutlivesItsDevice(t *testing.T) {
 
 const deviceName = "vnic-a"
 
-// makeDevice makes a device with the segment's address. The kind of device does not matter.
+var deviceAddrs = []string{"192.168.50.1/24", "fd00:50::1/64"}
+
+// makeDevice makes a device with the segment's addresses. The kind of device does not matter.
 func makeDevice(t *testing.T, host *netlab.Host) {
 	t.Helper()
 	device := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: deviceName}, PeerName: "peer"}
 	if err := host.Netlink().LinkAdd(device); err != nil {
 		t.Fatal(err)
 	}
-	addr, err := netlink.ParseAddr("192.168.50.1/24")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := host.Netlink().AddrAdd(device, addr); err != nil {
-		t.Fatal(err)
+	for _, own := range deviceAddrs {
+		addr, err := netlink.ParseAddr(own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if addr.IP.To4() == nil {
+			addr.Flags = unix.IFA_F_NODAD
+		}
+		if err := host.Netlink().AddrAdd(device, addr); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := host.Netlink().LinkSetUp(device); err != nil {
 		t.Fatal(err)

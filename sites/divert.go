@@ -33,9 +33,9 @@ func (l *listener) divert(c *net.TCPConn, from *socket) bool {
 		return false
 	}
 	kept.run(func() {
-		own := l.conn(c)
+		own := l.conn(c, from)
 		own.diverted.Store(true)
-		if (*serve)(own) && !l.stream.leave(own, from) {
+		if (*serve)(own) && !from.stream.leave(own, from) {
 			own.Close()
 		}
 	})

@@ -39,7 +39,7 @@ func (oneClient) In(_ string, f func() error) error { return f() }
 // can reach its port while its listener is open.
 func ExampleSockets_Listen() {
 	sockets := sites.NewSockets(oneClient{})
-	at := sites.Address{Segment: "a", Local: netip.MustParseAddrPort("127.80.80.1:8080")}
+	at := sites.Address{Segment: "a", Addrs: []netip.Addr{netip.MustParseAddr("127.80.80.1")}, Port: 8080}
 	listener, err := sockets.Listen(context.Background(), at, net.ListenConfig{})
 	if err != nil {
 		fmt.Println(err)
@@ -54,7 +54,7 @@ func ExampleSockets_Listen() {
 
 	fromAlias := &net.Dialer{LocalAddr: &net.TCPAddr{IP: itsAlias.AsSlice()}}
 	client := &http.Client{Transport: &http.Transport{DialContext: fromAlias.DialContext, DisableKeepAlives: true}}
-	response, err := client.Get("http://" + at.Local.String())
+	response, err := client.Get("http://127.80.80.1:8080")
 	if err != nil {
 		fmt.Println(err)
 		return

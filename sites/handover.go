@@ -110,7 +110,7 @@ func (s *stream) supersede() (began, waits bool) {
 		}
 		break
 	}
-	if began {
+	if began || waits { // another stream of the listener may have superseded it first
 		s.change() // for a connection that has been offered to an older listener
 	}
 	return began, waits

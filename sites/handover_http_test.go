@@ -49,7 +49,7 @@ func TestHandOverLosesNoRequest(t *testing.T) {
 					defer client.CloseIdleConnections()
 					scheme := map[bool]string{true: "https", false: "http"}[test.secure]
 					for ctx.Err() == nil {
-						resp, err := client.Get(fmt.Sprintf("%s://%s/", scheme, at.Local))
+						resp, err := client.Get(fmt.Sprintf("%s://%s/", scheme, firstOf(at)))
 						if err != nil {
 							t.Error(err)
 							return
@@ -144,7 +144,7 @@ func TestHandOverWaitsForARequestThatIsComing(t *testing.T) {
 // dialAt connects to an address, for ten seconds at most.
 func dialAt(t *testing.T, at sites.Address) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", at.Local.String())
+	c, err := net.Dial("tcp", firstOf(at))
 	if err != nil {
 		t.Fatal(err)
 	}

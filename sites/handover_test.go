@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,54 +18,58 @@ import (
 // TestHandoverKeepsTheQueue checks that the next configuration serves connections that wait in
 // the accept queue when a configuration ends.
 func TestHandoverKeepsTheQueue(t *testing.T) {
-	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
-	older := listen(t, sockets, at)
-	const waiting = 50
-	for range waiting {
-		dialFrom(t, alias, older)
-	}
-	newer := listen(t, sockets, at)
-	older.Close()
-	for range waiting {
-		accept(t, newer)
-	}
+	eachFamily(t, func(t *testing.T, at sites.Address, f family) {
+		sockets := sites.NewSockets(new(planeStub))
+		older := listen(t, sockets, at)
+		const waiting = 50
+		for range waiting {
+			dialFrom(t, f.alias, older)
+		}
+		newer := listen(t, sockets, at)
+		older.Close()
+		for range waiting {
+			accept(t, newer)
+		}
+	})
 }
 
 // Servers take over from each other, as in Caddy's reloads, while clients open a
 // connection for each request. The servers are plain ones, which need no HandOver.
 func TestHandoverUnderLoadLosesNothing(t *testing.T) {
-	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
-	stop := serve(t, sockets, at)
+	eachFamily(t, func(t *testing.T, at sites.Address, _ family) {
+		sockets := sites.NewSockets(new(planeStub))
+		stop := serve(t, sockets, at)
 
-	ctx, cancel := context.WithCancel(context.Background())
-	var (
-		clients  sync.WaitGroup
-		requests atomic.Int64
-	)
-	for range 4 {
-		clients.Go(func() {
-			for ctx.Err() == nil {
-				if err := request(at.Local.String()); err != nil {
-					t.Error(err)
-					return
+		ctx, cancel := context.WithCancel(context.Background())
+		var (
+			clients  sync.WaitGroup
+			requests atomic.Int64
+		)
+		for i := range 4 {
+			clients.Go(func() {
+				for ctx.Err() == nil {
+					if err := request(netip.AddrPortFrom(at.Addrs[i%len(at.Addrs)], at.Port).String()); err != nil {
+						t.Error(err)
+						return
+					}
+					requests.Add(1)
 				}
-				requests.Add(1)
-			}
-		})
-	}
-	const generations = 200
-	for range generations {
-		next := serve(t, sockets, at)
+			})
+		}
+		const generations = 200
+		for range generations {
+			next := serve(t, sockets, at)
+			stop()
+			stop = next
+			time.Sleep(2 * time.Millisecond)
+		}
+		cancel()
+		clients.Wait()
 		stop()
-		stop = next
-		time.Sleep(2 * time.Millisecond)
-	}
-	cancel()
-	clients.Wait()
-	stop()
-	if n := requests.Load(); n < generations {
-		t.Errorf("only %d requests were made: no load", n)
-	}
+		if n := requests.Load(); n < generations {
+			t.Errorf("only %d requests were made: no load", n)
+		}
+	})
 }
 
 // serve starts a server that answers "pong" to "ping". stop ends it when it has answered on all
@@ -119,23 +124,25 @@ func request(addr string) error {
 
 // A listener gets no connection from an older one before its configuration has started.
 func TestHandoverWaitsForTheStart(t *testing.T) {
-	sockets, at := sites.NewSockets(new(planeStub)), freePort(t)
-	older := listen(t, sockets, at)
-	started := make(chan struct{})
-	at.Started = started
-	newer := listen(t, sockets, at)
-	taken := takers(older, newer)
-	want := func(l net.Listener, name string) {
-		t.Helper()
-		for range 20 {
-			dialFrom(t, alias, older)
-			if <-taken != l {
-				t.Fatalf("another than the %s listener has accepted", name)
+	eachFamily(t, func(t *testing.T, at sites.Address, f family) {
+		sockets := sites.NewSockets(new(planeStub))
+		older := listen(t, sockets, at)
+		started := make(chan struct{})
+		at.Started = started
+		newer := listen(t, sockets, at)
+		taken := takers(older, newer)
+		want := func(l net.Listener, name string) {
+			t.Helper()
+			for range 20 {
+				dialFrom(t, f.alias, older)
+				if <-taken != l {
+					t.Fatalf("another than the %s listener has accepted", name)
+				}
 			}
 		}
-	}
-	want(older, "older")
-	close(started)
-	sockets.HandOver()
-	want(newer, "newer")
+		want(older, "older")
+		close(started)
+		sockets.HandOver()
+		want(newer, "newer")
+	})
 }

@@ -8,15 +8,15 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// listener is the share that one configuration has of a stream.
+// listener is the share that one configuration has of the streams at its addresses.
 type listener struct {
 	sockets   *Sockets
-	stream    *stream
+	streams   []*stream // one for each address
 	at        Address
 	keepAlive net.KeepAliveConfig
 	port      func() // releases the port; guarded by the lock of Sockets
-	accepting bool   // Accept has been called; guarded by the stream's lock
 
+	accepting  atomic.Bool  // Accept has been called
 	superseded atomic.Bool  // a newer listener has taken over
 	offers     atomic.Int32 // connections that it may get, or that its server has not begun to serve
 	accepted   atomic.Int32 // those of the offers that Accept has returned
@@ -29,10 +29,10 @@ type listener struct {
 	closeOnce sync.Once
 }
 
-// ready tells whether the listener may take over. It needs the stream's lock.
+// ready tells whether the listener may take over.
 func (l *listener) ready() bool {
-	if !l.accepting || l.at.Started == nil {
-		return l.accepting
+	if accepting := l.accepting.Load(); !accepting || l.at.Started == nil {
+		return accepting
 	}
 	select {
 	case <-l.at.Started:
@@ -52,7 +52,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	default:
 	}
 	l.offers.Add(-l.accepted.Swap(0)) // net/http has called ConnContext for them
-	l.stream.accepts(l)
+	l.accepts()
 	var a accepted
 	select {
 	case a = <-l.handed:
@@ -66,11 +66,23 @@ func (l *listener) Accept() (net.Conn, error) {
 	if left, ok := a.conn.(*Conn); ok {
 		return left.moved(l), nil
 	}
-	return l.conn(a.conn.(*net.TCPConn)), nil
+	return l.conn(a.conn.(*net.TCPConn), a.from), nil
 }
 
-func (l *listener) conn(c *net.TCPConn) *Conn {
-	if l.keepAlive != l.stream.keepAlive {
+// accepts records that the server has called Accept.
+func (l *listener) accepts() {
+	if l.accepting.Swap(true) {
+		return
+	}
+	for _, t := range l.streams {
+		t.mu.Lock()
+		t.change()
+		t.mu.Unlock()
+	}
+}
+
+func (l *listener) conn(c *net.TCPConn, from *socket) *Conn {
+	if l.keepAlive != from.stream.keepAlive {
 		// This fails only on a dead connection. Its server finds out by reading.
 		_ = c.SetKeepAliveConfig(l.keepAlive)
 	}
@@ -82,7 +94,7 @@ func (l *listener) conn(c *net.TCPConn) *Conn {
 	return own
 }
 
-// Close wakes Accept. The last listener closes the socket.
+// Close wakes Accept. The last listener closes the sockets.
 func (l *listener) Close() error {
 	err := l.closedError()
 	l.closeOnce.Do(func() {
@@ -92,8 +104,8 @@ func (l *listener) Close() error {
 	return err
 }
 
-// Addr returns the segment's address, even while the segment is stopped.
-func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at.Local) }
+// Addr returns the segment's first address, even while the segment is stopped.
+func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at.first()) }
 
 func (l *listener) closedError() error {
 	return &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}

@@ -19,27 +19,33 @@ import (
 // TestEndsAreTheClients checks that a connection has the addresses that its client sees. A
 // connection from the host itself has those of its socket.
 func TestEndsAreTheClients(t *testing.T) {
-	l := listen(t, sites.NewSockets(new(planeStub)), freePort(t))
+	eachFamily(t, func(t *testing.T, at sites.Address, f family) {
+		l := listen(t, sites.NewSockets(new(planeStub)), at)
+		if got := l.Addr().String(); got != firstOf(at) {
+			t.Errorf("Addr is %s, want %s", got, firstOf(at))
+		}
+		out := dialFrom(t, f.alias, l)
+		in := accept(t, l)
+		port := out.LocalAddr().(*net.TCPAddr).AddrPort().Port()
+		if got, want := in.RemoteAddr().String(), netip.AddrPortFrom(f.client, port).String(); got != want {
+			t.Errorf("RemoteAddr is %s, want the client %s", got, want)
+		}
+		if got, want := in.LocalAddr().String(), netip.AddrPortFrom(f.dialed, at.Port).String(); got != want {
+			t.Errorf("LocalAddr is %s, want what the client dialed, %s", got, want)
+		}
+		if f.server == f.alias {
+			return // the host's own connections cannot be told apart
+		}
 
-	out := dialFrom(t, alias, l)
-	in := accept(t, l)
-	port := out.LocalAddr().(*net.TCPAddr).AddrPort().Port()
-	if got, want := in.RemoteAddr().String(), netip.AddrPortFrom(client, port).String(); got != want {
-		t.Errorf("RemoteAddr is %s, want the client %s", got, want)
-	}
-	_, own, _ := net.SplitHostPort(l.Addr().String())
-	if got, want := in.LocalAddr().String(), net.JoinHostPort(dialed.String(), own); got != want {
-		t.Errorf("LocalAddr is %s, want what the client dialed, %s", got, want)
-	}
-
-	out = dialFrom(t, server, l)
-	in = accept(t, l)
-	if got, want := in.RemoteAddr().String(), out.LocalAddr().String(); got != want {
-		t.Errorf("RemoteAddr of the host's own connection is %s, want %s", got, want)
-	}
-	if got, want := in.LocalAddr().String(), l.Addr().String(); got != want {
-		t.Errorf("LocalAddr of the host's own connection is %s, want %s", got, want)
-	}
+		out = dialFrom(t, f.server, l)
+		in = accept(t, l)
+		if got, want := in.RemoteAddr().String(), out.LocalAddr().String(); got != want {
+			t.Errorf("RemoteAddr of the host's own connection is %s, want %s", got, want)
+		}
+		if got, want := in.LocalAddr().String(), netip.AddrPortFrom(f.server, at.Port).String(); got != want {
+			t.Errorf("LocalAddr of the host's own connection is %s, want %s", got, want)
+		}
+	})
 }
 
 // TestClientsConnectionIsStillTCP checks that a connection has the methods of a TCP connection
@@ -157,7 +163,7 @@ func TestSocketClosesWithTheLastListener(t *testing.T) {
 	first.Close()
 	dialFrom(t, alias, second)
 	second.Close()
-	if c, err := net.Dial("tcp", at.Local.String()); err == nil {
+	if c, err := net.Dial("tcp", firstOf(at)); err == nil {
 		c.Close()
 		t.Error("the socket still listens")
 	}
@@ -165,36 +171,44 @@ func TestSocketClosesWithTheLastListener(t *testing.T) {
 }
 
 func TestPortIsOpenWhileAListenerLives(t *testing.T) {
-	plane := new(planeStub)
-	sockets, at := sites.NewSockets(plane), freePort(t)
-	key := "a tcp/" + at.Local.String()[len("127.0.0.1:"):]
-	first, second := listen(t, sockets, at), listen(t, sockets, at)
-	if n := plane.opened(key); n != 2 {
-		t.Errorf("%s is open %d times, want 2", key, n)
-	}
-	first.Close()
-	first.Close()
-	if n := plane.opened(key); n != 1 {
-		t.Errorf("%s is open %d times after one listener closed, want 1", key, n)
-	}
-	second.Close()
-	if n := plane.opened(key); n != 0 {
-		t.Errorf("%s is open %d times after all closed", key, n)
-	}
+	eachFamily(t, func(t *testing.T, at sites.Address, _ family) {
+		plane := new(planeStub)
+		sockets := sites.NewSockets(plane)
+		key := "a tcp/" + port(at)
+		first, second := listen(t, sockets, at), listen(t, sockets, at)
+		if n := plane.opened(key); n != 2 {
+			t.Errorf("%s is open %d times, want 2", key, n)
+		}
+		first.Close()
+		first.Close()
+		if n := plane.opened(key); n != 1 {
+			t.Errorf("%s is open %d times after one listener closed, want 1", key, n)
+		}
+		second.Close()
+		if n := plane.opened(key); n != 0 {
+			t.Errorf("%s is open %d times after all closed", key, n)
+		}
+	})
 }
 
+// TestListenFailureOpensNothing checks that a listener that cannot have one of its addresses
+// opens neither port nor socket.
 func TestListenFailureOpensNothing(t *testing.T) {
-	plane, at := new(planeStub), freePort(t)
-	taken, err := net.Listen("tcp", at.Local.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	_, err = sites.NewSockets(plane).Listen(context.Background(), at, net.ListenConfig{})
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("Listen returned %v, want address in use", err)
-	}
-	if len(plane.open) != 0 {
-		t.Errorf("ports are open: %v", plane.open)
-	}
+	eachFamily(t, func(t *testing.T, at sites.Address, f family) {
+		plane := new(planeStub)
+		taken, err := net.Listen("tcp", netip.AddrPortFrom(f.server, at.Port).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer taken.Close()
+		_, err = sites.NewSockets(plane).Listen(context.Background(), at, net.ListenConfig{})
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("Listen returned %v, want address in use", err)
+		}
+		if len(plane.open) != 0 {
+			t.Errorf("ports are open: %v", plane.open)
+		}
+		taken.Close()
+		expectRefused(t, at)
+	})
 }

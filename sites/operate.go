@@ -75,7 +75,9 @@ func (s *Sockets) start(ctx context.Context, segment string) (err error) {
 	for _, t := range streams {
 		err = errors.Join(err, t.open(ctx, s.plane, segment))
 		for _, l := range t.listeners {
+			before := l.port // still open if the listener is on two streams, and this is the second
 			l.port = s.openPort(config.TCP, l.at)
+			before()
 		}
 	}
 	for _, c := range packets {

@@ -13,17 +13,39 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// The tests' network. Clients dial from an address of the loopback network that stands for an
-// alias.
-var (
-	server = netip.MustParseAddr("127.0.0.1")
-	alias  = netip.MustParseAddr("127.0.0.2")
-	client = netip.MustParseAddr("203.0.113.7")
-	dialed = netip.MustParseAddr("192.0.2.1")
-)
+// family is the tests' network in one family. Clients dial from an address of the loopback
+// network that stands for an alias.
+type family struct {
+	name                          string
+	server, alias, client, dialed netip.Addr
+}
 
-// planeStub translates between one alias and one client, and counts the open ports. The tests
-// with devices cover the real plane's translation.
+// IPv6 has only one loopback address, so there every client comes from the alias.
+var families = []family{
+	newFamily("IPv4", "127.0.0.1", "127.0.0.2", "203.0.113.7", "192.0.2.1"),
+	newFamily("IPv6", "::1", "::1", "2001:db8:7::7", "2001:db8::1"),
+}
+
+func newFamily(name, server, alias, client, dialed string) family {
+	at := netip.MustParseAddr
+	return family{name, at(server), at(alias), at(client), at(dialed)}
+}
+
+// The tests that are the same in both families use IPv4.
+var server, alias, client, dialed = families[0].server, families[0].alias, families[0].client, families[0].dialed
+
+// eachFamily runs a test with clients of each family, on a segment with one address and on
+// one with both.
+func eachFamily(t *testing.T, test func(t *testing.T, at sites.Address, f family)) {
+	t.Helper()
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) { test(t, freePort(t, f.server), f) })
+		t.Run(f.name+" of both", func(t *testing.T) { test(t, freePort(t, families[0].server, families[1].server), f) })
+	}
+}
+
+// planeStub translates between the alias and the client of each family, and counts the open
+// ports. The tests with devices cover the real plane's translation.
 type planeStub struct {
 	mu   sync.Mutex
 	open map[string]int
@@ -50,27 +72,77 @@ func (p *planeStub) opened(key string) int {
 }
 
 func (p *planeStub) Ends(_ string, _ config.Protocol, local, remote netip.AddrPort) (vnicbridge.Ends, bool) {
-	return vnicbridge.Ends{
-		Client: netip.AddrPortFrom(client, remote.Port()), Dialed: netip.AddrPortFrom(dialed, local.Port()),
-	}, remote.Addr() == alias
+	for _, f := range families {
+		if remote.Addr() == f.alias && local.Addr().Is4() == f.server.Is4() {
+			return vnicbridge.Ends{
+				Client: netip.AddrPortFrom(f.client, remote.Port()), Dialed: netip.AddrPortFrom(f.dialed, local.Port()),
+			}, true
+		}
+	}
+	return vnicbridge.Ends{}, false
 }
 
 func (p *planeStub) Alias(_ string, _ config.Protocol, local netip.AddrPort, ends vnicbridge.Ends) (netip.AddrPort, bool) {
-	known := !ends.Dialed.IsValid() || ends.Dialed == netip.AddrPortFrom(dialed, local.Port())
-	return netip.AddrPortFrom(alias, ends.Client.Port()), known && ends.Client.Addr() == client
+	for _, f := range families {
+		known := !ends.Dialed.IsValid() || ends.Dialed == netip.AddrPortFrom(f.dialed, local.Port())
+		if known && ends.Client.Addr() == f.client && local.Addr().Is4() == f.server.Is4() {
+			return netip.AddrPortFrom(f.alias, ends.Client.Port()), true
+		}
+	}
+	return netip.AddrPort{}, false
 }
 
 func (p *planeStub) In(_ string, f func() error) error { return f() }
 
-// freePort returns a port of the server's address on which nothing listens.
-func freePort(t *testing.T) sites.Address {
+// freePort returns a port on which nothing listens on the given addresses of the server; on
+// its IPv4 address if none is given.
+func freePort(t *testing.T, addrs ...netip.Addr) sites.Address {
 	t.Helper()
-	l, err := net.Listen("tcp", netip.AddrPortFrom(server, 0).String())
-	if err != nil {
-		t.Fatal(err)
+	if len(addrs) == 0 {
+		addrs = []netip.Addr{server}
 	}
-	defer l.Close()
-	return sites.Address{Segment: "a", Local: l.Addr().(*net.TCPAddr).AddrPort()}
+	var taken []net.Listener
+	defer func() {
+		for _, l := range taken {
+			l.Close()
+		}
+	}()
+	for range 100 {
+		at := sites.Address{Segment: "a", Addrs: addrs}
+		free := true
+		for _, addr := range addrs {
+			l, err := net.Listen("tcp", netip.AddrPortFrom(addr, at.Port).String())
+			if err != nil {
+				free = false
+				break
+			}
+			taken = append(taken, l)
+			at.Port = l.Addr().(*net.TCPAddr).AddrPort().Port()
+		}
+		if free {
+			return at
+		}
+	}
+	t.Fatalf("no port is free on %v", addrs)
+	return sites.Address{}
+}
+
+// firstOf returns the address that stands for all of an [sites.Address].
+func firstOf(at sites.Address) string { return netip.AddrPortFrom(at.Addrs[0], at.Port).String() }
+
+// to returns the server's address to which a client at an address sends: the first one, or
+// the one of the client's family.
+func to(from netip.Addr, addr net.Addr) string {
+	first := netip.MustParseAddrPort(addr.String())
+	if first.Addr().Is4() == from.Is4() {
+		return first.String()
+	}
+	for _, f := range families {
+		if f.server.Is4() == from.Is4() {
+			return netip.AddrPortFrom(f.server, first.Port()).String()
+		}
+	}
+	return ""
 }
 
 func listen(t *testing.T, s *sites.Sockets, at sites.Address) net.Listener {
@@ -87,7 +159,7 @@ func listen(t *testing.T, s *sites.Sockets, at sites.Address) net.Listener {
 func dialFrom(t *testing.T, from netip.Addr, l net.Listener) net.Conn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), Timeout: 5 * time.Second}
-	c, err := d.Dial("tcp", l.Addr().String())
+	c, err := d.Dial("tcp", to(from, l.Addr()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ package sites
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net"
 	"net/netip"
@@ -35,9 +36,10 @@ type Plane interface {
 
 // Address is a place where a server listens.
 type Address struct {
-	Segment string         // the segment's name
-	Netns   string         // the segment's network namespace; "" is the host's
-	Local   netip.AddrPort // the segment's own address, and a port other than 0
+	Segment string       // the segment's name
+	Netns   string       // the segment's network namespace; "" is the host's
+	Addrs   []netip.Addr // the segment's own addresses: at least one, and at most one of a family
+	Port    uint16       // other than 0
 
 	// Started is closed when the configuration of the listener has started; nil if that is so
 	// already. Until then the configuration may still fail, so a TCP listener does not take
@@ -51,7 +53,25 @@ type place struct {
 	local netip.AddrPort
 }
 
-func (a Address) place() place { return place{a.Netns, a.Local} }
+// places returns where the sockets belong, one for each address.
+func (a Address) places() (places []place) {
+	for _, addr := range a.Addrs {
+		places = append(places, place{a.Netns, netip.AddrPortFrom(addr, a.Port)})
+	}
+	return places
+}
+
+// first returns the address that stands for all of them.
+func (a Address) first() netip.AddrPort { return netip.AddrPortFrom(a.Addrs[0], a.Port) }
+
+// network returns package net's name for TCP or UDP on the place's family. An IPv6 socket
+// under this name never carries IPv4 (IPV6_V6ONLY).
+func (p place) network(transport string) string {
+	if p.local.Addr().Is4() {
+		return transport + "4"
+	}
+	return transport + "6"
+}
 
 // Sockets are the sockets that this process has on its segments. The process has one
 // Sockets, because configurations share sockets while one takes over from the other.
@@ -78,9 +98,10 @@ func NewSockets(plane Plane) *Sockets {
 	}
 }
 
-// Listen opens a TCP listener. Listeners on one address may overlap: they share
-// one socket, and connections go to the newest one that has started and whose
-// server accepts. On a stopped segment the socket opens with [Sockets.Start].
+// Listen opens a TCP listener, with a socket for each address of the segment. Listeners on
+// one address may overlap: they share one socket, and connections go to the newest one that
+// has started and whose server accepts. On a stopped segment the sockets open with
+// [Sockets.Start].
 //
 // The listener survives the removal and the recreation of the VNIC, because a bound socket
 // outlives its address. cfg.Control applies when the socket is made. The keep-alive
@@ -88,46 +109,69 @@ func NewSockets(plane Plane) *Sockets {
 func (s *Sockets) Listen(ctx context.Context, at Address, cfg net.ListenConfig) (net.Listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	shared, ok := s.streams[at.place()]
-	if !ok {
-		shared = newStream(at.Local, cfg)
-	}
 	l := &listener{
 		sockets:   s,
-		stream:    shared,
 		at:        at,
 		keepAlive: keepAliveOf(cfg),
 		port:      func() {},
 		handed:    make(chan accepted),
 		closed:    make(chan struct{}),
 	}
+	for _, where := range at.places() {
+		shared, ok := s.streams[where]
+		if !ok {
+			shared = newStream(where, cfg)
+		}
+		l.streams = append(l.streams, shared)
+	}
 	if !s.stopped[at.Segment] {
-		if err := shared.open(ctx, s.plane, at.Segment); err != nil {
+		if err := s.open(ctx, l); err != nil {
 			return nil, err
 		}
 		l.port = s.openPort(config.TCP, at)
 	}
-	s.streams[at.place()] = shared
-	shared.add(l)
+	for _, t := range l.streams {
+		s.streams[t.at] = t
+		t.add(l)
+	}
 	return l, nil
 }
 
-// drop takes a listener from its socket, and closes the socket after its last.
-func (s *Sockets) drop(l *listener) error {
+// open opens the sockets of a new listener: all or none.
+func (s *Sockets) open(ctx context.Context, l *listener) error {
+	for _, t := range l.streams {
+		err := t.open(ctx, s.plane, l.at.Segment)
+		if err == nil {
+			continue
+		}
+		for _, t := range l.streams {
+			if len(t.listeners) == 0 { // no other listener shares it
+				_ = t.close(0) // the first error counts
+			}
+		}
+		return err
+	}
+	return nil
+}
+
+// drop takes a listener from its sockets, and closes each socket after its last listener.
+func (s *Sockets) drop(l *listener) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.port()
-	if !l.stream.remove(l) {
-		return nil
+	for _, t := range l.streams {
+		if t.remove(l) {
+			delete(s.streams, t.at)
+			err = errors.Join(err, t.close(0))
+		}
 	}
-	delete(s.streams, l.at.place())
-	return l.stream.close(0)
+	return err
 }
 
-// ListenPacket opens a UDP socket whose peers are the real clients. Sockets on one address
-// may overlap (SO_REUSEPORT). On a stopped segment reads wait for [Sockets.Start]. The
-// result gives no access to reads and writes of the socket beneath, because there the
-// clients are aliases.
+// ListenPacket opens UDP on a segment, with a socket for each address of the segment. The
+// peers of the result are the real clients. Sockets on one address may overlap
+// (SO_REUSEPORT). On a stopped segment reads wait for [Sockets.Start]. The result gives no
+// access to reads and writes of the sockets beneath, because there the clients are aliases.
 func (s *Sockets) ListenPacket(ctx context.Context, at Address, cfg net.ListenConfig) (net.PacketConn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,16 +196,16 @@ func (s *Sockets) forget(c *packetConn) {
 // segments, which at returns. TCP does not need this, because each configuration opens its
 // own TCP listeners. Caddy keeps one QUIC listener, known by the segment's name, over all
 // reloads.
-func (s *Sockets) Readdress(ctx context.Context, at func(segment string) (addr netip.Addr, netns string, ok bool)) error {
+func (s *Sockets) Readdress(ctx context.Context, at func(segment string) (addrs []netip.Addr, netns string, ok bool)) error {
 	s.mu.Lock()
 	open := slices.Collect(maps.Keys(s.packets))
 	s.mu.Unlock()
 	for _, c := range open {
-		addr, netns, ok := at(c.at.Segment)
+		addrs, netns, ok := at(c.at.Segment)
 		if !ok {
 			continue // its server is about to close it
 		}
-		if err := c.move(ctx, addr, netns); err != nil {
+		if err := c.move(ctx, addrs, netns); err != nil {
 			return err
 		}
 	}
@@ -170,8 +214,7 @@ func (s *Sockets) Readdress(ctx context.Context, at func(segment string) (addr n
 
 // openPort opens a socket's port until the first call of release.
 func (s *Sockets) openPort(proto config.Protocol, at Address) (release func()) {
-	port := at.Local.Port()
-	return sync.OnceFunc(s.plane.OpenPort(at.Segment, config.PortRange{Protocol: proto, First: port, Last: port}))
+	return sync.OnceFunc(s.plane.OpenPort(at.Segment, config.PortRange{Protocol: proto, First: at.Port, Last: at.Port}))
 }
 
 // addrPort returns a socket's address in the data plane's form: IPv4 is unmapped.

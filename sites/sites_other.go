@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 )
 
 // There are no segments on this system.
@@ -13,6 +14,16 @@ import (
 func reusable(cfg net.ListenConfig) net.ListenConfig { return cfg }
 
 func inherit(_, _ *net.UDPConn) error { return nil }
+
+func duplicate(*net.UDPConn) (*net.UDPConn, error) { return nil, errors.ErrUnsupported }
+
+const dontWait = 0
+
+type poller struct{ *os.File }
+
+func newPoller([]*udpSocket) (*poller, error) { return nil, errors.ErrUnsupported }
+
+func (*poller) wait(func() (done bool)) error { return errors.ErrUnsupported }
 
 func putPacketInfo([]byte, netip.Addr) int { return 0 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -16,7 +15,7 @@ import (
 // the connections in the accept queue of a listener that closes. While the segment is
 // stopped, the stream has no socket.
 type stream struct {
-	local     netip.AddrPort
+	at        place
 	cfg       net.ListenConfig
 	keepAlive net.KeepAliveConfig // of the connections that it accepts
 
@@ -29,17 +28,19 @@ type stream struct {
 // socket is one listening socket.
 type socket struct {
 	net.Listener
-	done  chan struct{} // closed when nothing more may be handed out
-	ended chan struct{} // closed when nothing more is accepted
+	stream *stream
+	done   chan struct{} // closed when nothing more may be handed out
+	ended  chan struct{} // closed when nothing more is accepted
 }
 
 // accepted is a result of the socket's Accept, or a connection that was left.
 type accepted struct {
 	conn net.Conn
 	err  error
+	from *socket // nil for a connection that was left
 }
 
-func newStream(local netip.AddrPort, cfg net.ListenConfig) *stream {
+func newStream(at place, cfg net.ListenConfig) *stream {
 	// Connections inherit the keep-alive of the socket, because package net would need four
 	// system calls for each connection. A listener with other settings sets its own.
 	keepAlive := keepAliveOf(cfg)
@@ -48,7 +49,7 @@ func newStream(local netip.AddrPort, cfg net.ListenConfig) *stream {
 	// segment.
 	cfg.SetMultipathTCP(false)
 	// A site of the same Caddy may have the port on all addresses.
-	return &stream{local: local, cfg: reusable(cfg), keepAlive: keepAlive, changed: make(chan struct{})}
+	return &stream{at: at, cfg: reusable(cfg), keepAlive: keepAlive, changed: make(chan struct{})}
 }
 
 // open opens the socket for a segment, unless it is open.
@@ -60,7 +61,7 @@ func (s *stream) open(ctx context.Context, plane Plane, segment string) error {
 	}
 	var l net.Listener
 	err := plane.In(segment, func() (err error) {
-		l, err = s.cfg.Listen(ctx, "tcp", s.local.String())
+		l, err = s.cfg.Listen(ctx, s.at.network("tcp"), s.at.local.String())
 		return err
 	})
 	if err != nil {
@@ -68,9 +69,9 @@ func (s *stream) open(ctx context.Context, plane Plane, segment string) error {
 	}
 	if err := bequeath(l.(*net.TCPListener), s.keepAlive); err != nil {
 		l.Close()
-		return fmt.Errorf("keep-alive of %s: %w", s.local, err)
+		return fmt.Errorf("keep-alive of %s: %w", s.at.local, err)
 	}
-	s.socket = &socket{l, make(chan struct{}), make(chan struct{})}
+	s.socket = &socket{l, s, make(chan struct{}), make(chan struct{})}
 	go s.accept(s.socket)
 	return nil
 }
@@ -108,7 +109,7 @@ func (s *stream) accept(from *socket) {
 		if errors.Is(err, net.ErrClosed) || isTimeout(err) {
 			return
 		}
-		if !s.hand(accepted{conn, err}, from) {
+		if !s.hand(accepted{conn, err, from}) {
 			if conn != nil {
 				conn.Close()
 			}
@@ -125,12 +126,12 @@ func isTimeout(err error) bool {
 // hand gives a connection to the newest listener whose server accepts, and waits for one. An
 // older listener, which may be about to shut down, gets nothing once its successor accepts.
 // hand tells whether a listener took the connection.
-func (s *stream) hand(a accepted, from *socket) bool {
+func (s *stream) hand(a accepted) bool {
 	for {
 		l, changed := s.newest()
 		var to chan<- accepted
 		if l != nil {
-			if c, ok := a.conn.(*net.TCPConn); ok && l.divert(c, from) {
+			if c, ok := a.conn.(*net.TCPConn); ok && l.divert(c, a.from) {
 				l.offers.Add(-1)
 				return true
 			}
@@ -140,7 +141,7 @@ func (s *stream) hand(a accepted, from *socket) bool {
 		case to <- a:
 			return true
 		case <-changed:
-		case <-from.done:
+		case <-a.from.done:
 			withdraw(l)
 			return false
 		}
@@ -193,22 +194,12 @@ func (s *stream) newest() (l *listener, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, l := range s.listeners {
-		if l.ready() || l.accepting && i == len(s.listeners)-1 {
+		if l.ready() || l.accepting.Load() && i == len(s.listeners)-1 {
 			l.offers.Add(1)
 			return l, s.changed
 		}
 	}
 	return nil, s.changed
-}
-
-// accepts records that the server of a listener has called Accept.
-func (s *stream) accepts(l *listener) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !l.accepting {
-		l.accepting = true
-		s.change()
-	}
 }
 
 func (s *stream) add(l *listener) {
@@ -226,6 +217,7 @@ func (s *stream) remove(l *listener) bool {
 	return len(s.listeners) == 0
 }
 
+// change wakes those that wait for another listener. It needs the stream's lock.
 func (s *stream) change() {
 	close(s.changed)
 	s.changed = make(chan struct{})

@@ -42,8 +42,8 @@ func TestVethOfIPv6(t *testing.T) {
 		}
 	})
 	want := host.VNICSettings{
-		MTU: 1500, Router: routerOnA6, HostRoute: true, Via: [config.Families]netip.Addr{netip.MustParseAddr(routerOnA), routerOnA6},
-		Neighbours: map[netip.Addr]config.MAC{routerOnA6: routerMAC},
+		MTU: 1500, Router: wayOnA6, HostRoute: true, Via: [config.Families]netip.Addr{netip.MustParseAddr(routerOnA), wayOnA6},
+		Neighbours: map[netip.Addr]config.MAC{wayOnA6: routerMAC},
 	}
 	configure := func() (changed []string) {
 		t.Helper()

@@ -48,8 +48,8 @@ func crowdedVNIC(t *testing.T) (v *host.VNICSetup, want host.VNICSettings) {
 	t.Helper()
 	_, dev := apartVNIC(t, bothOnA)
 	want = host.VNICSettings{
-		MTU: 1500, Router: routerOnA6, Via: [config.Families]netip.Addr{netip.MustParseAddr(routerOnA), routerOnA6}, HostRoute: true,
-		Neighbours: map[netip.Addr]config.MAC{routerOnA6: routerMAC, peerOnA6: hostMAC},
+		MTU: 1500, Router: wayOnA6, Via: [config.Families]netip.Addr{netip.MustParseAddr(routerOnA), wayOnA6}, HostRoute: true,
+		Neighbours: map[netip.Addr]config.MAC{wayOnA6: routerMAC, peerOnA6: hostMAC},
 	}
 	for i := range 253 {
 		want.Neighbours[netip.AddrFrom4([4]byte{192, 168, 50, byte(2 + i)})] = routerMAC
@@ -60,7 +60,7 @@ func crowdedVNIC(t *testing.T) (v *host.VNICSetup, want host.VNICSettings) {
 }
 
 var (
-	routerOnA6 = netip.MustParseAddr("fd00:50::2")
+	wayOnA6 = netip.MustParseAddr("fd00:50::2")
 	peerOnA6   = netip.MustParseAddr("fd00:50::ffff") // another segment
 )
 

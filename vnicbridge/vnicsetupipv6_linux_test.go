@@ -28,10 +28,10 @@ func vnicIPv6(t *testing.T) (m machine, v *host.TAP, want host.VNICSettings) {
 	t.Helper()
 	m, dev := apartVNIC(t, bothOnA)
 	want = host.VNICSettings{
-		MTU: 1500, NIC: "eth1", Router: routerOnA6, HostRoute: true,
-		Via: [config.Families]netip.Addr{netip.MustParseAddr(routerOnA), routerOnA6},
+		MTU: 1500, NIC: "eth1", Router: wayOnA6, HostRoute: true,
+		Via: [config.Families]netip.Addr{netip.MustParseAddr(routerOnA), wayOnA6},
 		Neighbours: map[netip.Addr]config.MAC{
-			netip.MustParseAddr(routerOnA): routerMAC, routerOnA6: routerMAC, peerOnA6: hostMAC,
+			netip.MustParseAddr(routerOnA): routerMAC, wayOnA6: routerMAC, peerOnA6: hostMAC,
 		},
 	}
 	return m, dev.(*host.TAP), want
@@ -53,13 +53,13 @@ func TestVNICOfIPv6(t *testing.T) {
 	}
 	derived, outside := netip.MustParseAddr("fd00:50::8123:4567:89ab:cdef"), netip.MustParseAddr("2001:db8:9::9")
 	for _, tt := range []struct{ to, from, via netip.Addr }{
-		{to: routerOnA6},
+		{to: wayOnA6},
 		{to: peerOnA6},
-		{to: derived, via: routerOnA6},
-		{to: outside, via: routerOnA6},
+		{to: derived, via: wayOnA6},
+		{to: outside, via: wayOnA6},
 		{to: peerOnA6, from: bothOnA[config.IPv6].Addr()},
-		{to: derived, from: bothOnA[config.IPv6].Addr(), via: routerOnA6},
-		{to: outside, from: bothOnA[config.IPv6].Addr(), via: routerOnA6},
+		{to: derived, from: bothOnA[config.IPv6].Addr(), via: wayOnA6},
+		{to: outside, from: bothOnA[config.IPv6].Addr(), via: wayOnA6},
 	} {
 		options := &netlink.RouteGetOptions{}
 		if tt.from.IsValid() {
@@ -126,13 +126,13 @@ func TestVNICOfIPv6IsPutBack(t *testing.T) {
 			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.IPNet(own.Masked())})
 		}},
 		{name: "alias's route", told: "routes", do: func() error {
-			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.IPNet(netip.PrefixFrom(routerOnA6, 128))})
+			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.IPNet(netip.PrefixFrom(wayOnA6, 128))})
 		}},
 		{name: "rule", told: "rule", do: func() error { return h.RuleDel(rule()) }},
 		{name: "network's route of the rule", told: "rule", do: func() error {
 			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Table: v.Table(), Dst: host.IPNet(own.Masked())})
 		}},
-		{name: "default route of the rule", told: "rule's default route", do: func() error { return h.RouteDel(v.DefaultRoute(routerOnA6)) }},
+		{name: "default route of the rule", told: "rule's default route", do: func() error { return h.RouteDel(v.DefaultRoute(wayOnA6)) }},
 		{name: "default route", told: "default route", do: func() error {
 			return h.RouteDel(&netlink.Route{LinkIndex: v.Ifindex, Dst: host.Anywhere[config.IPv6]})
 		}},
@@ -140,7 +140,7 @@ func TestVNICOfIPv6IsPutBack(t *testing.T) {
 			return h.NeighDel(&netlink.Neigh{LinkIndex: v.Ifindex, IP: peerOnA6.AsSlice()})
 		}},
 		{name: "neighbour's MAC", told: "neighbours", do: func() error {
-			return h.NeighSet(&netlink.Neigh{LinkIndex: v.Ifindex, IP: routerOnA6.AsSlice(), HardwareAddr: hostMAC[:], State: netlink.NUD_PERMANENT})
+			return h.NeighSet(&netlink.Neigh{LinkIndex: v.Ifindex, IP: wayOnA6.AsSlice(), HardwareAddr: hostMAC[:], State: netlink.NUD_PERMANENT})
 		}},
 	} {
 		before := stateIPv6(t, &v.VNICSetup)
@@ -262,8 +262,8 @@ func TestVNICOfOneFamily(t *testing.T) {
 			addresses[f] = bothOnA[f]
 			_, dev := apartVNIC(t, addresses)
 			v := dev.(*host.TAP)
-			want := host.VNICSettings{MTU: 1500, Router: routerOnA6, HostRoute: true, Neighbours: map[netip.Addr]config.MAC{routerOnA6: routerMAC}}
-			want.Via[f] = routerOnA6
+			want := host.VNICSettings{MTU: 1500, Router: wayOnA6, HostRoute: true, Neighbours: map[netip.Addr]config.MAC{wayOnA6: routerMAC}}
+			want.Via[f] = wayOnA6
 			if f == config.IPv4 {
 				want.Router, want.Via[f] = netip.Addr{}, netip.MustParseAddr(routerOnA)
 				want.Neighbours = map[netip.Addr]config.MAC{want.Via[f]: routerMAC}
@@ -301,7 +301,7 @@ func TestIPv6AnswersByTheVNIC(t *testing.T) {
 	}
 	defer server.Close()
 	derived, outside := netip.MustParseAddr("fd00:50::8123:4567:89ab:cdef"), netip.MustParseAddr("2001:db8:9::9")
-	for _, client := range []netip.Addr{derived, outside, routerOnA6} {
+	for _, client := range []netip.Addr{derived, outside, wayOnA6} {
 		from, err := hearDatagram6(t, v, server, client, 5*time.Second)
 		if err != nil {
 			t.Fatalf("%s is not heard: %v", client, err)
@@ -313,7 +313,7 @@ func TestIPv6AnswersByTheVNIC(t *testing.T) {
 			t.Errorf("%s is answered by way of %s, want %s", client, to, routerMAC)
 		}
 	}
-	for _, route := range []*netlink.Route{v.DefaultRoute(routerOnA6), {LinkIndex: v.Ifindex, Dst: host.Anywhere[config.IPv6]}} {
+	for _, route := range []*netlink.Route{v.DefaultRoute(wayOnA6), {LinkIndex: v.Ifindex, Dst: host.Anywhere[config.IPv6]}} {
 		if err := v.NS.Netlink.RouteDel(route); err != nil {
 			t.Fatal(err)
 		}

@@ -32,6 +32,16 @@ func (s *Segment) HardwareAddr(iface string) MAC {
 // if the segment has none.
 func (s *Segment) Address(f Family) netip.Prefix { return ofFamily(s.Addresses, f) }
 
+// OwnAddrs returns the segment's own addresses, the one of IPv4 first.
+func (s *Segment) OwnAddrs() (addrs []netip.Addr) {
+	for f := range Families {
+		if own := s.Address(f); own.IsValid() {
+			addrs = append(addrs, own.Addr())
+		}
+	}
+	return addrs
+}
+
 // Subnet returns the segment's network of a family. It is the zero value if the segment has
 // none.
 func (s *Segment) Subnet(f Family) netip.Prefix { return s.Address(f).Masked() }

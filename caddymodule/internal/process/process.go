@@ -36,12 +36,12 @@ func follow(cfg *config.Config) {
 		Announcer.forget()
 	}
 	ctx, log := context.Background(), caddy.Log().Named("vnic")
-	err := Sockets.Readdress(ctx, func(segment string) (addr netip.Addr, netns string, ok bool) {
+	err := Sockets.Readdress(ctx, func(segment string) (addrs []netip.Addr, netns string, ok bool) {
 		s, ok := cfg.Segments[segment]
 		if !ok {
-			return addr, netns, false
+			return nil, "", false
 		}
-		return s.Addresses[0].Addr(), s.Netns, true
+		return s.OwnAddrs(), s.Netns, true
 	})
 	if err != nil {
 		log.Error("moving UDP listeners to their segments' new addresses", zap.Error(err))

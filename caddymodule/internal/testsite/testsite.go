@@ -45,7 +45,7 @@ func Listen(ctx context.Context, address string, cfg net.ListenConfig) (net.List
 	if err != nil {
 		return nil, err
 	}
-	return sockets.Listen(ctx, sites.Address{Local: local}, cfg)
+	return sockets.Listen(ctx, sites.Address{Addrs: []netip.Addr{local.Addr()}, Port: local.Port()}, cfg)
 }
 
 // FreeAddress is a loopback address and a port that nothing listens on, and that no

@@ -18,16 +18,16 @@ const License = "Apache-2.0"
 
 // The records in the maps, by their names in C (types.h).
 type (
-	FlowKey       = BridgeFlowKey
-	Bucket        = BridgeBucket
-	FlowState     = BridgeFlowState
-	FlowRecord    = BridgeFlowRecord
-	Iface         = BridgeIface
-	PortRange     = BridgePortRange
-	Counters      = BridgeCounters
-	Gauges        = BridgeGauges
-	Neighbour     = BridgeNeighbour
-	NeighbourKey  = BridgeNeighbourKey
+	FlowKey      = BridgeFlowKey
+	Bucket       = BridgeBucket
+	FlowState    = BridgeFlowState
+	FlowRecord   = BridgeFlowRecord
+	Iface        = BridgeIface
+	PortRange    = BridgePortRange
+	Counters     = BridgeCounters
+	Gauges       = BridgeGauges
+	Neighbour    = BridgeNeighbour
+	NeighbourKey = BridgeNeighbourKey
 
 	WideNeighbourKey = BridgeWideNeighbourKey
 	WidePeer         = BridgeWidePeer

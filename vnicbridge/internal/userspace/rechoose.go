@@ -4,7 +4,6 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
 // UDP and echo flows have no end of their own, so a client that always uses the same port
