@@ -50,15 +50,11 @@ static __always_inline const __u64 *gateway_alias6(const struct wide_segment_rul
 
 // Opens a flow from the network to a segment: open_inbound for IPv6.
 static __always_inline int open_inbound6(const struct packet *p, const struct wide_segment_rules *s, __u32 to, __u32 old,
-					 struct found *f, struct wide_addresses *a)
+					 struct found *f, struct wide_addresses *a, const struct iface *nic)
 {
 	const __u64 *client = a->orig.src, *alias = gateway_alias6(s);
-	__u32 iface = self6;
-	struct iface *nic = bpf_map_lookup_elem(&ifaces, &iface);
 	__u64 hash;
 
-	if (!nic)
-		return SLOW;
 	answer_at(&f->answer, p, to);
 	copy_address(a->reply.src, s->address);
 	if (s->preserve && !is_link_local(client)) {
@@ -95,7 +91,7 @@ static __always_inline bool enters6(const struct wide_segment_rules *s, const st
 
 // Opens a flow from the network to the VNIC `to`, or refuses the flow: admit_to for IPv6.
 static __always_inline int admit_to6(const struct packet *p, const struct bridge_rules *b, __u32 to, bool lasting, __u32 old,
-				     struct found *f, struct wide_addresses *a)
+				     struct found *f, struct wide_addresses *a, const struct iface *nic)
 {
 	struct wide_segment_rules *s;
 
@@ -108,11 +104,12 @@ static __always_inline int admit_to6(const struct packet *p, const struct bridge
 		return SLOW;
 	if (!enters6(s, p))
 		return refuse_flow(b, p, DROP_PORT);
-	return open_inbound6(p, s, to, old, f, a);
+	return open_inbound6(p, s, to, old, f, a, nic);
 }
 
 // Opens a flow from the network to a segment: admit_inbound for IPv6.
-static __always_inline int admit_inbound6(const struct packet *p, __u32 old, struct found *f, struct wide_addresses *a)
+static __always_inline int admit_inbound6(const struct packet *p, __u32 old, struct found *f, struct wide_addresses *a,
+					  const struct iface *nic)
 {
 	struct bridge_rules *b = RULES(bridges, self6);
 	__u32 to, lasting;
@@ -124,39 +121,30 @@ static __always_inline int admit_inbound6(const struct packet *p, __u32 old, str
 		return DROP_SOURCE;
 	to = decide6(b, p, &a->orig);
 	lasting = to & LASTING;
-	verdict = admit_to6(p, b, to & ~LASTING, lasting, old, f, a);
+	verdict = admit_to6(p, b, to & ~LASTING, lasting, old, f, a, nic);
 	if (verdict == SLOW && b->index == SLOT_IN_TURN && b->slots && !lasting)
 		take_turn(self6, -1);	// userspace will take this turn
 	return verdict;
 }
 
-// The index of the NIC by which a segment may reach a destination, or 0 if it may not. host
-// becomes the host for which that address stands.
-static __always_inline __u32 egress6(const struct wide_segment_rules *s, const __u64 dst[2], __u64 host[2])
+// The index of the alias of a gateway, or NOT_FOUND.
+static __always_inline __u32 gateway_of_alias(const struct wide_segment_rules *s, const __u64 alias[2])
 {
-	struct iface *nic;
-	__u32 first;
+	for (__u64 i = 0; i < MAX_GATEWAYS && i < s->gateways; i++)
+		if (same_address(s->alias[i], alias))
+			return i;
+	return NOT_FOUND;
+}
 
-	if (s->egress == EGRESS_OFF || !s->gateways)
-		return 0;
-	for (__u64 i = 0; i < MAX_GATEWAYS && i < s->gateways; i++) {
-		__u32 index = s->gateway[i];
+// Sets the host for which the destination of a packet from a segment stands at a NIC. Returns
+// false if the segment may not reach it: Ruleset.Egress in ruleset.go.
+static __always_inline bool set_host(const struct wide_segment_rules *s, const struct iface *nic, bool by_alias,
+				     const __u64 dst[2], __u64 host[2])
+{
+	bool gateway = same_address(dst, nic->gateway6);
 
-		if (!same_address(s->alias[i], dst))
-			continue;
-		nic = bpf_map_lookup_elem(&ifaces, &index);
-		if (!nic)
-			return 0;
-		copy_address(host, nic->gateway6);
-		return index;
-	}
-	first = s->gateway[0];
-	nic = bpf_map_lookup_elem(&ifaces, &first);
-	copy_address(host, dst);
-	if ((s->egress == EGRESS_ANY && !impossible6(dst)) ||
-	    (s->preserve && !is_link_local(dst) && nic && same_address(dst, nic->gateway6)))
-		return first;
-	return 0;
+	copy_address(host, by_alias ? nic->gateway6 : dst);
+	return by_alias || (s->egress == EGRESS_ANY && !impossible6(dst)) || (s->preserve && gateway && !is_link_local(dst));
 }
 
 // Opens a flow from a segment to another one that it may reach: admit_to_peer for IPv6.
@@ -179,6 +167,7 @@ static __always_inline int admit_outbound6(const struct packet *p, __u32 old, st
 {
 	struct wide_segment_rules *s = RULES(wide_segments, self6);
 	struct iface *nic;
+	bool by_alias;
 	__u32 to;
 
 	if (!s || !s->live)
@@ -186,14 +175,18 @@ static __always_inline int admit_outbound6(const struct packet *p, __u32 old, st
 	for (__u64 i = 0; i < MAX_PEERS && i < s->peers; i++)
 		if (same_address(s->peer[i].here, a->orig.dst))
 			return admit_to_peer6(p, &s->peer[i], old, f, a);
-	to = egress6(s, a->orig.dst, a->reply.src);
-	if (!to)
+	if (s->egress == EGRESS_OFF || !s->gateways)
 		return DROP_EGRESS;
-	if (!begins(p))
-		return DROP_NO_FLOW;
+	to = gateway_of_alias(s, a->orig.dst);
+	by_alias = to < MAX_GATEWAYS;
+	to = s->gateway[by_alias ? to : 0];
 	nic = bpf_map_lookup_elem(&ifaces, &to);
 	if (!nic)
 		return SLOW;
+	if (!set_host(s, nic, by_alias, a->orig.dst, a->reply.src))
+		return DROP_EGRESS;
+	if (!begins(p))
+		return DROP_NO_FLOW;
 	answer_at(&f->answer, p, to);
 	copy_address(a->reply.dst, nic->address6);
 	return open_only(p, old, f, a);

@@ -183,20 +183,24 @@ static __always_inline int forward6(struct __sk_buff *skb, const struct packet *
 	return bpf_redirect(out->ifindex, out->redirect);
 }
 
-// Reads an IPv6 packet that has our address. Returns false if userspace must carry it.
-static __always_inline bool read_own6(struct __sk_buff *skb, struct packet *p, struct wide_addresses *a)
+// Reads an IPv6 packet that is ours and has nothing unusual, and returns the iface. Otherwise
+// it returns NULL.
+static __always_inline const struct iface *read_own6(struct __sk_buff *skb, struct packet *p, struct wide_addresses *a)
 {
 	__u32 iface = self6;
-	struct iface *own;
+	struct iface *own = bpf_map_lookup_elem(&ifaces, &iface);
+	struct ethhdr *eth;
 
-	if (!pull_headers(skb, IPV6_HEADERS) || read_packet6(skb, p, &a->orig) != KEEP)
-		return false;
-	own = bpf_map_lookup_elem(&ifaces, &iface);
-	if (!own || !is_own(own, &a->orig))
-		return false;
+	if (!own || skb->vlan_present || !pull_headers(skb, IPV6_HEADERS))
+		return NULL;
+	eth = (void *)(long)skb->data;
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end || (own->nic ? !same_mac(eth->h_dest, own->mac) : eth->h_dest[0] & 1))
+		return NULL;
+	if (read_packet6(skb, p, &a->orig) != KEEP || !is_own(own, &a->orig))
+		return NULL;
 	if (unlikely(p->tcp_flags & TCP_SYN))
 		p->scale = window_scale(skb, IPV6_HEADERS, p->options);
-	return true;
+	return own;
 }
 
 // Not a drop either: the packet belongs to no flow yet.
@@ -223,27 +227,28 @@ __noinline int carry6(struct __sk_buff *skb)
 
 // Opens the flow of an IPv6 packet. KEEP: the packet has a flow now. SLOW: userspace must open
 // it. Otherwise the packet is dropped.
-__noinline int admit6(struct __sk_buff *skb, __u32 from_nic)
+__noinline int admit6(struct __sk_buff *skb)
 {
 	struct wide_addresses a = {};
 	struct packet p = {};
+	const struct iface *own = read_own6(skb, &p, &a);
 	struct found f = {};
 	__u32 old = NOT_FOUND;
 	int verdict;
 
-	if (!read_own6(skb, &p, &a))
+	if (!own)
 		return SLOW;
 	if (find6(&p, &f, &a))
 		old = f.number;
-	if (!from_nic)
+	if (!own->nic)
 		return admit_outbound6(&p, old, &f, &a) == KEEP ? KEEP : SLOW;
-	verdict = admit_inbound6(&p, old, &f, &a);
+	verdict = admit_inbound6(&p, old, &f, &a, own);
 	return verdict == KEEP || verdict == SLOW ? verdict : count_drop(self6, p.len, verdict);
 }
 
 // Carries an IPv6 packet, whose flow it opens if necessary: carry for IPv6. SLOW: userspace
 // must carry the packet.
-static __always_inline int carry_ipv6(struct __sk_buff *skb, __u32 from_nic)
+static __always_inline int carry_ipv6(struct __sk_buff *skb)
 {
 	int verdict;
 
@@ -251,13 +256,18 @@ static __always_inline int carry_ipv6(struct __sk_buff *skb, __u32 from_nic)
 		return SLOW;
 	verdict = carry6(skb);
 	if (unlikely(verdict == UNKNOWN)) {
-		verdict = admit6(skb, from_nic);
+		verdict = admit6(skb);
 		if (verdict == KEEP)
 			verdict = carry6(skb);
 		if (verdict == UNKNOWN)
 			verdict = SLOW;
 	}
 	return verdict;
+}
+
+static __always_inline int or_give_up(const struct iface *own, int verdict)
+{
+	return verdict == SLOW ? give_up(own) : verdict;
 }
 
 // Gives userspace a packet that only userspace can carry, at a limited rate: a flood of such
@@ -357,7 +367,8 @@ int from_nic(struct __sk_buff *skb)
 		return hear_arp(skb, own, IP_OFFSET);
 	if (unlikely(eth->h_proto == ETH_VLAN || eth->h_proto == ETH_QINQ))
 		return from_nic_tagged(skb, own);
-	if (self6 && eth->h_proto == bpf_htons(0x86dd)) { int v = carry_ipv6(skb, 1); return v == SLOW ? TC_ACT_UNSPEC : v; }
+	if (self6 && eth->h_proto == ETH_IPV6)
+		return or_give_up(own, carry_ipv6(skb));
 	ip = (void *)(eth + 1);
 	if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)
 		return TC_ACT_UNSPEC;
@@ -389,8 +400,11 @@ int from_vnic(struct __sk_buff *skb)
 	if (!pull_headers(skb, HEADERS))
 		return give_up(own);
 	eth = (void *)(long)skb->data;
-	if ((void *)(eth + 1) > (void *)(long)skb->data_end || eth->h_proto != ETH_IPV4 ||
-	    foreign_tag(skb) || eth->h_dest[0] & 1)
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return give_up(own);
+	if (self6 && eth->h_proto == ETH_IPV6)
+		return or_give_up(own, carry_ipv6(skb));
+	if (eth->h_proto != ETH_IPV4 || foreign_tag(skb) || eth->h_dest[0] & 1)
 		return give_up(own);
 	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))
 		return give_up(own);

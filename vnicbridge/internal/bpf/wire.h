@@ -5,6 +5,7 @@
 
 #define ETH_IPV4 bpf_htons(0x0800)
 #define ETH_ARP bpf_htons(0x0806)
+#define ETH_IPV6 bpf_htons(0x86dd)
 #define ETH_VLAN bpf_htons(0x8100)
 #define ETH_QINQ bpf_htons(0x88a8)
 #define VLAN_ID 0x0fff	// bits of the tag control information; a priority tag has the id 0
