@@ -27,13 +27,17 @@ static __always_inline void copy_key(struct flow_key *to, const struct flow_key 
 // program order, but arm64 does so only if the address of the second load depends on the
 // result of the first one. The dependency is an added 0. The inline assembler hides the 0
 // from the compiler, but the verifier can see it.
+static __always_inline const struct flow_key *after_words(__u64 loaded, const struct flow_key *key)
+{
+	asm volatile("%0 &= 0" : "+r"(loaded));
+	return (const void *)key + loaded;
+}
+
 static __always_inline const struct flow_key *after(const struct flow_key *loaded, const struct flow_key *key)
 {
 	const __u64 *x = (const void *)loaded;
-	__u64 zero = x[0] | x[1];
 
-	asm volatile("%0 &= 0" : "+r"(zero));
-	return (const void *)key + zero;
+	return after_words(x[0] | x[1], key);
 }
 
 // Finds the living flow of a key, or returns NULL.

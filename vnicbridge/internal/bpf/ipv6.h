@@ -123,6 +123,12 @@ static __always_inline int read_packet6(struct __sk_buff *skb, struct packet *p,
 	return read_transport6(ip, end, l4_len, a, p);
 }
 
+// Like after, for addresses that were loaded.
+static __always_inline const struct flow_key *after_pair(const struct address_pair *loaded, const struct flow_key *key)
+{
+	return after_words(loaded->src[0] | loaded->src[1] | loaded->dst[0] | loaded->dst[1], key);
+}
+
 // Finds the living flow of an IPv6 packet with the addresses a->orig, or returns NULL.
 // a->reply becomes the addresses of the packets that answer this one.
 //
@@ -143,12 +149,12 @@ static __always_inline struct flow_record *find6(const struct packet *p, struct 
 		if (!same_pair(&w->orig, &a->orig))
 			return NULL;
 		a->reply = w->reply;
-		copy_key(&own, after((const void *)&a->reply, &r->orig));
+		copy_key(&own, after_pair(&a->reply, &r->orig));
 	} else {
 		if (!same_pair(&w->reply, &a->orig))
 			return NULL;
 		a->reply = w->orig;
-		copy_key(&own, after((const void *)&a->reply, &r->reply));
+		copy_key(&own, after_pair(&a->reply, &r->reply));
 	}
 	return same_key(&own, &p->key) ? r : NULL;
 }
