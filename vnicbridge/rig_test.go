@@ -305,6 +305,7 @@ type memoryDevice struct {
 	gone     chan struct{}
 	mu       sync.Mutex
 	out      [][]byte
+	groups   []config.MAC // that were joined
 	number   int
 	settings host.VNICSettings
 	set      int // how often it was configured
@@ -355,6 +356,20 @@ func (d *memoryDevice) Index() int { return d.number }
 func (d *memoryDevice) LeftOut() map[packet.DropReason]iface.Tally { return nil }
 
 func (d *memoryDevice) Know(packet.Addr, config.MAC, bool) {}
+
+func (d *memoryDevice) Join(group config.MAC) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.groups = append(d.groups, group)
+	return nil
+}
+
+func (d *memoryDevice) Leave(group config.MAC) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.groups = slices.DeleteFunc(d.groups, func(g config.MAC) bool { return g == group })
+	return nil
+}
 
 func (d *memoryDevice) Do(f func() error) error { return f() }
 

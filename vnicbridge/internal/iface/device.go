@@ -33,6 +33,11 @@ type NICDevice interface {
 	// Know tells the device that frames go to a host on the link. A zero MAC means that
 	// they no longer do. A flood of other ARP does not keep out the ARP of such hosts.
 	Know(host packet.Addr, mac config.MAC, gateway bool)
+	// Join makes the NIC take the frames to a multicast MAC, until Leave, or until the
+	// device is closed. The caller does not join a group twice.
+	Join(group config.MAC) error
+	// Leave ends what Join began.
+	Leave(group config.MAC) error
 }
 
 // Tally is a number of packets and the sum of their bytes.
