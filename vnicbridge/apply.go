@@ -85,7 +85,8 @@ func byFamily[T any](of func(config.Family) T) (all [config.Families]T) {
 
 // nicSpecOf returns what the NIC of a bridge must be.
 func nicSpecOf(c *config.Config, name string) nicSpec {
-	return nicSpec{name, c.Bridges[name].NIC, byFamily(c.Bridges[name].Address)}
+	b := c.Bridges[name]
+	return nicSpec{bridge: name, nic: b.NIC, addresses: byFamily(b.Address), linkLocal: b.LinkLocal}
 }
 
 // prepareSegment finds the VNIC of a segment among the living ones, or makes it. Before

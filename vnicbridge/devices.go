@@ -82,6 +82,7 @@ func (b *bridge) tick(now int64) {
 type nicSpec struct {
 	bridge, nic string
 	addresses   [config.Families]netip.Prefix // the zero value if it has none of a family
+	linkLocal   netip.Addr                    // of IPv6; invalid: one is derived
 }
 
 // living returns the devices of the configuration in force, and the retired ones.
@@ -212,7 +213,9 @@ func (p *Plane) attachNIC(b *bridge) {
 		if !address.IsValid() {
 			continue
 		}
-		l := link.New(own, p.isOurs, log)
+		l := link.New(own, link.Options{
+			Bridge: b.spec.bridge, Key: p.key, LinkLocal: b.spec.linkLocal, Ours: p.isOurs, Log: log,
+		})
 		n := l.Table()
 		n.Learned = func(c link.MACChange) { p.neighbourLearned(log, c) }
 		n.Publish = func(host packet.Addr, mac config.MAC, gateway bool) {
@@ -242,6 +245,9 @@ func (p *Plane) closeIface(gone *iface.Iface) {
 	all := gone.Each()
 	for _, own := range all {
 		own.Closed.Store(true)
+		if own.NIC != nil && own.NIC.Link != nil {
+			own.NIC.Link.Close()
+		}
 	}
 	p.health.Forget(gone)
 	p.path.End(func(f *flow.Flow) bool { return slices.Contains(all, f.In) || slices.Contains(all, f.Out) }, p.comesBack)

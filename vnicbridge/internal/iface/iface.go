@@ -94,6 +94,8 @@ type Link interface {
 	// Tick sends what is due: announcements and requests. It is called several times a
 	// second.
 	Tick(now int64)
+	// Close tells the link that the NIC leaves. It is called before the device is closed.
+	Close()
 }
 
 // VNICSide is what only the iface of a VNIC has.

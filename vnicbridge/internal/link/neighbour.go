@@ -34,14 +34,18 @@ const (
 	BroadcastBurst = 1024
 )
 
-// Neighbours resolves the next hops on a NIC's link by ARP from the pseudo address (A7).
-// The host's own neighbour table cannot do so, because the host has no address on the link.
+// Neighbours resolves the next hops on a NIC's link by ARP or NDP from the pseudo address
+// (A7). The host's own neighbour table cannot do so, because the host has no address on the
+// link.
 type Neighbours struct {
-	link    netip.Prefix
-	Ask     func(target packet.Addr, to config.MAC) // sends an ARP request, to a host or to all
-	send    func([]packet.Frame)                    // sends frames that have waited
-	GaveUp  func(frames int)                        // counts frames that are dropped unresolved
-	Learned func(MACChange)                         // called without locks when a MAC is new or changed
+	link netip.Prefix
+
+	// Ask sends an ARP request or a Neighbor Solicitation: to a host's MAC, or to all if the
+	// MAC is BroadcastMAC.
+	Ask     func(target packet.Addr, to config.MAC)
+	send    func([]packet.Frame) // sends frames that have waited
+	GaveUp  func(frames int)     // counts frames that are dropped unresolved
+	Learned func(MACChange)      // called without locks when a MAC is new or changed
 
 	// Publish tells the data path which MAC a host has. A zero MAC means that no frames go
 	// to the host. It is called with `publishing` held, but without Mu.
@@ -122,9 +126,15 @@ func (n *Neighbours) TellAll() {
 	n.Tell(hosts)
 }
 
+// onLink tells whether a host with an address is on the link. A link-local address of IPv6
+// always is. One of IPv4 (RFC 3927) is an address like others.
+func (n *Neighbours) onLink(a netip.Addr) bool {
+	return n.link.Contains(a) || a.Is6() && a.IsLinkLocalUnicast()
+}
+
 // nextHop returns the host on the link to which frames for a destination go.
 func (n *Neighbours) nextHop(dst netip.Addr) (netip.Addr, bool) {
-	if n.link.Contains(dst) {
+	if n.onLink(dst) {
 		return dst, true
 	}
 	return n.Gateway, n.Gateway.IsValid()
@@ -217,8 +227,8 @@ func (n *Neighbours) release(e *neighbour) []packet.Frame {
 	return frames
 }
 
-// askAgain sends an ARP request for a host, at most one in askInterval: to a known MAC
-// first, and then as a broadcast. Broadcasts are rate-limited, except those for the gateway.
+// askAgain asks for a host's MAC, at most once in askInterval: the known MAC first, and then
+// all hosts. Requests to all are rate-limited, except those for the gateway.
 func (n *Neighbours) askAgain(key packet.Addr, e *neighbour, now int64) {
 	if e.asks > 0 && now-e.asked < int64(askInterval) {
 		return
@@ -241,8 +251,8 @@ func (n *Neighbours) askAgain(key packet.Addr, e *neighbour, now int64) {
 	n.Ask(key, to)
 }
 
-// Hear records the MAC of a host, from its ARP. turnedToUs tells that the host asked for
-// the pseudo address. If no entry exists for the host, only such a host gets one.
+// Hear records the MAC of a host, from its ARP or NDP. turnedToUs tells that the host asked
+// for an address of ours. If no entry exists for the host, only such a host gets one.
 func (n *Neighbours) Hear(host packet.Addr, mac config.MAC, turnedToUs bool, now int64) {
 	n.Mu.Lock()
 	change, waiting, changed := n.learn(host, mac, turnedToUs, now)
@@ -261,7 +271,7 @@ func (n *Neighbours) Hear(host packet.Addr, mac config.MAC, turnedToUs bool, now
 
 func (n *Neighbours) learn(host packet.Addr, mac config.MAC, turnedToUs bool, now int64) (change MACChange, waiting []packet.Frame, changed []packet.Addr) {
 	ip := host.Netip()
-	if !mac.IsUnicast() || !n.link.Contains(ip) && ip != n.Gateway {
+	if !mac.IsUnicast() || !n.onLink(ip) && ip != n.Gateway {
 		return change, nil, nil
 	}
 	e := n.Table.Entries[host]
@@ -286,6 +296,47 @@ func (n *Neighbours) learn(host packet.Addr, mac config.MAC, turnedToUs bool, no
 		changed = append(changed, host)
 	}
 	return change, waiting, changed
+}
+
+// solicited takes in the MAC that a host says it has while it asks for an address of ours. A
+// MAC that differs from the known one is not believed: the next tick asks which is right (S6).
+func (n *Neighbours) solicited(host packet.Addr, mac config.MAC, now int64) {
+	n.Mu.Lock()
+	e := n.Table.Entries[host]
+	contested := e != nil && !e.MAC.IsZero() && e.MAC != mac
+	if contested {
+		e.contested = true
+	}
+	n.Mu.Unlock()
+	if !contested {
+		n.Hear(host, mac, true, now)
+	}
+}
+
+// advertised takes in a Neighbor Advertisement (RFC 4861 §7.2.5). It returns false if the
+// message changes and confirms nothing.
+func (n *Neighbours) advertised(m NDPMessage, now int64) (heeded bool) {
+	n.Mu.RLock()
+	e := n.Table.Entries[m.Target]
+	var known config.MAC
+	if e != nil {
+		known = e.MAC
+	}
+	n.Mu.RUnlock()
+	mac := m.MAC
+	if mac.IsZero() {
+		mac = known
+	}
+	switch {
+	case e == nil || mac.IsZero():
+		return false
+	case mac == known && !m.Solicited: // only an answer proves that the host is there
+		return false
+	case mac != known && !known.IsZero() && !m.Override:
+		return false
+	}
+	n.Hear(m.Target, mac, false, now)
+	return true
 }
 
 // sendsTo tells whether frames go to a host. The gateway counts even before it is resolved.

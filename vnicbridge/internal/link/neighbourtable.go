@@ -35,7 +35,7 @@ type neighbour struct {
 	MAC       config.MAC   // zero while it is unknown
 	made      int64        // when the entry was made
 	changed   int64        // when the MAC was set
-	confirmed int64        // when the host last sent ARP
+	confirmed int64        // when the host last sent ARP or NDP
 	lastUse   atomic.Int64 // when the last frame was sent there; 0: none was
 	asked     int64        // when the last request was sent
 	asks      int          // requests since the last answer
