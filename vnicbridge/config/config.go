@@ -90,6 +90,11 @@ type Bridge struct {
 	// hosts on the link are reachable. That of IPv6 may be a link-local address.
 	Gateways []netip.Addr `json:"gateways,omitempty"`
 
+	// The bridge's link-local address on the NIC, of fe80::/10. Neighbours see it as the
+	// sender of group memberships (MLD), and no flow has it. Default: one that follows from
+	// the NIC's permanent MAC and the bridge's name, so that it is the same at every start.
+	LinkLocal netip.Addr `json:"link_local,omitzero"`
+
 	// The steer rules: the first that matches a new flow gives its segment.
 	Steer []Rule `json:"steer,omitempty"`
 
@@ -99,11 +104,6 @@ type Bridge struct {
 	// How a flow is answered if no segment is available: "reject" (default; TCP RST or
 	// ICMP port unreachable) or "drop".
 	OnNoSegment OnNoSegment `json:"on_no_segment,omitempty"`
-
-	// The bridge's link-local address on the NIC, of fe80::/10. Neighbours see it as the
-	// sender of group memberships (MLD), and no flow has it. Default: one that follows from
-	// the NIC's permanent MAC and the bridge's name, so that it is the same at every start.
-	LinkLocal netip.Addr `json:"link_local,omitzero"`
 
 	// Whether a start asks the link for another host that has a pseudo address (duplicate
 	// address detection, RFC 5227 and RFC 4862): "on" (default) or "off", for a link where a
