@@ -2,9 +2,11 @@ package sites_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -47,11 +49,7 @@ func TestListenerOutlivesItsDevice(t *testing.T) {
 	defer l.Close()
 	for range 2 {
 		for _, addr := range at.Addrs {
-			c, err := host.DialContext(t.Context(), "tcp", netip.AddrPortFrom(addr, at.Port).String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
+			dialSoon(t, host, netip.AddrPortFrom(addr, at.Port))
 			accept(t, l)
 		}
 		deleteDevice(t, host)
@@ -62,6 +60,24 @@ func TestListenerOutlivesItsDevice(t *testing.T) {
 			}
 		}
 		makeDevice(t, host)
+	}
+}
+
+// dialSoon connects to an address of the host. The kernel makes the route to an IPv6 address
+// a moment after the address.
+func dialSoon(t *testing.T, host *netlab.Host, to netip.AddrPort) {
+	t.Helper()
+	end := time.Now().Add(10 * time.Second)
+	for {
+		c, err := host.DialContext(t.Context(), "tcp", to.String())
+		if err == nil {
+			t.Cleanup(func() { c.Close() })
+			return
+		}
+		if !errors.Is(err, unix.EHOSTUNREACH) && !errors.Is(err, unix.ENETUNREACH) || time.Now().After(end) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

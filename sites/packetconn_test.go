@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -262,18 +263,55 @@ func TestFloodStarvesNoFamily(t *testing.T) {
 				send(t, flood, "flood", pc)
 			}
 			send(t, udpFrom(t, other.alias), "honest", pc)
-			for i := range 40 {
+			for range 40 {
 				send(t, flood, "flood", pc)
 				_, from, err := pc.ReadFrom(make([]byte, 16))
 				if err != nil {
 					t.Fatal(err)
 				}
 				if from.(*net.UDPAddr).AddrPort().Addr() == other.client {
-					t.Logf("read as number %d", i)
 					return
 				}
 			}
 			t.Error("the datagram of the other family is not read")
 		})
 	}
+}
+
+// TestReaderMissesNoWakeUp checks that the reader of two sockets wakes up for each datagram,
+// while clients of both families each wait for an answer before they send the next one.
+func TestReaderMissesNoWakeUp(t *testing.T) {
+	v4, v6 := families[0], families[1]
+	pc := listenPacket(t, sites.NewSockets(new(planeStub)), freePort(t, v4.server, v6.server))
+	go func() {
+		buf := make([]byte, 16)
+		for {
+			n, from, err := pc.ReadFrom(buf)
+			if err != nil {
+				return // the test has ended
+			}
+			if _, err := pc.WriteTo(buf[:n], from); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	var clients sync.WaitGroup
+	for _, f := range []family{v4, v6, v4, v6} {
+		peer := udpFrom(t, f.alias)
+		server := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to(f.alias, pc.LocalAddr())))
+		clients.Go(func() {
+			buf := make([]byte, 16)
+			for i := range 2000 {
+				if _, err := peer.WriteTo([]byte("x"), server); err != nil {
+					t.Error(err)
+					return
+				}
+				if _, _, err := peer.ReadFrom(buf); err != nil {
+					t.Errorf("%s datagram %d is not answered: %v", f.name, i, err)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
 }
