@@ -4,7 +4,7 @@
 #pragma once
 
 #include "decide.h"
-#include "ipv6.h"
+#include "packet6.h"
 
 #define TIME_WAIT (60000000000ULL >> 26)	// TimeWait in quarantine.go, in 2^26 ns
 
