@@ -1,7 +1,7 @@
 package vnicbridge
 
 import (
-	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -12,34 +12,29 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// arpGate is what stands before the forwarder on a NIC: on either data path, a program
-// that leaves out ARP.
-type arpGate struct {
+// nicGate is what stands before the forwarder on a NIC: on either data path, a program
+// that leaves out messages of ARP and NDP.
+type nicGate struct {
 	lets    func(frame []byte) bool
+	put     func(frame []byte) // like lets, but faster
 	dropped func() (overload, others uint64)
 }
+
+// nicGates make the gates of a bridge whose NIC has both families (dualConfig).
+var nicGates = map[string]func(*testing.T) nicGate{"userspace": socketGate, "kernel": programGate}
 
 // Row L7: ARP that is no business of ours is dropped early, and ARP of each kind has a
 // budget: a flood of one keeps no other out. What is dropped is counted.
 func TestARPHasBudgets(t *testing.T) {
-	gates := map[string]func(*testing.T) arpGate{"userspace": socketGate, "kernel": programGate}
 	for _, path := range testedPaths {
 		t.Run(path, func(t *testing.T) {
-			gate := gates[path](t)
+			gate := nicGates[path](t)
 			stranger := config.MAC{0x02, 1, 1, 1, 1, 1}
-			kinds := []struct {
-				name  string
-				frame []byte
-			}{
+			kinds := []namedFrame{
 				{"questions for us", arp(true, stranger, "192.168.1.99", config.MAC{}, pseudo)},
 				{"answers to us", arp(false, stranger, "192.168.1.99", nicMAC, pseudo)},
 				{"a host that we send to", arp(true, hostMAC, otherHost, config.MAC{}, otherHost)},
 				{"the gateway", arp(true, routerMAC, router, config.MAC{}, "192.168.1.5")},
-			}
-			for _, kind := range kinds {
-				if !gate.lets(kind.frame) {
-					t.Errorf("%s: not let in", kind.name)
-				}
 			}
 			if !gate.lets(arp(true, stranger, pseudo, config.MAC{}, pseudo)) {
 				t.Error("a rival: not let in")
@@ -50,51 +45,68 @@ func TestARPHasBudgets(t *testing.T) {
 			if _, others := gate.dropped(); others != 1 {
 				t.Errorf("%d frames between others were counted, want 1", others)
 			}
-			for i, kind := range kinds {
-				const flood = 4 * 68 * 60 // ARP_PACKETS, ARP_INTERVALS of bpf/limit.h
-				in := 0
-				for range flood {
-					if gate.lets(kind.frame) {
-						in++
-					}
-				}
-				if in < flood/8 || in > flood*3/4 {
-					t.Errorf("%s: of a flood of %d, %d were let in", kind.name, flood, in)
-				}
-				for _, other := range kinds[i+1:] {
-					if !gate.lets(other.frame) {
-						t.Errorf("a flood of %s keeps %s out", kind.name, other.name)
-					}
-				}
-			}
-			if overload, _ := gate.dropped(); overload == 0 {
-				t.Error("what was beyond the budgets was not counted")
-			}
+			gate.wantBudgets(t, kinds)
 		})
 	}
 }
 
+type namedFrame struct {
+	name  string
+	frame []byte
+}
+
+// wantBudgets lets in a frame of each kind, and then floods the gate with each kind in turn:
+// a part of the flood goes in, and the other kinds still do.
+func (g nicGate) wantBudgets(t *testing.T, kinds []namedFrame) {
+	t.Helper()
+	for _, kind := range kinds {
+		if !g.lets(kind.frame) {
+			t.Errorf("%s: not let in", kind.name)
+		}
+	}
+	for i, kind := range kinds {
+		const flood = 4 * 68 * 60 // MESSAGE_PACKETS, MESSAGE_INTERVALS of bpf/limit.h
+		before, _ := g.dropped()
+		for range flood {
+			g.put(kind.frame)
+		}
+		overload, _ := g.dropped()
+		if in := flood - (overload - before); in < flood/8 || in > flood*3/4 {
+			t.Errorf("%s: of a flood of %d, %d were let in", kind.name, flood, in)
+		}
+		for _, other := range kinds[i+1:] {
+			if !g.lets(other.frame) {
+				t.Errorf("a flood of %s keeps %s out", kind.name, other.name)
+			}
+		}
+	}
+}
+
 // socketGate is the filter of a NIC's packet socket.
-func socketGate(t *testing.T) arpGate {
-	l := host.NewLetIn(netip.MustParseAddr(pseudo))
+func socketGate(t *testing.T) nicGate {
+	pseudos := host.PseudoAddresses{mustIP(pseudo), mustIP(dualPseudo)}
+	l := host.NewLetIn(pseudos)
 	t.Cleanup(func() { _ = l.Close() })
 	if l.Program == nil {
-		t.Fatalf("no eBPF filter: %v", l.Load(netip.MustParseAddr(pseudo)))
+		t.Fatalf("no eBPF filter: %v", l.Load(pseudos))
 	}
-	l.Know(mustAddr(router), link.ARPGateway)
-	l.Know(mustAddr("192.168.1.99"), link.ARPNeighbour)
-	l.Know(mustAddr("192.168.1.99"), link.ARPAnybody) // it is forgotten again
-	l.Know(mustAddr(otherHost), link.ARPNeighbour)
+	for _, hosts := range [][3]string{{router, "192.168.1.99", otherHost}, {dualRouter, "2001:db8:1::99", dualHost}} {
+		l.Know(mustAddr(hosts[0]), link.MessageGateway)
+		l.Know(mustAddr(hosts[1]), link.MessageNeighbour)
+		l.Know(mustAddr(hosts[1]), link.MessageAnybody) // it is forgotten again
+		l.Know(mustAddr(hosts[2]), link.MessageNeighbour)
+	}
 	var sum map[packet.DropReason]uint64
-	return arpGate{
-		lets: func(frame []byte) bool {
-			// The kernel takes a header off before it runs a socket's filter.
-			n, err := l.Program.Run(&ebpf.RunOptions{Data: append(make([]byte, packet.EthHeaderLen), frame...)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n != 0
-		},
+	lets := func(frame []byte) bool {
+		// The kernel takes a header off before it runs a socket's filter.
+		n, err := l.Program.Run(&ebpf.RunOptions{Data: append(make([]byte, packet.EthHeaderLen), frame...)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n != 0
+	}
+	return nicGate{
+		lets: lets, put: func(frame []byte) { lets(frame) },
 		dropped: func() (overload, others uint64) {
 			if sum == nil {
 				sum = make(map[packet.DropReason]uint64)
@@ -108,27 +120,38 @@ func socketGate(t *testing.T) arpGate {
 }
 
 // programGate is the NIC's program of the kernel data path.
-func programGate(t *testing.T) arpGate {
+func programGate(t *testing.T) nicGate {
 	r := newEmptyRig(t)
-	if err := r.plane.Apply(paperConfig()); err != nil {
+	if err := r.plane.Apply(dualConfig()); err != nil {
 		t.Fatal(err)
 	}
-	nic := r.plane.bridges["lan"].iface
+	nic, device := r.plane.bridges["lan"].iface, r.machine.device("nic0")
 	kernel := r.plane.datapaths.kernelPath()
 	kernel.SetNeighbour(nic, mustAddr(otherHost), hostMAC)
-	dropped := func() (overload, others uint64) {
-		drops := kernel.Counters(nic).Drops
-		return drops[packet.DropOverload], drops[packet.DropARP]
+	kernel.SetNeighbour(nic.V6, mustAddr(dualHost), hostMAC)
+	gate := nicGate{dropped: func() (overload, others uint64) {
+		for _, p := range nic.Each() {
+			drops := kernel.Counters(p).Drops
+			overload += drops[packet.DropOverload]
+			others += drops[packet.DropARP]
+		}
+		return overload, others
+	}}
+	run := func(frame []byte) (code uint32) {
+		_, code, err := device.program(asFrame(frame))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return code
 	}
-	return arpGate{
-		lets: func(frame []byte) bool {
-			overload, others := dropped()
-			if _, _, err := r.machine.device("nic0").program(asFrame(frame)); err != nil {
-				t.Fatal(err)
-			}
-			nowOverload, nowOthers := dropped()
-			return overload == nowOverload && others == nowOthers
-		},
-		dropped: dropped,
+	gate.put = func(frame []byte) { run(frame) }
+	gate.lets = func(frame []byte) bool {
+		overload, others := gate.dropped()
+		budgets := kernel.(memoryPath).messageBudgets(r, device)
+		code := run(frame)
+		nowOverload, nowOthers := gate.dropped()
+		given := code == tcRedirect || !slices.Equal(kernel.(memoryPath).messageBudgets(r, device), budgets)
+		return given && overload == nowOverload && others == nowOthers
 	}
+	return gate
 }

@@ -74,9 +74,11 @@ func TestSharedConstants(t *testing.T) {
 			"EGRESS_OFF": uint64(kernel.EgressNumbers[config.EgressOff]), "EGRESS_GATEWAY": uint64(kernel.EgressNumbers[config.EgressGateway]),
 			"EGRESS_ANY": uint64(kernel.EgressNumbers[config.EgressAny]),
 		},
-		"arp_kind": {
-			"ARP_ANYBODY": uint64(link.ARPAnybody), "ARP_ANSWER": uint64(link.ARPAnswer), "ARP_NEIGHBOUR": uint64(link.ARPNeighbour),
-			"ARP_GATEWAY": uint64(link.ARPGateway), "ARP_KINDS": uint64(link.ARPKinds),
+		"message_kind": {
+			"MESSAGE_ANYBODY": uint64(link.MessageAnybody), "MESSAGE_ANSWER": uint64(link.MessageAnswer),
+			"MESSAGE_NEIGHBOUR": uint64(link.MessageNeighbour), "MESSAGE_GATEWAY": uint64(link.MessageGateway),
+			"MESSAGE_LINK_LOCAL": uint64(link.MessageLinkLocal), "MESSAGE_MLD": uint64(link.MessageMLD),
+			"MESSAGE_IGNORED": uint64(link.MessageIgnored), "MESSAGE_KINDS": uint64(link.MessageKinds),
 		},
 		"mode": {"MODE_ASLEEP": bpf.Asleep, "MODE_SLOW": bpf.Slow, "MODE_FAST": bpf.Fast},
 	} {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -91,19 +92,25 @@ func (m memoryPath) wipe() error {
 	k.Rules.Old = append(k.Rules.Old, k.Rules.Live...)
 	k.Rules.Tidy()
 	errs := []error{k.Rules.Empty(0), k.Rules.Empty(1)}
-	var key bpf.NeighbourKey
-	neighbours := k.Maps[bpf.BridgeMapNeighbours]
-	for neighbours.NextKey(nil, &key) == nil {
-		errs = append(errs, neighbours.Delete(key))
-	}
+	errs = append(errs, empty(k.Maps[bpf.BridgeMapNeighbours], new(bpf.NeighbourKey)), empty(k.Maps[bpf.BridgeMapNeighbours6], new(bpf.NeighbourKey6)))
 	k.Woken = false
 	m.refillARP()
 	return errors.Join(errs...)
 }
 
+// empty deletes all entries of a map. key has room for a key.
+func empty(m *ebpf.Map, key any) error {
+	for m.NextKey(nil, key) == nil {
+		if err := m.Delete(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (m memoryPath) refillARP() {
-	for index := range uint32(8 * link.ARPKinds) { // the ports that there are in tests
-		_ = m.Maps[bpf.BridgeMapArpBudgets].Put(index, bpf.Budget{})
+	for index := range uint32(16 * link.MessageKinds) { // the ifaces that there are in tests
+		_ = m.Maps[bpf.BridgeMapMessageBudgets].Put(index, bpf.Budget{})
 	}
 }
 
@@ -164,8 +171,7 @@ func runProgram(r *rig, d *memoryDevice, f packet.Frame) bool {
 		return false
 	}
 	k.Plane.Clock.Store(flow.Coarse(r.plane.path.Clock()))
-	before, dropped := k.sent(), k.dropped()
-	raw := f.Eth()
+	before, dropped, budgets := k.sent(), k.dropped(), k.messageBudgets(r, d)
 	out, code, err := d.program(f)
 	if errors.Is(err, unix.EINVAL) {
 		return false // the kernel does not run programs on so short a frame
@@ -178,11 +184,14 @@ func runProgram(r *rig, d *memoryDevice, f packet.Frame) bool {
 		return true
 	case tcUnspec:
 		// Out of a segment, it reaches the reader of the TAP. From the NIC it goes to
-		// the host, and a copy of ARP to userspace, unless the program counts a drop.
-		f := asFrame(raw)
-		isARP := f.Untag() && f.EtherType() == packet.EtherARP
-		if !r.isNIC(d) || isARP {
-			return r.isNIC(d) && k.dropped() > dropped
+		// the host, and a copy of a message to userspace, unless the program counts a drop.
+		switch {
+		case !r.isNIC(d):
+			return false
+		case k.dropped() > dropped:
+			return true
+		case !slices.Equal(k.messageBudgets(r, d), budgets):
+			return false
 		}
 		r.leftToHost++
 		return true
@@ -213,16 +222,40 @@ func (r *rig) isNIC(d *memoryDevice) bool {
 
 // sent is how many packets the programs have sent, by port.
 func (m memoryPath) sent() (sent [iface.Max]uint64) {
-	m.Each(func(a *kernel.Attachment) { sent[a.Iface.Index] = m.Counters(a.Iface).PacketsOut })
+	m.eachIface(func(p *iface.Iface) { sent[p.Index] = m.Counters(p).PacketsOut })
 	return sent
 }
 
 // dropped is how many packets the programs have dropped.
 func (m memoryPath) dropped() (n uint64) {
-	m.Each(func(a *kernel.Attachment) {
-		for _, drops := range m.Counters(a.Iface).Drops {
+	m.eachIface(func(p *iface.Iface) {
+		for _, drops := range m.Counters(p).Drops {
 			n += drops
 		}
 	})
 	return n
+}
+
+func (m memoryPath) eachIface(do func(*iface.Iface)) {
+	m.Each(func(a *kernel.Attachment) {
+		for _, p := range a.Iface.Each() {
+			do(p)
+		}
+	})
+}
+
+// messageBudgets are the budgets of messages that come in at a NIC. Each message that goes to
+// userspace changes one.
+func (m memoryPath) messageBudgets(r *rig, nic *memoryDevice) (budgets []bpf.Budget) {
+	if !r.isNIC(nic) {
+		return nil
+	}
+	for _, p := range r.portOf(nic).Each() {
+		for kind := range uint32(link.MessageKinds) {
+			var b bpf.Budget
+			_ = m.Maps[bpf.BridgeMapMessageBudgets].Lookup(p.Index*uint32(link.MessageKinds)+kind, &b)
+			budgets = append(budgets, b)
+		}
+	}
+	return budgets
 }

@@ -48,9 +48,6 @@ func dualConfig() *config.Config {
 // inIPv6 runs a conformance test of IPv6 on each data path. The router is resolved.
 func inIPv6(t *testing.T, cfg *config.Config, test func(t *testing.T, r *rig)) {
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
-		if r.machine.kernel {
-			t.Skip("the programs do not pass IPv6 on to userspace yet")
-		}
 		r.plane.bridges["lan"].links[config.IPv6].Table().Hear(mustAddr(router6), routerMAC, true, r.plane.now())
 		for _, d := range r.machine.devices {
 			d.take()

@@ -21,7 +21,7 @@ func TestStrayFragmentsLeaveRoom(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, paperConfig())
 			p := r.plane.datapaths.kernelPath().(memoryPath).Plane
-			wantRoomBesideStrays(t, func(frames ...[]byte) (in int) {
+			wantRoomBesideStrays(t, datagram4, func(frames ...[]byte) (in int) {
 				dropped := r.drops("nic0", "overload")
 				for _, f := range frames {
 					p.Odd.Left, p.Strays.Left = 1000, 0 // until the next interval
@@ -32,12 +32,12 @@ func TestStrayFragmentsLeaveRoom(t *testing.T) {
 		})
 	})
 	t.Run("userspace", func(t *testing.T) {
-		l := host.NewLetIn(mustIP(pseudo))
+		l := host.NewLetIn(dualPseudos())
 		if l.Program == nil {
 			t.Fatal("the filter is no program")
 		}
 		defer l.Close()
-		wantRoomBesideStrays(t, func(frames ...[]byte) (in int) {
+		put := func(frames ...[]byte) (in int) {
 			for _, f := range frames {
 				var state bpf.LetInState
 				if err := l.State.Lookup(uint32(0), &state); err != nil {
@@ -57,17 +57,53 @@ func TestStrayFragmentsLeaveRoom(t *testing.T) {
 				}
 			}
 			return in
+		}
+		wantRoomBesideStrays(t, datagram4, put)
+		wantRoomBesideStrays(t, datagram6, put)
+	})
+	t.Run("IPv6/kernel", func(t *testing.T) {
+		r := newFateRig(t, dualConfig())
+		p := r.plane.datapaths.kernelPath().(memoryPath).Plane
+		wantRoomBesideStrays(t, datagram6, func(frames ...[]byte) (in int) {
+			for _, f := range frames {
+				p.Odd.Left, p.Strays.Left = 1000, 0
+				if r.fateOf(f) == ours {
+					in++
+				}
+			}
+			return in
 		})
 	})
 }
 
+// datagram4 are the fragments of a datagram of IPv4 that carry so many bytes each, and
+// datagram6 those of IPv6, of which some are behind destination options.
+func datagram4(i, size, each int) [][]byte {
+	return cut(fromRouter(client(i), 4000, 53).udp(filled('x', size)), uint16(i), each)
+}
+
+func datagram6(i, size, each int) (fragments [][]byte) {
+	for at := 0; at < size; at += each {
+		bits := uint16(at)
+		if at+each < size {
+			bits |= 1
+		}
+		header := []byte{17, 0, byte(bits >> 8), byte(bits), 7, 7, byte(i >> 8), byte(i)}
+		next := byte(44)
+		if i%2 == 1 {
+			header, next = slices.Concat([]byte{44, 0, 1, 4, 0, 0, 0, 0}, header), 60
+		}
+		part := slices.Concat(header, []byte(filled('x', min(each, size-at))))
+		fragments = append(fragments, rawIPv6(dualStranger, dualPseudo, next, 64, part...))
+	}
+	return fragments
+}
+
 // wantRoomBesideStrays has frames come in while no more strays may. Only those that come
 // as a new interval begins go in.
-func wantRoomBesideStrays(t *testing.T, put func(frames ...[]byte) (in int)) {
+func wantRoomBesideStrays(t *testing.T, cutDatagram func(i, size, each int) [][]byte, put func(frames ...[]byte) (in int)) {
 	t.Helper()
-	datagram := func(i int) [][]byte {
-		return cut(fromRouter(client(i), 4000, 53).udp(filled('x', 4000)), uint16(i), 1480)
-	}
+	datagram := func(i int) [][]byte { return cutDatagram(i, 4000, 1480) }
 	const frames = 100
 	strays := 0
 	for i := range frames {
@@ -89,7 +125,7 @@ func wantRoomBesideStrays(t *testing.T, put func(frames ...[]byte) (in int)) {
 		t.Errorf("of %d fragments behind the last %d went in", frames, behind)
 	}
 	const followers = 64 // FOLLOWERS of bpf/limit.h
-	long := cut(fromRouter(farHost, 4000, 53).udp(filled('x', 3000)), 9, 8)
+	long := cutDatagram(9, 3000, 8)
 	if n := put(long...); n > 3*followers {
 		t.Errorf("%d fragments followed one, want %d at most and some", n, followers)
 	}

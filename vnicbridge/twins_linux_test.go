@@ -66,12 +66,23 @@ func newTwins(t testing.TB, cfg *config.Config) *twins {
 	return w
 }
 
-// lets tells whether the filter of a NIC's packet socket lets a frame in. Its first
-// two instructions are left out: they look at what is beside the frame.
+// lets tells whether the filter of a NIC's packet socket lets a frame in.
 func (r *rig) lets(in *iface.Iface, raw []byte) bool {
-	vm, err := bpf.NewVM(host.PseudoAddressFilter(in.NIC.Address.Netip())[2:])
+	var pseudo host.PseudoAddresses
+	for f := range config.Families {
+		if own := in.Of(f); own != nil {
+			pseudo[f] = own.Address().Netip()
+		}
+	}
+	return classicLets(r.t, pseudo, raw)
+}
+
+// classicLets tells whether the classic filter lets a frame in. Its first three instructions
+// are left out: they look at what is beside the frame.
+func classicLets(t *testing.T, pseudo host.PseudoAddresses, raw []byte) bool {
+	vm, err := bpf.NewVM(host.PseudoAddressFilter(pseudo)[3:])
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	n, err := vm.Run(raw)
 	return err == nil && n > 0
@@ -260,14 +271,20 @@ func (r *rig) footprint() footprint {
 		f.sent[name] = slices.Clone(d.out)
 		d.mu.Unlock()
 	}
-	for _, p := range r.plane.devices.ifaces() {
-		var v iface.CounterValues
-		if k := r.plane.datapaths.kernelPath(); k != nil {
-			v = k.Counters(p)
+	for _, device := range r.plane.devices.ifaces() {
+		for _, p := range device.Each() {
+			var v iface.CounterValues
+			if k := r.plane.datapaths.kernelPath(); k != nil {
+				v = k.Counters(p)
+			}
+			name := p.Name
+			if p.Family == config.IPv6 {
+				name += " (IPv6)"
+			}
+			f.ports[name] = p.Counters.Values(v)
+			g := p.Gauges()
+			f.gauges[name] = [3]int64{g.Flows.Load(), g.Load.Load(), int64(g.Turn.Load())}
 		}
-		f.ports[p.Name] = p.Counters.Values(v)
-		g := p.Gauges()
-		f.gauges[p.Name] = [3]int64{g.Flows.Load(), g.Load.Load(), int64(g.Turn.Load())}
 	}
 	return f
 }

@@ -351,8 +351,8 @@ func addReversePathFilter(t *testing.T) {
 	}
 }
 
-// datagram6 builds a UDP datagram of IPv6.
-func datagram6(srcMAC, dstMAC config.MAC, src, dst netip.Addr, sport, dport uint16) []byte {
+// udpFrame6 builds a UDP datagram of IPv6.
+func udpFrame6(srcMAC, dstMAC config.MAC, src, dst netip.Addr, sport, dport uint16) []byte {
 	ip := &layers.IPv6{Version: 6, HopLimit: 63, NextHeader: layers.IPProtocolUDP, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
 	udp := &layers.UDP{SrcPort: layers.UDPPort(sport), DstPort: layers.UDPPort(dport)}
 	_ = udp.SetNetworkLayerForChecksum(ip)
@@ -363,7 +363,7 @@ func datagram6(srcMAC, dstMAC config.MAC, src, dst netip.Addr, sport, dport uint
 // hearDatagram6 has a segment receive a UDP datagram of IPv6, and waits until the server has it.
 func hearDatagram6(t *testing.T, v *host.TAP, server net.PacketConn, client netip.Addr, within time.Duration) (from net.Addr, err error) {
 	t.Helper()
-	eth := datagram6(routerMAC, vnicAMAC, client, bothOnA[config.IPv6].Addr(), 4000, 7)
+	eth := udpFrame6(routerMAC, vnicAMAC, client, bothOnA[config.IPv6].Addr(), 4000, 7)
 	if n := v.Send([]packet.Frame{{Data: append(make([]byte, packet.VNetHeaderLen), eth...)}}); n != 1 {
 		t.Fatal("the VNIC does not take the frame")
 	}

@@ -128,16 +128,16 @@ var load = []mutation{
 		old: ` || n.Waiting+len(f.Data) > MaxWaitingBytes {`, new: ` {`,
 	}, {
 		row: "L7", defect: "ARP has no budget", file: "vnicbridge/internal/bpf/bridge.c",
-		old: `else if (!b || !spend(b, ARP_PACKETS, ARP_INTERVALS))`, new: `else if (!b)`,
+		old: `else if (!b || !spend_message(b))`, new: `else if (!b)`,
 	}, {
 		row: "L7", defect: "all ARP has one budget", file: "vnicbridge/internal/bpf/bridge.c",
-		old: `index = self * ARP_KINDS + kind;`, new: `index = self * ARP_KINDS;`,
+		old: `index = iface * MESSAGE_KINDS + kind;`, new: `index = iface * MESSAGE_KINDS;`,
 	}, {
 		row: "L7", defect: "ARP has no budget", file: "vnicbridge/internal/bpf/letin.c",
-		old: `if (!spend(&state.arp[kind], ARP_PACKETS, ARP_INTERVALS))`, new: `if (false)`,
+		old: `if (!spend_message(&budgets[kind]))`, new: `if (false)`,
 	}, {
 		row: "L7", defect: "all ARP has one budget", file: "vnicbridge/internal/bpf/letin.c",
-		old: `&state.arp[kind]`, new: `&state.arp[0]`,
+		old: `&budgets[kind]`, new: `&budgets[0]`,
 	}, {
 		row: "L7", defect: "a line is logged as often as a packet causes it", file: `vnicbridge/internal/loglimit/loglimit.go`,
 		old: `if w.written < Burst {`, new: `if true {`, tests: "vnicbridge.TestNeighboursCannotFillTheLog",

@@ -11,6 +11,7 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
@@ -19,7 +20,7 @@
 
 #include "admit.h"
 #include "admit6.h"
-#include "limit.h"
+#include "ipv6.h"
 
 // If userspace's heartbeat is older than this, userspace is gone. The programs then leave
 // all packets to the host, so that what is left of the plane cannot disturb the network.
@@ -43,8 +44,9 @@ static __always_inline struct counters *count_in(__u32 iface, __u32 len)
 	return c;
 }
 
-// Counts a packet that is dropped. It is not inlined, because most packets do not need it.
-__noinline int count_drop(__u32 iface, __u32 len, __u32 reason)
+// Counts a packet that is dropped at an iface. It is not inlined, because most packets do not
+// need it.
+__noinline int count_drop_at(__u32 iface, __u32 len, __u32 reason)
 {
 	struct counters *c = count_in(iface, len);
 
@@ -54,6 +56,11 @@ __noinline int count_drop(__u32 iface, __u32 len, __u32 reason)
 	if (c && reason < DROP_REASONS)
 		c->drops[reason]++;
 	return TC_ACT_SHOT;
+}
+
+static __always_inline int count_drop(__u32 len, __u32 reason)
+{
+	return count_drop_at(self, len, reason);
 }
 
 static __always_inline void count_out(__u32 iface, __u32 len)
@@ -145,7 +152,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 
 		verdict = own->nic ? admit_inbound(p, old, &f) : admit_outbound(p, old, &f);
 		if (verdict != KEEP && verdict != SLOW && own->nic)
-			return count_drop(self, p->len, verdict);
+			return count_drop(p->len, verdict);
 		// A drop here would give a sender on a segment an error (ENOBUFS). So userspace
 		// drops the packet instead, as silently as a wire.
 		r = verdict == KEEP ? record_of(f.number) : NULL;
@@ -159,7 +166,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 // VNIC.
 static __always_inline bool is_own(const struct iface *own, const struct address_pair *a)
 {
-	return same_address(own->nic ? a->dst : a->src, own->address6);
+	return same6(own->nic ? a->dst : a->src, own->address6);
 }
 
 // Sends an IPv6 packet to the other end of its flow: forward for IPv6.
@@ -243,7 +250,7 @@ __noinline int admit6(struct __sk_buff *skb)
 	if (!own->nic)
 		return admit_outbound6(&p, old, &f, &a) == KEEP ? KEEP : SLOW;
 	verdict = admit_inbound6(&p, old, &f, &a, own);
-	return verdict == KEEP || verdict == SLOW ? verdict : count_drop(self6, p.len, verdict);
+	return verdict == KEEP || verdict == SLOW ? verdict : count_drop_at(self6, p.len, verdict);
 }
 
 // Carries an IPv6 packet, whose flow it opens if necessary: carry for IPv6. SLOW: userspace
@@ -265,11 +272,6 @@ static __always_inline int carry_ipv6(struct __sk_buff *skb)
 	return verdict;
 }
 
-static __always_inline int or_give_up(const struct iface *own, int verdict)
-{
-	return verdict == SLOW ? give_up(own) : verdict;
-}
-
 // Gives userspace a packet that only userspace can carry, at a limited rate: a flood of such
 // packets must not keep userspace from other work. `at` is the offset of the IP header.
 static __always_inline int give_up_odd(struct __sk_buff *skb, const struct iface *own, __u32 at)
@@ -280,24 +282,39 @@ static __always_inline int give_up_odd(struct __sk_buff *skb, const struct iface
 	if (plane.mode != MODE_FAST)
 		return give_up(own);
 	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
-		return count_drop(self, skb->len, DROP_MALFORMED);
+		return count_drop(skb->len, DROP_MALFORMED);
 	datagram.src = ip->saddr;
 	datagram.dst = ip->daddr;
 	datagram.sport = ip->id;
 	datagram.proto = ip->protocol;
-	if (!spend_odd(&plane.odd, &plane.strays, ip, place_of(&datagram).print >> 1))
-		return count_drop(self, skb->len, DROP_OVERLOAD);
+	if (!spend_odd(&plane.odd, &plane.strays, part_of(ip), place_of(&datagram).print >> 1))
+		return count_drop(skb->len, DROP_OVERLOAD);
 	return give_up(own);
 }
 
+// Whether userspace is to get a message of a kind. If not, the message is counted.
+static __always_inline bool is_heard(__u32 iface, __u32 len, enum message_kind kind)
+{
+	__u32 index = iface * MESSAGE_KINDS + kind;
+	struct budget *b = bpf_map_lookup_elem(&message_budgets, &index);
+
+	if (kind == MESSAGE_KINDS)
+		count_drop_at(iface, len, DROP_ARP);
+	else if (!b || !spend_message(b))
+		count_drop_at(iface, len, DROP_OVERLOAD);
+	else
+		return true;
+	return false;
+}
+
 // What the program knows of the sender of an ARP message (arp_kind in limit.h).
-static __always_inline enum arp_kind arp_sender(const struct iface *own, __be32 address)
+static __always_inline enum message_kind arp_sender(const struct iface *own, __be32 address)
 {
 	struct neighbour_key key = { .address = address, .iface = self };
 
 	if (own->gateway && address == own->gateway)
-		return ARP_GATEWAY;
-	return bpf_map_lookup_elem(&neighbours, &key) ? ARP_NEIGHBOUR : ARP_ANYBODY;
+		return MESSAGE_GATEWAY;
+	return bpf_map_lookup_elem(&neighbours, &key) ? MESSAGE_NEIGHBOUR : MESSAGE_ANYBODY;
 }
 
 // Gives userspace a copy of an ARP message that concerns us, at a limited rate. The host gets
@@ -306,20 +323,46 @@ static __always_inline enum arp_kind arp_sender(const struct iface *own, __be32 
 static __always_inline int hear_arp(struct __sk_buff *skb, const struct iface *own, __u32 at)
 {
 	struct arp *m = (void *)(long)skb->data + at;
-	enum arp_kind kind = ARP_ANYBODY;	// of a truncated message too, which userspace counts
-	struct budget *b;
-	__u32 index;
+	enum message_kind kind = MESSAGE_ANYBODY;	// of a truncated message too, which userspace counts
 
+	if (!own->address)
+		return TC_ACT_UNSPEC;
 	if ((void *)(m + 1) <= (void *)(long)skb->data_end)
 		kind = arp_kind(m, own->address, arp_sender(own, m->sender));
-	index = self * ARP_KINDS + kind;
-	b = bpf_map_lookup_elem(&arp_budgets, &index);
-	if (kind == ARP_KINDS)
-		count_drop(self, skb->len, DROP_ARP);
-	else if (!b || !spend(b, ARP_PACKETS, ARP_INTERVALS))
-		count_drop(self, skb->len, DROP_OVERLOAD);
-	else
+	if (is_heard(self, skb->len, kind))
 		bpf_clone_redirect(skb, own->slow, 0);
+	return TC_ACT_UNSPEC;
+}
+
+// What the program knows of the host of which a message of NDP tells (ndp_kind in ipv6.h).
+static __always_inline enum message_kind ndp_subject(const struct iface *v6, const struct in6_addr *address)
+{
+	const struct in6_addr *gateway = (const void *)v6->gateway6;
+	struct neighbour_key6 key = { .iface = self6 };
+
+	if (!is_unspecified(gateway) && same_address(address, gateway))
+		return MESSAGE_GATEWAY;
+	__builtin_memcpy(key.address, address, sizeof(key.address));
+	return bpf_map_lookup_elem(&neighbours6, &key) ? MESSAGE_NEIGHBOUR : MESSAGE_ANYBODY;
+}
+
+// Gives userspace a message of NDP, or a query of MLD, at a limited rate. The host gets the
+// message too, except one to the pseudo address, because it may have IPv6 on the NIC itself.
+static __always_inline int hear_ndp(struct __sk_buff *skb, const struct iface *v6, __u32 at, const struct packet6 *p, bool to_us)
+{
+	enum message_kind kind = other_kind(p);
+	struct ndp m;
+
+	if (read_ndp(skb, at, p, &m)) {
+		struct in6_addr about = subject(p, &m);
+
+		kind = ndp_kind(p, &m, (const void *)v6->address6, ndp_subject(v6, &about));
+	}
+	if (!is_heard(self6, skb->len, kind))
+		return to_us ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	if (to_us)
+		return give_up(v6);
+	bpf_clone_redirect(skb, v6->slow, 0);
 	return TC_ACT_UNSPEC;
 }
 
@@ -328,6 +371,36 @@ static __always_inline int hear_arp(struct __sk_buff *skb, const struct iface *o
 static __always_inline bool foreign_tag(const struct __sk_buff *skb)
 {
 	return skb->vlan_present && skb->vlan_tci & VLAN_ID;
+}
+
+// An IPv6 packet that comes in at a NIC. `at` is the offset of its header. It is not inlined,
+// so that it changes nothing in what IPv4 takes.
+__noinline int from_nic_ipv6(struct __sk_buff *skb, __u32 at)
+{
+	__u32 iface = self6;
+	struct iface *own = bpf_map_lookup_elem(&ifaces, &iface);
+	struct packet6 p;
+	__u8 dst[6] __attribute__((aligned(2))) = {};	// same_mac reads it by 2 bytes
+	bool to_us;
+
+	if (!own || !read_ipv6(skb, at, &p))
+		return TC_ACT_UNSPEC;
+	to_us = same_address(&p.ip.daddr, (const void *)own->address6);
+	if (foreign_tag(skb)) {
+		if (to_us)
+			count_drop_at(self6, skb->len, DROP_VLAN);
+		return TC_ACT_UNSPEC;
+	}
+	if (is_message(&p) && (to_us || may_hear(&p.ip.daddr)))
+		return hear_ndp(skb, own, at, &p, to_us);
+	if (!to_us)
+		return TC_ACT_UNSPEC;
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_dest), dst, sizeof(dst)) || !same_mac(dst, own->mac))
+		return count_drop_at(self6, skb->len, dst[0] & 1 ? DROP_GROUP : DROP_NOT_FOR_US);
+	if (plane.mode == MODE_FAST && !is_plain(&p) &&
+	    !spend_odd6(skb, at, &p, &plane.odd, &plane.strays, plane.table_key[0]))
+		return count_drop_at(self6, skb->len, DROP_OVERLOAD);
+	return give_up(own);
 }
 
 // A frame that comes in at a NIC with a tag in its bytes. This is rare, because the kernel
@@ -342,13 +415,15 @@ static __always_inline int from_nic_tagged(struct __sk_buff *skb, const struct i
 		return TC_ACT_UNSPEC;
 	if (tag->proto == ETH_ARP)
 		return hear_arp(skb, own, at);
-	if (tag->proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)
+	if (self6 && tag->proto == ETH_IPV6)
+		return from_nic_ipv6(skb, at);
+	if (tag->proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address || !own->address)
 		return TC_ACT_UNSPEC;
 	return give_up_odd(skb, own, at);
 }
 
-// A frame that comes in at a NIC. Only packets to the pseudo address are ours (S1); the host
-// gets all others. ARP goes to both.
+// A frame that comes in at a NIC. Only packets to the pseudo addresses are ours (S1); the host
+// gets all others. ARP, NDP and MLD go to both.
 SEC("tc")
 int from_nic(struct __sk_buff *skb)
 {
@@ -367,19 +442,22 @@ int from_nic(struct __sk_buff *skb)
 		return hear_arp(skb, own, IP_OFFSET);
 	if (unlikely(eth->h_proto == ETH_VLAN || eth->h_proto == ETH_QINQ))
 		return from_nic_tagged(skb, own);
-	if (self6 && eth->h_proto == ETH_IPV6)
-		return or_give_up(own, carry_ipv6(skb));
+	if (self6 && eth->h_proto == ETH_IPV6) {
+		int verdict = carry_ipv6(skb);
+
+		return verdict == SLOW ? from_nic_ipv6(skb, IP_OFFSET) : verdict;
+	}
 	ip = (void *)(eth + 1);
-	if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)
+	if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address || !own->address)
 		return TC_ACT_UNSPEC;
 	if (unlikely(foreign_tag(skb))) {
-		count_drop(self, skb->len, DROP_VLAN);
+		count_drop(skb->len, DROP_VLAN);
 		return TC_ACT_UNSPEC;
 	}
 	if (unlikely(!same_mac(eth->h_dest, own->mac)))
-		return count_drop(self, skb->len, eth->h_dest[0] & 1 ? DROP_GROUP : DROP_NOT_FOR_US);
+		return count_drop(skb->len, eth->h_dest[0] & 1 ? DROP_GROUP : DROP_NOT_FOR_US);
 	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))
-		return count_drop(self, skb->len, DROP_VLAN);
+		return count_drop(skb->len, DROP_VLAN);
 	if (unlikely(read_packet(skb, &p) != KEEP))
 		return give_up_odd(skb, own, IP_OFFSET);
 	return carry(skb, &p, own);
@@ -402,8 +480,11 @@ int from_vnic(struct __sk_buff *skb)
 	eth = (void *)(long)skb->data;
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return give_up(own);
-	if (self6 && eth->h_proto == ETH_IPV6)
-		return or_give_up(own, carry_ipv6(skb));
+	if (self6 && eth->h_proto == ETH_IPV6) {
+		int verdict = carry_ipv6(skb);
+
+		return verdict == SLOW ? give_up(own) : verdict;
+	}
 	if (eth->h_proto != ETH_IPV4 || foreign_tag(skb) || eth->h_dest[0] & 1)
 		return give_up(own);
 	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))

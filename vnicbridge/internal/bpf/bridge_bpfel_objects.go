@@ -127,6 +127,13 @@ type BridgeNeighbourKey struct {
 	Iface   uint32
 }
 
+type BridgeNeighbourKey6 struct {
+	_       structs.HostLayout
+	Address [2]uint64
+	Iface   uint32
+	Zero    uint32
+}
+
 type BridgePeer struct {
 	_     structs.HostLayout
 	Here  uint32
@@ -220,13 +227,6 @@ type BridgeWideAddresses struct {
 	}
 }
 
-type BridgeWideNeighbourKey struct {
-	_       structs.HostLayout
-	Address [2]uint64
-	Iface   uint32
-	Zero    uint32
-}
-
 type BridgeWidePeer struct {
 	_     structs.HostLayout
 	Here  [2]uint64
@@ -265,14 +265,15 @@ type BridgeWideSegmentRules struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	BridgeMapAnswers        = "answers"
-	BridgeMapArpBudgets     = "arp_budgets"
 	BridgeMapBridges        = "bridges"
 	BridgeMapBuckets        = "buckets"
 	BridgeMapCounts         = "counts"
 	BridgeMapIfaces         = "ifaces"
 	BridgeMapLeads          = "leads"
+	BridgeMapMessageBudgets = "message_budgets"
 	BridgeMapMeters         = "meters"
 	BridgeMapNeighbours     = "neighbours"
+	BridgeMapNeighbours6    = "neighbours6"
 	BridgeMapPrefixes       = "prefixes"
 	BridgeMapQuarantine     = "quarantine"
 	BridgeMapRecords        = "records"
@@ -280,7 +281,6 @@ const (
 	BridgeMapSpare          = "spare"
 	BridgeMapTables         = "tables"
 	BridgeMapWide           = "wide"
-	BridgeMapWideNeighbours = "wide_neighbours"
 	BridgeMapWidePrefixes   = "wide_prefixes"
 	BridgeMapWideSegments   = "wide_segments"
 	BridgeProgFromNic       = "from_nic"
@@ -342,14 +342,15 @@ type BridgeProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type BridgeMapSpecs struct {
 	Answers        *ebpf.MapSpec `ebpf:"answers"`
-	ArpBudgets     *ebpf.MapSpec `ebpf:"arp_budgets"`
 	Bridges        *ebpf.MapSpec `ebpf:"bridges"`
 	Buckets        *ebpf.MapSpec `ebpf:"buckets"`
 	Counts         *ebpf.MapSpec `ebpf:"counts"`
 	Ifaces         *ebpf.MapSpec `ebpf:"ifaces"`
 	Leads          *ebpf.MapSpec `ebpf:"leads"`
+	MessageBudgets *ebpf.MapSpec `ebpf:"message_budgets"`
 	Meters         *ebpf.MapSpec `ebpf:"meters"`
 	Neighbours     *ebpf.MapSpec `ebpf:"neighbours"`
+	Neighbours6    *ebpf.MapSpec `ebpf:"neighbours6"`
 	Prefixes       *ebpf.MapSpec `ebpf:"prefixes"`
 	Quarantine     *ebpf.MapSpec `ebpf:"quarantine"`
 	Records        *ebpf.MapSpec `ebpf:"records"`
@@ -357,7 +358,6 @@ type BridgeMapSpecs struct {
 	Spare          *ebpf.MapSpec `ebpf:"spare"`
 	Tables         *ebpf.MapSpec `ebpf:"tables"`
 	Wide           *ebpf.MapSpec `ebpf:"wide"`
-	WideNeighbours *ebpf.MapSpec `ebpf:"wide_neighbours"`
 	WidePrefixes   *ebpf.MapSpec `ebpf:"wide_prefixes"`
 	WideSegments   *ebpf.MapSpec `ebpf:"wide_segments"`
 }
@@ -393,14 +393,15 @@ func (o *BridgeObjects) Close() error {
 // It can be passed to LoadBridgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BridgeMaps struct {
 	Answers        *ebpf.Map `ebpf:"answers"`
-	ArpBudgets     *ebpf.Map `ebpf:"arp_budgets"`
 	Bridges        *ebpf.Map `ebpf:"bridges"`
 	Buckets        *ebpf.Map `ebpf:"buckets"`
 	Counts         *ebpf.Map `ebpf:"counts"`
 	Ifaces         *ebpf.Map `ebpf:"ifaces"`
 	Leads          *ebpf.Map `ebpf:"leads"`
+	MessageBudgets *ebpf.Map `ebpf:"message_budgets"`
 	Meters         *ebpf.Map `ebpf:"meters"`
 	Neighbours     *ebpf.Map `ebpf:"neighbours"`
+	Neighbours6    *ebpf.Map `ebpf:"neighbours6"`
 	Prefixes       *ebpf.Map `ebpf:"prefixes"`
 	Quarantine     *ebpf.Map `ebpf:"quarantine"`
 	Records        *ebpf.Map `ebpf:"records"`
@@ -408,7 +409,6 @@ type BridgeMaps struct {
 	Spare          *ebpf.Map `ebpf:"spare"`
 	Tables         *ebpf.Map `ebpf:"tables"`
 	Wide           *ebpf.Map `ebpf:"wide"`
-	WideNeighbours *ebpf.Map `ebpf:"wide_neighbours"`
 	WidePrefixes   *ebpf.Map `ebpf:"wide_prefixes"`
 	WideSegments   *ebpf.Map `ebpf:"wide_segments"`
 }
@@ -416,14 +416,15 @@ type BridgeMaps struct {
 func (m *BridgeMaps) Close() error {
 	return _BridgeClose(
 		m.Answers,
-		m.ArpBudgets,
 		m.Bridges,
 		m.Buckets,
 		m.Counts,
 		m.Ifaces,
 		m.Leads,
+		m.MessageBudgets,
 		m.Meters,
 		m.Neighbours,
+		m.Neighbours6,
 		m.Prefixes,
 		m.Quarantine,
 		m.Records,
@@ -431,7 +432,6 @@ func (m *BridgeMaps) Close() error {
 		m.Spare,
 		m.Tables,
 		m.Wide,
-		m.WideNeighbours,
 		m.WidePrefixes,
 		m.WideSegments,
 	)

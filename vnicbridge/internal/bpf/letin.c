@@ -12,29 +12,31 @@
 #include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "limit.h"
+#include "ipv6.h"
 
 #define LET_IN 0x7fffffff	// the whole frame: wholeFrame of packetsocket_linux.go
 #define KEEP_OUT 0
 
 // Go sets these before it loads the program.
-volatile const __be32 pseudo;	// the pseudo address
-volatile const __u64 secret;	// of the hash in lead_of
+volatile const __be32 pseudo;	// the pseudo address; 0: none
+volatile const __be32 pseudo6[4];	// that of IPv6; all 0: none
+volatile const __u64 secret;	// of the hashes in lead_of and lead6
 
 // The only variable, so that Go can read it as a whole.
 struct let_in_state state;
 
-// The hosts to which frames go, by their addresses: ARP_NEIGHBOUR or ARP_GATEWAY. Go sets
-// the size of the map.
+// The hosts to which frames go, by their addresses: MESSAGE_NEIGHBOUR or MESSAGE_GATEWAY. An
+// IPv4 address is mapped into IPv6. Go sets the size of the map.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1);
-	__type(key, __be32);
-	__type(value, enum arp_kind);
+	__type(key, struct in6_addr);
+	__type(value, enum message_kind);
 } hosts SEC(".maps");
 
 static __always_inline int keep_out(struct __sk_buff *skb, struct tally *t)
@@ -44,21 +46,36 @@ static __always_inline int keep_out(struct __sk_buff *skb, struct tally *t)
 	return KEEP_OUT;
 }
 
-static __always_inline int let_in_arp(struct __sk_buff *skb, __u32 at)
+// What is known of a host: arp_kind and ndp_kind take it.
+static __always_inline enum message_kind known(const struct in6_addr *address)
 {
-	enum arp_kind kind = ARP_ANYBODY;	// of a truncated message too, which userspace counts
-	struct arp m;
+	enum message_kind *kind = bpf_map_lookup_elem(&hosts, address);
 
-	if (!bpf_skb_load_bytes(skb, at, &m, sizeof(m))) {
-		enum arp_kind *sender = bpf_map_lookup_elem(&hosts, &m.sender);
+	return kind ? *kind : MESSAGE_ANYBODY;
+}
 
-		kind = arp_kind(&m, pseudo, sender ? *sender : ARP_ANYBODY);
-	}
-	if (kind >= ARP_KINDS)
-		return keep_out(skb, &state.others_arp);
-	if (!spend(&state.arp[kind], ARP_PACKETS, ARP_INTERVALS))
+static __always_inline int let_in_message(struct __sk_buff *skb, struct budget *budgets, enum message_kind kind)
+{
+	if (kind >= MESSAGE_KINDS)
+		return keep_out(skb, &state.others);
+	if (!spend_message(&budgets[kind]))
 		return keep_out(skb, &state.overload);
 	return LET_IN;
+}
+
+static __always_inline int let_in_arp(struct __sk_buff *skb, __u32 at)
+{
+	enum message_kind kind = MESSAGE_ANYBODY;	// of a truncated message too, which userspace counts
+	struct in6_addr sender = { .s6_addr32[2] = bpf_htonl(0xffff) };
+	struct arp m;
+
+	if (!pseudo)
+		return KEEP_OUT;
+	if (!bpf_skb_load_bytes(skb, at, &m, sizeof(m))) {
+		sender.s6_addr32[3] = m.sender;
+		kind = arp_kind(&m, pseudo, known(&sender));
+	}
+	return let_in_message(skb, state.arp, kind);
 }
 
 // Whether the programs of the kernel path could carry the packet.
@@ -90,15 +107,46 @@ static __always_inline int let_in_ip(struct __sk_buff *skb, __u32 at)
 {
 	struct iphdr ip;
 
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.daddr != pseudo)
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.daddr != pseudo || !pseudo)
 		return KEEP_OUT;
-	if (is_common(skb, at, &ip) || spend_odd(&state.odd, &state.strays, &ip, lead_of(&ip)))
+	if (is_common(skb, at, &ip) || spend_odd(&state.odd, &state.strays, part_of(&ip), lead_of(&ip)))
 		return LET_IN;
 	return keep_out(skb, &state.overload);
 }
 
-// Lets in IPv4 for the pseudo address, and ARP. Frames for other hosts, and frames that this
-// machine sends, stay out uncounted.
+static __always_inline int let_in_ndp(struct __sk_buff *skb, __u32 at, const struct packet6 *p, const struct in6_addr *us)
+{
+	enum message_kind kind = other_kind(p);
+	struct ndp m;
+
+	if (read_ndp(skb, at, p, &m)) {
+		struct in6_addr about = subject(p, &m);
+
+		kind = ndp_kind(p, &m, us, known(&about));
+	}
+	return let_in_message(skb, state.ndp, kind);
+}
+
+static __always_inline int let_in_ipv6(struct __sk_buff *skb, __u32 at)
+{
+	struct in6_addr us = { .s6_addr32 = { pseudo6[0], pseudo6[1], pseudo6[2], pseudo6[3] } };
+	struct packet6 p;
+	bool to_us;
+
+	if (is_unspecified(&us) || !read_ipv6(skb, at, &p))
+		return KEEP_OUT;
+	to_us = same_address(&p.ip.daddr, &us);
+	if (is_message(&p) && (to_us || may_hear(&p.ip.daddr)))
+		return let_in_ndp(skb, at, &p, &us);
+	if (!to_us)
+		return KEEP_OUT;
+	if (is_plain(&p) || spend_odd6(skb, at, &p, &state.odd, &state.strays, secret))
+		return LET_IN;
+	return keep_out(skb, &state.overload);
+}
+
+// Lets in packets for the pseudo addresses, ARP, NDP and queries of MLD. Frames for other
+// hosts, and frames that this machine sends, stay out uncounted.
 SEC("socket")
 int let_in(struct __sk_buff *skb)
 {
@@ -116,6 +164,8 @@ int let_in(struct __sk_buff *skb)
 	}
 	if (proto == ETH_ARP)
 		return let_in_arp(skb, at);
+	if (proto == ETH_IPV6)
+		return let_in_ipv6(skb, at);
 	return proto == ETH_IPV4 ? let_in_ip(skb, at) : KEEP_OUT;
 }
 

@@ -13,15 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type LetInArpKind uint32
-
-const (
-	LetInArpKindARP_ANYBODY   LetInArpKind = 0
-	LetInArpKindARP_ANSWER    LetInArpKind = 1
-	LetInArpKindARP_NEIGHBOUR LetInArpKind = 2
-	LetInArpKindARP_GATEWAY   LetInArpKind = 3
-	LetInArpKindARP_KINDS     LetInArpKind = 4
-)
+type LetInIn6Addr struct {
+	_    structs.HostLayout
+	In6U struct {
+		_       structs.HostLayout
+		U6Addr8 [16]uint8
+	}
+}
 
 type LetInLetInState struct {
 	_   structs.HostLayout
@@ -35,7 +33,12 @@ type LetInLetInState struct {
 		Interval uint32
 		Left     int32
 	}
-	Arp [4]struct {
+	Arp [7]struct {
+		_        structs.HostLayout
+		Interval uint32
+		Left     int32
+	}
+	Ndp [7]struct {
 		_        structs.HostLayout
 		Interval uint32
 		Left     int32
@@ -45,23 +48,37 @@ type LetInLetInState struct {
 		Packets uint64
 		Bytes   uint64
 	}
-	OthersArp struct {
+	Others struct {
 		_       structs.HostLayout
 		Packets uint64
 		Bytes   uint64
 	}
 }
 
+type LetInMessageKind uint32
+
+const (
+	LetInMessageKindMESSAGE_ANYBODY    LetInMessageKind = 0
+	LetInMessageKindMESSAGE_ANSWER     LetInMessageKind = 1
+	LetInMessageKindMESSAGE_NEIGHBOUR  LetInMessageKind = 2
+	LetInMessageKindMESSAGE_GATEWAY    LetInMessageKind = 3
+	LetInMessageKindMESSAGE_LINK_LOCAL LetInMessageKind = 4
+	LetInMessageKindMESSAGE_MLD        LetInMessageKind = 5
+	LetInMessageKindMESSAGE_IGNORED    LetInMessageKind = 6
+	LetInMessageKindMESSAGE_KINDS      LetInMessageKind = 7
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	LetInMapHosts  = "hosts"
-	LetInMapLeads  = "leads"
-	LetInProgLetIn = "let_in"
-	LetInVarPseudo = "pseudo"
-	LetInVarSecret = "secret"
-	LetInVarState  = "state"
+	LetInMapHosts   = "hosts"
+	LetInMapLeads   = "leads"
+	LetInProgLetIn  = "let_in"
+	LetInVarPseudo  = "pseudo"
+	LetInVarPseudo6 = "pseudo6"
+	LetInVarSecret  = "secret"
+	LetInVarState   = "state"
 )
 
 // LoadLetIn returns the embedded CollectionSpec for LetIn.
@@ -121,9 +138,10 @@ type LetInMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LetInVariableSpecs struct {
-	Pseudo *ebpf.VariableSpec `ebpf:"pseudo"`
-	Secret *ebpf.VariableSpec `ebpf:"secret"`
-	State  *ebpf.VariableSpec `ebpf:"state"`
+	Pseudo  *ebpf.VariableSpec `ebpf:"pseudo"`
+	Pseudo6 *ebpf.VariableSpec `ebpf:"pseudo6"`
+	Secret  *ebpf.VariableSpec `ebpf:"secret"`
+	State   *ebpf.VariableSpec `ebpf:"state"`
 }
 
 // LetInObjects contains all objects after they have been loaded into the kernel.
@@ -161,9 +179,10 @@ func (m *LetInMaps) Close() error {
 //
 // It can be passed to LoadLetInObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LetInVariables struct {
-	Pseudo *ebpf.Variable `ebpf:"pseudo"`
-	Secret *ebpf.Variable `ebpf:"secret"`
-	State  *ebpf.Variable `ebpf:"state"`
+	Pseudo  *ebpf.Variable `ebpf:"pseudo"`
+	Pseudo6 *ebpf.Variable `ebpf:"pseudo6"`
+	Secret  *ebpf.Variable `ebpf:"secret"`
+	State   *ebpf.Variable `ebpf:"state"`
 }
 
 // LetInPrograms contains all programs after they have been loaded into the kernel.

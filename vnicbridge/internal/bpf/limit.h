@@ -13,16 +13,16 @@
 #define ODD_PACKETS 671
 #define ODD_INTERVALS 4
 
-// ARP frames of one kind: 4,000 a second, and as many at once.
-#define ARP_PACKETS 68
-#define ARP_INTERVALS 60
+// Messages of ARP, NDP and MLD of one kind: 4,000 a second, and as many at once.
+#define MESSAGE_PACKETS 68
+#define MESSAGE_INTERVALS 60
 
 // How many fragments may follow a first one: somewhat more than the largest datagram has at
 // an MTU of 1500 bytes.
 #define FOLLOWERS 64
 
 // How many fragments may still follow the first one of a datagram, by a hash of the fields
-// that identify the datagram (RFC 791).
+// that identify the datagram (RFC 791, RFC 8200 §4.5).
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, MAX_LEADS);
@@ -48,26 +48,41 @@ static __always_inline bool spend(struct budget *b, __s32 packets, __u32 interva
 	return b->left > 0 && __sync_fetch_and_add(&b->left, -1) > 0;
 }
 
+// Takes a message of ARP, NDP or MLD from the budget of its kind.
+static __always_inline bool spend_message(struct budget *b)
+{
+	return spend(b, MESSAGE_PACKETS, MESSAGE_INTERVALS);
+}
+
+// What a packet is of a datagram: 0 if it is the whole.
+#define PART_MORE 1	// a fragment that others follow
+#define PART_LATER 2	// a fragment other than the first
+
+static __always_inline __u32 part_of(const struct iphdr *ip)
+{
+	return (ip->frag_off & IP_MORE ? PART_MORE : 0) | (ip->frag_off & IP_LATER ? PART_LATER : 0);
+}
+
 // Whether a packet is a fragment whose first one has not come. Such fragments have a limit
 // of their own, so that a flood of them does not keep out fragments that come in order.
 // lead is a hash of the fields that identify the datagram.
-static __always_inline bool is_stray(const struct iphdr *ip, __u32 lead)
+static __always_inline bool is_stray(__u32 part, __u32 lead)
 {
 	__s32 *left;
 
-	if (!(ip->frag_off & (IP_MORE | IP_LATER)))
+	if (!part)
 		return false;
 	lead &= MAX_LEADS - 1;
 	left = bpf_map_lookup_elem(&leads, &lead);
 	if (!left)
 		return false;
-	if (!(ip->frag_off & IP_LATER)) {
+	if (!(part & PART_LATER)) {
 		*left = FOLLOWERS;
 		return false;
 	}
 	if (*left <= 0)
 		return true;
-	if (ip->frag_off & IP_MORE)
+	if (part & PART_MORE)
 		__sync_fetch_and_add(left, -1);
 	else
 		*left = 0;
@@ -75,27 +90,27 @@ static __always_inline bool is_stray(const struct iphdr *ip, __u32 lead)
 }
 
 // Takes a packet that only userspace can carry from its budgets. Returns false if one of
-// them is used up.
-static __always_inline bool spend_odd(struct budget *odd, struct budget *strays, const struct iphdr *ip, __u32 lead)
+// them is used up. part and lead are those of is_stray.
+static __always_inline bool spend_odd(struct budget *odd, struct budget *strays, __u32 part, __u32 lead)
 {
-	if (is_stray(ip, lead) && !spend(strays, ODD_PACKETS / 2, ODD_INTERVALS))
+	if (is_stray(part, lead) && !spend(strays, ODD_PACKETS / 2, ODD_INTERVALS))
 		return false;
 	return spend(odd, ODD_PACKETS, ODD_INTERVALS);
 }
 
-// The kind of an ARP message for the holder of a pseudo address, or ARP_KINDS if the message
-// does not concern it. sender is what the caller knows of the message's sender: ARP_GATEWAY,
-// ARP_NEIGHBOUR or ARP_ANYBODY.
-static __always_inline enum arp_kind arp_kind(const struct arp *m, __be32 pseudo, enum arp_kind sender)
+// The kind of an ARP message for the holder of a pseudo address, or MESSAGE_KINDS if the message
+// does not concern it. sender is what the caller knows of the message's sender: MESSAGE_GATEWAY,
+// MESSAGE_NEIGHBOUR or MESSAGE_ANYBODY.
+static __always_inline enum message_kind arp_kind(const struct arp *m, __be32 pseudo, enum message_kind sender)
 {
 	if (m->hardware != ARP_ETHERNET || m->protocol != ETH_IPV4 || m->hardware_length != 6 ||
 	    m->protocol_length != 4 || (m->operation != ARP_REQUEST && m->operation != ARP_REPLY))
-		return ARP_ANYBODY;	// malformed, which userspace counts
-	if (sender == ARP_GATEWAY)
-		return ARP_GATEWAY;
+		return MESSAGE_ANYBODY;	// malformed, which userspace counts
+	if (sender == MESSAGE_GATEWAY)
+		return MESSAGE_GATEWAY;
 	if (m->target == pseudo && m->operation == ARP_REPLY)
-		return ARP_ANSWER;
-	if (sender == ARP_NEIGHBOUR)
-		return ARP_NEIGHBOUR;
-	return m->target == pseudo || m->sender == pseudo ? ARP_ANYBODY : ARP_KINDS;
+		return MESSAGE_ANSWER;
+	if (sender == MESSAGE_NEIGHBOUR)
+		return MESSAGE_NEIGHBOUR;
+	return m->target == pseudo || m->sender == pseudo ? MESSAGE_ANYBODY : MESSAGE_KINDS;
 }

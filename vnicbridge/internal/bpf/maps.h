@@ -105,17 +105,17 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
-	__type(key, struct wide_neighbour_key);
+	__type(key, struct neighbour_key6);
 	__type(value, struct neighbour);
-} wide_neighbours SEC(".maps");
+} neighbours6 SEC(".maps");
 
-// The rate limits of ARP to userspace, by iface and kind.
+// The rate limits of ARP, NDP and MLD to userspace, by iface and kind.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, MAX_IFACES * ARP_KINDS);
+	__uint(max_entries, MAX_IFACES * MESSAGE_KINDS);
 	__type(key, __u32);
 	__type(value, struct budget);
-} arp_budgets SEC(".maps");
+} message_budgets SEC(".maps");
 
 // The rules have two halves. Go fills the half that is not in force, and then switches
 // (plane_state.half).

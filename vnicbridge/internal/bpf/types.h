@@ -167,16 +167,17 @@ struct neighbour_key {
 	__u32 iface;
 };
 
-struct wide_neighbour_key {
-	__u64 address[2];
-	__u32 iface;
-	__u32 zero;
-};
-
 struct neighbour {
 	__u8 mac[6];
 	__u16 zero;
 	__u32 used;		// when a frame was last sent there: see plane_state.clock
+};
+
+// The same for IPv6.
+struct neighbour_key6 {
+	__u64 address[2];
+	__u32 iface;
+	__u32 zero;
 };
 
 // A rate limit: how many packets may still go to userspace in this interval (spend).
@@ -185,13 +186,17 @@ struct budget {
 	__s32 left;		// packets
 };
 
-// Kinds of ARP messages, each with a rate limit of its own: ARPKind in arp.go.
-enum arp_kind {
-	ARP_ANYBODY,		// about the pseudo address, from a host to which no frames go
-	ARP_ANSWER,		// a reply to the pseudo address
-	ARP_NEIGHBOUR,		// from a host to which frames go
-	ARP_GATEWAY,		// from the gateway
-	ARP_KINDS,
+// Kinds of messages of ARP, NDP and MLD, each with a rate limit of its own: MessageKind in
+// messagekind.go. ARP has only the first four.
+enum message_kind {
+	MESSAGE_ANYBODY,	// about the pseudo address, from a host to which no frames go
+	MESSAGE_ANSWER,		// a reply, or an advertisement, to the pseudo address
+	MESSAGE_NEIGHBOUR,	// from a host to which frames go
+	MESSAGE_GATEWAY,	// from the gateway
+	MESSAGE_LINK_LOCAL,	// about a link-local address, which may be the bridge's
+	MESSAGE_MLD,		// a query
+	MESSAGE_IGNORED,	// about routers, or truncated: userspace only counts it
+	MESSAGE_KINDS,
 };
 
 struct tally {
@@ -202,9 +207,10 @@ struct tally {
 struct let_in_state {
 	struct budget odd;	// packets that only userspace can carry
 	struct budget strays;	// of these, fragments whose first one has not come
-	struct budget arp[ARP_KINDS];
+	struct budget arp[MESSAGE_KINDS];
+	struct budget ndp[MESSAGE_KINDS];	// and MLD
 	struct tally overload;	// dropped beyond these rate limits
-	struct tally others_arp;	// dropped ARP that does not concern us
+	struct tally others;	// dropped ARP and NDP that do not concern us
 };
 
 // How a policy finds the slot for a new flow: slotIndex in decision.go.

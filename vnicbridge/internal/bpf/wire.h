@@ -4,6 +4,7 @@
 #pragma once
 
 #define ETH_IPV4 bpf_htons(0x0800)
+#define ETH_IPV6 bpf_htons(0x86dd)
 #define ETH_ARP bpf_htons(0x0806)
 #define ETH_IPV6 bpf_htons(0x86dd)
 #define ETH_VLAN bpf_htons(0x8100)
@@ -50,3 +51,38 @@ struct arp {
 #define ARP_ETHERNET bpf_htons(1)
 #define ARP_REQUEST bpf_htons(1)
 #define ARP_REPLY bpf_htons(2)
+
+// Types of ICMPv6 (RFC 4443 §4, RFC 4861 §4, RFC 3810 §5.1).
+#define ICMPV6_ECHO_REQUEST 128
+#define ICMPV6_ECHO_REPLY 129
+#define ICMPV6_MLD_QUERY 130
+#define ICMPV6_NDP_FIRST 133	// router solicitation
+#define ICMPV6_SOLICITATION 135	// of a neighbour
+#define ICMPV6_ADVERTISEMENT 136
+#define ICMPV6_NDP_LAST 137	// redirect
+
+#define NDP_HOP_LIMIT 255	// no router has forwarded the message (RFC 4861 §3.1)
+
+// A neighbour solicitation or advertisement, without options (RFC 4861 §4.3, §4.4).
+struct ndp {
+	__u8 type, code;
+	__be16 check;
+	__be32 flags;
+	struct in6_addr target;
+};
+
+// How an extension header of IPv6 begins, except the fragment header (RFC 8200 §4).
+struct extension {
+	__u8 next;
+	__u8 length;		// in 8 bytes, without the first 8
+};
+
+// The fragment header of IPv6 (RFC 8200 §4.5).
+struct fragment6 {
+	__u8 next, zero;
+	__be16 offset;		// in 8 bytes, << 3
+	__be32 id;
+};
+
+#define IP6_MORE bpf_htons(1)
+#define IP6_LATER bpf_htons(0xfff8)

@@ -10,6 +10,7 @@ import (
 	"github.com/mdlayher/socket"
 	"golang.org/x/sys/unix"
 
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
@@ -19,14 +20,14 @@ import (
 
 // letIn is the filter of a NIC's packet socket. It lets in the frames that the forwarder
 // carries or answers. If eBPF is available, the filter is bpf/letin.c, which also rate-limits
-// ARP, and packets that only userspace can handle (fragments, IP options), as the NIC's
-// program on the kernel path does. So a flood of them costs the forwarder nothing. Without
+// ARP, NDP and MLD, and packets that only userspace can handle (fragments, IP options), as the
+// NIC's program on the kernel path does. So a flood of them costs the forwarder nothing. Without
 // eBPF it is a classic filter without a rate limit.
 type letIn struct {
 	classic ClassicFilter
 	Program *ebpf.Program
 	State   *ebpf.Map // one bpf.LetInState
-	hosts   *ebpf.Map // the link.ARPKind of hosts on the link, by their addresses
+	hosts   *ebpf.Map // the link.MessageKind of hosts on the link, by their addresses
 
 	// The plane may ask while another goroutine closes a NIC that is gone.
 	mu lockorder.Mutex[lockorder.NICFilter]
@@ -34,9 +35,12 @@ type letIn struct {
 	told bpf.LetInState // the state at the last call of LeftOut
 }
 
-// NewLetIn makes the filter for a pseudo address. If the kernel refuses the program, the
+// PseudoAddresses are the pseudo addresses of a bridge. One that it does not have is invalid.
+type PseudoAddresses [config.Families]netip.Addr
+
+// NewLetIn makes the filter for pseudo addresses. If the kernel refuses the program, the
 // filter is the classic one.
-func NewLetIn(pseudo netip.Addr) *letIn {
+func NewLetIn(pseudo PseudoAddresses) *letIn {
 	l := &letIn{classic: PseudoAddressFilter(pseudo)}
 	if l.Load(pseudo) != nil {
 		_ = l.Close()
@@ -46,14 +50,19 @@ func NewLetIn(pseudo netip.Addr) *letIn {
 }
 
 // Load loads the program and its maps.
-func (l *letIn) Load(pseudo netip.Addr) error {
+func (l *letIn) Load(pseudo PseudoAddresses) error {
 	spec, err := bpf.LoadLetIn()
 	if err != nil {
 		return fmt.Errorf("reading the BPF objects: %w", err)
 	}
-	spec.Maps[bpf.LetInMapHosts].MaxEntries = uint32(link.NeighbourBounds[link.PartUsed]) + 1 // and the gateway
-	if err := spec.Variables[bpf.LetInVarPseudo].Set(packet.BE32(packet.AddrOf(pseudo))); err != nil {
+	spec.Maps[bpf.LetInMapHosts].MaxEntries = uint32(config.Families) * uint32(link.NeighbourBounds[link.PartUsed]+1) // and the gateway
+	if err := spec.Variables[bpf.LetInVarPseudo].Set(packet.BE32(packet.AddrOf(pseudo[config.IPv4]))); err != nil {
 		return err
+	}
+	if v6 := pseudo[config.IPv6]; v6.IsValid() {
+		if err := spec.Variables[bpf.LetInVarPseudo6].Set(v6.As16()); err != nil {
+			return err
+		}
 	}
 	if err := spec.Variables[bpf.LetInVarSecret].Set(rand.Uint64()); err != nil {
 		return err
@@ -76,8 +85,8 @@ func (l *letIn) Attach(conn *socket.Conn) error {
 	return l.classic.Attach(conn)
 }
 
-// LeftOut returns what the filter has dropped since the last call, by reason. ARP between
-// other hosts counts like the ARP that the forwarder drops. Without the program it is nil,
+// LeftOut returns what the filter has dropped since the last call, by reason. ARP and NDP
+// between other hosts count like the ARP that the forwarder drops. Without the program it is nil,
 // because the classic filter counts nothing.
 func (l *letIn) LeftOut() map[packet.DropReason]iface.Tally {
 	l.mu.Lock()
@@ -90,22 +99,21 @@ func (l *letIn) LeftOut() map[packet.DropReason]iface.Tally {
 	l.told = now
 	return map[packet.DropReason]iface.Tally{
 		packet.DropOverload: {Packets: now.Overload.Packets - before.Overload.Packets, Bytes: now.Overload.Bytes - before.Overload.Bytes},
-		packet.DropARP:      {Packets: now.OthersArp.Packets - before.OthersArp.Packets, Bytes: now.OthersArp.Bytes - before.OthersArp.Bytes},
+		packet.DropARP:      {Packets: now.Others.Packets - before.Others.Packets, Bytes: now.Others.Bytes - before.Others.Bytes},
 	}
 }
 
 // Know tells the program what a host on the link is. A host that does not fit the map has no
-// rate limit of its own for ARP, and shares that of all other hosts.
-func (l *letIn) Know(host packet.Addr, kind link.ARPKind) {
+// rate limit of its own, and shares that of all other hosts.
+func (l *letIn) Know(host packet.Addr, kind link.MessageKind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key := packet.BE32(host)
 	switch {
 	case l.hosts == nil:
-	case kind == link.ARPAnybody:
-		_ = l.hosts.Delete(key)
+	case kind == link.MessageAnybody:
+		_ = l.hosts.Delete(host)
 	default:
-		_ = l.hosts.Put(key, kind)
+		_ = l.hosts.Put(host, kind)
 	}
 }
 

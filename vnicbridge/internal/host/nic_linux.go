@@ -27,7 +27,7 @@ type OwnedNIC struct {
 // OpenNIC takes over the frames for pseudo addresses on a NIC, and removes what a killed
 // process left on the NIC. The error says so if another process bridges the NIC.
 func (m *Machine) OpenNIC(name string, pseudo [config.Families]netip.Prefix) (iface.NICDevice, error) {
-	filter := NewLetIn(pseudo[config.IPv4].Addr())
+	filter := NewLetIn(PseudoAddresses{pseudo[config.IPv4].Addr(), pseudo[config.IPv6].Addr()})
 	s, err := openPacketSocket(m.NS, name, filter)
 	if err != nil {
 		return nil, errors.Join(err, filter.Close())
@@ -57,6 +57,16 @@ func (n *OwnedNIC) LeftOut() map[packet.DropReason]iface.Tally { return n.letIn.
 // they no longer do.
 func (n *OwnedNIC) Know(host packet.Addr, mac config.MAC, gateway bool) {
 	n.letIn.Know(host, link.KindOf(mac, gateway))
+}
+
+// Join makes the NIC take the frames to a multicast MAC: see [iface.NICDevice].
+func (n *OwnedNIC) Join(group config.MAC) error {
+	return n.membership(unix.PACKET_ADD_MEMBERSHIP, group)
+}
+
+// Leave ends what Join began.
+func (n *OwnedNIC) Leave(group config.MAC) error {
+	return n.membership(unix.PACKET_DROP_MEMBERSHIP, group)
 }
 
 // Close gives the NIC up. A second call does nothing, because the NIC may have been opened

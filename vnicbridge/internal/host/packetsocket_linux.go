@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
@@ -151,6 +152,21 @@ func (s *PacketSocket) Listen(on bool) error {
 		return s.bind(s.in, unix.ETH_P_ALL)
 	}
 	return s.bind(s.in, noProtocol)
+}
+
+// membership adds the NIC to the receivers of a multicast MAC, or drops it (packet(7)). The
+// NIC does not become promiscuous, and Listen changes no membership.
+func (s *PacketSocket) membership(option int, group config.MAC) error {
+	request := unix.PacketMreq{Ifindex: int32(s.Ifindex), Type: unix.PACKET_MR_MULTICAST, Alen: uint16(len(group))}
+	copy(request.Address[:], group[:])
+	var err error
+	failed := s.in.raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptPacketMreq(int(fd), unix.SOL_PACKET, option, &request)
+	})
+	if err = errors.Join(failed, err); err != nil {
+		return fmt.Errorf("device %s: membership of the multicast group %s: %w", s.name, group, err)
+	}
+	return nil
 }
 
 func (s *PacketSocket) link() (iface.LinkState, error) {

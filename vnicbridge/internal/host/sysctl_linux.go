@@ -74,6 +74,11 @@ var outerSysctls = []sysctl{
 	{"ipv4/conf/%s/proxy_arp_pvlan", "0"},
 }
 
+// SlowPathSysctls are the settings of a TAP device of the slow path. Like the outer end of a
+// veth pair, it has no address and no route, and what the host's own IPv6 would send there
+// would be taken for frames from the network.
+var SlowPathSysctls = outerSysctls
+
 // SetSysctls writes the settings that differ, in the namespace of the calling thread, and
 // tells whether any did.
 func SetSysctls(device string, settings []sysctl) (changed bool, err error) {

@@ -475,7 +475,7 @@ func (k *Path) putInForce(r *rules.Ruleset) {
 func (k *Path) SetNeighbour(nic *iface.Iface, host packet.Addr, mac config.MAC) {
 	var err error
 	if host.IsIPv6() {
-		err = setNeighbour(k.Maps[bpf.BridgeMapWideNeighbours], bpf.WideNeighbourKey{Address: halves(host), Iface: nic.Index}, mac)
+		err = setNeighbour(k.Maps[bpf.BridgeMapNeighbours6], bpf.NeighbourKey6{Address: halves(host), Iface: nic.Index}, mac)
 	} else {
 		err = setNeighbour(k.Maps[bpf.BridgeMapNeighbours], bpf.NeighbourKey{Address: packet.BE32(host), Iface: nic.Index}, mac)
 	}
@@ -507,7 +507,7 @@ const neighbourBatch = 4096
 // the time of the last packet by the plane's clock.
 func (k *Path) EachSentTo(nic *iface.Iface, visit func(host packet.Addr, at int64)) {
 	if nic.Family == config.IPv6 {
-		eachSentTo(k, bpf.BridgeMapWideNeighbours, func(key bpf.WideNeighbourKey, at int64) {
+		eachSentTo(k, bpf.BridgeMapNeighbours6, func(key bpf.NeighbourKey6, at int64) {
 			if key.Iface == nic.Index {
 				visit(addressOf(key.Address), at)
 			}

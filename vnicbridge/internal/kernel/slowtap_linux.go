@@ -29,7 +29,7 @@ func makeSlowTAP(m *host.Machine) (t *slowTAP, err error) {
 		if t.TAPQueue, err = host.OpenTAP("vnic-slow%d"); err != nil {
 			return err
 		}
-		_, err = host.SetSysctls(t.Name, host.VNICSysctls(false))
+		_, err = host.SetSysctls(t.Name, host.SlowPathSysctls)
 		return err
 	})
 	if err == nil {

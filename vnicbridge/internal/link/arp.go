@@ -17,31 +17,6 @@ type ARPMessage struct {
 	Sender, Target       packet.Addr
 }
 
-// ARPKind classifies ARP messages: enum arp_kind of bpf/types.h has the same values. Each
-// kind has its own rate limit, so that a flood of one kind does not keep out another.
-type ARPKind uint32
-
-const (
-	ARPAnybody   ARPKind = iota // about the pseudo address, from a host to which no frames go
-	ARPAnswer                   // a reply to the pseudo address
-	ARPNeighbour                // from a host to which frames go
-	ARPGateway                  // from the gateway
-	ARPKinds                    // the number of kinds
-)
-
-// KindOf returns the kind of the ARP messages that a host sends. mac is the MAC to which
-// frames for the host go, or zero if none go there.
-func KindOf(mac config.MAC, gateway bool) ARPKind {
-	switch {
-	case gateway:
-		return ARPGateway
-	case mac.IsZero():
-		return ARPAnybody
-	default:
-		return ARPNeighbour
-	}
-}
-
 // arpLen is the length of an ARP message for IPv4 over Ethernet.
 const arpLen = 28
 
