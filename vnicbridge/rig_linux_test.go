@@ -42,7 +42,7 @@ type memoryPath struct{ *kernel.Path }
 var idlePaths = make(chan *kernel.Path, 4)
 
 func takeMemoryPath(o kernel.Options) (kernelPath, error) {
-	o.MaxFlows = min(o.MaxFlows, smallTable)
+	o.MaxFlows, o.Wide = min(o.MaxFlows, smallTable), true
 	if o.MaxFlows == smallTable {
 		select {
 		case k := <-idlePaths:

@@ -60,8 +60,8 @@ func crowdedVNIC(t *testing.T) (v *host.VNICSetup, want host.VNICSettings) {
 }
 
 var (
-	wayOnA6 = netip.MustParseAddr("fd00:50::2")
-	peerOnA6   = netip.MustParseAddr("fd00:50::ffff") // another segment
+	wayOnA6  = netip.MustParseAddr("fd00:50::2")
+	peerOnA6 = netip.MustParseAddr("fd00:50::ffff") // another segment
 )
 
 func configured(t *testing.T, v *host.VNICSetup, want host.VNICSettings) (changed []string) {

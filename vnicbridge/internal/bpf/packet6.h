@@ -62,15 +62,19 @@ static __always_inline void set_wide_key(struct packet *p, const struct address_
 	words[1] = JOIN(__u64, JOIN(__u32, sport, dport), JOIN(__u32, self6, JOIN(__u16, proto, FAMILY_IPV6)));
 }
 
+// Reads an echo. Its protocol and type become those of IPv4, which the rest of the program
+// knows.
 static __always_inline int read_echo6(const struct address_pair *a, const struct echo *icmp, struct packet *p)
 {
-	p->icmp_type = icmp->type;
-	if (icmp->type == ICMPV6_ECHO_REQUEST)
+	if (icmp->type == ICMPV6_ECHO_REQUEST) {
+		p->icmp_type = ICMP_ECHO_REQUEST;
 		set_wide_key(p, a, IPPROTO_ICMP, icmp->id, 0);
-	else if (icmp->type == ICMPV6_ECHO_REPLY)
+	} else if (icmp->type == ICMPV6_ECHO_REPLY) {
+		p->icmp_type = ICMP_ECHO_REPLY;
 		set_wide_key(p, a, IPPROTO_ICMP, 0, icmp->id);
-	else
+	} else {
 		return SLOW;
+	}
 	return KEEP;
 }
 
