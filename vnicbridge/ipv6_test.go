@@ -281,7 +281,7 @@ func TestIPv6Fragments(t *testing.T) {
 	inIPv6(t, dualConfig(), func(t *testing.T, r *rig) {
 		for i := range 20 {
 			id := uint32(i) << 20
-			in := cut6(in6(farHost6, 4000, 53).udp(payload), id, 1480)
+			in := cut6(in6(farHost6, 4000, 53).udp(payload), id, 1448)
 			random.Shuffle(len(in), func(a, b int) { in[a], in[b] = in[b], in[a] })
 			r.put("nic0", in...)
 			whole, got := joined6(t, r.got("vnic-A"))
@@ -289,7 +289,7 @@ func TestIPv6Fragments(t *testing.T) {
 			if d.dst != serverA6 || d.payload != payload || !d.valid || got != id {
 				t.Fatalf("in: %d bytes to %s, valid %v, identification %x", len(d.payload), d.dst, d.valid, got)
 			}
-			out := cut6(fromA6(d.src, 53, 4000).udp(payload), id, 1480)
+			out := cut6(fromA6(d.src, 53, 4000).udp(payload), id, 1448)
 			random.Shuffle(len(out), func(a, b int) { out[a], out[b] = out[b], out[a] })
 			r.put("vnic-A", out...)
 			whole, _ = joined6(t, r.got("nic0"))
@@ -297,7 +297,7 @@ func TestIPv6Fragments(t *testing.T) {
 				t.Fatalf("out: %d bytes to %s, valid %v", len(d.payload), d.dst, d.valid)
 			}
 		}
-		big := cut6(in6(farHost6, 4000, 0).echo(payload), 1, 1480)
+		big := cut6(in6(farHost6, 4000, 0).echo(payload), 1, 1448)
 		r.put("nic0", big...)
 		if whole, _ := joined6(t, r.got("vnic-A")); decode(whole).payload != payload || !decode(whole).valid {
 			t.Error("a large echo is damaged")
@@ -311,7 +311,7 @@ func TestIPv6FragmentsWithOptions(t *testing.T) {
 	inIPv6(t, dualConfig(), func(t *testing.T, r *rig) {
 		payload := strings.Repeat("x", 3000)
 		whole := withHeaders(in6(farHost6, 4000, 53).udp(payload), optionsOf(headerOptions, 24))
-		fragments := cut6(whole, 9, 1480)
+		fragments := cut6(whole, 9, 1448)
 		for i := range fragments { // hop-by-hop options stand before the fragment header
 			fragments[i] = withHeaders(fragments[i], optionsOf(headerHop, 8))
 		}
@@ -341,7 +341,7 @@ func TestIPv6IdentificationsDoNotCollide(t *testing.T) {
 	inIPv6(t, cfg, func(t *testing.T, r *rig) {
 		payload := strings.Repeat("x", 3000)
 		fromB := ends{vnicBMAC, routerMAC, serverB6, farHost6, 1001, 53}
-		a, b := cut6(fromA6(farHost6, 1000, 53).udp(payload), 7, 1480), cut6(fromB.udp(payload), 7, 1480)
+		a, b := cut6(fromA6(farHost6, 1000, 53).udp(payload), 7, 1448), cut6(fromB.udp(payload), 7, 1448)
 		r.put("vnic-A", a[:2]...)
 		r.put("vnic-B", b...)
 		r.put("vnic-A", a[2])
@@ -366,7 +366,7 @@ func TestIPv6IdentificationsDoNotCollide(t *testing.T) {
 func TestIPv6OddFragments(t *testing.T) {
 	inIPv6(t, dualConfig(), func(t *testing.T, r *rig) {
 		payload := strings.Repeat("x", 3000)
-		fragments := cut6(in6(farHost6, 4000, 53).udp(payload), 7, 1480)
+		fragments := cut6(in6(farHost6, 4000, 53).udp(payload), 7, 1448)
 		r.put("nic0", fragments[0], withHeaders(in6(farHost6, 4001, 53).udp("alone"), fragmentOf(0, false, 7)), fragments[1], fragments[2])
 		got := r.got("vnic-A")
 		if len(got) != 4 || decode(got[1]).payload != "alone" || !decode(got[1]).valid {
@@ -377,7 +377,7 @@ func TestIPv6OddFragments(t *testing.T) {
 		}
 		const at = packet.EthHeaderLen + ipv6HeaderLen
 		for name, first := range map[string][]byte{
-			"no ports":     cut6(in6(farHost6, 4000, 53).udp(payload), 8, 1480)[0][:at+8],
+			"no ports":     cut6(in6(farHost6, 4000, 53).udp(payload), 8, 1448)[0][:at+8],
 			"half of TCP":  cut6(in6(farHost6, 4000, 80).tcp("S", payload), 9, 16)[0],
 			"half a chain": cut6(withHeaders(in6(farHost6, 4000, 53).udp(payload), optionsOf(headerOptions, 64)), 10, 32)[0],
 		} {
@@ -405,7 +405,7 @@ func TestIPv6FragmentTime(t *testing.T) {
 			}
 			return n
 		}
-		r.put("nic0", cut6(in6(farHost6, 4000, 53).udp(strings.Repeat("x", 3000)), 7, 1480)[1])
+		r.put("nic0", cut6(in6(farHost6, 4000, 53).udp(strings.Repeat("x", 3000)), 7, 1448)[1])
 		time.Sleep(userspace.FragmentTime + 2*time.Second)
 		if held() != 1 {
 			t.Errorf("%d datagrams after %v, want 1", held(), userspace.FragmentTime)
@@ -547,15 +547,22 @@ func TestRoutingHeaders(t *testing.T) {
 						t.Errorf("%s: the answer is %+v", device, d)
 					}
 				}
-				for range 2 * userspace.RefusalBurst {
-					r.put("nic0", withHeaders(in6(farHost6, 4000, 80).tcp("S", ""), tc.chain...))
-				}
-				if n := len(r.got("nic0")); n > userspace.RefusalBurst {
-					t.Errorf("%d answers in no time", n)
-				}
 			})
 		})
 	}
+}
+
+// Row F13: answers to routing headers are rate-limited as refusals are.
+func TestRoutingHeadersAreNotAFlood(t *testing.T) {
+	inIPv6(t, dualConfig(), func(t *testing.T, r *rig) {
+		frame := withHeaders(in6(farHost6, 4000, 80).tcp("S", ""), extension{43, []byte{0, 0, 1, 0, 0, 0, 0}})
+		for range 2 * userspace.RefusalBurst {
+			r.put("nic0", frame)
+		}
+		if n := len(r.got("nic0")); n != userspace.RefusalBurst {
+			t.Errorf("%d answers in no time, want %d", n, userspace.RefusalBurst)
+		}
+	})
 }
 
 // Row F10 in IPv6: a segment that is removed resets its connections on both sides.
