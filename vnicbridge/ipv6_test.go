@@ -423,7 +423,8 @@ func TestIPv6PacketTooBig(t *testing.T) {
 	inIPv6(t, dualConfig(), func(t *testing.T, r *rig) {
 		alias := r.open6(farHost6, 4000)
 		r.nicChanges(iface.LinkState{Up: true, MAC: nicMAC, MTU: 1400})
-		r.got("nic0")
+		time.Sleep(5 * time.Second)
+		r.got("nic0") // announcements
 		big := fromA6(alias, 80, 4000).tcp("A", strings.Repeat("x", 1381-ipv6HeaderLen))
 		r.put("vnic-A", big)
 		raw := r.one("vnic-A")

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -48,6 +49,7 @@ func dualConfig() *config.Config {
 // inIPv6 runs a conformance test of IPv6 on each data path. The router is resolved.
 func inIPv6(t *testing.T, cfg *config.Config, test func(t *testing.T, r *rig)) {
 	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		time.Sleep(5 * time.Second) // announcements are over
 		r.plane.bridges["lan"].links[config.IPv6].Table().Hear(mustAddr(router6), routerMAC, true, r.plane.now())
 		for _, d := range r.machine.devices {
 			d.take()
