@@ -352,6 +352,9 @@ func (p *Plane) remakeVNIC(ifc *iface.Iface) error {
 		s.dev = dev
 		ifc.SetDevice(dev)
 		_, err = dev.Configure(settingsOf(p.cfg, name, p.bridges))
+		if small := (*host.SmallMTUError)(nil); errors.As(err, &small) {
+			return nil // the segment keeps its IPv4, and configureVNICs reports the error
+		}
 		return err
 	}
 	return errNotPlaced

@@ -50,6 +50,7 @@ func newRouterHost(t *testing.T) *routerHost {
 	m, v, want := vnicIPv6(t)
 	want.Via, want.HostRoute = [config.Families]netip.Addr{}, false // without the guard, answers leave by the NIC
 	configured(t, &v.VNICSetup, want)
+	awaitLocal(t, v)
 	r := &routerHost{TAP: v, machine: m, t: t}
 	must := func(errs ...error) {
 		t.Helper()
@@ -90,7 +91,13 @@ func newRouterHost(t *testing.T) *routerHost {
 	must(err, netns.Set(here))
 	t.Cleanup(func() { _ = r.wire.Close() })
 	r.awaitLinkLocal()
-	return r
+	for range 25 { // the route of its address comes a moment later
+		if r.heard(r.echo6(lanOther6, lanHost6)) != nil {
+			return r
+		}
+	}
+	t.Fatal("the host does not answer")
+	return nil
 }
 
 func (r *routerHost) awaitLinkLocal() {
@@ -229,6 +236,22 @@ func TestIPv6Guard(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Row S4: programs of the host reach a segment's server by lo.
+func TestIPv6GuardLetsTheHostIn(t *testing.T) {
+	r := newRouterHost(t)
+	r.guard()
+	server, err := net.Listen("tcp6", netip.AddrPortFrom(segmentA6, 0).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	conn, err := (&net.Dialer{Timeout: 5 * time.Second, FallbackDelay: -1}).Dial("tcp6", server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
 }
 
 // Row A6: no packet with a segment's address leaves by a NIC, whatever a socket is bound to.

@@ -37,6 +37,20 @@ func vnicIPv6(t *testing.T) (m machine, v *host.TAP, want host.VNICSettings) {
 	return m, dev.(*host.TAP), want
 }
 
+// awaitLocal waits until the host receives what is for the VNIC's address: the kernel adds the
+// route for that a moment after the address.
+func awaitLocal(t *testing.T, v *host.TAP) {
+	t.Helper()
+	for range 500 {
+		routes, err := v.NS.Netlink.RouteGet(bothOnA[config.IPv6].Addr().AsSlice())
+		if err == nil && len(routes) == 1 && routes[0].Type == unix.RTN_LOCAL {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("the VNIC's address is no address of the host")
+}
+
 // Rows A3, A6: the segment's IPv6 network is behind the gateway's alias, fixed aliases are
 // neighbours, and packets from the VNIC's address leave by the VNIC.
 func TestVNICOfIPv6(t *testing.T) {
@@ -84,7 +98,7 @@ func TestVNICOfIPv6(t *testing.T) {
 func TestVNICOfIPv6IsPutBack(t *testing.T) {
 	m, v, want := vnicIPv6(t)
 	configured(t, &v.VNICSetup, want)
-	time.Sleep(100 * time.Millisecond) // until the kernel has added the route of the address
+	awaitLocal(t, v)
 	h, own := v.NS.Netlink, bothOnA[config.IPv6]
 	link, err := v.Link()
 	if err != nil {
@@ -234,7 +248,7 @@ func drain(hints <-chan struct{}) {
 func TestMTUTooSmallForIPv6(t *testing.T) {
 	_, v, want := vnicIPv6(t)
 	configured(t, &v.VNICSetup, want)
-	time.Sleep(100 * time.Millisecond) // until the kernel has added the route of the address
+	awaitLocal(t, v)
 	before := stateIPv6(t, &v.VNICSetup)
 	want.MTU = 1000
 	for range 2 {
@@ -294,6 +308,7 @@ func TestVNICOfOneFamily(t *testing.T) {
 func TestIPv6AnswersByTheVNIC(t *testing.T) {
 	_, v, want := vnicIPv6(t)
 	configured(t, &v.VNICSetup, want)
+	awaitLocal(t, v)
 	addReversePathFilter(t)
 	server, err := net.ListenPacket("udp6", "[fd00:50::1]:7")
 	if err != nil {

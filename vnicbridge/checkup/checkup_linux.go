@@ -141,8 +141,25 @@ func (c *checkup) nics(m *host.Machine) {
 		}
 		c.hostOnNIC(nic)
 	}
+	c.overriddenDefault(routes)
 	if known && len(routes) == 0 && len(c.cfg.Bridges) > 0 && !c.givesDefaultRoute() {
 		c.warn("the host has no default route: Caddy itself gets no certificates and resolves no names; give one segment `egress any` and `default_route`")
+	}
+}
+
+// overriddenDefault reports a segment's default_route that a default route from a router
+// advertisement comes before.
+func (c *checkup) overriddenDefault(routes []netlink.Route) {
+	for _, name := range config.SortedKeys(c.cfg.Segments) {
+		s := c.cfg.Segments[name]
+		if !s.DefaultRoute || !s.Address(config.IPv6).IsValid() {
+			continue
+		}
+		for _, r := range routes {
+			if r.Protocol == unix.RTPROT_RA {
+				c.warn("segment %s: default_route: the host has an IPv6 default route by %s from a router advertisement, which comes first: set accept_ra=0 on that device (ip -6 route shows it) if the host is to go by the segment", name, r.Gw)
+			}
+		}
 	}
 }
 
@@ -159,7 +176,8 @@ func (c *checkup) hostOnNIC(nic nicUse) {
 	for _, address := range nic.addresses {
 		c.session(nic, address)
 	}
-	if len(nic.addresses) > 0 && !slices.ContainsFunc(nic.addresses, netip.Addr.Is4) {
+	bare := !slices.ContainsFunc(nic.addresses, netip.Addr.Is4) && !slices.Contains(nic.addresses, c.opts.Session)
+	if bare && len(nic.addresses) > 0 {
 		c.notBare(nic)
 		return
 	}
@@ -207,7 +225,7 @@ func (c *checkup) notBare(nic nicUse) {
 	accepts := ""
 	for _, r := range nic.routes {
 		report = c.warn
-		has = append(has, "default route by "+r.Gw.String())
+		has = append(has, "a default route")
 		if r.Protocol == unix.RTPROT_RA {
 			accepts = fmt.Sprintf("; if the host needs its IPv6 there, set net.ipv6.conf.%s.accept_ra=0, or any router on the link changes its default route", nic.NIC)
 		}

@@ -34,7 +34,7 @@ func TestNICIsNotBare(t *testing.T) {
 	}
 	cfg := &config.Config{
 		Datapath: config.DatapathUserspace,
-		Segments: map[string]*config.Segment{"a": {Addresses: prefixes("192.168.50.1/24", "fd00:50::1/64")}},
+		Segments: map[string]*config.Segment{"a": {Addresses: prefixes("192.168.50.1/24", "fd00:50::1/64"), Egress: config.EgressAny, DefaultRoute: true}},
 		Bridges: map[string]*config.Bridge{"lan": {
 			NIC: "eth1", Addresses: prefixes("192.168.1.2/24", "2001:db8:1::2/64"),
 			LBPolicy: &config.Policy{Policy: config.PolicyFirst, Segments: []string{"a"}},
@@ -61,7 +61,7 @@ func TestNICIsNotBare(t *testing.T) {
 		{"address", add("2001:db8:1::3/64"), []string{"warning: " + notBare, "2001:db8:1::3", fix}, "accept_ra"},
 		{"default route of a router", func() error {
 			return netlink.RouteAdd(&netlink.Route{LinkIndex: eth1.Attrs().Index, Gw: netip.MustParseAddr("fe80::1").AsSlice(), Protocol: unix.RTPROT_RA})
-		}, []string{"warning: " + notBare, "default route by fe80::1)", "net.ipv6.conf.eth1.accept_ra=0"}, "the host has no default route"},
+		}, []string{"warning: " + notBare, ", a default route)", "net.ipv6.conf.eth1.accept_ra=0", "warning: segment a: default_route: the host has an IPv6 default route by fe80::1"}, "error"},
 		{"IPv4, too", add("192.168.1.3/24"), []string{
 			"note: bridge lan: nic eth1 keeps the host's address 192.168.1.3: the bridge governs 192.168.1.2 and 2001:db8:1::2 alone",
 			"note: bridge lan: nic eth1 keeps the host's address 2001:db8:1::3",

@@ -111,7 +111,7 @@ func checkMTU(cfg *config.Config, bridge string, devices map[string]netlink.Link
 		ipv6 = ipv6 || s.Address(config.IPv6).IsValid() && slices.Contains(cfg.BridgesOf(name), bridge)
 	}
 	if mtu := devices[nic].Attrs().MTU; ipv6 && !fitsIPv6(mtu) {
-		return mtuError(nic, mtu)
+		return &SmallMTUError{nic, mtu}
 	}
 	return nil
 }

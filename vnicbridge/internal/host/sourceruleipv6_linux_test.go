@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -45,18 +46,31 @@ func rule6(priority, table int, protocol uint8) *netlink.Rule {
 }
 
 // Row A6: a rule of IPv6 that a killed process left is removed by the next start, and what
-// others have is left alone.
+// others have is left alone: a living process's table has routes.
 func TestStaleRulesOfIPv6(t *testing.T) {
 	apart(t)
-	for _, r := range []*netlink.Rule{rule6(1000, ruleTables+77, ruleProtocol), rule6(1001, 52, 0)} {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	living := &netlink.Route{LinkIndex: lo.Attrs().Index, Table: ruleTables + 78, Dst: IPNet(netip.MustParsePrefix("fd00:50::/64"))}
+	if err := errors.Join(netlink.LinkSetUp(lo), netlink.RouteAdd(living)); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*netlink.Rule{rule6(1000, ruleTables+77, ruleProtocol), rule6(1000, ruleTables+78, ruleProtocol), rule6(1001, 52, 0)} {
 		if err := netlink.RuleAdd(r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	m := opened(t)
 	rules, err := listRules(m.NS, config.IPv6)
-	if err != nil || slices.ContainsFunc(rules, isOurs) || !slices.ContainsFunc(rules, func(r netlink.Rule) bool { return r.Table == 52 }) {
-		t.Errorf("the rules are %v (%v)", rules, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for table, want := range map[int]bool{ruleTables + 77: false, ruleTables + 78: true, 52: true} {
+		if stands := slices.ContainsFunc(rules, func(r netlink.Rule) bool { return r.Table == table }); stands != want {
+			t.Errorf("the rule of table %d stands: %v, want %v: %v", table, stands, want, rules)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -12,7 +13,8 @@ import (
 type VNIC interface {
 	iface.Device
 	// Configure sets everything that differs from what is wanted, and names what somebody
-	// else had changed. A new device must be configured before use.
+	// else had changed. A new device must be configured before use. After a
+	// [SmallMTUError] everything but IPv6 is as wanted.
 	Configure(want VNICSettings) (changed []string, err error)
 	// Index is the device's number in the kernel. Of a veth pair it is the outer end's.
 	Index() int
@@ -42,6 +44,22 @@ type VNICSpec struct {
 
 // has tells whether the VNIC has an address of a family.
 func (s VNICSpec) has(f config.Family) bool { return s.Addresses[f].IsValid() }
+
+// SmallMTUError says that the MTU of a NIC is too small for IPv6 (F8). It has the fix.
+type SmallMTUError struct {
+	NIC string
+	MTU int
+}
+
+func (e *SmallMTUError) Error() string {
+	return fmt.Sprintf("nic %s has an MTU of %d, and IPv6 needs %d: raise it (ip link set %s mtu %d), or take the IPv6 addresses away", e.NIC, e.MTU, minMTU, e.NIC, minMTU)
+}
+
+// fitsIPv6 tells whether IPv6 works over a link with an MTU (RFC 8200 §5). Linux takes IPv6
+// off a device whose MTU is smaller.
+func fitsIPv6(mtu int) bool { return mtu >= minMTU }
+
+const minMTU = 1280
 
 // Prefix is an address of the host with its network, on one of the host's devices.
 type Prefix struct {

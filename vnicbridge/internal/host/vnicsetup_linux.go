@@ -66,7 +66,7 @@ func (v *VNICSetup) Configure(want VNICSettings) (changed []string, err error) {
 	}
 	v.set = want
 	if v.Spec.has(config.IPv6) && !fitsIPv6(want.MTU) {
-		return changed, fmt.Errorf("VNIC %s: IPv6 is off: %w", v.Spec.Iface, mtuError(want.NIC, want.MTU))
+		return changed, fmt.Errorf("VNIC %s: IPv6 is off: %w", v.Spec.Iface, &SmallMTUError{want.NIC, want.MTU})
 	}
 	return changed, nil
 }
@@ -86,17 +86,6 @@ func (v *VNICSetup) differences(want VNICSettings) map[string]bool {
 		}
 	}
 	return ours
-}
-
-// fitsIPv6 tells whether IPv6 works over a link with an MTU (RFC 8200 §5). Linux takes IPv6
-// off a device whose MTU is smaller.
-func fitsIPv6(mtu int) bool { return mtu >= minMTU }
-
-const minMTU = 1280
-
-// mtuError returns the error for a NIC whose MTU is too small for IPv6, with the fix.
-func mtuError(nic string, mtu int) error {
-	return fmt.Errorf("nic %s has an MTU of %d, and IPv6 needs %d: raise it (ip link set %s mtu %d), or take the IPv6 addresses away", nic, mtu, minMTU, nic, minMTU)
 }
 
 // families lists the families in which the VNIC is set up. IPv6 is not among them while the
