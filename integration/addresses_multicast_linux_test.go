@@ -15,41 +15,49 @@ import (
 // routers resolve the pseudo address, at once and after the switch has asked anew. Reports are
 // the bridge's own: on the NIC the host's kernel has no IPv6.
 func TestSnoopingSwitch(t *testing.T) {
-	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, paper.NetworkOptions{IPv6: true, Neighbours: 1})
-		s.snoop()
-		s.start(caddyfile{datapath: datapath, families: "46"})
-		group := solicitedNode(paper.PseudoAddr6)
-		s.waitFor("the switch knows who listens to "+group.String(), func() bool { return s.listens(group) })
-		nic := s.capture(s.Server, "nic0")
-		conn, mac, err := rawSocket(s.Neighbours[0], "eth0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		nobody := netip.MustParseAddr("2001:db8:1::77:7777")
-		for range 3 {
-			s.ip(s.Router, "-6 neighbour flush dev wan")
-			s.wantService6()
-			s.sendFrames(conn, toGroup(mac, paper.NeighbourAddr6(0), solicitedNode(nobody)).solicit(nobody, mac))
-			time.Sleep(2 * time.Second) // longer than a membership lasts without a report
-		}
-		if !s.listens(group) {
-			t.Errorf("the switch has forgotten that the NIC listens to %s", group)
-		}
-		for _, f := range s.frames(nic) {
-			if isIPv6(f) && endsOf6(f).dst == solicitedNode(nobody) {
-				t.Fatal("the switch does not snoop: it forwards to a group that nobody is in")
-			}
-		}
-		s.stop()
-		s.waitFor("the bridge has left the group", func() bool { return !s.listens(group) })
-	})
+	t.Parallel()
+	for _, version := range []string{"1", "2"} { // of MLD
+		t.Run("MLD "+version, func(t *testing.T) {
+			t.Parallel()
+			onEachDataPath(t, func(t *testing.T, datapath string) { behindSnooping(t, datapath, version) })
+		})
+	}
 }
 
-// snoop has the switch snoop, and ask who listens, every second. Of what it hears nothing
-// within a second it forgets.
-func (s *scene) snoop() {
+func behindSnooping(t *testing.T, datapath, version string) {
+	s := newScene(t, paper.NetworkOptions{IPv6: true, Neighbours: 1})
+	s.snoop(version)
+	s.start(caddyfile{datapath: datapath, families: "46"})
+	group := solicitedNode(paper.PseudoAddr6)
+	s.waitFor("the switch knows who listens to "+group.String(), func() bool { return s.listens(group) })
+	nic := s.capture(s.Server, "nic0")
+	conn, mac, err := rawSocket(s.Neighbours[0], "eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	nobody := netip.MustParseAddr("2001:db8:1::77:7777")
+	for range 3 {
+		s.ip(s.Router, "-6 neighbour flush dev wan")
+		s.wantService6()
+		s.sendFrames(conn, toGroup(mac, paper.NeighbourAddr6(0), solicitedNode(nobody)).solicit(nobody, mac))
+		time.Sleep(2 * time.Second) // longer than a membership lasts without a report
+	}
+	if !s.listens(group) {
+		t.Errorf("the switch has forgotten that the NIC listens to %s", group)
+	}
+	for _, f := range s.frames(nic) {
+		if isIPv6(f) && endsOf6(f).dst == solicitedNode(nobody) {
+			t.Fatalf("the switch does not snoop: it forwards to a group that nobody is in: %x", f.Data)
+		}
+	}
+	s.stop()
+	s.waitFor("the bridge has left the group", func() bool { return !s.listens(group) })
+}
+
+// snoop has the switch snoop, and ask every second who listens, by a version of MLD. A group
+// of which it hears nothing for 1.5 s it forgets.
+func (s *scene) snoop(version string) {
 	s.t.Helper()
 	if err := s.Switch.Sysctl("net/ipv6/conf/br0/accept_dad", "0"); err != nil {
 		s.t.Fatal(err)
@@ -59,7 +67,7 @@ func (s *scene) snoop() {
 	}
 	s.ip(s.Switch, "link set br0 type bridge mcast_querier 1 mcast_query_interval 100 mcast_query_response_interval 50"+
 		" mcast_membership_interval 150 mcast_startup_query_interval 25 mcast_startup_query_count 2 mcast_last_member_interval 20")
-	s.ip(s.Switch, "link set br0 type bridge mcast_snooping 1")
+	s.ip(s.Switch, "link set br0 type bridge mcast_snooping 1 mcast_mld_version "+version)
 	time.Sleep(time.Second) // before the first answers are in, it forwards to everybody
 }
 
