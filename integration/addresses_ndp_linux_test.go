@@ -166,7 +166,7 @@ func TestPseudoAddressInUseIPv6(t *testing.T) {
 		}
 		s.ip(neighbour, "address add 2001:db8:1::2/64 dev eth0")
 		s.waitFor("the neighbour gives the address up", func() bool {
-			return strings.Contains(s.ip(neighbour, "-6 address show dev eth0"), "2001:db8:1::2/64 scope global tentative dadfailed")
+			return strings.Contains(s.ip(neighbour, "-6 address show dev eth0 to 2001:db8:1::2"), " dadfailed ")
 		})
 		s.wantService6()
 	})
