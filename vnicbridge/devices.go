@@ -224,6 +224,9 @@ func (p *Plane) attachNIC(b *bridge) {
 				k.SetNeighbour(own, host, mac)
 			}
 		}
+		if own.Family == config.IPv6 {
+			n.Unreachable = func(f packet.Frame) { p.path.TellUnreachable(own, &f) }
+		}
 		n.SentByKernel = func(visit func(host packet.Addr, at int64)) {
 			if k := p.datapaths.kernelPath(); k != nil {
 				k.EachSentTo(own, visit)

@@ -170,3 +170,25 @@ func TestTheNICTakesItsGroups(t *testing.T) {
 		}
 	})
 }
+
+// Row A7: a segment is told that a host on the link does not answer.
+func TestSegmentsAreToldOfUnreachableHosts(t *testing.T) {
+	inIPv6(t, dualConfig(), func(t *testing.T, r *rig) {
+		r.put("nic0", ends{hostMAC, nicMAC, otherHost6, pseudo6, 4000, 80}.tcp("S", ""))
+		alias := decode(r.one("vnic-A")).src
+		r.put("vnic-A", fromA6(alias, 80, 4000).tcp("SA", ""), fromA6(alias, 80, 4000).tcp("SA", ""))
+		r.silent("vnic-A")
+		time.Sleep(10 * time.Second)
+		raw := r.one("vnic-A")
+		d := decode(raw)
+		if d.icmp != packet.ICMPv6Unreachable || d.code != packet.ICMPv6AddressUnreachable || d.src != alias || d.dst != serverA6 || !d.valid {
+			t.Errorf("told %+v", d)
+		}
+		if q := quoteIn(d); q.src != serverA6 || q.dst != alias || q.sport != 80 || q.dport != 4000 {
+			t.Errorf("about %+v", q)
+		}
+		if n := r.drops("nic0", "next_hop_unresolved"); n != 2 {
+			t.Errorf("%d frames given up, want 2", n)
+		}
+	})
+}

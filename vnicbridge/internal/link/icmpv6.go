@@ -14,9 +14,8 @@ import (
 
 // Lengths of headers in bytes.
 const (
-	ipv6HeaderLen    = 40 // RFC 8200 §3
-	hopByHopUnit     = 8  // the unit of a hop-by-hop header's length (RFC 8200 §4.3)
-	icmpv6MessageLen = 8  // of the shortest message of NDP and MLD, a Router Solicitation
+	hopByHopUnit     = 8 // the unit of a hop-by-hop header's length (RFC 8200 §4.3)
+	icmpv6MessageLen = 8 // of the shortest message of NDP and MLD, a Router Solicitation
 )
 
 // unspecified is the address ::.
@@ -57,29 +56,30 @@ func (m *icmpv6) code() uint8 { return m.body[1] }
 var errNotICMPv6 = errors.New("not a whole ICMPv6 message")
 
 // parseICMPv6 parses a frame whose Ethernet type is IPv6. It returns an error unless an
-// ICMPv6 message with a correct checksum follows the IPv6 header or a hop-by-hop header. So a
-// fragment is an error, as RFC 6980 §5 demands of NDP.
+// ICMPv6 message with a correct checksum follows the IPv6 header or a hop-by-hop header, and
+// unless a message of NDP has that protocol's hop limit. So a fragment is an error, as
+// RFC 6980 §5 demands of NDP.
 func parseICMPv6(f *packet.Frame) (m icmpv6, err error) {
 	ip := f.Eth()[packet.EthHeaderLen:]
-	if len(ip) < ipv6HeaderLen || ip[0]>>4 != 6 {
+	if len(ip) < packet.IPv6HeaderLen || ip[0]>>4 != 6 {
 		return m, errNotICMPv6
 	}
 	m = icmpv6{src: packet.Addr(ip[8:]), dst: packet.Addr(ip[24:]), hopLimit: ip[7]}
 	length := int(binary.BigEndian.Uint16(ip[4:]))
-	if length > len(ip)-ipv6HeaderLen || !m.src.IsIPv6() || !m.dst.IsIPv6() || isMulticast(m.src) {
+	if length > len(ip)-packet.IPv6HeaderLen || !m.src.IsIPv6() || !m.dst.IsIPv6() || isMulticast(m.src) {
 		return m, errNotICMPv6
 	}
 	next := layers.IPProtocol(ip[6])
-	m.body = ip[ipv6HeaderLen : ipv6HeaderLen+length] // without Ethernet padding
+	m.body = ip[packet.IPv6HeaderLen : packet.IPv6HeaderLen+length] // without Ethernet padding
 	if next == layers.IPProtocolIPv6HopByHop {
 		if next, err = m.takeHopByHop(); err != nil {
 			return m, err
 		}
 	}
-	if next != layers.IPProtocolICMPv6 || len(m.body) < icmpv6MessageLen {
+	if next != layers.IPProtocolICMPv6 || len(m.body) < icmpv6MessageLen || m.isNDP() && m.hopLimit != ndpHopLimit {
 		return m, errNotICMPv6
 	}
-	if !f.ChecksumUnfinished() && !m.validChecksum() {
+	if p := (packet.Packet{IP: ip, L4: m.body}); !f.ChecksumUnfinished() && !p.ValidICMP() {
 		return m, errNotICMPv6
 	}
 	return m, nil
@@ -126,27 +126,6 @@ func hasRouterAlert(options []byte) (found bool, err error) {
 		options = options[2+len(value):]
 	}
 	return found, nil
-}
-
-// validChecksum tells whether the message's checksum is correct. It covers the message and
-// the pseudo-header of RFC 8200 §8.1.
-func (m *icmpv6) validChecksum() bool {
-	sum := uint32(len(m.body)) + uint32(layers.IPProtocolICMPv6)
-	for _, part := range [][]byte{m.src[:], m.dst[:], m.body} {
-		sum += sumOfWords(part)
-	}
-	return packet.Fold(sum) == 0xffff
-}
-
-// sumOfWords returns the sum of the 16-bit words of at most 64 KiB.
-func sumOfWords(data []byte) (sum uint32) {
-	for ; len(data) > 1; data = data[2:] {
-		sum += uint32(binary.BigEndian.Uint16(data))
-	}
-	if len(data) > 0 {
-		sum += uint32(data[0]) << 8
-	}
-	return sum
 }
 
 // icmpv6Frame returns a frame with an ICMPv6 message. If the IPv6 header has a hop-by-hop

@@ -124,7 +124,7 @@ func (l *IPv6) HandleNeighbour(f *packet.Frame, now int64) packet.DropReason {
 		return packet.DropNotForUs
 	}
 	m, err := parseICMPv6(f)
-	if err != nil || m.isNDP() && m.hopLimit != ndpHopLimit {
+	if err != nil {
 		return packet.DropMalformed
 	}
 	switch m.kind() {
@@ -134,7 +134,7 @@ func (l *IPv6) HandleNeighbour(f *packet.Frame, now int64) packet.DropReason {
 			return packet.DropMalformed
 		}
 		return l.handleNDP(n, f, now)
-	case mldQuery:
+	case packet.MLDQuery:
 		q, err := m.parseQuery()
 		if err != nil {
 			return packet.DropMalformed

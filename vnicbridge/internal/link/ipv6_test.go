@@ -22,6 +22,7 @@ import (
 
 var (
 	nicMAC    = config.MAC{0xb0, 0xc7, 0x45, 0xf5, 0xde, 0x2d}
+	secondMAC = config.MAC{0xb0, 0xc7, 0x45, 0xf5, 0xde, 0x2e} // of another NIC of ours
 	hostMAC   = config.MAC{0x00, 0x11, 0x22, 0x33, 0x44, 0x55}
 	otherMAC  = config.MAC{0x00, 0x11, 0x22, 0x33, 0x44, 0x66}
 	routerMAC = config.MAC{0x00, 0x24, 0xa5, 0x57, 0xe6, 0xe8}
@@ -84,7 +85,7 @@ func newTestLink(linkLocal string) *testLink {
 	nic := new(testNIC)
 	ifc.SetDevice(nic)
 	ifc.SetMAC(nicMAC)
-	o := Options{Bridge: "lan", Key: rules.Key{K0: 1, K1: 2}, Ours: func(config.MAC) bool { return false }, Log: slog.New(slog.DiscardHandler)}
+	o := Options{Bridge: "lan", Key: rules.Key{K0: 1, K1: 2}, Ours: func(mac config.MAC) bool { return mac == secondMAC }, Log: slog.New(slog.DiscardHandler)}
 	if linkLocal != "" {
 		o.LinkLocal = netip.MustParseAddr(linkLocal)
 	}
@@ -203,6 +204,14 @@ func TestSolicitationsAreAnswered(t *testing.T) {
 				t.Errorf("a solicitation for %s is handled as %s", target.Netip(), reason)
 			}
 		}
+		stray := NDPMessage{From: host, To: hostLocal, Target: pseudo}
+		if reason := l.put(stray.Frame(hostMAC, nicMAC)); reason != packet.DropARP || len(l.take()) > 0 {
+			t.Errorf("a solicitation that is sent to another host's address is handled as %s", reason)
+		}
+		lost := NDPMessage{From: host, To: pseudo, Target: pseudo}
+		if reason := l.put(lost.Frame(hostMAC, otherMAC)); reason != packet.DropNotForUs || len(l.take()) > 0 {
+			t.Errorf("a solicitation that is sent to another host's MAC is handled as %s", reason)
+		}
 	})
 }
 
@@ -228,13 +237,15 @@ func TestDuplicateAddressDetectionOfOthersIsAnswered(t *testing.T) {
 func TestInvalidMessagesAreDropped(t *testing.T) {
 	solicitation := NDPMessage{From: host, To: SolicitedNode(pseudo), Target: pseudo, MAC: hostMAC}
 	advertisement := NDPMessage{Advertisement: true, From: host, To: pseudo, Target: host, MAC: hostMAC, Solicited: true, Override: true}
-	const ip, icmp = packet.EthHeaderLen, packet.EthHeaderLen + ipv6HeaderLen
+	const ip, icmp = packet.EthHeaderLen, packet.EthHeaderLen + packet.IPv6HeaderLen
 	flaws := []struct {
 		name  string
 		spoil func(m *NDPMessage) // nil: none
 		bytes func(eth []byte) []byte
 	}{
 		{"hop limit", nil, func(eth []byte) []byte { eth[ip+7] = 254; return eth }},
+		{"protocol", nil, func(eth []byte) []byte { eth[ip+6] = byte(layers.IPProtocolUDP); return eth }},
+		{"no MAC in the option", nil, func(eth []byte) []byte { clear(eth[icmp+26 : icmp+32]); return summed(eth) }},
 		{"code", nil, func(eth []byte) []byte { eth[icmp+1] = 1; return summed(eth) }},
 		{"checksum", nil, func(eth []byte) []byte { eth[icmp+2]++; return eth }},
 		{"version", nil, func(eth []byte) []byte { eth[ip] = 0x45; return eth }},
@@ -286,6 +297,9 @@ func TestInvalidMessagesAreDropped(t *testing.T) {
 				t.Errorf("%s is handled as %s", name, reason)
 			}
 		}
+		if reason := l.put(NDPMessage{From: host, To: pseudo, Target: pseudo}.Frame(GroupMAC(allNodes), nicMAC)); reason != packet.DropMalformed {
+			t.Errorf("a message from a group's MAC is handled as %s", reason)
+		}
 		if sent := l.take(); len(sent) > 0 {
 			t.Errorf("%d frames were sent", len(sent))
 		}
@@ -295,24 +309,24 @@ func TestInvalidMessagesAreDropped(t *testing.T) {
 // cut returns a frame whose IPv6 packet has a number of bytes behind its header.
 func cut(eth []byte, length int) []byte {
 	eth[packet.EthHeaderLen+4], eth[packet.EthHeaderLen+5] = byte(length>>8), byte(length)
-	return eth[:packet.EthHeaderLen+ipv6HeaderLen+length]
+	return eth[:packet.EthHeaderLen+packet.IPv6HeaderLen+length]
 }
 
 // summed corrects the checksum of a frame with an ICMPv6 message.
 func summed(eth []byte) []byte {
-	ip := eth[packet.EthHeaderLen:]
-	m := icmpv6{src: packet.Addr(ip[8:]), dst: packet.Addr(ip[24:]), body: ip[ipv6HeaderLen:]}
-	m.body[2], m.body[3] = 0, 0
-	sum := uint32(len(m.body)) + uint32(layers.IPProtocolICMPv6) + sumOfWords(m.src[:]) + sumOfWords(m.dst[:]) + sumOfWords(m.body)
-	checksum := ^packet.Fold(sum)
-	m.body[2], m.body[3] = byte(checksum>>8), byte(checksum)
-	return eth
+	ip := slices.Clone(eth[packet.EthHeaderLen:])
+	message := ip[packet.IPv6HeaderLen:]
+	header := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(message[0], message[1])}
+	_ = header.SetNetworkLayerForChecksum(&layers.IPv6{SrcIP: net.IP(ip[8:24]), DstIP: net.IP(ip[24:40])})
+	buf := gopacket.NewSerializeBuffer()
+	_ = gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true}, header, gopacket.Payload(message[4:]))
+	return append(eth[:packet.EthHeaderLen+packet.IPv6HeaderLen], buf.Bytes()...)
 }
 
 // extended returns a frame with an extension header of 8 bytes before the message: a whole
 // datagram in one fragment, or padding.
 func extended(eth []byte, kind layers.IPProtocol) []byte {
-	const ip, rest = packet.EthHeaderLen, packet.EthHeaderLen + ipv6HeaderLen
+	const ip, rest = packet.EthHeaderLen, packet.EthHeaderLen + packet.IPv6HeaderLen
 	header := []byte{byte(layers.IPProtocolICMPv6), 0, 0, 0, 0, 0, 0, 0}
 	if kind != layers.IPProtocolIPv6Fragment {
 		header[2], header[3] = optionPadN, 4
@@ -449,6 +463,7 @@ func TestOnlyARivalIsAConflict(t *testing.T) {
 				NDPMessage{To: SolicitedNode(host), Target: host}.Frame(hostMAC, group),
 				NDPMessage{Advertisement: true, From: host, To: allNodes, Target: host, MAC: hostMAC}.Frame(hostMAC, GroupMAC(allNodes)),
 				NDPMessage{Advertisement: true, From: pseudo, To: allNodes, Target: pseudo, MAC: nicMAC}.Frame(otherMAC, GroupMAC(allNodes)),
+				NDPMessage{Advertisement: true, From: pseudo, To: allNodes, Target: pseudo, MAC: secondMAC}.Frame(secondMAC, GroupMAC(allNodes)),
 			} {
 				l.put(f)
 			}
@@ -491,7 +506,13 @@ func TestALinkLocalAddressInUse(t *testing.T) {
 		if len(l.nic.groups) != len(want) || slices.ContainsFunc(want, func(g config.MAC) bool { return !slices.Contains(l.nic.groups, g) }) {
 			t.Errorf("the NIC takes %v, want %v", l.nic.groups, want)
 		}
-		l.take()
+		var solicited []packet.Addr
+		for _, m := range l.messages() {
+			solicited = append(solicited, m.Target)
+		}
+		if want := slices.Concat([]packet.Addr{pseudo}, tried, []packet.Addr{own}); !slices.Equal(solicited, want) {
+			t.Errorf("solicited %v, want %v", solicited, want)
+		}
 		l.solicits(NDPMessage{From: host, Target: own}, hostMAC, true)
 		l.solicits(NDPMessage{From: host, Target: tried[0]}, hostMAC, true)
 		if sent := l.messages(); len(sent) != 1 || sent[0].Target != own {
@@ -626,9 +647,12 @@ func TestNextHopsAreConfirmed(t *testing.T) {
 		l.Forward(&f, host, false, l.now())
 		l.advertises(host, hostMAC, true, true)
 		l.take()
-		for range 29 {
+		for i := range 29 {
 			l.Forward(&f, host, false, l.now())
 			l.pass(time.Second)
+			if i == 20 {
+				l.advertises(host, hostMAC, false, true) // nobody asked, so it proves nothing
+			}
 		}
 		if sent := l.messages(); len(sent) > 0 {
 			t.Errorf("asked again after %v", sent)
@@ -723,8 +747,13 @@ func TestWhoAsksForUsIsKnown(t *testing.T) {
 		if ready, _ := l.Forward(&f, host, false, l.now()); !ready || f.DstMAC() != hostMAC {
 			t.Errorf("a host that asked for us is reached by %s: %v", f.DstMAC(), ready)
 		}
-		time.Sleep(2 * LockTime)
 		l.take()
+		l.solicits(NDPMessage{From: host, Target: pseudo}, hostMAC, false) // as routers probe
+		l.take()
+		l.pass(2 * LockTime)
+		if asked := l.messages(); len(asked) > 0 {
+			t.Errorf("a host that does not repeat its MAC is asked: %+v", asked)
+		}
 		l.solicits(NDPMessage{From: host, Target: pseudo, MAC: otherMAC}, otherMAC, true)
 		l.take()
 		if mac := l.knows(host); mac != hostMAC {
@@ -796,4 +825,23 @@ func TestEverythingCarriesTheNICsMAC(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Row A7: only of IPv6, a link-local address is on every link.
+func TestLinkLocalAddressesAreOnTheLink(t *testing.T) {
+	for link, hops := range map[string]map[string]string{
+		"10.0.0.2/24":       {"10.0.0.9": "10.0.0.9", "169.254.0.9": "10.0.0.1", "192.0.2.9": "10.0.0.1"},
+		"2001:db8:1::2/128": {"fe80::9": "fe80::9", "2001:db8:1::9": "fe80::1"},
+	} {
+		n := NewNeighbours(netip.MustParsePrefix(link).Masked())
+		n.Gateway = netip.MustParseAddr("10.0.0.1")
+		if n.link.Addr().Is6() {
+			n.Gateway = netip.MustParseAddr("fe80::1")
+		}
+		for dst, want := range hops {
+			if hop, ok := n.nextHop(netip.MustParseAddr(dst)); !ok || hop.String() != want {
+				t.Errorf("the next hop to %s is %s, want %s", dst, hop, want)
+			}
+		}
+	}
 }

@@ -15,14 +15,6 @@ import (
 // mldHopLimit is the hop limit of every message of MLD (RFC 3810 §5).
 const mldHopLimit = 1
 
-// ICMPv6 types of MLD.
-const (
-	mldQuery    = layers.ICMPv6TypeMLDv1MulticastListenerQueryMessage
-	mldReportV1 = layers.ICMPv6TypeMLDv1MulticastListenerReportMessage // RFC 2710
-	mldDoneV1   = layers.ICMPv6TypeMLDv1MulticastListenerDoneMessage   // RFC 2710
-	mldReport   = layers.ICMPv6TypeMLDv2MulticastListenerReportMessageV2
-)
-
 // Lengths of queries in bytes, by which their versions differ (RFC 3810 §8.1).
 const (
 	queryLenV1 = 24
@@ -44,7 +36,7 @@ type query struct {
 
 var errInvalidQuery = errors.New("not a valid query of MLD")
 
-// parseQuery parses a message of the type mldQuery. It returns an error if the query is
+// parseQuery parses a message of the type MLDQuery. It returns an error if the query is
 // invalid by RFC 3810 §5.1.14 and §6.2. A query about some sources of a group counts as one
 // about the group.
 func (m *icmpv6) parseQuery() (q query, err error) {
@@ -99,17 +91,17 @@ func reportFrame(src config.MAC, from packet.Addr, records []record) packet.Fram
 		report.MulticastAddressRecords = append(report.MulticastAddressRecords,
 			layers.MLDv2MulticastAddressRecord{RecordType: r.kind, MulticastAddress: net.IP(r.group[:])})
 	}
-	return icmpv6Frame(src, GroupMAC(allMLDv2Router), mldHeader(from, allMLDv2Router), mldReport, report)
+	return icmpv6Frame(src, GroupMAC(allMLDv2Router), mldHeader(from, allMLDv2Router), packet.MLDv2Report, report)
 }
 
 // reportFrameV1 returns a frame that tells a querier of MLDv1 the same.
 func reportFrameV1(src config.MAC, from packet.Addr, r record) packet.Frame {
 	message := layers.MLDv1Message{MulticastAddress: net.IP(r.group[:])}
 	if r.kind == parts {
-		return icmpv6Frame(src, GroupMAC(allRouters), mldHeader(from, allRouters), mldDoneV1,
+		return icmpv6Frame(src, GroupMAC(allRouters), mldHeader(from, allRouters), packet.MLDv1Done,
 			&layers.MLDv1MulticastListenerDoneMessage{MLDv1Message: message})
 	}
-	return icmpv6Frame(src, GroupMAC(r.group), mldHeader(from, r.group), mldReportV1,
+	return icmpv6Frame(src, GroupMAC(r.group), mldHeader(from, r.group), packet.MLDv1Report,
 		&layers.MLDv1MulticastListenerReportMessage{MLDv1Message: message})
 }
 

@@ -45,7 +45,7 @@ func reportsIn(t *testing.T, frames []packet.Frame) (all []report) {
 			t.Errorf("sent to %s at %s, hop limit %d, router alert %v", m.dst.Netip(), f.DstMAC(), m.hopLimit, m.routerAlert)
 		}
 		r := report{kind: m.kind(), from: m.src, to: m.dst}
-		if r.kind != mldReport {
+		if r.kind != packet.MLDv2Report {
 			r.records = []record{{group: packet.Addr(m.body[8:])}}
 			all = append(all, r)
 			continue
@@ -78,7 +78,7 @@ func queryFrame(from, group packet.Addr, code uint16, old bool, sources int) pac
 	if to == unspecified {
 		to = allNodes
 	}
-	return icmpv6Frame(routerMAC, GroupMAC(to), mldHeader(from, to), mldQuery, gopacket.Payload(body))
+	return icmpv6Frame(routerMAC, GroupMAC(to), mldHeader(from, to), packet.MLDQuery, gopacket.Payload(body))
 }
 
 func both(kind recordKind) []record { return []record{{kind, pseudoGroup}, {kind, localGroup}} }
@@ -104,7 +104,7 @@ func TestGroupsAreReportedAtStart(t *testing.T) {
 			t.Errorf("%d reports", len(reports))
 		}
 		for _, r := range reports {
-			if r.kind != mldReport || r.from != unspecified || r.to != addr("ff02::16") || !slices.Equal(r.records, both(joins)) {
+			if r.kind != packet.MLDv2Report || r.from != unspecified || r.to != addr("ff02::16") || !slices.Equal(r.records, both(joins)) {
 				t.Errorf("reported %+v", r)
 			}
 		}
@@ -196,7 +196,7 @@ func TestQueriesAreAnswered(t *testing.T) {
 					reports = append(reports, l.reports(t)...)
 				}
 				for _, r := range reports {
-					if r.from != ownLocal || (r.kind == mldReportV1) != c.old || c.old && r.to != r.records[0].group {
+					if r.from != ownLocal || (r.kind == packet.MLDv1Report) != c.old || c.old && r.to != r.records[0].group {
 						t.Errorf("%s: answered by %+v", name, r)
 					}
 					records = append(records, r.records...)
@@ -213,6 +213,23 @@ func TestQueriesAreAnswered(t *testing.T) {
 	}
 }
 
+// Row A9: one answer to several queries is enough, and comes as early as the first must.
+func TestSeveralQueriesHaveOneAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := acquiredLink(t)
+		for range 20 {
+			l.put(queryFrame(hostLocal, pseudoGroup, 1000, false, 0))
+			l.put(queryFrame(hostLocal, unspecified, 30000, false, 0))
+			l.pass(time.Second)
+			if first := l.reports(t); len(first) == 0 || first[0].records[0] != (record{isIn, pseudoGroup}) {
+				t.Errorf("answered %+v", first)
+			}
+			l.pass(30 * time.Second)
+			l.take()
+		}
+	})
+}
+
 // Row A9: while a querier of MLDv1 is on the link, it is told in its version that the NIC
 // leaves the groups.
 func TestGroupsAreLeft(t *testing.T) {
@@ -223,7 +240,7 @@ func TestGroupsAreLeft(t *testing.T) {
 		l.Close()
 		left := l.reports(t)
 		for i, want := range []packet.Addr{pseudoGroup, localGroup} {
-			if len(left) != 2 || left[i].kind != mldDoneV1 || left[i].to != addr("ff02::2") || left[i].records[0].group != want || left[i].from != ownLocal {
+			if len(left) != 2 || left[i].kind != packet.MLDv1Done || left[i].to != addr("ff02::2") || left[i].records[0].group != want || left[i].from != ownLocal {
 				t.Fatalf("sent %+v", left)
 			}
 		}
@@ -238,7 +255,7 @@ func TestGroupsAreLeft(t *testing.T) {
 		l.pass(oldQuerierTime + time.Second)
 		l.take()
 		l.Close()
-		if left = l.reports(t); len(left) != 1 || left[0].kind != mldReport || !slices.Equal(left[0].records, both(parts)) || left[0].from != ownLocal {
+		if left = l.reports(t); len(left) != 1 || left[0].kind != packet.MLDv2Report || !slices.Equal(left[0].records, both(parts)) || left[0].from != ownLocal {
 			t.Errorf("sent %+v", left)
 		}
 	})
@@ -247,7 +264,7 @@ func TestGroupsAreLeft(t *testing.T) {
 // Row A9: RFC 3810 §5.1.14, §6.2 and §8.1.
 func TestInvalidQueriesAreIgnored(t *testing.T) {
 	const ip = packet.EthHeaderLen
-	const hopByHop = ip + ipv6HeaderLen
+	const hopByHop = ip + packet.IPv6HeaderLen
 	for name, spoil := range map[string]func(f packet.Frame) packet.Frame{
 		"hop limit":        func(f packet.Frame) packet.Frame { f.Eth()[ip+7] = 255; return f },
 		"no router alert":  func(f packet.Frame) packet.Frame { f.Eth()[hopByHop+2] = optionPadN; return f },
@@ -276,12 +293,21 @@ func TestInvalidQueriesAreIgnored(t *testing.T) {
 	}
 }
 
+// Row A9: RFC 3810 §5.1.3.
+func TestResponseDelays(t *testing.T) {
+	for code, want := range map[uint16]time.Duration{0: 0, 1: 1, 0x7fff: 0x7fff, 0x8000: 0x1000 << 3, 0x8001: 0x1001 << 3, 0xffff: 0x1fff << 10} {
+		if got := responseDelay(code); got != want*time.Millisecond {
+			t.Errorf("%#x is %s, want %s", code, got, want*time.Millisecond)
+		}
+	}
+}
+
 // queryWith returns a frame with a query of a length in bytes that says it has a number of
 // sources.
 func queryWith(length int, sources byte) packet.Frame {
 	body := make([]byte, 28-4)
 	body[23] = sources
-	return icmpv6Frame(routerMAC, GroupMAC(allNodes), mldHeader(hostLocal, allNodes), mldQuery, gopacket.Payload(body[:length-4]))
+	return icmpv6Frame(routerMAC, GroupMAC(allNodes), mldHeader(hostLocal, allNodes), packet.MLDQuery, gopacket.Payload(body[:length-4]))
 }
 
 // Row A9: what other hosts report is theirs.

@@ -63,7 +63,7 @@ func ParseNDP(f *packet.Frame) (NDPMessage, error) {
 }
 
 func (m *icmpv6) parseNDP() (n NDPMessage, err error) {
-	if m.hopLimit != ndpHopLimit || m.code() != 0 {
+	if m.code() != 0 {
 		return n, errInvalidNDP
 	}
 	n.From, n.To = m.src, m.dst

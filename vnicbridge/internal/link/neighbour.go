@@ -50,6 +50,9 @@ type Neighbours struct {
 	// Publish tells the data path which MAC a host has. A zero MAC means that no frames go
 	// to the host. It is called with `publishing` held, but without Mu.
 	Publish func(host packet.Addr, mac config.MAC, gateway bool)
+	// Unreachable is told of the first frame that waited for a host that does not answer. It
+	// is called by Tick, without locks. Nil: nobody is told.
+	Unreachable func(packet.Frame)
 	// SentByKernel visits the hosts to which the kernel path has sent frames, with the time
 	// of the last frame.
 	SentByKernel func(visit func(host packet.Addr, at int64))
@@ -59,6 +62,7 @@ type Neighbours struct {
 	Gateway    netip.Addr                            // invalid if there is none
 	Table      neighbourTable
 	Waiting    int              // bytes of the frames that wait
+	givenUp    []packet.Frame   // of which Unreachable is to be told
 	surveyed   int64            // when SentByKernel was last called, in ns
 	broadcasts [2]*rate.Limiter // of requests: for answers to clients, for segments' own flows
 }
@@ -372,8 +376,13 @@ func (n *Neighbours) tick(now int64) {
 			changed = append(changed, key)
 		}
 	}
+	givenUp := n.givenUp
+	n.givenUp = nil
 	n.Mu.Unlock()
 	n.Tell(changed)
+	for _, f := range givenUp {
+		n.Unreachable(f)
+	}
 }
 
 func (n *Neighbours) refreshGateway(now int64) {
@@ -387,8 +396,16 @@ func (n *Neighbours) refreshGateway(now int64) {
 		n.askAgain(key, e, now)
 	}
 	if e.MAC.IsZero() && now-e.made >= int64(maxAsks*askInterval) {
+		n.noteUnreachable(e)
 		n.GaveUp(len(n.release(e)))
 		e.made = now
+	}
+}
+
+// noteUnreachable notes that a host does not answer.
+func (n *Neighbours) noteUnreachable(e *neighbour) {
+	if n.Unreachable != nil && len(e.waiting) > 0 {
+		n.givenUp = append(n.givenUp, e.waiting[0])
 	}
 }
 
@@ -406,6 +423,7 @@ func (n *Neighbours) noteUse(host packet.Addr, at int64) {
 func (n *Neighbours) review(key packet.Addr, e *neighbour, now int64) (forgotten bool) {
 	switch {
 	case e.MAC.IsZero() && now-e.made >= int64(maxAsks*askInterval), now-e.confirmed >= int64(forgetNeighbour) && !e.MAC.IsZero():
+		n.noteUnreachable(e)
 		return n.remove(key)
 	case e.MAC.IsZero(), e.contested && now-e.changed >= int64(LockTime):
 		n.askAgain(key, e, now)
