@@ -262,6 +262,36 @@ func TestFiltersAgreeAboutDamagedIPv6(t *testing.T) {
 	})
 }
 
+// Row L2: IPv6 for the pseudo address that only userspace can carry, or only count, is bounded.
+func TestOddIPv6IsBounded(t *testing.T) {
+	t.Run("kernel", func(t *testing.T) {
+		r := newFateRig(t, dualConfig())
+		p := r.plane.datapaths.kernelPath().(memoryPath).Plane
+		tcp := rawIPv6(dualStranger, dualPseudo, 6, 64, []byte(filled(0x50, 40))...)
+		malformed := rawIPv6(dualStranger, dualPseudo, 6, 64, []byte(filled(0, 40))...)
+		for _, tt := range []struct {
+			name    string
+			frame   []byte
+			bounded bool
+		}{
+			{"TCP", tcp, false}, {"malformed TCP", malformed, true},
+			{"TCP with a tag in its bytes", withTags(tcp, packet.EtherVLAN<<16), true},
+			{"no next header", rawIPv6(dualStranger, dualPseudo, 59, 64), true},
+		} {
+			dropped := 0
+			for range 100 {
+				p.Odd.Left = 0 // until the next interval
+				if r.fateOf(tt.frame) == tooMany {
+					dropped++
+				}
+			}
+			if tt.bounded && dropped < 50 || !tt.bounded && dropped > 0 {
+				t.Errorf("%s: %d of 100 were dropped, bounded: %v", tt.name, dropped, tt.bounded)
+			}
+		}
+	})
+}
+
 func dualPseudos() host.PseudoAddresses {
 	return host.PseudoAddresses{mustIP(pseudo), mustIP(dualPseudo)}
 }

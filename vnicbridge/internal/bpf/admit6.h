@@ -57,11 +57,11 @@ static __always_inline int open_inbound6(const struct packet *p, const struct wi
 
 	answer_at(&f->answer, p, to);
 	copy_address(a->reply.src, s->address);
-	if (s->preserve && !is_link_local6(client)) {
+	if (s->preserve && !is_link_local(client)) {
 		copy_address(a->reply.dst, client);
 		return open_only(p, old, f, a);
 	}
-	if (alias && same6(client, nic->gateway6)) {
+	if (alias && same_address(client, nic->gateway6)) {
 		copy_address(a->reply.dst, alias);
 		return open_only(p, old, f, a);
 	}
@@ -131,7 +131,7 @@ static __always_inline int admit_inbound6(const struct packet *p, __u32 old, str
 static __always_inline __u32 gateway_of_alias(const struct wide_segment_rules *s, const __u64 alias[2])
 {
 	for (__u64 i = 0; i < MAX_GATEWAYS && i < s->gateways; i++)
-		if (same6(s->alias[i], alias))
+		if (same_address(s->alias[i], alias))
 			return i;
 	return NOT_FOUND;
 }
@@ -141,10 +141,10 @@ static __always_inline __u32 gateway_of_alias(const struct wide_segment_rules *s
 static __always_inline bool set_host(const struct wide_segment_rules *s, const struct iface *nic, bool by_alias,
 				     const __u64 dst[2], __u64 host[2])
 {
-	bool gateway = same6(dst, nic->gateway6);
+	bool gateway = same_address(dst, nic->gateway6);
 
 	copy_address(host, by_alias ? nic->gateway6 : dst);
-	return by_alias || (s->egress == EGRESS_ANY && !impossible6(dst)) || (s->preserve && gateway && !is_link_local6(dst));
+	return by_alias || (s->egress == EGRESS_ANY && !impossible6(dst)) || (s->preserve && gateway && !is_link_local(dst));
 }
 
 // Opens a flow from a segment to another one that it may reach: admit_to_peer for IPv6.
@@ -173,7 +173,7 @@ static __always_inline int admit_outbound6(const struct packet *p, __u32 old, st
 	if (!s || !s->live)
 		return SLOW;
 	for (__u64 i = 0; i < MAX_PEERS && i < s->peers; i++)
-		if (same6(s->peer[i].here, a->orig.dst))
+		if (same_address(s->peer[i].here, a->orig.dst))
 			return admit_to_peer6(p, &s->peer[i], old, f, a);
 	if (s->egress == EGRESS_OFF || !s->gateways)
 		return DROP_EGRESS;

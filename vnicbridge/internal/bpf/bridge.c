@@ -11,7 +11,6 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
-#include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
@@ -20,7 +19,7 @@
 
 #include "admit.h"
 #include "admit6.h"
-#include "ipv6.h"
+#include "arrival6.h"
 
 // If userspace's heartbeat is older than this, userspace is gone. The programs then leave
 // all packets to the host, so that what is left of the plane cannot disturb the network.
@@ -166,7 +165,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 // VNIC.
 static __always_inline bool is_own(const struct iface *own, const struct address_pair *a)
 {
-	return same6(own->nic ? a->dst : a->src, own->address6);
+	return same_address(own->nic ? a->dst : a->src, own->address6);
 }
 
 // Sends an IPv6 packet to the other end of its flow: forward for IPv6.
@@ -334,35 +333,33 @@ static __always_inline int hear_arp(struct __sk_buff *skb, const struct iface *o
 	return TC_ACT_UNSPEC;
 }
 
-// What the program knows of the host of which a message of NDP tells (ndp_kind in ipv6.h).
-static __always_inline enum message_kind ndp_subject(const struct iface *v6, const struct in6_addr *address)
+// What the program knows of a host of which NDP tells (ndp_kind in arrival6.h).
+static __always_inline enum message_kind ndp_sender(const struct iface *own, const __u64 host[2])
 {
-	const struct in6_addr *gateway = (const void *)v6->gateway6;
-	struct neighbour_key6 key = { .iface = self6 };
+	struct neighbour_key6 key = { .address = { host[0], host[1] }, .iface = self6 };
 
-	if (!is_unspecified(gateway) && same_address(address, gateway))
+	if (same_address(host, own->gateway6))
 		return MESSAGE_GATEWAY;
-	__builtin_memcpy(key.address, address, sizeof(key.address));
 	return bpf_map_lookup_elem(&neighbours6, &key) ? MESSAGE_NEIGHBOUR : MESSAGE_ANYBODY;
 }
 
 // Gives userspace a message of NDP, or a query of MLD, at a limited rate. The host gets the
 // message too, except one to the pseudo address, because it may have IPv6 on the NIC itself.
-static __always_inline int hear_ndp(struct __sk_buff *skb, const struct iface *v6, __u32 at, const struct packet6 *p, bool to_us)
+static __always_inline int hear_ndp(struct __sk_buff *skb, const struct iface *own, __u32 at, const struct arrival6 *p, bool to_us)
 {
 	enum message_kind kind = other_kind(p);
 	struct ndp m;
+	__u64 host[2];
 
 	if (read_ndp(skb, at, p, &m)) {
-		struct in6_addr about = subject(p, &m);
-
-		kind = ndp_kind(p, &m, (const void *)v6->address6, ndp_subject(v6, &about));
+		subject(host, p, &m);
+		kind = ndp_kind(p, &m, own->address6, ndp_sender(own, host));
 	}
 	if (!is_heard(self6, skb->len, kind))
 		return to_us ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 	if (to_us)
-		return give_up(v6);
-	bpf_clone_redirect(skb, v6->slow, 0);
+		return give_up(own);
+	bpf_clone_redirect(skb, own->slow, 0);
 	return TC_ACT_UNSPEC;
 }
 
@@ -373,31 +370,41 @@ static __always_inline bool foreign_tag(const struct __sk_buff *skb)
 	return skb->vlan_present && skb->vlan_tci & VLAN_ID;
 }
 
-// An IPv6 packet that comes in at a NIC. `at` is the offset of its header. It is not inlined,
-// so that it changes nothing in what IPv4 takes.
-__noinline int from_nic_ipv6(struct __sk_buff *skb, __u32 at)
+// Whether the program could carry a packet for the pseudo address. Only userspace can carry
+// one that has a tag in its bytes. `at` is the offset of the IPv6 header.
+static __always_inline bool is_common6(struct __sk_buff *skb, __u32 at)
 {
+	struct address_pair a;
+	struct packet p = {};
+
+	return at == IP_OFFSET && pull_headers(skb, IPV6_HEADERS) && read_packet6(skb, &p, &a) == KEEP;
+}
+
+// Decides on an IPv6 packet that comes in at a NIC and is not carried here: whether it is the
+// host's or userspace's. `at` is the offset of its header.
+__noinline int sort_ipv6(struct __sk_buff *skb, __u32 at)
+{
+	__u8 dst[6] __attribute__((aligned(2))) = {};	// same_mac reads it by 2 bytes
 	__u32 iface = self6;
 	struct iface *own = bpf_map_lookup_elem(&ifaces, &iface);
-	struct packet6 p;
-	__u8 dst[6] __attribute__((aligned(2))) = {};	// same_mac reads it by 2 bytes
+	struct arrival6 p;
 	bool to_us;
 
 	if (!own || !read_ipv6(skb, at, &p))
 		return TC_ACT_UNSPEC;
-	to_us = same_address(&p.ip.daddr, (const void *)own->address6);
+	to_us = same_address(dst_of(&p), own->address6);
 	if (foreign_tag(skb)) {
 		if (to_us)
 			count_drop_at(self6, skb->len, DROP_VLAN);
 		return TC_ACT_UNSPEC;
 	}
-	if (is_message(&p) && (to_us || may_hear(&p.ip.daddr)))
+	if (is_message(&p) && (to_us || may_hear(dst_of(&p))))
 		return hear_ndp(skb, own, at, &p, to_us);
 	if (!to_us)
 		return TC_ACT_UNSPEC;
 	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_dest), dst, sizeof(dst)) || !same_mac(dst, own->mac))
 		return count_drop_at(self6, skb->len, dst[0] & 1 ? DROP_GROUP : DROP_NOT_FOR_US);
-	if (plane.mode == MODE_FAST && !is_plain(&p) &&
+	if (plane.mode == MODE_FAST && !is_common6(skb, at) &&
 	    !spend_odd6(skb, at, &p, &plane.odd, &plane.strays, plane.table_key[0]))
 		return count_drop_at(self6, skb->len, DROP_OVERLOAD);
 	return give_up(own);
@@ -416,7 +423,7 @@ static __always_inline int from_nic_tagged(struct __sk_buff *skb, const struct i
 	if (tag->proto == ETH_ARP)
 		return hear_arp(skb, own, at);
 	if (self6 && tag->proto == ETH_IPV6)
-		return from_nic_ipv6(skb, at);
+		return sort_ipv6(skb, at);
 	if (tag->proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address || !own->address)
 		return TC_ACT_UNSPEC;
 	return give_up_odd(skb, own, at);
@@ -445,7 +452,7 @@ int from_nic(struct __sk_buff *skb)
 	if (self6 && eth->h_proto == ETH_IPV6) {
 		int verdict = carry_ipv6(skb);
 
-		return verdict == SLOW ? from_nic_ipv6(skb, IP_OFFSET) : verdict;
+		return verdict == SLOW ? sort_ipv6(skb, IP_OFFSET) : verdict;
 	}
 	ip = (void *)(eth + 1);
 	if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address || !own->address)

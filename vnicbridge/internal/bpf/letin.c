@@ -12,18 +12,17 @@
 #include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
-#include <linux/ipv6.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "ipv6.h"
+#include "arrival6.h"
 
 #define LET_IN 0x7fffffff	// the whole frame: wholeFrame of packetsocket_linux.go
 #define KEEP_OUT 0
 
 // Go sets these before it loads the program.
 volatile const __be32 pseudo;	// the pseudo address; 0: none
-volatile const __be32 pseudo6[4];	// that of IPv6; all 0: none
+volatile const __u64 pseudo6[2];	// that of IPv6; all 0: none
 volatile const __u64 secret;	// of the hashes in lead_of and lead6
 
 // The only variable, so that Go can read it as a whole.
@@ -35,7 +34,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1);
-	__type(key, struct in6_addr);
+	__type(key, __u64[2]);
 	__type(value, enum message_kind);
 } hosts SEC(".maps");
 
@@ -47,7 +46,7 @@ static __always_inline int keep_out(struct __sk_buff *skb, struct tally *t)
 }
 
 // What is known of a host: arp_kind and ndp_kind take it.
-static __always_inline enum message_kind known(const struct in6_addr *address)
+static __always_inline enum message_kind known(const __u64 address[2])
 {
 	enum message_kind *kind = bpf_map_lookup_elem(&hosts, address);
 
@@ -66,14 +65,14 @@ static __always_inline int let_in_message(struct __sk_buff *skb, struct budget *
 static __always_inline int let_in_arp(struct __sk_buff *skb, __u32 at)
 {
 	enum message_kind kind = MESSAGE_ANYBODY;	// of a truncated message too, which userspace counts
-	struct in6_addr sender = { .s6_addr32[2] = bpf_htonl(0xffff) };
+	__be32 sender[4] __attribute__((aligned(8))) = { 0, 0, bpf_htonl(0xffff) };
 	struct arp m;
 
 	if (!pseudo)
 		return KEEP_OUT;
 	if (!bpf_skb_load_bytes(skb, at, &m, sizeof(m))) {
-		sender.s6_addr32[3] = m.sender;
-		kind = arp_kind(&m, pseudo, known(&sender));
+		sender[3] = m.sender;
+		kind = arp_kind(&m, pseudo, known((const void *)sender));
 	}
 	return let_in_message(skb, state.arp, kind);
 }
@@ -114,30 +113,30 @@ static __always_inline int let_in_ip(struct __sk_buff *skb, __u32 at)
 	return keep_out(skb, &state.overload);
 }
 
-static __always_inline int let_in_ndp(struct __sk_buff *skb, __u32 at, const struct packet6 *p, const struct in6_addr *us)
+static __always_inline int let_in_ndp(struct __sk_buff *skb, __u32 at, const struct arrival6 *p, const __u64 us[2])
 {
 	enum message_kind kind = other_kind(p);
 	struct ndp m;
+	__u64 host[2];
 
 	if (read_ndp(skb, at, p, &m)) {
-		struct in6_addr about = subject(p, &m);
-
-		kind = ndp_kind(p, &m, us, known(&about));
+		subject(host, p, &m);
+		kind = ndp_kind(p, &m, us, known(host));
 	}
 	return let_in_message(skb, state.ndp, kind);
 }
 
 static __always_inline int let_in_ipv6(struct __sk_buff *skb, __u32 at)
 {
-	struct in6_addr us = { .s6_addr32 = { pseudo6[0], pseudo6[1], pseudo6[2], pseudo6[3] } };
-	struct packet6 p;
+	__u64 us[2] = { pseudo6[0], pseudo6[1] };
+	struct arrival6 p;
 	bool to_us;
 
-	if (is_unspecified(&us) || !read_ipv6(skb, at, &p))
+	if (!(us[0] | us[1]) || !read_ipv6(skb, at, &p))
 		return KEEP_OUT;
-	to_us = same_address(&p.ip.daddr, &us);
-	if (is_message(&p) && (to_us || may_hear(&p.ip.daddr)))
-		return let_in_ndp(skb, at, &p, &us);
+	to_us = same_address(dst_of(&p), us);
+	if (is_message(&p) && (to_us || may_hear(dst_of(&p))))
+		return let_in_ndp(skb, at, &p, us);
 	if (!to_us)
 		return KEEP_OUT;
 	if (is_plain(&p) || spend_odd6(skb, at, &p, &state.odd, &state.strays, secret))

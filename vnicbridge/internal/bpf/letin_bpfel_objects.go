@@ -13,14 +13,6 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type LetInIn6Addr struct {
-	_    structs.HostLayout
-	In6U struct {
-		_       structs.HostLayout
-		U6Addr8 [16]uint8
-	}
-}
-
 type LetInLetInState struct {
 	_   structs.HostLayout
 	Odd struct {

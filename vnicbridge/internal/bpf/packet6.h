@@ -6,32 +6,15 @@
 
 #include <linux/ipv6.h>
 
+#include "address6.h"
 #include "flow.h"
 
 #define IPV6_L4_OFFSET (IP_OFFSET + sizeof(struct ipv6hdr))
 #define IPV6_HEADERS (IPV6_L4_OFFSET + sizeof(struct tcphdr))	// bytes that are read, at most
 
-static __always_inline bool is_link_local6(const __u64 address[2])
-{
-	const __u8 *bytes = (const void *)address;
-
-	return bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80;
-}
-
-static __always_inline bool same6(const __u64 a[2], const __u64 b[2])
-{
-	return !((a[0] ^ b[0]) | (a[1] ^ b[1]));
-}
-
-static __always_inline void copy_address(__u64 to[2], const __u64 from[2])
-{
-	to[0] = from[0];
-	to[1] = from[1];
-}
-
 static __always_inline bool same_pair(const struct address_pair *a, const struct address_pair *b)
 {
-	return same6(a->src, b->src) && same6(a->dst, b->dst);
+	return same_address(a->src, b->src) && same_address(a->dst, b->dst);
 }
 
 // The digest of two addresses in a key: digest in record.go.
@@ -171,7 +154,7 @@ static __always_inline const __u8 *next_hop6(const __u64 host[2], __u32 iface, c
 	bool on_link = !(((host[0] ^ nic->network6[0]) & nic->mask6[0]) | ((host[1] ^ nic->network6[1]) & nic->mask6[1]));
 	struct neighbour *n;
 
-	if (same6(host, nic->gateway6) || (!on_link && !is_link_local6(host)))
+	if (same_address(host, nic->gateway6) || (!on_link && !is_link_local(host)))
 		return is_zero(nic->gateway_mac) ? NULL : nic->gateway_mac;
 	n = bpf_map_lookup_elem(&neighbours6, &key);
 	if (!n)

@@ -4,7 +4,6 @@
 #pragma once
 
 #define ETH_IPV4 bpf_htons(0x0800)
-#define ETH_IPV6 bpf_htons(0x86dd)
 #define ETH_ARP bpf_htons(0x0806)
 #define ETH_IPV6 bpf_htons(0x86dd)
 #define ETH_VLAN bpf_htons(0x8100)
@@ -52,9 +51,7 @@ struct arp {
 #define ARP_REQUEST bpf_htons(1)
 #define ARP_REPLY bpf_htons(2)
 
-// Types of ICMPv6 (RFC 4443 §4, RFC 4861 §4, RFC 3810 §5.1).
-#define ICMPV6_ECHO_REQUEST 128
-#define ICMPV6_ECHO_REPLY 129
+// Types of ICMPv6 messages between neighbours (RFC 4861 §4, RFC 3810 §5.1).
 #define ICMPV6_MLD_QUERY 130
 #define ICMPV6_NDP_FIRST 133	// router solicitation
 #define ICMPV6_SOLICITATION 135	// of a neighbour
@@ -68,7 +65,7 @@ struct ndp {
 	__u8 type, code;
 	__be16 check;
 	__be32 flags;
-	struct in6_addr target;
+	__u64 target[2];
 };
 
 // How an extension header of IPv6 begins, except the fragment header (RFC 8200 §4).
