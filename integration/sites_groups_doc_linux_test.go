@@ -33,7 +33,7 @@ var documentedGroups = []struct {
 	}, {
 		name: "before a server of one family", words: "fd00:40::1/64",
 		servers: map[string]string{"192.168.50.1:80": "a"},
-		asks:    map[string]string{"http://192.168.1.2/": "a 200"},
+		asks:    map[string]string{"http://192.168.1.2/": "a 200", "http://" + pseudo6 + "/": "a 200"},
 	}, {
 		name: "by domain name", words: "b.example.com {",
 		asks: map[string]string{
@@ -83,7 +83,7 @@ func TestDocumentedGroups(t *testing.T) {
 		if len(shown) != len(documentedGroups) {
 			t.Errorf("docs/groups.md has %d examples, and %d are tried", len(shown), len(documentedGroups))
 		}
-		s := newScene(t, paper.NetworkOptions{})
+		s := newScene(t, paper.NetworkOptions{IPv6: true})
 		s.ip(s.PC1, "address add 10.20.0.5/32 dev lo")
 		s.ip(s.Router, "route add 10.20.0.5 via 192.168.10.2")
 		if err := s.tryStart("{\n\tskip_install_trust\n}\n"); err != nil { // one Caddy for all of it
