@@ -146,3 +146,29 @@ func TestHandoverWaitsForTheStart(t *testing.T) {
 		want(newer, "newer")
 	})
 }
+
+// TestHandOverTakesWhatWaits checks that HandOver gives the newer listener the connections of
+// each family that wait for an older one, without waiting for the older one's end.
+func TestHandOverTakesWhatWaits(t *testing.T) {
+	sockets, at := sites.NewSockets(new(planeStub)), freePort(t, families[0].server, families[1].server)
+	older := listen(t, sockets, at)
+	dialFrom(t, alias, older)
+	accept(t, older) // its server has begun to accept
+	started := make(chan struct{})
+	at.Started = started
+	newer := listen(t, sockets, at)
+	taken := takers(newer)
+	for _, f := range families {
+		dialFrom(t, f.alias, older)
+	}
+	time.Sleep(20 * time.Millisecond) // for the offers to the older listener
+	close(started)
+	go sockets.HandOver()
+	for range families {
+		select {
+		case <-taken:
+		case <-time.After(time.Second):
+			t.Fatal("a connection still waits for the older listener")
+		}
+	}
+}
