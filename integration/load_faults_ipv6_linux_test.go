@@ -26,7 +26,7 @@ func TestVNICIsPutBackIPv6(t *testing.T) {
 			{"address deleted", "ip -6 address delete fd00:50::1/64 dev vnic-A"},
 			{"IPv6 switched off", "sysctl -q net.ipv6.conf.vnic-A.disable_ipv6=1"},
 			{"router advertisements", "sysctl -q net.ipv6.conf.vnic-A.accept_ra=2"},
-			{"link-local address", "ip -6 address add fe80::77/64 dev vnic-A nodad"},
+			{"link-local address", "sysctl -q net.ipv6.conf.vnic-A.addr_gen_mode=0"},
 			{"route deleted", "ip -6 route delete fd00:50::/64 via fd00:50::2 dev vnic-A"},
 			{"route to the alias deleted", "ip -6 route delete fd00:50::2 dev vnic-A"},
 			{"rule deleted", "ip -6 rule delete from fd00:50::1"},

@@ -3,6 +3,7 @@ package checkup
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -140,6 +141,7 @@ func (c *checkup) nics(m *host.Machine) {
 			}
 		}
 		c.hostOnNIC(nic)
+		c.routedToMAC(nic, link.Attrs().HardwareAddr)
 	}
 	c.overriddenDefault(routes)
 	if known && len(routes) == 0 && len(c.cfg.Bridges) > 0 && !c.givesDefaultRoute() {
@@ -232,6 +234,23 @@ func (c *checkup) notBare(nic nicUse) {
 	}
 	report("bridge %s: nic %s has no IPv4 address, but the host's IPv6 is on there (%s), and its daemons are reached by it: to give the NIC to the bridge alone, sysctl -w net.ipv6.conf.%s.disable_ipv6=1, because the bridge does not need it%s",
 		nic.bridge, nic.NIC, strings.Join(has, ", "), nic.NIC, accepts)
+}
+
+// routedToMAC reports that nobody has the link-local address that belongs to the NIC's MAC.
+// Some providers send all packets of a network to it.
+func (c *checkup) routedToMAC(nic nicUse, mac net.HardwareAddr) {
+	gateway := nic.Gateway(config.IPv6)
+	hostHas := slices.ContainsFunc(nic.addresses, netip.Addr.Is6)
+	if !gateway.IsValid() || !isLinkLocal(gateway) || nic.LinkLocal.IsValid() || hostHas || len(mac) != len(config.MAC{}) {
+		return
+	}
+	c.note("bridge %s: the host's IPv6 is off on nic %s: if the provider sends packets for %s to the link-local address of the NIC's MAC, set `link_local %s`",
+		nic.bridge, nic.NIC, nic.Address(config.IPv6).Masked(), linkLocalOf(config.MAC(mac)))
+}
+
+// linkLocalOf returns the link-local address that belongs to a MAC (RFC 4291, appendix A).
+func linkLocalOf(mac config.MAC) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
 }
 
 func isLinkLocal(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }

@@ -3,6 +3,7 @@ package checkup
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -23,7 +24,7 @@ func TestNICIsNotBare(t *testing.T) {
 	if _, err := netns.New(); err != nil {
 		t.Fatal(err)
 	}
-	err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth1"}, PeerName: "eth2"})
+	err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth1", HardwareAddr: net.HardwareAddr{0xaa, 0xbb, 0xcc, 0xdd, 0xee, 1}}, PeerName: "eth2"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +37,7 @@ func TestNICIsNotBare(t *testing.T) {
 		Datapath: config.DatapathUserspace,
 		Segments: map[string]*config.Segment{"a": {Addresses: prefixes("192.168.50.1/24", "fd00:50::1/64"), Egress: config.EgressAny, DefaultRoute: true}},
 		Bridges: map[string]*config.Bridge{"lan": {
-			NIC: "eth1", Addresses: prefixes("192.168.1.2/24", "2001:db8:1::2/64"),
+			NIC: "eth1", Addresses: prefixes("192.168.1.2/24", "2001:db8:1::2/64"), Gateways: []netip.Addr{netip.MustParseAddr("fe80::1")},
 			LBPolicy: &config.Policy{Policy: config.PolicyFirst, Segments: []string{"a"}},
 		}},
 	}
@@ -53,11 +54,11 @@ func TestNICIsNotBare(t *testing.T) {
 		wants []string
 		lacks string
 	}{
-		{"bare", func() error { return nil }, nil, notBare},
+		{"bare", func() error { return nil }, []string{"note: bridge lan: the host's IPv6 is off on nic eth1", "2001:db8:1::/64", "`link_local fe80::a8bb:ccff:fedd:ee01`"}, notBare},
 		{"link-local address", func() error {
 			return errors.Join(set("eth1/addr_gen_mode", "1"), set("eth1/disable_ipv6", "0"), add("fe80::5/64")())
 		},
-			[]string{"note: " + notBare + "fe80::5)", fix}, "accept_ra"},
+			[]string{"note: " + notBare + "fe80::5)", fix}, "link_local "},
 		{"address", add("2001:db8:1::3/64"), []string{"warning: " + notBare, "2001:db8:1::3", fix}, "accept_ra"},
 		{"default route of a router", func() error {
 			return netlink.RouteAdd(&netlink.Route{LinkIndex: eth1.Attrs().Index, Gw: netip.MustParseAddr("fe80::1").AsSlice(), Protocol: unix.RTPROT_RA})

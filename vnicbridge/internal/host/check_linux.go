@@ -279,8 +279,12 @@ func (m *Machine) checkAddresses(cfg *config.Config, own map[string]bool) error 
 			}
 		}
 		for _, name := range config.SortedKeys(cfg.Bridges) {
-			if pseudo := cfg.Bridges[name].Address(config.FamilyOf(h.Prefix.Addr())).Addr(); pseudo == h.Prefix.Addr() {
+			b := cfg.Bridges[name]
+			if pseudo := b.Address(config.FamilyOf(h.Prefix.Addr())).Addr(); pseudo == h.Prefix.Addr() {
 				return &config.Error{Part: "bridge", Name: name, Err: inUseError(pseudo, h.Device)}
+			}
+			if h == (Prefix{b.NIC, netip.PrefixFrom(b.LinkLocal, h.Prefix.Bits())}) {
+				return &config.Error{Part: "bridge", Name: name, Err: fmt.Errorf("link_local %s is this host's own address on %s, and the host answers for it: take link_local away, or the host's IPv6 (sysctl -w net.ipv6.conf.%s.disable_ipv6=1)", b.LinkLocal, h.Device, h.Device)}
 			}
 		}
 	}

@@ -117,7 +117,8 @@ func TestHostPrefixes(t *testing.T) {
 }
 
 // What keeps a configuration with IPv6 from being put in force: an MTU that is too small, and
-// a static default route beside default_route. A link-local address is in nobody's way.
+// a static default route beside default_route, and a link-local address that the host has on
+// the NIC. Other link-local addresses are in nobody's way.
 func TestProblemsOfIPv6(t *testing.T) {
 	apart(t)
 	m := opened(t)
@@ -164,6 +165,11 @@ func TestProblemsOfIPv6(t *testing.T) {
 	if got := problem(); got != "" {
 		t.Errorf("nothing is wrong, and it says %q", got)
 	}
+	cfg.Bridges["lan"].LinkLocal = netip.MustParseAddr("fe80::1")
+	if got := problem(); !strings.Contains(got, "link_local fe80::1 is this host's own address on eth1") {
+		t.Errorf("a link-local address that the host has: %q", got)
+	}
+	cfg.Bridges["lan"].LinkLocal = netip.MustParseAddr("fe80::3")
 	route := &netlink.Route{LinkIndex: eth1.Attrs().Index, Dst: Anywhere[config.IPv6], Gw: netip.MustParseAddr("fe80::2").AsSlice(), Protocol: 9} // RTPROT_RA
 	if err := netlink.RouteAdd(route); err != nil {
 		t.Fatal(err)
