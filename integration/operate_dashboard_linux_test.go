@@ -77,6 +77,42 @@ func TestDashboard(t *testing.T) {
 	b.t = t
 }
 
+// The dashboard shows the addresses, gateways and clients of both families, and a family for
+// which there is no segment.
+func TestDashboardOfFamilies(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, paper.NetworkOptions{IPv6: true})
+	s.start(caddyfile{families: "46", gateway6: "fe80::1", policy: "lb_policy first a"})
+	if got := s.get("http://" + pseudo6 + "/"); got != "a" {
+		t.Fatalf("PC1 gets %q", got)
+	}
+	b := s.newBrowser(s.Server)
+	b.resize(1180, 900)
+	if !b.open(s.serveDashboard()) {
+		t.Fatal("the page does not open")
+	}
+	for selector, texts := range map[string][]string{
+		"#topology": {"192.168.1.2/24 2001:db8:1::2/64", "gateway 192.168.1.1 fe80::1", "✓ link up", "fd00:50::1/64"},
+		"#bridges":  {"2001:db8:1::2/64", "gateway 192.168.1.1 fe80::1"},
+		"#clients":  {"2001:db8:10::/64"},
+	} {
+		for _, text := range texts {
+			b.awaitText(selector, text)
+		}
+	}
+	if got := b.eval(`document.querySelector("#bridges").textContent.includes("no segment")`); got != false {
+		t.Error("the page lacks a segment for a family")
+	}
+	four := strings.NewReplacer(" fd00:50::1/64", "", " fd00:60::1/64", "").Replace(caddyfile{families: "46", gateway6: "fe80::1"}.String())
+	s.loadText(four)
+	b.awaitText("#bridges", "✕ no segment for IPv6")
+	b.resize(320, 780)
+	b.wantWidth(320)
+	if complaints := b.complaintsSoFar(); len(complaints) > 0 {
+		t.Errorf("on the console: %s", strings.Join(complaints, "\n"))
+	}
+}
+
 // serveDashboard runs `caddy vnic dashboard` as the page on operating shows it, and
 // returns what it prints as its URL.
 func (s *scene) serveDashboard() string {
@@ -255,13 +291,19 @@ func dashboardByKeyboard(t *testing.T, s *scene, b *browser) {
 func dashboardOnPhone(t *testing.T, s *scene, b *browser) {
 	for _, width := range []int{360, 320} {
 		b.resize(width, 780)
-		b.await(fmt.Sprintf(`innerWidth === %d && document.querySelector("#topology svg").getAttribute("width") == document.querySelector("#topology").clientWidth`, width))
-		if got := b.eval("document.documentElement.scrollWidth"); got != float64(width) {
-			t.Errorf("at %d px the page is %v px wide: %v", width, got,
-				b.eval(fmt.Sprintf(`[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > %d).map(e => e.tagName + "." + e.getAttribute("class") + " " + e.textContent.slice(0, 30)).join("\n")`, width)))
-		}
+		b.wantWidth(width)
 	}
 	b.resize(1180, 900)
+}
+
+// wantWidth checks that nothing of the page is wider than the window.
+func (b *browser) wantWidth(width int) {
+	b.t.Helper()
+	b.await(fmt.Sprintf(`innerWidth === %d && document.querySelector("#topology svg").getAttribute("width") == document.querySelector("#topology").clientWidth`, width))
+	if got := b.eval("document.documentElement.scrollWidth"); got != float64(width) {
+		b.t.Errorf("at %d px the page is %v px wide: %v", width, got,
+			b.eval(fmt.Sprintf(`[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > %d).map(e => e.tagName + "." + e.getAttribute("class") + " " + e.textContent.slice(0, 30)).join("\n")`, width)))
+	}
 }
 
 func dashboardInTheDark(t *testing.T, s *scene, b *browser) {
