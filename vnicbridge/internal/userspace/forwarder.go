@@ -182,9 +182,11 @@ func (fw *Forwarder) ReceiveBatch(a *Arrival, batch []packet.Frame) {
 // Receive handles the frame a.Frame and counts it. It sets a.In to the iface of the frame's
 // family. The caller holds moving, and flushes a.Out.
 func (fw *Forwarder) Receive(a *Arrival) {
+	size := len(a.Frame.Data) - packet.VNetHeaderLen
+	verdict := fw.handle(a)
 	a.In.PacketsIn.Add(1)
-	a.In.BytesIn.Add(uint64(len(a.Frame.Data) - packet.VNetHeaderLen))
-	if verdict := fw.handle(a); verdict != packet.Keep {
+	a.In.BytesIn.Add(uint64(size))
+	if verdict != packet.Keep {
 		a.In.Drops[verdict].Add(1)
 	}
 }
