@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +32,9 @@ func FuzzDataPaths(f *testing.F) {
 		for setup := range setups {
 			f.Add(byte(setup), c, []byte{})
 		}
+	}
+	for i, raw := range framesOfIPv6() {
+		f.Add(byte(i), steps(ofIPv6(handshake(0)), step{kind: doRaw}, step{kind: doRaw, who: 1}, step{kind: doRaw}), raw)
 	}
 	nobody := slices.Concat(make([]byte, 6), fromRouter(router, 4000, 80).udp("to no MAC")[6:])
 	for i, raw := range append(hostileFrames(100), nobody) {
@@ -75,7 +79,7 @@ var setups = [...]func(*config.Config){
 		c.Bridges["lan"].LBPolicy = nil
 		c.Bridges["lan"].Steer = []config.Rule{
 			{Segment: "a", Ports: []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}, {Protocol: config.UDP, First: 50, Last: 60}}},
-			{Segment: "b", Clients: prefixes("203.0.113.0/28", "10.20.0.0/16"), Protocols: []config.Protocol{config.TCP, config.ICMP}},
+			{Segment: "b", Clients: prefixes("203.0.113.0/28", "10.20.0.0/16", "2001:db8:9::/125", "2001:db8:20::/48"), Protocols: []config.Protocol{config.TCP, config.ICMP}},
 			{Segment: "front", Protocols: []config.Protocol{config.UDP}},
 		}
 		c.Segments["a"].Ports = []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}, {Protocol: config.UDP, First: 53, Last: 53}}
@@ -95,10 +99,16 @@ func twinConfig() *config.Config {
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a", "b", "front"}
 	cfg.Segments["b"].ClientIP = config.Preserve
 	cfg.Segments["front"].Egress = config.EgressAny
+	cfg.Segments["front"].Addresses = prefixes("192.168.40.1/24", "fd00:40::1/64")
 	cfg.Bridges["wan"] = &config.Bridge{
-		NIC: "nic1", Addresses: prefixes("10.9.0.2/24"), Gateways: []netip.Addr{netip.MustParseAddr("10.9.0.1")},
+		NIC: "nic1", Addresses: prefixes("10.9.0.2/24", "2001:db8:99::2/64"), Gateways: []netip.Addr{mustIP("10.9.0.1"), mustIP("2001:db8:99::1")},
 		LBPolicy: &config.Policy{Policy: config.PolicyRoundRobin, Segments: []string{"front", "a"}},
 	}
+	dual := dualConfig()
+	for _, name := range []string{"a", "b"} {
+		cfg.Segments[name].Addresses = dual.Segments[name].Addresses
+	}
+	cfg.Bridges["lan"].Addresses, cfg.Bridges["lan"].Gateways = dual.Bridges["lan"].Addresses, dual.Bridges["lan"].Gateways
 	return cfg
 }
 
@@ -116,7 +126,7 @@ func setupConfigs(t testing.TB) (configs []*config.Config) {
 
 // step is one thing that happens in a conversation.
 type step struct {
-	kind, who byte // what, and at which device
+	kind, who byte // what, and at which device; familyIPv6 of who is set for IPv6
 	host      byte // the other end
 	port      byte // both ports
 	flags     byte // of TCP, or the type of an ICMP message
@@ -124,7 +134,10 @@ type step struct {
 	at, flip  byte // a byte of the frame is changed, where flip is not zero
 }
 
-const stepLen = 8
+const (
+	stepLen    = 8
+	familyIPv6 = 0x80 // of step.who
+)
 
 func readStep(b []byte) step { return step{b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]} }
 
@@ -163,6 +176,11 @@ var (
 		serverA, serverB, pseudo, "127.0.0.1", "224.0.0.5", "192.168.1.255", "0.1.2.3",
 		routerOnA, "192.168.50.3", "192.168.40.2", "192.168.40.254", "192.168.40.253", "192.168.60.2", "8.8.8.8",
 	}
+	twinHosts6 = []string{
+		router6, otherHost6, farHost6, "2001:db8:20::4", "2001:db8:9::2", "2001:db8:99::1",
+		serverA6, serverB6, pseudo6, "::1", "ff02::5", "::ffff:192.168.1.1", "::192.168.1.1",
+		routerOnA6, "fd00:50::8123:4567:89ab:cdef", "fd00:40::2", "fd00:40::ffff", "fd00:40::fffe", "fd00:60::2", "2001:db8:8::8",
+	}
 	twinPorts = []uint16{80, 53, 443, 22, 8080, 0, 65535, 500}
 	twinFlags = []string{"S", "A", "SA", "FA", "RA", "R", "F", "", "SF", "SR"}
 	twinSizes = []int{0, 1, 2, 7, 64, 535, 1400, 1472, 1473, 3000}
@@ -173,24 +191,39 @@ var (
 var twinDevices = []struct {
 	name string
 	ends ends
+	own6 string // the address of IPv6 instead of the one in ends
 }{
-	{"nic0", ends{srcMAC: routerMAC, dstMAC: nicMAC, dst: pseudo}},
-	{"vnic-A", ends{srcMAC: vnicAMAC, dstMAC: routerMAC, src: serverA}},
-	{"vnic-B", ends{srcMAC: vnicBMAC, dstMAC: routerMAC, src: serverB}},
-	{"vnic-F", ends{srcMAC: mustMAC("50:01:02:03:04:0f"), dstMAC: routerMAC, src: "192.168.40.1"}},
-	{"nic1", ends{srcMAC: routerMAC, dstMAC: nicMAC, dst: "10.9.0.2"}},
+	{"nic0", ends{srcMAC: routerMAC, dstMAC: nicMAC, dst: pseudo}, pseudo6},
+	{"vnic-A", ends{srcMAC: vnicAMAC, dstMAC: routerMAC, src: serverA}, serverA6},
+	{"vnic-B", ends{srcMAC: vnicBMAC, dstMAC: routerMAC, src: serverB}, serverB6},
+	{"vnic-F", ends{srcMAC: mustMAC("50:01:02:03:04:0f"), dstMAC: routerMAC, src: "192.168.40.1"}, "fd00:40::1"},
+	{"nic1", ends{srcMAC: routerMAC, dstMAC: nicMAC, dst: "10.9.0.2"}, "2001:db8:99::2"},
 }
 
 func pick[T any](from []T, by byte) T { return from[int(by)%len(from)] }
 
 // play lets a step happen.
 func (w *twins) play(s step, raw []byte) {
-	d := pick(twinDevices, s.who)
+	d := pick(twinDevices, s.who&^familyIPv6)
 	if s.kind%kinds == doPass {
 		w.pass(pick(twinTimes, s.size))
 		return
 	}
-	for _, f := range w.frames(s, d.name, d.ends, raw) {
+	e, hosts := d.ends, twinHosts
+	if s.who&familyIPv6 != 0 {
+		hosts = twinHosts6
+		if e.dst == "" {
+			e.src = d.own6
+		} else {
+			e.dst = d.own6
+		}
+	}
+	if e.dst == "" {
+		e.dst = pick(hosts, s.host)
+	} else {
+		e.src = pick(hosts, s.host)
+	}
+	for _, f := range w.frames(s, d.name, e, raw) {
 		if s.flip != 0 && len(f) > 0 {
 			f = slices.Clone(f)
 			f[int(s.at)%len(f)] ^= s.flip
@@ -201,11 +234,7 @@ func (w *twins) play(s step, raw []byte) {
 
 // frames are those that a step lets arrive at a device.
 func (w *twins) frames(s step, device string, e ends, raw []byte) [][]byte {
-	if e.dst == "" {
-		e.dst = pick(twinHosts, s.host)
-	} else {
-		e.src = pick(twinHosts, s.host)
-	}
+	ipv6 := s.who&familyIPv6 != 0
 	e.sport, e.dport = 4000+uint16(s.port>>5), pick(twinPorts, s.port&31)
 	payload := string(make([]byte, pick(twinSizes, s.size)))
 	last := w.last[device]
@@ -226,19 +255,29 @@ func (w *twins) frames(s step, device string, e ends, raw []byte) [][]byte {
 		if len(last) < packet.EthHeaderLen+packet.IPv4MinLen {
 			return nil
 		}
+		if ipv6 {
+			kinds := []uint8{packet.ICMPv6Unreachable, packet.ICMPv6PacketTooBig, packet.ICMPv6TimeExceeded, packet.ICMPv6ParameterProblem, 5, 137}
+			return [][]byte{e.icmpErrorAbout(pick(kinds, s.flags), last, ipv6HeaderLen+8+int(s.size))}
+		}
 		kinds := []uint8{packet.ICMPUnreachable, packet.ICMPTimeExceeded, packet.ICMPParameterProblem, 4, 5}
 		return [][]byte{e.icmpErrorAbout(pick(kinds, s.flags), last, packet.IPv4MinLen+8+int(s.size))}
 	case doFragment:
-		fragments := cut(e.udp(string(make([]byte, 1000+int(s.size)))), uint16(s.flags), 504)
+		fragments := e.fragments(string(make([]byte, 1000+int(s.size))), s.flags)
 		if s.flags&1 == 1 {
 			slices.Reverse(fragments)
 		}
 		return fragments[:1+int(s.flags>>1)%len(fragments)]
 	case doARP:
+		if ipv6 {
+			return [][]byte{e.neighbourMessage(s)}
+		}
 		return [][]byte{arp(s.flags&1 == 1, pick([]config.MAC{routerMAC, hostMAC, vnicAMAC, config.BroadcastMAC}, s.size), e.src, nicMAC, e.dst)}
 	case doRaw:
 		return [][]byte{raw}
 	case doOptions:
+		if ipv6 {
+			return [][]byte{withHeaders(e.tcp("S", payload), pick(twinChains, s.flags)...)}
+		}
 		ip := e.ip(layers.IPProtocolTCP)
 		ip.Options = []layers.IPv4Option{{OptionType: 1}, {OptionType: 1}}
 		tcp := &layers.TCP{SrcPort: layers.TCPPort(e.sport), DstPort: layers.TCPPort(e.dport), SYN: true}
@@ -246,14 +285,54 @@ func (w *twins) frames(s step, device string, e ends, raw []byte) [][]byte {
 		return [][]byte{e.build(ip, tcp, gopacket.Payload(payload))}
 	default: // doPlain
 		f := e.udp(payload)
-		binary.BigEndian.PutUint16(f[packet.EthHeaderLen+packet.IPv4MinLen+6:], 0)
+		header := packet.IPv4MinLen
+		if ipv6 {
+			header = ipv6HeaderLen
+		}
+		binary.BigEndian.PutUint16(f[packet.EthHeaderLen+header+6:], 0)
 		return [][]byte{append(f, make([]byte, s.flags%20)...)} // and Ethernet's padding
 	}
 }
 
+// twinChains are extension headers of all kinds.
+var twinChains = [][]extension{
+	{optionsOf(headerHop, 8)}, {optionsOf(headerOptions, 16)}, {optionsOf(headerHop, 16), optionsOf(headerOptions, 8)}, {fragmentOf(0, false, 7)},
+	{{43, []byte{0, 0, 1, 0, 0, 0, 0}}}, {{43, []byte{0, 2, 0, 0, 0, 0, 0}}}, {optionsOf(headerOptions, 264), optionsOf(headerOptions, 256)},
+	{{51, append([]byte{4}, make([]byte, 22)...)}}, {optionsOf(headerOptions, 8), optionsOf(headerHop, 8)},
+}
+
+// fragments are those of a datagram.
+func (e ends) fragments(payload string, id byte) [][]byte {
+	if strings.Contains(e.dst, ":") {
+		return cut6(e.udp(payload), uint32(id), 504)
+	}
+	return cut(e.udp(payload), uint16(id), 504)
+}
+
+// neighbourMessage is a message of NDP or MLD.
+func (e ends) neighbourMessage(s step) []byte {
+	e.srcMAC = pick([]config.MAC{routerMAC, hostMAC, vnicAMAC, config.BroadcastMAC}, s.size)
+	kind := pick([]uint8{135, 136, 135, 136, 133, 134, 137, 130}, s.flags)
+	target := mustIP(e.src).As16()
+	if kind == 135 {
+		target = mustIP(e.dst).As16()
+	}
+	body := slices.Concat(target[:], []byte{2 - kind&1, 1}, e.srcMAC[:])
+	f := e.icmpv6(kind, 0, uint32(s.at&7)<<29, body)
+	f[packet.EthHeaderLen+7] = 255 - s.at>>7 // the hop limit
+	if kind == 130 {
+		return withHeaders(f, optionsOf(headerHop, 8))
+	}
+	return f
+}
+
 // answer is what the other end of a frame sends back.
 func answer(last []byte, s step, payload string) [][]byte {
-	if len(last) < packet.EthHeaderLen+packet.IPv4MinLen || binary.BigEndian.Uint16(last[12:]) != packet.EtherIPv4 {
+	if len(last) < packet.EthHeaderLen {
+		return nil
+	}
+	shortest := map[uint16]int{packet.EtherIPv4: packet.IPv4MinLen, packet.EtherIPv6: ipv6HeaderLen}[binary.BigEndian.Uint16(last[12:])]
+	if shortest == 0 || len(last) < packet.EthHeaderLen+shortest {
 		return nil
 	}
 	d := decode(last)
@@ -275,8 +354,24 @@ func handshake(host byte) []byte {
 	return steps(step{host: host}, step{kind: doAnswer, who: 1, flags: 2}, step{host: host, flags: 1})
 }
 
-// conversations are the beginnings of the fuzzer's corpus.
+// ofIPv6 is a conversation in IPv6 instead of IPv4.
+func ofIPv6(script []byte) []byte {
+	script = slices.Clone(script)
+	for s := range slices.Chunk(script, stepLen) {
+		s[1] |= familyIPv6
+	}
+	return script
+}
+
+// conversations are the beginnings of the fuzzer's corpus: each in both families.
 func conversations() (all [][]byte) {
+	for _, c := range conversationsOfIPv4() {
+		all = append(all, c, ofIPv6(c))
+	}
+	return all
+}
+
+func conversationsOfIPv4() (all [][]byte) {
 	add := func(steps []byte) { all = append(all, steps) }
 	for host := range twinHosts {
 		add(handshake(byte(host)))

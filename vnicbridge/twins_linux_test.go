@@ -119,15 +119,22 @@ func (w *twins) begin(t *testing.T, cfg *config.Config) {
 		p.path.Fragments = userspace.NewFragmentTable()
 		p.path.Orphans.Known = flow.BoundedMap[flow.Key, userspace.Orphan]{}
 		for _, b := range p.bridges {
-			n := b.links[config.IPv4].Table()
-			used := usedMACs(n)
-			n.Table = link.NewNeighbourTable()
-			n.Tell(slices.Collect(maps.Keys(used)))
-			n.Hear(packet.AddrOf(n.Gateway), routerMAC, true, w.clock)
+			for _, l := range b.links {
+				if l == nil {
+					continue
+				}
+				n := l.Table()
+				used := usedMACs(n)
+				n.Table = link.NewNeighbourTable()
+				n.Tell(slices.Collect(maps.Keys(used)))
+				n.Hear(packet.AddrOf(n.Gateway), routerMAC, true, w.clock)
+			}
 		}
 		for _, ifc := range p.devices.ifaces() {
-			ifc.Gauges().Turn.Store(0)
-			p.path.Answers[ifc.Index].Store(nil)
+			for _, own := range ifc.Each() {
+				own.Gauges().Turn.Store(0)
+				p.path.Answers[own.Index].Store(nil)
+			}
 			ifc.Device().(*memoryDevice).take()
 		}
 		if p.cfg != cfg {
@@ -156,9 +163,13 @@ func (w *twins) pass(d time.Duration) {
 		}
 		r.plane.path.Tick(w.clock, long)
 		for _, b := range r.plane.bridges {
-			n := b.links[config.IPv4].Table()
-			for host, e := range maps.Clone(n.Table.Entries) {
-				n.Hear(host, e.MAC, true, w.clock)
+			for _, l := range b.links {
+				if l == nil {
+					continue
+				}
+				for host, e := range maps.Clone(l.Table().Table.Entries) {
+					l.Table().Hear(host, e.MAC, true, w.clock)
+				}
 			}
 		}
 	}
