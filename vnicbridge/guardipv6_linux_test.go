@@ -42,7 +42,8 @@ type routerHost struct {
 	t           *testing.T
 	nic, second netlink.Link
 	linkLocal   netip.Addr
-	wire        *rawpacket.Conn
+	wire        *rawpacket.Conn // the link of the NIC
+	wire2       *rawpacket.Conn // the link of the second NIC
 }
 
 func newRouterHost(t *testing.T) *routerHost {
@@ -85,11 +86,14 @@ func newRouterHost(t *testing.T) *routerHost {
 		link, err := netlink.LinkByName(name)
 		must(err, os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0), netlink.LinkSetUp(link))
 	}
-	peer, err := net.InterfaceByName("eth1")
-	must(err)
-	r.wire, err = rawpacket.Listen(peer, rawpacket.Raw, unix.ETH_P_ALL, nil)
-	must(err, netns.Set(here))
-	t.Cleanup(func() { _ = r.wire.Close() })
+	for name, wire := range map[string]**rawpacket.Conn{"eth1": &r.wire, "eth2": &r.wire2} {
+		peer, err := net.InterfaceByName(name)
+		must(err)
+		*wire, err = rawpacket.Listen(peer, rawpacket.Raw, unix.ETH_P_ALL, nil)
+		must(err)
+		t.Cleanup(func() { _ = (*wire).Close() })
+	}
+	must(netns.Set(here))
 	r.awaitLinkLocal()
 	for range 25 { // the route of its address comes a moment later
 		if r.heard(r.echo6(lanOther6, lanHost6)) != nil {
@@ -252,6 +256,41 @@ func TestIPv6GuardLetsTheHostIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = conn.Close()
+}
+
+// Row S3: a host that forwards is no way from the network of one bridge to that of another.
+func TestIPv6NetworksStayApart(t *testing.T) {
+	r := newRouterHost(t)
+	beyond := netip.MustParseAddr("2001:db8:2::9")
+	err := errors.Join(
+		r.NS.Netlink.AddrAdd(r.second, &netlink.Addr{IPNet: host.IPNet(netip.MustParsePrefix("2001:db8:2::3/64")), Flags: unix.IFA_F_NODAD}),
+		r.NS.Netlink.NeighSet(&netlink.Neigh{LinkIndex: r.second.Attrs().Index, IP: beyond.AsSlice(), HardwareAddr: hostMAC[:], State: netlink.NUD_PERMANENT}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	passes := func() bool {
+		t.Helper()
+		r.heard(r.echo6(lanOther6, beyond))
+		_ = r.wire2.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		buffer := make([]byte, 1<<16)
+		for {
+			n, _, err := r.wire2.ReadFrom(buffer)
+			if err != nil {
+				return false
+			}
+			p := gopacket.NewPacket(buffer[:n], layers.LayerTypeEthernet, gopacket.Default)
+			if ip, ok := p.NetworkLayer().(*layers.IPv6); ok && ip.DstIP.Equal(beyond.AsSlice()) {
+				return true
+			}
+		}
+	}
+	if !passes() {
+		t.Error("without the guard nothing passes, so that the test shows nothing")
+	}
+	r.guard()
+	if passes() {
+		t.Error("the host forwards from one NIC to the other")
+	}
 }
 
 // Row A6: no packet with a segment's address leaves by a NIC, whatever a socket is bound to.
