@@ -51,9 +51,13 @@ func TestFamilies(t *testing.T) {
 		s.wantInLog("bridge lan: segment b has no IPv6 address, so the IPv6 flows that steer rule 1 matches get no segment")
 		s.wantFrom("192.168.1.2", "b")
 		s.wantRefused(pseudo6 + ":9000")
-		load("steer b port tcp/9000 client 192.168.0.0/16\nsteer a port tcp/9000 client 2001:db8:10::/64\nlb_policy first b")
-		s.wantFrom("192.168.1.2", "b")
-		s.wantFrom(pseudo6, "a")
+		// A rule for clients of one family is none for those of the other.
+		const four, six = "steer b port tcp/9000 client 192.168.0.0/16\n", "steer a port tcp/9000 client 2001:db8:10::/64\n"
+		for _, policy := range []string{four + six + "lb_policy first b", six + four + "lb_policy first a"} {
+			load(policy)
+			s.wantFrom("192.168.1.2", "b")
+			s.wantFrom(pseudo6, "a")
+		}
 	})
 }
 
