@@ -22,6 +22,7 @@ type transition struct {
 	retired  devices        // of the retained configurations alone
 	made     []*iface.Iface // by prepare
 	replaced []*segment     // closed by prepare to make room for their successors
+	kept     []func() error // release the network namespaces of the replaced
 	rules    *rules.Ruleset
 }
 
@@ -102,6 +103,7 @@ func (t *transition) prepareSegment(name string) error {
 	for _, living := range t.p.living() {
 		for _, old := range living.segments {
 			if exclusive(old.spec, spec) && !old.iface.Closed.Load() {
+				t.kept = append(t.kept, t.p.session.machine.KeepNetns(old.spec.Netns))
 				t.p.closeIface(old.iface)
 				t.replaced = append(t.replaced, old)
 			}
@@ -199,6 +201,15 @@ func (t *transition) acquireAddressesOf(name string, b *bridge) error {
 		})
 	}
 	return claims.Wait()
+}
+
+// release ends what keeps the network namespaces of replaced segments.
+func (t *transition) release() {
+	for _, release := range t.kept {
+		if err := release(); err != nil {
+			t.p.log.Error("releasing a network namespace", "error", err)
+		}
+	}
 }
 
 // undo removes what prepare made, and puts back what prepare took away.

@@ -301,6 +301,7 @@ func (p *Plane) recover(ifc *iface.Iface) error {
 		return nil
 	}
 	p.datapaths.detach(ifc)
+	defer p.keepNetns(ifc)()
 	_ = ifc.Device().Close() // what is left of it
 	var err error
 	if ifc.NIC != nil {
@@ -318,6 +319,17 @@ func (p *Plane) recover(ifc *iface.Iface) error {
 		return err
 	}
 	return p.setLost(ifc, false)
+}
+
+// keepNetns keeps the network namespace of a segment until release is called.
+func (p *Plane) keepNetns(ifc *iface.Iface) (release func()) {
+	for _, s := range p.segments {
+		if s.iface == ifc {
+			kept := p.session.machine.KeepNetns(s.spec.Netns)
+			return func() { _ = kept() } // a name that stays harms nothing
+		}
+	}
+	return func() {}
 }
 
 func (p *Plane) reopenNIC(ifc *iface.Iface) error {

@@ -21,6 +21,9 @@ type machine interface {
 	OpenNIC(name string, pseudo [config.Families]netip.Prefix) (iface.NICDevice, error)
 	// MakeVNIC makes a VNIC and sets it up.
 	MakeVNIC(spec host.VNICSpec) (host.VNIC, error)
+	// KeepNetns keeps a network namespace, until release is called, while its VNIC is
+	// replaced. An empty name means the host's.
+	KeepNetns(name string) (release func() error)
 	// newKernelPath makes a kernel path. The error says what the path lacks here.
 	newKernelPath(o kernel.Options) (kernelPath, error)
 	// capture opens a source of copies of the frames that pass a device.

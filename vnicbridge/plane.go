@@ -187,6 +187,7 @@ func (p *Plane) newKernelPath(maxFlows int, wide bool) (kernelPath, error) {
 // change puts another configuration in force. On error, the one before stays in force.
 func (p *Plane) change(cfg *config.Config, retained []*config.Config) error {
 	t := p.plan(cfg, retained)
+	defer t.release()
 	if err := t.prepare(); err != nil {
 		t.undo()
 		return err

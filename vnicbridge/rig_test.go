@@ -261,6 +261,8 @@ func (m *memoryMachine) MakeVNIC(spec host.VNICSpec) (host.VNIC, error) {
 	return m.add(spec.Iface, spec.MAC)
 }
 
+func (m *memoryMachine) KeepNetns(string) (release func() error) { return func() error { return nil } }
+
 func (m *memoryMachine) add(name string, mac config.MAC) (*memoryDevice, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"runtime"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -16,6 +18,30 @@ const NetnsDirectory = "/run/netns/"
 
 // madeAlias is the alias of lo in a namespace that this program made and may remove.
 const madeAlias = "made by caddy-vnic"
+
+// netnsUsers counts the users of named namespaces, by name. The last one removes a name that
+// this program made.
+var netnsUsers = struct {
+	sync.Mutex
+	count map[string]int
+}{count: make(map[string]int)}
+
+// KeepNetns keeps a network namespace while its VNIC is replaced, so that the sockets and
+// programs in the namespace live on. Without such a namespace it does nothing.
+func (m *Machine) KeepNetns(name string) (release func() error) {
+	nothing := func() error { return nil }
+	if name == "" {
+		return nothing
+	}
+	if _, err := os.Stat(NetnsDirectory + name); err != nil {
+		return nothing
+	}
+	ns, err := namedNamespace(name)
+	if err != nil {
+		return nothing // making the VNIC reports this error
+	}
+	return func() error { return ns.releaseNamed(name) }
+}
 
 // namedNamespace opens a network namespace by its name, as `ip netns` does, and
 // makes it if it is not there.
@@ -48,6 +74,9 @@ func namedNamespace(name string) (*Namespace, error) {
 		ns.Close()
 		return nil, fmt.Errorf("preparing netns %s: %w", name, err)
 	}
+	netnsUsers.Lock()
+	defer netnsUsers.Unlock()
+	netnsUsers.count[name]++
 	return ns, nil
 }
 
@@ -94,10 +123,16 @@ func (ns *Namespace) prepare(made bool) error {
 	return ns.Netlink.LinkSetUp(lo)
 }
 
-// releaseNamed closes a namespace, and removes its name if this program made it.
+// releaseNamed closes a namespace. The last user removes its name if this program made it.
 // Processes that are still in it keep it alive, without a VNIC.
 func (ns *Namespace) releaseNamed(name string) error {
 	defer ns.Close()
+	netnsUsers.Lock()
+	defer netnsUsers.Unlock()
+	if netnsUsers.count[name]--; netnsUsers.count[name] > 0 {
+		return nil
+	}
+	delete(netnsUsers.count, name)
 	lo, err := ns.Netlink.LinkByIndex(loopbackIndex)
 	if err != nil || lo.Attrs().Alias != madeAlias {
 		return err
