@@ -32,8 +32,8 @@ https://www.example.com, https://192.168.1.2, https://[2001:db8:1::2] {
 
 // A site on a segment serves both families on one listener, over each version of HTTP. It
 // shows the real client in both, in the page and in the log. This holds over reloads, which
-// also take one of the families away and bring it back, after a stop, and in a namespace of
-// the segment.
+// also take one of the families away and bring it back, after a stop, after the loss of the
+// VNIC, and in a namespace of the segment.
 func TestSiteServesBothFamilies(t *testing.T) {
 	for _, families := range []string{"46", "6"} {
 		for _, namespace := range []string{"", "in a namespace"} {
@@ -63,6 +63,8 @@ func TestSiteServesBothFamilies(t *testing.T) {
 					s.wantNobodyAt(families)
 					s.vnic("activate", "a")
 					s.clientsOf(families).ask("after a stop")
+					s.ip(s.Server, "link del vnic-A")
+					s.clientsOf(families).ask("after somebody has deleted the VNIC")
 					s.wantRealClientsInTheLog(families)
 				})
 			})
@@ -183,8 +185,8 @@ func (s *scene) wantRealClientsInTheLog(families string) {
 	}
 }
 
-// TestReloadsLoseNoRequestOfAFamily checks that reloads cost no request of either family: not
-// even those that give the segment the other family, or take it away.
+// TestReloadsLoseNoRequestOfAFamily checks that reloads of the same configuration cost no
+// request of either family.
 func TestReloadsLoseNoRequestOfAFamily(t *testing.T) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{IPv6: true})
@@ -202,9 +204,8 @@ https://192.168.1.2, https://[2001:db8:1::2] {
 					url := []string{"https://" + hostOf(c.dialed) + "/"}
 					load := s.startRequestsTo(c.dialed, netlab.HTTP1, url, kept)
 					defer load.finish(t)
-					for i := range 10 {
-						config.families = []string{"46", c.family}[i%2]
-						s.reload(config)
+					for range 10 {
+						s.loadText(config.String())
 						time.Sleep(20 * time.Millisecond) // of load on one configuration
 					}
 				})
