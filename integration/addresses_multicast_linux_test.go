@@ -65,10 +65,10 @@ func (s *scene) snoop(version string) {
 	if err := s.Switch.Sysctl("net/ipv6/conf/br0/disable_ipv6", "0"); err != nil { // a querier needs an address
 		s.t.Fatal(err)
 	}
-	s.ip(s.Switch, "link set br0 type bridge mcast_querier 1 mcast_query_interval 100 mcast_query_response_interval 50"+
-		" mcast_membership_interval 150 mcast_startup_query_interval 25 mcast_startup_query_count 2 mcast_last_member_interval 20")
-	s.ip(s.Switch, "link set br0 type bridge mcast_snooping 1 mcast_mld_version "+version)
-	time.Sleep(time.Second) // before the first answers are in, it forwards to everybody
+	s.ip(s.Switch, "link set br0 type bridge mcast_query_interval 100 mcast_query_response_interval 50 mcast_membership_interval 150"+
+		" mcast_startup_query_interval 100 mcast_startup_query_count 2 mcast_last_member_interval 20 mcast_mld_version "+version)
+	s.ip(s.Switch, "link set br0 type bridge mcast_querier 1 mcast_snooping 1")
+	time.Sleep(time.Second) // for as long as it waits for the first answers, it forwards to everybody
 }
 
 // listens tells whether the switch forwards what is for a group to the server.

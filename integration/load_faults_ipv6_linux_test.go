@@ -17,6 +17,10 @@ func TestVNICIsPutBackIPv6(t *testing.T) {
 		s.listen(s.Server, server6+":9000", echo)
 		session := s.openSession(pseudo6 + ":9000")
 		session.want("the start")
+		s.waitFor("the kernel has the routes to both segments' addresses, which it makes a moment after these", func() bool {
+			routes := s.ip(s.Server, "-6 route show table local")
+			return strings.Contains(routes, "local fd00:50::1 ") && strings.Contains(routes, "local fd00:60::1 ")
+		})
 		before := s.snapshot()
 		for _, change := range []struct{ name, do string }{
 			{"down", "ip link set vnic-A down"},
