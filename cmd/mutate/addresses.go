@@ -206,5 +206,20 @@ var addresses = []mutation{
 	}, {
 		row: "A2++", defect: "NOTIFY_PEERS causes no announcement", file: "vnicbridge/maintain.go",
 		old: `announce := state.NotifyPeers`, new: `announce := false`, tests: "vnicbridge.TestTheAddressIsAnnouncedWhenTheNICChanges",
+	}, {
+		row: "A9", defect: "the NIC joins no group", file: `vnicbridge/internal/host/nic_linux.go`,
+		old: `return n.membership(unix.PACKET_ADD_MEMBERSHIP, group)`, new: `return nil`, tests: "vnicbridge.TestMulticastMembership",
+	}, {
+		row: "A9", defect: "the NIC becomes promiscuous", file: `vnicbridge/internal/host/packetsocket_linux.go`,
+		old: `unix.PACKET_MR_MULTICAST`, new: `unix.PACKET_MR_PROMISC`, tests: "vnicbridge.TestMulticastMembership",
+	}, {
+		row: "A9", defect: "NDP does not reach userspace", file: "vnicbridge/internal/bpf/bridge.c",
+		old: `if (is_message(&p) && (to_us || may_hear(dst_of(&p))))`, new: `if (is_message(&p) && to_us)`,
+	}, {
+		row: "A9", defect: "no solicited-node group gets through", file: "vnicbridge/internal/bpf/arrival6.h",
+		old: `x[2] == bpf_htonl(1) && `, new: `x[2] == bpf_htonl(2) && `,
+	}, {
+		row: "A9", defect: "the classic filter leaves out queries", file: `vnicbridge/internal/host/pseudoaddressfilter_linux.go`,
+		old: `value: mldQuery}`, new: `value: mldQuery + 1}`,
 	},
 }

@@ -21,6 +21,9 @@ var load = []mutation{
 		row: "L1", defect: "a flow costs more memory than stated", file: `vnicbridge/internal/flow/table.go`,
 		old: `const FlowBytes = 162`, new: `const FlowBytes = 100`,
 	}, {
+		row: "L2", defect: "malformed IPv6 has no bound", file: "vnicbridge/internal/bpf/bridge.c",
+		old: `!is_common6(skb, at) &&`, new: `!is_common6(skb, at) && !is_plain(&p) &&`, tests: "vnicbridge.TestOddIPv6IsBounded",
+	}, {
 		row: "L2", defect: "fresh flows are not spared", file: `vnicbridge/internal/flow/survey.go`,
 		old: `uint32(SpareTime>>ClockShift)); c.left`, new: `0); c.left`,
 	}, {
@@ -138,6 +141,9 @@ var load = []mutation{
 	}, {
 		row: "L7", defect: "all ARP has one budget", file: "vnicbridge/internal/bpf/letin.c",
 		old: `&budgets[kind]`, new: `&budgets[0]`,
+	}, {
+		row: "L7", defect: "all NDP has the limit of the gateway's", file: "vnicbridge/internal/bpf/arrival6.h",
+		old: `if (sender == MESSAGE_GATEWAY)`, new: `if (true)`, tests: "vnicbridge.TestNDPHasBudgets",
 	}, {
 		row: "L7", defect: "a line is logged as often as a packet causes it", file: `vnicbridge/internal/loglimit/loglimit.go`,
 		old: `if w.written < Burst {`, new: `if true {`, tests: "vnicbridge.TestNeighboursCannotFillTheLog",

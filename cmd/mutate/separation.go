@@ -23,10 +23,22 @@ var separation = []mutation{
 		old: `if a.Dst != a.In.NIC.Address {`, new: `if false {`,
 	}, {
 		row: "S1", defect: "packets for other addresses enter", file: "vnicbridge/internal/bpf/bridge.c",
-		old: `if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)`, new: `if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end)`,
+		old: `if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address || !own->address)`, new: `if (eth->h_proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end)`,
 	}, {
 		row: "S1", defect: "any source enters", file: `vnicbridge/internal/userspace/admit.go`,
 		old: `	if !rules.PossibleSource(a.Src) {`, new: `	if false {`,
+	}, {
+		row: "S1", defect: "forwarded NDP is believed to come from the link", file: "vnicbridge/internal/bpf/arrival6.h",
+		old: `p->ip.hop_limit == NDP_HOP_LIMIT && `, new: ``, tests: "vnicbridge.TestWhatOfIPv6IsOurs",
+	}, {
+		row: "S1", defect: "NDP between others reaches userspace", file: "vnicbridge/internal/bpf/arrival6.h",
+		old: `!about_us && !link_local)`, new: `false)`, tests: "vnicbridge.TestWhatOfIPv6IsOurs",
+	}, {
+		row: "S1", defect: "IPv6 to other addresses is taken from the host", file: "vnicbridge/internal/bpf/bridge.c",
+		old: "	if (!to_us)\n", new: "	if (false)\n", tests: "vnicbridge.TestWhatOfIPv6IsOurs",
+	}, {
+		row: "S1", defect: "a bridge without an IPv4 address takes ARP", file: "vnicbridge/internal/bpf/bridge.c",
+		old: `if (!own->address)`, new: `if (false)`, tests: "vnicbridge.TestTheOtherFamilyIsTheHosts",
 	}, {
 		row: "S1", defect: "any source enters", file: "vnicbridge/internal/bpf/admit.h",
 		old: "	if (impossible(p->key.src))\n		return DROP_SOURCE;\n", new: "",
