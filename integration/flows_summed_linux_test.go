@@ -55,7 +55,7 @@ func (s *scene) tunnel(a, b *netlab.Host) {
 			s.t.Fatal(err)
 		}
 		s.ip(h, fmt.Sprintf("address add fd99::%d/64 dev under nodad", 1+i))
-		s.ip(h, "link set under up")
+		s.ip(h, "link set under mtu 1600 up") // room for the outer headers
 		s.ip(h, fmt.Sprintf("link add tunnel type vxlan id 7 dstport 4789 local fd99::%d remote fd99::%d noudp6zerocsumtx", 1+i, 2-i))
 		if err := h.SetOffloads("tunnel", false); err != nil {
 			s.t.Fatal(err)

@@ -11,7 +11,7 @@ const (
 	DropNotForUs                      // a destination MAC or address of another host (S1)
 	DropGroup                         // broadcast or multicast (S1, S2)
 	DropEtherType                     // neither ARP nor IP of a family that the device has (S2)
-	DropARP                           // ARP from a segment, or not about the pseudo address
+	DropARP                           // ARP, NDP or MLD from a segment, or not about the bridge
 	DropSource                        // a source address that no sender here can have (S1, S2)
 	DropFragment                      // a duplicate or inconsistent fragment, or too many (F7)
 	DropProtocol                      // a protocol other than TCP, UDP and ICMP(v6); a routing header (F13)
