@@ -53,7 +53,7 @@ func (fw *Forwarder) orphaned(a *Arrival) {
 // resetFrame returns the RST that answers a TCP segment.
 func (a *Arrival) resetFrame() packet.Frame {
 	ip := packet.IPHeader(a.Dst, a.Src, config.TCP)
-	return packet.BuildPacket(a.Frame.DstMAC(), a.Frame.SrcMAC(), ip, a.Reset(ip))
+	return a.answerFrame(ip, a.Reset(ip))
 }
 
 // endOrphans sends RSTs to the servers of orphans that are OrphanTime old, at the rate of

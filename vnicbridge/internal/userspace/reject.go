@@ -130,10 +130,16 @@ func (a *Arrival) errorFrame(e icmpError) packet.Frame {
 	body := gopacket.Payload(append(binary.BigEndian.AppendUint32(nil, e.value), a.Quote()...))
 	if a.In.Family == config.IPv4 {
 		icmp := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(e.kind, e.code), Seq: uint16(e.value)}
-		return packet.BuildPacket(a.Frame.DstMAC(), a.Frame.SrcMAC(), ip, icmp, body[4:])
+		return a.answerFrame(ip, icmp, body[4:])
 	}
 	icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(e.kind, e.code)}
 	// This fails only for a network layer other than IP.
 	_ = icmp.SetNetworkLayerForChecksum(ip)
-	return packet.BuildPacket(a.Frame.DstMAC(), a.Frame.SrcMAC(), ip, icmp, body)
+	return a.answerFrame(ip, icmp, body)
+}
+
+// answerFrame builds the frame of an answer to the packet. On a VNIC, its destination is the
+// VNIC, whatever source MAC the segment has used (A3). On a NIC, the link sets both MACs.
+func (a *Arrival) answerFrame(ip packet.IPLayer, payload ...gopacket.SerializableLayer) packet.Frame {
+	return packet.BuildPacket(a.Frame.DstMAC(), a.In.MAC(), ip, payload...)
 }
