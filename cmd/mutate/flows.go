@@ -406,8 +406,8 @@ var flows = []mutation{
 		old: `return f.Orig.Proto != config.TCP && f.In.NIC != nil && condition(f)`, new: `return f.Orig.Proto != config.TCP && (condition(f) || f.In.VNIC != nil)`,
 	}, {
 		row: "F10+", defect: "a switch moves flows that a steer rule has placed", file: `vnicbridge/internal/userspace/rechoose.go`,
-		old: `return f.In == nic && !steered && `, new: `_ = steered
-		return f.In == nic && `,
+		old: `return !steered && (`, new: `_ = steered
+		return (`,
 	}, {
 		row: "F11", defect: "refusals are silent", file: `vnicbridge/internal/userspace/admit.go`,
 		old: `if bridge.Refuse != config.Drop {`, new: `if false {`,

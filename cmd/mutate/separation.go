@@ -53,7 +53,7 @@ var separation = []mutation{
 		old: ` || p.key.src != own->address)`, new: `)`,
 	}, {
 		row: "S2", defect: "a segment's broadcasts leave", file: `vnicbridge/internal/userspace/forwarder.go`,
-		old: `	case a.Frame.DstMAC().IsGroup():`, new: `	case false:`,
+		old: `	} else if a.Frame.DstMAC().IsGroup() {`, new: `	} else if false {`,
 	}, {
 		row: "S2", defect: "a segment answers as it likes, without a flow", file: `vnicbridge/internal/userspace/admit.go`,
 		old: `	if !a.Begins() {
