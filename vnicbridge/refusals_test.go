@@ -95,3 +95,21 @@ func TestRefusalsLeaveRoom(t *testing.T) {
 		}
 	})
 }
+
+// Row A3: an answer to a segment carries the VNIC's MAC as destination, whatever source MAC the
+// segment has used.
+func TestAnswersGoToTheVNIC(t *testing.T) {
+	inIPv6(t, dualConfig(), func(t *testing.T, r *rig) {
+		ipv4, ipv6 := fromA(routerOnA, 1, 1), fromA6(routerOnA6, 1, 1)
+		ipv4.srcMAC, ipv6.srcMAC = hostMAC, hostMAC
+		for _, frame := range [][]byte{
+			withProtocol(47, ipv4.udp("x")),
+			withHeaders(ipv6.udp("x"), extension{43, []byte{0, 0, 1, 0, 0, 0, 0}}),
+		} {
+			r.put("vnic-A", frame)
+			if d := decode(r.one("vnic-A")); d.dstMAC != vnicAMAC || !d.valid {
+				t.Errorf("the answer is %+v", d)
+			}
+		}
+	})
+}
