@@ -620,3 +620,58 @@ func TestWhatLeavesASegmentInIPv6(t *testing.T) {
 		r.silent("vnic-A", "vnic-B")
 	})
 }
+
+// Rows F5, F5+ in IPv6: a client without a flow gets a RST at once, a server after a while.
+func TestIPv6WithoutAFlow(t *testing.T) {
+	inIPv6(t, dualConfig(), func(t *testing.T, r *rig) {
+		r.put("nic0", in6(farHost6, 4000, 80).tcp("A", "x"))
+		d := decode(r.one("nic0"))
+		if d.src != pseudo6 || d.dst != farHost6 || d.sport != 80 || d.dport != 4000 || d.flags&packet.TCPRST == 0 || !d.valid {
+			t.Errorf("the client gets %+v", d)
+		}
+		const alias = "fd00:50::8123:4567:89ab:cdef"
+		r.put("vnic-A", fromA6(alias, 80, 4000).tcp("A", "x"))
+		r.silent("vnic-A")
+		time.Sleep(userspace.OrphanTime + 2*time.Second)
+		d = decode(r.one("vnic-A"))
+		if d.src != alias || d.dst != serverA6 || d.sport != 4000 || d.dport != 80 || d.flags&packet.TCPRST == 0 || !d.valid {
+			t.Errorf("the server gets %+v", d)
+		}
+	})
+}
+
+// Row F5+ in IPv6: a server's packet opens its flow again if its destination tells the client.
+func TestIPv6IsPickedUp(t *testing.T) {
+	cfg := dualConfig()
+	cfg.Segments["a"].ClientIP = config.Preserve
+	cfg.Bridges["lan"].LBPolicy = &config.Policy{Policy: config.PolicyIPHash, Segments: []string{"a"}}
+	inIPv6(t, cfg, func(t *testing.T, r *rig) {
+		r.put("vnic-A", fromA6(farHost6, 80, 4000).tcp("A", "x"))
+		if d := decode(r.one("nic0")); d.src != pseudo6 || d.dst != farHost6 || d.sport != 80 || d.dport != 4000 || !d.valid {
+			t.Errorf("outwards: %+v", d)
+		}
+		r.put("nic0", in6(farHost6, 4000, 80).tcp("A", "y"))
+		if d := decode(r.one("vnic-A")); d.src != farHost6 || d.dst != serverA6 || !d.valid {
+			t.Errorf("inwards: %+v", d)
+		}
+		if n := r.plane.Status().Flows; n != 1 {
+			t.Errorf("%d flows, want 1", n)
+		}
+	})
+}
+
+// Row F7+ in IPv6: of a datagram whose fragments overlap, no fragment leaves any more.
+func TestIPv6OverlapsDropTheDatagram(t *testing.T) {
+	inIPv6(t, dualConfig(), func(t *testing.T, r *rig) {
+		whole := in6(farHost6, 4000, 53).udp(strings.Repeat("x", 3000))
+		cuts := cut6(whole, 7, 1448)
+		overlap := withHeaders(slices.Concat(whole[:packet.EthHeaderLen+ipv6HeaderLen], make([]byte, 16)), fragmentOf(1440, true, 7))
+		r.put("nic0", cuts[0], overlap, cuts[1], cuts[2])
+		if n := len(r.got("vnic-A")); n != 1 {
+			t.Errorf("%d fragments left, want the first", n)
+		}
+		if n := r.drops("nic0", "fragment"); n != 3 {
+			t.Errorf("%d counted, want 3", n)
+		}
+	})
+}
