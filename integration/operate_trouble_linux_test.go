@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,7 +27,7 @@ const troubleshootingPage = "docs/troubleshooting.md"
 // says to look at shows the reason, and what it says to do helps. One Caddy for all of it.
 func TestTroubleshooting(t *testing.T) {
 	t.Parallel()
-	s := &troubled{scene: newScene(t, paper.NetworkOptions{})}
+	s := &troubled{scene: newScene(t, paper.NetworkOptions{IPv6: true})}
 	s.nicIsEth1()
 	s.right = caddyfile{nic: "eth1", a: "ports any"}
 	wrong := strings.Replace(s.right.String(), "192.168.1.2/24", "192.168.1.99/24", 1)
@@ -42,6 +44,7 @@ func TestTroubleshooting(t *testing.T) {
 		{"connection refused", (*troubled).refused},
 		{"ping answers, the site does not", (*troubled).onlyPing},
 		{"one segment gets no new clients", (*troubled).unhealthy},
+		{"IPv6 clients are refused, and IPv4 clients are not", (*troubled).oneFamily},
 		{"hosts on the link work, others do not", (*troubled).noGateway},
 		{"the host itself cannot reach the pseudo address", (*troubled).fromTheHost},
 		{"new connections fail under load", (*troubled).fullTable},
@@ -151,6 +154,28 @@ func (s *troubled) unhealthy(symptom examples.Symptom) {
 	}
 	s.listen(s.Server, "192.168.60.1:81", say(""))
 	s.waitFor("b gets new clients", func() bool { return s.get("http://192.168.1.2/") == "b" })
+	s.load(s.right)
+}
+
+func (s *troubled) oneFamily(symptom examples.Symptom) {
+	both := s.right
+	both.families = "46"
+	s.loadText(strings.NewReplacer(" fd00:50::1/64", "", " fd00:60::1/64", "").Replace(both.String()))
+	s.waitFor("the router can resolve the pseudo address", func() bool {
+		_, err := hear(s.PC1, pseudo6+":80", time.Second)
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	s.wantService()
+	status := s.shell(symptom.Look[0])
+	wantAll(s.t, "the status", status, symptom.Look[1:])
+	if !regexp.MustCompile(`(?m)^lan +IPv4 +a\nlan +IPv6 +-$`).MatchString(status) {
+		s.t.Errorf("the status does not say that IPv6 has no segment:\n%s", status)
+	}
+	s.load(both)
+	s.waitFor("a gets IPv6 clients", func() bool {
+		got, _ := fetch(s.PC1.HTTPClient(), "http://"+pseudo6+"/")
+		return got == "a"
+	})
 	s.load(s.right)
 }
 
