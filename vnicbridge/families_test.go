@@ -1,0 +1,64 @@
+package vnicbridge
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+)
+
+// Row F14: a segment without an address of the flow's family is no candidate for it, by
+// whatever policy, and a rule that names it refuses. The status says who is a candidate.
+func TestSegmentsOfOneFamily(t *testing.T) {
+	for _, policy := range config.Policies {
+		t.Run(string(policy), func(t *testing.T) {
+			cfg := dualConfig()
+			cfg.Segments["b"].Addresses = prefixes(serverB + "/24")
+			lan := cfg.Bridges["lan"]
+			lan.LBPolicy = &config.Policy{Policy: policy, Segments: []string{"b", "a"}}
+			lan.Steer = []config.Rule{
+				{Segment: "b", Clients: prefixes("203.0.113.0/24")}, // none of IPv6
+				{Segment: "b", Ports: []config.PortRange{{Protocol: config.TCP, First: 81, Last: 81}}},
+			}
+			inIPv6(t, cfg, func(t *testing.T, r *rig) {
+				for i := range uint16(8) {
+					r.put("nic0", in6(farHost6, 4000+i, 80).tcp("S", ""))
+					r.one("vnic-A")
+				}
+				r.put("nic0", in6(farHost6, 5000, 81).tcp("S", ""))
+				if d := decode(r.one("nic0")); answerKind(d) != "RST" {
+					t.Errorf("the rule's flow of IPv6 is answered by %+v", d)
+				}
+				if n := r.drops("nic0", "no_segment"); n != 1 {
+					t.Errorf("%d are counted, want 1", n)
+				}
+				r.silent("vnic-A", "vnic-B")
+				r.put("nic0", fromRouter(router, 5000, 81).tcp("S", ""))
+				r.one("vnic-B")
+				r.wantCandidates([]string{"b", "a"}, []string{"a"})
+
+				if err := r.plane.SetState("a", config.Draining); err != nil {
+					t.Fatal(err)
+				}
+				r.put("nic0", in6(farHost6, 6000, 80).tcp("S", ""), fromRouter(router, 6000, 80).tcp("S", ""))
+				if d := decode(r.one("nic0")); answerKind(d) != "RST" || d.src != pseudo6 {
+					t.Errorf("without a candidate a flow of IPv6 is answered by %+v", d)
+				}
+				r.one("vnic-B")
+				r.silent("vnic-A")
+				r.wantCandidates([]string{"b"}, nil)
+			})
+		})
+	}
+}
+
+func (r *rig) wantCandidates(four, six []string) {
+	r.t.Helper()
+	candidates := r.plane.Status().Bridges["lan"].Candidates
+	if got := candidates[config.IPv4]; !slices.Equal(got, four) {
+		r.t.Errorf("the IPv4 candidates are %q, want %q", got, four)
+	}
+	if got := candidates[config.IPv6]; !slices.Equal(got, six) {
+		r.t.Errorf("the IPv6 candidates are %q, want %q", got, six)
+	}
+}
