@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -47,6 +48,40 @@ func TestSegmentsOfOneFamily(t *testing.T) {
 				r.one("vnic-B")
 				r.silent("vnic-A")
 				r.wantCandidates([]string{"b"}, nil)
+			})
+		})
+	}
+}
+
+// Row F10 in IPv6: under ip_hash an IPv6 client counts by its /64, which is one customer's, and
+// whose other bits change every day. Under flow_hash the whole address counts.
+func TestIPHashCountsNetworks(t *testing.T) {
+	for policy, spreads := range map[config.PolicyName]bool{config.PolicyIPHash: false, config.PolicyFlowHash: true} {
+		t.Run(string(policy), func(t *testing.T) {
+			cfg := dualConfig()
+			cfg.Bridges["lan"].LBPolicy = &config.Policy{Policy: policy, Segments: []string{"a", "b"}}
+			inIPv6(t, cfg, func(t *testing.T, r *rig) {
+				seen, spread := make(map[string]int), 0
+				for network := range 32 {
+					first := ""
+					for host := range 6 {
+						client := in6(fmt.Sprintf("2001:db8:%x:%x:%x::%x", 0x100+network, network, host*0x1111, host+1), uint16(4000+host), 80)
+						r.put("nic0", client.udp("x"))
+						segment, _ := r.oneOf()
+						if host == 0 {
+							first = segment
+							seen[segment]++
+						} else if segment != first {
+							spread++
+						}
+					}
+				}
+				if (spread > 0) != spreads {
+					t.Errorf("%d addresses get another segment than the first of their /64", spread)
+				}
+				if seen["a"] < 5 || seen["b"] < 5 {
+					t.Errorf("of 32 networks the segments get %v", seen)
+				}
 			})
 		})
 	}
