@@ -26,7 +26,12 @@ type nameserver struct {
 // serveDNS runs a DNS server on port 53 of a host until the test ends.
 func (s *scene) serveDNS(h *netlab.Host, addresses map[string]netip.Addr) *nameserver {
 	s.t.Helper()
-	ns := &nameserver{t: s.t, conn: s.packetConn(h, ":53"), addresses: addresses}
+	return s.serveDNSOn(h, ":53", addresses)
+}
+
+func (s *scene) serveDNSOn(h *netlab.Host, address string, addresses map[string]netip.Addr) *nameserver {
+	s.t.Helper()
+	ns := &nameserver{t: s.t, conn: s.packetConn(h, address), addresses: addresses}
 	go ns.serve()
 	return ns
 }
@@ -61,7 +66,12 @@ func (ns *nameserver) answer(query []byte) ([]byte, error) {
 		switch {
 		case !known:
 			m.RCode = dnsmessage.RCodeNameError
-		case q.Type == dnsmessage.TypeA:
+		case q.Type == dnsmessage.TypeAAAA && address.Is6():
+			m.Answers = append(m.Answers, dnsmessage.Resource{
+				Header: dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 60},
+				Body:   &dnsmessage.AAAAResource{AAAA: address.As16()},
+			})
+		case q.Type == dnsmessage.TypeA && address.Is4():
 			m.Answers = append(m.Answers, dnsmessage.Resource{
 				Header: dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 60},
 				Body:   &dnsmessage.AResource{A: address.As4()},

@@ -189,6 +189,11 @@ func (s *scene) startFront(program string, config frontCaddyfile) {
 // certificate under a given root.
 func (s *scene) wantPage(root, page string) {
 	s.t.Helper()
+	s.wantPageAt(paper.PseudoAddr, root, page)
+}
+
+func (s *scene) wantPageAt(address netip.Addr, root, page string) {
+	s.t.Helper()
 	pem, err := os.ReadFile(root)
 	if err != nil {
 		s.t.Fatal(err)
@@ -200,7 +205,7 @@ func (s *scene) wantPage(root, page string) {
 	client := s.PC1.HTTPClient()
 	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: "www.example.com"}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		got, err := getAs(client, "www.example.com", "https://192.168.1.2/")
+		got, err := getAs(client, "www.example.com", "https://"+hostOf(address)+"/")
 		if err == nil && got == page {
 			return
 		}

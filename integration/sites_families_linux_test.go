@@ -33,7 +33,7 @@ https://www.example.com, https://192.168.1.2, https://[2001:db8:1::2] {
 // A site on a segment serves both families on one listener, over each version of HTTP. It
 // shows the real client in both, in the page and in the log. This holds over reloads, which
 // also take one of the families away and bring it back, after a stop, after the loss of the
-// VNIC, and in a namespace of the segment.
+// VNIC, after a restart, and in a namespace of the segment.
 func TestSiteServesBothFamilies(t *testing.T) {
 	for _, families := range []string{"46", "6"} {
 		for _, namespace := range []string{"", "in a namespace"} {
@@ -66,6 +66,9 @@ func TestSiteServesBothFamilies(t *testing.T) {
 					s.ip(s.Server, "link del vnic-A")
 					s.clientsOf(families).ask("after somebody has deleted the VNIC")
 					s.wantRealClientsInTheLog(families)
+					s.stop()
+					s.start(config)
+					s.clientsOf(families).ask("after a restart")
 				})
 			})
 		}
