@@ -278,13 +278,12 @@ func captureRefused(t *testing.T, s *scene) {
 	for query, want := range map[string]string{
 		"of=z": `there is no segment or bridge \"z\": the configuration has the segments a, b and the bridges lan`,
 		"of=a&filter=" + url.QueryEscape("tcp port 80) or (udp"): `\")\" is too much`,
-		"of=a&snaplen=10":         "want 128 to",
-		"of=a&count=0":            "want a positive number",
-		"of=a&duration=1":         "want a time",
-		"of=a&client=somebody":    "want an address",
-		"of=a&interface=eth0":     "unknown parameter",
-		"of=bridge/a":             "there is no segment or bridge",
-		"of=a&client=2001:db8::1": "want an IPv4 address",
+		"of=a&snaplen=10":      "want 128 to",
+		"of=a&count=0":         "want a positive number",
+		"of=a&duration=1":      "want a time",
+		"of=a&client=somebody": "want an address",
+		"of=a&interface=eth0":  "unknown parameter",
+		"of=bridge/a":          "there is no segment or bridge",
 	} {
 		s.wantNoCapture(query, http.StatusBadRequest, want)
 	}
