@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -73,6 +74,44 @@ func TestClientsAmongMany(t *testing.T) {
 		}
 		if want := others + busy + 1; l.Matched != want {
 			t.Errorf("%d flows match, want %d", l.Matched, want)
+		}
+	})
+}
+
+// Row D8: a client of IPv6 is a /64. It is listed once for all its addresses, before an IPv4
+// client with fewer flows, and a filter may name a network or an address of either family.
+func TestClientsOfIPv6(t *testing.T) {
+	inIPv6(t, dualConfig(), func(t *testing.T, r *rig) {
+		r.put("nic0", fromRouter(farHost, 1000, 80).tcp("S", ""))
+		for i := range uint16(5) {
+			r.put("nic0", in6(fmt.Sprintf("2001:db8:9::%x", i+1), 1000+i, 80).tcp("S", ""))
+		}
+		r.put("nic0", in6("2001:db8:9:1::1", 1000, 80).tcp("S", ""))
+		list := func(filter flowlist.Filter) string {
+			t.Helper()
+			l, err := r.plane.Clients(filter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var clients []string
+			for _, c := range l.Clients {
+				clients = append(clients, fmt.Sprintf("%s %d", c.Address, c.Flows))
+			}
+			return strings.Join(clients, ", ")
+		}
+		network := func(text string) flowlist.Filter {
+			return flowlist.Filter{Client: netip.MustParsePrefix(text), Bridge: "lan", Segment: "a"}
+		}
+		for want, filter := range map[string]flowlist.Filter{
+			"2001:db8:9::/64 5, " + farHost + " 1, 2001:db8:9:1::/64 1": {},
+			"2001:db8:9::/64 5, 2001:db8:9:1::/64 1":                    network("2001:db8::/32"),
+			"2001:db8:9::/64 1":                                         network("2001:db8:9::3/128"),
+			farHost + " 1":                                              network("0.0.0.0/0"),
+			"":                                                          network("fe80::/10"),
+		} {
+			if got := list(filter); got != want {
+				t.Errorf("%+v lists %q, want %q", filter, got, want)
+			}
 		}
 	})
 }
