@@ -122,7 +122,7 @@ func TestPingsIPv6(t *testing.T) {
 }
 
 // Rows F2, F3, F8 and F9: files both ways, with and without offloads, and datagrams of all
-// sizes.
+// sizes. The programs carry what is no fragment.
 func TestBulkTrafficIPv6(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		for _, noOffloads := range []bool{false, true} {
@@ -135,7 +135,11 @@ func TestBulkTrafficIPv6(t *testing.T) {
 				s.serveFiles(server6 + ":40000")
 				s.wantDownloadFrom(pseudo6, 20*mib)
 				s.listen(s.Server, server6+":9000", echo)
+				slow := s.slowPackets()
 				s.wantEchoed(pseudo6+":9000", 8*mib)
+				if more := s.slowPackets() - slow; more > 100 {
+					t.Errorf("%d packets took the slow path", more)
+				}
 				s.echoUDP(s.Server, server6+":5000")
 				conn := s.packetConn(s.PC1, "["+paper.PC1Addr6.String()+"]:7000")
 				for size := 1; size < 60000; size = size*5/3 + 1 {
