@@ -135,7 +135,7 @@ func (p *Plane) openBridge(spec nicSpec, gateways [config.Families]netip.Addr) (
 	b := &bridge{spec: spec, dev: dev, iface: ifc, name: spec.nic, up: state.Up}
 	if err == nil {
 		ifc.SetMTU(state.MTU)
-		p.attachNIC(b)
+		p.attachNIC(b, state.Permanent)
 		b.setGateways(gateways)
 		err = p.attachNew(ifc)
 	}
@@ -204,8 +204,8 @@ func (p *Plane) attachNew(ifc *iface.Iface) error {
 }
 
 // attachNIC gives the ifaces of a NIC their links, on which the NIC answers for the pseudo
-// addresses.
-func (p *Plane) attachNIC(b *bridge) {
+// addresses. permanent is the NIC's permanent MAC, or zero.
+func (p *Plane) attachNIC(b *bridge, permanent config.MAC) {
 	log := p.log.With("bridge", b.spec.bridge, "nic", b.spec.nic)
 	for _, own := range b.iface.Each() {
 		address := b.spec.addresses[own.Family]
@@ -214,7 +214,7 @@ func (p *Plane) attachNIC(b *bridge) {
 			continue
 		}
 		l := link.New(own, link.Options{
-			Bridge: b.spec.bridge, Key: p.key, LinkLocal: b.spec.linkLocal, Ours: p.isOurs, Log: log,
+			Bridge: b.spec.bridge, MAC: permanent, Key: p.key, LinkLocal: b.spec.linkLocal, Ours: p.isOurs, Log: log,
 		})
 		n := l.Table()
 		n.Learned = func(c link.MACChange) { p.neighbourLearned(log, c) }

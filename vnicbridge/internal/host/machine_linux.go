@@ -84,6 +84,9 @@ func stateOf(link netlink.Link) iface.LinkState {
 	if len(a.HardwareAddr) == len(config.MAC{}) {
 		state.MAC = config.MAC(a.HardwareAddr)
 	}
+	if len(a.PermHWAddr) == len(config.MAC{}) {
+		state.Permanent = config.MAC(a.PermHWAddr)
+	}
 	return state
 }
 

@@ -53,6 +53,7 @@ type LinkState struct {
 	// carrier came back.
 	NotifyPeers bool
 
-	MAC config.MAC
-	MTU int
+	MAC       config.MAC
+	Permanent config.MAC // the MAC of the hardware, whatever MAC is set; zero: it has none
+	MTU       int
 }

@@ -56,7 +56,11 @@ func newIPv6(nic *iface.Iface, o Options) *IPv6 {
 		rivals: make(chan struct{}, 1),
 		pseudo: newNDPClaim(nic.NIC.Address), linkLocal: newNDPClaim(packet.AddrOf(o.LinkLocal)),
 	}
-	if mac := nic.MAC(); !o.LinkLocal.IsValid() {
+	if !o.LinkLocal.IsValid() {
+		mac := o.MAC
+		if mac.IsZero() {
+			mac = nic.MAC()
+		}
 		l.derive = func(conflicts uint8) packet.Addr { return linkLocal(o.Key, o.Bridge, mac, conflicts) }
 		l.linkLocal = newNDPClaim(l.derive(0))
 	}

@@ -592,6 +592,23 @@ func TestLinkLocalAddresses(t *testing.T) {
 	}
 }
 
+// Row A8: the address stays if somebody sets another MAC than that of the hardware.
+func TestTheLinkLocalAddressIsOfThePermanentMAC(t *testing.T) {
+	addressOf := func(mac, permanent config.MAC) packet.Addr {
+		ifc := iface.New(1, "nic0")
+		ifc.Family = config.IPv6
+		ifc.NIC = &iface.NICSide{Address: pseudo, Network: netip.MustParsePrefix("2001:db8:1::/64")}
+		ifc.SetMAC(mac)
+		return New(ifc, Options{Bridge: "lan", MAC: permanent}).(*IPv6).LinkLocal()
+	}
+	if addressOf(otherMAC, nicMAC) != addressOf(nicMAC, nicMAC) {
+		t.Error("the address depends on the MAC that is set")
+	}
+	if addressOf(nicMAC, config.MAC{}) != addressOf(nicMAC, nicMAC) || addressOf(otherMAC, config.MAC{}) == addressOf(nicMAC, nicMAC) {
+		t.Error("without a permanent MAC, the address does not depend on the one that is set")
+	}
+}
+
 // Row A7: frames wait for the next hop, which is solicited from the pseudo address.
 func TestNextHopsAreSolicited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

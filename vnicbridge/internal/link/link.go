@@ -34,6 +34,9 @@ type Link interface {
 type Options struct {
 	// Bridge is the name of the bridge. The link-local address is derived from it.
 	Bridge string
+	// MAC is the permanent MAC of the NIC, which the link-local address is derived from. If it
+	// is zero, the MAC is that of the iface.
+	MAC config.MAC
 	// Key is the secret that the link-local address is derived with.
 	Key rules.Key
 	// LinkLocal is the bridge's link-local address. If it is invalid, one is derived.
