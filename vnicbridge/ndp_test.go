@@ -1,11 +1,16 @@
 package vnicbridge
 
 import (
+	"encoding/binary"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
@@ -30,6 +35,15 @@ func advertisement(target string, mac config.MAC) []byte {
 	m := link.NDPMessage{Advertisement: true, From: mustAddr(target), To: mustAddr("ff02::1"), Target: mustAddr(target), MAC: mac, Override: true}
 	f := m.Frame(mac, link.GroupMAC(m.To))
 	return f.Eth()
+}
+
+// ndpFrame is a frame with any message of NDP. value are the four bytes behind the checksum.
+func ndpFrame(e ends, kind uint8, value uint32, body ...[]byte) []byte {
+	ip := e.ipv6(config.ICMP)
+	ip.HopLimit = 255
+	icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)}
+	_ = icmp.SetNetworkLayerForChecksum(ip)
+	return e.build(ip, icmp, gopacket.Payload(slices.Concat(binary.BigEndian.AppendUint32(nil, value), slices.Concat(body...))))
 }
 
 // ndpMessages returns the messages of NDP among what the NIC has sent since the last time.
@@ -189,6 +203,122 @@ func TestSegmentsAreToldOfUnreachableHosts(t *testing.T) {
 		}
 		if n := r.drops("nic0", "next_hop_unresolved"); n != 2 {
 			t.Errorf("%d frames given up, want 2", n)
+		}
+	})
+}
+
+// Row A7: a host on the link is solicited from the pseudo address, and again while it is in
+// use; hosts off the link are reached by the router's MAC, whatever MAC a frame came from.
+func TestNextHopsAreSolicited(t *testing.T) {
+	inIPv6(t, dualConfig(), func(t *testing.T, r *rig) {
+		r.put("nic0", ends{hostMAC, nicMAC, farHost6, pseudo6, 4000, 80}.tcp("S", ""))
+		alias := decode(r.one("vnic-A")).src
+		r.put("vnic-A", fromA6(alias, 80, 4000).tcp("SA", ""))
+		if d := decode(r.one("nic0")); d.dstMAC != routerMAC {
+			t.Errorf("a host off the link is reached by %s", d.dstMAC)
+		}
+
+		r.put("nic0", ends{hostMAC, nicMAC, otherHost6, pseudo6, 4000, 80}.tcp("S", ""))
+		alias = decode(r.one("vnic-A")).src
+		r.put("vnic-A", fromA6(alias, 80, 4000).tcp("SA", ""))
+		question := asFrame(r.one("nic0"))
+		want := link.NDPMessage{From: mustAddr(pseudo6), To: link.SolicitedNode(mustAddr(otherHost6)), Target: mustAddr(otherHost6), MAC: nicMAC}
+		if m, err := link.ParseNDP(&question); err != nil || m != want || question.DstMAC() != link.GroupMAC(want.To) {
+			t.Fatalf("asked %+v, %v", m, err)
+		}
+		answer := link.NDPMessage{Advertisement: true, From: mustAddr(otherHost6), To: mustAddr(pseudo6), Target: mustAddr(otherHost6), MAC: hostMAC, Solicited: true, Override: true}
+		f := answer.Frame(hostMAC, nicMAC)
+		r.put("nic0", f.Eth())
+		if d := decode(r.one("nic0")); d.dstMAC != hostMAC {
+			t.Errorf("what waited is sent to %s", d.dstMAC)
+		}
+		asked := false
+		for passed := time.Duration(0); passed < 2*link.ReachableTime && !asked; passed += time.Second {
+			r.put("vnic-A", fromA6(alias, 80, 4000).tcp("A", "x"))
+			time.Sleep(time.Second)
+			for _, raw := range r.got("nic0") {
+				f := asFrame(raw)
+				m, err := link.ParseNDP(&f)
+				asked = asked || err == nil && m.Target == mustAddr(otherHost6) && f.DstMAC() == hostMAC
+			}
+		}
+		if !asked {
+			t.Error("a host on the link that is in use was not asked for again")
+		}
+	})
+}
+
+// Rows A10 and S6: what neighbours say changes no next hop and enters no segment.
+func TestNDPChangesNoNextHop(t *testing.T) {
+	all := ends{srcMAC: hostMAC, dstMAC: link.GroupMAC(mustAddr("ff02::1")), src: router6, dst: "ff02::1"}
+	one := ends{srcMAC: hostMAC, dstMAC: nicMAC, src: router6, dst: pseudo6}
+	stranger := all
+	stranger.src = "fe80::66"
+	mac := append([]byte{1, 1}, hostMAC[:]...)
+	prefix := append([]byte{3, 4, 64, 0xc0, 0, 0, 0xff, 0, 0, 0, 0xff, 0, 0, 0, 0, 0}, mustIP("2001:db8:9::").AsSlice()...)
+	const advertises, redirects = layers.ICMPv6TypeRouterAdvertisement, layers.ICMPv6TypeRedirect
+	far, target := mustIP(farHost6).AsSlice(), mustIP(otherHost6).AsSlice()
+	inIPv6(t, dualConfig(), func(t *testing.T, r *rig) {
+		alias := r.open6(farHost6, 4000)
+		time.Sleep(2 * link.LockTime)
+		for name, raw := range map[string][]byte{
+			"a Router Advertisement":            ndpFrame(all, advertises, 64<<24|1800, make([]byte, 8), mac, prefix),
+			"a Router Advertisement to us":      ndpFrame(one, advertises, 64<<24|1800, make([]byte, 8), mac, prefix),
+			"a stranger's Router Advertisement": ndpFrame(stranger, advertises, 64<<24|1800, make([]byte, 8), mac, prefix),
+			"the end of a router":               ndpFrame(all, advertises, 64<<24, make([]byte, 8), mac),
+			"a redirect":                        ndpFrame(one, redirects, 0, target, far, append([]byte{2, 1}, hostMAC[:]...)),
+			"an advertisement without O":        ndpFrame(all, layers.ICMPv6TypeNeighborAdvertisement, 0, mustIP(router6).AsSlice(), append([]byte{2, 1}, hostMAC[:]...)),
+			"a solicitation":                    solicitation(router6, pseudo6, hostMAC),
+		} {
+			r.put("nic0", raw)
+			r.silent("vnic-A", "vnic-B")
+			time.Sleep(time.Second)
+			r.got("nic0")
+			r.put("vnic-A", fromA6(alias, 80, 4000).tcp("A", "x"))
+			sent := r.got("nic0")
+			if i := slices.IndexFunc(sent, func(raw []byte) bool { return decode(raw).payload == "x" }); i < 0 { // others ask for next hops
+				t.Errorf("after %s, nothing is sent", name)
+			} else if d := decode(sent[i]); d.dst != farHost6 || d.dstMAC != routerMAC {
+				t.Errorf("after %s, %s is reached by %s", name, d.dst, d.dstMAC)
+			}
+		}
+	})
+}
+
+// Row L2: SYNs from forged sources on the link make a bounded number of solicitations and
+// entries. They do not keep out a host that asks for us.
+func TestForgedHostsOnTheIPv6Link(t *testing.T) {
+	cfg := dualConfig()
+	cfg.MaxFlows = 1 << 14
+	inIPv6(t, cfg, func(t *testing.T, r *rig) {
+		for i := range 2000 {
+			forged := fmt.Sprintf("2001:db8:1::ff:%x", i)
+			r.put("nic0", ends{hostMAC, nicMAC, forged, pseudo6, 4000, 80}.tcp("S", ""))
+			d := decode(r.one("vnic-A"))
+			r.put("vnic-A", fromA6(d.src, 80, 4000).tcp("SA", ""))
+		}
+		if n := len(r.ndpMessages()); n < link.SolicitationRate || n > link.SolicitationRate+1 {
+			t.Errorf("%d solicitations at once, want %d", n, link.SolicitationRate)
+		}
+		table := r.plane.bridges["lan"].links[config.IPv6].Table()
+		if size := sizeOf(table, link.PartResolving); size > link.IPv6NeighbourBounds[link.PartResolving] {
+			t.Errorf("%d hosts are asked for at once, want %d at most", size, link.IPv6NeighbourBounds[link.PartResolving])
+		}
+		r.put("nic0", solicitation(otherHost6, pseudo6, hostMAC))
+		r.got("nic0")
+		r.put("nic0", ends{hostMAC, nicMAC, otherHost6, pseudo6, 4000, 80}.tcp("S", ""))
+		d := decode(r.one("vnic-A"))
+		r.put("vnic-A", fromA6(d.src, 80, 4000).tcp("SA", ""))
+		if d := decode(r.one("nic0")); d.dst != otherHost6 || d.dstMAC != hostMAC {
+			t.Errorf("a host that asked for us gets nothing: %s is reached by %s", d.dst, d.dstMAC)
+		}
+		time.Sleep(2 * time.Second)
+		if n := len(r.ndpMessages()); n > 3*link.SolicitationRate {
+			t.Errorf("%d solicitations in the next 2 s", n)
+		}
+		time.Sleep(10 * time.Second)
+		if size := sizeOf(table, link.PartResolving); size != 0 {
+			t.Errorf("%d hosts are asked for still, 10 s later", size)
 		}
 	})
 }
