@@ -1,6 +1,6 @@
 package main
 
-// addresses are the defects of rows A1 to A7.
+// addresses are the defects of rows A1 to A10.
 var addresses = []mutation{
 	{
 		row: "A1", defect: "ARP for any address is answered", file: `vnicbridge/internal/link/claim.go`,
@@ -18,6 +18,14 @@ var addresses = []mutation{
 		row: "A1", defect: "the programs do not pass ARP to userspace", file: "vnicbridge/internal/bpf/bridge.c",
 		old: "DROP_OVERLOAD);\n	else\n		bpf_clone_redirect(skb, own->slow, 0);", new: "DROP_OVERLOAD);",
 		tests: "integration.TestHostKernelKeepsOut",
+	}, {
+		row: "A1", defect: "a Neighbor Solicitation for any address is answered", file: `vnicbridge/internal/link/ndpclaim.go`,
+		old: `	c := l.claimTo(m.Target)
+	if c == nil || m.Nonce`, new: `	c := &l.pseudo
+	if c == nil || m.Nonce`,
+	}, {
+		row: "A1", defect: "another host's Duplicate Address Detection is not answered", file: `vnicbridge/internal/link/ndpclaim.go`,
+		old: `		l.send(l.announcement(c)) // the other host`, new: `		_ = 0 // the other host`,
 	}, {
 		row: "A2", defect: "the address is not probed", file: `vnicbridge/internal/link/claim.go`,
 		old: `for range probes {`, new: `for range probes - probes {`,
@@ -43,6 +51,15 @@ var addresses = []mutation{
 		old: `		b.iface.SetMAC(state.MAC)
 		announce = true
 `, new: `		b.iface.SetMAC(state.MAC)` + "\n",
+	}, {
+		row: "A2", defect: "the addresses of IPv6 are not probed", file: `vnicbridge/internal/link/ndpclaim.go`,
+		old: `		if err := l.probe(); err != nil {`, new: `		if err := error(nil); err != nil {`,
+	}, {
+		row: "A2", defect: "a conflict at the start is not noticed in IPv6", file: `vnicbridge/internal/link/ndpclaim.go`,
+		old: `		c.rival = other` + "\n",
+	}, {
+		row: "A2", defect: "the addresses of IPv6 are not announced", file: `vnicbridge/internal/link/ndpclaim.go`,
+		old: `	l.announces, l.announced = AdvertiseCount, 0` + "\n",
 	}, {
 		row: "A3", defect: "frames on a VNIC keep the destination MAC that they came with", file: `vnicbridge/internal/userspace/forwarder.go`,
 		old: `		copy(a.Frame.Eth(), mac[:])` + "\n", new: "",
@@ -133,7 +150,7 @@ var addresses = []mutation{
 		tests: "integration.TestNothingLeavesByAnotherInterface",
 	}, {
 		row: "A7", defect: "hosts off the link are resolved instead of the gateway", file: `vnicbridge/internal/link/neighbour.go`,
-		old: `if n.link.Contains(dst) {`, new: `if true {`,
+		old: `if n.onLink(dst) {`, new: `if true {`,
 	}, {
 		row: "A7", defect: "packets for hosts on the link go to the gateway", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `return n->mac;`, new: `return nic->gateway_mac;`,
@@ -148,7 +165,13 @@ var addresses = []mutation{
 		old: `case e.MAC.IsZero() && now-e.made >= int64(maxAsks*askInterval), `, new: `case `,
 	}, {
 		row: "A7", defect: "a gateway off the subnet is not learned", file: `vnicbridge/internal/link/neighbour.go`,
-		old: `if !mac.IsUnicast() || !n.link.Contains(ip) && ip != n.Gateway {`, new: `if !mac.IsUnicast() || !n.link.Contains(ip) {`,
+		old: `if !mac.IsUnicast() || !n.onLink(ip) && ip != n.Gateway {`, new: `if !mac.IsUnicast() || !n.onLink(ip) {`,
+	}, {
+		row: "A7", defect: "Neighbor Solicitations do not go to the group of the address", file: `vnicbridge/internal/link/ipv6.go`,
+		old: `		m.To = SolicitedNode(target)` + "\n",
+	}, {
+		row: "A7", defect: "no segment is told of a host that does not answer", file: "vnicbridge/devices.go",
+		old: `func(f packet.Frame) { p.path.TellUnreachable(own, &f) }`, new: `func(packet.Frame) {}`,
 	}, {
 		row: "A7+", defect: "hosts that only asked have no bound", file: `vnicbridge/internal/link/neighbourtable.go`,
 		old: `if t.Sizes[p] < t.Bounds[p] {`, new: `if t.Sizes[p] < t.Bounds[p] || p == PartHeard {`,
@@ -202,10 +225,15 @@ var addresses = []mutation{
 		old: `if m.SenderMAC == c.mac() || c.ours(m.SenderMAC) {`, new: `if false {`,
 	}, {
 		row: "A2+", defect: "the address is probed in spite of `dad off`", file: "vnicbridge/apply.go",
-		old: `Claim.Acquire(t.cfg.Bridges[name].DAD != config.DADOff)`, new: `Claim.Acquire(true)`,
+		old: `link.Acquire(t.cfg.Bridges[name].DAD != config.DADOff)`, new: `link.Acquire(true)`,
 	}, {
 		row: "A2++", defect: "NOTIFY_PEERS causes no announcement", file: "vnicbridge/maintain.go",
 		old: `announce := state.NotifyPeers`, new: `announce := false`, tests: "vnicbridge.TestTheAddressIsAnnouncedWhenTheNICChanges",
+	}, {
+		row: "A8", defect: "the link-local address is not answered for", file: `vnicbridge/internal/link/ndpclaim.go`,
+		old: `	case l.linkLocal.address:
+		return &l.linkLocal
+`,
 	}, {
 		row: "A9", defect: "the NIC joins no group", file: `vnicbridge/internal/host/nic_linux.go`,
 		old: `return n.membership(unix.PACKET_ADD_MEMBERSHIP, group)`, new: `return nil`, tests: "vnicbridge.TestMulticastMembership",
@@ -221,5 +249,24 @@ var addresses = []mutation{
 	}, {
 		row: "A9", defect: "the classic filter leaves out queries", file: `vnicbridge/internal/host/pseudoaddressfilter_linux.go`,
 		old: `value: mldQuery}`, new: `value: mldQuery + 1}`,
+	}, {
+		row: "A9", defect: "the NIC takes the frames to one group only", file: `vnicbridge/internal/link/ipv6.go`,
+		old: `	groups = append(groups, allNodes)`, new: `	groups = groups[:1]`,
+	}, {
+		row: "A9", defect: "a NIC that is opened again joins no group", file: `vnicbridge/internal/link/ipv6.go`,
+		old: `device != l.device {`, new: `l.device == nil {`,
+	}, {
+		row: "A9", defect: "nobody is told that the NIC leaves its groups", file: `vnicbridge/internal/link/ipv6.go`,
+		old: `	l.report(l.listener.set(nil), l.ticked)` + "\n",
+	}, {
+		row: "A10", defect: "a router's MAC is learned from any message", file: `vnicbridge/internal/link/ipv6.go`,
+		old: `	return packet.DropARP
+}
+
+func (l *IPv6) handleNDP`, new: `	l.Hear(m.src, f.SrcMAC(), true, now)
+	return packet.DropARP
+}
+
+func (l *IPv6) handleNDP`,
 	},
 }

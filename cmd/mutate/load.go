@@ -33,6 +33,12 @@ var load = []mutation{
 		row: "L2", defect: "any host's MAC makes the plane configure the VNICs", file: "vnicbridge/maintain.go",
 		old: `	if c.Gateway {` + "\n", new: "	if true {\n",
 	}, {
+		row: "L2", defect: "each forged host on the IPv6 link causes a solicitation", file: `vnicbridge/internal/link/ipv6.go`,
+		old: `const SolicitationRate = 100`, new: `const SolicitationRate = 1 << 20`,
+	}, {
+		row: "L2", defect: "forged hosts on the IPv6 link have the bound of IPv4", file: `vnicbridge/internal/link/ipv6.go`,
+		old: `	l.Neighbours.Table.Bounds = IPv6NeighbourBounds` + "\n",
+	}, {
 		row: "L3", defect: "a lost device stays lost", file: "vnicbridge/devices.go",
 		old: "			p.log.Error(\"a device is lost: trying to get it back\"",
 		new: `			return

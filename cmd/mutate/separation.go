@@ -142,5 +142,11 @@ func (fw *Forwarder) handle`,
 	}, {
 		row: "S5", defect: "a burst of packets that only userspace can handle is cut", tests: "integration.TestOddPackets", file: "vnicbridge/internal/bpf/limit.h",
 		old: `#define ODD_INTERVALS 4`, new: `#define ODD_INTERVALS 1`,
+	}, {
+		row: "S6", defect: "an advertisement without the Override flag changes a next hop", file: `vnicbridge/internal/link/neighbour.go`,
+		old: `	case mac != known && !known.IsZero() && !m.Override:`, new: `	case false:`,
+	}, {
+		row: "S6", defect: "a solicitation changes a next hop", file: `vnicbridge/internal/link/neighbour.go`,
+		old: `	contested := e != nil && !e.MAC.IsZero() && e.MAC != mac`, new: `	contested := e != nil && false`,
 	},
 }
