@@ -32,7 +32,7 @@ func newFamily(name, server, alias, client, dialed string) family {
 }
 
 // The tests that are the same in both families use IPv4.
-var server, alias, client, dialed = families[0].server, families[0].alias, families[0].client, families[0].dialed
+var server, alias, client = families[0].server, families[0].alias, families[0].client
 
 // eachFamily runs a test with clients of each family, on a segment with one address and on
 // one with both.

@@ -214,7 +214,7 @@ func (p *Plane) attachNIC(b *bridge, permanent config.MAC) {
 			continue
 		}
 		l := link.New(own, link.Options{
-			Bridge: b.spec.bridge, MAC: permanent, Key: p.key, LinkLocal: b.spec.linkLocal, Ours: p.isOurs, Log: log,
+			Bridge: b.spec.bridge, MAC: permanent, Key: [2]uint64{p.key.K0, p.key.K1}, LinkLocal: b.spec.linkLocal, Ours: p.isOurs, Log: log,
 		})
 		n := l.Table()
 		n.Learned = func(c link.MACChange) { p.neighbourLearned(log, c) }

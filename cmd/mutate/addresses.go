@@ -16,7 +16,9 @@ var addresses = []mutation{
 		tests: "integration.TestHostKernelKeepsOut integration.TestNoWayRound",
 	}, {
 		row: "A1", defect: "the programs do not pass ARP to userspace", file: "vnicbridge/internal/bpf/bridge.c",
-		old: "DROP_OVERLOAD);\n	else\n		bpf_clone_redirect(skb, own->slow, 0);", new: "DROP_OVERLOAD);",
+		old: `	if (is_heard(self, skb->len, kind))
+		bpf_clone_redirect(skb, own->slow, 0);
+`, new: "	is_heard(self, skb->len, kind);\n",
 		tests: "integration.TestHostKernelKeepsOut",
 	}, {
 		row: "A1", defect: "a Neighbor Solicitation for any address is answered", file: `vnicbridge/internal/link/ndpclaim.go`,
@@ -116,7 +118,7 @@ var addresses = []mutation{
 		old: `mayGo := t.superseded(number) && (`, new: `mayGo := number != notFound || (`,
 	}, {
 		row: "A5", defect: "two flows get the same reply tuple", file: "vnicbridge/internal/bpf/admit.h",
-		old: `!same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer))`, new: `!same_key(&r->reply, &f->answer))`,
+		old: `!same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer) ||`, new: `!same_key(&r->reply, &f->answer) ||`,
 	}, {
 		row: "A5", defect: "the programs use a tuple again at once", file: "vnicbridge/internal/bpf/admit.h",
 		old: `return until && (__s32)((__u32)*until - plane.clock) > 0;`, new: `return !until;`,
@@ -189,7 +191,7 @@ var addresses = []mutation{
 		old: `return cmp.Compare(a.idle, b.idle)`, new: `return cmp.Compare(b.idle, a.idle)`,
 	}, {
 		row: "A7+", defect: "next hops that only the programs use count as idle", file: `vnicbridge/internal/kernel/path_linux.go`,
-		old: `if keys[i].Iface == nic.Index && v.Used != 0 {`, new: `if false {`,
+		old: `			if v.Used != 0 {`, new: `			if false {`,
 	}, {
 		row: "A7+", defect: "each forged host causes a broadcast", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `BroadcastBurst = 1024`, new: `BroadcastBurst = 1 << 20`,
@@ -213,7 +215,7 @@ var addresses = []mutation{
 		old: "	if (unlikely(skb->vlan_present && bpf_skb_vlan_pop(skb)))\n		return give_up(own);\n", new: "", tests: "integration.TestPriorityTaggedLink",
 	}, {
 		row: "A1+", defect: "frames with a priority tag in their bytes are dropped", file: "vnicbridge/internal/bpf/bridge.c",
-		old: `if (tag->proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address)`, new: `if (ip || true)`,
+		old: `if (tag->proto != ETH_IPV4 || (void *)(ip + 1) > (void *)(long)skb->data_end || ip->daddr != own->address ||`, new: `if (ip ||`,
 	}, {
 		row: "A2+", defect: "a switch's device tracking counts as a rival", file: `vnicbridge/internal/link/claim.go`,
 		old: `return f.DstMAC() == config.BroadcastMAC && f.SrcMAC() == m.SenderMAC`, new: `return f.SrcMAC() == m.SenderMAC`,

@@ -21,10 +21,17 @@ var flows = []mutation{
 `,
 	}, {
 		row: "F1", defect: "the policy chooses for every packet", file: "vnicbridge/internal/bpf/bridge.c",
-		old: `	__u32 to = f->answer.iface;` + "\n",
+		old: `	__u32 to = f->answer.iface;
+	struct iface *out = bpf_map_lookup_elem(&ifaces, &to);
+	const __u8 *mac;
+
+	if (unlikely(`,
 		new: `	struct bridge_rules *b = RULES(bridges, self);
 	__u32 to = b && b->live && f->dir == FORWARD ? decide(b, p) & ~LASTING : f->answer.iface;
-`,
+	struct iface *out = bpf_map_lookup_elem(&ifaces, &to);
+	const __u8 *mac;
+
+	if (unlikely(`,
 	}, {
 		row: "F2", defect: "the TTL is counted down", file: `vnicbridge/internal/packet/rewrite.go`,
 		old: `	copy(p.IP[12:16], to.Src.V4())`, new: `	diff += putWord(p.IP[8:10], binary.BigEndian.Uint16(p.IP[8:]), binary.BigEndian.Uint16(p.IP[8:])-0x100)
@@ -134,7 +141,7 @@ var flows = []mutation{
 		old: `return min(uint32(options[2]), MaxWindowScale)`, new: `return 0`,
 	}, {
 		row: "F4+", defect: "windows count as if they were not scaled", file: "vnicbridge/internal/bpf/bridge.c",
-		old: `		p->scale = window_scale(skb, p->options);`, new: `		p->scale = 0;`,
+		old: `		p->scale = window_scale(skb, HEADERS, p->options);`, new: `		p->scale = 0;`,
 	}, {
 		row: "F4+", defect: "a RST that answers a SYN is not believed", file: `vnicbridge/internal/flow/tcpstate.go`,
 		old: `	case dir == Reverse && (!acked || isClosing(flags)):`, new: `	case false:`,
@@ -238,13 +245,13 @@ var flows = []mutation{
 		old: `if a.In.NIC != nil && a.Src != quoted.Dst {`, new: `if a.In.NIC != nil {`,
 	}, {
 		row: "F6", defect: "a router has the alias of the flow's other host", file: `vnicbridge/internal/rules/hosts.go`,
-		old: `alias != host {`, new: `true {`,
+		old: `i)]; alias != host {`, new: `i)]; true {`,
 	}, {
 		row: "F6", defect: "a `preserve` segment sees a router under an alias", file: `vnicbridge/internal/rules/hosts.go`,
-		old: `if segment.Preserve && r.PossibleSource(router) {`, new: `if false {`,
+		old: `if segment.keepsAddress(router) && r.PossibleSource(router) {`, new: `if false {`,
 	}, {
 		row: "F6", defect: "a router has an address of a segment", file: `vnicbridge/internal/rules/hosts.go`,
-		old: `if segment.Preserve && r.PossibleSource(router) {`, new: `if segment.Preserve {`,
+		old: `if segment.keepsAddress(router) && r.PossibleSource(router) {`, new: `if segment.keepsAddress(router) {`,
 	}, {
 		row: "F6", defect: "an error is taken for an echo", file: "vnicbridge/internal/bpf/packet.h",
 		old: "	else\n		return SLOW;\n	return KEEP;", new: "	return KEEP;",
@@ -314,7 +321,7 @@ var flows = []mutation{
 		old: `return !cut || a.HeadersLen()+size > mtu`, new: `return cut && !cut`,
 	}, {
 		row: "F8", defect: "a packet that is too big is sent", file: "vnicbridge/internal/bpf/bridge.c",
-		old: `if (unlikely(too_big(skb, p, out->mtu)))`, new: `if (0 && too_big(skb, p, out->mtu))`,
+		old: `if (unlikely(too_big(skb, p, sizeof(struct iphdr), out->mtu)))`, new: `if (0)`,
 	}, {
 		row: "F8", defect: "the pieces of a super-packet may have any size", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `return !cut || a.HeadersLen()+size > mtu`, new: `return !cut`,
@@ -382,7 +389,7 @@ var flows = []mutation{
 		old: `	if sent != acknowledged {`, new: `	if false {`,
 	}, {
 		row: "F10", defect: "the flows of a removed segment are not reset", file: "vnicbridge/devices.go",
-		old: `return f.In == gone || f.Out == gone }, p.comesBack)`, new: `return f == nil }, p.comesBack)`,
+		old: `return slices.Contains(all, f.In) || slices.Contains(all, f.Out) }, p.comesBack)`, new: `return f == nil }, p.comesBack)`,
 	}, {
 		row: "F10+", defect: "UDP flows stay at an unhealthy segment", file: "vnicbridge/verdicts.go",
 		old: `		p.path.RechooseAt(s.iface)` + "\n",

@@ -90,5 +90,25 @@ var ipv6 = []mutation{
 		row: "F13", defect: "a routing header at its end is answered", file: `vnicbridge/internal/packet/ipv6.go`,
 		old: `kind == 0 || segmentsLeft > 0`, new: `kind|segmentsLeft >= 0`,
 		tests: "vnicbridge.TestIPv6BothWays vnicbridge.TestRoutingHeaders",
+	}, {
+		row: "F3", defect: "the sum over a whole packet is not kept right", file: "vnicbridge/internal/bpf/packet6.h",
+		old:   `	bpf_csum_update(skb, diff);` + "\n",
+		tests: "integration.TestSummedPackets",
+	}, {
+		row: "F14", defect: "a segment without the family is a candidate", file: "vnicbridge/internal/rules/compile.go",
+		old: `		vnic := device.Of(f)
+`, new: `		vnic := device.Of(f)
+		if vnic == nil {
+			vnic = device
+		}
+`,
+	}, {
+		row: "S1", defect: "impossible sources of IPv6 enter", file: "vnicbridge/internal/bpf/admit6.h",
+		old: `	if (impossible6(a->orig.src))`, new: `	if (0)`,
+		tests: "integration.TestForgedFramesIPv6",
+	}, {
+		row: "S2", defect: "any IPv6 source leaves a segment", file: "vnicbridge/internal/bpf/bridge.c",
+		old: `own->nic ? a->dst : a->src, own->address6)`, new: `own->nic ? a->dst : own->address6, own->address6)`,
+		tests: "vnicbridge.TestWhatLeavesASegmentInIPv6",
 	},
 }

@@ -47,8 +47,8 @@ var load = []mutation{
 	}, {
 		row: "L3", defect: "a lost device's flows are not found until it is back", file: "vnicbridge/datapaths.go",
 		old: `	if ifc.Closed.Load() {
-		d.forwarder.Forget`, new: `	if true {
-		d.forwarder.Forget`,
+		for`, new: `	if true {
+		for`,
 	}, {
 		row: "L3", defect: "changes of a VNIC by others are not repaired", file: "vnicbridge/maintain.go",
 		old: "	p.configureVNICs()\n	p.reportObstacles()", new: "	p.reportObstacles()",
@@ -83,7 +83,9 @@ var load = []mutation{
 		tests: "integration.TestReloadsLoseNoRequest",
 	}, {
 		row: "L4", defect: "a configuration that has not started takes the connections", file: "sites/listener.go",
-		old: `	if !l.accepting || l.at.Started == nil {`, new: `	if true {`,
+		old: `	if accepting := l.accepting.Load(); !accepting || l.at.Started == nil {
+		return accepting`, new: `	if true {
+		return true`,
 		tests: "integration.TestFailingReloadsLoseNoRequest",
 	}, {
 		row: "L5", defect: "a stop leaves the devices", file: "vnicbridge/plane.go",

@@ -44,7 +44,9 @@ var separation = []mutation{
 		old: "	if (impossible(p->key.src))\n		return DROP_SOURCE;\n", new: "",
 	}, {
 		row: "S1", defect: "packets from the host's own addresses enter", file: `vnicbridge/internal/rules/compile.go`,
-		old: `		sources = append(sources, ownAndBroadcast(own)...)`, new: `		_ = own`,
+		old: `	for _, own := range host {
+		sources = append(sources, ownAndBroadcast(own)...)`, new: `	for _, own := range host {
+		_ = own`,
 	}, {
 		row: "S2", defect: "any source leaves a segment", file: `vnicbridge/internal/userspace/forwarder.go`,
 		old: `if a.Src != a.In.VNIC.Address {`, new: `if false {`,
@@ -97,7 +99,7 @@ var separation = []mutation{
 		old: "	words(&r.Orig)[1].Store(0)\n", new: "	store(&r.Orig, bpf.FlowKey{})\n",
 	}, {
 		row: "S3", defect: "a record that changes while it is read is believed", file: `vnicbridge/internal/flow/table.go`,
-		old: ` || load(&r.Orig) != orig || load(&r.Reply) != reply {`, new: ` {`,
+		old: ` && load(&r.Orig) == to.orig && load(&r.Reply) == to.reply`, new: ``,
 	}, {
 		row: "S3", defect: "the host routes between the networks of two bridges", file: `vnicbridge/internal/host/guard_linux.go`,
 		old: `			if from != to {`, new: `			if false {`,

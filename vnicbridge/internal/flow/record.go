@@ -34,7 +34,7 @@ func (t *KeyTable) keyAt(tuple *packet.Tuple, iface uint32) bpf.FlowKey {
 
 // digest stands for two IPv6 addresses in a key. It has the strength of the table's hash:
 // whoever finds two pairs with one digest can only keep out the second pair's flow, because
-// the addresses themselves are compared too. digest in bpf/table.h is the same function.
+// the addresses themselves are compared too. digest in bpf/packet6.h is the same function.
 func (t *KeyTable) digest(src, dst *packet.Addr) uint64 {
 	h := (halves(src)[0] ^ t.Secret[0]) * 0x9e3779b97f4a7c15
 	h = (h ^ h>>32 ^ halves(src)[1]) * 0xd6e8feb86659fd93

@@ -17,7 +17,6 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
 var (
@@ -85,7 +84,7 @@ func newTestLink(linkLocal string) *testLink {
 	nic := new(testNIC)
 	ifc.SetDevice(nic)
 	ifc.SetMAC(nicMAC)
-	o := Options{Bridge: "lan", Key: rules.Key{K0: 1, K1: 2}, Ours: func(mac config.MAC) bool { return mac == secondMAC }, Log: slog.New(slog.DiscardHandler)}
+	o := Options{Bridge: "lan", Key: [2]uint64{1, 2}, Ours: func(mac config.MAC) bool { return mac == secondMAC }, Log: slog.New(slog.DiscardHandler)}
 	if linkLocal != "" {
 		o.LinkLocal = netip.MustParseAddr(linkLocal)
 	}
@@ -566,7 +565,7 @@ func TestTheAddressesAreDefended(t *testing.T) {
 
 // Row A8: the link-local address depends on the key, the bridge and the NIC alone.
 func TestLinkLocalAddresses(t *testing.T) {
-	key := rules.Key{K0: 1, K1: 2}
+	key := [2]uint64{1, 2}
 	first := linkLocal(key, "lan", nicMAC, 0)
 	if !netip.MustParsePrefix("fe80::/64").Contains(first.Netip()) {
 		t.Errorf("the address is %s", first.Netip())
@@ -575,7 +574,7 @@ func TestLinkLocalAddresses(t *testing.T) {
 		t.Errorf("it is %s and then %s", first.Netip(), again.Netip())
 	}
 	for _, other := range []packet.Addr{
-		linkLocal(rules.Key{K0: 1, K1: 3}, "lan", nicMAC, 0), linkLocal(key, "wan", nicMAC, 0),
+		linkLocal([2]uint64{1, 3}, "lan", nicMAC, 0), linkLocal(key, "wan", nicMAC, 0),
 		linkLocal(key, "lan", hostMAC, 0), linkLocal(key, "lan", nicMAC, 1),
 	} {
 		if other == first {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
 // Link is the link of a NIC, for one family of addresses.
@@ -38,7 +37,7 @@ type Options struct {
 	// is zero, the MAC is that of the iface.
 	MAC config.MAC
 	// Key is the secret that the link-local address is derived with.
-	Key rules.Key
+	Key [2]uint64
 	// LinkLocal is the bridge's link-local address. If it is invalid, one is derived.
 	LinkLocal netip.Addr
 	// Ours tells whether a MAC is that of one of our NICs, which may share the link.

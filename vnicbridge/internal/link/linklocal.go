@@ -7,7 +7,6 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
 // maxLinkLocals is how many link-local addresses are tried, if other hosts have the first
@@ -16,12 +15,12 @@ const maxLinkLocals = 3
 
 // linkLocal derives the link-local address of a bridge (A8; RFC 7217). It is the same at
 // every start. conflicts is how many of the addresses before it are in use by other hosts.
-func linkLocal(key rules.Key, bridge string, mac config.MAC, conflicts uint8) packet.Addr {
+func linkLocal(key [2]uint64, bridge string, mac config.MAC, conflicts uint8) packet.Addr {
 	data := append([]byte("link-local "), mac[:]...)
 	data = append(data, conflicts)
 	data = append(data, bridge...)
 	a := packet.Addr{0: 0xfe, 1: 0x80}
-	id := siphash.Hash(key.K0, key.K1, data)
+	id := siphash.Hash(key[0], key[1], data)
 	for isReserved(id) {
 		id++
 	}
