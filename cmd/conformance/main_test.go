@@ -72,7 +72,7 @@ func TestVerdict(t *testing.T) {
 				"RFC 4787 REQ-1": "holds: `vnicbridge.TestARP`", "RFC 7857 §2.1": "holds in part: `vnicbridge.TestSlow`; the rest does not.",
 				"RFC 5508 REQ-3": "not met: it is not.",
 			},
-			prints: []string{", holds in part: 1, holds: 1, does not apply: 53, not met: 1\n"},
+			prints: []string{fmt.Sprintf(", holds in part: 1, holds: 1, does not apply: %d, not met: 1\n", len(contract.RequirementIDs())-3)},
 		},
 		{
 			name: "a requirement whose test is not there", recording: "pass", fails: true,

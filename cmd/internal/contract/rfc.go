@@ -8,35 +8,84 @@ import (
 	"strings"
 )
 
-// rfcs lists the documents that the page must answer. Each has numbered requirements, or
-// sections with requirements.
+// rfcs lists the documents that the page must answer, with the names of their requirements.
+// A document without names is answered as a whole.
 var rfcs = []struct {
 	number       int
-	requirements int      // REQ-1 and so on
-	sections     []string // of a document that does not number its requirements
+	requirements []string
 }{
-	{number: 4787, requirements: 14},
-	{number: 5382, requirements: 10},
-	{number: 5508, requirements: 11},
-	{number: 7857, sections: []string{"2", "2.1", "2.2", "3", "4", "5", "6", "7", "7.1", "8", "9", "10", "11", "12"}},
-	{number: 5227, sections: []string{"2.1", "2.1.1", "2.2", "2.3", "2.4", "2.5", "2.6"}},
+	{4787, numbered("REQ", 1, 14)},
+	{5382, numbered("REQ", 1, 10)},
+	{5508, numbered("REQ", 1, 11)},
+	{7857, sections("2 2.1 2.2 3 4 5 6 7 7.1 8 9 10 11 12")},
+	{5227, sections("2.1 2.1.1 2.2 2.3 2.4 2.5 2.6")},
+
+	// IPv6: the link.
+	{4861, sections("6.3 7.1.1 7.1.2 7.2.2 7.2.3 7.2.4 7.2.5 7.2.6 7.3 8.3")},
+	{4862, sections("5.3 5.4.1 5.4.2 5.4.3 5.4.4 5.4.5 5.5")},
+	{7527, nil}, {4429, nil}, {9131, nil},
+	{4291, sections("2.8")},
+	{7217, nil}, {5453, nil}, {7136, nil},
+	{3810, sections("6.1 6.2 6.3 7 8.2.1 8.2.2")},
+	{3590, nil},
+
+	// IPv6: packets.
+	{4443, append(rules("2.4", "abcdef"), sections("3.1 3.2 3.3 3.4 4.2")...)},
+	{8200, sections("4 4.5 5 8.1")},
+	{5095, nil}, {5722, nil}, {6946, nil}, {6980, nil}, {7112, nil}, {8021, nil},
+	{8201, nil}, {6437, nil}, {6935, nil}, {6936, nil},
+
+	// IPv6: what passes, and what a node does.
+	{6092, slices.Concat(
+		numbered("REC", 1, 12), numbered("REC", 14, 19), numbered("REC", 21, 24),
+		numbered("REC", 31, 37), numbered("REC", 49, 50),
+	)},
+	{4890, sections("4.3.1 4.3.2 4.3.3 4.3.4 4.3.5 4.4.1 4.4.2 4.4.3 4.4.4 4.4.5")},
+	{8504, sections("5.1 5.2 5.3 5.4 5.7 5.8 5.11 5.12 6.1")},
+	{5902, nil}, {6105, nil}, {6146, nil}, {6296, nil}, {6583, nil}, {7084, nil},
+	{7113, nil}, {7404, nil}, {7690, nil}, {7915, nil}, {8415, nil},
+}
+
+// numbered names the requirements of a document that numbers them: REQ-1 and so on.
+func numbered(kind string, first, last int) (names []string) {
+	for n := first; n <= last; n++ {
+		names = append(names, fmt.Sprintf("%s-%d", kind, n))
+	}
+	return names
+}
+
+// sections names the sections with requirements of a document that does not number these.
+func sections(numbers string) (names []string) {
+	for _, number := range strings.Fields(numbers) {
+		names = append(names, "§"+number)
+	}
+	return names
+}
+
+// rules names the rules of a section that gives each a letter.
+func rules(section, letters string) (names []string) {
+	for _, letter := range letters {
+		names = append(names, fmt.Sprintf("§%s %c", section, letter))
+	}
+	return names
 }
 
 // RequirementIDs lists the ids of all requirements, in order.
 func RequirementIDs() []string {
 	var ids []string
 	for _, rfc := range rfcs {
-		for n := 1; n <= rfc.requirements; n++ {
-			ids = append(ids, fmt.Sprintf("RFC %d REQ-%d", rfc.number, n))
+		document := fmt.Sprintf("RFC %d", rfc.number)
+		if rfc.requirements == nil {
+			ids = append(ids, document)
 		}
-		for _, section := range rfc.sections {
-			ids = append(ids, fmt.Sprintf("RFC %d §%s", rfc.number, section))
+		for _, name := range rfc.requirements {
+			ids = append(ids, document+" "+name)
 		}
 	}
 	return ids
 }
 
-var requirementID = regexp.MustCompile(`^RFC \d+ (REQ-\d+|§[\d.]+)$`)
+var requirementID = regexp.MustCompile(`^RFC \d+( (RE[QC]-\d+|§[\d.]+( [a-z])?))?$`)
 
 // Requirement is a requirement of an RFC, with the page's answer.
 type Requirement struct {
