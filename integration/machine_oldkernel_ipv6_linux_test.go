@@ -13,7 +13,7 @@ import (
 // After Caddy was killed, the host gets all IPv6 again, the pseudo address too.
 func TestIPv6OnOtherKernels(t *testing.T) {
 	for kernel, datapath := range map[string]string{withoutTCX: "kernel", "without BPF": "userspace"} {
-		t.Run(kernel, func(t *testing.T) {
+		t.Run(datapath, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, paper.NetworkOptions{IPv6: true, Neighbours: 1})
 			s.onKernel(kernel)

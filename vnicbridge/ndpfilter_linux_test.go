@@ -167,11 +167,16 @@ func TestWhatOfIPv6IsOurs(t *testing.T) {
 		t.Fatal("only root can load BPF programs")
 	}
 	t.Run("kernel", func(t *testing.T) {
-		kernel, socket := newFateRig(t, dualConfig()), socketGate(t)
+		kernel := newFateRig(t, dualConfig())
 		for name, tt := range ipv6Fates() {
 			if got := kernel.fateOf(tt.frame); got != tt.want {
 				t.Errorf("%s: the program makes it %s, want %s", name, got, tt.want)
 			}
+		}
+	})
+	t.Run("userspace", func(t *testing.T) {
+		socket := socketGate(t)
+		for name, tt := range ipv6Fates() {
 			if tt.want == notToUs || tt.want == fromGroup {
 				continue // a socket's filter knows that from the kernel
 			}
@@ -188,21 +193,21 @@ func TestWhatOfIPv6IsOurs(t *testing.T) {
 // A bridge without an IPv6 address leaves all IPv6 to the host, and one without an IPv4
 // address all ARP and IPv4, whatever addresses these have.
 func TestTheOtherFamilyIsTheHosts(t *testing.T) {
-	t.Run("IPv4 alone/kernel", func(t *testing.T) {
-		wantAllLeft(t, newFateRig(t, paperConfig()), host.PseudoAddresses{mustIP(pseudo)}, func() (frames []namedFrame) {
+	t.Run("IPv4 alone", func(t *testing.T) {
+		wantAllLeft(t, paperConfig(), host.PseudoAddresses{mustIP(pseudo)}, func() (frames []namedFrame) {
 			for name, tt := range ipv6Fates() {
 				frames = append(frames, namedFrame{name, tt.frame})
 			}
 			return frames
 		}())
 	})
-	t.Run("IPv6 alone/kernel", func(t *testing.T) {
+	t.Run("IPv6 alone", func(t *testing.T) {
 		cfg := dualConfig()
 		lan := cfg.Bridges["lan"]
 		lan.Addresses, lan.Gateways = lan.Addresses[1:], lan.Gateways[1:]
 		toNobody := fromRouter(router, 4000, 80)
 		toNobody.dst = "0.0.0.0"
-		wantAllLeft(t, newFateRig(t, cfg), host.PseudoAddresses{config.IPv6: mustIP(dualPseudo)}, []namedFrame{
+		wantAllLeft(t, cfg, host.PseudoAddresses{config.IPv6: mustIP(dualPseudo)}, []namedFrame{
 			{"ARP", arp(true, hostMAC, otherHost, config.MAC{}, pseudo)},
 			{"a probe by ARP", arp(true, hostMAC, "0.0.0.0", config.MAC{}, pseudo)},
 			{"IPv4", fromRouter(router, 4000, 80).tcp("S", "")},
@@ -212,14 +217,24 @@ func TestTheOtherFamilyIsTheHosts(t *testing.T) {
 	})
 }
 
-func wantAllLeft(t *testing.T, kernel fateRig, pseudo host.PseudoAddresses, frames []namedFrame) {
-	t.Helper()
+// wantAllLeft wants the NIC's program, and the filters of its packet socket, to leave frames
+// to the host.
+func wantAllLeft(t *testing.T, cfg *config.Config, pseudo host.PseudoAddresses, frames []namedFrame) {
+	t.Run("kernel", func(t *testing.T) {
+		kernel := newFateRig(t, cfg)
+		for _, f := range frames {
+			if got := kernel.fateOf(f.frame); got != toHost {
+				t.Errorf("%s: the program makes it %s", f.name, got)
+			}
+		}
+	})
+	t.Run("userspace", func(t *testing.T) { wantAllKeptOut(t, pseudo, frames) })
+}
+
+func wantAllKeptOut(t *testing.T, pseudo host.PseudoAddresses, frames []namedFrame) {
 	l := host.NewLetIn(pseudo)
 	defer l.Close()
 	for _, f := range frames {
-		if got := kernel.fateOf(f.frame); got != toHost {
-			t.Errorf("%s: the program makes it %s", f.name, got)
-		}
 		n, err := l.Program.Run(&ebpf.RunOptions{Data: append(make([]byte, packet.EthHeaderLen), f.frame...)})
 		if err != nil || n != 0 {
 			t.Errorf("%s: the filter lets it in (%v)", f.name, err)
@@ -264,20 +279,35 @@ func TestFiltersAgreeAboutDamagedIPv6(t *testing.T) {
 
 // Row L2: IPv6 for the pseudo address that only userspace can carry, or only count, is bounded.
 func TestOddIPv6IsBounded(t *testing.T) {
+	tcp := rawIPv6(dualStranger, dualPseudo, 6, 64, []byte(filled(0x50, 40))...)
+	malformed := rawIPv6(dualStranger, dualPseudo, 6, 64, []byte(filled(0, 40))...)
+	tests := []struct {
+		name    string
+		frame   []byte
+		bounded bool
+		usual   bool // to userspace, which carries what the programs leave
+	}{
+		{"TCP", tcp, false, true}, {"malformed TCP", malformed, true, true},
+		{"TCP with a tag in its bytes", withTags(tcp, packet.EtherVLAN<<16), true, true},
+		{"no next header", rawIPv6(dualStranger, dualPseudo, 59, 64), true, false},
+	}
+	t.Run("userspace", func(t *testing.T) {
+		for _, tt := range tests {
+			gate, dropped := socketGate(t), 0
+			for range 20_000 {
+				if !gate.lets(tt.frame) {
+					dropped++
+				}
+			}
+			if tt.usual == (dropped > 0) {
+				t.Errorf("%s: %d of 20000 were dropped, bounded: %v", tt.name, dropped, !tt.usual)
+			}
+		}
+	})
 	t.Run("kernel", func(t *testing.T) {
 		r := newFateRig(t, dualConfig())
 		p := r.plane.datapaths.kernelPath().(memoryPath).Plane
-		tcp := rawIPv6(dualStranger, dualPseudo, 6, 64, []byte(filled(0x50, 40))...)
-		malformed := rawIPv6(dualStranger, dualPseudo, 6, 64, []byte(filled(0, 40))...)
-		for _, tt := range []struct {
-			name    string
-			frame   []byte
-			bounded bool
-		}{
-			{"TCP", tcp, false}, {"malformed TCP", malformed, true},
-			{"TCP with a tag in its bytes", withTags(tcp, packet.EtherVLAN<<16), true},
-			{"no next header", rawIPv6(dualStranger, dualPseudo, 59, 64), true},
-		} {
+		for _, tt := range tests {
 			dropped := 0
 			for range 100 {
 				p.Odd.Left = 0 // until the next interval

@@ -238,10 +238,10 @@ var addresses = []mutation{
 `,
 	}, {
 		row: "A9", defect: "the NIC joins no group", file: `vnicbridge/internal/host/nic_linux.go`,
-		old: `return n.membership(unix.PACKET_ADD_MEMBERSHIP, group)`, new: `return nil`, tests: "vnicbridge.TestMulticastMembership",
+		old: `return n.membership(unix.PACKET_ADD_MEMBERSHIP, group)`, new: `return nil`, tests: "integration.TestMulticastFilter",
 	}, {
 		row: "A9", defect: "the NIC becomes promiscuous", file: `vnicbridge/internal/host/packetsocket_linux.go`,
-		old: `unix.PACKET_MR_MULTICAST`, new: `unix.PACKET_MR_PROMISC`, tests: "vnicbridge.TestMulticastMembership",
+		old: `unix.PACKET_MR_MULTICAST`, new: `unix.PACKET_MR_PROMISC`, tests: "integration.TestMulticastFilter",
 	}, {
 		row: "A9", defect: "NDP does not reach userspace", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `if (is_message(&p) && (to_us || may_hear(dst_of(&p))))`, new: `if (is_message(&p) && to_us)`,
