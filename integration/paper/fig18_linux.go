@@ -29,7 +29,7 @@ func (l *lab) playFig18(ctx context.Context) (err error) {
 	if err := l.reloadWith(ctx, l.opts.Example); err != nil {
 		return err
 	}
-	if l.fig18, err = l.network.Server.Capture(NICDevice, segmentA.device, segmentB.device, "vnic-F"); err != nil {
+	if l.server, err = l.capture(l.network.Server, NICDevice, segmentA.device, segmentB.device, "vnic-F"); err != nil {
 		return err
 	}
 	roots, err := l.caddy.Roots()
@@ -50,7 +50,10 @@ func (l *lab) playFig18(ctx context.Context) (err error) {
 	}
 	l.report.Section(pathsSection(paths))
 	l.report.Section(alternatingSection(alternating))
-	return l.playPassed()
+	if err := l.playPassed(); err != nil {
+		return err
+	}
+	return l.server.Save(l.path("fig18.pcapng"))
 }
 
 // exampleEnv is what Caddyfile.example takes from the environment.
@@ -158,7 +161,7 @@ func (l *lab) visit(ctx context.Context, client *netlab.WebClient, url string) s
 
 // playPassed looks back at what the VNICs carried and the sites have logged.
 func (l *lab) playPassed() error {
-	frames, err := l.fig18.Frames()
+	frames, err := l.server.Frames()
 	if err != nil {
 		return fmt.Errorf("lab: capture: %w", err)
 	}

@@ -42,7 +42,7 @@ func (l *lab) playFig19(ctx context.Context) error {
 	}
 	one := network19{pcName: "PC1", pc: l.network.PC1, router: l.network.Router, pseudo: PseudoAddr, alias: gatewayAlias, segment: segmentA, nic: NICDevice}
 	two := network19{pcName: "PC2", pc: second.PC2, router: second.Router2, pseudo: PseudoAddr2, alias: gatewayAliasB, segment: segmentB, nic: NIC2Device}
-	if l.fig19, err = l.network.Server.Capture(one.nic, one.segment.device, two.nic, two.segment.device); err != nil {
+	if l.server, err = l.capture(l.network.Server, one.nic, one.segment.device, two.nic, two.segment.device); err != nil {
 		return err
 	}
 	own, err := l.reachOwn(ctx, one, two)
@@ -53,7 +53,10 @@ func (l *lab) playFig19(ctx context.Context) error {
 	if err := l.reachOther(ctx, one, two); err != nil {
 		return err
 	}
-	return l.reachOther(ctx, two, one)
+	if err := l.reachOther(ctx, two, one); err != nil {
+		return err
+	}
+	return l.server.Save(l.path("fig19.pcapng"))
 }
 
 // reachOwn has each network get its page and ping, and each segment ping its
@@ -119,12 +122,12 @@ func (l *lab) reachOther(ctx context.Context, from, to network19) error {
 
 // packetsOn counts the IP packets that were sent to a network or to its segment.
 func (l *lab) packetsOn(n network19) (count int, err error) {
-	frames, err := l.fig19.Frames()
+	frames, err := l.server.Frames()
 	if err != nil {
 		return 0, fmt.Errorf("lab: capture: %w", err)
 	}
 	for _, f := range frames {
-		device := l.fig19.Devices()[f.Interface]
+		device := l.server.Devices()[f.Interface]
 		sent := device == n.nic && f.Outgoing || device == n.segment.device && !f.Outgoing
 		if sent && gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.Lazy).Layer(layers.LayerTypeIPv4) != nil {
 			count++

@@ -36,7 +36,7 @@ func Play(ctx context.Context, opts Options) error {
 			return err
 		}
 	}
-	network, err := NewNetwork(labName, NetworkOptions{NAT: true})
+	network, err := NewNetwork(labName, NetworkOptions{NAT: true, IPv6: true})
 	if err != nil {
 		return err
 	}
@@ -50,15 +50,14 @@ func Play(ctx context.Context, opts Options) error {
 
 // lab is one run of the experiments.
 type lab struct {
-	opts    Options
-	report  *Report
-	network *Network
-	state   string // Caddy's own files, removed at the end
-	caddy   *netlab.Caddy
-	server  *netlab.Capture // nic0, vnic-A, vnic-B, as the paper numbers them
-	router  *netlab.Capture // the router's side of the link to the server
-	fig19   *netlab.Capture // each NIC and its VNIC, from when there are two
-	fig18   *netlab.Capture // nic0, vnic-A, vnic-B, and vnic-F from when there is a front
+	opts     Options
+	report   *Report
+	network  *Network
+	state    string // Caddy's own files, removed at the end
+	caddy    *netlab.Caddy
+	captures []*netlab.Capture
+	server   *netlab.Capture // of the experiment under way: nic0, vnic-A and vnic-B, as the paper numbers them, and more
+	router   *netlab.Capture // the router's side of the link to the server
 }
 
 func (l *lab) run(ctx context.Context) error {
@@ -80,6 +79,9 @@ func (l *lab) run(ctx context.Context) error {
 	}
 	l.report.Part("The router only routes: the server sees PC1 itself")
 	if err := l.play(ctx, PC1Addr); err != nil {
+		return err
+	}
+	if err := errors.Join(l.server.Save(l.path("server.pcapng")), l.router.Save(l.path("router.pcapng"))); err != nil {
 		return err
 	}
 	if err := l.playFig19(ctx); err != nil {
@@ -106,11 +108,22 @@ func (l *lab) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if l.server, err = l.network.Server.Capture(NICDevice, segmentA.device, segmentB.device); err != nil {
+	if l.server, err = l.capture(l.network.Server, NICDevice, segmentA.device, segmentB.device); err != nil {
 		return err
 	}
-	l.router, err = l.network.Router.Capture(RouterWANDevice)
+	l.router, err = l.capture(l.network.Router, RouterWANDevice)
 	return err
+}
+
+// capture captures on a host's devices until the lab ends, or until a reload makes one of
+// them anew.
+func (l *lab) capture(host *netlab.Host, devices ...string) (*netlab.Capture, error) {
+	c, err := host.Capture(devices...)
+	if err != nil {
+		return nil, err
+	}
+	l.captures = append(l.captures, c)
+	return c, nil
 }
 
 // play plays section IV once, for the client that the server's NIC sees.
@@ -147,20 +160,8 @@ func (l *lab) play(ctx context.Context, client netip.Addr) error {
 	return l.playNeighbours()
 }
 
-// finish saves the captures, sums up, and keeps the network up where wished.
+// finish sums up, and keeps the network up where wished.
 func (l *lab) finish(ctx context.Context) error {
-	if err := l.server.Save(l.path("server.pcapng")); err != nil {
-		return err
-	}
-	if err := l.router.Save(l.path("router.pcapng")); err != nil {
-		return err
-	}
-	if err := l.fig19.Save(l.path("fig19.pcapng")); err != nil {
-		return err
-	}
-	if err := l.fig18.Save(l.path("fig18.pcapng")); err != nil {
-		return err
-	}
 	checked, differing := l.report.Summary()
 	verdict := fmt.Sprintf("\nAll %d checks agree with the paper.", checked)
 	if differing > 0 {
@@ -209,10 +210,8 @@ func (l *lab) path(name string) string { return filepath.Join(l.opts.Captures, n
 
 func (l *lab) close() error {
 	var errs []error
-	for _, c := range []*netlab.Capture{l.server, l.router, l.fig19, l.fig18} {
-		if c != nil {
-			errs = append(errs, c.Close())
-		}
+	for _, c := range l.captures {
+		errs = append(errs, c.Close())
 	}
 	errs = append(errs, l.network.Close())
 	if l.state != "" {
