@@ -3,6 +3,7 @@ package caddyvnic_test
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,8 +71,12 @@ func TestCaddyfileExample(t *testing.T) {
 	var config struct {
 		Apps struct {
 			VNIC struct {
-				Segments map[string]any
-				Bridges  map[string]struct{ NIC string }
+				Segments map[string]struct{ Addresses []netip.Prefix }
+				Bridges  map[string]struct {
+					NIC       string
+					Addresses []netip.Prefix
+					Gateways  []netip.Addr
+				}
 			}
 			HTTP struct {
 				Servers map[string]struct{ Listen []string }
@@ -84,8 +89,18 @@ func TestCaddyfileExample(t *testing.T) {
 	if n := len(config.Apps.VNIC.Segments); n != 3 {
 		t.Errorf("%d segments, want 3", n)
 	}
-	if nic := config.Apps.VNIC.Bridges["lan"].NIC; nic != "eth1" {
-		t.Errorf("NIC %q, want the default eth1", nic)
+	lan := config.Apps.VNIC.Bridges["lan"]
+	if lan.NIC != "eth1" {
+		t.Errorf("NIC %q, want the default eth1", lan.NIC)
+	}
+	families := map[string][]netip.Addr{"bridge lan": addrs(lan.Addresses), "gateways": lan.Gateways}
+	for name, segment := range config.Apps.VNIC.Segments {
+		families["segment "+name] = addrs(segment.Addresses)
+	}
+	for name, addresses := range families {
+		if len(addresses) != 2 || !addresses[0].Is4() || !addresses[1].Is6() {
+			t.Errorf("%s: %v, want one address of each family", name, addresses)
+		}
 	}
 	var listen []string
 	for _, server := range config.Apps.HTTP.Servers {
@@ -95,6 +110,13 @@ func TestCaddyfileExample(t *testing.T) {
 	if want := []string{"vnic/a:80", "vnic/b:80", "vnic/front:443"}; !slices.Equal(listen, want) {
 		t.Errorf("servers listen on %q, want %q", listen, want)
 	}
+}
+
+func addrs(prefixes []netip.Prefix) (all []netip.Addr) {
+	for _, p := range prefixes {
+		all = append(all, p.Addr())
+	}
+	return all
 }
 
 // ground is what most packages of the data plane stand on.

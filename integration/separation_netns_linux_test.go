@@ -22,7 +22,7 @@ import (
 // of the LAN only the gateway, by its alias.
 func TestNetns(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
-		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1, IPv6: true})
 		s.ip(s.Server, "address add 192.168.1.3/24 dev nic0") // the host's own
 		elsewhere := s.addNetwork()
 		names := s.namespaces()

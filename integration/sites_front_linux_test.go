@@ -23,8 +23,8 @@ const (
 	test2 = "https://www.example.com/test2/index.html"
 )
 
-// TestFront plays the paper's Fig-18 with real clients. Each request goes to its
-// own segment, also where one connection carries requests for both.
+// TestFront plays the paper's Fig-18 with real clients, over IPv4 and IPv6. Each
+// request goes to its own segment, also where one connection carries requests for both.
 func TestFront(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newFront(t, datapath)
@@ -62,7 +62,7 @@ func TestFrontWebSocket(t *testing.T) {
 // old and a new text, are made.
 func newFront(t *testing.T, datapath string, edits ...string) *scene {
 	t.Helper()
-	s := newScene(t, paper.NetworkOptions{Neighbours: 1})
+	s := newScene(t, paper.NetworkOptions{Neighbours: 1, IPv6: true})
 	s.startExample(exampleWith(t, datapath, edits...))
 	return s
 }
@@ -126,14 +126,16 @@ func (s *scene) dialTLS() (*tls.Conn, error) {
 	return client, nil
 }
 
-// wantCurl has curl read both pages by turns on one connection.
+// wantCurl has curl read both pages by turns, over each family on one connection.
 func (s *scene) wantCurl(option, version string) {
 	s.t.Helper()
-	got := s.run(s.PC1, "curl", "-sS", "--max-time", "10", option, "--cacert", s.caddy.RootCertificate(), "--connect-to", "::192.168.1.2:",
-		"-w", ` %{http_version} %{num_connects}\n`, test1, test2, test1, test2)
-	want := strings.ReplaceAll("a V 1\nb V 0\na V 0\nb V 0\n", "V", version)
-	if got != want {
-		s.t.Errorf("curl %s: page, version and new connections:\n%swant\n%s", option, got, want)
+	for _, c := range clientsOfBoth {
+		got := s.run(s.PC1, "curl", "-sS", "--max-time", "10", option, "--cacert", s.caddy.RootCertificate(),
+			"--connect-to", "::"+hostOf(c.dialed)+":", "-w", ` %{http_version} %{num_connects}\n`, test1, test2, test1, test2)
+		want := strings.ReplaceAll("a V 1\nb V 0\na V 0\nb V 0\n", "V", version)
+		if got != want {
+			s.t.Errorf("curl %s to %s: page, version and new connections:\n%swant\n%s", option, c.dialed, got, want)
+		}
 	}
 }
 
@@ -144,46 +146,59 @@ func (s *scene) wantHTTP3() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	client, err := s.PC1.WebClient(netlab.WebOptions{Protocol: netlab.HTTP3, Address: paper.PseudoAddr, Roots: roots})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer client.Close()
-	var got string
-	for _, url := range []string{test1, test2, test1, test2} {
-		page, err := fetch(&client.Client, url)
+	for _, c := range clientsOfBoth {
+		client, err := s.PC1.WebClient(netlab.WebOptions{Protocol: netlab.HTTP3, Address: c.dialed, Roots: roots})
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		got += page
-	}
-	if got != "abab" || client.Connections() != 1 {
-		s.t.Errorf("HTTP/3: pages %s on %d connections, want abab on one", got, client.Connections())
+		var got string
+		for _, url := range []string{test1, test2, test1, test2} {
+			page, err := fetch(&client.Client, url)
+			if err != nil {
+				s.t.Errorf("HTTP/3 to %s: %v", c.dialed, err)
+			}
+			got += page
+		}
+		if got != "abab" || client.Connections() != 1 {
+			s.t.Errorf("HTTP/3 to %s: pages %s on %d connections, want abab on one", c.dialed, got, client.Connections())
+		}
+		if err := client.Close(); err != nil {
+			s.t.Error(err)
+		}
 	}
 }
 
-// h2load sends requests for both pages in equal numbers, 32 at a time on each of
-// four HTTP/2 connections.
+// h2load sends requests for both pages in equal numbers, over each family 32 at a time on
+// each of four HTTP/2 connections.
 func (s *scene) h2load(requests int) (each int) {
 	s.t.Helper()
-	report := s.run(s.PC1, "h2load", "-n", fmt.Sprint(requests), "-c", "4", "-m", "32", "--connect-to=192.168.1.2:443", test1, test2)
-	for _, want := range []string{
-		"Application protocol: h2\n",
-		fmt.Sprintf("%d succeeded, 0 failed, 0 errored, 0 timeout", requests),
-		fmt.Sprintf("status codes: %d 2xx", requests),
-	} {
-		if !strings.Contains(report, want) {
-			s.t.Errorf("h2load does not say %q:\n%s", want, report)
+	for _, c := range clientsOfBoth {
+		report := s.run(s.PC1, "h2load", "-n", fmt.Sprint(requests), "-c", "4", "-m", "32", "--connect-to="+hostOf(c.dialed)+":443", test1, test2)
+		for _, want := range []string{
+			"Application protocol: h2\n",
+			fmt.Sprintf("%d succeeded, 0 failed, 0 errored, 0 timeout", requests),
+			fmt.Sprintf("status codes: %d 2xx", requests),
+		} {
+			if !strings.Contains(report, want) {
+				s.t.Errorf("h2load to %s does not say %q:\n%s", c.dialed, want, report)
+			}
 		}
 	}
 	return requests / 2
 }
 
-// wantEnoughOf waits until each site has logged that many requests over what came
-// before, and checks that the client is PC1 in all.
+// wantEnoughOf waits until each site has logged that many requests of PC1 by each of its
+// addresses over what came before, and checks that no other client is in the log.
 func (s *scene) wantEnoughOf(each int) {
 	s.t.Helper()
-	count := make(map[string]int)
+	type kind struct{ client, uri string }
+	want := make(map[kind]bool)
+	for _, c := range clientsOfBoth {
+		for _, uri := range []string{"/test1/index.html", "/test2/index.html"} {
+			want[kind{c.client.String(), uri}] = true
+		}
+	}
+	count := make(map[kind]int)
 	s.waitFor("the access logs", func() bool {
 		accesses, err := s.caddy.Accesses()
 		if err != nil {
@@ -191,16 +206,19 @@ func (s *scene) wantEnoughOf(each int) {
 		}
 		clear(count)
 		for _, a := range accesses {
-			if a.Request.ClientIP != "192.168.10.2" {
-				s.t.Fatalf("the site sees %s as client of %s", a.Request.ClientIP, a.Request.URI)
+			k := kind{a.Request.ClientIP, a.Request.URI}
+			if !want[k] {
+				s.t.Fatalf("the site sees %s as client of %s", k.client, k.uri)
 			}
-			count[a.Request.URI]++
+			count[k]++
 		}
-		return count["/test1/index.html"] >= each && count["/test2/index.html"] >= each
+		for k := range want {
+			if count[k] < each {
+				return false
+			}
+		}
+		return true
 	})
-	if len(count) != 2 {
-		s.t.Errorf("the sites were asked for %v", count)
-	}
 }
 
 // serveWebSocket serves on the server: it greets, then echoes.
