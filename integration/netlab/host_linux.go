@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -66,6 +67,32 @@ func (h *Host) Routes() (routes []Route, err error) {
 		return err
 	})
 	return routes, err
+}
+
+// RoutesIPv6 returns the host's main routing table of IPv6, as `ip -6 route` lists it.
+func (h *Host) RoutesIPv6() (routes []Route, err error) {
+	list, err := h.netlink.RouteList(nil, netlink.FAMILY_V6)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range list {
+		link, err := h.netlink.LinkByIndex(r.LinkIndex)
+		if err != nil {
+			return nil, err
+		}
+		route := Route{Gateway: netip.IPv6Unspecified(), Flags: "U", Metric: r.Priority, Device: link.Attrs().Name}
+		destination, _ := netip.AddrFromSlice(r.Dst.IP)
+		bits, _ := r.Dst.Mask.Size()
+		route.Destination = netip.PrefixFrom(destination, bits)
+		if gateway, ok := netip.AddrFromSlice(r.Gw); ok {
+			route.Gateway, route.Flags = gateway, "UG"
+		}
+		if bits == destination.BitLen() {
+			route.Flags += "H"
+		}
+		routes = append(routes, route)
+	}
+	return routes, nil
 }
 
 // Neighbours returns the IPv4 neighbours that the host knows on a device, as `arp -n`

@@ -14,7 +14,7 @@ import (
 // Route is a line of the kernel's routing table.
 type Route struct {
 	Destination netip.Prefix
-	Gateway     netip.Addr // 0.0.0.0: on the link
+	Gateway     netip.Addr // 0.0.0.0 or ::, on the link
 	Flags       string     // "U" up, "G" by a gateway, "H" to a single host
 	Metric      int
 	Device      string
@@ -23,7 +23,7 @@ type Route struct {
 // String formats the route as `route -n` does, but with a prefix for the mask
 // and without the columns Ref and Use.
 func (r Route) String() string {
-	return fmt.Sprintf("%s %-12s %-2s %d %s", r.Destination, r.Gateway, r.Flags, r.Metric, r.Device)
+	return fmt.Sprintf("%-15s %-12s %-2s %d %s", r.Destination, r.Gateway, r.Flags, r.Metric, r.Device)
 }
 
 // ParseRoutes reads the format of /proc/net/route, in its order.

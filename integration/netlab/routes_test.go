@@ -52,7 +52,7 @@ func TestParseRoutesOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := routes[0].String(), "10.0.0.1/32 10.0.0.2     UGH 100 eth0"; got != want {
+	if got, want := routes[0].String(), "10.0.0.1/32     10.0.0.2     UGH 100 eth0"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

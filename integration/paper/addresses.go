@@ -27,6 +27,15 @@ var (
 	PseudoAddr6     = netip.MustParseAddr("2001:db8:1::2")
 )
 
+// The addresses of the second network in IPv6. Router2, too, is RouterLinkLocal on its link
+// to the server.
+var (
+	PC2Addr6        = netip.MustParseAddr("2001:db8:20::2")
+	Router2LANAddr6 = netip.MustParseAddr("2001:db8:20::1")
+	Router2Addr6    = netip.MustParseAddr("2001:db8:2::1")
+	PseudoAddr26    = netip.MustParseAddr("2001:db8:2::2")
+)
+
 // The addresses of the second network, which Fig-19 has without numbers.
 var (
 	PC2Addr        = netip.MustParseAddr("192.168.20.2")

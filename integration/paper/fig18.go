@@ -33,11 +33,11 @@ func alternatingSection(visits []attempt) Section {
 
 // passedSection shows all that the two segments got to see: paths, and the
 // clients that the sites have logged.
-func passedSection(onA, onB, clients []string) Section {
+func (f *family) passedSection(onA, onB, clients []string) Section {
 	return attemptsSection("Fig-18", "All the requests that passed the VNICs", "each VNIC saw its own only", []attempt{
 		{"requests on vnic-A", test1, list(onA)},
 		{"requests on vnic-B", test2, list(onB)},
-		{"the sites see as client", PC1Addr.String(), list(clients)},
+		{"the sites see as client", f.pc1.String(), list(clients)},
 	})
 }
 

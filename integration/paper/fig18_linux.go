@@ -22,14 +22,17 @@ const siteReady = 10 * time.Second
 // playFig18 puts the example in force and reads the web site with each version
 // of HTTP.
 func (l *lab) playFig18(ctx context.Context) (err error) {
-	l.report.Part("A front: one name, and each URL path from a segment of its own")
-	l.report.Text(pictureFig18)
-	l.report.Text("\nThe server's Caddyfile is Caddyfile.example as it comes:\n\n" + indent(l.opts.Example))
+	l.part("A front: one name, and each URL path from a segment of its own", pictureFig18,
+		"The server's Caddyfile is Caddyfile.example as it comes", l.opts.Example)
 	l.report.Progress("reloading with a front")
 	if err := l.reloadWith(ctx, l.opts.Example); err != nil {
 		return err
 	}
 	if l.server, err = l.capture(l.network.Server, NICDevice, segmentA.device, segmentB.device, "vnic-F"); err != nil {
+		return err
+	}
+	before, err := l.caddy.Accesses()
+	if err != nil {
 		return err
 	}
 	roots, err := l.caddy.Roots()
@@ -42,18 +45,18 @@ func (l *lab) playFig18(ctx context.Context) (err error) {
 	var paths, alternating []attempt
 	for _, protocol := range []string{netlab.HTTP1, netlab.HTTP2, netlab.HTTP3} {
 		l.report.Progress("reading %s over %s", siteURL, protocol)
-		p, a, err := l.visitSite(ctx, netlab.WebOptions{Protocol: protocol, Address: PseudoAddr, Roots: roots})
+		p, a, err := l.visitSite(ctx, netlab.WebOptions{Protocol: protocol, Address: l.pseudo, Roots: roots})
 		if err != nil {
 			return err
 		}
 		paths, alternating = append(paths, p...), append(alternating, a)
 	}
-	l.report.Section(pathsSection(paths))
-	l.report.Section(alternatingSection(alternating))
-	if err := l.playPassed(); err != nil {
+	l.section(pathsSection(paths))
+	l.section(alternatingSection(alternating))
+	if err := l.playPassed(len(before)); err != nil {
 		return err
 	}
-	return l.server.Save(l.path("fig18.pcapng"))
+	return l.save(l.server, "fig18")
 }
 
 // exampleEnv is what Caddyfile.example takes from the environment.
@@ -79,7 +82,7 @@ func (l *lab) writePages() error {
 
 // waitForSite waits until the front has its certificate.
 func (l *lab) waitForSite(ctx context.Context, roots *x509.CertPool) error {
-	client, err := l.network.PC1.WebClient(netlab.WebOptions{Protocol: netlab.HTTP1, Address: PseudoAddr, Roots: roots})
+	client, err := l.network.PC1.WebClient(netlab.WebOptions{Protocol: netlab.HTTP1, Address: l.pseudo, Roots: roots})
 	if err != nil {
 		return err
 	}
@@ -159,8 +162,9 @@ func (l *lab) visit(ctx context.Context, client *netlab.WebClient, url string) s
 	return got.title + " by " + carriers
 }
 
-// playPassed looks back at what the VNICs carried and the sites have logged.
-func (l *lab) playPassed() error {
+// playPassed looks back at what the VNICs carried and the sites have logged since their first
+// accesses.
+func (l *lab) playPassed(first int) error {
 	frames, err := l.server.Frames()
 	if err != nil {
 		return fmt.Errorf("lab: capture: %w", err)
@@ -170,11 +174,11 @@ func (l *lab) playPassed() error {
 		return err
 	}
 	var clients []string
-	for _, a := range accesses {
+	for _, a := range accesses[first:] {
 		clients = append(clients, a.Request.ClientIP)
 	}
 	slices.Sort(clients)
-	l.report.Section(passedSection(netlab.RequestPaths(frames, segmentA.index), netlab.RequestPaths(frames, segmentB.index), slices.Compact(clients)))
+	l.section(l.passedSection(netlab.RequestPaths(frames, segmentA.index), netlab.RequestPaths(frames, segmentB.index), slices.Compact(clients)))
 	return nil
 }
 

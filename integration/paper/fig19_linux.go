@@ -7,9 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
-
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
@@ -21,27 +18,25 @@ type network19 struct {
 	pcName     string
 	pc, router *netlab.Host
 	pseudo     netip.Addr
-	alias      netip.Addr // of its gateway
 	segment    segmentFigures
 	nic        string
 }
 
 // playFig19 gives the server its second NIC and tries both networks, each from
 // outside and from its segment.
-func (l *lab) playFig19(ctx context.Context) error {
-	second, err := l.network.AddLAN(false)
-	if err != nil {
-		return err
+func (l *lab) playFig19(ctx context.Context) (err error) {
+	if l.second == nil {
+		if l.second, err = l.network.AddLAN(false); err != nil {
+			return err
+		}
 	}
-	l.report.Part("Two NICs: two networks that do not reach each other")
-	l.report.Text(pictureFig19)
-	l.report.Text("\nThe server's Caddyfile:\n\n" + indent(caddyfileFig19))
+	l.part("Two NICs: two networks that do not reach each other", pictureFig19, "The server's Caddyfile", caddyfileFig19)
 	l.report.Progress("reloading with two bridges")
-	if err := l.reloadWith(ctx, caddyfileFig19); err != nil {
+	if err := l.reloadWith(ctx, l.addresses.Replace(caddyfileFig19)); err != nil {
 		return err
 	}
-	one := network19{pcName: "PC1", pc: l.network.PC1, router: l.network.Router, pseudo: PseudoAddr, alias: gatewayAlias, segment: segmentA, nic: NICDevice}
-	two := network19{pcName: "PC2", pc: second.PC2, router: second.Router2, pseudo: PseudoAddr2, alias: gatewayAliasB, segment: segmentB, nic: NIC2Device}
+	one := network19{pcName: "PC1", pc: l.network.PC1, router: l.network.Router, pseudo: l.pseudo, segment: l.a, nic: NICDevice}
+	two := network19{pcName: "PC2", pc: l.second.PC2, router: l.second.Router2, pseudo: l.pseudo2, segment: l.b, nic: NIC2Device}
 	if l.server, err = l.capture(l.network.Server, one.nic, one.segment.device, two.nic, two.segment.device); err != nil {
 		return err
 	}
@@ -49,14 +44,14 @@ func (l *lab) playFig19(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.report.Section(ownSection(own))
+	l.section(ownSection(own))
 	if err := l.reachOther(ctx, one, two); err != nil {
 		return err
 	}
 	if err := l.reachOther(ctx, two, one); err != nil {
 		return err
 	}
-	return l.server.Save(l.path("fig19.pcapng"))
+	return l.save(l.server, "fig19")
 }
 
 // reachOwn has each network get its page and ping, and each segment ping its
@@ -65,14 +60,14 @@ func (l *lab) reachOwn(ctx context.Context, networks ...network19) (attempts []a
 	all := fmt.Sprintf("%d of %d echoes", l.opts.Pings, l.opts.Pings)
 	for _, n := range networks {
 		l.report.Progress("%s reaches its segment", n.pcName)
-		attempts = append(attempts, attempt{fmt.Sprintf("%s: http://%s/", n.pcName, n.pseudo), n.segment.pageTitle, titleOf(ctx, n.pc, n.pseudo)})
+		attempts = append(attempts, attempt{n.pcName + ": " + urlOf(n.pseudo), n.segment.pageTitle, titleOf(ctx, n.pc, n.pseudo)})
 		pings := []struct {
 			what       string
 			from       *netlab.Host
 			source, to netip.Addr
 		}{
 			{n.pcName + ": ping " + n.pseudo.String(), n.pc, netip.Addr{}, n.pseudo},
-			{n.segment.pageTitle + ": ping its router, " + n.alias.String(), l.network.Server, n.segment.vnic, n.alias},
+			{n.segment.pageTitle + ": ping its router, " + n.segment.gateway.String(), l.network.Server, n.segment.vnic, n.segment.gateway},
 		}
 		for _, p := range pings {
 			ping, err := p.from.Ping(ctx, p.to, netlab.PingOptions{Source: p.source, Count: l.opts.Pings, Interval: l.opts.Interval})
@@ -103,20 +98,20 @@ func (l *lab) reachOther(ctx context.Context, from, to network19) error {
 			return err
 		}
 		attempts = append(attempts,
-			attempt{fmt.Sprintf("%s: http://%s/", from.pcName, target), noAnswer, titleOf(ctx, from.pc, target)},
+			attempt{from.pcName + ": " + urlOf(target), noAnswer, titleOf(ctx, from.pc, target)},
 			attempt{fmt.Sprintf("%s: ping %s", from.pcName, target), noAnswer, echo})
 	}
-	echo, err := pingOnce(ctx, l.network.Server, from.segment.vnic, to.alias)
+	echo, err := pingOnce(ctx, l.network.Server, from.segment.vnic, to.segment.gateway)
 	if err != nil {
 		return err
 	}
-	attempts = append(attempts, attempt{fmt.Sprintf("%s: ping the other's router, %s", from.segment.pageTitle, to.alias), noAnswer, echo})
+	attempts = append(attempts, attempt{fmt.Sprintf("%s: ping the other's router, %s", from.segment.pageTitle, to.segment.gateway), noAnswer, echo})
 	after, err := l.packetsOn(to)
 	if err != nil {
 		return err
 	}
 	title := fmt.Sprintf("%s and %s reach nothing of the other network", from.pcName, from.segment.pageTitle)
-	l.report.Section(otherSection(title, attempts, after-before))
+	l.section(otherSection(title, attempts, after-before))
 	return nil
 }
 
@@ -129,7 +124,7 @@ func (l *lab) packetsOn(n network19) (count int, err error) {
 	for _, f := range frames {
 		device := l.server.Devices()[f.Interface]
 		sent := device == n.nic && f.Outgoing || device == n.segment.device && !f.Outgoing
-		if sent && gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.Lazy).Layer(layers.LayerTypeIPv4) != nil {
+		if sent && isPacket(f) {
 			count++
 		}
 	}
@@ -141,7 +136,7 @@ func (l *lab) packetsOn(n network19) (count int, err error) {
 func titleOf(ctx context.Context, from *netlab.Host, address netip.Addr) string {
 	dialing, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
-	conn, err := from.DialContext(dialing, "tcp4", netip.AddrPortFrom(address, 80).String())
+	conn, err := from.DialContext(dialing, "tcp", netip.AddrPortFrom(address, 80).String())
 	if os.IsTimeout(err) {
 		return noAnswer
 	}

@@ -13,65 +13,55 @@ import (
 type segmentFigures struct {
 	device string // of the VNIC
 	index  int    // its interface number in captures, as in the paper
-	vnic   netip.Addr
+
+	network       netip.Prefix
+	vnic, gateway netip.Addr // the VNIC's own, and the alias under which it sees its router
 
 	ping            string // the figure's name
-	sent, received  int
-	rtt, avg        string // min/avg/max/mdev in ms, and the average alone
+	packets         string // transmitted and received
+	rtt, avg        string // min/avg/max/mdev in ms, and the average alone, as the summary has it
 	page, pageTitle string // the figure's name, and the server that it shows
 }
 
 var (
 	segmentA = segmentFigures{
-		device: "vnic-A", index: 1, vnic: netip.MustParseAddr("192.168.50.1"),
-		ping: "Fig-10", sent: 212, received: 212, rtt: "0.940/1.782/2.818/0.269", avg: "1.782",
+		device: "vnic-A", index: 1, network: netip.MustParsePrefix("192.168.50.0/24"),
+		vnic: netip.MustParseAddr("192.168.50.1"), gateway: netip.MustParseAddr("192.168.50.2"),
+		ping: "Fig-10", packets: "212, 212", rtt: "0.940/1.782/2.818/0.269", avg: ", avg 1.782 ms",
 		page: "Fig-16", pageTitle: "server-A",
 	}
 	segmentB = segmentFigures{
-		device: "vnic-B", index: 2, vnic: netip.MustParseAddr("192.168.60.1"),
-		ping: "Fig-11", sent: 523, received: 523, rtt: "0.925/1.834/6.880/0.297", avg: "1.834",
+		device: "vnic-B", index: 2, network: netip.MustParsePrefix("192.168.60.0/24"),
+		vnic: netip.MustParseAddr("192.168.60.1"), gateway: netip.MustParseAddr("192.168.60.2"),
+		ping: "Fig-11", packets: "523, 523", rtt: "0.925/1.834/6.880/0.297", avg: ", avg 1.834 ms",
 		page: "Fig-17", pageTitle: "server-B",
 	}
 )
 
-// vnicAMAC is vnic-A's address in Fig-13, and gatewayAlias the address under
-// which vnic-A sees the router. gatewayAliasB is vnic-B's for its own, in Fig-19.
-var (
-	vnicAMAC      = net.HardwareAddr{0x50, 0x01, 0x02, 0x03, 0x04, 0x05}
-	gatewayAlias  = netip.MustParseAddr("192.168.50.2")
-	gatewayAliasB = netip.MustParseAddr("192.168.60.2")
-	vnicANetwork  = netip.MustParsePrefix("192.168.50.0/24")
-)
-
-// paperRoutes is the table of Fig-4.
-var paperRoutes = []string{
-	"192.168.50.0/24 192.168.50.1 UG 0 vnic-A",
-	"192.168.50.0/24 0.0.0.0      U  0 vnic-A",
-	"192.168.60.0/24 192.168.60.1 UG 0 vnic-B",
-	"192.168.60.0/24 0.0.0.0      U  0 vnic-B",
-}
+// vnicAMAC is vnic-A's address in Fig-13.
+var vnicAMAC = net.HardwareAddr{0x50, 0x01, 0x02, 0x03, 0x04, 0x05}
 
 // routesSection compares a routing table with Fig-4, line by line.
-func routesSection(routes []netlab.Route) Section {
+func (f *family) routesSection(routes []netlab.Route) Section {
 	s := Section{Figure: "Fig-4", Title: "The server's routing table"}
-	for i := range max(len(paperRoutes), len(routes)) {
+	for i := range max(len(f.routes), len(routes)) {
 		paper, here := "(none)", "(none)"
-		if i < len(paperRoutes) {
-			paper = paperRoutes[i]
+		if i < len(f.routes) {
+			paper = f.routes[i]
 		}
 		if i < len(routes) {
 			here = routes[i].String()
 		}
 		s.Checks = append(s.Checks, same(fmt.Sprint(i+1), paper, here))
 	}
-	s.Gist = Gist{fmt.Sprintf("%d routes", len(paperRoutes)), fmt.Sprintf("%d routes", len(routes))}
-	s.Body = "  Destination, gateway, flags, metric and device, in the order of `route -n`."
+	s.Gist = Gist{fmt.Sprintf("%d routes", len(f.routes)), fmt.Sprintf("%d routes", len(routes))}
+	s.Body = "  Destination, gateway, flags, metric and device, in the order of `" + f.routesBy + "`."
 	return s
 }
 
 // pingSection compares a ping from PC1 with the figure of the segment that is to
 // answer. carriers are the VNICs on which its requests were seen.
-func pingSection(segment segmentFigures, ping *netlab.PingResult, carriers string) Section {
+func (f *family) pingSection(segment segmentFigures, ping *netlab.PingResult, carriers string) Section {
 	ttl, bytes := 0, 0
 	for _, reply := range ping.Replies {
 		ttl, bytes = reply.TTL, reply.Bytes
@@ -79,9 +69,9 @@ func pingSection(segment segmentFigures, ping *netlab.PingResult, carriers strin
 	loss := fmt.Sprintf("%d%%", 100*ping.Lost()/max(ping.Sent, 1))
 	return Section{
 		Figure: segment.ping,
-		Title:  fmt.Sprintf("Ping from PC1 to %s, answered by %s", PseudoAddr, segment.device),
+		Title:  fmt.Sprintf("Ping from PC1 to %s, answered by %s", f.pseudo, segment.device),
 		Checks: []Check{
-			note("transmitted, received", fmt.Sprintf("%d, %d", segment.sent, segment.received), fmt.Sprintf("%d, %d", ping.Sent, len(ping.Replies))),
+			note("transmitted, received", segment.packets, fmt.Sprintf("%d, %d", ping.Sent, len(ping.Replies))),
 			expect("packet loss", "0%", loss, ping.Lost() == 0),
 			same("duplicates", "0", fmt.Sprint(ping.Duplicates)),
 			same("bytes", "64", fmt.Sprint(bytes)),
@@ -90,7 +80,7 @@ func pingSection(segment segmentFigures, ping *netlab.PingResult, carriers strin
 			note("rtt min/avg/max/mdev, ms", segment.rtt, ping.RTT().String()),
 		},
 		Gist: Gist{
-			fmt.Sprintf("%s, 0%% lost, avg %s ms", segment.device, segment.avg),
+			fmt.Sprintf("%s, 0%% lost%s", segment.device, segment.avg),
 			fmt.Sprintf("%s, %s lost, avg %.3f ms", carriers, loss, ms(ping.RTT().Avg)),
 		},
 	}
@@ -98,10 +88,10 @@ func pingSection(segment segmentFigures, ping *netlab.PingResult, carriers strin
 
 // pageSection compares the web page that PC1 got with the segment's figure.
 // client is what the page must show as its reader.
-func pageSection(segment segmentFigures, page page, client netip.Addr, carriers string) Section {
+func (f *family) pageSection(segment segmentFigures, page page, client netip.Addr, carriers string) Section {
 	return Section{
 		Figure: segment.page,
-		Title:  fmt.Sprintf("The web page at http://%s/, from %s", PseudoAddr, segment.pageTitle),
+		Title:  fmt.Sprintf("The web page at %s, from %s", urlOf(f.pseudo), segment.pageTitle),
 		Checks: []Check{
 			same("the page is", segment.pageTitle, page.title),
 			same("carried by", segment.device, carriers),

@@ -15,13 +15,13 @@ func TestRoutesSection(t *testing.T) {
 			netlab.Route{Destination: network, Gateway: s.vnic, Flags: "UG", Device: s.device},
 			netlab.Route{Destination: network, Gateway: netip.IPv4Unspecified(), Flags: "U", Device: s.device})
 	}
-	if differ := routesSection(fig4).differing(); len(differ) > 0 {
+	if differ := familyIPv4.routesSection(fig4).differing(); len(differ) > 0 {
 		t.Errorf("the table of Fig-4 differs: %v", differ)
 	}
 	foreign := []netlab.Route{{
 		Destination: netip.MustParsePrefix("10.0.0.1/32"), Gateway: netip.MustParseAddr("10.0.0.2"), Flags: "UGH", Metric: 100, Device: "eth0",
 	}}
-	if s := routesSection(foreign); len(s.differing()) != len(paperRoutes) {
+	if s := familyIPv4.routesSection(foreign); len(s.differing()) != len(familyIPv4.routes) {
 		t.Errorf("a foreign table passes for Fig-4: %v", s.Checks)
 	}
 }

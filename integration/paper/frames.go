@@ -29,20 +29,20 @@ type frameFigure struct {
 
 // frameFigures are the four figures in the order of the way, for a client that
 // the NIC sees under one address and vnic-A under an alias.
-func frameFigures(client, alias netip.Addr) [4]frameFigure {
+func (f *family) frameFigures(client, alias netip.Addr) [4]frameFigure {
 	return [4]frameFigure{
 		{
 			figure: "Fig-12", title: "The echo request on the NIC", index: 0, request: true,
-			ethSrc: RouterMAC, ethDst: NICMAC, src: client, dst: PseudoAddr, ttl: 63,
+			ethSrc: RouterMAC, ethDst: NICMAC, src: client, dst: f.pseudo, ttl: 63,
 		}, {
 			figure: "Fig-13", title: "The echo request on vnic-A", index: 1, request: true, at: 78 * time.Microsecond,
-			ethSrc: RouterMAC, ethDst: vnicAMAC, src: alias, dst: segmentA.vnic, ttl: 63,
+			ethSrc: RouterMAC, ethDst: vnicAMAC, src: alias, dst: f.a.vnic, ttl: 63,
 		}, {
 			figure: "Fig-15", title: "The echo reply on vnic-A", index: 1, at: 112 * time.Microsecond,
-			ethSrc: vnicAMAC, ethDst: RouterMAC, src: segmentA.vnic, dst: alias, ttl: 64,
+			ethSrc: vnicAMAC, ethDst: RouterMAC, src: f.a.vnic, dst: alias, ttl: 64,
 		}, {
 			figure: "Fig-14", title: "The echo reply on the NIC", index: 0, at: 181 * time.Microsecond,
-			ethSrc: NICMAC, ethDst: RouterMAC, src: PseudoAddr, dst: client, ttl: 64,
+			ethSrc: NICMAC, ethDst: RouterMAC, src: f.pseudo, dst: client, ttl: 64,
 		},
 	}
 }
@@ -56,7 +56,7 @@ func findEcho(frames []netlab.Frame) (four [4]netlab.Echo, err error) {
 		if last.Interface != 0 || last.Request {
 			continue
 		}
-		for k, figure := range frameFigures(netip.Addr{}, netip.Addr{}) {
+		for k, figure := range familyIPv4.frameFigures(netip.Addr{}, netip.Addr{}) {
 			found := false
 			for _, e := range echoes {
 				if e.ID == last.ID && e.Seq == last.Seq && e.Interface == figure.index && e.Request == figure.request {
@@ -91,6 +91,16 @@ func opensTCP(f netlab.Frame) bool {
 	return ok && tcp.SYN && !tcp.ACK
 }
 
+// isPacket tells whether a frame has an IP packet. NDP and MLD, which are ICMPv6 from type 130
+// on, are a link's own, as ARP is.
+func isPacket(f netlab.Frame) bool {
+	p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.Lazy)
+	if icmp, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok {
+		return icmp.TypeCode.Type() < 130
+	}
+	return p.NetworkLayer() != nil
+}
+
 // sourceMACs names the Ethernet sources of the frames that a host received.
 func sourceMACs(frames []netlab.Frame) string {
 	var all []string
@@ -114,15 +124,17 @@ func addressChecks(figure frameFigure, e netlab.Echo) []Check {
 
 // remainderChecks compares what the bridge must leave alone, with the frame
 // before its rewrite (nil: there is none) and with the request.
-func remainderChecks(figure frameFigure, e netlab.Echo, before, request *netlab.Echo) []Check {
+func (f *family) remainderChecks(figure frameFigure, e netlab.Echo, before, request *netlab.Echo) []Check {
 	checks := []Check{
-		same("TTL", fmt.Sprint(figure.ttl), fmt.Sprint(e.TTL)),
-		same("bytes on the wire", "98", fmt.Sprint(len(e.Data))),
+		same(f.hops, fmt.Sprint(figure.ttl), fmt.Sprint(e.TTL)),
+		same("bytes on the wire", f.echoBytes, fmt.Sprint(len(e.Data))),
 		expect("checksums, IP and ICMP", "valid", validity(e.ChecksumsValid), e.ChecksumsValid),
 	}
-	if before == nil {
+	switch {
+	case e.Src.Is6(): // without an IP id
+	case before == nil:
 		checks = append(checks, note("IP id", "0x2c93", fmt.Sprintf("%#04x", e.IPID)))
-	} else {
+	default:
 		checks = append(checks, expect("IP id", "as before", fmt.Sprintf("%#04x, before %#04x", e.IPID, before.IPID), e.IPID == before.IPID))
 	}
 	if request == nil {
@@ -149,12 +161,12 @@ func payloadVerdict(e, request netlab.Echo) string {
 
 // frameSections are figures 12 to 15, each with all its fields and a dump that
 // marks what the bridge has rewritten.
-func frameSections(four [4]netlab.Echo, client, alias netip.Addr) (sections []Section) {
-	for i, figure := range frameFigures(client, alias) {
+func (f *family) frameSections(four [4]netlab.Echo, client, alias netip.Addr) (sections []Section) {
+	for i, figure := range f.frameFigures(client, alias) {
 		e, before, request := four[i], beforeRewrite(four, i), requestOf(four, i)
 		checks := []Check{note("time, ms", fmt.Sprintf("%.3f", ms(figure.at)), fmt.Sprintf("%.3f", ms(e.Time.Sub(four[0].Time))))}
 		checks = append(checks, addressChecks(figure, e)...)
-		checks = append(checks, remainderChecks(figure, e, before, request)...)
+		checks = append(checks, f.remainderChecks(figure, e, before, request)...)
 		var data []byte
 		if before != nil {
 			data = before.Data
@@ -169,19 +181,19 @@ func frameSections(four [4]netlab.Echo, client, alias netip.Addr) (sections []Se
 }
 
 // framesSection is the same in short, for another client than the paper's.
-func framesSection(four [4]netlab.Echo, client, alias netip.Addr) Section {
+func (f *family) framesSection(four [4]netlab.Echo, client, alias netip.Addr) Section {
 	s := Section{
 		Figure: "Fig-12–15", Title: fmt.Sprintf("The same four frames, for the client %s", client), Expected: "expected",
-		Checks: []Check{expect("alias on vnic-A", "in "+vnicANetwork.String()+", not "+gatewayAlias.String(), alias.String(),
-			vnicANetwork.Contains(alias) && alias != gatewayAlias && alias != segmentA.vnic)},
+		Checks: []Check{expect("alias on vnic-A", "in "+f.a.network.String()+", not "+f.a.gateway.String(), alias.String(),
+			f.a.network.Contains(alias) && alias != f.a.gateway && alias != f.a.vnic)},
 	}
-	for i, figure := range frameFigures(client, alias) {
+	for i, figure := range f.frameFigures(client, alias) {
 		e := four[i]
 		name := strings.TrimPrefix(figure.title, "The echo ")
 		s.Checks = append(s.Checks,
 			same(name, arrow(figure.src, figure.dst), arrow(e.Src, e.Dst)),
 			same("  MACs", arrow(figure.ethSrc, figure.ethDst), arrow(e.EthSrc, e.EthDst)))
-		rest := Section{Checks: remainderChecks(figure, e, beforeRewrite(four, i), requestOf(four, i))}
+		rest := Section{Checks: f.remainderChecks(figure, e, beforeRewrite(four, i), requestOf(four, i))}
 		here := "as sent"
 		if differ := rest.differing(); len(differ) > 0 {
 			here = "differs: " + names(differ)
@@ -189,7 +201,7 @@ func framesSection(four [4]netlab.Echo, client, alias netip.Addr) Section {
 		s.Checks = append(s.Checks, same("  the rest", "as sent", here))
 	}
 	s.Gist = Gist{"an alias for " + client.String(), alias.String()}
-	s.Body = "  As sent: TTL, lengths, ids and payload are untouched, and the checksums are valid."
+	s.Body = "  As sent: " + f.hops + ", lengths, ids and payload are untouched, and the checksums are valid."
 	return s
 }
 

@@ -18,7 +18,7 @@ import (
 func paperEcho(t *testing.T, client, alias netip.Addr, edit func(i int, eth *layers.Ethernet, ip *layers.IPv4, icmp *layers.ICMPv4, payload []byte)) []netlab.Frame {
 	t.Helper()
 	var frames []netlab.Frame
-	for i, figure := range frameFigures(client, alias) {
+	for i, figure := range familyIPv4.frameFigures(client, alias) {
 		kind := uint8(layers.ICMPv4TypeEchoReply)
 		if figure.request {
 			kind = layers.ICMPv4TypeEchoRequest
@@ -54,11 +54,11 @@ func differing(sections []Section) (all []string) {
 }
 
 func TestFrameSections(t *testing.T) {
-	four, err := findEcho(paperEcho(t, RouterAddr, gatewayAlias, nil))
+	four, err := findEcho(paperEcho(t, RouterAddr, segmentA.gateway, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sections := frameSections(four, RouterAddr, gatewayAlias)
+	sections := familyIPv4.frameSections(four, RouterAddr, segmentA.gateway)
 	if got := differing(sections); got != nil {
 		t.Errorf("the paper's own frames differ: %v", got)
 	}
@@ -66,11 +66,11 @@ func TestFrameSections(t *testing.T) {
 	if four, err = findEcho(paperEcho(t, PC1Addr, alias, nil)); err != nil {
 		t.Fatal(err)
 	}
-	if got := framesSection(four, PC1Addr, alias).differing(); got != nil {
+	if got := familyIPv4.framesSection(four, PC1Addr, alias).differing(); got != nil {
 		t.Errorf("PC1's frames differ: %v", got)
 	}
-	for _, wrong := range []netip.Addr{gatewayAlias, segmentA.vnic, netip.MustParseAddr("192.168.60.7")} {
-		if framesSection(four, PC1Addr, wrong).Checks[0].Verdict != Differs {
+	for _, wrong := range []netip.Addr{segmentA.gateway, segmentA.vnic, netip.MustParseAddr("192.168.60.7")} {
+		if familyIPv4.framesSection(four, PC1Addr, wrong).Checks[0].Verdict != Differs {
 			t.Errorf("%s passes for an alias of PC1", wrong)
 		}
 	}
@@ -88,12 +88,12 @@ func TestFrameSectionsDiffer(t *testing.T) {
 		"VNIC's MAC outside": {3, func(eth *layers.Ethernet, _ *layers.IPv4, _ []byte) { eth.SrcMAC = vnicAMAC }, []string{"Fig-14 Ethernet source"}},
 		"wrong MAC inside":   {1, func(eth *layers.Ethernet, _ *layers.IPv4, _ []byte) { eth.DstMAC = other }, []string{"Fig-13 Ethernet destination"}},
 		"source kept":        {1, func(_ *layers.Ethernet, ip *layers.IPv4, _ []byte) { ip.SrcIP = RouterAddr.AsSlice() }, []string{"Fig-13 IP source"}},
-		"destination kept":   {3, func(_ *layers.Ethernet, ip *layers.IPv4, _ []byte) { ip.DstIP = gatewayAlias.AsSlice() }, []string{"Fig-14 IP destination"}},
+		"destination kept":   {3, func(_ *layers.Ethernet, ip *layers.IPv4, _ []byte) { ip.DstIP = segmentA.gateway.AsSlice() }, []string{"Fig-14 IP destination"}},
 		"TTL counted down":   {1, func(_ *layers.Ethernet, ip *layers.IPv4, _ []byte) { ip.TTL-- }, []string{"Fig-13 TTL"}},
 		"IP id changed":      {3, func(_ *layers.Ethernet, ip *layers.IPv4, _ []byte) { ip.Id++ }, []string{"Fig-14 IP id"}},
 		"payload changed":    {1, func(_ *layers.Ethernet, _ *layers.IPv4, payload []byte) { payload[40]++ }, []string{"Fig-13 ICMP payload"}},
 	} {
-		frames := paperEcho(t, RouterAddr, gatewayAlias, func(i int, eth *layers.Ethernet, ip *layers.IPv4, _ *layers.ICMPv4, payload []byte) {
+		frames := paperEcho(t, RouterAddr, segmentA.gateway, func(i int, eth *layers.Ethernet, ip *layers.IPv4, _ *layers.ICMPv4, payload []byte) {
 			if i == test.frame {
 				test.spoil(eth, ip, payload)
 			}
@@ -102,7 +102,7 @@ func TestFrameSectionsDiffer(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if got := differing(frameSections(four, RouterAddr, gatewayAlias)); !slices.Equal(got, test.want) {
+		if got := differing(familyIPv4.frameSections(four, RouterAddr, segmentA.gateway)); !slices.Equal(got, test.want) {
 			t.Errorf("%s: %v differ, want %v", name, got, test.want)
 		}
 	}
@@ -110,22 +110,22 @@ func TestFrameSectionsDiffer(t *testing.T) {
 
 func TestFrameChecksums(t *testing.T) {
 	for name, offset := range map[string]int{"IP": 24, "ICMP": 36} {
-		frames := paperEcho(t, RouterAddr, gatewayAlias, nil)
+		frames := paperEcho(t, RouterAddr, segmentA.gateway, nil)
 		frames[1].Data[offset]++
 		four, err := findEcho(frames)
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := []string{"Fig-13 checksums, IP and ICMP"}
-		if got := differing(frameSections(four, RouterAddr, gatewayAlias)); !slices.Equal(got, want) {
+		if got := differing(familyIPv4.frameSections(four, RouterAddr, segmentA.gateway)); !slices.Equal(got, want) {
 			t.Errorf("wrong %s checksum: %v differ, want %v", name, got, want)
 		}
 	}
 }
 
 func TestFindEchoMissing(t *testing.T) {
-	frames := paperEcho(t, RouterAddr, gatewayAlias, nil)
-	for i, figure := range frameFigures(RouterAddr, gatewayAlias) {
+	frames := paperEcho(t, RouterAddr, segmentA.gateway, nil)
+	for i, figure := range familyIPv4.frameFigures(RouterAddr, segmentA.gateway) {
 		rest := slices.Concat(frames[:i], frames[i+1:])
 		if _, err := findEcho(rest); err == nil {
 			t.Errorf("the frame of %s is missing, and nothing is said", figure.figure)

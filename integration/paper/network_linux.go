@@ -16,6 +16,7 @@ import (
 // Server to a host of another network.
 type Network struct {
 	*netlab.Network
+	opts                NetworkOptions
 	PC1, Router, Server *netlab.Host
 
 	// Neighbours are further hosts on the link between router and server.
@@ -42,7 +43,7 @@ func NewNetwork(name string, opts NetworkOptions) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Network{Network: network}
+	p := &Network{Network: network, opts: opts}
 	if err := p.build(opts); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}

@@ -59,6 +59,20 @@ func withPolicy(line string) string {
 	return strings.Replace(caddyfile, answerA, line, 1)
 }
 
+// pictureIPv6 is the network of all experiments in IPv6, and fits reportWidth.
+const pictureIPv6 = `
+   PC1                     router                           server
+  ┌────────────────┐     ┌──────────────────────────┐     ┌────────────────────────────────────┐
+  │ 2001:db8:10::2 ├─────┤ 2001:db8:10::1   fe80::1 ├─────┤ nic0 ─┬─ vnic-A fd00:50::1 web A   │
+  └────────────────┘     └──────────────────────────┘     │       ├─ vnic-B fd00:60::1 web B   │
+                                    answers 2001:db8:1::2 │       └─ vnic-F fd00:40::1 front   │
+   PC2                     router2                        │                                    │
+  ┌────────────────┐     ┌──────────────────────────┐     │ answers 2001:db8:2::2              │
+  │ 2001:db8:20::2 ├─────┤ 2001:db8:20::1   fe80::1 ├─────┤ nic1                               │
+  └────────────────┘     └──────────────────────────┘     └────────────────────────────────────┘
+
+The same experiments with IPv6 addresses in the same Caddyfiles. The routers do not translate.`
+
 // picture is the network, and fits reportWidth.
 const picture = `
    PC1                  router                            server

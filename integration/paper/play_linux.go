@@ -15,8 +15,9 @@ import (
 const labName = "vniclab"
 
 // Play builds the paper's network, plays section IV, Fig-19 and Fig-18 of the paper in
-// it with this program as Caddy, and reports each result beside the paper's. If a
-// result differs, Play returns ErrDiffers. At the end it removes the network.
+// it with this program as Caddy, and reports each result beside the paper's. Then Play
+// plays them once more over IPv6. If a result differs from what is expected, Play returns
+// ErrDiffers. At the end Play removes the network.
 //
 // If this process may not make network namespaces, Play runs this program again with
 // the same arguments in a user namespace.
@@ -40,7 +41,7 @@ func Play(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	l := &lab{opts: opts, network: network, report: NewReport(opts.Output)}
+	l := &lab{family: familyIPv4, opts: opts, network: network, report: NewReport(opts.Output)}
 	err = l.run(ctx)
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("lab: interrupted")
@@ -50,12 +51,14 @@ func Play(ctx context.Context, opts Options) error {
 
 // lab is one run of the experiments.
 type lab struct {
+	*family  // the one in play
 	opts     Options
 	report   *Report
 	network  *Network
 	state    string // Caddy's own files, removed at the end
 	caddy    *netlab.Caddy
 	captures []*netlab.Capture
+	second   *SecondLAN      // nil before Fig-19
 	server   *netlab.Capture // of the experiment under way: nic0, vnic-A and vnic-B, as the paper numbers them, and more
 	router   *netlab.Capture // the router's side of the link to the server
 }
@@ -81,16 +84,62 @@ func (l *lab) run(ctx context.Context) error {
 	if err := l.play(ctx, PC1Addr); err != nil {
 		return err
 	}
-	if err := errors.Join(l.server.Save(l.path("server.pcapng")), l.router.Save(l.path("router.pcapng"))); err != nil {
+	if err := l.playFigures(ctx); err != nil {
+		return err
+	}
+	if err := l.playIPv6(ctx); err != nil {
+		return err
+	}
+	return l.finish(ctx)
+}
+
+// playIPv6 plays all experiments once more with IPv6 addresses, with the router that only
+// routes.
+func (l *lab) playIPv6(ctx context.Context) error {
+	l.report.Part("Beyond the paper: IPv6")
+	l.report.Text(pictureIPv6)
+	l.family = familyIPv6
+	if err := l.reload(ctx, answerA); err != nil {
+		return err
+	}
+	if err := l.captureSection4(); err != nil {
+		return err
+	}
+	if err := l.play(ctx, l.pc1); err != nil {
+		return err
+	}
+	return l.playFigures(ctx)
+}
+
+// playFigures saves the captures of section IV, then plays Fig-19 and Fig-18.
+func (l *lab) playFigures(ctx context.Context) error {
+	if err := errors.Join(l.save(l.server, "server"), l.save(l.router, "router")); err != nil {
 		return err
 	}
 	if err := l.playFig19(ctx); err != nil {
 		return err
 	}
-	if err := l.playFig18(ctx); err != nil {
-		return err
+	return l.playFig18(ctx)
+}
+
+// part begins a part of the report, with a Caddyfile. Beyond the paper there is one part for
+// all, and the Caddyfiles differ by their addresses only.
+func (l *lab) part(title, picture, caption, caddyfile string) {
+	if l.beyond {
+		return
 	}
-	return l.finish(ctx)
+	l.report.Part(title)
+	l.report.Text(picture)
+	l.report.Text("\n" + caption + ":\n\n" + indent(caddyfile))
+}
+
+// section reports a section. The paper has no results over IPv6, so there the section has
+// those that are expected.
+func (l *lab) section(s Section) {
+	if l.beyond {
+		s.Expected = "expected"
+	}
+	l.report.Section(s)
 }
 
 // start starts Caddy and the captures.
@@ -108,6 +157,11 @@ func (l *lab) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	return l.captureSection4()
+}
+
+// captureSection4 captures anew, because a reload with another family makes the VNICs anew.
+func (l *lab) captureSection4() (err error) {
 	if l.server, err = l.capture(l.network.Server, NICDevice, segmentA.device, segmentB.device); err != nil {
 		return err
 	}
@@ -128,31 +182,31 @@ func (l *lab) capture(host *netlab.Host, devices ...string) (*netlab.Capture, er
 
 // play plays section IV once, for the client that the server's NIC sees.
 func (l *lab) play(ctx context.Context, client netip.Addr) error {
-	nat := client == RouterAddr
-	if nat {
+	first := client != PC1Addr // IPv4 has a second time, which repeats neither routes nor egress
+	if first {
 		if err := l.playRoutes(); err != nil {
 			return err
 		}
 	}
-	if err := l.playPing(ctx, segmentA); err != nil {
+	if err := l.playPing(ctx, l.a); err != nil {
 		return err
 	}
 	if err := l.playFrames(client); err != nil {
 		return err
 	}
-	if err := l.playPage(ctx, segmentA, client); err != nil {
+	if err := l.playPage(ctx, l.a, client); err != nil {
 		return err
 	}
 	if err := l.playReload(ctx); err != nil {
 		return err
 	}
-	if err := l.playPing(ctx, segmentB); err != nil {
+	if err := l.playPing(ctx, l.b); err != nil {
 		return err
 	}
-	if err := l.playPage(ctx, segmentB, client); err != nil {
+	if err := l.playPage(ctx, l.b, client); err != nil {
 		return err
 	}
-	if nat {
+	if first {
 		if err := l.playEgress(ctx); err != nil {
 			return err
 		}
@@ -163,7 +217,7 @@ func (l *lab) play(ctx context.Context, client netip.Addr) error {
 // finish sums up, and keeps the network up where wished.
 func (l *lab) finish(ctx context.Context) error {
 	checked, differing := l.report.Summary()
-	verdict := fmt.Sprintf("\nAll %d checks agree with the paper.", checked)
+	verdict := fmt.Sprintf("\nAll %d checks agree with the paper; those of IPv6 are the paper's with other addresses.", checked)
 	if differing > 0 {
 		verdict = fmt.Sprintf("\n%d of %d checks differ from the paper. Caddy's log ends so:\n\n%s", differing, checked, indent(l.caddy.Log(20)))
 	}
@@ -185,11 +239,12 @@ Kept in %s:
   router.pcapng  the same link seen from the router
   fig19.pcapng   nic0 (0), vnic-A (1), nic1 (2) and vnic-B (3) with two networks
   fig18.pcapng   nic0 (0), vnic-A (1), vnic-B (2) and vnic-F (3) with a front
+  *-ipv6.pcapng  the same over IPv6
   Caddyfile, caddy.log`
 
 func (l *lab) reload(ctx context.Context, policy string) error {
 	l.report.Progress("reloading with %s", policy)
-	return l.reloadWith(ctx, withPolicy(policy))
+	return l.reloadWith(ctx, l.addresses.Replace(withPolicy(policy)))
 }
 
 func (l *lab) reloadWith(ctx context.Context, config string) error {
@@ -207,6 +262,11 @@ func (l *lab) writeCaddyfile(config string) error {
 }
 
 func (l *lab) path(name string) string { return filepath.Join(l.opts.Captures, name) }
+
+// save writes a capture to a file that is named after an experiment and the family.
+func (l *lab) save(c *netlab.Capture, experiment string) error {
+	return c.Save(l.path(experiment + l.suffix + ".pcapng"))
+}
 
 func (l *lab) close() error {
 	var errs []error

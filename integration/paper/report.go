@@ -152,7 +152,11 @@ func (r *Report) Section(s Section) {
 	paper = max(paper, len(s.Expected))
 	fmt.Fprintf(r.w, "    %s  %s  here\n", pad("", what), pad(s.Expected, paper))
 	for _, c := range s.Checks {
-		fmt.Fprintf(r.w, "  %s %s  %s  %s\n", r.mark(c.Verdict), pad(c.What, what), pad(c.Paper, paper), c.Here)
+		here := c.Here
+		if here == c.Paper && what+paper+utf8.RuneCountInString(here) > reportWidth-4 { // the line would be longer than 100 columns
+			here = "the same"
+		}
+		fmt.Fprintf(r.w, "  %s %s  %s  %s\n", r.mark(c.Verdict), pad(c.What, what), pad(c.Paper, paper), here)
 	}
 	if s.Body != "" {
 		fmt.Fprintf(r.w, "\n%s\n", strings.TrimRight(s.Body, "\n"))

@@ -21,18 +21,18 @@ func TestReport(t *testing.T) {
 	r.Text(picture)
 	r.Progress("not a terminal, so this is not shown")
 	r.Part("The router translates addresses (NAT): the server sees the router")
-	r.Section(pingSection(segmentA, &netlab.PingResult{Sent: 3, Replies: []netlab.PingReply{
+	r.Section(familyIPv4.pingSection(segmentA, &netlab.PingResult{Sent: 3, Replies: []netlab.PingReply{
 		{From: PseudoAddr, Seq: 1, TTL: 63, Bytes: 64, RTT: 940 * time.Microsecond},
 		{From: PseudoAddr, Seq: 3, TTL: 63, Bytes: 64, RTT: 2818 * time.Microsecond},
 	}}, segmentB.device))
-	four, err := findEcho(paperEcho(t, RouterAddr, gatewayAlias, nil))
+	four, err := findEcho(paperEcho(t, RouterAddr, segmentA.gateway, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range frameSections(four, RouterAddr, gatewayAlias) {
+	for _, s := range familyIPv4.frameSections(four, RouterAddr, segmentA.gateway) {
 		r.Section(s)
 	}
-	r.Section(pageSection(segmentA, parsePage("<title>server-A</title><p>You are 192.168.1.1.</p>"), RouterAddr, segmentA.device))
+	r.Section(familyIPv4.pageSection(segmentA, parsePage("<title>server-A</title><p>You are 192.168.1.1.</p>"), RouterAddr, segmentA.device))
 	r.Part("Two NICs: two networks that do not reach each other")
 	r.Text(pictureFig19)
 	r.Section(ownSection([]attempt{{"PC1: http://192.168.1.2/", "server-A", "server-A"}}))
@@ -47,7 +47,9 @@ func TestReport(t *testing.T) {
 		{test2 + ", " + netlab.HTTP2, "server-B by vnic-B", "server-A by vnic-A"},
 	}))
 	r.Section(alternatingSection([]attempt{{"test1, test2, test1, test2, " + netlab.HTTP3, "A B A B, connections: 1", "A B A B, connections: 1"}}))
-	r.Section(passedSection([]string{test1, test2}, nil, []string{"192.168.10.2", "192.168.40.1"}))
+	r.Section(familyIPv4.passedSection([]string{test1, test2}, nil, []string{"192.168.10.2", "192.168.40.1"}))
+	r.Part("Beyond the paper: IPv6")
+	r.Text(pictureIPv6)
 	checked, differing := r.Summary()
 	if checked != 5+7+10+9+10+3+1+3+2+1+3 || differing != 2+2+1+3 {
 		t.Errorf("%d of %d checks differ", differing, checked)
@@ -69,6 +71,18 @@ func TestReport(t *testing.T) {
 	for line := range strings.Lines(b.String()) {
 		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 100 {
 			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+// TestReportWide shows a value that is as expected only once where a line would be too long.
+func TestReportWide(t *testing.T) {
+	var b bytes.Buffer
+	long := strings.Repeat("x", 50)
+	NewReport(&b).Section(Section{Checks: []Check{same("wide", long, long), same("other", long, long+"y")}})
+	for _, want := range []string{"wide   " + long + "  the same\n", "other  " + long + "  " + long + "y\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q lacks %q", b.String(), want)
 		}
 	}
 }

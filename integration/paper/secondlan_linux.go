@@ -30,14 +30,23 @@ func (p *Network) AddLAN(nat bool) (*SecondLAN, error) {
 	}
 	err = errors.Join(
 		p.Link(
-			netlab.End{Host: pc, Device: PC1Device, Address: netip.PrefixFrom(PC2Addr, 24)},
-			netlab.End{Host: router, Device: RouterLANDevice, Address: netip.PrefixFrom(Router2LANAddr, 24)}),
+			netlab.End{Host: pc, Device: PC1Device, Address: netip.PrefixFrom(PC2Addr, 24), V6: ipv6(p.opts, PC2Addr6)},
+			netlab.End{Host: router, Device: RouterLANDevice, Address: netip.PrefixFrom(Router2LANAddr, 24), V6: ipv6(p.opts, Router2LANAddr6)}),
 		p.Link(
-			netlab.End{Host: router, Device: RouterWANDevice, MAC: Router2MAC, Address: netip.PrefixFrom(Router2Addr, 24)},
+			netlab.End{
+				Host: router, Device: RouterWANDevice, MAC: Router2MAC,
+				Address: netip.PrefixFrom(Router2Addr, 24), V6: ipv6(p.opts, Router2Addr6, RouterLinkLocal),
+			},
 			netlab.End{Host: p.Server, Device: NIC2Device, MAC: NIC2MAC}),
 	)
 	if err == nil {
 		err = errors.Join(pc.DefaultRoute(Router2LANAddr), router.Sysctl("net/ipv4/ip_forward", "1"))
+	}
+	if err == nil && p.opts.IPv6 {
+		err = errors.Join(
+			pc.DefaultRoute(Router2LANAddr6),
+			router.Sysctl("net/ipv6/conf/all/forwarding", "1"),
+			p.Server.Sysctl("net/ipv6/conf/"+NIC2Device+"/disable_ipv6", "1"))
 	}
 	if err == nil && nat {
 		err = router.Masquerade(RouterWANDevice)

@@ -19,18 +19,22 @@ import (
 
 // playRoutes is Fig-4.
 func (l *lab) playRoutes() error {
-	routes, err := l.network.Server.Routes()
+	read := l.network.Server.Routes
+	if l.beyond {
+		read = l.network.Server.RoutesIPv6
+	}
+	routes, err := read()
 	if err != nil {
 		return fmt.Errorf("lab: routing table: %w", err)
 	}
-	l.report.Section(routesSection(routes))
+	l.section(l.routesSection(routes))
 	return nil
 }
 
 // playPing is Fig-10 or 11.
 func (l *lab) playPing(ctx context.Context, segment segmentFigures) error {
 	since := time.Now()
-	ping, err := l.network.PC1.Ping(ctx, PseudoAddr, netlab.PingOptions{
+	ping, err := l.network.PC1.Ping(ctx, l.pseudo, netlab.PingOptions{
 		Count: l.opts.Pings, Interval: l.opts.Interval,
 		OnReply: func(r netlab.PingReply) {
 			l.report.Progress("%d bytes from %s: icmp_seq=%d/%d ttl=%d time=%.3f ms", r.Bytes, r.From, r.Seq, l.opts.Pings, r.TTL, ms(r.RTT))
@@ -46,7 +50,7 @@ func (l *lab) playPing(ctx context.Context, segment segmentFigures) error {
 	if err != nil {
 		return err
 	}
-	l.report.Section(pingSection(segment, ping, carriers))
+	l.section(l.pingSection(segment, ping, carriers))
 	return nil
 }
 
@@ -58,26 +62,26 @@ func (l *lab) playFrames(client netip.Addr) error {
 	}
 	four, err := findEcho(frames)
 	if err != nil {
-		l.report.Section(Section{Figure: "Fig-12–15", Title: "The four frames of an echo", Checks: []Check{
+		l.section(Section{Figure: "Fig-12–15", Title: "The four frames of an echo", Checks: []Check{
 			expect("frames", "four", err.Error(), false),
 		}})
 		return nil
 	}
 	if client != RouterAddr {
-		l.report.Section(framesSection(four, client, four[1].Src))
+		l.section(l.framesSection(four, client, four[1].Src))
 		return nil
 	}
-	for _, section := range frameSections(four, client, gatewayAlias) {
-		l.report.Section(section)
+	for _, section := range l.frameSections(four, client, l.a.gateway) {
+		l.section(section)
 	}
 	return nil
 }
 
 // playPage is Fig-16 or 17.
 func (l *lab) playPage(ctx context.Context, segment segmentFigures, client netip.Addr) error {
-	l.report.Progress("getting the page at http://%s/", PseudoAddr)
+	l.report.Progress("getting the page at %s", urlOf(l.pseudo))
 	since := time.Now()
-	page, err := getPage(ctx, l.network.PC1, PseudoAddr)
+	page, err := getPage(ctx, l.network.PC1, l.pseudo)
 	if err != nil {
 		return l.explain("the web page", err)
 	}
@@ -85,12 +89,12 @@ func (l *lab) playPage(ctx context.Context, segment segmentFigures, client netip
 	if err != nil {
 		return err
 	}
-	l.report.Section(pageSection(segment, page, client, carriers))
+	l.section(l.pageSection(segment, page, client, carriers))
 	return nil
 }
 
 func getPage(ctx context.Context, from *netlab.Host, address netip.Addr) (page, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address.String()+"/", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, urlOf(address), nil)
 	if err != nil {
 		return page{}, err
 	}
@@ -106,13 +110,13 @@ func getPage(ctx context.Context, from *netlab.Host, address netip.Addr) (page, 
 // playReload switches from segment A to B by a reload in the midst of an upload,
 // which must go on to A over its connection.
 func (l *lab) playReload(ctx context.Context) error {
-	conn, err := l.network.PC1.DialContext(ctx, "tcp4", netip.AddrPortFrom(PseudoAddr, 80).String())
+	conn, err := l.network.PC1.DialContext(ctx, "tcp", netip.AddrPortFrom(l.pseudo, 80).String())
 	if err != nil {
 		return l.explain("a connection", err)
 	}
 	defer conn.Close()
 	const before, after = "two ", "halves"
-	if _, err := fmt.Fprintf(conn, "POST /upload HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", PseudoAddr, len(before+after), before); err != nil {
+	if _, err := fmt.Fprintf(conn, "POST /upload HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", hostOf(l.pseudo), len(before+after), before); err != nil {
 		return fmt.Errorf("lab: the first half of an upload: %w", err)
 	}
 	if err := l.reload(ctx, answerB); err != nil {
@@ -122,7 +126,7 @@ func (l *lab) playReload(ctx context.Context) error {
 	if err != nil {
 		answer = err.Error()
 	}
-	l.report.Section(Section{
+	l.section(Section{
 		Figure: "III-D", Title: "Reload: `" + answerA + "` becomes `" + answerB + "` in the Caddyfile", Expected: "expected",
 		Checks: []Check{
 			same("an upload under way", fmt.Sprintf("%s got '%s'", segmentA.pageTitle, before+after), answer),
@@ -157,7 +161,7 @@ func firstWord(text string) string {
 // paper).
 func (l *lab) playEgress(ctx context.Context) error {
 	since := time.Now()
-	ping, err := l.network.Server.Ping(ctx, gatewayAlias, netlab.PingOptions{Source: segmentA.vnic, Count: l.opts.Pings, Interval: l.opts.Interval})
+	ping, err := l.network.Server.Ping(ctx, l.a.gateway, netlab.PingOptions{Source: l.a.vnic, Count: l.opts.Pings, Interval: l.opts.Interval})
 	if err != nil {
 		return err
 	}
@@ -171,12 +175,12 @@ func (l *lab) playEgress(ctx context.Context) error {
 			asked = fmt.Sprintf("%s, %s", e.Src, e.EthSrc)
 		}
 	}
-	l.report.Section(Section{
-		Figure: "III-C", Title: fmt.Sprintf("The server pings its router through the alias: %s → %s", segmentA.vnic, gatewayAlias), Expected: "expected",
+	l.section(Section{
+		Figure: "III-C", Title: fmt.Sprintf("The server pings its router through the alias: %s → %s", l.a.vnic, l.a.gateway), Expected: "expected",
 		Checks: []Check{
 			same("replies", fmt.Sprintf("%d of %d", ping.Sent, ping.Sent), fmt.Sprintf("%d of %d", len(ping.Replies), ping.Sent)),
-			same("the router is asked by", fmt.Sprintf("%s, %s", PseudoAddr, NICMAC), asked),
-			note("rtt min/avg/max/mdev, ms", "(not given)", ping.RTT().String()),
+			same("the router is asked by", fmt.Sprintf("%s, %s", l.pseudo, NICMAC), asked),
+			note("rtt min/avg/max/mdev, ms", notGiven, ping.RTT().String()),
 		},
 		Gist: Gist{"the router answers the server", fmt.Sprintf("%d of %d", len(ping.Replies), ping.Sent)},
 	})
@@ -185,9 +189,13 @@ func (l *lab) playEgress(ctx context.Context) error {
 
 // playNeighbours looks at the server from the router: one address, one MAC.
 func (l *lab) playNeighbours() error {
-	neighbours, err := l.network.Router.Neighbours(RouterWANDevice)
+	read := l.network.Router.Neighbours
+	if l.beyond {
+		read = l.network.Router.NeighboursIPv6
+	}
+	neighbours, err := read(RouterWANDevice)
 	if err != nil {
-		return fmt.Errorf("lab: the router's ARP table: %w", err)
+		return fmt.Errorf("lab: the router's %s: %w", l.neighbours, err)
 	}
 	var table []string
 	for _, n := range neighbours {
@@ -199,10 +207,10 @@ func (l *lab) playNeighbours() error {
 	if err != nil {
 		return fmt.Errorf("lab: capture: %w", err)
 	}
-	l.report.Section(Section{
+	l.section(Section{
 		Figure: "III-C", Title: "What the router knows of the server: no MAC address conflicts",
 		Checks: []Check{
-			same("ARP table", fmt.Sprintf("%s at %s", PseudoAddr, NICMAC), strings.Join(table, ", ")),
+			same(l.neighbours, fmt.Sprintf("%s at %s", l.pseudo, NICMAC), strings.Join(table, ", ")),
 			same("source MACs seen", NICMAC.String(), sourceMACs(frames)),
 		},
 		Gist: Gist{"one MAC address outside", sourceMACs(frames)},
@@ -248,6 +256,7 @@ func (l *lab) explore() string {
 	return "\nThe network is up until Ctrl-C. To look around:\n" +
 		on(l.network.PC1, "curl -k --connect-to ::"+PseudoAddr.String()+": "+siteURL+test1) +
 		on(l.network.PC1, "ping "+PseudoAddr.String()) +
+		on(l.network.PC1, "ping "+PseudoAddr6.String()) +
 		on(l.network.Router, "ip neighbour") +
 		on(l.network.Server, "tcpdump -ni "+segmentB.device) +
 		on(l.network.Server, "curl localhost:2019/vnic/status")

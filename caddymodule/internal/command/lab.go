@@ -19,8 +19,8 @@ func labCommand(example string) *cobra.Command {
 		Long: `
 Builds the network of the paper that this plugin follows (a PC, a router and a
 server) in network namespaces, runs this Caddy as the server, and prints each
-result of the paper's section IV, Fig-19 and Fig-18 beside its own. Exits non-zero
-if one differs.
+result of the paper's section IV, Fig-19 and Fig-18 beside its own. Then plays them
+once more over IPv6, which the paper does not have. Exits non-zero if one differs.
 
 The machine's own network is not touched, and nothing is left behind. It needs
 Linux and /dev/net/tun. An ordinary user gets a user namespace for it.`,
