@@ -164,12 +164,15 @@ func (p *Packet) RoutesOn() (pointer uint32, ok bool) {
 	return uint32(len(p.IP)-len(p.L4)) + 2, kind == 0 || segmentsLeft > 0
 }
 
-// routesError tells whether an ICMPv6 error or a redirect follows the routing header, which
-// no error may answer (RFC 4443 §2.4 e).
+// routesError tells whether an ICMPv6 error or a redirect may follow the routing header, which
+// no error may answer (RFC 4443 §2.4 e). It does not look behind further headers.
 func (p *Packet) routesError() bool {
 	length := headerLen(headerRouting, p.L4)
-	if p.L4[0] != nextICMPv6 || length >= len(p.L4) {
+	switch next := protocolOf(p.L4[0]); {
+	case next == config.TCP || next == config.UDP:
 		return false
+	case next != config.ICMP || length >= len(p.L4):
+		return true
 	}
 	kind := p.L4[length]
 	return kind < ICMPv6Echo || kind == lastNDP

@@ -238,6 +238,11 @@ func TestRoutesOn(t *testing.T) {
 			t.Errorf("ICMPv6 type %d behind a routing header may be answered: %v", kind, ok)
 		}
 	}
+	hidden := frameOf(ipv6(src, dst, nextICMPv6, testICMP(src, dst, ICMPv6PacketTooBig, "body"), routing(0, 1), options(headerOptions, 8)))
+	p, _ := ParseIPv6(&hidden)
+	if _, ok := p.RoutesOn(); ok {
+		t.Error("an error behind options behind a routing header may be answered")
+	}
 	f := frameOf(ipv6(src, dst, headerRouting, []byte{0, 0, 0}))
 	if p, _ := ParseIPv6(&f); p.Proto != headerRouting {
 		t.Errorf("a cut one is %v", p.Proto)
