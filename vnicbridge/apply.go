@@ -186,15 +186,12 @@ func (t *transition) acquireAddresses() error {
 // acquireAddressesOf claims the pseudo addresses of one bridge, both at the same time.
 func (t *transition) acquireAddressesOf(name string, b *bridge) error {
 	var claims errgroup.Group
-	for f, link := range b.links {
-		if link == nil {
-			continue
-		}
+	for f, link := range b.eachLink() {
 		claims.Go(func() error {
 			if err := link.Acquire(t.cfg.Bridges[name].DAD != config.DADOff); err != nil {
 				return err
 			}
-			if gateway := t.cfg.Bridges[name].Gateway(config.Family(f)); !link.AwaitGateway(t.p.now) {
+			if gateway := t.cfg.Bridges[name].Gateway(f); !link.AwaitGateway(t.p.now) {
 				t.p.log.Warn("the gateway does not answer", "bridge", name, "gateway", gateway)
 			}
 			return nil
@@ -284,7 +281,9 @@ func (p *Plane) begin() {
 		if !b.up {
 			p.log.Warn("the NIC is down: nothing passes until it is up (ip link set "+b.spec.nic+" up)", "bridge", name)
 		}
-		b.tick(now)
+		for _, link := range b.eachLink() {
+			link.Tick(now)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -44,37 +45,27 @@ type bridge struct {
 	up    bool
 }
 
+// eachLink yields the links of the families of which the bridge has an address.
+func (b *bridge) eachLink() iter.Seq2[config.Family, link.Link] {
+	return func(yield func(config.Family, link.Link) bool) {
+		for f, l := range b.links {
+			if l != nil && !yield(config.Family(f), l) {
+				return
+			}
+		}
+	}
+}
+
 // announce announces the pseudo addresses again.
 func (b *bridge) announce() {
-	for _, link := range b.links {
-		if link != nil {
-			link.Announce()
-		}
+	for _, link := range b.eachLink() {
+		link.Announce()
 	}
 }
 
 func (b *bridge) setGateways(gateways [config.Families]netip.Addr) {
-	for f, link := range b.links {
-		if link != nil {
-			link.SetGateway(gateways[f])
-		}
-	}
-}
-
-// tellAll tells the data path the MACs of all hosts to which frames go.
-func (b *bridge) tellAll() {
-	for _, link := range b.links {
-		if link != nil {
-			link.TellAll()
-		}
-	}
-}
-
-func (b *bridge) tick(now int64) {
-	for _, link := range b.links {
-		if link != nil {
-			link.Tick(now)
-		}
+	for f, link := range b.eachLink() {
+		link.SetGateway(gateways[f])
 	}
 }
 
@@ -344,7 +335,9 @@ func (p *Plane) reopenNIC(ifc *iface.Iface) error {
 			}
 			b.dev, b.name, b.up = dev, b.spec.nic, state.Up
 			ifc.SetDevice(dev)
-			b.tellAll()
+			for _, link := range b.eachLink() {
+				link.TellAll()
+			}
 			ifc.SetMAC(state.MAC)
 			ifc.SetMTU(state.MTU)
 			b.announce()
