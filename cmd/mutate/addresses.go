@@ -190,7 +190,7 @@ var addresses = []mutation{
 		row: "A7+", defect: "the most recently used hosts are evicted", file: `vnicbridge/internal/link/neighbourtable.go`,
 		old: `return cmp.Compare(a.idle, b.idle)`, new: `return cmp.Compare(b.idle, a.idle)`,
 	}, {
-		row: "A7+", defect: "next hops that only the programs use count as idle", file: `vnicbridge/internal/kernel/path_linux.go`,
+		row: "A7+", defect: "next hops that only the programs use count as idle", file: `vnicbridge/internal/kernel/neighbours_linux.go`,
 		old: `			if v.Used != 0 {`, new: `			if false {`,
 	}, {
 		row: "A7+", defect: "each forged host causes a broadcast", file: `vnicbridge/internal/link/neighbour.go`,

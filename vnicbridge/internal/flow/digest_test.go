@@ -57,7 +57,7 @@ func withDigest(t *Table, tuple packet.Tuple, want uint64) packet.Addr {
 		h := digest ^ digest>>32
 		return h * inverse(0xd6e8feb86659fd93)
 	}
-	mixed := undone(t.digest(&tuple.Src, &dst)) ^ halves(&dst)[1]
+	mixed := undone(t.digest(&tuple.Src, &dst)) ^ packet.Halves(dst)[1]
 	binary.NativeEndian.PutUint64(dst[8:], undone(want)^mixed)
 	return dst
 }

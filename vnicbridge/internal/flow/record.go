@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"encoding/binary"
 	"sync/atomic"
 	"unsafe"
 
@@ -36,16 +35,12 @@ func (t *KeyTable) keyAt(tuple *packet.Tuple, iface uint32) bpf.FlowKey {
 // whoever finds two pairs with one digest can only keep out the second pair's flow, because
 // the addresses themselves are compared too. digest in bpf/packet6.h is the same function.
 func (t *KeyTable) digest(src, dst *packet.Addr) uint64 {
-	h := (halves(src)[0] ^ t.Secret[0]) * 0x9e3779b97f4a7c15
-	h = (h ^ h>>32 ^ halves(src)[1]) * 0xd6e8feb86659fd93
-	h = (h ^ h>>32 ^ halves(dst)[0] ^ t.Secret[1]) * 0x9e3779b97f4a7c15
-	h = (h ^ h>>32 ^ halves(dst)[1]) * 0xd6e8feb86659fd93
+	s, d := packet.Halves(*src), packet.Halves(*dst)
+	h := (s[0] ^ t.Secret[0]) * 0x9e3779b97f4a7c15
+	h = (h ^ h>>32 ^ s[1]) * 0xd6e8feb86659fd93
+	h = (h ^ h>>32 ^ d[0] ^ t.Secret[1]) * 0x9e3779b97f4a7c15
+	h = (h ^ h>>32 ^ d[1]) * 0xd6e8feb86659fd93
 	return h ^ h>>32
-}
-
-// halves returns the memory of an address as two numbers.
-func halves(a *packet.Addr) [2]uint64 {
-	return [2]uint64{binary.NativeEndian.Uint64(a[:8]), binary.NativeEndian.Uint64(a[8:])}
 }
 
 // addresses are those of a flow in both of its tuples.

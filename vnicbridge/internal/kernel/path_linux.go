@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -406,8 +405,8 @@ func describe(a *Attachment, p *iface.Iface) bpf.Iface {
 		gateway, entry.GatewayMac = p.NIC.Link.Router()
 	}
 	if p.Family == config.IPv6 {
-		entry.Address6, entry.Network6 = halves(p.Address()), halves(network)
-		entry.Mask6, entry.Gateway6 = halves(mask), halves(gateway)
+		entry.Address6, entry.Network6 = packet.Halves(p.Address()), packet.Halves(network)
+		entry.Mask6, entry.Gateway6 = packet.Halves(mask), packet.Halves(gateway)
 		return entry
 	}
 	entry.Address, entry.Gateway = packet.BE32(p.Address()), packet.BE32(gateway)
@@ -433,12 +432,6 @@ func maskOf(network netip.Prefix) (mask packet.Addr) {
 	bits := network.Addr().BitLen()
 	copy(mask[len(mask)-bits/8:], net.CIDRMask(network.Bits(), bits))
 	return mask
-}
-
-// halves returns an address as the programs store one of IPv6: as two numbers in network
-// byte order.
-func halves(a packet.Addr) [2]uint64 {
-	return [2]uint64{binary.NativeEndian.Uint64(a[:8]), binary.NativeEndian.Uint64(a[8:])}
 }
 
 func (k *Path) refreshAll() {
@@ -467,82 +460,6 @@ func (k *Path) RefreshPorts() {
 func (k *Path) putInForce(r *rules.Ruleset) {
 	if err := k.Rules.set(r); err != nil {
 		k.Log.Error("the kernel data path admits no new flows: userspace does", "error", err)
-	}
-}
-
-// SetNeighbour tells the programs the MAC of a host on a NIC's link. A zero MAC means that it
-// is no longer known.
-func (k *Path) SetNeighbour(nic *iface.Iface, host packet.Addr, mac config.MAC) {
-	var err error
-	if host.IsIPv6() {
-		err = setNeighbour(k.Maps[bpf.BridgeMapNeighbours6], bpf.NeighbourKey6{Address: halves(host), Iface: nic.Index}, mac)
-	} else {
-		err = setNeighbour(k.Maps[bpf.BridgeMapNeighbours], bpf.NeighbourKey{Address: packet.BE32(host), Iface: nic.Index}, mac)
-	}
-	if err != nil {
-		k.Log.Error("telling the BPF programs of a neighbour", "address", host.Netip(), "error", err)
-	}
-	if gateway, _ := nic.NIC.Link.Router(); host != gateway {
-		return
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.refreshAll()
-}
-
-func setNeighbour(m *ebpf.Map, key any, mac config.MAC) error {
-	if !mac.IsZero() {
-		return m.Put(key, bpf.Neighbour{Mac: mac})
-	}
-	if err := m.Delete(key); !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return err
-	}
-	return nil
-}
-
-// neighbourBatch is how many neighbours are read with one system call.
-const neighbourBatch = 4096
-
-// EachSentTo visits the hosts on a NIC's link to which the programs have sent packets, with
-// the time of the last packet by the plane's clock.
-func (k *Path) EachSentTo(nic *iface.Iface, visit func(host packet.Addr, at int64)) {
-	if nic.Family == config.IPv6 {
-		eachSentTo(k, bpf.BridgeMapNeighbours6, func(key bpf.NeighbourKey6, at int64) {
-			if key.Iface == nic.Index {
-				visit(addressOf(key.Address), at)
-			}
-		})
-		return
-	}
-	eachSentTo(k, bpf.BridgeMapNeighbours, func(key bpf.NeighbourKey, at int64) {
-		if key.Iface == nic.Index {
-			visit(packet.AddrFromBE32(key.Address), at)
-		}
-	})
-}
-
-// addressOf is the inverse of halves.
-func addressOf(halves [2]uint64) (a packet.Addr) {
-	binary.NativeEndian.PutUint64(a[:8], halves[0])
-	binary.NativeEndian.PutUint64(a[8:], halves[1])
-	return a
-}
-
-// eachSentTo visits the keys of a map of neighbours to which packets were sent.
-func eachSentTo[K any](k *Path, name string, visit func(key K, at int64)) {
-	now, clock := k.Clock(), k.Plane.Clock.Load()
-	keys, values := make([]K, neighbourBatch), make([]bpf.Neighbour, neighbourBatch)
-	var cursor ebpf.MapBatchCursor
-	for {
-		n, err := k.Maps[name].BatchLookup(&cursor, keys, values, nil)
-		for i, v := range values[:n] {
-			if v.Used != 0 {
-				visit(keys[i], now-int64(clock-v.Used)<<flow.ClockShift)
-			}
-		}
-		if err != nil { // ErrKeyNotExist: those were the last
-			return
-		}
 	}
 }
 

@@ -197,7 +197,7 @@ func (k *kernelRules) addSet(prefixes []netip.Prefix) (uint32, error) {
 func (k *kernelRules) entryOf(s prefixSet, p netip.Prefix) (m *ebpf.Map, key any) {
 	length, address := 32+uint32(p.Bits()), packet.AddrOf(p.Addr())
 	if p.Addr().Is6() {
-		return k.maps[bpf.BridgeMapWidePrefixes], bpf.WidePrefixKey{Length: length, Set: s.number, Address: halves(address)}
+		return k.maps[bpf.BridgeMapWidePrefixes], bpf.WidePrefixKey{Length: length, Set: s.number, Address: packet.Halves(address)}
 	}
 	return k.maps[bpf.BridgeMapPrefixes], bpf.PrefixKey{Length: length, Set: s.number, Address: packet.BE32(address)}
 }
@@ -231,7 +231,7 @@ func (k *kernelRules) wideSegment(vnic *iface.Iface, s *rules.SegmentRules) (rul
 		return rules
 	}
 	rules = bpf.WideSegmentRules{
-		Live: 1, Address: halves(vnic.VNIC.Address), Network: halves(packet.AddrOf(network.Addr()))[0],
+		Live: 1, Address: packet.Halves(vnic.VNIC.Address), Network: packet.Halves(packet.AddrOf(network.Addr()))[0],
 		Egress: EgressNumbers[s.Egress], Ranges: uint32(len(ports)), Gateways: uint32(len(s.Gateways)),
 	}
 	if s.Preserve {
@@ -241,10 +241,10 @@ func (k *kernelRules) wideSegment(vnic *iface.Iface, s *rules.SegmentRules) (rul
 		rules.Range[i] = rangeOf(p)
 	}
 	for i, nic := range s.Gateways {
-		rules.Gateway[i], rules.Alias[i] = nic.Index, halves(s.Aliases.Addrs[i])
+		rules.Gateway[i], rules.Alias[i] = nic.Index, packet.Halves(s.Aliases.Addrs[i])
 	}
 	for here, peer := range s.Reach {
-		rules.Peer[rules.Peers] = bpf.WidePeer{Here: halves(here), There: halves(peer.Alias), To: peer.To.Index}
+		rules.Peer[rules.Peers] = bpf.WidePeer{Here: packet.Halves(here), There: packet.Halves(peer.Alias), To: peer.To.Index}
 		rules.Peers++
 	}
 	return rules

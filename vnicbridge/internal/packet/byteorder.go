@@ -20,6 +20,19 @@ func AddrFromBE32(v uint32) (a Addr) {
 	return a
 }
 
+// Halves returns an IPv6 address as the programs store it: as two numbers in network byte
+// order.
+func Halves(a Addr) [2]uint64 {
+	return [2]uint64{binary.NativeEndian.Uint64(a[:8]), binary.NativeEndian.Uint64(a[8:])}
+}
+
+// AddrFromHalves is the inverse of [Halves].
+func AddrFromHalves(halves [2]uint64) (a Addr) {
+	binary.NativeEndian.PutUint64(a[:8], halves[0])
+	binary.NativeEndian.PutUint64(a[8:], halves[1])
+	return a
+}
+
 // Host32 converts a number from network byte order to the machine's byte order.
 func Host32(v uint32) uint32 {
 	var b [4]byte
