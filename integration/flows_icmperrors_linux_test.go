@@ -30,14 +30,14 @@ func TestICMPErrors(t *testing.T) {
 		}
 
 		server := s.packetConn(s.Server, "192.168.50.1:5000").(*net.UDPConn)
-		setIP(t, server, unix.IP_RECVERR, 1)
+		setOption(t, server, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
 		client := s.packetConn(s.PC1, "192.168.10.2:7000")
 		send(t, client, "192.168.1.2:5000", "hello")
 		_, alias := receive(t, server)
-		setIP(t, server, unix.IP_TTL, 1)
+		setOption(t, server, unix.IPPROTO_IP, unix.IP_TTL, 1)
 		send(t, server, alias, "too far")
 		wantError(t, "an answer with a TTL of 1", server, syscall.EHOSTUNREACH)
-		setIP(t, server, unix.IP_TTL, 64)
+		setOption(t, server, unix.IPPROTO_IP, unix.IP_TTL, 64)
 		send(t, server, alias, "all the way")
 		if got, _ := receive(t, client); got != "all the way" {
 			t.Errorf("PC1 got %q", got)
@@ -49,22 +49,23 @@ func TestICMPErrors(t *testing.T) {
 		// As traceroute does: who is the first hop, and is the second the end?
 		for ttl, want := range map[int]error{1: syscall.EHOSTUNREACH, 2: syscall.ECONNREFUSED} {
 			probe := s.packetConn(s.Server, "192.168.50.1:0").(*net.UDPConn)
-			setIP(t, probe, unix.IP_RECVERR, 1)
-			setIP(t, probe, unix.IP_TTL, ttl)
+			setOption(t, probe, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+			setOption(t, probe, unix.IPPROTO_IP, unix.IP_TTL, ttl)
 			send(t, probe, "192.168.10.2:33434", "probe")
 			wantError(t, "a probe of the segment", probe, want)
 		}
 	})
 }
 
-func setIP(t *testing.T, conn *net.UDPConn, option, value int) {
+// setOption sets an option of a socket, of unix.IPPROTO_IP or unix.IPPROTO_IPV6.
+func setOption(t *testing.T, conn *net.UDPConn, level, option, value int) {
 	t.Helper()
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var set error
-	err = raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, option, value) })
+	err = raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), level, option, value) })
 	if err := errors.Join(err, set); err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +93,7 @@ func TestPathMTU(t *testing.T) {
 		s.wantDownload(4 * mib)
 
 		server := s.packetConn(s.Server, "192.168.50.1:5000").(*net.UDPConn)
-		setIP(t, server, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+		setOption(t, server, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
 		client := s.packetConn(s.PC1, "192.168.10.2:7000")
 		send(t, client, "192.168.1.2:5000", "hello")
 		_, alias := receive(t, server)

@@ -289,14 +289,14 @@ func TestICMPErrorsIPv6(t *testing.T) {
 			t.Errorf("a closed port of the segment: %v, want refused", err)
 		}
 		server := s.packetConn(s.Server, server6+":5000").(*net.UDPConn)
-		setIPv6(t, server, unix.IPV6_RECVERR, 1)
+		setOption(t, server, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
 		client := s.packetConn(s.PC1, "["+paper.PC1Addr6.String()+"]:7000")
 		send(t, client, pseudo6+":5000", "hello")
 		_, alias := receive(t, server)
-		setIPv6(t, server, unix.IPV6_UNICAST_HOPS, 1)
+		setOption(t, server, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 1)
 		send(t, server, alias, "too far")
 		wantError(t, "an answer with a hop limit of 1", server, syscall.EHOSTUNREACH)
-		setIPv6(t, server, unix.IPV6_UNICAST_HOPS, 64)
+		setOption(t, server, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 64)
 		send(t, server, alias, "all the way")
 		if got, _ := receive(t, client); got != "all the way" {
 			t.Errorf("PC1 got %q", got)
@@ -307,25 +307,12 @@ func TestICMPErrorsIPv6(t *testing.T) {
 
 		for limit, want := range map[int]error{1: syscall.EHOSTUNREACH, 2: syscall.ECONNREFUSED} {
 			probe := s.packetConn(s.Server, server6+":0").(*net.UDPConn)
-			setIPv6(t, probe, unix.IPV6_RECVERR, 1)
-			setIPv6(t, probe, unix.IPV6_UNICAST_HOPS, limit)
+			setOption(t, probe, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+			setOption(t, probe, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, limit)
 			send(t, probe, "["+paper.PC1Addr6.String()+"]:33434", "probe")
 			wantError(t, "a probe of the segment", probe, want)
 		}
 	})
-}
-
-func setIPv6(t *testing.T, conn *net.UDPConn, option, value int) {
-	t.Helper()
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var set error
-	err = raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, option, value) })
-	if err := errors.Join(err, set); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // Rows F6 and F8: a Packet Too Big comes to a segment from a router behind which the way is
@@ -339,8 +326,8 @@ func TestPathMTUIPv6(t *testing.T) {
 		s.wantDownloadFrom(pseudo6, 4*mib)
 
 		server := s.packetConn(s.Server, server6+":5000").(*net.UDPConn)
-		setIPv6(t, server, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO)
-		setIPv6(t, server, unix.IPV6_DONTFRAG, 1)
+		setOption(t, server, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO)
+		setOption(t, server, unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 1)
 		client := s.packetConn(s.PC1, "["+paper.PC1Addr6.String()+"]:7000")
 		send(t, client, pseudo6+":5000", "hello")
 		_, alias := receive(t, server)
@@ -391,7 +378,7 @@ func TestTracerouteIPv6(t *testing.T) {
 			t.Parallel()
 			onEachDataPath(t, func(t *testing.T, datapath string) {
 				s := newScene(t, paper.NetworkOptions{IPv6: true})
-				s.addSecondRouter6(end)
+				s.addSecondRouter(end)
 				s.start(caddyfile{datapath: datapath, families: "46", a: "ports any\negress any\nclient_ip " + name})
 				for _, probes := range []string{"-U", "-I", "-T"} {
 					hops := s.traceroute(s.Server, "-6", probes, "-s", "fd00:50::1", end.String())
@@ -405,27 +392,4 @@ func TestTracerouteIPv6(t *testing.T) {
 			})
 		})
 	}
-}
-
-// addSecondRouter6 makes PC1 a router of IPv6, with a host behind it.
-func (s *scene) addSecondRouter6(host netip.Addr) {
-	s.t.Helper()
-	far, err := s.NewHost("far")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	inner := host.Prev()
-	err = s.Link(
-		netlab.End{Host: s.PC1, Device: "behind", V6: []netip.Prefix{netip.PrefixFrom(inner, 64)}},
-		netlab.End{Host: far, Device: "eth0", V6: []netip.Prefix{netip.PrefixFrom(host, 64)}})
-	if err == nil {
-		err = far.DefaultRoute(inner)
-	}
-	if err == nil {
-		err = s.PC1.Sysctl("net/ipv6/conf/all/forwarding", "1")
-	}
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.ip(s.Router, "route add "+netip.PrefixFrom(host, 64).Masked().String()+" via "+paper.PC1Addr6.String())
 }

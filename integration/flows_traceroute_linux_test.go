@@ -50,7 +50,7 @@ func TestTraceroute(t *testing.T) {
 	}
 }
 
-// addSecondRouter makes PC1 a router, with a host behind it.
+// addSecondRouter makes PC1 a router of the host's family, with the host behind it.
 func (s *scene) addSecondRouter(host netip.Addr) {
 	s.t.Helper()
 	far, err := s.NewHost("far")
@@ -58,19 +58,25 @@ func (s *scene) addSecondRouter(host netip.Addr) {
 		s.t.Fatal(err)
 	}
 	inner := host.Prev()
-	err = s.Link(
-		netlab.End{Host: s.PC1, Device: "behind", Address: netip.PrefixFrom(inner, 24)},
-		netlab.End{Host: far, Device: "eth0", Address: netip.PrefixFrom(host, 24)})
+	network, via, forwarding := netip.PrefixFrom(host, 24), paper.PC1Addr, "net/ipv4/ip_forward"
+	near, end := netlab.End{Host: s.PC1, Device: "behind"}, netlab.End{Host: far, Device: "eth0"}
+	if host.Is4() {
+		near.Address, end.Address = netip.PrefixFrom(inner, 24), network
+	} else {
+		network, via, forwarding = netip.PrefixFrom(host, 64), paper.PC1Addr6, "net/ipv6/conf/all/forwarding"
+		near.V6, end.V6 = []netip.Prefix{netip.PrefixFrom(inner, 64)}, []netip.Prefix{network}
+	}
+	err = s.Link(near, end)
 	if err == nil {
 		err = far.DefaultRoute(inner)
 	}
 	if err == nil {
-		err = s.PC1.Sysctl("net/ipv4/ip_forward", "1")
+		err = s.PC1.Sysctl(forwarding, "1")
 	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.ip(s.Router, "route add "+netip.PrefixFrom(host, 24).Masked().String()+" via "+paper.PC1Addr.String())
+	s.ip(s.Router, "route add "+network.Masked().String()+" via "+via.String())
 }
 
 var hopLine = regexp.MustCompile(`(?m)^ *\d+ +(\S+)`)

@@ -38,25 +38,7 @@ func TestPing(t *testing.T) {
 			t.Errorf("reply %+v", r)
 		}
 	}
-	frames, err := capture.Frames()
-	if err != nil {
-		t.Fatal(err)
-	}
-	requests, replies := 0, 0
-	for _, f := range frames {
-		e, ok := ParseEcho(f)
-		if !ok {
-			continue
-		}
-		if !e.ChecksumsValid || e.Outgoing != e.Request {
-			t.Errorf("echo %+v", e)
-		}
-		if e.Request {
-			requests++
-		} else {
-			replies++
-		}
-	}
+	requests, replies := countEchoes(t, capture, func(e Echo) bool { return e.Outgoing == e.Request })
 	if requests != 3 || replies != 3 {
 		t.Errorf("%d requests and %d replies captured, want 3 and 3", requests, replies)
 	}
@@ -161,17 +143,27 @@ func TestPingIPv6(t *testing.T) {
 			}
 		}
 	}
+	requests, replies := countEchoes(t, capture, func(e Echo) bool {
+		return e.Outgoing != e.Request && len(e.Payload) == 1000 && e.TTL == 64
+	})
+	if requests != 2 || replies != 2 {
+		t.Errorf("%d requests and %d replies captured, want 2 and 2", requests, replies)
+	}
+}
+
+// countEchoes counts the echoes in a capture. Each must have right checksums and be as wanted.
+func countEchoes(t *testing.T, capture *Capture, wanted func(Echo) bool) (requests, replies int) {
+	t.Helper()
 	frames, err := capture.Frames()
 	if err != nil {
 		t.Fatal(err)
 	}
-	requests, replies := 0, 0
 	for _, f := range frames {
 		e, ok := ParseEcho(f)
 		if !ok {
 			continue
 		}
-		if !e.ChecksumsValid || e.Outgoing == e.Request || len(e.Payload) != 1000 || e.TTL != 64 {
+		if !e.ChecksumsValid || !wanted(e) {
 			t.Errorf("echo %+v", e)
 		}
 		if e.Request {
@@ -180,7 +172,5 @@ func TestPingIPv6(t *testing.T) {
 			replies++
 		}
 	}
-	if requests != 2 || replies != 2 {
-		t.Errorf("%d requests and %d replies captured, want 2 and 2", requests, replies)
-	}
+	return requests, replies
 }
