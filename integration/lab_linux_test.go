@@ -183,9 +183,13 @@ func wantRefusal(t *testing.T, tunMode uint32, lab *exec.Cmd, want string) {
 // test binary as caddy in a place that every user may enter.
 func labCommand(t *testing.T, user *syscall.Credential, flags ...string) *exec.Cmd {
 	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := openToAll(t)
 	binary := filepath.Join(dir, "caddy")
-	copyFile(t, "/proc/self/exe", binary)
+	copyProgram(t, self, binary)
 	cmd := exec.CommandContext(t.Context(), binary, append([]string{"vnic", "lab"}, flags...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
@@ -223,20 +227,13 @@ func openToAll(t *testing.T) string {
 	return dir
 }
 
-func copyFile(t *testing.T, from, to string) {
+// copyProgram copies a program that is executed afterwards. Another process writes the copy:
+// if a test beside this one forked while this process had it open for writing, Linux would not
+// execute it ("text file busy").
+func copyProgram(t *testing.T, from, to string) {
 	t.Helper()
-	in, err := os.Open(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE, 0o755)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = io.Copy(out, in)
-	if err := errors.Join(err, out.Close()); err != nil {
-		t.Fatal(err)
+	if out, err := exec.CommandContext(t.Context(), "install", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("install: %v: %s", err, out)
 	}
 }
 

@@ -70,10 +70,7 @@ cp ../Caddyfile .
 sudo() { "$@"; }
 %[3]s
 `, here, self, words))
-	program := s.write("caddy.sh", "#!/bin/sh\nexec unshare --mount sh -eu "+script+" \"$@\"\n")
-	if err := os.Chmod(program, 0o755); err != nil {
-		s.t.Fatal(err)
-	}
+	program := s.writeProgram("caddy.sh", "#!/bin/sh\nexec unshare --mount sh -eu "+script+" \"$@\"\n")
 	if err := s.tryStartBy(program, config); err != nil {
 		s.t.Fatal(err)
 	}

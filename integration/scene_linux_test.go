@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -221,10 +222,7 @@ func (s *scene) startBy(command string, config fmt.Stringer) {
 
 func (s *scene) startBinaryBy(command, binary string, config fmt.Stringer) {
 	s.t.Helper()
-	program := s.write("caddy.sh", "#!/bin/sh\nexec "+command+" "+binary+" \"$@\"\n")
-	if err := os.Chmod(program, 0o755); err != nil {
-		s.t.Fatal(err)
-	}
+	program := s.writeProgram("caddy.sh", "#!/bin/sh\nexec "+command+" "+binary+" \"$@\"\n")
 	if err := s.tryStartBy(program, config.String()); err != nil {
 		s.t.Fatal(err)
 	}
@@ -253,6 +251,20 @@ func (s *scene) write(name, content string) string {
 	s.t.Helper()
 	path := filepath.Join(s.dir, name)
 	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// writeProgram writes a shell script that is executed afterwards, and returns its path. No test
+// beside this one forks while the script is open for writing, because Linux would not execute
+// it then ("text file busy").
+func (s *scene) writeProgram(name, content string) string {
+	s.t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	path := s.write(name, content)
+	if err := os.Chmod(path, 0o755); err != nil {
 		s.t.Fatal(err)
 	}
 	return path

@@ -130,12 +130,9 @@ func (s *scene) withNameserver(address netip.Addr) (program string) {
 		s.t.Fatal(err)
 	}
 	resolv := s.write("resolv.conf", "nameserver "+address.String()+"\n")
-	program = s.write("caddy.sh", fmt.Sprintf(`#!/bin/sh
+	program = s.writeProgram("caddy.sh", fmt.Sprintf(`#!/bin/sh
 exec unshare --mount sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' '%s' '%s' "$@"
 `, resolv, self))
-	if err := os.Chmod(program, 0o755); err != nil {
-		s.t.Fatal(err)
-	}
 	return program
 }
 
