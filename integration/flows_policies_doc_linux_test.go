@@ -48,7 +48,7 @@ func TestDocumentedPolicies(t *testing.T) {
 			all("aaaa aaaa")()
 			s.wantByHTTP("192.168.1.31", "b")
 		}},
-		{"lb_policy flow_hash a b", func() { s.wantBoth(30) }},
+		{"lb_policy flow_hash a b", func() { s.wantBoth(80) }},
 	} {
 		t.Run(strings.ReplaceAll(tt.lines, "\n", ", "), func(t *testing.T) {
 			example, ok := shown[tt.lines]
