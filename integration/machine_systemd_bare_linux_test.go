@@ -4,6 +4,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
@@ -38,6 +40,10 @@ func (u *unit) goBare() {
 func (s *scene) nicIsEth1() {
 	s.t.Helper()
 	s.all([]string{"ip link set " + paper.NICDevice + " down", "ip link set " + paper.NICDevice + " name eth1", "ip link set eth1 up"})
+	s.waitFor("the NIC has its carrier again", func() bool { // up to 1 s later, as netlab's links
+		eth1, err := s.Server.Netlink().LinkByName("eth1")
+		return err == nil && eth1.Attrs().OperState == netlink.OperUp
+	})
 }
 
 // tryBare makes the trial and lets its time be over.
