@@ -349,16 +349,17 @@ func (s *featureScene) h2c() (string, error) {
 	return fetch(&http.Client{Transport: transport, Timeout: 2 * time.Second}, "http://192.168.1.2/")
 }
 
-// mutualTLS comes without a certificate, then with one.
+// mutualTLS comes with a certificate, then without one.
 func (s *featureScene) mutualTLS() (string, error) {
-	without, err := secure(&tls.Config{ServerName: "www.example.com"})(s)
-	if err != nil {
-		if without, err = alert(err); err != nil {
-			return "", err
-		}
-	}
 	certificates := []tls.Certificate{s.clientCertificate("client.example.com")}
 	with, err := secure(&tls.Config{ServerName: "www.example.com", Certificates: certificates})(s)
+	if err != nil {
+		return "", err // the server may have no certificate of its own yet, and then refuses everyone
+	}
+	without, err := secure(&tls.Config{ServerName: "www.example.com"})(s)
+	if err != nil {
+		without, err = alert(err)
+	}
 	return without + "; " + with, err
 }
 
