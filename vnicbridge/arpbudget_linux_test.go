@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -78,6 +79,32 @@ func (g nicGate) wantBudgets(t *testing.T, kinds []namedFrame) {
 			if !g.lets(other.frame) {
 				t.Errorf("a flood of %s keeps %s out", kind.name, other.name)
 			}
+		}
+	}
+}
+
+// Row L2: what a flood may bring to userspace comes spread over time. Else userspace would have
+// no time for others for some milliseconds, again and again.
+func TestAFloodIsSpread(t *testing.T) {
+	const each, step = 25 * time.Microsecond, 1 << 20 * time.Nanosecond
+	gate, protocol := socketGate(t), fromRouter(farHost, 1000, 80).udp("not known")
+	protocol[packet.EthHeaderLen+9] = 47
+	for _, frame := range [][]byte{protocol, rawIPv6(dualStranger, dualPseudo, 59, 64)} {
+		for gate.lets(frame) { // until the burst that may come at once is over
+		}
+		in, n, refused := 0, 0, time.Time{} // n went in since a frame was refused, when nothing was left
+		for range 200_000 {
+			if now := time.Now(); !gate.lets(frame) {
+				n, refused = 0, now
+				continue
+			}
+			in, n = in+1, n+1
+			if most := int((time.Since(refused)+step)/each) + 1; !refused.IsZero() && n > most {
+				t.Fatalf("%d went in within %v, want %d at most", n, time.Since(refused), most)
+			}
+		}
+		if in == 0 {
+			t.Error("nothing went in")
 		}
 	}
 }

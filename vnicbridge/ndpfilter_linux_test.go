@@ -310,12 +310,12 @@ func TestOddIPv6IsBounded(t *testing.T) {
 		for _, tt := range tests {
 			dropped := 0
 			for range 100 {
-				p.Odd.Left = 0 // until the next interval
+				p.Odd.Spent = usedUp
 				if r.fateOf(tt.frame) == tooMany {
 					dropped++
 				}
 			}
-			if tt.bounded && dropped < 50 || !tt.bounded && dropped > 0 {
+			if tt.bounded != (dropped == 100) || !tt.bounded && dropped > 0 {
 				t.Errorf("%s: %d of 100 were dropped, bounded: %v", tt.name, dropped, tt.bounded)
 			}
 		}

@@ -306,7 +306,7 @@ var flows = []mutation{
 `,
 	}, {
 		row: "F7+", defect: "fragments without a first one take the room of others", file: "vnicbridge/internal/bpf/limit.h",
-		old: `!spend(strays, ODD_PACKETS / 2, ODD_INTERVALS)`, new: `!spend(odd, ODD_PACKETS / 2, ODD_INTERVALS)`,
+		old: `!spend(strays, 2 * ODD_COST, ODD_BURST)`, new: `!spend(odd, 2 * ODD_COST, ODD_BURST)`,
 	}, {
 		row: "F7+", defect: "overlapping fragments are carried", file: `vnicbridge/internal/userspace/fragmenttable.go`,
 		old: `if overlaps || contradicts ||`, new: `if overlaps && false || contradicts ||`,

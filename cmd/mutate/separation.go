@@ -140,10 +140,13 @@ func (fw *Forwarder) handle`,
 		old: `		c->drops[reason]++;`, new: `		c->drops[reason] = 0;`,
 	}, {
 		row: "S5", defect: "packets that only userspace can handle have no rate limit", tests: "integration.TestOddPackets", file: "vnicbridge/internal/bpf/limit.h",
-		old: `#define ODD_PACKETS 671`, new: `#define ODD_PACKETS 400000`,
+		old: `#define ODD_COST 25000`, new: `#define ODD_COST 40`,
+	}, {
+		row: "L2", defect: "a flood comes to userspace all at once, 60 times a second", tests: "vnicbridge.TestAFloodIsSpread", file: "vnicbridge/internal/bpf/limit.h",
+		old: `bpf_ktime_get_ns() >> 20 << 20`, new: `bpf_ktime_get_ns() >> 24 << 24`,
 	}, {
 		row: "S5", defect: "a burst of packets that only userspace can handle is cut", tests: "integration.TestOddPackets", file: "vnicbridge/internal/bpf/limit.h",
-		old: `#define ODD_INTERVALS 4`, new: `#define ODD_INTERVALS 1`,
+		old: `#define ODD_BURST (64 * 1000 * 1000)`, new: `#define ODD_BURST (16 * 1000 * 1000)`,
 	}, {
 		row: "S6", defect: "an advertisement without the Override flag changes a next hop", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `	case mac != known && !known.IsZero() && !m.Override:`, new: `	case false:`,

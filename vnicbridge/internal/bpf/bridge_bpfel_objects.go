@@ -32,9 +32,8 @@ type BridgeBucket struct {
 }
 
 type BridgeBudget struct {
-	_        structs.HostLayout
-	Interval uint32
-	Left     int32
+	_     structs.HostLayout
+	Spent uint64
 }
 
 type BridgeCounters struct {
@@ -159,14 +158,12 @@ type BridgePlaneState struct {
 	Refusals   int32
 	Quarantine uint32
 	Odd        struct {
-		_        structs.HostLayout
-		Interval uint32
-		Left     int32
+		_     structs.HostLayout
+		Spent uint64
 	}
 	Strays struct {
-		_        structs.HostLayout
-		Interval uint32
-		Left     int32
+		_     structs.HostLayout
+		Spent uint64
 	}
 }
 

@@ -16,24 +16,20 @@ import (
 type LetInLetInState struct {
 	_   structs.HostLayout
 	Odd struct {
-		_        structs.HostLayout
-		Interval uint32
-		Left     int32
+		_     structs.HostLayout
+		Spent uint64
 	}
 	Strays struct {
-		_        structs.HostLayout
-		Interval uint32
-		Left     int32
+		_     structs.HostLayout
+		Spent uint64
 	}
 	Arp [7]struct {
-		_        structs.HostLayout
-		Interval uint32
-		Left     int32
+		_     structs.HostLayout
+		Spent uint64
 	}
 	Ndp [7]struct {
-		_        structs.HostLayout
-		Interval uint32
-		Left     int32
+		_     structs.HostLayout
+		Spent uint64
 	}
 	Overload struct {
 		_       structs.HostLayout

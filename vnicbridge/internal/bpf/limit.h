@@ -7,15 +7,15 @@
 #include "types.h"
 #include "wire.h"
 
-// Packets that only userspace can carry: 40,000 a second, in bursts of up to 4 intervals,
-// because large datagrams come in bursts of fragments. At most half of the packets may be
-// fragments whose first one has not come.
-#define ODD_PACKETS 671
-#define ODD_INTERVALS 4
+// Packets that only userspace can carry: 40,000 a second. After a pause those of 64 ms may come
+// at once, because large datagrams come in bursts of fragments. At most half of the packets may
+// be fragments whose first one has not come.
+#define ODD_COST 25000
+#define ODD_BURST (64 * 1000 * 1000)
 
 // Messages of ARP, NDP and MLD of one kind: 4,000 a second, and as many at once.
-#define MESSAGE_PACKETS 68
-#define MESSAGE_INTERVALS 60
+#define MESSAGE_COST 250000
+#define MESSAGE_BURST (1000 * 1000 * 1000)
 
 // How many fragments may follow a first one: somewhat more than the largest datagram has at
 // an MTU of 1500 bytes.
@@ -30,28 +30,24 @@ struct {
 	__type(value, __s32);
 } leads SEC(".maps");
 
-// Takes one packet from a budget, to which each interval of 2^24 ns (17 ms) adds `packets`.
-// After a pause, the packets of up to `intervals` intervals may come at once. Returns false
-// if the budget is used up.
-static __always_inline bool spend(struct budget *b, __s32 packets, __u32 intervals)
+// Takes one packet from a budget: `cost` ns of those that have passed since it was used up, and
+// of at most `burst` ns. Returns false if there are none.
+//
+// Time goes in steps of 2^20 ns (1 ms). So userspace finds the packets of a flood in batches,
+// and none takes it longer than a part of a millisecond, which is how long others wait for it.
+static __always_inline bool spend(struct budget *b, __u64 cost, __u64 burst)
 {
-	__u32 interval = bpf_ktime_get_ns() >> 24, passed = interval - b->interval;
-	__s32 most = packets * (__s32)intervals, left;
+	__u64 now = bpf_ktime_get_ns() >> 20 << 20;
 
-	if (passed) {
-		b->interval = interval;
-		if (passed > intervals)
-			passed = intervals;
-		left = b->left + (__s32)passed * packets;
-		b->left = left < most ? left : most;
-	}
-	return b->left > 0 && __sync_fetch_and_add(&b->left, -1) > 0;
+	if (b->spent + burst < now)
+		b->spent = now - burst;
+	return b->spent < now && __sync_fetch_and_add(&b->spent, cost) < now;
 }
 
 // Takes a message of ARP, NDP or MLD from the budget of its kind.
 static __always_inline bool spend_message(struct budget *b)
 {
-	return spend(b, MESSAGE_PACKETS, MESSAGE_INTERVALS);
+	return spend(b, MESSAGE_COST, MESSAGE_BURST);
 }
 
 // What a packet is of a datagram: 0 if it is the whole.
@@ -93,9 +89,9 @@ static __always_inline bool is_stray(__u32 part, __u32 lead)
 // them is used up. part and lead are those of is_stray.
 static __always_inline bool spend_odd(struct budget *odd, struct budget *strays, __u32 part, __u32 lead)
 {
-	if (is_stray(part, lead) && !spend(strays, ODD_PACKETS / 2, ODD_INTERVALS))
+	if (is_stray(part, lead) && !spend(strays, 2 * ODD_COST, ODD_BURST))
 		return false;
-	return spend(odd, ODD_PACKETS, ODD_INTERVALS);
+	return spend(odd, ODD_COST, ODD_BURST);
 }
 
 // The kind of an ARP message for the holder of a pseudo address, or MESSAGE_KINDS if the message

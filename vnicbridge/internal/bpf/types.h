@@ -180,10 +180,9 @@ struct neighbour_key6 {
 	__u32 zero;
 };
 
-// A rate limit: how many packets may still go to userspace in this interval (spend).
+// A rate limit on what goes to userspace (spend).
 struct budget {
-	__u32 interval;		// of 2^24 ns (17 ms)
-	__s32 left;		// packets
+	__u64 spent;		// the time, of bpf_ktime_get_ns, up to which it is used up
 };
 
 // Kinds of messages of ARP, NDP and MLD, each with a rate limit of its own: MessageKind in
