@@ -88,17 +88,17 @@ func (d *dataPaths) withKernelPath(do func(kernelPath)) {
 // choose switches to the data path that a configuration asks for, and moves the living flows
 // there. ifaces are all living ifaces.
 func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelPath func(maxFlows int, wide bool) (kernelPath, error)) error {
-	current := d.kernelPath()
+	current, room := d.kernelPath(), d.room(cfg)
 	switch {
 	case cfg.Datapath == config.DatapathUserspace:
 		d.refusal = ""
-		return d.switchTo(nil, cfg.MaxFlowsOrDefault(), ifaces)
-	case current != nil && current.Fits(cfg.MaxFlowsOrDefault(), cfg.HasIPv6()):
+		return d.switchTo(nil, room, ifaces)
+	case current != nil && current.Fits(room, cfg.HasIPv6()):
 		return nil
 	}
-	next, err := newKernelPath(cfg.MaxFlowsOrDefault(), cfg.HasIPv6())
+	next, err := newKernelPath(room, cfg.HasIPv6())
 	if err == nil {
-		if err = d.switchTo(next, cfg.MaxFlowsOrDefault(), ifaces); err != nil {
+		if err = d.switchTo(next, room, ifaces); err != nil {
 			next.Close()
 		}
 	}
@@ -109,6 +109,12 @@ func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelP
 	return nil
 }
 
+// room returns for how many flows a configuration needs memory: as many as it allows, and those
+// that live.
+func (d *dataPaths) room(cfg *config.Config) int {
+	return max(cfg.MaxFlowsOrDefault(), d.forwarder.FlowCount())
+}
+
 // fallBack switches to userspace, if the configuration allows that. reason says why the
 // kernel path cannot be used.
 func (d *dataPaths) fallBack(cfg *config.Config, ifaces []*iface.Iface, reason error) error {
@@ -116,7 +122,7 @@ func (d *dataPaths) fallBack(cfg *config.Config, ifaces []*iface.Iface, reason e
 		return &config.Error{Err: fmt.Errorf("datapath kernel: %w (datapath auto goes on without it)", reason)}
 	}
 	d.refusal = reason.Error()
-	return d.switchTo(nil, cfg.MaxFlowsOrDefault(), ifaces)
+	return d.switchTo(nil, d.room(cfg), ifaces)
 }
 
 // end ends the kernel path, if one is in use. If the plane begins again, report logs the

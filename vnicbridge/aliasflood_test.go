@@ -1,0 +1,34 @@
+package vnicbridge
+
+import (
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+)
+
+// Row L2: a flood that takes every tuple of a small pool of aliases keeps nobody out, although
+// the table has room: flows that came to nothing make room. Connections stay.
+func TestFullAliasesSpareClients(t *testing.T) {
+	cfg := paperConfig()
+	only := mustAddr(routerOnA).Netip()
+	cfg.Segments["a"].Aliases = config.AddrRange{First: only, Last: only}
+	onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+		// A well-known port is replaced by a well-known one: 1023 tuples.
+		const port, flood = 700, 3000
+		alias := r.open(farHost, port)
+		for i := range flood {
+			r.put("nic0", fromRouter(client(i), port, 80).tcp("S", ""))
+			if got := len(r.got("vnic-A")); got != 1 {
+				t.Fatalf("SYN %d of the flood comes to segment a %d times", i+1, got)
+			}
+		}
+		if n := r.drops("nic0", "no_free_tuple"); n != 0 {
+			t.Errorf("%d packets found no tuple", n)
+		}
+		r.open("198.51.1.1", port)
+		r.put("nic0", fromRouter(farHost, port, 80).tcp("A", "still here"))
+		if got := decode(r.one("vnic-A")).src; got != alias {
+			t.Errorf("the connection of before the flood comes from %s, want %s", got, alias)
+		}
+	})
+}

@@ -1,0 +1,75 @@
+package flow
+
+import (
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// holder is a flow that has a reply tuple which another flow needs. In a flood a small pool of
+// aliases has no tuple left long before the table is full (L2).
+type holder struct {
+	victim
+	reply packet.Tuple // which it has; the zero value: there is no such flow
+}
+
+// consider takes note of the flow that has f's reply tuple, if it makes room before the one
+// noted so far. Among the candidates of a new flow, which are spread by a hash and by chance,
+// the oldest of the least worth is found well enough.
+func (t *Table) consider(best *holder, f *Flow, now int64) {
+	if f.In.NIC == nil {
+		return // the ports of the pseudo address belong to all segments
+	}
+	_, reply := f.Keys()
+	k := t.KeyOf(reply)
+	v := t.value(&k)
+	if v == notFound {
+		return // it is in quarantine
+	}
+	number := v &^ bpf.Reverse
+	found, ok := victimOf(&t.Records[number], number)
+	if !ok || !found.makesRoom(now) {
+		return
+	}
+	if best.reply == (packet.Tuple{}) || found.before(best.victim) {
+		*best = holder{found, f.Reply}
+	}
+}
+
+// makesRoom tells whether a flow may lose its tuple to a new one: not an established
+// connection, and not what is in use.
+func (v victim) makesRoom(now int64) bool {
+	switch v.class {
+	case superseded, ClassHalfOpen, ClassClosing:
+		return true
+	case ClassEstablished:
+		return false
+	default:
+		return v.idle(now)
+	}
+}
+
+// before tells whether a flow makes room before another one: one that is over, then the one
+// that was idle for longest.
+func (v victim) before(other victim) bool {
+	if over := v.class == superseded; over != (other.class == superseded) {
+		return over
+	}
+	return int32(v.lastSeen-other.lastSeen) < 0
+}
+
+// takeOver ends a holder and gives its tuple to f. It returns false if there is no holder, or
+// if the holder has had a packet meanwhile.
+func (t *Table) takeOver(h *holder, f *Flow) bool {
+	if h.reply == (packet.Tuple{}) {
+		return false
+	}
+	if found, ok := victimOf(&t.Records[h.number], h.number); !ok || found != h.victim {
+		return false
+	}
+	if living := t.at(h.number); living != nil {
+		t.handshakes.add(living)
+	}
+	t.Discard(h.number)
+	f.Reply = h.reply
+	return true
+}
