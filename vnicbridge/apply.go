@@ -42,6 +42,9 @@ func (t *transition) prepare() error {
 		}
 	}
 	t.retire()
+	if err := t.p.bans.follow(configuredBans(t.cfg), t.bridges); err != nil {
+		return err
+	}
 	if err := t.p.session.machine.Guard(t.p.guards(t.devices, t.retired)); err != nil {
 		return err
 	}
@@ -239,6 +242,9 @@ func (p *Plane) reinstate() error {
 		return err
 	}
 	p.datapaths.setRules(rules)
+	if err := p.bans.follow(configuredBans(p.cfg), p.bridges); err != nil {
+		return err
+	}
 	for name, s := range p.segments {
 		if _, err := s.dev.Configure(settingsOf(p.cfg, name, p.bridges)); err != nil {
 			return err
@@ -270,6 +276,7 @@ func (t *transition) commit() {
 	}
 	p.cfg, p.devices, p.retired = t.cfg, t.devices, t.retired
 	p.forget(append([]*config.Config{t.cfg}, t.retained...))
+	p.bans.commit(configuredBans(t.cfg))
 	p.followHealth()
 	p.begin()
 }

@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
@@ -38,6 +39,8 @@ type kernelPath interface {
 	// ports listeners have open now.
 	SetRules(*rules.Ruleset)
 	RefreshPorts()
+	// Deny denies a network at a NIC, or no longer does.
+	Deny(nic *iface.Iface, network netip.Prefix, denied bool) error
 	// SetNeighbour tells the programs the MAC of a host on a NIC's link. A zero MAC means
 	// that it is no longer known. EachSentTo visits the hosts to which the programs have
 	// sent packets, with the time of the last packet.
@@ -59,6 +62,7 @@ type kernelPath interface {
 // carries nothing.
 type dataPaths struct {
 	forwarder *userspace.Forwarder
+	denied    rules.Denied // what both data paths deny
 	log       *slog.Logger
 	kernel    atomic.Pointer[kernelPath] // nil: userspace carries
 
@@ -222,6 +226,15 @@ func (d *dataPaths) introduce(next kernelPath, ifaces []*iface.Iface) error {
 		}
 	}
 	next.SetRules(d.forwarder.CurrentRules())
+	for _, device := range ifaces {
+		for _, ifc := range device.Each() {
+			for network := range d.denied.At(ifc) {
+				if err := next.Deny(ifc, network, true); err != nil {
+					return err
+				}
+			}
+		}
+	}
 	return nil
 }
 
@@ -253,6 +266,28 @@ func (d *dataPaths) detach(ifc *iface.Iface) {
 			d.forwarder.Forget(own)
 		}
 	}
+}
+
+// deny denies a network at a NIC, or no longer does. On error, nothing changes. The caller
+// holds the lock of the bans, so the kernel path does not change meanwhile.
+func (d *dataPaths) deny(nic *iface.Iface, network netip.Prefix, denied bool) error {
+	if k := d.kernelPath(); k != nil {
+		if err := k.Deny(nic, network, denied); err != nil {
+			return err
+		}
+	}
+	d.denied.Set(nic, network, denied)
+	return nil
+}
+
+// denyNobody removes all that is denied at a NIC.
+func (d *dataPaths) denyNobody(nic *iface.Iface) {
+	if k := d.kernelPath(); k != nil {
+		for network := range d.denied.At(nic) {
+			_ = k.Deny(nic, network, false) // what is not there need not go
+		}
+	}
+	d.denied.Clear(nic)
 }
 
 // setRules puts rules in force for new flows.

@@ -244,6 +244,7 @@ func (p *Plane) closeIface(gone *iface.Iface) {
 		}
 	}
 	p.health.Forget(gone)
+	p.bans.leave(gone)
 	p.path.End(func(f *flow.Flow) bool { return slices.Contains(all, f.In) || slices.Contains(all, f.Out) }, p.comesBack)
 	p.datapaths.detach(gone)
 	p.freeNumbers(gone)

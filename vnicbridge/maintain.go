@@ -64,6 +64,11 @@ func (p *Plane) inspect() {
 func (p *Plane) tick(now int64, passed time.Duration) {
 	p.datapaths.withKernelPath(func(k kernelPath) { k.Tick(now) })
 	p.path.Tick(now, passed)
+	if over, err := p.bans.tick(time.Now()); err != nil {
+		p.log.Error("the time of bans is over, but they could not be lifted", "error", err)
+	} else if len(over) > 0 {
+		p.acts.Info("the time of bans is over", "networks", summary(over))
+	}
 	p.path.HoldFlows(func() { // a tick tells next hops to the kernel path
 		for _, nic := range p.path.CurrentRules().Nics {
 			nic.NIC.Link.Tick(now)

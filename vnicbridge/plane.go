@@ -69,11 +69,12 @@ type Plane struct {
 
 	mu lockorder.Mutex[lockorder.Plane]
 
-	session   *session              // nil before the first Apply and after Close
-	cfg       *config.Config        // in force; nil if none is
-	devices                         // of the configuration in force
-	retired   devices               // of older configurations that may come back
-	overrides                       // of what the configuration in force says
+	session   *session       // nil before the first Apply and after Close
+	cfg       *config.Config // in force; nil if none is
+	devices                  // of the configuration in force
+	retired   devices        // of older configurations that may come back
+	overrides                // of what the configuration in force says
+	bans      bans
 	comesBack func(*flow.Flow) bool // while the process ends: flows that the next one picks up
 	obstacles []string              // that were logged
 	numbers   iface.Numbers         // of ifaces
@@ -114,8 +115,10 @@ func New(options Options) *Plane {
 	if p.dial = options.dial; p.dial == nil {
 		p.dial = new(net.Dialer).DialContext
 	}
-	p.path = userspace.New(&p.open, p.now)
+	p.path = userspace.New(&p.open, &p.datapaths.denied, p.now)
 	p.datapaths.forwarder = p.path
+	p.bans.datapaths = &p.datapaths
+	p.bans.forget()
 	p.watchHealth()
 	return p
 }
@@ -162,12 +165,14 @@ func (p *Plane) apply(cfg *config.Config, retained []*config.Config) error {
 	if err := p.session.machine.Check(cfg, p.ownVNICs()); err != nil {
 		return err
 	}
-	if err := p.datapaths.choose(cfg, p.ifaces(), p.newKernelPath); err != nil {
+	err := p.whileBansStay(func() error { return p.datapaths.choose(cfg, p.ifaces(), p.newKernelPath) })
+	if err != nil {
 		return err
 	}
-	err := p.change(cfg, retained)
+	err = p.change(cfg, retained)
 	if refused := (*attachError)(nil); errors.As(err, &refused) {
-		if err = p.datapaths.fallBack(cfg, p.ifaces(), refused); err == nil {
+		err = p.whileBansStay(func() error { return p.datapaths.fallBack(cfg, p.ifaces(), refused) })
+		if err == nil {
 			err = p.change(cfg, retained)
 		}
 	}
@@ -175,6 +180,14 @@ func (p *Plane) apply(cfg *config.Config, retained []*config.Config) error {
 		p.datapaths.report()
 	}
 	return err
+}
+
+// whileBansStay changes the data path. No ban changes meanwhile, because the new one has to
+// know them all.
+func (p *Plane) whileBansStay(change func() error) error {
+	p.bans.mu.Lock()
+	defer p.bans.mu.Unlock()
+	return change()
 }
 
 func (p *Plane) newKernelPath(maxFlows int, wide bool) (kernelPath, error) {
@@ -252,9 +265,10 @@ func (p *Plane) shut(leaving bool) error {
 // without the plane's lock, because the session's goroutines may be waiting for the lock.
 func (p *Plane) vacate() *session {
 	s := p.session
-	p.datapaths.end(p.ifaces())
+	_ = p.whileBansStay(func() error { p.datapaths.end(p.ifaces()); return nil }) // it logs its errors
 	p.session, p.cfg, p.devices, p.retired = nil, nil, devices{}, devices{}
 	p.overrides.clear()
+	p.bans.forget()
 	p.comesBack = nil
 	p.datapaths.setRules(&rules.Ruleset{})
 	return s
@@ -305,7 +319,7 @@ func (p *Plane) Status() Status {
 	s := Status{
 		Datapath: carrier.datapath, DatapathReason: carrier.reason,
 		Obstacles: slices.Clone(p.obstacles),
-		Flows:     p.path.FlowCount(), MaxFlows: p.cfg.MaxFlowsOrDefault(),
+		Flows:     p.path.FlowCount(), MaxFlows: p.cfg.MaxFlowsOrDefault(), Bans: p.bans.count(),
 		Segments: make(map[string]SegmentStatus), Bridges: make(map[string]BridgeStatus),
 	}
 	for name, seg := range p.segments {

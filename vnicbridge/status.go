@@ -23,6 +23,7 @@ type Status struct {
 
 	Flows    int                      `json:"flows"`     // in the table now
 	MaxFlows int                      `json:"max_flows"` // the bound
+	Bans     int                      `json:"bans"`      // in force: see Bans
 	Segments map[string]SegmentStatus `json:"segments"`
 	Bridges  map[string]BridgeStatus  `json:"bridges"`
 }

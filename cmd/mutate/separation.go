@@ -153,5 +153,36 @@ func (fw *Forwarder) handle`,
 	}, {
 		row: "S6", defect: "a solicitation changes a next hop", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `	contested := e != nil && !e.MAC.IsZero() && e.MAC != mac`, new: `	contested := e != nil && false`,
+	}, {
+		row: "S7", defect: "userspace carries what the banned send", file: `vnicbridge/internal/userspace/forwarder.go`,
+		old: `	if fw.denied.Has(a.In, a.Src) {`, new: `	if false {`,
+	}, {
+		row: "S7", defect: "a segment reaches the banned by way of userspace", file: `vnicbridge/internal/userspace/admit.go`,
+		old: `	if fw.denied.Has(to, host) {`, new: `	if false {`,
+	}, {
+		row: "S7", defect: "programs open flows of the banned", file: "vnicbridge/internal/bpf/decide.h",
+		old: `return in_set(DENIED_AT | nic, address);`, new: `return false;`,
+	}, {
+		row: "S7", defect: "programs open IPv6 flows of the banned", file: "vnicbridge/internal/bpf/decide.h",
+		old: `return in_set6(DENIED_AT | nic, address[0], address[1]);`, new: `return false;`,
+	}, {
+		row: "S7", defect: "programs let a segment reach the banned", file: "vnicbridge/internal/bpf/admit.h",
+		old: `	if (denied(to, host))`, new: `	if (false)`,
+	}, {
+		row: "S7", defect: "the flows of the banned go on", file: `vnicbridge/bans.go`,
+		old: `	b.datapaths.forwarder.EndDenied()
+	b.again = true`, new: `	b.again = false`,
+	}, {
+		row: "S7", defect: "the banned are told", file: `vnicbridge/internal/userspace/reset.go`,
+		old: `		return side.VNIC != nil`, new: `		return side != nil`,
+	}, {
+		row: "S7", defect: "bans get lost when the data path changes", file: `vnicbridge/datapaths.go`,
+		old: `			for network := range d.denied.At(ifc) {`, new: `			for network := range new(rules.Denied).At(ifc) {`,
+	}, {
+		row: "S7", defect: "bans do not end", file: `vnicbridge/bans.go`,
+		old: `		case !now.Before(until):`, new: `		case false:`,
+	}, {
+		row: "S7", defect: "a failed reload leaves its bans", file: `vnicbridge/apply.go`,
+		old: `	if err := p.bans.follow(configuredBans(p.cfg), p.bridges); err != nil {`, new: `	if err := p.bans.follow(nil, nil); err != nil {`,
 	},
 }

@@ -95,6 +95,10 @@ type Bridge struct {
 	// the NIC's permanent MAC and the bridge's name, so that it is the same at every start.
 	LinkLocal netip.Addr `json:"link_local,omitzero"`
 
+	// The networks outside that reach nothing, and that no segment reaches. Bans at run time
+	// are in addition to these.
+	Deny []netip.Prefix `json:"deny,omitempty"`
+
 	// The steer rules: the first that matches a new flow gives its segment.
 	Steer []Rule `json:"steer,omitempty"`
 

@@ -28,6 +28,9 @@ func (c *Config) validateBridge(name string) error {
 	if err := b.validateLinkLocal(); err != nil {
 		return err
 	}
+	if err := b.validateDeny(); err != nil {
+		return err
+	}
 	switch b.OnNoSegment {
 	case "", Reject, Drop:
 	default:
@@ -84,6 +87,33 @@ func (b *Bridge) validateLinkLocal() error {
 		return fmt.Errorf("link_local %s: the bridge has no IPv6 address", a)
 	case b.Gateway(IPv6) == a:
 		return fmt.Errorf("link_local %s is the gateway's address", a)
+	}
+	return nil
+}
+
+// validateDeny checks that the bridge denies only others, and not its gateway: without that,
+// nobody beyond the link would be told what routers have to say.
+func (b *Bridge) validateDeny() error {
+	for _, network := range b.Deny {
+		if err := ValidDenied(network); err != nil {
+			return fmt.Errorf("deny: %w", err)
+		}
+		if i := slices.IndexFunc(b.Gateways, network.Contains); i >= 0 {
+			return fmt.Errorf("deny %s: the gateway %s is in it", network, b.Gateways[i])
+		}
+	}
+	return nil
+}
+
+// ValidDenied returns an error unless a network can be denied.
+func ValidDenied(network netip.Prefix) error {
+	switch {
+	case !network.IsValid():
+		return errors.New("the network is empty")
+	case network.Addr().Is4In6():
+		return fmt.Errorf("%s: write it as IPv4: no packet has an address that is mapped into IPv6", network)
+	case network != network.Masked():
+		return fmt.Errorf("%s has bits beyond its length: the network is %s", network, network.Masked())
 	}
 	return nil
 }

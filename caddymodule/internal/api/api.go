@@ -26,6 +26,7 @@ const (
 	ClientsPath  = "/vnic/clients"
 	EventsPath   = "/vnic/events"
 	CapturePath  = "/vnic/capture"
+	BansPath     = "/vnic/bans"
 	SegmentsPath = "/vnic/segments/"
 	BridgesPath  = "/vnic/bridges/"
 )
@@ -53,6 +54,7 @@ type Shared struct {
 //	GET /vnic/clients   a vnicbridge.ClientList; the same parameters
 //	GET /vnic/events    the last events, a list of journal.Event
 //	GET /vnic/capture   a pcapng file; see CaptureParameters
+//	GET, POST, DELETE /vnic/bans
 //	POST /vnic/segments/<segment>/drain|activate|stop|start
 //	POST, DELETE /vnic/segments/<segment>/weight
 //	POST, DELETE /vnic/bridges/<bridge>/switch
@@ -77,6 +79,7 @@ func (a *API) Routes() []caddy.AdminRoute {
 		{Pattern: ClientsPath, Handler: caddy.AdminHandlerFunc(a.serveClients)},
 		{Pattern: EventsPath, Handler: caddy.AdminHandlerFunc(a.serveEvents)},
 		{Pattern: CapturePath, Handler: caddy.AdminHandlerFunc(a.serveCapture)},
+		{Pattern: BansPath, Handler: caddy.AdminHandlerFunc(a.serveBans)},
 		{Pattern: SegmentsPath, Handler: caddy.AdminHandlerFunc(a.serveSegments)},
 		{Pattern: BridgesPath, Handler: caddy.AdminHandlerFunc(a.serveBridges)},
 	}
@@ -115,8 +118,8 @@ func answer(w http.ResponseWriter, value any) error {
 	return json.NewEncoder(w).Encode(value)
 }
 
-// maxBody is how many bytes of a request's body are read at most.
-const maxBody = 4096
+// maxBody is how many bytes of a request's body are read at most: as many bans as there can be.
+const maxBody = 16 << 20
 
 // decode reads the body of a request.
 func decode(r *http.Request, into any, example string) error {

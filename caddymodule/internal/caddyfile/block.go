@@ -151,7 +151,7 @@ func flag(target *bool) func(*caddyfile.Dispenser) error {
 // values parses an option with one or more arguments.
 func values[T any](target *[]T, parse func(string) (T, error)) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
-		name := d.Val()
+		name, before := d.Val(), len(*target)
 		for d.NextArg() {
 			if err := noSemicolon(d, d.Val()); err != nil {
 				return err
@@ -165,7 +165,7 @@ func values[T any](target *[]T, parse func(string) (T, error)) func(*caddyfile.D
 			}
 			*target = append(*target, v)
 		}
-		if len(*target) == 0 {
+		if len(*target) == before {
 			return noValue(d, name)
 		}
 		return nil

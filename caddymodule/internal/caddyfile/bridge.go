@@ -17,6 +17,7 @@ import (
 //	    address <address>/<bits>…
 //	    gateway <address>…
 //	    link_local <address>
+//	    deny <network>…
 //	    steer <segment> <matcher> <values…>…
 //	    lb_policy <policy> <segments…>
 //	    on_no_segment reject|drop
@@ -38,6 +39,7 @@ func (p *parser) bridgeOptions(b *config.Bridge) options {
 		"address":       {parse: values(&b.Addresses, address), list: true},
 		"gateway":       {parse: values(&b.Gateways, gateway), list: true},
 		"link_local":    {parse: value(&b.LinkLocal, linkLocal)},
+		"deny":          {parse: values(&b.Deny, config.ParseClient), repeatable: true},
 		"steer":         {parse: func(d *caddyfile.Dispenser) error { return p.steer(d, b) }, repeatable: true},
 		"lb_policy":     {parse: func(d *caddyfile.Dispenser) error { return p.lbPolicy(d, b) }},
 		"on_no_segment": {parse: word(&b.OnNoSegment)},

@@ -46,7 +46,7 @@ Exits non-zero when something would keep Caddy from starting.`,
 			}
 			findings := listenFindings(&config.Apps.VNIC, config.addresses(), findPlaces(file))
 			findings = append(findings, checkup.Run(&config.Apps.VNIC, checkup.Options{
-				Own: admin.runningVNICs(), Listen: config.listen(), Session: session(),
+				Own: admin.runningVNICs(), Listen: config.listen(), Session: session().server,
 			})...)
 			if err := writeFindings(cmd.OutOrStdout(), findings, asJSON); err != nil {
 				return err

@@ -31,7 +31,7 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 }
 
 func commands(example string) []*cobra.Command {
-	all := append(operationCommands(), statusCommand(), checkCommand(), labCommand(example),
+	all := append(append(operationCommands(), banCommands()...), statusCommand(), checkCommand(), labCommand(example),
 		switchCommand(), weightCommand(), flowsCommand(), captureCommand(), dashboardCommand())
 	for _, cmd := range all {
 		run := cmd.RunE

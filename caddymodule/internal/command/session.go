@@ -8,12 +8,15 @@ import (
 	"strings"
 )
 
-// session returns the address of this machine to which the user's SSH session is
-// connected. Without an SSH session it returns the zero address. sudo removes the variable,
-// so session also looks at the parent processes.
-func session() netip.Addr {
-	if addr := sshServer(os.Getenv("SSH_CONNECTION")); addr.IsValid() {
-		return addr
+// sshSession has the addresses between which the user's SSH session is connected, or zero
+// addresses.
+type sshSession struct{ client, server netip.Addr }
+
+// session returns the user's SSH session. sudo removes the variable that tells of it, so
+// session also looks at the parent processes.
+func session() sshSession {
+	if s := parseSSH(os.Getenv("SSH_CONNECTION")); s.server.IsValid() {
+		return s
 	}
 	for pid := os.Getppid(); pid > 1; {
 		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
@@ -22,28 +25,29 @@ func session() netip.Addr {
 		}
 		for _, variable := range bytes.Split(environ, []byte{0}) {
 			if value, ok := strings.CutPrefix(string(variable), "SSH_CONNECTION="); ok {
-				return sshServer(value)
+				return parseSSH(value)
 			}
 		}
 		if pid, err = parent(pid); err != nil {
 			break
 		}
 	}
-	return netip.Addr{}
+	return sshSession{}
 }
 
-// sshServer returns the server's address in SSH_CONNECTION, which has the client's address
-// and port, then the server's. A link-local address there has a zone.
-func sshServer(connection string) netip.Addr {
+// parseSSH parses SSH_CONNECTION, which has the client's address and port, then the server's
+// (ssh(1)). A link-local address there has a zone.
+func parseSSH(connection string) (s sshSession) {
 	fields := strings.Fields(connection)
 	if len(fields) != 4 {
-		return netip.Addr{}
+		return sshSession{}
 	}
-	addr, err := netip.ParseAddr(fields[2])
-	if err != nil {
-		return netip.Addr{}
+	client, errClient := netip.ParseAddr(fields[0])
+	server, errServer := netip.ParseAddr(fields[2])
+	if errClient != nil || errServer != nil {
+		return sshSession{}
 	}
-	return addr.Unmap().WithZone("")
+	return sshSession{client.Unmap().WithZone(""), server.Unmap().WithZone("")}
 }
 
 func parent(pid int) (ppid int, err error) {

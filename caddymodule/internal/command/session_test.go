@@ -13,7 +13,7 @@ import (
 func TestSession(t *testing.T) {
 	const printSession = "CADDY_VNIC_TEST_PRINT_SESSION"
 	if os.Getenv(printSession) != "" {
-		os.Stdout.WriteString("session " + session().String() + "\n")
+		os.Stdout.WriteString("session " + session().server.String() + "\n")
 		return
 	}
 	for _, test := range []struct{ name, wrapper string }{
@@ -31,15 +31,19 @@ func TestSession(t *testing.T) {
 	}
 }
 
-func TestSSHServer(t *testing.T) {
-	for text, want := range map[string]netip.Addr{
-		"203.0.113.5 50000 192.168.1.3 22":        netip.MustParseAddr("192.168.1.3"),
-		"fe80::9%eth1 50000 fe80::3%eth1 22":      netip.MustParseAddr("fe80::3"),
-		"::ffff:203.0.113.5 5 ::ffff:10.0.0.1 22": netip.MustParseAddr("10.0.0.1"),
+func TestParseSSH(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"203.0.113.5 50000 192.168.1.3 22":        {"203.0.113.5", "192.168.1.3"},
+		"fe80::9%eth1 50000 fe80::3%eth1 22":      {"fe80::9", "fe80::3"},
+		"::ffff:203.0.113.5 5 ::ffff:10.0.0.1 22": {"203.0.113.5", "10.0.0.1"},
 		"": {}, "203.0.113.5 50000": {}, "a b c d": {},
 	} {
-		if got := sshServer(text); got != want {
-			t.Errorf("%q gives %s, want %s", text, got, want)
+		var wanted sshSession
+		if want[0] != "" {
+			wanted = sshSession{netip.MustParseAddr(want[0]), netip.MustParseAddr(want[1])}
+		}
+		if got := parseSSH(text); got != wanted {
+			t.Errorf("%q gives %v, want %v", text, got, wanted)
 		}
 	}
 }

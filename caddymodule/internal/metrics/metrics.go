@@ -25,7 +25,7 @@ type collector struct{ status func() vnicbridge.Status }
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{datapathInfo, flowsNow, flowsLimit, segmentHealthy, segmentState, bridgeLinkUp} {
+	for _, d := range []*prometheus.Desc{datapathInfo, flowsNow, flowsLimit, bansNow, segmentHealthy, segmentState, bridgeLinkUp} {
 		ch <- d
 	}
 	segmentCounts.describe(ch)
@@ -44,6 +44,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(datapathInfo, 1, string(s.Datapath))
 	gauge(flowsNow, float64(s.Flows))
 	gauge(flowsLimit, float64(s.MaxFlows))
+	gauge(bansNow, float64(s.Bans))
 	for name, segment := range s.Segments {
 		gauge(segmentHealthy, truth(segment.Health.Healthy), name)
 		for _, state := range []config.State{config.Active, config.Draining, config.Stopped} {
@@ -68,6 +69,7 @@ var (
 	datapathInfo   = describe("datapath_info", "The data path that carries packets: kernel or userspace. Always 1.", "datapath")
 	flowsNow       = describe("flows", "Flows in the flow table.")
 	flowsLimit     = describe("flows_limit", "The most flows that the flow table holds (max_flows).")
+	bansNow        = describe("bans", "Networks that are banned, at run time and by the configuration. What they send counts as dropped, for the reason denied.")
 	segmentHealthy = describe("segment_healthy", "Whether the segment's VNIC is there and its health checks pass.", "segment")
 	segmentState   = describe("segment_state", "1 for the state that the segment has been set to by hand (active, draining or stopped), 0 for the others.", "segment", "state")
 	bridgeLinkUp   = describe("bridge_link_up", "Whether the bridge's NIC is up and has a carrier.", "bridge")

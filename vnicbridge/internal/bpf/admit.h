@@ -433,6 +433,8 @@ __noinline enum drop_reason admit_inbound(const struct packet *p, __u32 old, str
 		return SLOW;
 	if (impossible(p->key.src))
 		return DROP_SOURCE;
+	if (denied(self, p->key.src))
+		return DROP_DENIED;
 	to = decide(b, p);
 	lasting = to & LASTING;
 	verdict = admit_to(p, b, to & ~LASTING, lasting, old, f);
@@ -497,6 +499,8 @@ __noinline enum drop_reason admit_outbound(const struct packet *p, __u32 old, st
 	to = egress(s, p, &host);
 	if (!to)
 		return DROP_EGRESS;
+	if (denied(to, host))
+		return DROP_DENIED;
 	if (!begins(p))
 		return DROP_NO_FLOW;
 	nic = bpf_map_lookup_elem(&ifaces, &to);

@@ -119,6 +119,8 @@ static __always_inline int admit_inbound6(const struct packet *p, __u32 old, str
 		return SLOW;
 	if (impossible6(a->orig.src))
 		return DROP_SOURCE;
+	if (denied6(self6, a->orig.src))
+		return DROP_DENIED;
 	to = decide6(b, p, &a->orig);
 	lasting = to & LASTING;
 	verdict = admit_to6(p, b, to & ~LASTING, lasting, old, f, a, nic);
@@ -185,6 +187,8 @@ static __always_inline int admit_outbound6(const struct packet *p, __u32 old, st
 		return SLOW;
 	if (!set_host(s, nic, by_alias, a->orig.dst, a->reply.src))
 		return DROP_EGRESS;
+	if (denied6(to, a->reply.src))
+		return DROP_DENIED;
 	if (!begins(p))
 		return DROP_NO_FLOW;
 	answer_at(&f->answer, p, to);

@@ -43,7 +43,7 @@ type BridgeCounters struct {
 	PacketsOut uint64
 	BytesOut   uint64
 	NewFlows   uint64
-	Drops      [21]uint64
+	Drops      [22]uint64
 }
 
 type BridgeDecisionTable struct {

@@ -20,6 +20,12 @@ static __always_inline bool impossible(__be32 address)
 	return in_set(plane.impossible, address);
 }
 
+// Whether a NIC, given by its iface, denies a host outside (S7).
+static __always_inline bool denied(__u32 nic, __be32 address)
+{
+	return in_set(DENIED_AT | nic, address);
+}
+
 // Whether the packet's destination port is in a range.
 //
 // This and steers are global functions, because the verifier checks a global function once,
@@ -49,6 +55,12 @@ __noinline int in_set6(__u32 set, __u64 first, __u64 second)
 static __always_inline bool impossible6(const __u64 address[2])
 {
 	return in_set6(plane.impossible, address[0], address[1]);
+}
+
+// Whether a NIC denies an IPv6 host outside.
+static __always_inline bool denied6(__u32 nic, const __u64 address[2])
+{
+	return in_set6(DENIED_AT | nic, address[0], address[1]);
 }
 
 // Whether a steer entry matches a packet of some client.

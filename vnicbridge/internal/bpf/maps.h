@@ -147,8 +147,9 @@ struct {
 	__type(value, struct decision_table);
 } tables SEC(".maps");
 
-// Numbered sets of prefixes: the clients of steer rules, and the sources that no host
-// outside can have. Those of IPv6 are in a trie of their own, under the same numbers.
+// Numbered sets of prefixes: the clients of steer rules, the sources that no host outside can
+// have, and the networks that a NIC denies (DENIED_AT). Those of IPv6 are in a trie of their
+// own, under the same numbers.
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

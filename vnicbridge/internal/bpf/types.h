@@ -139,6 +139,7 @@ enum drop_reason {
 	DROP_TOO_BIG,
 	DROP_SEND,
 	DROP_OVERLOAD,
+	DROP_DENIED,
 	DROP_REASONS,
 
 	// Not a drop: the packet goes to userspace, which decides.
@@ -303,6 +304,10 @@ struct wide_segment_rules {
 	__u32 peers, zero;
 	struct wide_peer peer[MAX_PEERS];
 };
+
+// The set of the networks that a NIC denies is this with the index of the NIC's iface. Other sets
+// have lower numbers.
+#define DENIED_AT (1U << 31)
 
 // A prefix in a numbered set, as a key of the LPM trie.
 struct prefix_key {

@@ -450,6 +450,13 @@ func (k *Path) SetRules(r *rules.Ruleset) {
 	k.putInForce(r)
 }
 
+// Deny denies a network at a NIC, or no longer does.
+func (k *Path) Deny(nic *iface.Iface, network netip.Prefix, denied bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.Rules.Deny(nic, network, denied)
+}
+
 // RefreshPorts tells the programs which ports listeners have open now.
 func (k *Path) RefreshPorts() {
 	k.mu.Lock()

@@ -193,6 +193,18 @@ func (k *kernelRules) addSet(prefixes []netip.Prefix) (uint32, error) {
 	return set.number, nil
 }
 
+// Deny denies a network at a NIC, or no longer does (S7).
+func (k *kernelRules) Deny(nic *iface.Iface, network netip.Prefix, denied bool) error {
+	m, key := k.entryOf(prefixSet{number: bpf.DeniedAt | nic.Index}, network)
+	if !denied {
+		return m.Delete(key)
+	}
+	if err := m.Put(key, uint32(1)); err != nil {
+		return fmt.Errorf("denying %s at NIC %s on the kernel data path: %w", network, nic.Name, err)
+	}
+	return nil
+}
+
 // entryOf returns the trie that has a prefix of a set, and its key there.
 func (k *kernelRules) entryOf(s prefixSet, p netip.Prefix) (m *ebpf.Map, key any) {
 	length, address := 32+uint32(p.Bits()), packet.AddrOf(p.Addr())

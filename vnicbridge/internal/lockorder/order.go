@@ -16,6 +16,7 @@ type place struct {
 // kind guards.
 type (
 	Plane      struct{}
+	Bans       struct{}
 	Moving     struct{} // the forwarder's
 	Publishing struct{} // a link's
 	KernelPath struct{}
@@ -41,6 +42,7 @@ type Log struct{}
 
 const (
 	levelPlane = 1 + iota
+	levelBans
 	levelMoving
 	levelPublishing
 	levelKernelPath
@@ -51,6 +53,7 @@ const (
 
 var (
 	placePlane       = &place{levelPlane, "the plane's lock"}
+	placeBans        = &place{levelBans, "the lock of the bans"}
 	placeMoving      = &place{levelMoving, "the forwarder's lock on moving flows"}
 	placePublishing  = &place{levelPublishing, "a link's lock on publishing"}
 	placeKernelPath  = &place{levelKernelPath, "the kernel path's lock"}
@@ -68,6 +71,7 @@ var (
 )
 
 func (Plane) place() *place       { return placePlane }
+func (Bans) place() *place        { return placeBans }
 func (Moving) place() *place      { return placeMoving }
 func (Publishing) place() *place  { return placePublishing }
 func (KernelPath) place() *place  { return placeKernelPath }

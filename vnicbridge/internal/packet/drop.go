@@ -26,6 +26,7 @@ const (
 	DropTooBig                        // does not fit the next link (F8)
 	DropSend                          // the device refused the frame
 	DropOverload                      // only userspace could carry it, and the rate limit is reached
+	DropDenied                        // from a network that is denied, or to one (S7)
 	DropReasonCount                   // the number of reasons
 )
 
@@ -51,6 +52,7 @@ var DropNames = [DropReasonCount]string{
 	DropTooBig:     "too_big",
 	DropSend:       "send_failed",
 	DropOverload:   "overload",
+	DropDenied:     "denied",
 }
 
 func (r DropReason) String() string { return DropNames[r] }

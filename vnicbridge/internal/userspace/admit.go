@@ -89,6 +89,9 @@ func (fw *Forwarder) admitOutbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 		fw.orphaned(a)
 		return nil, packet.DropEgress
 	}
+	if fw.denied.Has(to, host) {
+		return nil, packet.DropDenied
+	}
 	if !a.Begins() {
 		fw.orphaned(a)
 		return nil, packet.DropNoFlow

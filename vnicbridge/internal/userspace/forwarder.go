@@ -23,15 +23,17 @@ type Forwarder struct {
 	Answers    [iface.Max]atomic.Pointer[answerLimits] // by the index of an iface
 	rules      atomic.Pointer[rules.Ruleset]
 	open       *rules.OpenPorts
+	denied     *rules.Denied
 	Clock      func() int64 // ns, monotonic
 }
 
 // New returns a forwarder with an empty flow table and without rules, so it opens no flows
-// yet. open are the ports that listeners open; clock is the plane's clock, in ns.
-func New(open *rules.OpenPorts, clock func() int64) *Forwarder {
+// yet. open are the ports that listeners open, denied the networks outside that reach nothing;
+// clock is the plane's clock, in ns.
+func New(open *rules.OpenPorts, denied *rules.Denied, clock func() int64) *Forwarder {
 	fw := &Forwarder{
 		Handshakes: new(flow.Handshakes), Fragments: NewFragmentTable(),
-		open: open, Clock: clock,
+		open: open, denied: denied, Clock: clock,
 	}
 	fw.Flows = flow.OwnTable(config.DefaultMaxFlows, fw.Handshakes)
 	fw.SetRules(&rules.Ruleset{})
@@ -237,6 +239,9 @@ func (fw *Forwarder) fromNIC(a *Arrival, etherType uint16) packet.DropReason {
 	}
 	if a.Dst != a.In.NIC.Address {
 		return packet.DropNotForUs
+	}
+	if fw.denied.Has(a.In, a.Src) {
+		return packet.DropDenied
 	}
 	return fw.carry(a)
 }

@@ -13,14 +13,40 @@ import (
 // connections (F10). It sends none for flows for which comesBack is true, because they will
 // be picked up. If comesBack is nil, no flow comes back.
 func (fw *Forwarder) End(condition, comesBack func(*flow.Flow) bool) {
+	fw.endIf(condition, func(f *flow.Flow, _ flow.Direction) bool { return comesBack == nil || !comesBack(f) })
+}
+
+// EndDenied ends the flows of hosts that are denied (S7). Of a TCP connection, the segment's
+// side gets a RST. The host outside gets nothing.
+func (fw *Forwarder) EndDenied() {
+	fw.endIf(func(f *flow.Flow) bool {
+		for _, dir := range []flow.Direction{flow.Forward, flow.Reverse} {
+			if nic, tuple := f.OtherEnd(dir); nic.NIC != nil && fw.denied.Has(nic, tuple.Dst) {
+				return true
+			}
+		}
+		return false
+	}, func(f *flow.Flow, dir flow.Direction) bool {
+		side, _ := f.OtherEnd(1 - dir)
+		return side.VNIC != nil
+	})
+}
+
+// endIf ends the flows for which a condition holds. Of an open TCP connection, the side whose
+// packets have the direction dir gets a RST if told is true.
+func (fw *Forwarder) endIf(condition func(*flow.Flow) bool, told func(f *flow.Flow, dir flow.Direction) bool) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	var out iface.Outbox
 	now := fw.Clock()
 	for _, f := range fw.Flows.RemoveIf(condition) {
-		if f.Orig.Proto == config.TCP && f.Class() != flow.ClassClosing && (comesBack == nil || !comesBack(f)) {
-			resetSide(f, flow.Forward, now, &out)
-			resetSide(f, flow.Reverse, now, &out)
+		if f.Orig.Proto != config.TCP || f.Class() == flow.ClassClosing {
+			continue
+		}
+		for _, dir := range []flow.Direction{flow.Forward, flow.Reverse} {
+			if told(f, dir) {
+				resetSide(f, dir, now, &out)
+			}
 		}
 	}
 	out.Flush()

@@ -6,10 +6,10 @@ import { BridgeCard, Cards, SegmentCard } from "./cards.js";
 import { byId, setText } from "./dom.js";
 import { clock, count } from "./format.js";
 import { Histories, interval } from "./history.js";
-import { Drops, showClients, showEvents } from "./lists.js";
+import { Drops, showBans, showClients, showEvents } from "./lists.js";
 import { drawTopology } from "./topology.js";
 
-const slow = 3; // of how many looks one is at clients and events too
+const slow = 3; // of how many looks one is at clients, bans and events too
 
 const histories = new Histories();
 const drops = new Drops();
@@ -33,8 +33,9 @@ async function look(everything = false) {
 		seen = Date.now();
 		histories.add(seen, status);
 		if (everything || looks % slow === 0) {
-			const [clients, events] = await Promise.all([get("/vnic/clients?limit=10"), get("/vnic/events")]);
+			const [clients, bans, events] = await Promise.all([get("/vnic/clients?limit=10"), get("/vnic/bans?limit=20"), get("/vnic/events")]);
 			showClients(byId("clients"), clients);
+			showBans(byId("bans"), bans);
 			showEvents(byId("events"), events);
 		}
 		looks++;

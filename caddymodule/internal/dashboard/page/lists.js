@@ -49,6 +49,13 @@ export class Drops {
 	}
 }
 
+export function showBans(place, { total, bans }) {
+	const more = total > bans.length ? html("p", { class: "empty" }, `and ${count(total - bans.length)} others`) : "";
+	show(place, total === 0 ? empty("Nobody is banned.") : table(
+		[["Network"], ["Bridge"], ["Until"]],
+		bans.map((b) => [b.network, b.bridge ?? "all", b.configured ? "another configuration" : b.until ? clock(b.until) : "unban"])), more);
+}
+
 export function showEvents(place, { events }) {
 	show(place, events.length === 0 ? empty("Nothing has happened yet.") : html("ol", { class: "events", tabindex: 0, "aria-label": "Events, the latest first" },
 		...events.toReversed().map(({ time, level, message, attributes }) => html("li", {},

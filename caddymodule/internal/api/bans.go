@@ -1,0 +1,114 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+)
+
+// Bans is the body of the answer to GET /vnic/bans.
+type Bans struct {
+	Total int              `json:"total"` // also those beyond the limit
+	Bans  []vnicbridge.Ban `json:"bans"`
+}
+
+// banParameters are the query parameters of GET /vnic/bans.
+var banParameters = Parameters[int]{
+	"limit": {"The most bans that are listed (default all)", func(limit *int, text string) (err error) {
+		if *limit, err = strconv.Atoi(text); err != nil || *limit < 1 {
+			return fmt.Errorf("limit %q: want a number from 1", text)
+		}
+		return nil
+	}},
+}
+
+func (a *API) listBans(w http.ResponseWriter, r *http.Request) error {
+	limit, err := banParameters.parse(r.URL.Query())
+	if err != nil {
+		return badRequest(err)
+	}
+	all := a.shared.Plane.Bans()
+	listed := Bans{len(all), all}
+	if limit > 0 && limit < len(all) {
+		listed.Bans = all[:limit]
+	}
+	return answer(w, listed)
+}
+
+// BanRequest is the body of POST and DELETE /vnic/bans.
+type BanRequest struct {
+	Networks []string `json:"networks"`         // addresses and networks
+	Bridge   string   `json:"bridge,omitempty"` // empty: all
+
+	// Only for POST.
+	For   caddy.Duration `json:"for,omitempty"`   // 0: until DELETE
+	Own   []netip.Addr   `json:"own,omitempty"`   // of who asks: they are not banned by accident
+	Force bool           `json:"force,omitempty"` // ban own addresses and gateways too
+}
+
+// serveBans serves /vnic/bans.
+func (a *API) serveBans(w http.ResponseWriter, r *http.Request) error {
+	if err := a.require(w, r, http.MethodGet, http.MethodPost, http.MethodDelete); err != nil {
+		return err
+	}
+	if r.Method == http.MethodGet {
+		return a.listBans(w, r)
+	}
+	var want BanRequest
+	if err := decode(r, &want, `{"networks": ["203.0.113.7"], "for": "1h"}`); err != nil {
+		return err
+	}
+	networks, err := want.parse()
+	if err != nil {
+		return badRequest(err)
+	}
+	a.operating.Lock()
+	defer a.operating.Unlock()
+	if r.Method == http.MethodDelete {
+		err = a.shared.Plane.Unban(want.Bridge, networks...)
+	} else {
+		err = a.shared.Plane.Ban(vnicbridge.BanRequest{
+			Networks: networks, Bridge: want.Bridge, For: time.Duration(want.For),
+			Protected: append(want.Own, remoteOf(r)...), Force: want.Force,
+		})
+	}
+	switch {
+	case errors.Is(err, vnicbridge.ErrProtected):
+		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
+	case err != nil:
+		return badRequest(err)
+	}
+	return nil
+}
+
+// parse returns the networks of a request.
+func (r *BanRequest) parse() (networks []netip.Prefix, err error) {
+	if len(r.Networks) == 0 {
+		return nil, errors.New("networks are missing: want addresses or networks, as in 203.0.113.7 or 2001:db8::/64")
+	}
+	for _, text := range r.Networks {
+		network, err := config.ParseClient(text)
+		if err != nil {
+			return nil, fmt.Errorf("networks: %w", err)
+		}
+		networks = append(networks, network)
+	}
+	return networks, nil
+}
+
+// remoteOf returns the address from which a request came, unless it came from this machine.
+func remoteOf(r *http.Request) []netip.Addr {
+	remote, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || remote.Addr().IsLoopback() {
+		return nil
+	}
+	return []netip.Addr{remote.Addr().Unmap()}
+}

@@ -1,0 +1,151 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"text/tabwriter"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
+)
+
+func banCommands() []*cobra.Command {
+	return []*cobra.Command{banCommand(), unbanCommand(), bansCommand()}
+}
+
+func banCommand() *cobra.Command {
+	var (
+		admin   adminFlags
+		want    api.BanRequest
+		howLong string
+	)
+	cmd := &cobra.Command{
+		Use:   "ban <client|network>... [--for <duration>] [--bridge <name>] [--force] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: "Bans clients: they reach nothing, and nothing reaches them",
+		Long: `
+Bans clients and networks, from the next packet on, at one bridge or at all, also at
+those of later configurations. Their flows end at once. A client that is banned gets
+no answer; a server is told that its connections are over. What is dropped counts
+under the reason denied.
+
+It holds for --for, as in 90s, 1h or 7d, or until unban. It holds over reloads, and
+ends when Caddy ends. Bans that are to stay belong into the Caddyfile, as deny in a
+bridge.
+
+The gateways, and the address from which you are logged in, are banned only with
+--force.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, clients []string) error {
+			if howLong != "" {
+				parsed, err := caddy.ParseDuration(howLong)
+				if err != nil || parsed <= 0 {
+					return fmt.Errorf("--for %q: want a duration, as in 90s, 1h or 7d", howLong)
+				}
+				want.For = caddy.Duration(parsed)
+			}
+			want.Networks = clients
+			if own := session().client; own.IsValid() {
+				want.Own = []netip.Addr{own}
+			}
+			return admin.send(http.MethodPost, api.BansPath, want)
+		},
+	}
+	admin.register(cmd)
+	cmd.Flags().StringVar(&howLong, "for", "", "How long the ban holds (default: until unban)")
+	registerBridge(cmd, &want.Bridge)
+	cmd.Flags().BoolVar(&want.Force, "force", false, "Ban gateways and your own address, too")
+	return cmd
+}
+
+func unbanCommand() *cobra.Command {
+	var (
+		admin adminFlags
+		want  api.BanRequest
+	)
+	cmd := &cobra.Command{
+		Use:   "unban <client|network>... [--bridge <name>] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: "Ends bans",
+		Long: `
+Ends bans that were set by ban, from the next packet on. Name the networks, and the
+bridge if there is one, as bans lists them.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, clients []string) error {
+			want.Networks = clients
+			return admin.send(http.MethodDelete, api.BansPath, want)
+		},
+	}
+	admin.register(cmd)
+	registerBridge(cmd, &want.Bridge)
+	return cmd
+}
+
+func registerBridge(cmd *cobra.Command, bridge *string) {
+	cmd.Flags().StringVar(bridge, "bridge", "", "The bridge (default: all)")
+}
+
+func bansCommand() *cobra.Command {
+	var (
+		admin  adminFlags
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "bans [--json] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: "Lists the bans",
+		Long: `
+Lists who is banned, at which bridge and until when: by ban, and by deny in the
+Caddyfile.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			raw, err := admin.request(http.MethodGet, api.BansPath)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				_, err = cmd.OutOrStdout().Write(raw)
+				return err
+			}
+			var list api.Bans
+			if err := json.Unmarshal(raw, &list); err != nil {
+				return fmt.Errorf("reading the instance's answer: %w", err)
+			}
+			return writeBans(cmd.OutOrStdout(), list)
+		},
+	}
+	admin.register(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the JSON of GET /vnic/bans")
+	return cmd
+}
+
+// writeBans writes a table of bans.
+func writeBans(w io.Writer, list api.Bans) error {
+	if len(list.Bans) == 0 {
+		_, err := fmt.Fprintln(w, "nobody is banned")
+		return err
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row(table, "NETWORK", "BRIDGE", "UNTIL")
+	for _, b := range list.Bans {
+		bridge, until := b.Bridge, "unban"
+		if bridge == "" {
+			bridge = "all"
+		}
+		switch {
+		case b.Configured:
+			until = "another configuration"
+		case !b.Until.IsZero():
+			until = b.Until.Local().Format(time.DateTime)
+		}
+		network := b.Network.String()
+		if b.Network.IsSingleIP() {
+			network = b.Network.Addr().String()
+		}
+		row(table, network, bridge, until)
+	}
+	return table.Flush()
+}

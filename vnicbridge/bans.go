@@ -1,0 +1,374 @@
+package vnicbridge
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
+)
+
+// Ban denies a network outside: from the next packet on, the network reaches no segment, and
+// no segment reaches it (S7).
+type Ban struct {
+	// The network, without bits beyond its length. A single host has the length 32, or 128.
+	Network netip.Prefix `json:"network"`
+
+	// The bridge that denies it. Empty: all bridges.
+	Bridge string `json:"bridge,omitempty"`
+
+	// When it ends. Zero: it does not end by itself.
+	Until time.Time `json:"until,omitzero"`
+
+	// Whether the configuration has it. Such a ban ends by another configuration.
+	Configured bool `json:"configured,omitempty"`
+}
+
+// banKey identifies a ban.
+type banKey struct {
+	network netip.Prefix
+	bridge  string
+}
+
+// bans are the bans at run time and those of the configuration in force. Their lock is their
+// own, so that a ban ends in time while a reload holds the plane's.
+type bans struct {
+	datapaths *dataPaths
+
+	mu         lockorder.Mutex[lockorder.Bans]
+	until      map[banKey]time.Time // at run time: when each ends; zero: not by itself
+	next       time.Time            // no ban ends before; zero: none ends by itself
+	configured map[banKey]bool
+	nics       map[*iface.Iface]string // the living NICs' ifaces, with the names of their bridges
+	again      bool                    // end the flows of the denied once more, at the next tick
+}
+
+// configuredBans returns the bans of a configuration.
+func configuredBans(cfg *config.Config) map[banKey]bool {
+	all := make(map[banKey]bool)
+	for name, b := range cfg.Bridges {
+		for _, network := range b.Deny {
+			all[banKey{network, name}] = true
+		}
+	}
+	return all
+}
+
+// forget ends all bans.
+func (b *bans) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until, b.next, b.configured = make(map[banKey]time.Time), time.Time{}, nil
+	b.nics = make(map[*iface.Iface]string)
+}
+
+// set makes a ban end at a time.
+func (b *bans) set(key banKey, until time.Time) {
+	b.until[key] = until
+	if !until.IsZero() && (b.next.IsZero() || until.Before(b.next)) {
+		b.next = until
+	}
+}
+
+// over removes the bans that have ended, and returns their networks.
+func (b *bans) over(now time.Time) (networks []netip.Prefix) {
+	if b.next.IsZero() || now.Before(b.next) {
+		return nil
+	}
+	b.next = time.Time{}
+	for key, until := range b.until {
+		switch {
+		case until.IsZero():
+		case !now.Before(until):
+			delete(b.until, key)
+			networks = append(networks, key.network)
+		case b.next.IsZero() || until.Before(b.next):
+			b.next = until
+		}
+	}
+	return networks
+}
+
+// count returns how many bans there are.
+func (b *bans) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.until) + len(b.configured)
+}
+
+// MaxBans is how many bans there can be at run time. A ban takes about 200 bytes for each
+// bridge.
+const MaxBans = 1 << 18
+
+// ErrProtected says that a ban would hit who must not be banned by accident.
+var ErrProtected = errors.New("to ban it all the same, use force")
+
+// BanRequest says what to ban.
+type BanRequest struct {
+	Networks []netip.Prefix
+	Bridge   string        // "": all, also those to come
+	For      time.Duration // 0: until Unban
+	// Addresses that must not be in the networks, such as the admin's own. Those of the
+	// gateways are always protected, unless Force is set.
+	Protected []netip.Addr
+	Force     bool // nothing is protected
+}
+
+// Ban denies networks, from the next packet on, and ends their flows. The segments' sides of
+// their TCP connections get a RST; the networks get nothing. A ban that exists gets a new
+// end. Bans survive reloads, and are forgotten when the plane is closed.
+//
+// On error nothing changes. The error wraps [ErrProtected] if a network has a protected
+// address; otherwise it says which network is invalid, that the configuration in force does
+// not have the bridge, or that there are too many bans.
+func (p *Plane) Ban(r BanRequest) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.checkBan(r); err != nil {
+		return err
+	}
+	if err := p.bans.add(r); err != nil {
+		return err
+	}
+	p.acts.Info("networks were banned", "networks", summary(r.Networks), "bridge", orAll(r.Bridge), "for", r.For)
+	return nil
+}
+
+// add adds bans, all or none, and ends the flows of the networks.
+func (b *bans) add(r BanRequest) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if room := MaxBans - len(b.until); len(r.Networks) > room {
+		return fmt.Errorf("there are %d bans, and at most %d: unban some, or ban networks instead of hosts", len(b.until), MaxBans)
+	}
+	var until time.Time
+	if r.For > 0 {
+		until = time.Now().Add(r.For)
+	}
+	before := maps.Clone(b.until)
+	for _, network := range r.Networks {
+		b.set(banKey{network, r.Bridge}, until)
+		if err := b.refresh(network); err != nil {
+			b.until = before
+			for _, network := range r.Networks {
+				_ = b.refresh(network) // it only takes away
+			}
+			return err
+		}
+	}
+	b.endFlows()
+	return nil
+}
+
+// checkBan returns why a ban is refused.
+func (p *Plane) checkBan(r BanRequest) error {
+	if r.Bridge != "" && p.bridges[r.Bridge] == nil {
+		return config.UnknownBridge(r.Bridge, config.SortedKeys(p.bridges))
+	}
+	if r.For < 0 {
+		return fmt.Errorf("for %v: want a time that is to come", r.For)
+	}
+	if len(r.Networks) == 0 {
+		return errors.New("no network to ban")
+	}
+	for _, network := range r.Networks {
+		if err := config.ValidDenied(network); err != nil {
+			return err
+		}
+		if err := p.protects(r, network); err != nil && !r.Force {
+			return fmt.Errorf("%s: %w", network, err)
+		}
+	}
+	return nil
+}
+
+// protects returns why a network must not be banned by accident.
+func (p *Plane) protects(r BanRequest, network netip.Prefix) error {
+	for name, b := range p.bridges {
+		if r.Bridge != "" && r.Bridge != name {
+			continue
+		}
+		for _, gateway := range p.cfg.Bridges[b.spec.bridge].Gateways {
+			if network.Contains(gateway) {
+				return fmt.Errorf("%s is the gateway of bridge %s: %w", gateway, name, ErrProtected)
+			}
+		}
+	}
+	if i := slices.IndexFunc(r.Protected, network.Contains); i >= 0 {
+		return fmt.Errorf("%s is who asks for it: %w", r.Protected[i], ErrProtected)
+	}
+	return nil
+}
+
+// Unban ends bans, from the next packet on. Those of one bridge and those of all bridges are
+// different bans. The error names a network that is not banned so; then nothing changes.
+func (p *Plane) Unban(bridge string, networks ...netip.Prefix) error {
+	if err := p.bans.remove(bridge, networks); err != nil {
+		return err
+	}
+	p.acts.Info("bans were lifted", "networks", summary(networks), "bridge", orAll(bridge))
+	return nil
+}
+
+func (b *bans) remove(bridge string, networks []netip.Prefix) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, network := range networks {
+		if _, ok := b.until[banKey{network, bridge}]; !ok {
+			return fmt.Errorf("%s is not banned %s: see the bans for the networks and their bridges", network, atBridge(bridge))
+		}
+	}
+	for _, network := range networks {
+		delete(b.until, banKey{network, bridge})
+		if err := b.refresh(network); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Bans returns all bans, those of the configuration in force too, ordered by network.
+func (p *Plane) Bans() []Ban { return p.bans.list() }
+
+func (b *bans) list() []Ban {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make([]Ban, 0, len(b.until)+len(b.configured))
+	for key, until := range b.until {
+		all = append(all, Ban{Network: key.network, Bridge: key.bridge, Until: until})
+	}
+	for key := range b.configured {
+		all = append(all, Ban{Network: key.network, Bridge: key.bridge, Configured: true})
+	}
+	slices.SortFunc(all, func(a, b Ban) int {
+		return cmp.Or(a.Network.Compare(b.Network), cmp.Compare(a.Bridge, b.Bridge))
+	})
+	return all
+}
+
+// follow makes the NICs of some bridges deny what the bans of a configuration and those at run
+// time say, and nothing else.
+func (b *bans) follow(configured map[banKey]bool, bridges map[string]*bridge) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, bridge := range bridges {
+		for _, nic := range bridge.iface.Each() {
+			b.nics[nic] = name
+			if err := b.followAt(nic, configured); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bans) followAt(nic *iface.Iface, configured map[banKey]bool) error {
+	for network := range b.datapaths.denied.At(nic) {
+		if err := b.denyIf(configured, nic, network); err != nil {
+			return err
+		}
+	}
+	for key := range configured {
+		if err := b.denyIf(configured, nic, key.network); err != nil {
+			return err
+		}
+	}
+	for key := range b.until {
+		if err := b.denyIf(configured, nic, key.network); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refresh makes the living NICs deny a network, or no longer.
+func (b *bans) refresh(network netip.Prefix) error {
+	for nic := range b.nics {
+		if err := b.denyIf(b.configured, nic, network); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// denyIf makes a NIC deny a network of its family if a ban says so.
+func (b *bans) denyIf(configured map[banKey]bool, nic *iface.Iface, network netip.Prefix) error {
+	if config.FamilyOf(network.Addr()) != nic.Family {
+		return nil
+	}
+	bridge := b.nics[nic]
+	_, everywhere := b.until[banKey{network, ""}]
+	_, here := b.until[banKey{network, bridge}]
+	denied := everywhere || here || configured[banKey{network, bridge}]
+	if b.datapaths.denied.Names(nic, network) == denied {
+		return nil
+	}
+	return b.datapaths.deny(nic, network, denied)
+}
+
+// commit puts the bans of a configuration in force, which follow has prepared, and ends the
+// flows of who is denied.
+func (b *bans) commit(configured map[banKey]bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.configured = configured
+	b.endFlows()
+}
+
+// leave denies nobody any more at the NIC of a closed iface.
+func (b *bans) leave(gone *iface.Iface) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, own := range gone.Each() {
+		b.datapaths.denyNobody(own)
+		delete(b.nics, own)
+	}
+}
+
+// endFlows ends the flows of the denied. A packet that a data path was looking at just before
+// may still open one, so the next tick does it again.
+func (b *bans) endFlows() {
+	b.datapaths.forwarder.EndDenied()
+	b.again = true
+}
+
+// tick does what is due: it ends the bans whose time is over, and returns their networks.
+func (b *bans) tick(now time.Time) (over []netip.Prefix, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.again {
+		b.again = false
+		b.datapaths.forwarder.EndDenied()
+	}
+	over = b.over(now)
+	for _, network := range over {
+		err = errors.Join(err, b.refresh(network))
+	}
+	return over, err
+}
+
+// summary names a few networks, and counts the others.
+func summary(networks []netip.Prefix) string {
+	const most = 5
+	text := fmt.Sprint(networks[:min(len(networks), most)])
+	if more := len(networks) - most; more > 0 {
+		text += fmt.Sprintf(" and %d others", more)
+	}
+	return text
+}
+
+func orAll(bridge string) string { return cmp.Or(bridge, "all") }
+
+// atBridge says where a ban holds.
+func atBridge(bridge string) string {
+	if bridge == "" {
+		return "at all bridges"
+	}
+	return "at bridge " + bridge
+}
