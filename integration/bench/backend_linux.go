@@ -43,7 +43,7 @@ const fileServer = `server {
 
 // startBackend starts the HTTP server, with one worker.
 func (s *site) startBackend() error {
-	config, err := s.writeNginx("backend", fmt.Sprintf(fileServer, s.inner.String()+":80 backlog=4096", s.bench.files))
+	config, err := s.writeNginx("backend", fmt.Sprintf(fileServer, s.innerPort(httpPort).String()+" backlog=4096", s.bench.files))
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (s *site) startBackend() error {
 // startHTTPSBackend starts another server, for HTTPS. It has a worker for each core, as the
 // proxies have that terminate TLS in other variants.
 func (s *site) startHTTPSBackend() error {
-	config, err := s.writeNginx("https", fmt.Sprintf(fileServer, s.nginxHTTPS(s.inner), s.bench.files))
+	config, err := s.writeNginx("https", fmt.Sprintf(fileServer, s.nginxHTTPS(s.listensOn), s.bench.files))
 	if err != nil {
 		return err
 	}

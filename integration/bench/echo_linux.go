@@ -12,12 +12,12 @@ import (
 // serveEcho answers on the echo port until this process ends. The first byte of a message
 // is the [core] on which the server must answer it.
 func serveEcho(h *netlab.Host, on netip.Addr) error {
-	datagrams, err := openSocket(h, unix.SOCK_DGRAM, 0, netip.AddrPortFrom(on, echoPort))
+	datagrams, err := bindSocket(h, netip.AddrPortFrom(on, echoPort), unix.SOCK_DGRAM)
 	if err != nil {
 		return err
 	}
 	go echoDatagrams(datagrams)
-	fd, err := openSocket(h, unix.SOCK_STREAM, 0, netip.AddrPortFrom(on, echoPort))
+	fd, err := bindSocket(h, netip.AddrPortFrom(on, echoPort), unix.SOCK_STREAM)
 	if err != nil {
 		return err
 	}

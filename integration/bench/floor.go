@@ -30,7 +30,9 @@ var floors = []floor{
 	ratioFloor("iperf3, server to client, to direct", bridgeSuite, "iperf_down", baseline, 0.95, 0.99),
 	{what: "TCP round trip p50, to direct", op: "≤", bound: 1.05, measured: ratio(bridgeSuite, ours, "tcp_p50", baseline)},
 	{what: "TCP round trip p50 on two cores, to direct", op: "≤", bound: 1.05, measured: ratio(bridgeSuite, ours, "apart_tcp_p50", baseline)},
-	aheadFloor("nftables"), aheadFloor("haproxy"), aheadFloor("nginx"),
+	aheadFloor(bridgeSuite, "nftables"), aheadFloor(bridgeSuite, "haproxy"), aheadFloor(bridgeSuite, "nginx"),
+	aheadFloor(bridgeSuite6, "nftables"), aheadFloor(bridgeSuite6, "haproxy"), aheadFloor(bridgeSuite6, "nginx"),
+	familyFloor("one segment", bridgeSuite6, bridgeSuite), familyFloor("path groups", groupsSuite6, groupsSuite),
 	tableFloor("datagrams/s over 1,000 flows of 1,000,000 in the table, to one flow alone", busyMetric(1e6)),
 	tableFloor("datagrams/s over 1,000,000 flows in turn, to one flow alone", packetsMetric(1e6)),
 	{what: "bytes of memory per flow, of 1,000,000", op: "≤", bound: 256, count: true,
@@ -89,38 +91,60 @@ func ratio(suite, variant, metric, to string) func(*Result) ([]float64, string) 
 	return func(r *Result) ([]float64, string) { return r.suite(suite).ratios(variant, to, metric), "" }
 }
 
-// aheadFloor demands to be better than another variant in every metric that both have. The
-// measured figure is that of the worst metric; the remark names the metrics that are not
-// better.
-func aheadFloor(other string) floor {
-	return floor{what: "on every row ahead of " + other, op: ">", bound: 1,
-		measured: func(r *Result) (worst []float64, remark string) {
-			least, rows := math.Inf(1), 0
-			var behind []string
-			s := r.suite(bridgeSuite)
-			for _, m := range s.info().metrics {
-				advantage := s.ratios(ours, other, m.Name)
-				if m.Lower {
-					advantage = s.ratios(other, ours, m.Name)
-				}
-				spread, ok := spreadOf(advantage)
-				if !ok {
-					continue
-				}
-				rows++
-				if spread.Median <= 1 {
-					behind = append(behind, m.Title)
-				}
-				if spread.Median < least {
-					least, worst = spread.Median, advantage
-				}
+// aheadFloor demands to be better than another variant in every metric of a suite that both
+// have.
+func aheadFloor(suite, other string) floor {
+	what := "on every row ahead of " + other
+	if suite == bridgeSuite6 {
+		what += ", over IPv6"
+	}
+	return everyRow(floor{what: what, op: ">", bound: 1}, suite, func(r *Result, m Metric) []float64 {
+		return r.suite(suite).advantages(ours, other, m)
+	})
+}
+
+// familyFloor demands that every ratio to direct over IPv6 is hardly worse than the same ratio
+// over IPv4.
+func familyFloor(what, suite6, suite4 string) floor {
+	f := floor{what: "on every row over IPv6 as over IPv4, to direct, " + what, op: "≥", bound: 0.97}
+	return everyRow(f, suite6, func(r *Result, m Metric) (values []float64) {
+		in4 := r.suite(suite4).advantages(ours, baseline, m)
+		for i, in6 := range r.suite(suite6).advantages(ours, baseline, m) {
+			if i < len(in4) {
+				values = append(values, in6/in4[i])
 			}
-			remark = fmt.Sprintf("the worst of %d rows", rows)
-			if len(behind) > 0 {
-				remark += "; not ahead: " + strings.Join(behind, "; ")
+		}
+		return values
+	})
+}
+
+// everyRow makes a floor that must hold for every metric of a suite. The measured figure is
+// that of the worst metric; the remark names the metrics that do not hold.
+func everyRow(f floor, suite string, row func(*Result, Metric) []float64) floor {
+	f.measured = func(r *Result) (worst []float64, remark string) {
+		least, rows := math.Inf(1), 0
+		var short []string
+		for _, m := range r.suite(suite).info().metrics {
+			values := row(r, m)
+			spread, ok := spreadOf(values)
+			if !ok {
+				continue
 			}
-			return worst, remark
-		}}
+			rows++
+			if !f.holds(spread.Median, f.bound) {
+				short = append(short, m.Title)
+			}
+			if spread.Median < least {
+				least, worst = spread.Median, values
+			}
+		}
+		remark = fmt.Sprintf("the worst of %d rows", rows)
+		if len(short) > 0 {
+			remark += "; not so: " + strings.Join(short, "; ")
+		}
+		return worst, remark
+	}
+	return f
 }
 
 // lost returns how many datagrams of an established flow were lost, for each round with at

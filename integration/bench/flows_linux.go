@@ -62,12 +62,12 @@ const (
 )
 
 // source returns the n-th source. They repeat after 1.2 million.
-func source(n int) netip.AddrPort {
-	return netip.AddrPortFrom(moreClient(n/portsEach%clientAddrs), uint16(firstPort+n%portsEach))
+func (s *site) source(n int) netip.AddrPort {
+	return netip.AddrPortFrom(s.clients[n/portsEach%clientAddrs], uint16(firstPort+n%portsEach))
 }
 
 // newSource returns a source that this site has not used yet, until all are used.
 func (s *site) newSource() netip.AddrPort {
 	s.sources++
-	return source(s.sources)
+	return s.source(s.sources)
 }

@@ -53,46 +53,46 @@ https:// {
 const vnicConfig = `	vnic {
 		segment a {
 			interface vnic-A
-			address 192.168.50.1/24
+			address %[2]s
 			ports tcp/80
 		}
 		segment b {
 			interface vnic-B
-			address 192.168.60.1/24
+			address %[3]s
 			ports tcp/80
 		}
 		segment front {
 			interface vnic-F
-			address 192.168.40.1/24
+			address %[4]s
 			client_ip preserve
 			reach a b
 		}
 		bridge lan {
 			nic nic0
-			address 192.168.1.2/24
-			gateway 192.168.1.1
+			address %[5]s
+			gateway %[6]s
 			steer front port tcp/80 tcp/443
 		}
-		datapath %s
+		datapath %[1]s
 	}
 `
 
 // groupUpstreams returns the directives that pass requests on to segments a and b.
-type groupUpstreams func() (a, b string)
+type groupUpstreams func(*site) (a, b string)
 
 // viaVNICProxy passes requests on as users of caddy-vnic do.
-func viaVNICProxy() (a, b string) { return "vnic_proxy a", "vnic_proxy b" }
+func viaVNICProxy(*site) (a, b string) { return "vnic_proxy a", "vnic_proxy b" }
 
 // viaReverseProxy uses Caddy's own proxy, which dials the segments' aliases. It shows what
 // the VNICs alone cost.
-func viaReverseProxy() (a, b string) {
-	at := func(address string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(address)} }
+func viaReverseProxy(s *site) (a, b string) {
+	at := func(p netip.Prefix) []netip.Prefix { return []netip.Prefix{p} }
 	cfg := config.Config{Segments: map[string]*config.Segment{
-		"a": {Addresses: at("192.168.50.1/24")}, "b": {Addresses: at("192.168.60.1/24")},
-		"front": {Addresses: at("192.168.40.1/24"), Reach: []string{"a", "b"}},
+		"a": {Addresses: at(s.inner)}, "b": {Addresses: at(s.other)},
+		"front": {Addresses: at(s.front), Reach: []string{"a", "b"}},
 	}}
-	toA, _ := cfg.PeerAlias("front", "a", config.IPv4)
-	toB, _ := cfg.PeerAlias("front", "b", config.IPv4)
+	toA, _ := cfg.AnyPeerAlias("front", "a")
+	toB, _ := cfg.AnyPeerAlias("front", "b")
 	return stockUpstream(toA), stockUpstream(toB)
 }
 
@@ -103,8 +103,9 @@ func stockUpstream(at netip.Addr) string {
 // startGroups starts the front and the groups' segments.
 func startGroups(datapath string, upstreams groupUpstreams) func(context.Context, *site) error {
 	return func(ctx context.Context, s *site) error {
-		a, b := upstreams()
-		if err := s.startCaddy(ctx, s.groupsConfig(fmt.Sprintf(vnicConfig, datapath), "vnic/front", a, b)); err != nil {
+		a, b := upstreams(s)
+		vnics := fmt.Sprintf(vnicConfig, datapath, s.inner, s.other, s.front, s.public, s.gateway.Addr())
+		if err := s.startCaddy(ctx, s.groupsConfig(vnics, "vnic/front", a, b)); err != nil {
 			return err
 		}
 		return s.checkDatapath(ctx, datapath)
@@ -116,7 +117,7 @@ func startStockCaddy(ctx context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err
 	}
-	return s.startCaddy(ctx, s.groupsConfig("", publicAddr.String(), stockUpstream(innerAddr), stockUpstream(otherAddr)))
+	return s.startCaddy(ctx, s.groupsConfig("", s.public.Addr().String(), stockUpstream(s.inner.Addr()), stockUpstream(s.other.Addr())))
 }
 
 func (s *site) groupsConfig(global, bind, a, b string) string {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/netip"
 )
 
 // groupVariants pass requests for a path on to the server of its group. The baseline, which
@@ -53,11 +52,11 @@ func serveGroups(ctx context.Context, s *site) error {
 		if err := s.startHTTPSBackend(); err != nil {
 			return err
 		}
-		if err := waitTCP(ctx, s.server, netip.AddrPortFrom(s.inner, httpsPort)); err != nil {
+		if err := waitTCP(ctx, s.server, s.innerPort(httpsPort)); err != nil {
 			return fmt.Errorf("the HTTPS server does not come up: %w", err)
 		}
 	}
-	if err := waitTCP(ctx, s.server, netip.AddrPortFrom(s.inner, httpPort)); err != nil {
+	if err := waitTCP(ctx, s.server, s.innerPort(httpPort)); err != nil {
 		return fmt.Errorf("the server does not come up: %w", err)
 	}
 	return s.check(ctx, "http", "https")

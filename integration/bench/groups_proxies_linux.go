@@ -18,21 +18,21 @@ defaults
 	timeout client 1m
 	timeout server 1m
 frontend site
-	bind 192.168.1.2:80 backlog 4096
-	bind 192.168.1.2:443 backlog 4096 ssl crt %s alpn h2,http/1.1
+	bind %[1]s:80 backlog 4096
+	bind %[1]s:443 backlog 4096 ssl crt %[4]s alpn h2,http/1.1
 	use_backend a if { path_beg /test1/ }
 	use_backend b if { path_beg /test2/ }
 backend a
-	server a 192.168.50.1:80
+	server a %[2]s:80
 backend b
-	server b 192.168.60.1:80
+	server b %[3]s:80
 `
 
 func startHAProxyGroups(_ context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err
 	}
-	config, err := s.write("haproxy.cfg", fmt.Sprintf(haproxyGroupsConfig, s.bench.path(bothFile)))
+	config, err := s.write("haproxy.cfg", s.groupsOf(haproxyGroupsConfig, s.bench.path(bothFile)))
 	if err != nil {
 		return err
 	}
@@ -43,11 +43,11 @@ func startHAProxyGroups(_ context.Context, s *site) error {
 // nginxGroups leaves nginx's default buffering of responses.
 const nginxGroups = `proxy_http_version 1.1;
 	proxy_set_header Connection "";
-	upstream a { server 192.168.50.1:80; keepalive 256; keepalive_requests 1000000000; }
-	upstream b { server 192.168.60.1:80; keepalive 256; keepalive_requests 1000000000; }
+	upstream a { server %[2]s:80; keepalive 256; keepalive_requests 1000000000; }
+	upstream b { server %[3]s:80; keepalive 256; keepalive_requests 1000000000; }
 	server {
-		listen 192.168.1.2:80 backlog=4096;
-		listen %s;
+		listen %[1]s:80 backlog=4096;
+		listen %[4]s;
 		location /test1/ { proxy_pass http://a; }
 		location /test2/ { proxy_pass http://b; }
 	}`
@@ -56,10 +56,16 @@ func startNginxGroups(_ context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err
 	}
-	config, err := s.writeNginx("groups", fmt.Sprintf(nginxGroups, s.nginxHTTPS(s.public)))
+	config, err := s.writeNginx("groups", s.groupsOf(nginxGroups, s.nginxHTTPS(s.public.Addr())))
 	if err != nil {
 		return err
 	}
 	_, err = s.startPlane(s.nginxWithWorkers("groups", config))
 	return err
+}
+
+// groupsOf fills in a proxy's configuration: the address of clients, those of the groups'
+// servers, and what it says of TLS.
+func (s *site) groupsOf(config, tls string) string {
+	return fmt.Sprintf(config, host(s.public.Addr()), host(s.inner.Addr()), host(s.other.Addr()), tls)
 }

@@ -17,7 +17,7 @@ func iperfDown(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 }
 
 func (s *site) iperf3(ctx context.Context, d time.Duration, more ...string) (float64, error) {
-	args := []string{"--client", s.public.String(), "--port", fmt.Sprint(iperfPort), "--time", seconds(d), "--json"}
+	args := []string{"--client", s.public.Addr().String(), "--port", fmt.Sprint(iperfPort), "--time", seconds(d), "--json"}
 	ctx, cancel := context.WithTimeout(ctx, d+grace)
 	defer cancel()
 	output, err := s.client.Run(ctx, "iperf3", append(args, more...)...)

@@ -24,13 +24,14 @@ import (
 )
 
 // limit bounds a run. A run that takes longer hangs.
-const limit = 45 * time.Minute
+const limit = 80 * time.Minute
 
 // settings are the command's flags.
 type settings struct {
 	caddy    string
 	quick    bool
 	rounds   int
+	families string
 	variants string
 	only     string
 	json     string
@@ -44,6 +45,7 @@ func (s *settings) register(flags *flag.FlagSet) {
 	flags.StringVar(&s.caddy, "caddy", "bin/caddy", "the custom Caddy `binary` (make build)")
 	flags.BoolVar(&s.quick, "quick", false, "run one short round, to try the benchmark; its figures mean little")
 	flags.IntVar(&s.rounds, "rounds", 5, "how many rounds; 1 with -quick")
+	flags.StringVar(&s.families, "families", "", "comma-separated `families` to measure: 4, 6; default both")
 	flags.StringVar(&s.variants, "variants", "", "comma-separated `names` of variants to compare with direct; default all")
 	flags.StringVar(&s.only, "only", "", "comma-separated `parts` to run: requests, bulk, iperf3, roundtrip, flows, capture, reloads, table, groups, https; default all")
 	flags.StringVar(&s.json, "json", "build/bench.json", "the `file` that gets all figures of all rounds")
@@ -63,8 +65,8 @@ func main() {
 	if flag.NArg() > 0 {
 		fail(fmt.Errorf("unexpected argument %q: see -help", flag.Arg(0)))
 	}
-	if s.docs != "" && s.from == "" && (s.quick || s.only != "" || s.variants != "") {
-		fail(errors.New("-docs needs a whole run, without -quick, -only and -variants"))
+	if s.docs != "" && s.from == "" && (s.quick || s.only != "" || s.variants != "" || s.families != "") {
+		fail(errors.New("-docs needs a whole run, without -quick, -only, -variants and -families"))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()

@@ -23,7 +23,7 @@ func measure(ctx context.Context, s settings) (result *Result, err error) {
 	if s.quick {
 		b.pace, b.rounds = quickPace, 1
 	}
-	chosen, err := choose(suites(b.pace), list(s.variants), list(s.only))
+	chosen, err := choose(suites(b.pace), list(s.families), list(s.variants), list(s.only))
 	if err != nil {
 		return nil, err
 	}

@@ -18,54 +18,62 @@ type suiteInfo struct {
 
 // The suites' names.
 const (
-	bridgeSuite = "bridge"
-	tableSuite  = "table"
-	groupsSuite = "groups"
+	bridgeSuite  = "bridge"
+	bridgeSuite6 = "bridge6"
+	tableSuite   = "table"
+	groupsSuite  = "groups"
+	groupsSuite6 = "groups6"
 )
 
 // suiteInfos has all suites, in the order of the report.
 var suiteInfos = []suiteInfo{
-	{bridgeSuite, "One segment behind the bridge", []Metric{
-		{Name: "keepalive", Title: "Requests/s, keep-alive", Unit: "requests/s"},
-		{Name: "perrequest", Title: "Requests/s, connection each", Unit: "requests/s"},
-		{Name: "bulk", Title: "1 MiB files", Unit: "MB/s"},
-		{Name: "iperf_up", Title: "iperf3, client to server", Unit: "Gbit/s"},
-		{Name: "iperf_down", Title: "iperf3, server to client", Unit: "Gbit/s"},
-		{Name: "flows", Title: "New UDP flows/s", Unit: "flows/s"},
-		{Name: "tcp_p50", Title: "TCP round trip, p50", Unit: "µs", Lower: true},
-		{Name: "tcp_p99", Title: "TCP round trip, p99", Unit: "µs", Lower: true},
-		{Name: "udp_p50", Title: "UDP round trip, p50", Unit: "µs", Lower: true},
-		{Name: "udp_p99", Title: "UDP round trip, p99", Unit: "µs", Lower: true},
-		{Name: "apart_tcp_p50", Title: "TCP round trip on two cores, p50", Unit: "µs", Lower: true},
-		{Name: "apart_tcp_p99", Title: "TCP round trip on two cores, p99", Unit: "µs", Lower: true},
-		{Name: "apart_udp_p50", Title: "UDP round trip on two cores, p50", Unit: "µs", Lower: true},
-		{Name: "apart_udp_p99", Title: "UDP round trip on two cores, p99", Unit: "µs", Lower: true},
-		{Name: "busy_tcp_p50", Title: "TCP round trip under load, p50", Unit: "µs", Lower: true},
-		{Name: "busy_tcp_p99", Title: "TCP round trip under load, p99", Unit: "µs", Lower: true},
-		{Name: "busy_udp_p50", Title: "UDP round trip under load, p50", Unit: "µs", Lower: true},
-		{Name: "busy_udp_p99", Title: "UDP round trip under load, p99", Unit: "µs", Lower: true},
-		{Name: "uncaptured_keepalive", Title: "Requests/s, keep-alive, before a capture", Unit: "requests/s"},
-		{Name: "captured_keepalive", Title: "Requests/s, keep-alive, during a capture", Unit: "requests/s"},
-		{Name: "uncaptured_perrequest", Title: "Requests/s, connection each, before a capture", Unit: "requests/s"},
-		{Name: "captured_perrequest", Title: "Requests/s, connection each, during a capture", Unit: "requests/s"},
-		{Name: "uncaptured_iperf_down", Title: "iperf3, server to client, before a capture", Unit: "Gbit/s"},
-		{Name: "captured_iperf_down", Title: "iperf3, server to client, during a capture", Unit: "Gbit/s"},
-		{Name: "plane_cpu", Title: "CPU of the data plane's process", Unit: "ms per 1000 requests", Lower: true},
-		{Name: "machine_cpu", Title: "CPU of the whole machine", Unit: "ms per 1000 requests", Lower: true},
-	}},
+	{bridgeSuite, "One segment behind the bridge", bridgeMetrics},
+	{bridgeSuite6, "One segment behind the bridge, over IPv6", bridgeMetrics},
 	{tableSuite, "A full flow table", tableMetrics()},
-	{groupsSuite, "Groups by URL path", []Metric{
-		{Name: "keepalive", Title: "Requests/s, keep-alive", Unit: "requests/s"},
-		{Name: "perrequest", Title: "Requests/s, connection each", Unit: "requests/s"},
-		{Name: "bulk", Title: "1 MiB files", Unit: "MB/s"},
-		{Name: "https_keepalive", Title: "HTTPS requests/s, HTTP/1.1", Unit: "requests/s"},
-		{Name: "https_perrequest", Title: "HTTPS requests/s, connection each", Unit: "requests/s"},
-		{Name: "https_bulk", Title: "HTTPS, 1 MiB files, HTTP/1.1", Unit: "MB/s"},
-		{Name: "h2_keepalive", Title: "HTTPS requests/s, HTTP/2", Unit: "requests/s"},
-		{Name: "h2_bulk", Title: "HTTPS, 1 MiB files, HTTP/2", Unit: "MB/s"},
-		{Name: "plane_cpu", Title: "CPU of the proxy's process", Unit: "ms per 1000 requests", Lower: true},
-		{Name: "machine_cpu", Title: "CPU of the whole machine", Unit: "ms per 1000 requests", Lower: true},
-	}},
+	{groupsSuite, "Groups by URL path", groupMetrics},
+	{groupsSuite6, "Groups by URL path, over IPv6", groupMetrics},
+}
+
+var bridgeMetrics = []Metric{
+	{Name: "keepalive", Title: "Requests/s, keep-alive", Unit: "requests/s"},
+	{Name: "perrequest", Title: "Requests/s, connection each", Unit: "requests/s"},
+	{Name: "bulk", Title: "1 MiB files", Unit: "MB/s"},
+	{Name: "iperf_up", Title: "iperf3, client to server", Unit: "Gbit/s"},
+	{Name: "iperf_down", Title: "iperf3, server to client", Unit: "Gbit/s"},
+	{Name: "flows", Title: "New UDP flows/s", Unit: "flows/s"},
+	{Name: "tcp_p50", Title: "TCP round trip, p50", Unit: "µs", Lower: true},
+	{Name: "tcp_p99", Title: "TCP round trip, p99", Unit: "µs", Lower: true},
+	{Name: "udp_p50", Title: "UDP round trip, p50", Unit: "µs", Lower: true},
+	{Name: "udp_p99", Title: "UDP round trip, p99", Unit: "µs", Lower: true},
+	{Name: "apart_tcp_p50", Title: "TCP round trip on two cores, p50", Unit: "µs", Lower: true},
+	{Name: "apart_tcp_p99", Title: "TCP round trip on two cores, p99", Unit: "µs", Lower: true},
+	{Name: "apart_udp_p50", Title: "UDP round trip on two cores, p50", Unit: "µs", Lower: true},
+	{Name: "apart_udp_p99", Title: "UDP round trip on two cores, p99", Unit: "µs", Lower: true},
+	{Name: "busy_tcp_p50", Title: "TCP round trip under load, p50", Unit: "µs", Lower: true},
+	{Name: "busy_tcp_p99", Title: "TCP round trip under load, p99", Unit: "µs", Lower: true},
+	{Name: "busy_udp_p50", Title: "UDP round trip under load, p50", Unit: "µs", Lower: true},
+	{Name: "busy_udp_p99", Title: "UDP round trip under load, p99", Unit: "µs", Lower: true},
+	{Name: "uncaptured_keepalive", Title: "Requests/s, keep-alive, before a capture", Unit: "requests/s"},
+	{Name: "captured_keepalive", Title: "Requests/s, keep-alive, during a capture", Unit: "requests/s"},
+	{Name: "uncaptured_perrequest", Title: "Requests/s, connection each, before a capture", Unit: "requests/s"},
+	{Name: "captured_perrequest", Title: "Requests/s, connection each, during a capture", Unit: "requests/s"},
+	{Name: "uncaptured_iperf_down", Title: "iperf3, server to client, before a capture", Unit: "Gbit/s"},
+	{Name: "captured_iperf_down", Title: "iperf3, server to client, during a capture", Unit: "Gbit/s"},
+	{Name: "plane_cpu", Title: "CPU of the data plane's process", Unit: "ms per 1000 requests", Lower: true},
+	{Name: "machine_cpu", Title: "CPU of the whole machine", Unit: "ms per 1000 requests", Lower: true},
+}
+
+var groupMetrics = []Metric{
+	{Name: "keepalive", Title: "Requests/s, keep-alive", Unit: "requests/s"},
+	{Name: "perrequest", Title: "Requests/s, connection each", Unit: "requests/s"},
+	{Name: "bulk", Title: "1 MiB files", Unit: "MB/s"},
+	{Name: "https_keepalive", Title: "HTTPS requests/s, HTTP/1.1", Unit: "requests/s"},
+	{Name: "https_perrequest", Title: "HTTPS requests/s, connection each", Unit: "requests/s"},
+	{Name: "https_bulk", Title: "HTTPS, 1 MiB files, HTTP/1.1", Unit: "MB/s"},
+	{Name: "h2_keepalive", Title: "HTTPS requests/s, HTTP/2", Unit: "requests/s"},
+	{Name: "h2_bulk", Title: "HTTPS, 1 MiB files, HTTP/2", Unit: "MB/s"},
+	{Name: "plane_cpu", Title: "CPU of the proxy's process", Unit: "ms per 1000 requests", Lower: true},
+	{Name: "machine_cpu", Title: "CPU of the whole machine", Unit: "ms per 1000 requests", Lower: true},
 }
 
 // tableLevels are the numbers of flows with which a flow table is measured.

@@ -53,7 +53,7 @@ const nginxHTTPS = `%s:443 ssl http2 backlog=4096;
 		ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256`
 
 func (s *site) nginxHTTPS(on netip.Addr) string {
-	return fmt.Sprintf(nginxHTTPS, on, s.bench.path(certificateFile), s.bench.path(keyFile))
+	return fmt.Sprintf(nginxHTTPS, host(on), s.bench.path(certificateFile), s.bench.path(keyFile))
 }
 
 // nginxWithWorkers returns nginx as a command. It runs in a PID namespace of its own, so that

@@ -11,12 +11,13 @@ import (
 
 // probe measures one or several metrics of a variant.
 type probe struct {
-	name   string
-	part   string // the part of the run to which it belongs, as -only names it
-	length func(pace) time.Duration
-	once   bool             // run it in the last round only
-	can    func(*site) bool // whether a variant can be measured; nil: every variant can
-	run    func(context.Context, *site, time.Duration) (Figures, error)
+	name     string
+	part     string // the part of the run to which it belongs, as -only names it
+	length   func(pace) time.Duration
+	once     bool             // run it in the last round only
+	can      func(*site) bool // whether a variant can be measured; nil: every variant can
+	ipv4Only bool             // it measures what does not depend on the family
+	run      func(context.Context, *site, time.Duration) (Figures, error)
 }
 
 // bridgeProbes measure one segment behind the bridge.
@@ -34,10 +35,10 @@ var bridgeProbes = []probe{
 	{name: "TCP round trip under load", part: "roundtrip", length: busyLength, run: busy(roundTrip("busy_tcp", unix.SOCK_STREAM, anywhere))},
 	{name: "UDP round trip under load", part: "roundtrip", length: busyLength, run: busy(roundTrip("busy_udp", unix.SOCK_DGRAM, anywhere)), can: hasUDP},
 	{name: "new flows", part: "flows", length: latencyLength, run: newFlows, can: keepsFlows},
-	{name: "keep-alive while captured", part: "capture", length: httpLength, run: captured(keepAlive, "keepalive"), can: canCapture},
-	{name: "connection each while captured", part: "capture", length: httpLength, run: captured(perRequest, "perrequest"), can: canCapture},
-	{name: "iperf3 while captured", part: "capture", length: iperfLength, run: captured(iperfDown, "iperf_down"), can: canCapture},
-	{name: "reloads", part: "reloads", length: busyLength, run: reloads, once: true, can: canReload},
+	{name: "keep-alive while captured", part: "capture", length: httpLength, run: captured(keepAlive, "keepalive"), can: canCapture, ipv4Only: true},
+	{name: "connection each while captured", part: "capture", length: httpLength, run: captured(perRequest, "perrequest"), can: canCapture, ipv4Only: true},
+	{name: "iperf3 while captured", part: "capture", length: iperfLength, run: captured(iperfDown, "iperf_down"), can: canCapture, ipv4Only: true},
+	{name: "reloads", part: "reloads", length: busyLength, run: reloads, once: true, can: canReload, ipv4Only: true},
 }
 
 // tableProbes measure the cost of a full flow table.

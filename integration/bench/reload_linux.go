@@ -13,7 +13,7 @@ const reloadPause = 200 * time.Millisecond
 // reloads sends numbered datagrams of one UDP flow at a steady rate while the data plane
 // reloads, and counts those that never arrive.
 func reloads(ctx context.Context, s *site, _ time.Duration) (Figures, error) {
-	conn, err := s.client.DialContext(ctx, "udp4", s.publicPort(discardPort).String())
+	conn, err := s.client.DialContext(ctx, "udp", s.publicPort(discardPort).String())
 	if err != nil {
 		return nil, err
 	}

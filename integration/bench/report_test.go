@@ -157,7 +157,14 @@ func TestGoal(t *testing.T) {
 	behind := &Result{Suites: []*Suite{{Name: bridgeSuite, Rounds: []map[string]Figures{{
 		"nginx": {"bulk": 2, "flows": 1, "tcp_p50": 10}, ours: {"bulk": 1, "flows": 2, "tcp_p50": 20},
 	}}}}}
-	if got, want := aheadFloor("nginx").judge(behind), "0.50, the worst of 3 rows; not ahead: 1 MiB files; TCP round trip, p50"; got.got != want || got.held {
+	if got, want := aheadFloor(bridgeSuite, "nginx").judge(behind), "0.50, the worst of 3 rows; not so: 1 MiB files; TCP round trip, p50"; got.got != want || got.held {
+		t.Errorf("%q, held: %v, want %q, not held", got.got, got.held, want)
+	}
+	slower := &Result{Suites: []*Suite{
+		{Name: bridgeSuite, Rounds: []map[string]Figures{{baseline: {"bulk": 10, "tcp_p50": 10}, ours: {"bulk": 8, "tcp_p50": 12}}}},
+		{Name: bridgeSuite6, Rounds: []map[string]Figures{{baseline: {"bulk": 5, "tcp_p50": 10}, ours: {"bulk": 4, "tcp_p50": 15}}}},
+	}}
+	if got, want := familyFloor("", bridgeSuite6, bridgeSuite).judge(slower), "0.80, the worst of 2 rows; not so: TCP round trip, p50"; got.got != want || got.held {
 		t.Errorf("%q, held: %v, want %q, not held", got.got, got.held, want)
 	}
 	if ahead := aheadOfCaddy("", "h2_bulk"); ahead.holds(1, ahead.bound) {

@@ -102,6 +102,15 @@ func (s *Suite) ratios(variant, to, metric string) (values []float64) {
 	return s.quotients(variant, metric, to, metric)
 }
 
+// advantages returns, for each round, by how many times a variant is better than another in a
+// metric.
+func (s *Suite) advantages(variant, than string, m Metric) []float64 {
+	if m.Lower {
+		return s.ratios(than, variant, m.Name)
+	}
+	return s.ratios(variant, than, m.Name)
+}
+
 // quotients returns, round by round, a metric of a variant divided by any metric of any
 // variant.
 func (s *Suite) quotients(variant, metric, to, toMetric string) (values []float64) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"runtime"
 	"time"
 
@@ -58,7 +57,7 @@ func microseconds(times []time.Duration, p int) float64 {
 // roundTrips sends one message after the other, each after the echo of the last, and returns
 // the time of each round trip.
 func (s *site) roundTrips(ctx context.Context, kind int, at placement, d time.Duration) (times []time.Duration, err error) {
-	fd, err := openSocket(s.client, kind, 0, netip.AddrPort{})
+	fd, err := openSocket(s.client, s.public.Addr(), kind, 0)
 	if err != nil {
 		return nil, err
 	}

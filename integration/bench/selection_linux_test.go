@@ -9,11 +9,11 @@ import (
 
 func TestChoose(t *testing.T) {
 	all := suites(fullPace)
-	whole, err := choose(all, nil, nil)
+	whole, err := choose(all, nil, nil, nil)
 	if err != nil || len(whole) != len(all) {
 		t.Fatalf("%d suites (%v), want all %d", len(whole), err, len(all))
 	}
-	some, err := choose(all, []string{"caddy", "nginx"}, []string{"bulk", "https"})
+	some, err := choose(all, []string{"4"}, []string{"caddy", "nginx"}, []string{"bulk", "https"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,8 +26,8 @@ func TestChoose(t *testing.T) {
 	if got, want := partNames(some), []string{"bulk", "https"}; !slices.Equal(got, want) {
 		t.Errorf("parts %v, want %v", got, want)
 	}
-	for _, wrong := range [][2][]string{{{"apache"}, nil}, {nil, {"speed"}}} {
-		if _, err := choose(all, wrong[0], wrong[1]); err == nil || !strings.Contains(err.Error(), "there are") {
+	for _, wrong := range [][3][]string{{{"5"}, nil, nil}, {nil, {"apache"}, nil}, {nil, nil, {"speed"}}} {
+		if _, err := choose(all, wrong[0], wrong[1], wrong[2]); err == nil || !strings.Contains(err.Error(), "there are") {
 			t.Errorf("%v: %v, want an error with those there are", wrong, err)
 		}
 	}

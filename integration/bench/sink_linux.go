@@ -22,7 +22,7 @@ type sink struct {
 }
 
 func newSink(h *netlab.Host, on netip.AddrPort) (*sink, error) {
-	fd, err := openSocket(h, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, 0, on)
+	fd, err := bindSocket(h, on, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -18,17 +17,6 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
-)
-
-// The addresses of every network. The client is the bridge's gateway, so that only the cable
-// and the variant are between the client and the server.
-var (
-	clientAddr = paper.RouterAddr
-	publicAddr = paper.PseudoAddr
-	innerAddr  = netip.MustParseAddr("192.168.50.1") // of the server behind a variant
-	aliasAddr  = netip.MustParseAddr("192.168.50.2") // under which it sees the client
-	innerNet   = netip.MustParsePrefix("192.168.50.0/24")
-	otherAddr  = netip.MustParseAddr("192.168.60.1") // of another group, which no client uses
 )
 
 // Ports of the server.
@@ -45,11 +33,12 @@ const clientDevice = "eth0"
 // site is a running variant: a client, a server, and what is between them.
 type site struct {
 	variant
+	addresses
 	bench          *bench
 	suite, label   string // the names of the suite, and of the site in it
 	dir            string // for configurations and logs
 	client, server *netlab.Host
-	public, inner  netip.Addr // where clients reach the server, and where it listens
+	listensOn      netip.Addr // of the server
 
 	pid    int                         // of the data plane's process; 0: it has none
 	reload func(context.Context) error // gives the data plane another configuration; nil: it has none
@@ -58,13 +47,14 @@ type site struct {
 	held []io.Closer // must stay open while the site runs
 
 	sink        *sink        // the server's discard service
+	clients     []netip.Addr // the client's additional addresses
 	sources     int          // how many addresses and ports of the client have opened flows
 	emptyMemory gauge.Memory // of the data plane's process, with an empty flow table
 }
 
 // newSite builds a client and a server, and starts the variant and the servers behind it.
 func (b *bench) newSite(ctx context.Context, network *netlab.Network, of suite, v variant) (*site, error) {
-	s := &site{variant: v, bench: b, suite: of.name, label: v.Name, public: publicAddr, inner: innerAddr}
+	s := &site{variant: v, addresses: of.on, bench: b, suite: of.name, label: v.Name, listensOn: of.on.inner.Addr()}
 	if v.level > 0 {
 		s.label += fmt.Sprintf("-%d", v.level)
 	}
@@ -99,10 +89,10 @@ func (s *site) build(network *netlab.Network) (err error) {
 	if s.server, err = network.NewHost(s.label + "-server"); err != nil {
 		return err
 	}
-	client := netlab.End{Host: s.client, Device: clientDevice, MAC: paper.RouterMAC, Address: netip.PrefixFrom(clientAddr, 24)}
+	client := s.withAddress(netlab.End{Host: s.client, Device: clientDevice, MAC: paper.RouterMAC}, s.gateway)
 	server := netlab.End{Host: s.server, Device: paper.NICDevice, MAC: paper.NICMAC}
 	if !s.bareNIC {
-		server.Address = netip.PrefixFrom(publicAddr, 24)
+		server = s.withAddress(server, s.public)
 	}
 	if err := network.Link(client, server); err != nil {
 		return err
@@ -111,6 +101,11 @@ func (s *site) build(network *netlab.Network) (err error) {
 		return err
 	}
 	for _, h := range []*netlab.Host{s.client, s.server} {
+		if s.is6() { // after the cable: the bare NIC stays without IPv6
+			if err := h.EnableIPv6(); err != nil {
+				return err
+			}
+		}
 		for name, value := range hostSettings {
 			if err := h.Sysctl(name, value); err != nil {
 				return err
@@ -118,6 +113,16 @@ func (s *site) build(network *netlab.Network) (err error) {
 		}
 	}
 	return nil
+}
+
+// withAddress returns an end of the cable with an address.
+func (s *site) withAddress(end netlab.End, address netip.Prefix) netlab.End {
+	if s.is6() {
+		end.V6 = []netip.Prefix{address}
+	} else {
+		end.Address = address
+	}
+	return end
 }
 
 // hostSettings has the sysctls of both hosts of every variant.
@@ -135,8 +140,8 @@ func (s *site) addInner() error {
 	if err != nil {
 		return err
 	}
-	address := &netlink.Addr{IPNet: &net.IPNet{IP: innerAddr.AsSlice(), Mask: net.CIDRMask(32, 32)}}
-	return s.server.Netlink().AddrAdd(lo, address)
+	single := netip.PrefixFrom(s.inner.Addr(), s.inner.Addr().BitLen())
+	return s.server.Netlink().AddrAdd(lo, &netlink.Addr{IPNet: ipNet(single)})
 }
 
 // serveBridge starts the same servers behind every variant: nginx with one worker for HTTP,
@@ -145,18 +150,18 @@ func serveBridge(ctx context.Context, s *site) error {
 	if err := s.startBackend(); err != nil {
 		return err
 	}
-	iperf := exec.Command("iperf3", "--server", "--bind", s.inner.String(), "--port", fmt.Sprint(iperfPort))
+	iperf := exec.Command("iperf3", "--server", "--bind", s.listensOn.String(), "--port", fmt.Sprint(iperfPort))
 	if _, err := s.server.Start(iperf); err != nil {
 		return err
 	}
-	if err := serveEcho(s.server, s.inner); err != nil {
+	if err := serveEcho(s.server, s.listensOn); err != nil {
 		return fmt.Errorf("echo service: %w", err)
 	}
 	if err := s.startSink(); err != nil {
 		return err
 	}
 	for _, port := range []uint16{httpPort, iperfPort} {
-		if err := waitTCP(ctx, s.server, netip.AddrPortFrom(s.inner, port)); err != nil {
+		if err := waitTCP(ctx, s.server, s.innerPort(port)); err != nil {
 			return fmt.Errorf("the server does not come up: %w", err)
 		}
 	}
@@ -164,7 +169,7 @@ func serveBridge(ctx context.Context, s *site) error {
 }
 
 func (s *site) startSink() (err error) {
-	if s.sink, err = newSink(s.server, netip.AddrPortFrom(s.inner, discardPort)); err != nil {
+	if s.sink, err = newSink(s.server, s.innerPort(discardPort)); err != nil {
 		return fmt.Errorf("discard service: %w", err)
 	}
 	return nil
@@ -173,7 +178,7 @@ func (s *site) startSink() (err error) {
 // waitTCP waits until a host can connect to a port.
 func waitTCP(ctx context.Context, from *netlab.Host, to netip.AddrPort) error {
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		conn, err := from.DialContext(ctx, "tcp4", to.String())
+		conn, err := from.DialContext(ctx, "tcp", to.String())
 		if err == nil {
 			return conn.Close()
 		}
@@ -200,11 +205,16 @@ func (s *site) check(ctx context.Context, schemes ...string) error {
 }
 
 // publicPort returns a port of the server at the address that clients use.
-func (s *site) publicPort(port uint16) netip.AddrPort { return netip.AddrPortFrom(s.public, port) }
+func (s *site) publicPort(port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(s.public.Addr(), port)
+}
+
+// innerPort returns a port of the server at the address on which it listens.
+func (s *site) innerPort(port uint16) netip.AddrPort { return netip.AddrPortFrom(s.listensOn, port) }
 
 // url returns the URL of a file of the server at the address that clients use.
 func (s *site) url(scheme, file string) string {
-	return scheme + "://" + s.public.String() + groupPath + file
+	return scheme + "://" + host(s.public.Addr()) + groupPath + file
 }
 
 // startPlane starts a program as the variant's data plane.
@@ -231,21 +241,18 @@ func (s *site) write(name, content string) (string, error) {
 	return path, os.WriteFile(path, []byte(content), 0o644)
 }
 
-// clientAddrs is how many addresses the client has in addition to its own, as sources of
-// flows. Each allows as many flows as it has ports.
-const clientAddrs = 20
-
-// moreClient returns one of the client's additional addresses.
-func moreClient(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 1, byte(101 + n)}) }
-
 func (s *site) addClientAddresses() error {
 	device, err := s.client.Netlink().LinkByName(clientDevice)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for n := range clientAddrs {
-		address := &netlink.Addr{IPNet: &net.IPNet{IP: moreClient(n).AsSlice(), Mask: net.CIDRMask(24, 32)}}
+	s.clients = s.moreClients()
+	for _, a := range s.clients {
+		address := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, s.public.Bits()))}
+		if s.is6() {
+			address.Flags = unix.IFA_F_NODAD
+		}
 		errs = append(errs, s.client.Netlink().AddrAdd(device, address))
 	}
 	return errors.Join(errs...)

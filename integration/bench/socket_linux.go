@@ -19,21 +19,34 @@ const socketBuffer = 16 << 20
 // patience is the longest time to wait for an answer.
 const patience = 2 * time.Second
 
-// openSocket opens an IPv4 socket on a host, and binds it if the address is valid.
-func openSocket(h *netlab.Host, kind, protocol int, bind netip.AddrPort) (fd int, err error) {
+// openSocket opens a socket on a host, for the family of an address.
+func openSocket(h *netlab.Host, of netip.Addr, kind, protocol int) (fd int, err error) {
+	family := unix.AF_INET
+	if of.Is6() {
+		family = unix.AF_INET6
+	}
 	err = h.Do(func() (err error) {
-		fd, err = unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, protocol)
+		fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC, protocol)
 		return err
 	})
-	if err == nil && bind.IsValid() {
-		if err = unix.Bind(fd, sockaddr(bind)); err != nil {
-			err = errors.Join(err, unix.Close(fd))
-		}
+	return fd, err
+}
+
+// bindSocket opens a socket on a host, and binds it.
+func bindSocket(h *netlab.Host, to netip.AddrPort, kind int) (fd int, err error) {
+	if fd, err = openSocket(h, to.Addr(), kind, 0); err != nil {
+		return fd, err
+	}
+	if err = unix.Bind(fd, sockaddr(to)); err != nil {
+		err = errors.Join(err, unix.Close(fd))
 	}
 	return fd, err
 }
 
-func sockaddr(a netip.AddrPort) *unix.SockaddrInet4 {
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is6() {
+		return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
+	}
 	return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
 }
 

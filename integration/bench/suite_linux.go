@@ -14,6 +14,7 @@ import (
 // suite has variants that do the same work, and the probes that measure them.
 type suite struct {
 	name     string
+	on       addresses
 	tools    []string  // programs that it needs, in addition to those of the variants
 	variants []variant // the baseline comes first
 	probes   []probe   // in the order in which a round runs them
@@ -25,16 +26,39 @@ type suite struct {
 // suites returns all suites, in the order in which they run.
 func suites(p pace) []suite {
 	return []suite{
-		{bridgeSuite, []string{"nginx", "wrk", "iperf3"}, bridgeVariants, bridgeProbes, serveBridge},
-		{tableSuite, nil, tableVariants(p.levels), tableProbes, serveTable},
-		{groupsSuite, []string{"nginx", "wrk", "h2load"}, groupVariants, groupProbes, serveGroups},
+		{bridgeSuite, ipv4, bridgeTools, bridgeVariants, bridgeProbes, serveBridge},
+		{bridgeSuite6, ipv6, bridgeTools, ipv6Variants(bridgeVariants), ipv6Probes(bridgeProbes), serveBridge},
+		{tableSuite, ipv4, nil, tableVariants(p.levels), tableProbes, serveTable},
+		{groupsSuite, ipv4, groupTools, groupVariants, groupProbes, serveGroups},
+		{groupsSuite6, ipv6, groupTools, groupVariants, groupProbes, serveGroups},
 	}
 }
 
-// choose returns the suites with the named variants and parts only, and each suite's
-// baseline. If no variant is named, it keeps all; the same holds for parts.
-func choose(all []suite, variants, parts []string) (chosen []suite, err error) {
+// The programs that the suites of both families need.
+var (
+	bridgeTools = []string{"nginx", "wrk", "iperf3"}
+	groupTools  = []string{"nginx", "wrk", "h2load"}
+)
+
+// ipv6Variants returns the variants that carry IPv6. Those that are yardsticks of a frame's
+// way do not: the way is the same.
+func ipv6Variants(all []variant) []variant {
+	return slices.DeleteFunc(slices.Clone(all), func(v variant) bool { return v.ipv4Only })
+}
+
+// ipv6Probes returns the probes that differ by family. Captures and reloads do not.
+func ipv6Probes(all []probe) []probe {
+	return slices.DeleteFunc(slices.Clone(all), func(p probe) bool { return p.ipv4Only })
+}
+
+// choose returns the suites of the named families with the named variants and parts only, and
+// each suite's baseline. If no variant is named, it keeps all; the same holds for families and
+// parts.
+func choose(all []suite, families, variants, parts []string) (chosen []suite, err error) {
 	for _, s := range all {
+		if len(families) > 0 && !slices.Contains(families, s.family()) {
+			continue
+		}
 		s.variants = slices.DeleteFunc(slices.Clone(s.variants), func(v variant) bool {
 			return v.Name != baseline && len(variants) > 0 && !slices.Contains(variants, v.Name)
 		})
@@ -45,10 +69,21 @@ func choose(all []suite, variants, parts []string) (chosen []suite, err error) {
 			chosen = append(chosen, s)
 		}
 	}
+	if err := known("family", families, []string{"4", "6"}); err != nil {
+		return nil, err
+	}
 	if err := known("variant", variants, variantNames(all)); err != nil {
 		return nil, err
 	}
 	return chosen, known("part", parts, partNames(all))
+}
+
+// family names the suite's family as -families does.
+func (s suite) family() string {
+	if s.on.is6() {
+		return "6"
+	}
+	return "4"
 }
 
 func known(kind string, names, all []string) error {

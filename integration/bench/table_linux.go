@@ -77,7 +77,7 @@ func (s *site) datagramsOver(ctx context.Context, n int, d time.Duration) (blast
 	apart := s.level/n | 1 // takes flows from the whole table; odd, so that their records fall into all sets of the caches
 	next := func() netip.AddrPort {
 		s.sources += 7919 // a prime, so that the order differs from that in which the flows were opened
-		return source(s.sources % n * apart % s.level)
+		return s.source(s.sources % n * apart % s.level)
 	}
 	const most = 1 << 30 // more than d allows
 	return s.blast(ctx, sender, d, most, next)
@@ -98,7 +98,7 @@ func (s *site) fill(ctx context.Context, n int) error {
 			if i%burst == 0 {
 				time.Sleep(time.Millisecond)
 			}
-			if err := sender.send(source(i)); err != nil {
+			if err := sender.send(s.source(i)); err != nil {
 				return err
 			}
 		}

@@ -2,23 +2,23 @@ package main
 
 import (
 	"context"
-	"net"
+	"fmt"
 
 	"github.com/vishvananda/netlink"
 )
 
 // nftablesConfig rewrites addresses as the bridge does. The server's address is local, so
 // packets cross no second device and are not forwarded: this is the best case for nftables.
-const nftablesConfig = `table ip nat
-delete table ip nat
-table ip nat {
+const nftablesConfig = `table %[1]s nat
+delete table %[1]s nat
+table %[1]s nat {
 	chain prerouting {
 		type nat hook prerouting priority dstnat
-		ip daddr 192.168.1.2 dnat to 192.168.50.1
+		%[1]s daddr %[2]s dnat to %[3]s
 	}
 	chain input {
 		type nat hook input priority 100
-		iifname nic0 ip daddr 192.168.50.1 snat to 192.168.50.2-192.168.50.254
+		iifname nic0 %[1]s daddr %[3]s snat to %[4]s
 	}
 }
 `
@@ -35,12 +35,16 @@ func startNftables(ctx context.Context, s *site) error {
 	// destination.
 	route := &netlink.Route{
 		LinkIndex: lo.Attrs().Index, Scope: netlink.SCOPE_LINK,
-		Dst: &net.IPNet{IP: innerNet.Addr().AsSlice(), Mask: net.CIDRMask(innerNet.Bits(), 32)},
+		Dst: ipNet(s.inner.Masked()),
 	}
 	if err := s.server.Netlink().RouteAdd(route); err != nil {
 		return err
 	}
-	config, err := s.write("nat.nft", nftablesConfig)
+	family, aliases := "ip", "192.168.50.2-192.168.50.254"
+	if s.is6() {
+		family, aliases = "ip6", "fd00:50::2-fd00:50::fe"
+	}
+	config, err := s.write("nat.nft", fmt.Sprintf(nftablesConfig, family, s.public.Addr(), s.inner.Addr(), aliases))
 	if err != nil {
 		return err
 	}

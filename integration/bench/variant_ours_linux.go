@@ -16,13 +16,13 @@ const oursConfig = `{
 	vnic {
 		segment a {
 			interface vnic-A
-			address 192.168.50.1/24
+			address %[3]s
 			ports tcp/80 tcp/5201 tcp/7 udp/7 udp/9
 		}
 		bridge lan {
 			nic nic0
-			address 192.168.1.2/24
-			gateway 192.168.1.1
+			address %[4]s
+			gateway %[5]s
 			lb_policy first a
 			on_no_segment %[2]s
 		}
@@ -36,18 +36,22 @@ func startBridge(datapath string) func(context.Context, *site) error {
 }
 
 func (s *site) startBridge(ctx context.Context, datapath string) error {
-	if err := s.startCaddy(ctx, fmt.Sprintf(oursConfig, datapath, "reject")); err != nil {
+	if err := s.startCaddy(ctx, s.oursConfig(datapath, "reject")); err != nil {
 		return err
 	}
 	policies := [2]string{"drop", "reject"} // alternating, so that each reload changes something
 	s.reload = func(ctx context.Context) error {
-		if _, err := s.write("Caddyfile", fmt.Sprintf(oursConfig, datapath, policies[0])); err != nil {
+		if _, err := s.write("Caddyfile", s.oursConfig(datapath, policies[0])); err != nil {
 			return err
 		}
 		policies[0], policies[1] = policies[1], policies[0]
 		return s.caddy.Reload(ctx)
 	}
 	return s.checkDatapath(ctx, datapath)
+}
+
+func (s *site) oursConfig(datapath, onNoSegment string) string {
+	return fmt.Sprintf(oursConfig, datapath, onNoSegment, s.inner, s.public, s.gateway.Addr())
 }
 
 // startCaddy starts Caddy, ours or stock, as the variant's data plane.

@@ -41,7 +41,7 @@ func startPlain(_ context.Context, s *site) error {
 	}
 	defer socket.Close()
 	// The plain bridge does not answer ARP.
-	if err := addNeighbour(s.client, clientDevice, publicAddr.AsSlice(), paper.NICMAC); err != nil {
+	if err := addNeighbour(s.client, clientDevice, s.public.Addr().AsSlice(), paper.NICMAC); err != nil {
 		return err
 	}
 	self, err := os.Executable()
@@ -69,13 +69,13 @@ func (s *site) makeTAP(name string) (tap *os.File, mac net.HardwareAddr, err err
 	handle := s.server.Netlink()
 	link, err := handle.LinkByName(name)
 	if err == nil {
-		err = handle.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: innerAddr.AsSlice(), Mask: net.CIDRMask(24, 32)}})
+		err = handle.AddrAdd(link, &netlink.Addr{IPNet: ipNet(s.inner)})
 	}
 	if err == nil {
 		err = handle.LinkSetUp(link)
 	}
 	if err == nil {
-		err = addNeighbour(s.server, name, aliasAddr.AsSlice(), paper.RouterMAC)
+		err = addNeighbour(s.server, name, s.alias.AsSlice(), paper.RouterMAC)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("TAP device %s: %w", name, err), tap.Close())
@@ -133,8 +133,8 @@ func runPlainBridge(args []string) error {
 	if err := errors.Join(unix.SetNonblock(nic, false), unix.SetNonblock(tap, false)); err != nil {
 		return err
 	}
-	in := newHop(mac, paper.RouterMAC, aliasAddr, innerAddr)
-	out := newHop(paper.RouterMAC, paper.NICMAC, publicAddr, clientAddr)
+	in := newHop(mac, paper.RouterMAC, ipv4.alias, ipv4.inner.Addr())
+	out := newHop(paper.RouterMAC, paper.NICMAC, ipv4.public.Addr(), ipv4.gateway.Addr())
 	ended := make(chan error)
 	go func() { ended <- copyFrames(tap, nic, in) }()
 	go func() { ended <- copyFrames(nic, tap, out) }()

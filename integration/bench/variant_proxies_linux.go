@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os/exec"
 
 	"golang.org/x/sys/unix"
@@ -17,21 +18,21 @@ defaults
 	timeout client 1m
 	timeout server 1m
 listen http
-	bind 192.168.1.2:80 backlog 4096
-	server a 192.168.50.1:80
+	bind %[1]s:80 backlog 4096
+	server a %[2]s:80
 listen iperf3
-	bind 192.168.1.2:5201
-	server a 192.168.50.1:5201
+	bind %[1]s:5201
+	server a %[2]s:5201
 listen echo
-	bind 192.168.1.2:7
-	server a 192.168.50.1:7
+	bind %[1]s:7
+	server a %[2]s:7
 `
 
 func startHAProxy(_ context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err
 	}
-	config, err := s.write("haproxy.cfg", haproxyConfig)
+	config, err := s.write("haproxy.cfg", fmt.Sprintf(haproxyConfig, host(s.public.Addr()), host(s.inner.Addr())))
 	if err != nil {
 		return err
 	}
@@ -42,18 +43,18 @@ func startHAProxy(_ context.Context, s *site) error {
 // nginxStreams has the server's ports. The discard service sends no answers, so nginx must
 // not wait for any.
 const nginxStreams = `
-	server { listen 192.168.1.2:80 backlog=4096; proxy_pass 192.168.50.1:80; }
-	server { listen 192.168.1.2:5201; proxy_pass 192.168.50.1:5201; }
-	server { listen 192.168.1.2:7; proxy_pass 192.168.50.1:7; }
-	server { listen 192.168.1.2:7 udp reuseport; proxy_pass 192.168.50.1:7; proxy_timeout 10s; }
-	server { listen 192.168.1.2:9 udp reuseport; proxy_pass 192.168.50.1:9; proxy_timeout 10s; proxy_responses 0; }
+	server { listen %[1]s:80 backlog=4096; proxy_pass %[2]s:80; }
+	server { listen %[1]s:5201; proxy_pass %[2]s:5201; }
+	server { listen %[1]s:7; proxy_pass %[2]s:7; }
+	server { listen %[1]s:7 udp reuseport; proxy_pass %[2]s:7; proxy_timeout 10s; }
+	server { listen %[1]s:9 udp reuseport; proxy_pass %[2]s:9; proxy_timeout 10s; proxy_responses 0; }
 `
 
 func startNginxStream(_ context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err
 	}
-	config, err := s.writeNginxStream("stream", nginxStreams)
+	config, err := s.writeNginxStream("stream", fmt.Sprintf(nginxStreams, host(s.public.Addr()), host(s.inner.Addr())))
 	if err != nil {
 		return err
 	}

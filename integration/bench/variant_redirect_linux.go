@@ -132,7 +132,7 @@ func startRedirect(_ context.Context, s *site) error {
 		return fmt.Errorf("offloads of the VNIC: %w", err)
 	}
 	// The programs do not answer ARP.
-	if err := addNeighbour(s.client, clientDevice, publicAddr.AsSlice(), paper.NICMAC); err != nil {
+	if err := addNeighbour(s.client, clientDevice, s.public.Addr().AsSlice(), paper.NICMAC); err != nil {
 		return err
 	}
 	nic, err := s.server.Netlink().LinkByName(paper.NICDevice)
@@ -146,11 +146,11 @@ func startRedirect(_ context.Context, s *site) error {
 	nicIndex, vnicIndex := nic.Attrs().Index, vnic.Attrs().Index
 	const ingress = 1 // BPF_F_INGRESS
 	in := redirection{
-		from: [2]netip.Addr{clientAddr, publicAddr}, to: [2]netip.Addr{aliasAddr, innerAddr},
+		from: [2]netip.Addr{s.gateway.Addr(), s.public.Addr()}, to: [2]netip.Addr{s.alias, s.inner.Addr()},
 		destination: vnicMAC, device: vnicIndex, redirectFlag: ingress,
 	}
 	out := redirection{
-		from: [2]netip.Addr{innerAddr, aliasAddr}, to: [2]netip.Addr{publicAddr, clientAddr},
+		from: [2]netip.Addr{s.inner.Addr(), s.alias}, to: [2]netip.Addr{s.public.Addr(), s.gateway.Addr()},
 		source: paper.NICMAC, destination: paper.RouterMAC, device: nicIndex,
 	}
 	return s.server.Do(func() error {

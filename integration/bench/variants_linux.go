@@ -11,6 +11,8 @@ type variant struct {
 	noFlows bool     // it keeps no state of UDP flows, so opening them is not measured
 	level   int      // how many flows fill its flow table; 0: only those of the probes
 
+	ipv4Only bool
+
 	// start starts the variant. Afterwards servers can bind the site's inner address.
 	start func(context.Context, *site) error
 }
@@ -33,12 +35,12 @@ var bridgeVariants = []variant{
 	},
 	{
 		VariantInfo: VariantInfo{Name: "redirect"},
-		bareNIC:     true, noFlows: true,
+		bareNIC:     true, noFlows: true, ipv4Only: true,
 		start: startRedirect,
 	},
 	{
 		VariantInfo: VariantInfo{Name: "plain"},
-		bareNIC:     true, noFlows: true,
+		bareNIC:     true, noFlows: true, ipv4Only: true,
 		start: startPlain,
 	},
 	{
@@ -60,6 +62,6 @@ var bridgeVariants = []variant{
 
 // startDirect has nothing to start: the server listens on the NIC's address.
 func startDirect(_ context.Context, s *site) error {
-	s.inner = publicAddr
+	s.listensOn = s.public.Addr()
 	return nil
 }
