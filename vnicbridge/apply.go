@@ -276,7 +276,9 @@ func (t *transition) commit() {
 	}
 	p.cfg, p.devices, p.retired = t.cfg, t.devices, t.retired
 	p.forget(append([]*config.Config{t.cfg}, t.retained...))
-	p.bans.commit(configuredBans(t.cfg))
+	if err := p.bans.commit(configuredBans(t.cfg)); err != nil {
+		p.log.Error("a configured ban", "error", err)
+	}
 	p.followHealth()
 	p.begin()
 }

@@ -313,12 +313,17 @@ func (b *bans) denyIf(configured map[banKey]bool, nic *iface.Iface, network neti
 }
 
 // commit puts the bans of a configuration in force, which follow has prepared, and ends the
-// flows of who is denied.
-func (b *bans) commit(configured map[banKey]bool) {
+// flows of who is denied. Meanwhile a ban may have ended, and with it what follow has prepared
+// for the same network. The error says what could not be denied.
+func (b *bans) commit(configured map[banKey]bool) (err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.configured = configured
+	for nic := range b.nics {
+		err = errors.Join(err, b.followAt(nic, configured))
+	}
 	b.endFlows()
+	return err
 }
 
 // leave denies nobody any more at the NIC of a closed iface.

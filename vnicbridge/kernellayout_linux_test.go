@@ -57,6 +57,7 @@ func TestSharedConstants(t *testing.T) {
 			"DROP_EGRESS": uint64(packet.DropEgress), "DROP_TABLE_FULL": uint64(packet.DropTableFull),
 			"DROP_NO_TUPLE": uint64(packet.DropNoTuple), "DROP_UNRESOLVED": uint64(packet.DropUnresolved),
 			"DROP_TOO_BIG": uint64(packet.DropTooBig), "DROP_SEND": uint64(packet.DropSend), "DROP_OVERLOAD": uint64(packet.DropOverload),
+			"DROP_DENIED":  uint64(packet.DropDenied),
 			"DROP_REASONS": uint64(packet.DropReasonCount),
 			"SLOW":         64, // C's own, beyond all reasons
 		},

@@ -437,6 +437,9 @@ var flows = []mutation{
 		row: "F11", defect: "all ports are open", file: "vnicbridge/internal/bpf/admit.h",
 		old: "		if (in_range(&s->range[i], p))\n			return true;\n	return false;", new: "		if (in_range(&s->range[i], p))\n			return true;\n	return true;",
 	}, {
+		row: "F12", defect: "a segment that has all ports keeps them", file: `vnicbridge/internal/flow/holder.go`,
+		old: `return other != segment.Index && t.Meters[other].Flows.Load() > 2*`, new: `return false && t.Meters[other].Flows.Load() > 2*`,
+	}, {
 		row: "F12", defect: "`egress off` is `egress gateway`", file: `vnicbridge/internal/rules/ruleset.go`,
 		old: `if s.Egress == config.EgressOff || len(s.Gateways) == 0 {`, new: `if len(s.Gateways) == 0 {`,
 	}, {

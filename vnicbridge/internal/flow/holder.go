@@ -2,6 +2,7 @@ package flow
 
 import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -15,10 +16,10 @@ type holder struct {
 // consider takes note of the flow that has f's reply tuple, if it makes room before the one
 // noted so far. Among the candidates of a new flow, which are spread by a hash and by chance,
 // the oldest of the least worth is found well enough.
+//
+// The ports of the pseudo address belong to all segments, so there a flow from a segment takes
+// one only of a segment that has more flows by far.
 func (t *Table) consider(best *holder, f *Flow, now int64) {
-	if f.In.NIC == nil {
-		return // the ports of the pseudo address belong to all segments
-	}
 	_, reply := f.Keys()
 	k := t.KeyOf(reply)
 	v := t.value(&k)
@@ -27,7 +28,10 @@ func (t *Table) consider(best *holder, f *Flow, now int64) {
 	}
 	number := v &^ bpf.Reverse
 	found, ok := victimOf(&t.Records[number], number)
-	if !ok || !found.makesRoom(now) {
+	if !ok || found.class == ClassEstablished {
+		return
+	}
+	if f.In.NIC == nil && !t.crowds(number, f.In) || f.In.NIC != nil && !found.makesRoom(now) {
 		return
 	}
 	if best.reply == (packet.Tuple{}) || found.before(best.victim) {
@@ -35,17 +39,23 @@ func (t *Table) consider(best *holder, f *Flow, now int64) {
 	}
 }
 
-// makesRoom tells whether a flow may lose its tuple to a new one: not an established
-// connection, and not what is in use.
+// makesRoom tells whether a flow that is not an established connection may lose its tuple to a
+// new one from the network: what is in use may not.
 func (v victim) makesRoom(now int64) bool {
 	switch v.class {
 	case superseded, ClassHalfOpen, ClassClosing:
 		return true
-	case ClassEstablished:
-		return false
 	default:
 		return v.idle(now)
 	}
+}
+
+// crowds tells whether another segment than one has opened the flow of a record, and has more
+// than twice as many flows.
+func (t *Table) crowds(number uint32, segment *iface.Iface) bool {
+	orig := load(&t.Records[number].Orig)
+	other := uint32(orig.key().Iface)
+	return other != segment.Index && t.Meters[other].Flows.Load() > 2*t.Meters[segment.Index].Flows.Load()
 }
 
 // before tells whether a flow makes room before another one: one that is over, then the one
