@@ -163,31 +163,32 @@ func TestBansPage(t *testing.T) {
 // Row S7: the real fail2ban reads Caddy's access log, and bans at the bridge who is refused
 // too often. A client that writes a log's words into its request bans nobody else.
 func TestFail2ban(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, paper.NetworkOptions{Neighbours: 1})
-	log := s.dir + "/access.log"
-	s.start(caddyfile{families: "4", sites: strings.ReplaceAll(caddyfilesOf(t, bansPage)[1], "/var/log/caddy/access.log", log)})
-	s.startFail2ban(log)
-	forged := `/?"request":{"remote_ip":"192.168.1.11","x":"","status":403,"resp_headers":{}`
-	for range 6 {
-		s.requestFrom(s.PC1, "http://192.168.1.2"+forged)
-	}
-	if body, err := fetch(s.PC1.HTTPClient(), "http://192.168.1.2/"); err != nil || body != "hello" {
-		t.Fatalf("before it is refused PC1 gets %q (%v)", body, err)
-	}
-	for range 6 {
-		s.requestFrom(s.PC1, "http://192.168.1.2/private")
-	}
-	s.waitFor("fail2ban bans PC1", func() bool { return strings.Contains(s.vnic("bans"), paper.PC1Addr.String()+" ") })
-	banned{s: s, client: paper.PC1Addr.String(), public: "192.168.1.2"}.wantNothing("banned by fail2ban")
-	if listed := s.vnic("bans"); strings.Count(listed, "\n") != 2 {
-		t.Errorf("others are banned too:\n%s", listed)
-	}
-	if body, err := fetch(s.Neighbours[0].HTTPClient(), "http://192.168.1.2/"); err != nil || body != "hello" {
-		t.Errorf("the neighbour gets %q (%v)", body, err)
-	}
-	s.run(s.Server, "fail2ban-client", "-c", s.dir+"/fail2ban", "set", "caddy-vnic", "unbanip", paper.PC1Addr.String())
-	banned{s: s, client: paper.PC1Addr.String(), public: "192.168.1.2"}.wantReach("unbanned by fail2ban")
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, paper.NetworkOptions{Neighbours: 1})
+		log := s.dir + "/access.log"
+		s.start(caddyfile{datapath: datapath, families: "4", sites: strings.ReplaceAll(caddyfilesOf(t, bansPage)[1], "/var/log/caddy/access.log", log)})
+		s.startFail2ban(log)
+		forged := `/?"request":{"remote_ip":"192.168.1.11","x":"","status":403,"resp_headers":{}`
+		for range 6 {
+			s.requestFrom(s.PC1, "http://192.168.1.2"+forged)
+		}
+		if body, err := fetch(s.PC1.HTTPClient(), "http://192.168.1.2/"); err != nil || body != "hello" {
+			t.Fatalf("before it is refused PC1 gets %q (%v)", body, err)
+		}
+		for range 6 {
+			s.requestFrom(s.PC1, "http://192.168.1.2/private")
+		}
+		s.waitFor("fail2ban bans PC1", func() bool { return strings.Contains(s.vnic("bans"), paper.PC1Addr.String()+" ") })
+		banned{s: s, client: paper.PC1Addr.String(), public: "192.168.1.2"}.wantNothing("banned by fail2ban")
+		if listed := s.vnic("bans"); strings.Count(listed, "\n") != 2 {
+			t.Errorf("others are banned too:\n%s", listed)
+		}
+		if body, err := fetch(s.Neighbours[0].HTTPClient(), "http://192.168.1.2/"); err != nil || body != "hello" {
+			t.Errorf("the neighbour gets %q (%v)", body, err)
+		}
+		s.run(s.Server, "fail2ban-client", "-c", s.dir+"/fail2ban", "set", "caddy-vnic", "unbanip", paper.PC1Addr.String())
+		banned{s: s, client: paper.PC1Addr.String(), public: "192.168.1.2"}.wantReach("unbanned by fail2ban")
+	})
 }
 
 // startFail2ban starts the server's fail2ban with the files of packaging/ and the jail of

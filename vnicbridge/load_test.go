@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"testing"
-	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -50,20 +49,17 @@ func hostileFrames(n int) (frames [][]byte) {
 // Row L1: the table has the memory of its bound, also of a lower one. In a larger table flows
 // that are over would keep all tuples of a small pool of aliases (A5).
 func TestTheTableFollowsItsBound(t *testing.T) {
-	t.Run("userspace", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, paperConfig())
-			for _, bound := range []int{config.DefaultMaxFlows, 10, 5000, 10} {
-				next := paperConfig()
-				next.MaxFlows = bound
-				if err := r.plane.Apply(next); err != nil {
-					t.Fatal(err)
-				}
-				if got, want := len(r.plane.path.Flows.Records), flow.RecordsFor(bound); got != want {
-					t.Errorf("a table for %d flows has %d records, want %d", bound, got, want)
-				}
+	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
+		for _, bound := range []int{5000, 10, 6000, 10} {
+			next := paperConfig()
+			next.MaxFlows = bound
+			if err := r.plane.Apply(next); err != nil {
+				t.Fatal(err)
 			}
-		})
+			if got, want := len(r.plane.path.Flows.Records), flow.RecordsFor(bound); got != want {
+				t.Errorf("a table for %d flows has %d records, want %d", bound, got, want)
+			}
+		}
 	})
 }
 
