@@ -121,8 +121,11 @@ func TestTrustDomain(t *testing.T) {
 		if got, err := s.curl("192.168.50.1", "http://192.168.60.1/test2/index.html"); err != nil || got != "b" {
 			t.Errorf("a process of the host, from a's address, gets %q of b (%v)", got, err)
 		}
-		if frames := s.frames(vnics); len(frames) > 0 {
-			t.Errorf("%d frames on VNICs, want none: between local addresses Linux delivers over lo", len(frames))
+		for _, f := range s.frames(vnics) {
+			decoded := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.Default)
+			if decoded.Layer(layers.LayerTypeTCP) != nil { // others are what a host says by itself, such as reports of MLD
+				t.Errorf("a VNIC carries %x: between local addresses Linux delivers over lo", f.Data)
+			}
 		}
 		alias := s.status().Segments["front"].Peers["b"][0].String()
 		if got, err := s.curl("192.168.40.1", "http://"+alias+"/test2/index.html"); err != nil || got != "b" {
