@@ -95,6 +95,7 @@ func (m memoryPath) wipe() error {
 	errs = append(errs, empty(k.Maps[bpf.BridgeMapNeighbours], new(bpf.NeighbourKey)), empty(k.Maps[bpf.BridgeMapNeighbours6], new(bpf.NeighbourKey6)))
 	k.Woken = false
 	m.refillARP()
+	errs = append(errs, empty(m.Maps[bpf.BridgeMapPrefixes], &bpf.PrefixKey{}), empty(m.Maps[bpf.BridgeMapWidePrefixes], &bpf.WidePrefixKey{}))
 	return errors.Join(errs...)
 }
 

@@ -236,6 +236,7 @@ type memoryMachine struct {
 	hints    chan struct{}
 	prefixes []host.Prefix
 	fail     string // the device that cannot be made
+	unguard  bool   // the guard cannot be set
 	kernel   bool   // it can have a kernel data path
 }
 
@@ -290,7 +291,13 @@ func (m *memoryMachine) capture(iface.Device, capture.SourceOptions) (capture.Fr
 	return nil, errInjected
 }
 
-func (m *memoryMachine) Guard(g host.GuardSpec) error { m.guards = append(m.guards, g); return nil }
+func (m *memoryMachine) Guard(g host.GuardSpec) error {
+	if m.unguard {
+		return errInjected
+	}
+	m.guards = append(m.guards, g)
+	return nil
+}
 
 func (m *memoryMachine) HostPrefixes() ([]host.Prefix, error) { return m.prefixes, nil }
 
