@@ -142,9 +142,6 @@ func (fw *Forwarder) handle`,
 		row: "S5", defect: "packets that only userspace can handle have no rate limit", tests: "integration.TestOddPackets", file: "vnicbridge/internal/bpf/limit.h",
 		old: `#define ODD_COST 25000`, new: `#define ODD_COST 40`,
 	}, {
-		row: "L2", defect: "a flood comes to userspace all at once, 60 times a second", tests: "vnicbridge.TestAFloodIsSpread", file: "vnicbridge/internal/bpf/limit.h",
-		old: `bpf_ktime_get_ns() >> 20 << 20`, new: `bpf_ktime_get_ns() >> 24 << 24`,
-	}, {
 		row: "S5", defect: "a burst of packets that only userspace can handle is cut", tests: "integration.TestOddPackets", file: "vnicbridge/internal/bpf/limit.h",
 		old: `#define ODD_BURST (64 * 1000 * 1000)`, new: `#define ODD_BURST (16 * 1000 * 1000)`,
 	}, {
