@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -221,11 +220,7 @@ func (s *scene) startFail2ban(log string) {
 // requestFrom makes a request whose answer does not matter.
 func (s *scene) requestFrom(h *netlab.Host, url string) {
 	s.t.Helper()
-	request, err := http.NewRequest(http.MethodGet, url, nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	answer, err := h.HTTPClient().Do(request)
+	answer, err := h.HTTPClient().Get(url)
 	if err != nil {
 		s.t.Fatal(err)
 	}

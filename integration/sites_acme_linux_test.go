@@ -202,7 +202,7 @@ func (s *scene) wantPageAt(address netip.Addr, root, page string) {
 	client := s.PC1.HTTPClient()
 	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: "www.example.com"}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		got, err := getAs(client, "www.example.com", "https://"+hostOf(address)+"/")
+		got, err := getAs(client, "www.example.com", "https://"+netlab.URLHost(address)+"/")
 		if err == nil && got == page {
 			return
 		}

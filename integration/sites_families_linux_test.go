@@ -118,7 +118,7 @@ func (s *scene) clientsOf(families string) familyClients {
 func (f familyClients) ask(when string) {
 	f.t.Helper()
 	for _, client := range f.all {
-		for _, url := range []string{"https://www.example.com/", "https://" + hostOf(client.dialed) + "/"} {
+		for _, url := range []string{"https://www.example.com/", "https://" + netlab.URLHost(client.dialed) + "/"} {
 			got := ""
 			f.waitForQuietly(func() bool { // the first certificate takes a moment
 				page, err := fetch(&client.Client, url)
@@ -130,14 +130,6 @@ func (f familyClients) ask(when string) {
 			}
 		}
 	}
-}
-
-// hostOf is an address as the host of a URL.
-func hostOf(addr netip.Addr) string {
-	if addr.Is6() {
-		return "[" + addr.String() + "]"
-	}
-	return addr.String()
 }
 
 // waitForQuietly waits for up to 5 s.
@@ -204,7 +196,7 @@ https://192.168.1.2, https://[2001:db8:1::2] {
 		for _, c := range clientsOfBoth {
 			for _, kept := range []bool{false, true} {
 				t.Run(fmt.Sprintf("IPv%s kept %v", c.family, kept), func(t *testing.T) {
-					url := []string{"https://" + hostOf(c.dialed) + "/"}
+					url := []string{"https://" + netlab.URLHost(c.dialed) + "/"}
 					load := s.startRequestsTo(c.dialed, netlab.HTTP1, url, kept)
 					defer load.finish(t)
 					for range 10 {

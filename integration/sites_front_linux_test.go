@@ -131,7 +131,7 @@ func (s *scene) wantCurl(option, version string) {
 	s.t.Helper()
 	for _, c := range clientsOfBoth {
 		got := s.run(s.PC1, "curl", "-sS", "--max-time", "10", option, "--cacert", s.caddy.RootCertificate(),
-			"--connect-to", "::"+hostOf(c.dialed)+":", "-w", ` %{http_version} %{num_connects}\n`, test1, test2, test1, test2)
+			"--connect-to", "::"+netlab.URLHost(c.dialed)+":", "-w", ` %{http_version} %{num_connects}\n`, test1, test2, test1, test2)
 		want := strings.ReplaceAll("a V 1\nb V 0\na V 0\nb V 0\n", "V", version)
 		if got != want {
 			s.t.Errorf("curl %s to %s: page, version and new connections:\n%swant\n%s", option, c.dialed, got, want)
@@ -173,7 +173,7 @@ func (s *scene) wantHTTP3() {
 func (s *scene) h2load(requests int) (each int) {
 	s.t.Helper()
 	for _, c := range clientsOfBoth {
-		report := s.run(s.PC1, "h2load", "-n", fmt.Sprint(requests), "-c", "4", "-m", "32", "--connect-to="+hostOf(c.dialed)+":443", test1, test2)
+		report := s.run(s.PC1, "h2load", "-n", fmt.Sprint(requests), "-c", "4", "-m", "32", "--connect-to="+netlab.URLHost(c.dialed)+":443", test1, test2)
 		for _, want := range []string{
 			"Application protocol: h2\n",
 			fmt.Sprintf("%d succeeded, 0 failed, 0 errored, 0 timeout", requests),

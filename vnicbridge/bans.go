@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -46,6 +45,7 @@ type bans struct {
 	next       time.Time            // no ban ends before; zero: none ends by itself
 	configured map[banKey]bool
 	nics       map[*iface.Iface]string // the living NICs' ifaces, with the names of their bridges
+	fresh      bool                    // a network was denied whose flows may live
 	again      bool                    // end the flows of the denied once more, at the next tick
 }
 
@@ -151,19 +151,33 @@ func (b *bans) add(r BanRequest) error {
 	if r.For > 0 {
 		until = time.Now().Add(r.For)
 	}
-	before := maps.Clone(b.until)
+	before := make(map[banKey]time.Time)
 	for _, network := range r.Networks {
-		b.set(banKey{network, r.Bridge}, until)
+		key := banKey{network, r.Bridge}
+		if end, banned := b.until[key]; banned {
+			before[key] = end
+		}
+		b.set(key, until)
 		if err := b.refresh(network); err != nil {
-			b.until = before
-			for _, network := range r.Networks {
-				_ = b.refresh(network) // it only takes away
-			}
+			b.takeBack(r, before)
 			return err
 		}
 	}
 	b.endFlows()
 	return nil
+}
+
+// takeBack undoes bans of which one failed. before are those that there were already.
+func (b *bans) takeBack(r BanRequest, before map[banKey]time.Time) {
+	for _, network := range r.Networks {
+		key := banKey{network, r.Bridge}
+		if end, banned := before[key]; banned {
+			b.set(key, end)
+		} else {
+			delete(b.until, key)
+		}
+		_ = b.refresh(network) // it only takes away
+	}
 }
 
 // checkBan returns why a ban is refused.
@@ -190,11 +204,11 @@ func (p *Plane) checkBan(r BanRequest) error {
 
 // protects returns why a network must not be banned by accident.
 func (p *Plane) protects(r BanRequest, network netip.Prefix) error {
-	for name, b := range p.bridges {
+	for name := range p.bridges {
 		if r.Bridge != "" && r.Bridge != name {
 			continue
 		}
-		for _, gateway := range p.cfg.Bridges[b.spec.bridge].Gateways {
+		for _, gateway := range p.cfg.Bridges[name].Gateways {
 			if network.Contains(gateway) {
 				return fmt.Errorf("%s is the gateway of bridge %s: %w", gateway, name, ErrProtected)
 			}
@@ -234,8 +248,16 @@ func (b *bans) remove(bridge string, networks []netip.Prefix) error {
 }
 
 // Bans returns all bans, those of the configuration in force too, ordered by network.
-func (p *Plane) Bans() []Ban { return p.bans.list() }
+func (p *Plane) Bans() []Ban {
+	all := p.bans.list()
+	slices.SortFunc(all, func(a, b Ban) int {
+		return cmp.Or(a.Network.Compare(b.Network), cmp.Compare(a.Bridge, b.Bridge))
+	})
+	return all
+}
 
+// list returns all bans in any order. The caller sorts them, without the lock: a tick waits for
+// that.
 func (b *bans) list() []Ban {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -246,9 +268,6 @@ func (b *bans) list() []Ban {
 	for key := range b.configured {
 		all = append(all, Ban{Network: key.network, Bridge: key.bridge, Configured: true})
 	}
-	slices.SortFunc(all, func(a, b Ban) int {
-		return cmp.Or(a.Network.Compare(b.Network), cmp.Compare(a.Bridge, b.Bridge))
-	})
 	return all
 }
 
@@ -269,18 +288,15 @@ func (b *bans) follow(configured map[banKey]bool, bridges map[string]*bridge) er
 }
 
 func (b *bans) followAt(nic *iface.Iface, configured map[banKey]bool) error {
-	for network := range b.datapaths.denied.At(nic) {
-		if err := b.denyIf(configured, nic, network); err != nil {
-			return err
-		}
-	}
+	networks := slices.Collect(b.datapaths.denied.At(nic))
 	for key := range configured {
-		if err := b.denyIf(configured, nic, key.network); err != nil {
-			return err
-		}
+		networks = append(networks, key.network)
 	}
 	for key := range b.until {
-		if err := b.denyIf(configured, nic, key.network); err != nil {
+		networks = append(networks, key.network)
+	}
+	for _, network := range networks {
+		if err := b.denyIf(configured, nic, network); err != nil {
 			return err
 		}
 	}
@@ -309,6 +325,7 @@ func (b *bans) denyIf(configured map[banKey]bool, nic *iface.Iface, network neti
 	if b.datapaths.denied.Names(nic, network) == denied {
 		return nil
 	}
+	b.fresh = b.fresh || denied
 	return b.datapaths.deny(nic, network, denied)
 }
 
@@ -336,11 +353,15 @@ func (b *bans) leave(gone *iface.Iface) {
 	}
 }
 
-// endFlows ends the flows of the denied. A packet that a data path was looking at just before
-// may still open one, so the next tick does it again.
+// endFlows ends the flows of the denied, for which it looks at every flow, if there are more
+// denied than before. A packet that a data path was looking at just before may still open one,
+// so the next tick does it again.
 func (b *bans) endFlows() {
+	if !b.fresh {
+		return
+	}
 	b.datapaths.forwarder.EndDenied()
-	b.again = true
+	b.fresh, b.again = false, true
 }
 
 // tick does what is due: it ends the bans whose time is over, and returns their networks.

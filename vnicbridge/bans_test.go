@@ -213,8 +213,8 @@ func TestAFailedReloadDeniesNobody(t *testing.T) {
 	})
 }
 
-// Who must not be banned by accident, and what cannot be banned, is refused, and nothing of
-// the request is done.
+// A ban is refused as a whole if it would hit a protected address, or names what cannot be
+// banned.
 func TestBansAreRefused(t *testing.T) {
 	onEachDataPath(t, banConfig(), func(t *testing.T, r *rig) {
 		own := netip.MustParseAddr("198.51.100.7")

@@ -228,11 +228,19 @@ func (d *dataPaths) introduce(next kernelPath, ifaces []*iface.Iface) error {
 	next.SetRules(d.forwarder.CurrentRules())
 	for _, device := range ifaces {
 		for _, ifc := range device.Each() {
-			for network := range d.denied.At(ifc) {
-				if err := next.Deny(ifc, network, true); err != nil {
-					return err
-				}
+			if err := d.introduceDenied(next, ifc); err != nil {
+				return err
 			}
+		}
+	}
+	return nil
+}
+
+// introduceDenied tells a kernel path what is denied at an iface.
+func (d *dataPaths) introduceDenied(next kernelPath, ifc *iface.Iface) error {
+	for network := range d.denied.At(ifc) {
+		if err := next.Deny(ifc, network, true); err != nil {
+			return err
 		}
 	}
 	return nil

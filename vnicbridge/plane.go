@@ -265,7 +265,9 @@ func (p *Plane) shut(leaving bool) error {
 // without the plane's lock, because the session's goroutines may be waiting for the lock.
 func (p *Plane) vacate() *session {
 	s := p.session
-	_ = p.whileBansStay(func() error { p.datapaths.end(p.ifaces()); return nil }) // it logs its errors
+	p.bans.mu.Lock()
+	p.datapaths.end(p.ifaces())
+	p.bans.mu.Unlock()
 	p.session, p.cfg, p.devices, p.retired = nil, nil, devices{}, devices{}
 	p.overrides.clear()
 	p.bans.forget()

@@ -99,8 +99,9 @@ func datagram6(i, size, each int) (fragments [][]byte) {
 	return fragments
 }
 
-// wantRoomBesideStrays has frames come in while no more strays may. A few go in if their hash is
-// that of a datagram whose first fragment has come, in this test or, in the same maps, in another.
+// wantRoomBesideStrays checks which frames come in while the strays' budget is used up. A few
+// strays do, because they share the hash of a datagram whose first fragment has come. It may
+// have come in another test, which used the same maps.
 func wantRoomBesideStrays(t *testing.T, cutDatagram func(i, size, each int) [][]byte, put func(frames ...[]byte) (in int)) {
 	t.Helper()
 	datagram := func(i int) [][]byte { return cutDatagram(i, 4000, 1480) }

@@ -115,7 +115,7 @@ var addresses = []mutation{
 		old: `for i := range portAttempts {`, new: `for i := range 0 {`,
 	}, {
 		row: "A5", defect: "two flows get the same reply tuple", file: `vnicbridge/internal/flow/table.go`,
-		old: `mayGo := t.superseded(number) && (`, new: `mayGo := number != notFound || (`,
+		old: `free = t.superseded(taken) && (`, new: `mayGo := number != notFound || (`,
 	}, {
 		row: "A5", defect: "two flows get the same reply tuple", file: "vnicbridge/internal/bpf/admit.h",
 		old: `!same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer) ||`, new: `!same_key(&r->reply, &f->answer) ||`,

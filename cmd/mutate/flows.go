@@ -201,10 +201,10 @@ var flows = []mutation{
 		old: `	if len(o.Known.ByKey) == MaxOrphans {`, new: `	if false {`,
 	}, {
 		row: "F5+", defect: "a stop resets connections that the next start can pick up", file: `vnicbridge/internal/userspace/reset.go`,
-		old: `return comesBack == nil || !comesBack(f) })`, new: `return true })`,
+		old: `if comesBack != nil && comesBack(f) {`, new: `if false {`,
 	}, {
 		row: "F5+", defect: "a stop resets no connection", file: `vnicbridge/internal/userspace/reset.go`,
-		old: `return comesBack == nil || !comesBack(f) })`, new: `return comesBack == nil })`,
+		old: `if comesBack != nil && comesBack(f) {`, new: `if comesBack != nil {`,
 	}, {
 		row: "F5+", defect: "a stop does not reset Caddy's own connections", file: `vnicbridge/internal/userspace/pickup.go`,
 		old: ` || fw.open.WereOurs(to.VNIC.Segment, f.Orig) {`, new: ` {`,

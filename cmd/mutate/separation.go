@@ -168,13 +168,13 @@ func (fw *Forwarder) handle`,
 	}, {
 		row: "S7", defect: "the flows of the banned go on", file: `vnicbridge/bans.go`,
 		old: `	b.datapaths.forwarder.EndDenied()
-	b.again = true`, new: `	b.again = false`,
+	b.fresh, b.again = false, true`, new: `	b.fresh, b.again = false, false`,
 	}, {
 		row: "S7", defect: "the banned are told", file: `vnicbridge/internal/userspace/reset.go`,
-		old: `		return side.VNIC != nil`, new: `		return side != nil`,
+		old: `		return bothSides[1:]`, new: `		return bothSides`,
 	}, {
 		row: "S7", defect: "bans get lost when the data path changes", file: `vnicbridge/datapaths.go`,
-		old: `			for network := range d.denied.At(ifc) {`, new: `			for network := range new(rules.Denied).At(ifc) {`,
+		old: `	for network := range d.denied.At(ifc) {`, new: `	for network := range new(rules.Denied).At(ifc) {`,
 	}, {
 		row: "S7", defect: "bans do not end", file: `vnicbridge/bans.go`,
 		old: `		case !now.Before(until):`, new: `		case false:`,

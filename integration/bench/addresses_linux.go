@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"net/netip"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
@@ -15,6 +14,7 @@ type addresses struct {
 	other   netip.Prefix // of another group, which no client uses
 	front   netip.Prefix // of the segment that passes requests on by path
 	alias   netip.Addr   // under which the server sees the client
+	aliases string       // the range of such addresses, as nftables writes it
 	more    netip.Addr   // the first of the client's additional addresses
 }
 
@@ -25,6 +25,7 @@ var ipv4 = addresses{
 	other:   netip.MustParsePrefix("192.168.60.1/24"),
 	front:   netip.MustParsePrefix("192.168.40.1/24"),
 	alias:   netip.MustParseAddr("192.168.50.2"),
+	aliases: "192.168.50.2-192.168.50.254",
 	more:    netip.MustParseAddr("192.168.1.101"),
 }
 
@@ -35,6 +36,7 @@ var ipv6 = addresses{
 	other:   netip.MustParsePrefix("fd00:60::1/64"),
 	front:   netip.MustParsePrefix("fd00:40::1/64"),
 	alias:   netip.MustParseAddr("fd00:50::2"),
+	aliases: "fd00:50::2-fd00:50::fe",
 	more:    netip.MustParseAddr("2001:db8:1::101"),
 }
 
@@ -50,17 +52,4 @@ func (a addresses) moreClients() (all []netip.Addr) {
 		all = append(all, next)
 	}
 	return all
-}
-
-// host returns an address as it stands before a port.
-func host(a netip.Addr) string {
-	if a.Is6() {
-		return "[" + a.String() + "]"
-	}
-	return a.String()
-}
-
-// ipNet returns an address and its network as netlink takes them.
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // haproxyGroupsConfig sets no number of threads, so haproxy has one for each core.
@@ -67,5 +69,5 @@ func startNginxGroups(_ context.Context, s *site) error {
 // groupsOf fills in a proxy's configuration: the address of clients, those of the groups'
 // servers, and what it says of TLS.
 func (s *site) groupsOf(config, tls string) string {
-	return fmt.Sprintf(config, host(s.public.Addr()), host(s.inner.Addr()), host(s.other.Addr()), tls)
+	return fmt.Sprintf(config, netlab.URLHost(s.public.Addr()), netlab.URLHost(s.inner.Addr()), netlab.URLHost(s.other.Addr()), tls)
 }

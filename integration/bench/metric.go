@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Metric is one figure that is measured for each variant in each round.
 type Metric struct {
@@ -34,10 +37,18 @@ var suiteInfos = []suiteInfo{
 	{groupsSuite6, "Groups by URL path, over IPv6", groupMetrics},
 }
 
-var bridgeMetrics = []Metric{
-	{Name: "keepalive", Title: "Requests/s, keep-alive", Unit: "requests/s"},
-	{Name: "perrequest", Title: "Requests/s, connection each", Unit: "requests/s"},
-	{Name: "bulk", Title: "1 MiB files", Unit: "MB/s"},
+// requestMetrics begin the reports of one segment and of the path groups, and machineCPU ends
+// them.
+var (
+	requestMetrics = []Metric{
+		{Name: "keepalive", Title: "Requests/s, keep-alive", Unit: "requests/s"},
+		{Name: "perrequest", Title: "Requests/s, connection each", Unit: "requests/s"},
+		{Name: "bulk", Title: "1 MiB files", Unit: "MB/s"},
+	}
+	machineCPU = Metric{Name: "machine_cpu", Title: "CPU of the whole machine", Unit: "ms per 1000 requests", Lower: true}
+)
+
+var bridgeMetrics = slices.Concat(requestMetrics, []Metric{
 	{Name: "iperf_up", Title: "iperf3, client to server", Unit: "Gbit/s"},
 	{Name: "iperf_down", Title: "iperf3, server to client", Unit: "Gbit/s"},
 	{Name: "flows", Title: "New UDP flows/s", Unit: "flows/s"},
@@ -60,21 +71,18 @@ var bridgeMetrics = []Metric{
 	{Name: "uncaptured_iperf_down", Title: "iperf3, server to client, before a capture", Unit: "Gbit/s"},
 	{Name: "captured_iperf_down", Title: "iperf3, server to client, during a capture", Unit: "Gbit/s"},
 	{Name: "plane_cpu", Title: "CPU of the data plane's process", Unit: "ms per 1000 requests", Lower: true},
-	{Name: "machine_cpu", Title: "CPU of the whole machine", Unit: "ms per 1000 requests", Lower: true},
-}
+	machineCPU,
+})
 
-var groupMetrics = []Metric{
-	{Name: "keepalive", Title: "Requests/s, keep-alive", Unit: "requests/s"},
-	{Name: "perrequest", Title: "Requests/s, connection each", Unit: "requests/s"},
-	{Name: "bulk", Title: "1 MiB files", Unit: "MB/s"},
+var groupMetrics = slices.Concat(requestMetrics, []Metric{
 	{Name: "https_keepalive", Title: "HTTPS requests/s, HTTP/1.1", Unit: "requests/s"},
 	{Name: "https_perrequest", Title: "HTTPS requests/s, connection each", Unit: "requests/s"},
 	{Name: "https_bulk", Title: "HTTPS, 1 MiB files, HTTP/1.1", Unit: "MB/s"},
 	{Name: "h2_keepalive", Title: "HTTPS requests/s, HTTP/2", Unit: "requests/s"},
 	{Name: "h2_bulk", Title: "HTTPS, 1 MiB files, HTTP/2", Unit: "MB/s"},
 	{Name: "plane_cpu", Title: "CPU of the proxy's process", Unit: "ms per 1000 requests", Lower: true},
-	{Name: "machine_cpu", Title: "CPU of the whole machine", Unit: "ms per 1000 requests", Lower: true},
-}
+	machineCPU,
+})
 
 // tableLevels are the numbers of flows with which a flow table is measured.
 var tableLevels = []int{1, 1e3, 1e5, 1e6}

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // nginxConfig configures nginx in any of its roles; %[3]s is the role's part. As in nginx's
@@ -53,7 +55,7 @@ const nginxHTTPS = `%s:443 ssl http2 backlog=4096;
 		ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256`
 
 func (s *site) nginxHTTPS(on netip.Addr) string {
-	return fmt.Sprintf(nginxHTTPS, host(on), s.bench.path(certificateFile), s.bench.path(keyFile))
+	return fmt.Sprintf(nginxHTTPS, netlab.URLHost(on), s.bench.path(certificateFile), s.bench.path(keyFile))
 }
 
 // nginxWithWorkers returns nginx as a command. It runs in a PID namespace of its own, so that

@@ -141,7 +141,7 @@ func (s *site) addInner() error {
 		return err
 	}
 	single := netip.PrefixFrom(s.inner.Addr(), s.inner.Addr().BitLen())
-	return s.server.Netlink().AddrAdd(lo, &netlink.Addr{IPNet: ipNet(single)})
+	return s.server.Netlink().AddrAdd(lo, &netlink.Addr{IPNet: netlab.IPNet(single)})
 }
 
 // serveBridge starts the same servers behind every variant: nginx with one worker for HTTP,
@@ -214,7 +214,7 @@ func (s *site) innerPort(port uint16) netip.AddrPort { return netip.AddrPortFrom
 
 // url returns the URL of a file of the server at the address that clients use.
 func (s *site) url(scheme, file string) string {
-	return scheme + "://" + host(s.public.Addr()) + groupPath + file
+	return scheme + "://" + netlab.URLHost(s.public.Addr()) + groupPath + file
 }
 
 // startPlane starts a program as the variant's data plane.
@@ -249,7 +249,7 @@ func (s *site) addClientAddresses() error {
 	var errs []error
 	s.clients = s.moreClients()
 	for _, a := range s.clients {
-		address := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, s.public.Bits()))}
+		address := &netlink.Addr{IPNet: netlab.IPNet(netip.PrefixFrom(a, s.public.Bits()))}
 		if s.is6() {
 			address.Flags = unix.IFA_F_NODAD
 		}

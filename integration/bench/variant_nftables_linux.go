@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // nftablesConfig rewrites addresses as the bridge does. The server's address is local, so
@@ -35,16 +37,16 @@ func startNftables(ctx context.Context, s *site) error {
 	// destination.
 	route := &netlink.Route{
 		LinkIndex: lo.Attrs().Index, Scope: netlink.SCOPE_LINK,
-		Dst: ipNet(s.inner.Masked()),
+		Dst: netlab.IPNet(s.inner.Masked()),
 	}
 	if err := s.server.Netlink().RouteAdd(route); err != nil {
 		return err
 	}
-	family, aliases := "ip", "192.168.50.2-192.168.50.254"
+	family := "ip"
 	if s.is6() {
-		family, aliases = "ip6", "fd00:50::2-fd00:50::fe"
+		family = "ip6"
 	}
-	config, err := s.write("nat.nft", fmt.Sprintf(nftablesConfig, family, s.public.Addr(), s.inner.Addr(), aliases))
+	config, err := s.write("nat.nft", fmt.Sprintf(nftablesConfig, family, s.public.Addr(), s.inner.Addr(), s.aliases))
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func (s *site) makeTAP(name string) (tap *os.File, mac net.HardwareAddr, err err
 	handle := s.server.Netlink()
 	link, err := handle.LinkByName(name)
 	if err == nil {
-		err = handle.AddrAdd(link, &netlink.Addr{IPNet: ipNet(s.inner)})
+		err = handle.AddrAdd(link, &netlink.Addr{IPNet: netlab.IPNet(s.inner)})
 	}
 	if err == nil {
 		err = handle.LinkSetUp(link)

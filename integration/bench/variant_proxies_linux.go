@@ -6,6 +6,8 @@ import (
 	"os/exec"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // haproxyConfig sets no number of threads, so haproxy has one for each core.
@@ -32,7 +34,7 @@ func startHAProxy(_ context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err
 	}
-	config, err := s.write("haproxy.cfg", fmt.Sprintf(haproxyConfig, host(s.public.Addr()), host(s.inner.Addr())))
+	config, err := s.write("haproxy.cfg", fmt.Sprintf(haproxyConfig, netlab.URLHost(s.public.Addr()), netlab.URLHost(s.inner.Addr())))
 	if err != nil {
 		return err
 	}
@@ -54,7 +56,7 @@ func startNginxStream(_ context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err
 	}
-	config, err := s.writeNginxStream("stream", fmt.Sprintf(nginxStreams, host(s.public.Addr()), host(s.inner.Addr())))
+	config, err := s.writeNginxStream("stream", fmt.Sprintf(nginxStreams, netlab.URLHost(s.public.Addr()), netlab.URLHost(s.inner.Addr())))
 	if err != nil {
 		return err
 	}

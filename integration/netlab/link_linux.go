@@ -52,7 +52,7 @@ func (e End) up() error {
 		return err
 	}
 	if e.Address.IsValid() {
-		if err := e.Host.netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(e.Address)}); err != nil {
+		if err := e.Host.netlink.AddrAdd(link, &netlink.Addr{IPNet: IPNet(e.Address)}); err != nil {
 			return err
 		}
 	}
@@ -84,7 +84,7 @@ func (e End) upWithIPv6(link netlink.Link) error {
 		return err
 	}
 	for _, p := range e.V6 {
-		if err := e.Host.netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(p), Flags: unix.IFA_F_NODAD}); err != nil {
+		if err := e.Host.netlink.AddrAdd(link, &netlink.Addr{IPNet: IPNet(p), Flags: unix.IFA_F_NODAD}); err != nil {
 			return fmt.Errorf("address %s: %w", p, err)
 		}
 	}
@@ -149,7 +149,7 @@ func (h *Host) DefaultRoute(gateway netip.Addr) error {
 
 // RouteBy makes the host send packets for one address to a gateway.
 func (h *Host) RouteBy(target, gateway netip.Addr) error {
-	route := &netlink.Route{Dst: ipNet(netip.PrefixFrom(target, target.BitLen())), Gw: gateway.AsSlice()}
+	route := &netlink.Route{Dst: IPNet(netip.PrefixFrom(target, target.BitLen())), Gw: gateway.AsSlice()}
 	if err := h.netlink.RouteReplace(route); err != nil {
 		return fmt.Errorf("lab: route of %s to %s by %s: %w", h.name, target, gateway, err)
 	}
@@ -219,8 +219,4 @@ func ethtoolSet(fd int, device string, command uint32, on bool) error {
 		return errno
 	}
 	return nil
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

@@ -3,6 +3,8 @@ package paper
 import (
 	"net/netip"
 	"strings"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
 
 // family is what the experiments take from one family of addresses.
@@ -64,13 +66,5 @@ func (s segmentFigures) at(network netip.Prefix) segmentFigures {
 	return s
 }
 
-// hostOf is an address as the host of a URL.
-func hostOf(a netip.Addr) string {
-	if a.Is6() {
-		return "[" + a.String() + "]"
-	}
-	return a.String()
-}
-
 // urlOf is the address of the web site at an IP address.
-func urlOf(a netip.Addr) string { return "http://" + hostOf(a) + "/" }
+func urlOf(a netip.Addr) string { return "http://" + netlab.URLHost(a) + "/" }

@@ -116,7 +116,7 @@ func (l *lab) playReload(ctx context.Context) error {
 	}
 	defer conn.Close()
 	const before, after = "two ", "halves"
-	if _, err := fmt.Fprintf(conn, "POST /upload HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", hostOf(l.pseudo), len(before+after), before); err != nil {
+	if _, err := fmt.Fprintf(conn, "POST /upload HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", netlab.URLHost(l.pseudo), len(before+after), before); err != nil {
 		return fmt.Errorf("lab: the first half of an upload: %w", err)
 	}
 	if err := l.reload(ctx, answerB); err != nil {

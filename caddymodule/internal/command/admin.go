@@ -29,6 +29,27 @@ func (f *adminFlags) request(method, uri string) ([]byte, error) {
 	return f.do(method, uri, nil)
 }
 
+// parseAnswer parses the JSON of an answer.
+func parseAnswer[T any](raw []byte) (parsed T, err error) {
+	if err = json.Unmarshal(raw, &parsed); err != nil {
+		err = fmt.Errorf("reading the instance's answer: %w", err)
+	}
+	return parsed, err
+}
+
+// printAnswer prints the JSON of an answer as it is, or parsed, as print does.
+func printAnswer[T any](w io.Writer, raw []byte, asJSON bool, print func(io.Writer, T) error) error {
+	if asJSON {
+		_, err := w.Write(raw)
+		return err
+	}
+	parsed, err := parseAnswer[T](raw)
+	if err != nil {
+		return err
+	}
+	return print(w, parsed)
+}
+
 // send makes a request with a JSON body.
 func (f *adminFlags) send(method, uri string, body any) error {
 	encoded, err := json.Marshal(body)

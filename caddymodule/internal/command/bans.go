@@ -1,7 +1,6 @@
 package command
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -106,15 +105,7 @@ Caddyfile.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				_, err = cmd.OutOrStdout().Write(raw)
-				return err
-			}
-			var list api.Bans
-			if err := json.Unmarshal(raw, &list); err != nil {
-				return fmt.Errorf("reading the instance's answer: %w", err)
-			}
-			return writeBans(cmd.OutOrStdout(), list)
+			return printAnswer(cmd.OutOrStdout(), raw, asJSON, writeBans)
 		},
 	}
 	admin.register(cmd)

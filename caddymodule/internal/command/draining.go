@@ -1,7 +1,6 @@
 package command
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,9 +21,9 @@ func writeDraining(w io.Writer, admin *adminFlags, segment string) error {
 	if err != nil {
 		return err
 	}
-	var left flowlist.ClientList
-	if err := json.Unmarshal(raw, &left); err != nil {
-		return fmt.Errorf("reading the instance's answer: %w", err)
+	left, err := parseAnswer[flowlist.ClientList](raw)
+	if err != nil {
+		return err
 	}
 	_, err = fmt.Fprintf(w, "Segment %s is draining: %s.\n", segment, holders(left))
 	return err

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -64,16 +63,10 @@ the client and those of the server.`,
 
 // printFlows prints a list. With --watch on a terminal, it replaces the previous list.
 func printFlows(out io.Writer, raw []byte, asJSON, watch bool) error {
-	if asJSON {
-		_, err := out.Write(raw)
-		return err
-	}
-	var list flowlist.List
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return fmt.Errorf("reading the instance's answer: %w", err)
-	}
-	if f, ok := out.(*os.File); ok && watch && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprint(out, "\x1b[H\x1b[2J") // to the top left, and clear (ECMA-48)
-	}
-	return writeFlows(out, list)
+	return printAnswer(out, raw, asJSON, func(out io.Writer, list flowlist.List) error {
+		if f, ok := out.(*os.File); ok && watch && term.IsTerminal(int(f.Fd())) {
+			fmt.Fprint(out, "\x1b[H\x1b[2J") // to the top left, and clear (ECMA-48)
+		}
+		return writeFlows(out, list)
+	})
 }

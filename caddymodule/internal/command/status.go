@@ -1,8 +1,8 @@
 package command
 
 import (
-	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 
 	"github.com/spf13/cobra"
@@ -31,29 +31,28 @@ was sent to them.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				_, err = cmd.OutOrStdout().Write(raw)
-				return err
-			}
-			var status vnicbridge.Status
-			if err := json.Unmarshal(raw, &status); err != nil {
-				return fmt.Errorf("reading the instance's answer: %w", err)
-			}
-			if err := writeStatus(cmd.OutOrStdout(), status); err != nil {
-				return err
-			}
-			for _, name := range sortedKeys(status.Segments) {
-				if status.Segments[name].State == config.Draining {
-					fmt.Fprintln(cmd.OutOrStdout())
-					if err := writeDraining(cmd.OutOrStdout(), &admin, name); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
+			return printAnswer(cmd.OutOrStdout(), raw, asJSON, func(w io.Writer, status vnicbridge.Status) error {
+				return writeStatusAndDraining(w, &admin, status)
+			})
 		},
 	}
 	admin.register(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the JSON of GET /vnic/status")
 	return cmd
+}
+
+// writeStatusAndDraining writes the status, and what keeps each draining segment.
+func writeStatusAndDraining(w io.Writer, admin *adminFlags, status vnicbridge.Status) error {
+	if err := writeStatus(w, status); err != nil {
+		return err
+	}
+	for _, name := range sortedKeys(status.Segments) {
+		if status.Segments[name].State == config.Draining {
+			fmt.Fprintln(w)
+			if err := writeDraining(w, admin, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
@@ -13,20 +12,17 @@ type holder struct {
 	reply packet.Tuple // which it has; the zero value: there is no such flow
 }
 
-// consider takes note of the flow that has f's reply tuple, if it makes room before the one
-// noted so far. Among the candidates of a new flow, which are spread by a hash and by chance,
-// the oldest of the least worth is found well enough.
+// consider takes note of a record's flow, which has f's reply tuple, if it makes room before the
+// one noted so far. notFound stands for a tuple in quarantine, which nobody has. Among the
+// candidates of a new flow, which are spread by a hash and by chance, the oldest of the least
+// worth is found well enough.
 //
 // The ports of the pseudo address belong to all segments, so there a flow from a segment takes
 // one only of a segment that has more flows by far.
-func (t *Table) consider(best *holder, f *Flow, now int64) {
-	_, reply := f.Keys()
-	k := t.KeyOf(reply)
-	v := t.value(&k)
-	if v == notFound {
-		return // it is in quarantine
+func (t *Table) consider(best *holder, number uint32, f *Flow, now int64) {
+	if number == notFound {
+		return
 	}
-	number := v &^ bpf.Reverse
 	found, ok := victimOf(&t.Records[number], number)
 	if !ok || found.class == ClassEstablished {
 		return

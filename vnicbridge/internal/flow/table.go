@@ -205,8 +205,8 @@ func (t *Table) Insert(f *Flow, candidates iter.Seq[packet.Tuple]) (*Flow, packe
 	lost := 0
 	var oldest holder
 	for f.Reply = range t.saturation.skip(f, candidates, now) {
-		if !t.free(f, now) {
-			t.consider(&oldest, f, now)
+		if taken, free := t.free(f, now); !free {
+			t.consider(&oldest, taken, f, now)
 			continue
 		}
 		if t.begin(f, number, now) {
@@ -248,23 +248,24 @@ func (t *Table) begin(f *Flow, number uint32, now int64) bool {
 }
 
 // free tells whether a flow's reply key can be claimed. If a superseded flow that need not
-// keep the key has it, free removes that flow.
-func (t *Table) free(f *Flow, now int64) bool {
+// keep the key has it, free removes that flow. taken is the record of the flow that has the
+// key, or notFound if none has it.
+func (t *Table) free(f *Flow, now int64) (taken uint32, free bool) {
 	_, reply := f.Keys()
 	if t.quarantine.holds(reply, f.Orig.Src, now) {
-		return false
+		return notFound, false
 	}
 	k := t.KeyOf(reply)
 	v := t.value(&k)
 	if v == notFound {
-		return true
+		return notFound, true
 	}
-	number := v &^ bpf.Reverse
-	mayGo := t.superseded(number) && (t.clientOf(number) == f.Orig.Src || expired(&t.Records[number], now))
-	if mayGo {
-		t.Discard(number)
+	taken = v &^ bpf.Reverse
+	free = t.superseded(taken) && (t.clientOf(taken) == f.Orig.Src || expired(&t.Records[taken], now))
+	if free {
+		t.Discard(taken)
 	}
-	return mayGo
+	return taken, free
 }
 
 // clientOf returns the address that opened the flow of a record. It may be of any flow if the

@@ -1,6 +1,8 @@
 package userspace
 
 import (
+	"slices"
+
 	"github.com/google/gopacket/layers"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
@@ -13,28 +15,35 @@ import (
 // connections (F10). It sends none for flows for which comesBack is true, because they will
 // be picked up. If comesBack is nil, no flow comes back.
 func (fw *Forwarder) End(condition, comesBack func(*flow.Flow) bool) {
-	fw.endIf(condition, func(f *flow.Flow, _ flow.Direction) bool { return comesBack == nil || !comesBack(f) })
+	fw.endIf(condition, func(f *flow.Flow) []flow.Direction {
+		if comesBack != nil && comesBack(f) {
+			return nil
+		}
+		return bothSides
+	})
 }
+
+var bothSides = []flow.Direction{flow.Forward, flow.Reverse}
 
 // EndDenied ends the flows of hosts that are denied (S7). Of a TCP connection, the segment's
 // side gets a RST. The host outside gets nothing.
 func (fw *Forwarder) EndDenied() {
 	fw.endIf(func(f *flow.Flow) bool {
-		for _, dir := range []flow.Direction{flow.Forward, flow.Reverse} {
-			if nic, tuple := f.OtherEnd(dir); nic.NIC != nil && fw.denied.Has(nic, tuple.Dst) {
-				return true
-			}
+		return slices.ContainsFunc(bothSides, func(dir flow.Direction) bool {
+			nic, tuple := f.OtherEnd(dir)
+			return nic.NIC != nil && fw.denied.Has(nic, tuple.Dst)
+		})
+	}, func(f *flow.Flow) []flow.Direction {
+		if f.In.VNIC != nil {
+			return bothSides[:1]
 		}
-		return false
-	}, func(f *flow.Flow, dir flow.Direction) bool {
-		side, _ := f.OtherEnd(1 - dir)
-		return side.VNIC != nil
+		return bothSides[1:]
 	})
 }
 
-// endIf ends the flows for which a condition holds. Of an open TCP connection, the side whose
-// packets have the direction dir gets a RST if told is true.
-func (fw *Forwarder) endIf(condition func(*flow.Flow) bool, told func(f *flow.Flow, dir flow.Direction) bool) {
+// endIf ends the flows for which a condition holds. Of an open TCP connection, the sides whose
+// packets have the directions told get a RST.
+func (fw *Forwarder) endIf(condition func(*flow.Flow) bool, told func(*flow.Flow) []flow.Direction) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	var out iface.Outbox
@@ -43,10 +52,8 @@ func (fw *Forwarder) endIf(condition func(*flow.Flow) bool, told func(f *flow.Fl
 		if f.Orig.Proto != config.TCP || f.Class() == flow.ClassClosing {
 			continue
 		}
-		for _, dir := range []flow.Direction{flow.Forward, flow.Reverse} {
-			if told(f, dir) {
-				resetSide(f, dir, now, &out)
-			}
+		for _, dir := range told(f) {
+			resetSide(f, dir, now, &out)
 		}
 	}
 	out.Flush()
