@@ -2,7 +2,6 @@ package integration_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -175,15 +174,7 @@ func TestPseudoAddressInUseIPv6(t *testing.T) {
 // wantService6 waits until PC1 is served by IPv6.
 func (s *scene) wantService6() {
 	s.t.Helper()
-	s.waitFor("service by IPv6", func() bool {
-		ctx, cancel := context.WithTimeout(s.t.Context(), 300*time.Millisecond)
-		defer cancel()
-		conn, err := s.PC1.DialContext(ctx, "tcp6", pseudo6+":80")
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
+	s.waitFor("service by IPv6", func() bool { return s.connects(pseudo6 + ":80") })
 	if got := s.get("http://" + pseudo6 + "/"); got != "a" {
 		s.t.Errorf("PC1 got %q", got)
 	}

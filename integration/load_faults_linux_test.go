@@ -149,19 +149,22 @@ func (s *scene) wantLogFrom(from int, text string) (behind int) {
 // wantService waits until PC1 is served again.
 func (s *scene) wantService() {
 	s.t.Helper()
-	s.waitFor("service", func() bool {
-		ctx, cancel := context.WithTimeout(s.t.Context(), 300*time.Millisecond)
-		defer cancel()
-		conn, err := s.PC1.DialContext(ctx, "tcp4", "192.168.1.2:80")
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
+	s.waitFor("service", func() bool { return s.connects("192.168.1.2:80") })
 	if got := s.get("http://192.168.1.2/"); got != "a" {
 		s.t.Errorf("PC1 got %q", got)
 	}
 	s.wantPing(s.PC1, paper.PseudoAddr)
+}
+
+// connects tells whether PC1 reaches a server soon.
+func (s *scene) connects(address string) bool {
+	ctx, cancel := context.WithTimeout(s.t.Context(), 300*time.Millisecond)
+	defer cancel()
+	conn, err := s.PC1.DialContext(ctx, networkOf("tcp", address), address)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
 }
 
 // rename gives the NIC another name, for which it must be down.

@@ -117,6 +117,9 @@ var separation = []mutation{
 		old: "		g.drop(chain, matchPrefix(destinationOffset[f], netip.PrefixFrom(p, p.BitLen())))", new: "		_ = p",
 		tests: "integration.TestNoWayRound integration.TestHostKernelKeepsOut",
 	}, {
+		row: "S4", defect: "a segment's XDP program is passed by", file: "vnicbridge/internal/host/veth_linux.go",
+		old: `v.hasXDP.Store(xdp != nil && xdp.Attached)`, new: `v.hasXDP.Store(xdp == nil)`, tests: "integration.TestSegmentXDP",
+	}, {
 		row: "S4+", defect: "the programs come after those of others", file: `vnicbridge/internal/kernel/programplace_linux.go`,
 		old: `		at := t.anchor()`, new: `		at := link.Tail()`, tests: "integration.TestAcceptingPrograms",
 	}, {

@@ -47,7 +47,7 @@ func (s *site) startBackend() error {
 	if err != nil {
 		return err
 	}
-	_, err = s.server.Start(exec.Command("nginx", "-c", config, "-e", s.path("backend.log"), "-g", "daemon off; master_process off;"))
+	_, err = s.inside.Start(exec.Command("nginx", "-c", config, "-e", s.path("backend.log"), "-g", "daemon off; master_process off;"))
 	return err
 }
 

@@ -21,6 +21,9 @@ type floor struct {
 // ours is the variant that must reach the floors.
 const ours = "kernel"
 
+// oursInNetns is the same with a segment in a network namespace of its own.
+const oursInNetns = "kernel-netns"
+
 // floors has all floors, in the order of the report.
 var floors = []floor{
 	ratioFloor("keep-alive requests/s, to direct", bridgeSuite, "keepalive", baseline, 0.97, 0.99),
@@ -33,6 +36,8 @@ var floors = []floor{
 	aheadFloor(bridgeSuite, "nftables"), aheadFloor(bridgeSuite, "haproxy"), aheadFloor(bridgeSuite, "nginx"),
 	aheadFloor(bridgeSuite6, "nftables"), aheadFloor(bridgeSuite6, "haproxy"), aheadFloor(bridgeSuite6, "nginx"),
 	familyFloor("one segment", bridgeSuite6, bridgeSuite), familyFloor("path groups", groupsSuite6, groupsSuite),
+	netnsFloor("keep-alive requests/s, to direct", "keepalive", 0.98),
+	netnsFloor("connection per request, to direct", "perrequest", 0.95),
 	tableFloor("datagrams/s over 1,000 flows of 1,000,000 in the table, to one flow alone", busyMetric(1e6)),
 	tableFloor("datagrams/s over 1,000,000 flows in turn, to one flow alone", packetsMetric(1e6)),
 	{what: "bytes of memory per flow, of 1,000,000", op: "≤", bound: 256, count: true,
@@ -60,6 +65,10 @@ var floors = []floor{
 
 func ratioFloor(what, suite, metric, to string, bound, goal float64) floor {
 	return floor{what: what, op: "≥", bound: bound, goal: goal, measured: ratio(suite, ours, metric, to)}
+}
+
+func netnsFloor(what, metric string, bound float64) floor {
+	return floor{what: "netns: " + what, op: "≥", bound: bound, measured: ratio(bridgeSuite, oursInNetns, metric, baseline)}
 }
 
 func groupFloor(what, variant, metric, to string, bound float64) floor {

@@ -52,11 +52,11 @@ func serveGroups(ctx context.Context, s *site) error {
 		if err := s.startHTTPSBackend(); err != nil {
 			return err
 		}
-		if err := waitTCP(ctx, s.server, s.innerPort(httpsPort)); err != nil {
+		if err := waitTCP(ctx, s.inside, s.innerPort(httpsPort)); err != nil {
 			return fmt.Errorf("the HTTPS server does not come up: %w", err)
 		}
 	}
-	if err := waitTCP(ctx, s.server, s.innerPort(httpPort)); err != nil {
+	if err := waitTCP(ctx, s.inside, s.innerPort(httpPort)); err != nil {
 		return fmt.Errorf("the server does not come up: %w", err)
 	}
 	return s.check(ctx, "http", "https")

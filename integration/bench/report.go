@@ -35,7 +35,7 @@ func printSuite(b *strings.Builder, s *Suite) {
 			if !ok {
 				continue
 			}
-			line := fmt.Sprintf("  %-10s %10s", v.Name, number(median.Median))
+			line := fmt.Sprintf("  %-12s %10s", v.Name, number(median.Median))
 			if ratio, ok := spreadOf(s.ratios(v.Name, baseline, m.Name)); ok && v.Name != baseline {
 				line += "   " + ratio.ratio()
 			}

@@ -28,8 +28,8 @@ func TestReport(t *testing.T) {
 	}
 	for _, want := range []string{
 		"Rounds: 2, on 2 cores (Test CPU)",
-		"direct         10,000\n",
-		"kernel          4,000   0.40 (0.30–0.50)\n",
+		"direct           10,000\n",
+		"kernel            4,000   0.40 (0.30–0.50)\n",
 		"kernel lost 3 of 10,000 datagrams of one flow, sent at 10,000 a second over 100 reloads.",
 		"kernel: in all rounds together, 7 requests",
 		"kernel delivers 1.00 (0.95–1.05) times as many datagrams a second over 1,000 of 1,000,000 flows as over one alone.",
@@ -189,7 +189,7 @@ func TestFloorsMeasureMetrics(t *testing.T) {
 			figures[m.Name] = 1
 		}
 		s := &Suite{Name: info.name, Rounds: []map[string]Figures{{}}}
-		for _, name := range []string{baseline, ours, "userspace", "stock-vnic", "nftables", "haproxy", "nginx", "caddy"} {
+		for _, name := range []string{baseline, ours, oursInNetns, "userspace", "stock-vnic", "nftables", "haproxy", "nginx", "caddy"} {
 			s.Variants = append(s.Variants, VariantInfo{Name: name})
 			s.Rounds[0][name] = figures
 		}

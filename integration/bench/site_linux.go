@@ -38,7 +38,8 @@ type site struct {
 	suite, label   string // the names of the suite, and of the site in it
 	dir            string // for configurations and logs
 	client, server *netlab.Host
-	listensOn      netip.Addr // of the server
+	inside         *netlab.Host // where the servers run; another than server if the segment has its own namespace
+	listensOn      netip.Addr   // of the server
 
 	pid    int                         // of the data plane's process; 0: it has none
 	reload func(context.Context) error // gives the data plane another configuration; nil: it has none
@@ -90,6 +91,11 @@ func (s *site) build(network *netlab.Network) (err error) {
 		return err
 	}
 	client := s.withAddress(netlab.End{Host: s.client, Device: clientDevice, MAC: paper.RouterMAC}, s.gateway)
+	if s.inside = s.server; s.netns {
+		if s.inside, err = network.NewHost(s.label + "-inside"); err != nil {
+			return err
+		}
+	}
 	server := netlab.End{Host: s.server, Device: paper.NICDevice, MAC: paper.NICMAC}
 	if !s.bareNIC {
 		server = s.withAddress(server, s.public)
@@ -100,7 +106,7 @@ func (s *site) build(network *netlab.Network) (err error) {
 	if err := s.addClientAddresses(); err != nil {
 		return err
 	}
-	for _, h := range []*netlab.Host{s.client, s.server} {
+	for _, h := range []*netlab.Host{s.client, s.server, s.inside} {
 		if s.is6() { // after the cable: the bare NIC stays without IPv6
 			if err := h.EnableIPv6(); err != nil {
 				return err
@@ -125,7 +131,7 @@ func (s *site) withAddress(end netlab.End, address netip.Prefix) netlab.End {
 	return end
 }
 
-// hostSettings has the sysctls of both hosts of every variant.
+// hostSettings has the sysctls of all hosts of every variant.
 var hostSettings = map[string]string{
 	"net/ipv4/ip_local_port_range": "10000 65535",
 	// Every kernel has reno, and reno does not pace. The pacing of bbr would bound all
@@ -151,17 +157,17 @@ func serveBridge(ctx context.Context, s *site) error {
 		return err
 	}
 	iperf := exec.Command("iperf3", "--server", "--bind", s.listensOn.String(), "--port", fmt.Sprint(iperfPort))
-	if _, err := s.server.Start(iperf); err != nil {
+	if _, err := s.inside.Start(iperf); err != nil {
 		return err
 	}
-	if err := serveEcho(s.server, s.listensOn); err != nil {
+	if err := serveEcho(s.inside, s.listensOn); err != nil {
 		return fmt.Errorf("echo service: %w", err)
 	}
 	if err := s.startSink(); err != nil {
 		return err
 	}
 	for _, port := range []uint16{httpPort, iperfPort} {
-		if err := waitTCP(ctx, s.server, s.innerPort(port)); err != nil {
+		if err := waitTCP(ctx, s.inside, s.innerPort(port)); err != nil {
 			return fmt.Errorf("the server does not come up: %w", err)
 		}
 	}
@@ -169,7 +175,7 @@ func serveBridge(ctx context.Context, s *site) error {
 }
 
 func (s *site) startSink() (err error) {
-	if s.sink, err = newSink(s.server, s.innerPort(discardPort)); err != nil {
+	if s.sink, err = newSink(s.inside, s.innerPort(discardPort)); err != nil {
 		return fmt.Errorf("discard service: %w", err)
 	}
 	return nil

@@ -17,7 +17,7 @@ const oursConfig = `{
 		segment a {
 			interface vnic-A
 			address %[3]s
-			ports tcp/80 tcp/5201 tcp/7 udp/7 udp/9
+			ports tcp/80 tcp/5201 tcp/7 udp/7 udp/9%[6]s
 		}
 		bridge lan {
 			nic nic0
@@ -51,7 +51,11 @@ func (s *site) startBridge(ctx context.Context, datapath string) error {
 }
 
 func (s *site) oursConfig(datapath, onNoSegment string) string {
-	return fmt.Sprintf(oursConfig, datapath, onNoSegment, s.inner, s.public, s.gateway.Addr())
+	option := ""
+	if s.netns {
+		option = "\n\t\t\tnetns " + s.inside.Namespace()
+	}
+	return fmt.Sprintf(oursConfig, datapath, onNoSegment, s.inner, s.public, s.gateway.Addr(), option)
 }
 
 // startCaddy starts Caddy, ours or stock, as the variant's data plane.

@@ -7,6 +7,7 @@ type variant struct {
 	VariantInfo
 	tools   []string // programs that it needs
 	bareNIC bool     // the NIC has no address of its own
+	netns   bool     // the servers run in a network namespace of their own
 	noUDP   bool     // it carries TCP alone
 	noFlows bool     // it keeps no state of UDP flows, so opening them is not measured
 	level   int      // how many flows fill its flow table; 0: only those of the probes
@@ -27,6 +28,11 @@ var bridgeVariants = []variant{
 		VariantInfo: VariantInfo{Name: "kernel", Ours: true},
 		bareNIC:     true,
 		start:       startBridge("kernel"),
+	},
+	{
+		VariantInfo: VariantInfo{Name: oursInNetns, Ours: true},
+		bareNIC:     true, netns: true,
+		start: startBridge("kernel"),
 	},
 	{
 		VariantInfo: VariantInfo{Name: "userspace", Ours: true},

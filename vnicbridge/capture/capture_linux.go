@@ -15,9 +15,10 @@ type DeviceCapture []FrameSource
 // kernel refuses programs and userspace carries, a packet socket captures instead. Both see
 // frames as they come in, and as they leave.
 func OpenSource(on *kernel.Places, d iface.Device, o SourceOptions) (FrameSource, error) {
-	_, pair := d.(*host.Veth) // a frame that leaves by its outer end goes into the segment
-	of := RingOptions{SourceOptions: o, NS: on.Machine.NS, Ifindex: d.(indexed).Index(), reversed: pair}
-	programs, err := openPrograms(on, of)
+	of := RingOptions{SourceOptions: o, NS: on.Machine.NS, Ifindex: d.(indexed).Index()}
+	pair, _ := d.(*host.Veth)
+	of.reversed = pair != nil // a frame that leaves by its outer end goes into the segment
+	programs, err := openPrograms(on, of, pair)
 	switch {
 	case err == nil:
 		return programs, nil
@@ -34,9 +35,19 @@ func OpenSource(on *kernel.Places, d iface.Device, o SourceOptions) (FrameSource
 // indexed is a device that the kernel knows by a number.
 type indexed interface{ Index() int }
 
-func openPrograms(on *kernel.Places, o RingOptions) (c DeviceCapture, err error) {
-	for _, ingress := range []bool{true, false} {
-		ring, err := openProgramRing(on, o, ingress)
+// openPrograms captures what comes in at a device, and what leaves by it. Of a pair, it captures
+// what comes in at each end, because a frame into the segment may pass by the outer end.
+func openPrograms(on *kernel.Places, o RingOptions, pair *host.Veth) (c DeviceCapture, err error) {
+	other := o
+	if pair != nil {
+		other.NS, other.Ifindex = pair.InnerEnd()
+		other.reversed = false
+	}
+	for _, side := range []struct {
+		RingOptions
+		ingress bool
+	}{{o, true}, {other, pair != nil}} {
+		ring, err := openProgramRing(on, side.RingOptions, side.ingress)
 		if err != nil {
 			return nil, errors.Join(err, c.Close())
 		}

@@ -115,9 +115,9 @@ func (r *programRing) attach(on *kernel.Places) error {
 	if r.ingress {
 		at = ebpf.AttachTCXIngress
 	}
-	place, err := on.Put(r.Ifindex, at, program, kernel.Captures, false)
+	place, err := on.Put(r.NS, r.Ifindex, at, program, kernel.Captures, false)
 	if errors.Is(err, ebpf.ErrNotSupported) {
-		place, err = on.Put(r.Ifindex, at, program, kernel.Captures, true)
+		place, err = on.Put(r.NS, r.Ifindex, at, program, kernel.Captures, true)
 	}
 	if err != nil {
 		return fmt.Errorf("attaching the BPF program of a capture: %w", err)

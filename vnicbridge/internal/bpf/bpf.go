@@ -54,6 +54,7 @@ const (
 	DeniedAt  = 1 << 31 // with an iface's index, a set of prefixes: the networks that a NIC denies
 	Reverse   = 1 << 31 // in the value of a flow's key: it is the reply's
 	Slots     = 7       // of a bucket
+	ToPeer    = 1 << 31 // in place of flags, to an iface: the frame comes in at the inner end of a pair
 )
 
 // The modes of a plane (enum mode).

@@ -105,6 +105,15 @@ static __always_inline bool too_big(const struct __sk_buff *skb, const struct pa
 	return mtu && p->size > mtu && (!cut || ip + l4 + skb->gso_size > mtu);
 }
 
+// Sends a packet to a device. Only a program at ingress can send to a peer (skb_do_redirect in
+// net/core/filter.c).
+static __always_inline int send(const struct iface *out)
+{
+	if (out->redirect != TO_PEER)
+		return bpf_redirect(out->ifindex, out->redirect);
+	return at_egress ? bpf_redirect(out->ifindex, 0) : bpf_redirect_peer(out->ifindex, 0);
+}
+
 // Sends a packet to the other end of its flow. SLOW: the packet is unchanged, and userspace
 // must send it.
 static __always_inline int forward(struct __sk_buff *skb, struct packet *p, const struct found *f, struct flow_record *r)
@@ -125,7 +134,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 		return SLOW;
 	count_in(self, p->len);
 	count_out(to, p->len);
-	return bpf_redirect(out->ifindex, out->redirect);
+	return send(out);
 }
 
 // Gives a packet to userspace, which counts it: by the slow path, or to the process that
@@ -186,7 +195,7 @@ static __always_inline int forward6(struct __sk_buff *skb, const struct packet *
 		return SLOW;
 	count_in(self6, p->len);
 	count_out(to, p->len);
-	return bpf_redirect(out->ifindex, out->redirect);
+	return send(out);
 }
 
 // Reads an IPv6 packet that is ours and has nothing unusual, and returns the iface. Otherwise

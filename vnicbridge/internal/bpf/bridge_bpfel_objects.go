@@ -282,6 +282,7 @@ const (
 	BridgeMapWideSegments   = "wide_segments"
 	BridgeProgFromNic       = "from_nic"
 	BridgeProgFromVnic      = "from_vnic"
+	BridgeVarAtEgress       = "at_egress"
 	BridgeVarNeedsHeartbeat = "needs_heartbeat"
 	BridgeVarPlane          = "plane"
 	BridgeVarSelf           = "self"
@@ -363,6 +364,7 @@ type BridgeMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BridgeVariableSpecs struct {
+	AtEgress       *ebpf.VariableSpec `ebpf:"at_egress"`
 	NeedsHeartbeat *ebpf.VariableSpec `ebpf:"needs_heartbeat"`
 	Plane          *ebpf.VariableSpec `ebpf:"plane"`
 	Self           *ebpf.VariableSpec `ebpf:"self"`
@@ -438,6 +440,7 @@ func (m *BridgeMaps) Close() error {
 //
 // It can be passed to LoadBridgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BridgeVariables struct {
+	AtEgress       *ebpf.Variable `ebpf:"at_egress"`
 	NeedsHeartbeat *ebpf.Variable `ebpf:"needs_heartbeat"`
 	Plane          *ebpf.Variable `ebpf:"plane"`
 	Self           *ebpf.Variable `ebpf:"self"`

@@ -14,6 +14,7 @@ struct plane_state plane;
 // Go sets these before it loads a program, because each iface has its own copy.
 volatile const __u32 self;	// the index of the iface
 volatile const __u32 self6;	// the index of the device's iface for IPv6; 0: there is none
+volatile const __u32 at_egress;	// 1: the program is on what leaves by a TAP
 volatile const __u32 needs_heartbeat;	// 1: attached by clsact, which outlives the process
 
 // Go sets the sizes of the first five maps, according to max_flows.

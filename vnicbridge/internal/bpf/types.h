@@ -99,10 +99,14 @@ struct bucket {
 	__u64 slot[SLOTS];	// a part of the hash << 32 | the value; 0: free
 };
 
+// In place of the flags of bpf_redirect: a frame that leaves by the outer end of a veth pair
+// comes in at the inner end at once (bpf_redirect_peer), instead of by a queue.
+#define TO_PEER (1U << 31)
+
 // A place at which frames come and go: a NIC's or a VNIC's.
 struct iface {
 	__u32 ifindex;		// of its device; 0: no device
-	__u32 redirect;		// flags of bpf_redirect
+	__u32 redirect;		// flags of bpf_redirect, or TO_PEER
 	__u32 slow;		// ifindex of the slow path; 0: userspace reads the device itself
 	__u32 mtu;		// of the link, in bytes; 0: no limit
 	__be32 address;		// of a NIC: the pseudo address; of a VNIC: the segment's

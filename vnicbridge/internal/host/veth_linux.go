@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
@@ -20,6 +21,7 @@ type Veth struct {
 	inner         VNICSetup // in the segment's namespace
 	outer         VNICSetup // in the host's
 	closed        bool
+	hasXDP        atomic.Bool // the segment has an XDP program on the inner end
 }
 
 // ownerAlias begins the link alias that names a device's owner, because a veth pair outlives
@@ -114,8 +116,19 @@ func (v *Veth) Configure(want VNICSettings) (changed []string, err error) {
 		changed = append(changed, "outer end")
 	}
 	inner, err := v.inner.Configure(want)
+	if link, gone := v.inner.Link(); gone == nil {
+		xdp := link.Attrs().Xdp
+		v.hasXDP.Store(xdp != nil && xdp.Attached)
+	}
 	return append(changed, inner...), err
 }
+
+// Enterable tells whether frames may come in at the inner end without leaving by the outer
+// one: bpf_redirect_peer would pass by a segment's XDP program.
+func (v *Veth) Enterable() bool { return !v.hasXDP.Load() }
+
+// InnerEnd returns the inner end: its namespace, and its number there.
+func (v *Veth) InnerEnd() (*Namespace, int) { return v.inner.NS, v.inner.Ifindex }
 
 // Close removes the pair, and the namespace if this program made it. A second call does
 // nothing: without the namespace, the clean-up would find the host's own rules.

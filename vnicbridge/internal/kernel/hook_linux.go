@@ -6,6 +6,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
@@ -15,7 +16,8 @@ type linuxHook struct {
 	places   *Places
 	name     string // of the device
 	ifindex  int
-	redirect uint32 // the flags of bpf_redirect to the device
+	redirect uint32     // the flags of bpf_redirect to the device
+	pair     *host.Veth // the device, if it is one
 
 	program place
 	first   keptFirst
@@ -28,17 +30,25 @@ type linuxHook struct {
 // redirectIngress is BPF_F_INGRESS: the frame comes in at the device.
 const redirectIngress = 1
 
-// Hook puts the program of an iface on the iface's device. Frames from a segment go out by
-// the segment's TAP, so a TAP has its program at egress. All other devices have it at
-// ingress. If the kernel has no tcx and clsact is false, the error is ebpf.ErrNotSupported.
+// leavesBy tells whether frames from a segment leave by a device. They do so by a TAP, which
+// therefore has its program at egress. They come in at all other devices.
+func leavesBy(d iface.Device) bool {
+	_, tap := d.(*host.TAP)
+	return tap
+}
+
+// Hook puts the program of an iface on the iface's device. If the kernel has no tcx and clsact is false, the error is ebpf.ErrNotSupported.
 func (s *Places) Hook(p *iface.Iface, program *ebpf.Program, clsact bool) (Hook, error) {
 	h := &linuxHook{places: s, name: p.Name}
 	side := ebpf.AttachTCXIngress
+	if leavesBy(p.Device()) {
+		side = ebpf.AttachTCXEgress
+	}
 	switch d := p.Device().(type) {
 	case *host.TAP:
-		h.ifindex, h.redirect, side = d.Ifindex, redirectIngress, ebpf.AttachTCXEgress
+		h.ifindex, h.redirect = d.Ifindex, redirectIngress
 	case *host.Veth:
-		h.socket = d.PacketSocket
+		h.socket, h.pair = d.PacketSocket, d
 	case *host.OwnedNIC:
 		h.socket = d.PacketSocket
 	}
@@ -49,7 +59,7 @@ func (s *Places) Hook(p *iface.Iface, program *ebpf.Program, clsact bool) (Hook,
 			return nil, err
 		}
 	}
-	h.program, err = s.Put(h.ifindex, side, program, carries, clsact)
+	h.program, err = s.Put(s.Machine.NS, h.ifindex, side, program, carries, clsact)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("attaching the BPF program: %w", err), h.Close())
 	}
@@ -58,7 +68,12 @@ func (s *Places) Hook(p *iface.Iface, program *ebpf.Program, clsact bool) (Hook,
 }
 
 // Target implements [Hook].
-func (h *linuxHook) Target() (ifindex int, flags uint32) { return h.ifindex, h.redirect }
+func (h *linuxHook) Target() (ifindex int, flags uint32) {
+	if h.pair != nil && h.pair.Enterable() {
+		return h.ifindex, bpf.ToPeer
+	}
+	return h.ifindex, h.redirect
+}
 
 // Slow implements [Hook].
 func (h *linuxHook) Slow() (iface.Device, int) {

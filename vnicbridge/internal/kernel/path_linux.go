@@ -54,7 +54,7 @@ type putHook func(p *iface.Iface, program *ebpf.Program, clsact bool) (Hook, err
 // Hook is a program that is attached to the device of an iface.
 type Hook interface {
 	// Target returns the device and the flags with which bpf_redirect sends frames that
-	// leave by the iface.
+	// leave by the iface. The flags are bpf.ToPeer if bpf_redirect_peer does.
 	Target() (ifindex int, flags uint32)
 	// Slow returns the device, and its index, from which userspace receives the frames that
 	// the program leaves to it. It is nil if they come from the iface's own device.
@@ -229,7 +229,7 @@ func (k *Path) Attach(p *iface.Iface) error {
 }
 
 func (k *Path) hookUp(p *iface.Iface) (Hook, error) {
-	key := ProgramKey{name: bpf.BridgeProgFromVnic, index: p.Index, clsact: k.clsact}
+	key := ProgramKey{name: bpf.BridgeProgFromVnic, index: p.Index, clsact: k.clsact, egress: leavesBy(p.Device())}
 	if p.V6 != nil {
 		key.index6 = p.V6.Index
 	}
@@ -257,6 +257,7 @@ type ProgramKey struct {
 	index  uint32 // of the iface; a constant in the program, which saves a lookup
 	index6 uint32 // of the device's iface for IPv6; 0: there is none
 	clsact bool
+	egress bool // on what leaves by the device
 }
 
 func (k *Path) load(key ProgramKey) (*ebpf.Program, error) {
@@ -268,8 +269,11 @@ func (k *Path) load(key ProgramKey) (*ebpf.Program, error) {
 	if err := spec.Variables[bpf.BridgeVarSelf6].Set(key.index6); err != nil {
 		return nil, err
 	}
-	if key.clsact {
-		if err := spec.Variables[bpf.BridgeVarNeedsHeartbeat].Set(uint32(1)); err != nil {
+	for variable, set := range map[string]bool{bpf.BridgeVarNeedsHeartbeat: key.clsact, bpf.BridgeVarAtEgress: key.egress} {
+		if !set {
+			continue
+		}
+		if err := spec.Variables[variable].Set(uint32(1)); err != nil {
 			return nil, err
 		}
 	}

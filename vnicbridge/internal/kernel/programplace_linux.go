@@ -42,19 +42,19 @@ type Places struct {
 // NewPlaces returns the places of a machine without programs of ours.
 func NewPlaces(m *host.Machine) *Places { return &Places{Machine: m} }
 
-// Put puts a program on a device, by tcx or as a filter of clsact. If the kernel has no tcx
+// Put puts a program on a device of a namespace, by tcx or as a filter of clsact. If the kernel has no tcx
 // and clsact is false, the error is ebpf.ErrNotSupported. The caller may close the program
 // afterwards.
-func (s *Places) Put(ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank, clsact bool) (place, error) {
+func (s *Places) Put(ns *host.Namespace, ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank, clsact bool) (place, error) {
 	own, err := program.Clone() // which raise attaches again
 	if err != nil {
 		return nil, err
 	}
 	var p place
 	if clsact {
-		p, err = attachFilter(s.Machine.NS, ifindex, attach, own, r)
+		p, err = attachFilter(ns, ifindex, attach, own, r)
 	} else {
-		p, err = s.attachTCX(ifindex, attach, own, r)
+		p, err = s.attachTCX(ns, ifindex, attach, own, r)
 	}
 	if err != nil {
 		return nil, errors.Join(err, own.Close())
@@ -65,6 +65,7 @@ func (s *Places) Put(ifindex int, attach ebpf.AttachType, program *ebpf.Program,
 // tcxProgram is a program on a device by tcx.
 type tcxProgram struct {
 	places  *Places
+	ns      *host.Namespace
 	ifindex int
 	attach  ebpf.AttachType
 	rank    rank
@@ -73,12 +74,12 @@ type tcxProgram struct {
 	link    link.Link
 }
 
-func (s *Places) attachTCX(ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank) (*tcxProgram, error) {
+func (s *Places) attachTCX(ns *host.Namespace, ifindex int, attach ebpf.AttachType, program *ebpf.Program, r rank) (*tcxProgram, error) {
 	info, err := program.Info()
 	if err != nil {
 		return nil, err
 	}
-	t := &tcxProgram{places: s, ifindex: ifindex, attach: attach, rank: r, program: program}
+	t := &tcxProgram{places: s, ns: ns, ifindex: ifindex, attach: attach, rank: r, program: program}
 	t.id, _ = info.ID()
 	if err := t.put(); err != nil {
 		return nil, err
@@ -92,7 +93,7 @@ func (s *Places) attachTCX(ifindex int, attach ebpf.AttachType, program *ebpf.Pr
 func (t *tcxProgram) put() (err error) {
 	for range 10 {
 		at := t.anchor()
-		err = t.places.Machine.NS.Do(func() (err error) {
+		err = t.ns.Do(func() (err error) {
 			t.link, err = link.AttachTCX(link.TCXOptions{Interface: t.ifindex, Program: t.program, Attach: t.attach, Anchor: at})
 			return err
 		})
@@ -119,7 +120,7 @@ func (t *tcxProgram) anchor() link.Anchor {
 
 // programs returns the programs on the device, in the order in which they run.
 func (t *tcxProgram) programs() (ids []ebpf.ProgramID, err error) {
-	err = t.places.Machine.NS.Do(func() error {
+	err = t.ns.Do(func() error {
 		result, err := link.QueryPrograms(link.QueryOptions{Target: t.ifindex, Attach: t.attach})
 		if err != nil {
 			return err
