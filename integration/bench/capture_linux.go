@@ -79,4 +79,4 @@ func (s *site) capture(ctx context.Context) (end func() error, err error) {
 	}, nil
 }
 
-func canCapture(s *site) bool { return s.Ours && !s.netns }
+func canCapture(s *site) bool { return s.Ours && !s.aside }

@@ -24,6 +24,9 @@ const ours = "kernel"
 // oursInNetns is the same with a segment in a network namespace of its own.
 const oursInNetns = "kernel-netns"
 
+// oursWithBans is the same with 100,000 bans of others.
+const oursWithBans = "kernel-bans"
+
 // floors has all floors, in the order of the report.
 var floors = []floor{
 	ratioFloor("keep-alive requests/s, to direct", bridgeSuite, "keepalive", baseline, 0.97, 0.99),
@@ -38,6 +41,7 @@ var floors = []floor{
 	familyFloor("one segment", bridgeSuite6, bridgeSuite), familyFloor("path groups", groupsSuite6, groupsSuite),
 	netnsFloor("keep-alive requests/s, to direct", "keepalive", 0.98),
 	netnsFloor("connection per request, to direct", "perrequest", 0.95),
+	bansFloor("on every row as without 100,000 bans"),
 	tableFloor("datagrams/s over 1,000 flows of 1,000,000 in the table, to one flow alone", busyMetric(1e6)),
 	tableFloor("datagrams/s over 1,000,000 flows in turn, to one flow alone", packetsMetric(1e6)),
 	{what: "bytes of memory per flow, of 1,000,000", op: "≤", bound: 256, count: true,
@@ -69,6 +73,12 @@ func ratioFloor(what, suite, metric, to string, bound, goal float64) floor {
 
 func netnsFloor(what, metric string, bound float64) floor {
 	return floor{what: "netns: " + what, op: "≥", bound: bound, measured: ratio(bridgeSuite, oursInNetns, metric, baseline)}
+}
+
+func bansFloor(what string) floor {
+	return everyRow(floor{what: what, op: "≥", bound: 0.97}, bridgeSuite, func(r *Result, m Metric) []float64 {
+		return r.suite(bridgeSuite).advantages(oursWithBans, ours, m)
+	})
 }
 
 func groupFloor(what, variant, metric, to string, bound float64) floor {

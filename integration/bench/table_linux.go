@@ -13,7 +13,7 @@ import (
 // baseline. The baseline has no table and shows the cost of many clients alone.
 func tableVariants(levels []int) (all []variant) {
 	for _, v := range bridgeVariants {
-		if v.Name != baseline && !v.Ours || v.netns {
+		if v.Name != baseline && !v.Ours || v.aside {
 			continue
 		}
 		for _, n := range levels {

@@ -8,6 +8,7 @@ type variant struct {
 	tools   []string // programs that it needs
 	bareNIC bool     // the NIC has no address of its own
 	netns   bool     // the servers run in a network namespace of their own
+	aside   bool     // it shows what an option costs, so captures and the full table are not measured
 	noUDP   bool     // it carries TCP alone
 	noFlows bool     // it keeps no state of UDP flows, so opening them is not measured
 	level   int      // how many flows fill its flow table; 0: only those of the probes
@@ -31,8 +32,13 @@ var bridgeVariants = []variant{
 	},
 	{
 		VariantInfo: VariantInfo{Name: oursInNetns, Ours: true},
-		bareNIC:     true, netns: true,
+		bareNIC:     true, netns: true, aside: true,
 		start: startBridge("kernel"),
+	},
+	{
+		VariantInfo: VariantInfo{Name: oursWithBans, Ours: true},
+		bareNIC:     true, aside: true, ipv4Only: true,
+		start: startWithBans,
 	},
 	{
 		VariantInfo: VariantInfo{Name: "userspace", Ours: true},
