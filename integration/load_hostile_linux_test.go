@@ -17,43 +17,61 @@ import (
 // can, beside a client whose requests all succeed. No frame reaches a segment that the
 // policy does not name, and the drops are counted by reason.
 func TestHostileNeighbour(t *testing.T) {
-	const frames, requests = 120000, 100
 	onEachInTurn(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{NAT: true, Neighbours: 1})
 		s.start(caddyfile{datapath: datapath})
-		vnicB := s.capture(s.Server, "vnic-B")
-
-		flood := make(chan error, 1)
-		ctx, stop := context.WithCancel(t.Context())
-		defer stop()
-		go func() { flood <- s.flood(ctx, s.Neighbours[0], frames) }()
-		if served := s.serveUntil(flood); served < requests {
-			t.Errorf("PC1 was served %d times during the flood, want at least %d", served, requests)
-		}
-		if got := s.get("http://192.168.1.2/"); got != "a" {
-			t.Errorf("after the flood PC1 got %q", got)
-		}
-
-		if got := s.frames(vnicB); len(got) > 0 {
-			t.Errorf("%d frames on vnic-B; the first: %x", len(got), got[0].Data)
-		}
-		status := s.status()
-		drops := status.Bridges["lan"].Drops
-		for _, reason := range []string{
-			"malformed", "vlan", "broadcast_or_multicast", "arp", "bad_source", "protocol", "icmp", "no_flow", "port_not_open",
-		} {
-			if drops[reason] == 0 {
-				t.Errorf("nothing was dropped as %s: %v", reason, drops)
-			}
-		}
-		if b := status.Segments["b"]; b.NewFlows != 0 || b.Packets.To != 0 {
-			t.Errorf("segment b was reached: %+v", b)
-		}
+		s.wantUnharmed("http://192.168.1.2/", func(mac net.HardwareAddr) framer { return newHostile(mac) },
+			"malformed", "vlan", "broadcast_or_multicast", "arp", "bad_source", "protocol", "icmp", "no_flow", "port_not_open")
 	})
 }
 
-// serveUntil makes requests, which must all succeed, until the flood is over.
-func (s *scene) serveUntil(flood <-chan error) (served int) {
+// The same rows in IPv6: extension headers, fragments, NDP and MLD are among the frames.
+func TestHostileNeighbourIPv6(t *testing.T) {
+	onEachInTurn(t, func(t *testing.T, datapath string) {
+		s := newScene(t, paper.NetworkOptions{IPv6: true, Neighbours: 1})
+		s.start(caddyfile{datapath: datapath, families: "46"})
+		s.wantService6()
+		s.wantUnharmed("http://"+pseudo6+"/", func(mac net.HardwareAddr) framer { return newHostile6(mac) },
+			"malformed", "vlan", "arp", "bad_source", "protocol", "icmp", "no_flow", "port_not_open")
+		s.wantService6()
+	})
+}
+
+// wantUnharmed floods the server, and checks that the client is served meanwhile, that segment b
+// is not reached, and that drops of all the reasons are counted.
+func (s *scene) wantUnharmed(url string, hostile func(net.HardwareAddr) framer, reasons ...string) {
+	s.t.Helper()
+	const frames, requests = 120000, 100
+	vnicB := s.capture(s.Server, "vnic-B")
+	flood := make(chan error, 1)
+	ctx, stop := context.WithCancel(s.t.Context())
+	defer stop()
+	go func() { flood <- s.flood(ctx, s.Neighbours[0], frames, hostile) }()
+	if served := s.serveUntil(url, "the hostile frames", flood); served < requests {
+		s.t.Errorf("PC1 was served %d times during the flood, want at least %d", served, requests)
+	}
+	if got := s.get(url); got != "a" {
+		s.t.Errorf("after the flood PC1 got %q", got)
+	}
+	for _, f := range s.frames(vnicB) {
+		if !f.Outgoing { // in IPv6 the host's kernel says its own there
+			s.t.Errorf("a frame on vnic-B: %x", f.Data)
+		}
+	}
+	status := s.status()
+	drops := status.Bridges["lan"].Drops
+	for _, reason := range reasons {
+		if drops[reason] == 0 {
+			s.t.Errorf("nothing was dropped as %s: %v", reason, drops)
+		}
+	}
+	if b := status.Segments["b"]; b.NewFlows != 0 || b.Packets.To != 0 {
+		s.t.Errorf("segment b was reached: %+v", b)
+	}
+}
+
+// serveUntil makes requests, which must all succeed, until a flood is over.
+func (s *scene) serveUntil(url, name string, flood <-chan error) (served int) {
 	s.t.Helper()
 	client := s.PC1.HTTPClient()
 	for {
@@ -65,21 +83,24 @@ func (s *scene) serveUntil(flood <-chan error) (served int) {
 			return served
 		default:
 		}
-		if body, err := fetch(client, "http://192.168.1.2/"); err != nil || body != "a" {
-			s.t.Fatalf("during the flood PC1 got %q (%v)", body, err)
+		if body, err := fetch(client, url); err != nil || body != "a" {
+			s.t.Fatalf("beside %s PC1 got %q (%v)", name, body, err)
 		}
 		served++
 	}
 }
 
+// framer makes one frame after the other.
+type framer interface{ frame() []byte }
+
 // flood sends hostile frames from a host until all are sent or ctx ends.
-func (s *scene) flood(ctx context.Context, from *netlab.Host, frames int) error {
+func (s *scene) flood(ctx context.Context, from *netlab.Host, frames int, hostile func(net.HardwareAddr) framer) error {
 	conn, mac, err := rawSocket(from, "eth0")
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	h := newHostile(mac)
+	h := hostile(mac)
 	for i := 0; i < frames && ctx.Err() == nil; i++ {
 		if _, err := conn.WriteTo(h.frame(), &packet.Addr{HardwareAddr: paper.NICMAC}); err != nil {
 			return fmt.Errorf("frame %d: %w", i, err)

@@ -82,7 +82,7 @@ func TestDashboard(t *testing.T) {
 func TestDashboardOfFamilies(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{IPv6: true})
-	s.start(caddyfile{families: "46", gateway6: "fe80::1", policy: "lb_policy first a"})
+	s.start(caddyfile{families: "46", gateway6: "fe80::1", a: "limit flows 1000", policy: "lb_policy first a"})
 	if got := s.get("http://" + pseudo6 + "/"); got != "a" {
 		t.Fatalf("PC1 gets %q", got)
 	}
@@ -95,6 +95,7 @@ func TestDashboardOfFamilies(t *testing.T) {
 		"#topology": {"192.168.1.2/24 2001:db8:1::2/64", "gateway 192.168.1.1 fe80::1", "✓ link up", "fd00:50::1/64"},
 		"#bridges":  {"2001:db8:1::2/64", "gateway 192.168.1.1 fe80::1"},
 		"#clients":  {"2001:db8:10::/64"},
+		"#segments": {"at most 1,000 flows"},
 	} {
 		for _, text := range texts {
 			b.awaitText(selector, text)

@@ -28,6 +28,7 @@ type order struct {
 	Device    string
 	MAC       net.HardwareAddr
 	Longest   int              // the length of the longest IP packet, in bytes
+	IPv6      bool             // hostile frames are of IPv6
 	Templates [][]byte         // real frames, from which hostile ones are made
 	Frames    [][]byte         // sent unchanged, again and again; default: hostile frames
 	To        net.HardwareAddr // the destination; default: the server
@@ -135,6 +136,11 @@ func (o order) frames() func() []byte {
 			sent++
 			return o.Frames[sent%len(o.Frames)]
 		}
+	}
+	if o.IPv6 {
+		h := newHostile6(o.MAC)
+		h.longest = o.Longest
+		return h.frame
 	}
 	h := newHostile(o.MAC)
 	h.longest = o.Longest

@@ -91,8 +91,13 @@ func (s *scene) besideSpoofed(name string, transport func() (layers.IPProtocol, 
 // besideFlood measures a client and the CPU time during a flood.
 func (s *scene) besideFlood(name string, flood func()) []figure {
 	s.t.Helper()
+	return s.besideFloodAt("http://192.168.1.2/", name, flood)
+}
+
+func (s *scene) besideFloodAt(url, name string, flood func()) []figure {
+	s.t.Helper()
 	machine, caddy, began := s.cpu(), s.caddyCPU(), time.Now()
-	beside := s.measure(flood)
+	beside := s.measureAt(url, flood)
 	took := time.Since(began)
 	share := func(cpu time.Duration) float64 { return cpu.Seconds() / took.Seconds() }
 	if len(beside.failures) > 0 {

@@ -22,6 +22,11 @@ type latencies struct {
 // during returns. A slow request does not delay the next.
 func (s *scene) measure(during func()) *latencies {
 	s.t.Helper()
+	return s.measureAt("http://192.168.1.2/", during)
+}
+
+func (s *scene) measureAt(url string, during func()) *latencies {
+	s.t.Helper()
 	l, over := new(latencies), make(chan struct{})
 	client := s.PC1.HTTPClient()
 	var asking sync.WaitGroup
@@ -34,7 +39,7 @@ func (s *scene) measure(during func()) *latencies {
 				return
 			case began := <-tick.C:
 				asking.Go(func() {
-					body, err := fetch(client, "http://192.168.1.2/")
+					body, err := fetch(client, url)
 					l.add(time.Since(began), body, err)
 				})
 			}

@@ -34,6 +34,7 @@ var soakParts = []struct {
 	{"faults", soakFaults},
 	{"frames", soakFrames},
 	{"floods", soakFloods},
+	{"ipv6", soakIPv6},
 	{"turnover", soakTurnover},
 	{"reloads", soakReloads},
 }

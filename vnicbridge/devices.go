@@ -158,7 +158,7 @@ func (p *Plane) newIface(name string, dev iface.Device, mac config.MAC, v6 bool)
 		if ifc.V6, err = p.numberedIface(name); err != nil {
 			p.numbers.Free(ifc.Index)
 		} else {
-			ifc.V6.Family = config.IPv6
+			ifc.V6.Family, ifc.V6.V4 = config.IPv6, ifc
 		}
 	}
 	if err != nil {

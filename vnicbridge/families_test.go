@@ -97,3 +97,30 @@ func (r *rig) wantCandidates(four, six []string) {
 		r.t.Errorf("the IPv6 candidates are %q, want %q", got, six)
 	}
 }
+
+// Row F1: under least_conn, a segment's flows of both families count.
+func TestLeastConnCountsBothFamilies(t *testing.T) {
+	cfg := dualConfig()
+	lan := cfg.Bridges["lan"]
+	lan.Steer = []config.Rule{{Segment: "a", Ports: []config.PortRange{{Protocol: config.UDP, First: 5000, Last: 5000}}}}
+	lan.LBPolicy = &config.Policy{Policy: config.PolicyLeastConn, Segments: []string{"a", "b"}}
+	for _, o := range []struct{ steered, balanced outsider }{{outsiders[0], outsiders[1]}, {outsiders[1], outsiders[0]}} {
+		t.Run(o.balanced.name, func(t *testing.T) {
+			inIPv6(t, cfg, func(t *testing.T, r *rig) {
+				for port := range uint16(4) {
+					r.put("nic0", o.steered.from(o.steered.host, 4000+port, 5000).udp("x"))
+					r.one("vnic-A")
+				}
+				seen := make(map[string]int)
+				for port := range uint16(6) {
+					r.put("nic0", o.balanced.from(o.balanced.host, 4000+port, 80).udp("x"))
+					segment, _ := r.oneOf()
+					seen[segment]++
+				}
+				if seen["a"] != 1 || seen["b"] != 5 {
+					t.Errorf("beside four flows of segment a, six more go to %v, want one to a", seen)
+				}
+			})
+		})
+	}
+}

@@ -58,6 +58,7 @@ func TestSharedConstants(t *testing.T) {
 			"DROP_NO_TUPLE": uint64(packet.DropNoTuple), "DROP_UNRESOLVED": uint64(packet.DropUnresolved),
 			"DROP_TOO_BIG": uint64(packet.DropTooBig), "DROP_SEND": uint64(packet.DropSend), "DROP_OVERLOAD": uint64(packet.DropOverload),
 			"DROP_DENIED":  uint64(packet.DropDenied),
+			"DROP_LIMIT":   uint64(packet.DropLimit),
 			"DROP_REASONS": uint64(packet.DropReasonCount),
 			"SLOW":         64, // C's own, beyond all reasons
 		},
@@ -69,7 +70,7 @@ func TestSharedConstants(t *testing.T) {
 		"flow_flag": {
 			"FLOW_PICKED_UP": flow.PickedUp, "FLOW_ACCEPTED": flow.Accepted, "FLOW_ESTABLISHED": flow.Established,
 			"FLOW_FIN": flow.FIN, "FLOW_RESET": flow.Reset, "FLOW_ACKED": flow.Acked, "FLOW_SUPERSEDED": flow.Superseded,
-			"FLOW_OVER": flow.Over,
+			"FLOW_OVER": flow.Over, "FLOW_COUNTED": flow.Counted,
 		},
 		"egress": {
 			"EGRESS_OFF": uint64(kernel.EgressNumbers[config.EgressOff]), "EGRESS_GATEWAY": uint64(kernel.EgressNumbers[config.EgressGateway]),
@@ -111,7 +112,7 @@ func TestSharedLimits(t *testing.T) {
 func TestSharedLayouts(t *testing.T) {
 	spec := loadObjects(t)
 	for name, own := range map[string]any{
-		"plane_state": kernel.PlaneState{}, "flow_state": flow.State{}, "flow_traffic": flow.Traffic{}, "gauges": iface.Gauges{},
+		"plane_state": kernel.PlaneState{}, "flow_state": flow.State{}, "flow_traffic": flow.Traffic{}, "gauges": iface.Gauges{}, "limit": iface.Limits{},
 		"flow_key": bpf.FlowKey{}, "flow_record": bpf.FlowRecord{}, "counters": bpf.Counters{}, "iface": bpf.Iface{},
 	} {
 		var c *btf.Struct

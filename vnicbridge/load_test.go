@@ -85,12 +85,12 @@ func TestTheFlowTableIsBounded(t *testing.T) {
 				t.Errorf("an established flow is gone: %+v", d)
 			}
 		}
-		// Established flows take all the room: a new one is refused.
+		// Established flows take all the room: a new one of a client that has as many is refused.
 		for i := range 50 {
 			r.open(otherHost, uint16(3000+i))
 		}
 		r.got("vnic-A")
-		r.put("nic0", fromRouter(farHost, 5000, 80).tcp("S", ""))
+		r.put("nic0", fromRouter(otherHost, 5000, 80).tcp("S", ""))
 		r.silent("vnic-A")
 		if r.drops("nic0", "table_full") == 0 {
 			t.Error("the refused flow is not counted")
@@ -143,8 +143,8 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 			r.open(otherHost, uint16(2000+i))
 		}
 		r.got("vnic-A")
-		r.put("nic0", fromRouter(farHost, 5000, 80).tcp("S", ""))
-		r.silent("vnic-A") // all are fresh
+		r.put("nic0", fromRouter(otherHost, 4999, 80).tcp("S", ""))
+		r.silent("vnic-A") // all are fresh, and this client has most of them
 		time.Sleep(flow.SpareTime + time.Second)
 		for i := range 20 {
 			r.put("nic0", fromRouter(farHost, uint16(5000+i), 80).tcp("S", ""))
@@ -170,6 +170,120 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 			t.Errorf("%d connections of the client with many are left, want %d", left, want)
 		}
 	})
+}
+
+// Row L1: whoever keeps the whole table busy with connections, a client or a segment whose helper
+// outside answers, makes room for others until they have half as many.
+func TestBusyConnectionsMakeRoomForOthers(t *testing.T) {
+	const most = 100
+	cfg := paperConfig()
+	cfg.MaxFlows = most
+	cfg.Segments["b"].Egress = config.EgressAny
+	for name, greedy := range map[string]func(r *rig, port uint16) (busy func()){
+		"a client": func(r *rig, port uint16) func() {
+			r.open(otherHost, port)
+			return func() { r.put("nic0", fromRouter(otherHost, port, 80).tcp("A", "busy")) }
+		},
+		"a segment": func(r *rig, port uint16) func() {
+			b := ends{vnicBMAC, routerMAC, serverB, farHost, port, 443}
+			r.put("vnic-B", b.tcp("S", ""))
+			r.put("nic0", ends{routerMAC, nicMAC, farHost, pseudo, 443, decode(r.one("nic0")).sport}.tcp("SA", ""))
+			r.put("vnic-B", b.tcp("A", ""))
+			r.one("nic0")
+			return func() { r.put("vnic-B", b.tcp("A", "busy")) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+				var connections []func()
+				keepBusy := func() {
+					for _, busy := range connections {
+						busy()
+					}
+					for _, d := range r.machine.devices {
+						d.take()
+					}
+				}
+				for port := range uint16(most) {
+					connections = append(connections, greedy(r, 10000+port))
+				}
+				opened := 0
+				for port := range uint16(most) {
+					if port%10 == 0 {
+						time.Sleep(time.Second)
+						keepBusy()
+					}
+					r.put("nic0", fromRouter(router, 4000+port, 80).tcp("S", ""))
+					came := r.got("vnic-A")
+					if len(came) == 0 {
+						continue
+					}
+					opened++
+					r.put("vnic-A", fromA(decode(came[0]).src, 80, decode(came[0]).sport).tcp("SA", ""))
+					r.put("nic0", fromRouter(router, 4000+port, 80).tcp("A", ""))
+					for _, d := range r.machine.devices {
+						d.take()
+					}
+				}
+				if opened < most/4 || opened > most/2 {
+					t.Errorf("%d connections of another client begin, want a quarter to a half of %d", opened, most)
+				}
+				alive := 0
+				for port := range uint16(most) {
+					r.put("nic0", fromRouter(router, 4000+port, 80).tcp("A", "still here"))
+					alive += len(r.got("vnic-A"))
+				}
+				if alive < opened {
+					t.Errorf("%d of %d connections of the other client live", alive, opened)
+				}
+			})
+		})
+	}
+}
+
+// Row L1: if one client or segment fills the table with busy UDP flows, these make room, and not
+// the flows of others that are less busy.
+func TestOneSendersFloodSparesOthers(t *testing.T) {
+	const most = 100
+	cfg := paperConfig()
+	cfg.MaxFlows = most
+	cfg.Segments["b"].Egress = config.EgressAny
+	for name, flood := range map[string]struct {
+		device string
+		frame  func(port uint16) []byte
+	}{
+		"a client":  {"nic0", func(port uint16) []byte { return fromRouter(otherHost, port, 53).udp("x") }},
+		"a segment": {"vnic-B", func(port uint16) []byte { return ends{vnicBMAC, routerMAC, serverB, farHost, port, 53}.udp("x") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onEachDataPath(t, cfg, func(t *testing.T, r *rig) {
+				const others = 10
+				answers := make([][]byte, others)
+				for i := range uint16(others) {
+					r.put("nic0", fromRouter("198.51.100.7", 4000+i, 53).udp("question"))
+					d := decode(r.one("vnic-A"))
+					answers[i] = fromA(d.src, 53, d.sport).udp("answer")
+				}
+				for port := range uint16(30 * most) {
+					if port%most == 0 {
+						time.Sleep(100 * time.Millisecond)
+					}
+					r.put(flood.device, flood.frame(10000+port))
+				}
+				for _, d := range r.machine.devices {
+					d.take()
+				}
+				alive := 0
+				for _, answer := range answers {
+					r.put("vnic-A", answer)
+					alive += len(r.got("nic0"))
+				}
+				if alive != others {
+					t.Errorf("%d of %d flows of another client live after a flood of one sender", alive, others)
+				}
+			})
+		})
+	}
 }
 
 // Row L2: while a flood of any kind fills the table over and over, a client that is

@@ -344,7 +344,7 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 		Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.WeightOrDefault(),
 		Interface: seg.spec.Iface, Addresses: cfg.Addresses, MAC: seg.spec.MAC, Netns: seg.spec.Netns,
 		Aliases: aliasesOf(cfg), Ports: ports,
-		Egress: cfg.EgressOrDefault(), ClientIP: cmp.Or(cfg.ClientIP, config.Translate),
+		Limits: cfg.Limits, Refused: p.path.Refused(seg.iface), Egress: cfg.EgressOrDefault(), ClientIP: cmp.Or(cfg.ClientIP, config.Translate),
 		Reach: cfg.Reach, Peers: p.peerAliases(name), Counters: p.count(seg.iface),
 	}
 }

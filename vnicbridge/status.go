@@ -40,6 +40,8 @@ type SegmentStatus struct {
 	Netns            string             `json:"netns,omitempty"` // its own; empty: the host's, which is one trust domain
 	Aliases          []config.AddrRange `json:"aliases"`         // one range for each family
 	Ports            []config.PortRange `json:"ports"`           // what may enter now
+	Limits           config.Limits      `json:"limits,omitzero"`
+	Refused          uint64             `json:"refused"` // packets that would have begun a flow beyond one of Limits
 	Egress           config.Egress      `json:"egress"`
 	ClientIP         config.ClientIP    `json:"client_ip"`
 

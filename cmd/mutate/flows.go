@@ -6,6 +6,12 @@ var flows = []mutation{
 		row: "F1", defect: "any TCP segment begins a flow", file: `vnicbridge/internal/packet/packet.go`,
 		old: `return p.TCPFlags&(TCPSYN|TCPACK|TCPRST|TCPFIN) == TCPSYN`, new: `return true`,
 	}, {
+		row: "F1", defect: "least_conn counts one family", file: "vnicbridge/internal/bpf/decide.h",
+		old: "load = g->load + (other ? other->load : 0);", new: "load = g->load;", tests: "vnicbridge.TestLeastConnCountsBothFamilies",
+	}, {
+		row: "F1", defect: "least_conn counts one family", file: "vnicbridge/internal/iface/iface.go",
+		old: "		load += other.Gauges().Load.Load()\n", new: "", tests: "vnicbridge.TestLeastConnCountsBothFamilies",
+	}, {
 		row: "F1", defect: "any TCP segment begins a flow", file: "vnicbridge/internal/bpf/packet.h",
 		old: `return (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;`, new: `return true;`,
 	}, {

@@ -24,6 +24,81 @@ var load = []mutation{
 		row: "L1", defect: "a table may be larger than its bound", file: `vnicbridge/internal/flow/table.go`,
 		old: `	return RecordsFor(maxFlows) == len(t.Records) &&`, new: `	return RecordsFor(maxFlows) <= len(t.Records) &&`,
 	}, {
+		row: "L1", defect: "who keeps the table busy keeps others out", file: "vnicbridge/internal/flow/table.go",
+		old: `!t.evict(now) && !t.evictOfCrowd(now, opener)`, new: `!t.evict(now)`, tests: "vnicbridge.TestBusyConnectionsMakeRoomForOthers",
+	}, {
+		row: "L1", defect: "a flood of one sender evicts others' flows", file: "vnicbridge/internal/flow/survey.go",
+		old: `	if 2*of[most] <= sample {`, new: `	if true {`, tests: "vnicbridge.TestOneSendersFloodSparesOthers",
+	}, {
+		row: "L1", defect: "who has few flows makes room for who has more", file: "vnicbridge/internal/flow/crowd.go",
+		old: `2*c.of[packet.SiteOf(opener)] >= c.of[c.site]`, new: `false`, tests: "vnicbridge.TestBusyConnectionsMakeRoomForOthers",
+	}, {
+		row: "L1", defect: "a segment has more flows than it may", file: "vnicbridge/internal/bpf/flowlimit.h",
+		old: `if (flows_of(g) < l->flows)`, new: `if (true)`, tests: "vnicbridge.TestLimitOfFlows",
+	}, {
+		row: "L1", defect: "a segment has more flows than it may", file: "vnicbridge/internal/flow/limits.go",
+		old: `return most == 0 || t.flowsOf(number) < most || t.makeRoomAt(number, now)`, new: `return true`, tests: "vnicbridge.TestLimitOfFlows",
+	}, {
+		row: "L1", defect: "a limit does not count IPv6", file: "vnicbridge/internal/bpf/flowlimit.h",
+		old: `return g->flows + (other ? other->flows : 0);`, new: `return g->flows;`, tests: "vnicbridge.TestLimitOfFlows",
+	}, {
+		row: "L1", defect: "a limit does not count IPv6", file: "vnicbridge/internal/flow/limits.go",
+		old: `other != 0 {
+		flows +=`, new: `other == number {
+		flows +=`, tests: "vnicbridge.TestLimitOfFlows",
+	}, {
+		row: "L1", defect: "at a limit established connections make room", file: "vnicbridge/internal/flow/limits.go",
+		old: `	case ClassEstablished, superseded:
+`, new: `	case superseded:
+`, tests: "vnicbridge.TestLimitOfFlows",
+	}, {
+		row: "L1", defect: "more flows of a segment begin in a second than may", file: "vnicbridge/internal/bpf/flowlimit.h",
+		old: `	__sync_fetch_and_add(&l->spent, l->cost);
+`, new: ``, tests: "vnicbridge.TestLimitOfNewFlows",
+	}, {
+		row: "L1", defect: "more flows of a segment begin in a second than may", file: "vnicbridge/internal/flow/limits.go",
+		old: `	l.Spent.Add(l.Cost.Load())
+`, new: ``, tests: "vnicbridge.TestLimitOfNewFlows",
+	}, {
+		row: "L1", defect: "a pause saves up flows without bound", file: "vnicbridge/internal/bpf/flowlimit.h",
+		old: `> NEW_BURST)`, new: `> 100 * NEW_BURST)`, tests: "vnicbridge.TestLimitOfNewFlows",
+	}, {
+		row: "L1", defect: "a client has more flows than it may", file: "vnicbridge/internal/bpf/flowlimit.h",
+		old: `	return DROP_LIMIT;
+}
+
+// Counts a packet`, new: `	return KEEP;
+}
+
+// Counts a packet`, tests: "vnicbridge.TestLimitOfFlowsPerClient",
+	}, {
+		row: "L1", defect: "a client has more flows than it may", file: "vnicbridge/internal/flow/clients.go",
+		old: `return most == 0 || t.flowsOfClient(t.clientHash(f.Orig.Src, f.Out.Index)) < most`, new: `return true`, tests: "vnicbridge.TestLimitOfFlowsPerClient",
+	}, {
+		row: "L1", defect: "each address of a /64 is a client", file: "vnicbridge/internal/bpf/flowlimit.h",
+		old: `return a ? a->orig.src[0] : orig->src;`, new: `return a ? a->orig.src[1] : orig->src;`, tests: "vnicbridge.TestLimitOfFlowsPerClient",
+	}, {
+		row: "L1", defect: "each address of a /64 is a client", file: "vnicbridge/internal/flow/clients.go",
+		old: `packet.Halves(client)[0]`, new: `packet.Halves(client)[1]`, tests: "vnicbridge.TestLimitOfFlowsPerClient",
+	}, {
+		row: "L1", defect: "connections that are over stay their client's", file: "vnicbridge/internal/bpf/flow.h",
+		old: `		recount_client(f->number, n < 0);
+`, new: "", tests: "vnicbridge.TestLimitOfFlowsPerClient",
+	}, {
+		row: "L1", defect: "connections that are over stay their client's", file: "vnicbridge/internal/flow/table.go",
+		old: `		t.uncountClient(f.Number, f.Out.Index, f.Flags.Load())
+`, new: "", tests: "vnicbridge.TestLimitOfFlowsPerClient",
+	}, {
+		row: "L1", defect: "a limit of clients that comes by a reload counts only new flows", file: "vnicbridge/internal/flow/limits.go",
+		old: `		t.countClients(number)
+`, new: "", tests: "vnicbridge.TestLimitOfFlowsPerClient",
+	}, {
+		row: "L1", defect: "a change of the table loses the limits", file: "vnicbridge/internal/userspace/forwarder.go",
+		old: `	fw.setLimits()
+	after()
+`, new: `	after()
+`, tests: "vnicbridge.TestLimitsMove",
+	}, {
 		row: "L2", defect: "a flood that takes all aliases keeps clients out", file: `vnicbridge/internal/flow/holder.go`,
 		old: `	f.Reply = h.reply
 	return true`, new: `	return false`,

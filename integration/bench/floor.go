@@ -27,6 +27,9 @@ const oursInNetns = "kernel-netns"
 // oursWithBans is the same with 100,000 bans of others.
 const oursWithBans = "kernel-bans"
 
+// oursWithLimits is the same with limits that are not reached.
+const oursWithLimits = "kernel-limits"
+
 // floors has all floors, in the order of the report.
 var floors = []floor{
 	ratioFloor("keep-alive requests/s, to direct", bridgeSuite, "keepalive", baseline, 0.97, 0.99),
@@ -41,7 +44,8 @@ var floors = []floor{
 	familyFloor("one segment", bridgeSuite6, bridgeSuite), familyFloor("path groups", groupsSuite6, groupsSuite),
 	netnsFloor("keep-alive requests/s, to direct", "keepalive", 0.98),
 	netnsFloor("connection per request, to direct", "perrequest", 0.95),
-	bansFloor("on every row as without 100,000 bans"),
+	costFloor("on every row as without 100,000 bans", oursWithBans),
+	costFloor("on every row as without limits", oursWithLimits),
 	tableFloor("datagrams/s over 1,000 flows of 1,000,000 in the table, to one flow alone", busyMetric(1e6)),
 	tableFloor("datagrams/s over 1,000,000 flows in turn, to one flow alone", packetsMetric(1e6)),
 	{what: "bytes of memory per flow, of 1,000,000", op: "≤", bound: 256, count: true,
@@ -75,9 +79,10 @@ func netnsFloor(what, metric string, bound float64) floor {
 	return floor{what: "netns: " + what, op: "≥", bound: bound, measured: ratio(bridgeSuite, oursInNetns, metric, baseline)}
 }
 
-func bansFloor(what string) floor {
+// costFloor bounds what an option costs.
+func costFloor(what, variant string) floor {
 	return everyRow(floor{what: what, op: "≥", bound: 0.97}, bridgeSuite, func(r *Result, m Metric) []float64 {
-		return r.suite(bridgeSuite).advantages(oursWithBans, ours, m)
+		return r.suite(bridgeSuite).advantages(variant, ours, m)
 	})
 }
 

@@ -189,7 +189,7 @@ func TestFloorsMeasureMetrics(t *testing.T) {
 			figures[m.Name] = 1
 		}
 		s := &Suite{Name: info.name, Rounds: []map[string]Figures{{}}}
-		for _, name := range []string{baseline, ours, oursInNetns, oursWithBans, "userspace", "stock-vnic", "nftables", "haproxy", "nginx", "caddy"} {
+		for _, name := range []string{baseline, ours, oursInNetns, oursWithBans, oursWithLimits, "userspace", "stock-vnic", "nftables", "haproxy", "nginx", "caddy"} {
 			s.Variants = append(s.Variants, VariantInfo{Name: name})
 			s.Rounds[0][name] = figures
 		}

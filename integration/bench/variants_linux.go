@@ -8,6 +8,7 @@ type variant struct {
 	tools   []string // programs that it needs
 	bareNIC bool     // the NIC has no address of its own
 	netns   bool     // the servers run in a network namespace of their own
+	limits  bool     // the segment has limits, which are not reached
 	aside   bool     // it shows what an option costs, so captures and the full table are not measured
 	noUDP   bool     // it carries TCP alone
 	noFlows bool     // it keeps no state of UDP flows, so opening them is not measured
@@ -39,6 +40,11 @@ var bridgeVariants = []variant{
 		VariantInfo: VariantInfo{Name: oursWithBans, Ours: true},
 		bareNIC:     true, aside: true, ipv4Only: true,
 		start: startWithBans,
+	},
+	{
+		VariantInfo: VariantInfo{Name: oursWithLimits, Ours: true},
+		bareNIC:     true, limits: true, aside: true, ipv4Only: true,
+		start: startBridge("kernel"),
 	},
 	{
 		VariantInfo: VariantInfo{Name: "userspace", Ours: true},

@@ -66,6 +66,9 @@ type Segment struct {
 	// gets new flows while it has its VNIC.
 	Health *Health `json:"health,omitempty"`
 
+	// What the segment may take of what all segments share. Default: no limits.
+	Limits Limits `json:"limits,omitzero"`
+
 	// The name of the network namespace (as `ip netns` knows it) that has the segment's
 	// VNIC, its listeners and its other programs. It is made if it does not exist.
 	// Default: the host's own, where all segments are one trust domain.

@@ -34,6 +34,9 @@ func (c *Config) validateSegment(name string) error {
 	if err := s.Health.validate(); err != nil {
 		return err
 	}
+	if err := s.Limits.validate(); err != nil {
+		return err
+	}
 	if err := c.validateClientIP(name); err != nil {
 		return err
 	}

@@ -25,6 +25,9 @@ import (
 //	    reach <segments…>
 //	    netns <name>
 //	    health tcp|http/<port> [<path>] { … }
+//	    limit flows <number>
+//	    limit flows_per_client <number>
+//	    limit new <number>/s
 //	    default_route
 //	}
 func (p *parser) segment(d *caddyfile.Dispenser) error {
@@ -50,6 +53,7 @@ func (p *parser) segmentOptions(s *config.Segment) options {
 		"reach":         {parse: func(d *caddyfile.Dispenser) error { return p.reach(d, s) }, list: true},
 		"netns":         {parse: word(&s.Netns)},
 		"health":        {parse: func(d *caddyfile.Dispenser) error { return parseHealth(d, s) }},
+		"limit":         {parse: func(d *caddyfile.Dispenser) error { return limit(d, &s.Limits) }, repeatable: true},
 		"default_route": {parse: flag(&s.DefaultRoute)},
 	}
 }

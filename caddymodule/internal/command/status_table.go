@@ -40,6 +40,7 @@ func writeStatus(w io.Writer, s vnicbridge.Status) error {
 	writeCandidates(t, s)
 	writeOverrides(t, s)
 	writeUnhealthy(t, s)
+	writeLimits(t, s)
 	writePeers(t, s)
 	devices := counted(s)
 	row(t, "\nDEVICE", "FLOWS", "NEW FLOWS", "PACKETS FROM", "PACKETS TO", "BYTES FROM", "BYTES TO")
@@ -70,6 +71,18 @@ func writeUnhealthy(w io.Writer, s vnicbridge.Status) {
 		if h := s.Segments[name].Health; !h.Healthy {
 			heading()
 			row(w, name, h.Since.Local().Format(time.DateTime), h.Reason)
+		}
+	}
+}
+
+// writeLimits writes the limits of segments, and how many packets they have kept from beginning
+// a flow, if there are any.
+func writeLimits(w io.Writer, s vnicbridge.Status) {
+	heading := sync.OnceFunc(func() { row(w, "\nSEGMENT", "FLOWS", "REFUSED", "LIMITS") })
+	for _, name := range sortedKeys(s.Segments) {
+		if seg := s.Segments[name]; seg.Limits != (config.Limits{}) {
+			heading()
+			row(w, name, seg.Flows, seg.Refused, seg.Limits)
 		}
 	}
 }

@@ -49,6 +49,21 @@ func TestStatusOfOverrides(t *testing.T) {
 	}
 }
 
+func TestStatusOfLimits(t *testing.T) {
+	const heading = "LIMITS"
+	segments := map[string]vnicbridge.SegmentStatus{"a": {}, "b": {}}
+	if text := statusText(t, vnicbridge.Status{Segments: segments}); strings.Contains(text, heading) {
+		t.Errorf("without limits there is a table of them:\n%s", text)
+	}
+	a := vnicbridge.SegmentStatus{Limits: config.Limits{Flows: 100, FlowsPerClient: 10, New: 5}, Refused: 7}
+	a.Flows = 99
+	segments["a"] = a
+	text := statusText(t, vnicbridge.Status{Segments: segments})
+	if strings.Count(text, heading) != 1 || !regexp.MustCompile(`(?m)^a +99 +7 +flows 100, flows_per_client 10, new 5/s$`).MatchString(text) {
+		t.Errorf("segment a has limits, and the status says\n%s", text)
+	}
+}
+
 func TestStatusOfRules(t *testing.T) {
 	rules := []config.Rule{
 		{Segment: "b", Clients: []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")}, Ports: []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}}},

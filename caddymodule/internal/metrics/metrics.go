@@ -25,7 +25,7 @@ type collector struct{ status func() vnicbridge.Status }
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{datapathInfo, flowsNow, flowsLimit, bansNow, segmentHealthy, segmentState, bridgeLinkUp} {
+	for _, d := range []*prometheus.Desc{datapathInfo, flowsNow, flowsLimit, bansNow, segmentHealthy, segmentState, segmentRefused, bridgeLinkUp} {
 		ch <- d
 	}
 	segmentCounts.describe(ch)
@@ -50,6 +50,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		for _, state := range []config.State{config.Active, config.Draining, config.Stopped} {
 			gauge(segmentState, truth(segment.State == state), name, state.String())
 		}
+		ch <- prometheus.MustNewConstMetric(segmentRefused, prometheus.CounterValue, float64(segment.Refused), name)
 		segmentCounts.collect(ch, name, segment.Counters)
 	}
 	for name, bridge := range s.Bridges {
@@ -72,6 +73,7 @@ var (
 	bansNow        = describe("bans", "Networks that are banned, at run time and by the configuration. What they send counts as dropped, for the reason denied.")
 	segmentHealthy = describe("segment_healthy", "Whether the segment's VNIC is there and its health checks pass.", "segment")
 	segmentState   = describe("segment_state", "1 for the state that the segment has been set to by hand (active, draining or stopped), 0 for the others.", "segment", "state")
+	segmentRefused = describe("segment_refused_packets_total", "Packets that would have begun a flow beyond a limit of the segment.", "segment")
 	bridgeLinkUp   = describe("bridge_link_up", "Whether the bridge's NIC is up and has a carrier.", "bridge")
 
 	segmentCounts = newDeviceMetrics("segment", "segment")

@@ -26,8 +26,10 @@ static __always_inline void count_new(__u32 iface)
 
 	if (c)
 		c->new_flows++;
-	if (g)
-		__sync_fetch_and_add(&g->load, 1);
+	if (!g)
+		return;
+	__sync_fetch_and_add(&g->load, 1);
+	spend_new(limits_of(g));
 }
 
 static __always_inline void count_flow(__u32 iface, __s64 n)
@@ -61,7 +63,9 @@ static __always_inline void unreserve(void)
 // Sets the state of a record to that of a flow that begins with this packet. The exchange of
 // the flags is a full barrier on every CPU. So if Go's sweep sees the new flags, or the keys
 // that a new record gets next, it also sees the rest of the new state.
-static __always_inline void begin(struct flow_record *r, __u32 number, const struct packet *p)
+//
+// counted is FLOW_COUNTED if the record's flow before was the same client's, and is counted.
+static __always_inline void begin(struct flow_record *r, __u32 number, const struct packet *p, __u32 counted)
 {
 	struct flow_traffic *t = answers_of(number);
 	bool picked_up = !begins(p);
@@ -75,7 +79,7 @@ static __always_inline void begin(struct flow_record *r, __u32 number, const str
 		// If picked up: the other side has sent what this packet acknowledges.
 		t->next = picked_up ? p->ack : 0;
 	}
-	__sync_lock_test_and_set(&r->state.flags, picked_up ? FLOW_PICKED_UP : 0);
+	__sync_lock_test_and_set(&r->state.flags, (picked_up ? FLOW_PICKED_UP : 0) | counted);
 }
 
 // Claims the original key for a flow whose reply key is claimed. old is the record of the
@@ -86,9 +90,14 @@ static __always_inline int claim_original(const struct flow_key *orig, __u32 num
 
 	if (point(orig, old, number) != KEEP)
 		return SLOW;
-	if (r && !(__sync_fetch_and_or(&r->state.flags, FLOW_SUPERSEDED) & FLOW_SUPERSEDED)) {
-		count_flows(&r->orig, &r->reply, -1);
-		unreserve();
+	if (r) {
+		__u32 flags = __sync_fetch_and_or(&r->state.flags, FLOW_SUPERSEDED);
+
+		if (!(flags & FLOW_SUPERSEDED)) {
+			count_flows(&r->orig, &r->reply, -1);
+			uncount_client(r, old, flags);
+			unreserve();
+		}
 	}
 	return KEEP;
 }
@@ -157,7 +166,7 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 	if (!(r->state.flags & FLOW_SUPERSEDED) && !closed_for_both(r->state.flags))
 		return SLOW;
 	if (f->number == old) {
-		begin(r, f->number, p);
+		begin(r, f->number, p, r->state.flags & FLOW_COUNTED);
 		return KEEP;
 	}
 	// The record's flow is over, but it is not the last flow with this tuple, which is old.
@@ -171,7 +180,7 @@ static __always_inline int revive(const struct packet *p, __u32 value, __u32 old
 		count_flows(&p->key, &f->answer, 1);
 	else
 		unreserve();	// the record's flow already counts
-	begin(r, f->number, p);
+	begin(r, f->number, p, r->state.flags & FLOW_COUNTED);
 	return KEEP;
 }
 
@@ -192,7 +201,7 @@ static __always_inline int fill(const struct packet *p, __u32 old, struct found 
 	words(&r->reply)[0] = words(&f->answer)[0];
 	if (a)
 		set_addresses(number, a);
-	begin(r, f->number, p);
+	begin(r, f->number, p, 0);
 	words(&r->orig)[1] = words(&p->key)[1];
 	words(&r->reply)[1] = words(&f->answer)[1];
 	if (point(&f->answer, NOT_FOUND, number | REVERSE) != KEEP) {
@@ -250,13 +259,22 @@ static __always_inline int create(const struct packet *p, __u32 old, struct foun
 static __always_inline int open_with(const struct packet *p, __u32 old, struct found *f, const struct wide_addresses *a)
 {
 	__u32 taken = lookup(&f->answer);
-	int verdict;
+	int verdict = room_at(p->key.iface, old != NOT_FOUND);
 
+	if (verdict == KEEP)
+		verdict = room_at(f->answer.iface, old != NOT_FOUND);
+	if (verdict == KEEP && old == NOT_FOUND)
+		verdict = room_for_client(&p->key, &f->answer, a);
+	if (verdict == DROP_LIMIT)
+		count_refused(p->key.iface, f->answer.iface);
+	if (verdict != KEEP)
+		return verdict;
 	verdict = taken == NOT_FOUND ? create(p, old, f, a) : revive(p, taken, old, f, a);
 	f->dir = FORWARD;
 	if (verdict == KEEP) {
 		count_new(p->key.iface);
 		count_new(f->answer.iface);
+		count_client(&p->key, &f->answer, a, f->number);
 	}
 	return verdict;
 }

@@ -36,6 +36,11 @@ type BridgeBudget struct {
 	Spent uint64
 }
 
+type BridgeClientCounts struct {
+	_   structs.HostLayout
+	Row [4]int32
+}
+
 type BridgeCounters struct {
 	_          structs.HostLayout
 	PacketsIn  uint64
@@ -43,7 +48,7 @@ type BridgeCounters struct {
 	PacketsOut uint64
 	BytesOut   uint64
 	NewFlows   uint64
-	Drops      [22]uint64
+	Drops      [23]uint64
 }
 
 type BridgeDecisionTable struct {
@@ -91,6 +96,8 @@ type BridgeGauges struct {
 	Flows int64
 	Load  int64
 	Turn  uint32
+	Limit uint32
+	Twin  uint32
 	Zero  uint32
 }
 
@@ -111,6 +118,17 @@ type BridgeIface struct {
 	Network6   [2]uint64
 	Mask6      [2]uint64
 	Gateway6   [2]uint64
+}
+
+type BridgeLimit struct {
+	_         structs.HostLayout
+	Cost      uint64
+	Spent     uint64
+	Flows     uint32
+	Full      uint32
+	PerClient uint32
+	Zero      uint32
+	Refused   uint64
 }
 
 type BridgeNeighbour struct {
@@ -264,9 +282,11 @@ const (
 	BridgeMapAnswers        = "answers"
 	BridgeMapBridges        = "bridges"
 	BridgeMapBuckets        = "buckets"
+	BridgeMapClients        = "clients"
 	BridgeMapCounts         = "counts"
 	BridgeMapIfaces         = "ifaces"
 	BridgeMapLeads          = "leads"
+	BridgeMapLimits         = "limits"
 	BridgeMapMessageBudgets = "message_budgets"
 	BridgeMapMeters         = "meters"
 	BridgeMapNeighbours     = "neighbours"
@@ -342,9 +362,11 @@ type BridgeMapSpecs struct {
 	Answers        *ebpf.MapSpec `ebpf:"answers"`
 	Bridges        *ebpf.MapSpec `ebpf:"bridges"`
 	Buckets        *ebpf.MapSpec `ebpf:"buckets"`
+	Clients        *ebpf.MapSpec `ebpf:"clients"`
 	Counts         *ebpf.MapSpec `ebpf:"counts"`
 	Ifaces         *ebpf.MapSpec `ebpf:"ifaces"`
 	Leads          *ebpf.MapSpec `ebpf:"leads"`
+	Limits         *ebpf.MapSpec `ebpf:"limits"`
 	MessageBudgets *ebpf.MapSpec `ebpf:"message_budgets"`
 	Meters         *ebpf.MapSpec `ebpf:"meters"`
 	Neighbours     *ebpf.MapSpec `ebpf:"neighbours"`
@@ -394,9 +416,11 @@ type BridgeMaps struct {
 	Answers        *ebpf.Map `ebpf:"answers"`
 	Bridges        *ebpf.Map `ebpf:"bridges"`
 	Buckets        *ebpf.Map `ebpf:"buckets"`
+	Clients        *ebpf.Map `ebpf:"clients"`
 	Counts         *ebpf.Map `ebpf:"counts"`
 	Ifaces         *ebpf.Map `ebpf:"ifaces"`
 	Leads          *ebpf.Map `ebpf:"leads"`
+	Limits         *ebpf.Map `ebpf:"limits"`
 	MessageBudgets *ebpf.Map `ebpf:"message_budgets"`
 	Meters         *ebpf.Map `ebpf:"meters"`
 	Neighbours     *ebpf.Map `ebpf:"neighbours"`
@@ -417,9 +441,11 @@ func (m *BridgeMaps) Close() error {
 		m.Answers,
 		m.Bridges,
 		m.Buckets,
+		m.Clients,
 		m.Counts,
 		m.Ifaces,
 		m.Leads,
+		m.Limits,
 		m.MessageBudgets,
 		m.Meters,
 		m.Neighbours,

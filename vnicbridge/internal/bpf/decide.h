@@ -6,6 +6,7 @@
 
 #include "packet.h"
 #include "siphash.h"
+#include "table.h"
 
 static __always_inline bool in_set(__u32 set, __be32 address)
 {
@@ -89,14 +90,17 @@ static __always_inline __u32 least_loaded(const struct decision_table *t, __u32 
 
 	for (__u32 i = 0; i < MAX_WEIGHED && i < n; i++) {
 		__u32 iface = t->slots[i], weight = t->weights[i];
-		struct gauges *g = bpf_map_lookup_elem(&meters, &iface);
+		struct gauges *g = bpf_map_lookup_elem(&meters, &iface), *other;
+		__s64 load;
 
 		if (!g)
 			continue;
-		if (!best || g->load * best_weight < best_load * weight) {
+		other = twin_of(g);
+		load = g->load + (other ? other->load : 0);
+		if (!best || load * best_weight < best_load * weight) {
 			best = iface;
 			best_weight = weight;
-			best_load = g->load;
+			best_load = load;
 		}
 	}
 	return best;

@@ -3,8 +3,8 @@
 // Finding a packet's flow, and following its TCP state.
 #pragma once
 
+#include "flowlimit.h"
 #include "packet.h"
-#include "table.h"
 
 enum direction { FORWARD, BACKWARD };
 
@@ -107,6 +107,7 @@ static __always_inline void settle(const struct packet *p, const struct found *f
 	if (n) {
 		add_load(p->key.iface, n);
 		add_load(f->answer.iface, n);
+		recount_client(f->number, n < 0);
 	}
 }
 
@@ -202,7 +203,7 @@ static __always_inline void observe_tcp(const struct packet *p, const struct fou
 		if (f->dir == BACKWARD && p->tcp_flags & TCP_ACK) {
 			add |= FLOW_ACCEPTED;
 			if (flags & FLOW_RESET)	// the tuple's next connection
-				drop = ~(FLOW_ACCEPTED | FLOW_ACKED << BACKWARD | FLOW_SUPERSEDED);
+				drop = ~(FLOW_ACCEPTED | FLOW_ACKED << BACKWARD | FLOW_SUPERSEDED | FLOW_COUNTED);
 		}
 	} else {
 		// A RST can be forged. Traffic after it shows that the connection lives

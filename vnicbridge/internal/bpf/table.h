@@ -47,6 +47,14 @@ static __always_inline struct bucket *bucket_at(__u32 index)
 	return bpf_map_lookup_elem(&buckets, &index);
 }
 
+// The gauges of the other family's iface of a device, or NULL.
+static __always_inline struct gauges *twin_of(const struct gauges *g)
+{
+	__u32 twin = g->twin;
+
+	return twin ? bpf_map_lookup_elem(&meters, &twin) : NULL;
+}
+
 // A key as the two words that Go and the programs load and store: the addresses, and then
 // the ports, the iface and the protocol. The second word is 0 only if the record has no
 // flow.

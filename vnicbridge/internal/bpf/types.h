@@ -56,6 +56,7 @@ enum flow_flag {
 	FLOW_ACKED = 1 << 6,		// ack of the opener's traffic is set; 1 << 7: the other's
 	FLOW_SUPERSEDED = 1 << 8,	// the flow is over and only keeps its reply key
 	FLOW_OVER = 1 << 9,		// both sides accept that RST
+	FLOW_COUNTED = 1 << 10,		// the flow is among those of its client (client_counts)
 };
 
 // The state of a flow. It changes rarely.
@@ -144,6 +145,7 @@ enum drop_reason {
 	DROP_SEND,
 	DROP_OVERLOAD,
 	DROP_DENIED,
+	DROP_LIMIT,
 	DROP_REASONS,
 
 	// Not a drop: the packet goes to userspace, which decides.
@@ -163,7 +165,31 @@ struct gauges {
 	__s64 flows;		// that begin or end here
 	__s64 load;		// those that are not closing, for least_conn
 	__u32 turn;		// of a NIC: how many flows round_robin has assigned
+	__u32 limit;		// of a VNIC whose segment has limits: the number of these; 0: none
+	__u32 twin;		// the device's iface for the other family; 0: there is none
 	__u32 zero;
+};
+
+// The limits of a segment, and how much of them is used up: Limits in counters.go. Their number
+// is that of the VNIC's iface for IPv4.
+struct limit {
+	__u64 cost;		// what a new flow takes of the rate of new flows, in ns; 0: no limit
+	__u64 spent;		// the time up to which that rate is used up, in ns: plane_state.clock in ns
+	__u32 flows;		// the most flows at once; 0: no limit
+	__u32 full;		// until when none of the flows can make room: see plane_state.clock
+	__u32 per_client;	// the most flows of one client at once; 0: no limit
+	__u32 zero;
+	__u64 refused;		// packets that would have begun a flow beyond a limit
+};
+
+// How many flows clients have at segments with such a limit: a count-min sketch (Cormode and
+// Muthukrishnan, 2005). A client has one count in each row, by a hash. The smallest of them is
+// its own, or more if other clients share all four.
+#define CLIENT_ROWS 4
+#define CLIENT_COUNTS (1 << 16)
+
+struct client_counts {
+	__s32 row[CLIENT_ROWS];
 };
 
 // The MAC of a host on a NIC's link.

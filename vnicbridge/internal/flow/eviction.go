@@ -24,8 +24,8 @@ const SpareTime = 5 * time.Second
 // opens and abandons do not keep others out. Within the share, no flood evicts them.
 const EstablishedShare = 7
 
-// crowdSample is how many established flows are compared, at most, to choose which to evict.
-const crowdSample = 4096
+// sampleSize is how many flows are compared, at most, to choose which to evict.
+const sampleSize = 4096
 
 // excess returns how many established flows are beyond their share.
 func excess(established, limit int) int { return max(0, established-limit*EstablishedShare/8) }

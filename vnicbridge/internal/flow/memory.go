@@ -17,6 +17,8 @@ type TableMemory struct {
 	Answers []Traffic       // by record: what was sent to the opener
 	Wide    []WideAddresses // by record: the addresses of IPv6 flows; empty: there can be none
 	Meters  []iface.Gauges  // by iface
+	Limits  []iface.Limits  // of segments, by the VNIC's iface for IPv4
+	Clients []ClientCounts  // of clients of segments that limit them, by a hash
 	Spare   spareNumbers
 	Counts  TableCounts
 
@@ -61,14 +63,16 @@ func OwnTable(maxFlows int, evicted *Handshakes) *Table {
 	// Records and buckets take physical memory only as flows come. They stay out of the
 	// heap, because the garbage collector would let as many bytes of garbage pile up.
 	pages, freeWith := setAside((near+far)*int(unsafe.Sizeof(Bucket{})) +
-		records*int(unsafe.Sizeof(bpf.FlowRecord{})+unsafe.Sizeof(Traffic{})+unsafe.Sizeof(WideAddresses{})))
+		records*int(unsafe.Sizeof(bpf.FlowRecord{})+unsafe.Sizeof(Traffic{})+unsafe.Sizeof(WideAddresses{})) +
+		clientCounts*int(unsafe.Sizeof(ClientCounts{})))
 	buckets, rest := carve[Bucket](pages, near+far)
 	m.Near, m.Far = buckets[:near], buckets[near:]
 	m.Records, rest = carve[bpf.FlowRecord](rest, records)
 	m.Wide, rest = carve[WideAddresses](rest, records)
-	m.Answers, _ = carve[Traffic](rest, records)
+	m.Answers, rest = carve[Traffic](rest, records)
+	m.Clients, _ = carve[ClientCounts](rest, clientCounts)
 	m.Secret = [2]uint64{rand.Uint64(), rand.Uint64()}
-	m.Meters = make([]iface.Gauges, iface.Max)
+	m.Meters, m.Limits = make([]iface.Gauges, iface.Max), make([]iface.Limits, iface.Max)
 	m.Spare = new(ownNumbers)
 	m.Counts = TableCounts{Flows: new(atomic.Int64), Limit: new(atomic.Int64), Fresh: new(atomic.Uint32), Quarantine: new(atomic.Uint32)}
 	t := NewTable(m, maxFlows, evicted)

@@ -16,7 +16,9 @@ type survey struct {
 	at          int                   // the first record to scan, which is random
 	looked      int                   // how many records have been scanned
 	flows       [flowClasses + 1]Ages // by class; the last is of superseded flows
+	stride      uint32                // one record of so many is in the samples
 	connections []victim              // a sample of the established flows
+	others      []victim              // a sample of the other living flows
 }
 
 // surveyTime is the age at which an unfinished survey begins again.
@@ -77,9 +79,10 @@ func (a *Ages) Oldest(enough int, least uint32) (age uint32, n int) {
 // than a certain time. They are evicted in the order of their records. New flows get the
 // records in the same order.
 type cohort struct {
-	class  Class  // or superseded
-	before uint32 // coarse time of the latest last packet
-	left   int    // how many flows the cohort still had at the survey
+	class  Class       // or superseded
+	before uint32      // coarse time of the latest last packet
+	left   int         // how many flows the cohort still had at the survey
+	of     packet.Addr // the site whose flows they are; NoAddr: anybody's
 }
 
 // superseded is the class of all superseded flows.
@@ -95,7 +98,7 @@ func (t *Table) next(c *cohort) (number uint32, ok bool) {
 		if *hand++; *hand >= highest {
 			*hand = 0
 		}
-		if c.has(&t.Records[*hand]) {
+		if t.isIn(c, uint32(*hand)) {
 			c.left--
 			return uint32(*hand), true
 		}
@@ -104,9 +107,10 @@ func (t *Table) next(c *cohort) (number uint32, ok bool) {
 	return 0, false
 }
 
-func (c *cohort) has(r *bpf.FlowRecord) bool {
-	v, ok := victimOf(r, 0)
-	return ok && v.class == c.class && int32(c.before-v.lastSeen) >= 0
+// isIn tells whether the flow of a record is in a cohort.
+func (t *Table) isIn(c *cohort, number uint32) bool {
+	v, ok := victimOf(&t.Records[number], number)
+	return ok && v.class == c.class && int32(c.before-v.lastSeen) >= 0 && (c.of == packet.NoAddr || t.siteOf(v) == c.of)
 }
 
 // goOn scans some records for the next survey. When all records are scanned, it chooses
@@ -137,7 +141,10 @@ func (t *Table) lookAtAll(now int64) {
 }
 
 func (s *survey) restart(now int64, records int) {
-	*s = survey{began: now, at: rand.IntN(max(records, 1)), connections: s.connections[:0]}
+	*s = survey{
+		began: now, at: rand.IntN(max(records, 1)), stride: uint32(1 + records/sampleSize),
+		connections: s.connections[:0], others: s.others[:0],
+	}
 }
 
 func (s *survey) add(r *bpf.FlowRecord, number uint32) {
@@ -146,8 +153,12 @@ func (s *survey) add(r *bpf.FlowRecord, number uint32) {
 		return
 	}
 	s.flows[v.class].Add(int32(Coarse(s.began) - v.lastSeen))
-	if v.class == ClassEstablished && len(s.connections) < crowdSample {
+	switch {
+	case number%s.stride != 0 || v.class == superseded:
+	case v.class == ClassEstablished:
 		s.connections = append(s.connections, v)
+	default:
+		s.others = append(s.others, v)
 	}
 }
 
@@ -157,9 +168,9 @@ func (t *Table) choose(now int64) {
 	s := &t.survey
 	enough := 1 + max(0, t.highest()-surveyPace*Room)/8
 	t.over = s.oldest(superseded, min(enough, 1+s.flows[superseded].flows/2), 0)
-	t.victims = t.victims[:0]
+	t.victims, t.crowd = t.victims[:0], crowd{}
 	if t.connections = t.idleConnections(now); len(t.connections) == 0 {
-		t.victims = s.chooseVictims(t.victims, enough)
+		t.victims = t.chooseVictims(t.victims, enough, now)
 	}
 }
 
@@ -167,12 +178,13 @@ func (t *Table) choose(now int64) {
 // of age `least`, in ticks.
 func (s *survey) oldest(class Class, enough int, least uint32) cohort {
 	age, n := s.flows[class].Oldest(enough, least)
-	return cohort{class, Coarse(s.began) - age, n}
+	return cohort{class, Coarse(s.began) - age, n, packet.NoAddr}
 }
 
 // chooseVictims applies the rule of evictionOrder. It ignores the idle flows of a class if
 // they are less than 1/512 of the table, because finding them would take too long.
-func (s *survey) chooseVictims(chosen []cohort, enough int) []cohort {
+func (t *Table) chooseVictims(chosen []cohort, enough int, now int64) []cohort {
+	s := &t.survey
 	total, most := 0, evictionOrder[0]
 	for _, class := range evictionOrder {
 		if c := s.oldest(class, enough-total, uint32(SpareTime>>ClockShift)); c.left > s.looked/512 {
@@ -182,10 +194,39 @@ func (s *survey) chooseVictims(chosen []cohort, enough int) []cohort {
 			most = class
 		}
 	}
-	if c := s.oldest(most, enough, 0); total < enough && c.left > 0 {
+	if total >= enough || s.flows[most].flows == 0 {
+		return chosen
+	}
+	if c := t.floodOf(most); c.left > 0 {
+		c.before = Coarse(now)
 		chosen = append(chosen, c)
 	}
-	return chosen
+	return append(chosen, s.oldest(most, enough, 0))
+}
+
+// floodOf returns the flows of a class of the client or segment that has more than half of them,
+// if there is one: a flood that comes from one sender makes room before the flows of others. The
+// caller sets the time before which their last packets came.
+func (t *Table) floodOf(class Class) (c cohort) {
+	const enough = 512 // to tell who has more than half
+	of, sample := make(map[packet.Addr]int), 0
+	most, others := packet.NoAddr, t.survey.others
+	for i := 0; i < len(others); i += 1 + len(others)/enough {
+		if others[i].class != class {
+			continue
+		}
+		site := t.siteOf(others[i])
+		of[site]++
+		sample++
+		if of[site] > of[most] {
+			most = site
+		}
+	}
+	if 2*of[most] <= sample {
+		return c
+	}
+	flows := t.survey.flows[class].flows
+	return cohort{class: class, left: flows * of[most] / sample, of: most}
 }
 
 // idleConnections returns established flows to evict, if there are more of them than their
@@ -196,7 +237,10 @@ func (t *Table) idleConnections(now int64) []victim {
 	if beyond == 0 || len(s.connections) == 0 {
 		return nil
 	}
-	client := func(v victim) packet.Addr { return packet.SiteOf(t.clientOf(v.number)) }
-	byCrowding(s.connections, client, func(v victim) uint32 { return v.lastSeen })
+	byCrowding(s.connections, t.siteOf, func(v victim) uint32 { return v.lastSeen })
+	t.crowd = t.crowdOf(s.connections)
 	return idleOnes(s.connections[:min(1+len(s.connections)/64, beyond)], now)
 }
+
+// siteOf returns the site of the client that opened a flow.
+func (t *Table) siteOf(v victim) packet.Addr { return packet.SiteOf(t.clientOf(v.number)) }

@@ -45,9 +45,12 @@ type Table struct {
 	connections []victim             // established flows to evict first
 	victims     []cohort             // flows to evict after them
 	over        cohort               // superseded flows to evict if no record is free
+	crowd       crowd                // the client that has most established flows
 	hands       [flowClasses + 1]int // by class: the record that cohorts have reached
 
 	noVictims, noneOver uint32 // coarse times at which a scan of all records found none
+
+	spare spare // flows of a segment that is at its limit
 
 	quarantine quarantine // of flows whose records were needed
 	handshakes *Handshakes
@@ -63,11 +66,20 @@ func NewTable(memory TableMemory, limit int, evicted *Handshakes) *Table {
 }
 
 // Know makes an iface known: only flows between known ifaces are found.
-func (t *Table) Know(p *iface.Iface) { t.ifaces[p.Index].Store(p) }
+func (t *Table) Know(p *iface.Iface) {
+	t.Meters[p.Index].Twin.Store(p.TwinIndex())
+	t.ifaces[p.Index].Store(p)
+}
 
 // Forget makes a closed iface unknown. While the iface is only without its device, it stays
 // known, and its flows wait.
-func (t *Table) Forget(p *iface.Iface) { t.ifaces[p.Index].CompareAndSwap(p, nil) }
+func (t *Table) Forget(p *iface.Iface) {
+	if t.ifaces[p.Index].CompareAndSwap(p, nil) {
+		t.Meters[p.Index].Limit.Store(0)
+		t.Meters[p.Index].Twin.Store(0)
+		t.Limits[p.Index].Refused.Store(0)
+	}
+}
 
 // IfaceOf returns the iface with an index, or nil if it is not known.
 func (t *Table) IfaceOf(index uint32) *iface.Iface {
@@ -186,10 +198,10 @@ func (t *Table) Find(packet *packet.Tuple, iface uint32, f *Flow) (dir Direction
 const claims = 16
 
 // Insert adds flow f with the first of the candidate reply tuples that is free, makes f a view
-// of its record, and returns it. If there is a flow with the same original tuple, Insert returns that one. If the
-// limit is reached, it evicts flows. If no candidate of a flow from the network is free, it
-// evicts the flow that has one. The reason is DropTableFull or DropNoTuple if no flow can be
-// evicted; the flow is then nil.
+// of its record, and returns it. If there is a flow with the same original tuple, Insert returns
+// that one. If the table's limit, or one of a segment, is reached, it evicts flows. If no
+// candidate of a flow from the network is free, it evicts the flow that has one. The reason is
+// DropTableFull, DropNoTuple or DropLimit if no flow can be evicted; the flow is then nil.
 func (t *Table) Insert(f *Flow, candidates iter.Seq[packet.Tuple]) (*Flow, packet.DropReason) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -198,7 +210,10 @@ func (t *Table) Insert(f *Flow, candidates iter.Seq[packet.Tuple]) (*Flow, packe
 		return other, packet.Keep
 	}
 	now := int64(f.LastSeen.Load()) << ClockShift
-	number, ok := t.take(now)
+	if reason := t.limited(f, now); reason != packet.Keep {
+		return nil, reason
+	}
+	number, ok := t.take(now, f.Orig.Src)
 	if !ok {
 		return nil, packet.DropTableFull
 	}
@@ -240,6 +255,8 @@ func (t *Table) begin(f *Flow, number uint32, now int64) bool {
 	}
 	f.In.NewFlows.Add(1)
 	f.Out.NewFlows.Add(1)
+	t.spend(f.In, now)
+	t.spend(f.Out, now)
 	if t.saturation.add(f, now) {
 		t.keepFromPrograms(anyAlias(f), now)
 	}
@@ -301,6 +318,7 @@ func (t *Table) claim(f *Flow, number uint32) bool {
 		return false
 	}
 	t.countAtIfaces(&orig, &reply, 1, f.Class())
+	t.countClient(number)
 	return true
 }
 
@@ -309,6 +327,7 @@ func (t *Table) claim(f *Flow, number uint32) bool {
 func (t *Table) Write(number uint32, f *Flow) {
 	r := &t.Records[number]
 	(&Flow{State: stateOfRecord(r), Sent: t.sentOf(number)}).copyLife(f)
+	stateOfRecord(r).Flags.And(^uint32(Counted)) // another table may have counted it
 	if f.Orig.Src.IsIPv6() {
 		var a addresses
 		a.orig.src, a.orig.dst, a.reply.src, a.reply.dst = f.Orig.Src, f.Orig.Dst, f.Reply.Src, f.Reply.Dst
@@ -319,16 +338,16 @@ func (t *Table) Write(number uint32, f *Flow) {
 	store(&r.Reply, t.KeyOf(reply))
 }
 
-// take reserves a place in the table and takes a free record. It evicts flows before the
-// limit is reached. Programs reserve places at the same time, but the number of flows never
-// exceeds the limit. ok is false if no flow can be evicted.
-func (t *Table) take(now int64) (number uint32, ok bool) {
+// take reserves a place in the table and takes a free record, for a flow that opener opens. It
+// evicts flows before the limit is reached. Programs reserve places at the same time, but the
+// number of flows never exceeds the limit. ok is false if no flow can be evicted.
+func (t *Table) take(now int64, opener packet.Addr) (number uint32, ok bool) {
 	if t.Counts.Flows.Load()+t.room()/2 >= t.Counts.Limit.Load() {
 		t.evict(now)
 	}
 	for t.Counts.Flows.Add(1) > t.Counts.Limit.Load() {
 		t.Counts.Flows.Add(-1)
-		if !t.evict(now) {
+		if !t.evict(now) && !t.evictOfCrowd(now, opener) {
 			return 0, false
 		}
 	}
@@ -408,7 +427,7 @@ func (t *Table) supersede(number uint32) {
 	t.unpoint(orig.key(), number)
 	before := stateOfRecord(r).Flags.Or(Superseded)
 	if before&Superseded == 0 {
-		t.discount(orig.key(), reply.key(), classOf(config.Protocol(orig.key().Proto), before))
+		t.discount(number, orig.key(), reply.key(), before)
 	}
 }
 
@@ -420,15 +439,16 @@ func (t *Table) Discard(number uint32) {
 	t.unpoint(orig.key(), number)
 	t.unpoint(reply.key(), number|bpf.Reverse)
 	if flags := stateOfRecord(r).Flags.Load(); flags&Superseded == 0 {
-		t.discount(orig.key(), reply.key(), classOf(config.Protocol(orig.key().Proto), flags))
+		t.discount(number, orig.key(), reply.key(), flags)
 	}
 	t.giveBack(number)
 }
 
-// discount subtracts a flow from the counts.
-func (t *Table) discount(orig, reply *bpf.FlowKey, class Class) {
+// discount subtracts the flow of a record from the counts. flags are the flow's.
+func (t *Table) discount(number uint32, orig, reply *bpf.FlowKey, flags uint32) {
 	t.Counts.Flows.Add(-1)
-	t.countAtIfaces(orig, reply, -1, class)
+	t.countAtIfaces(orig, reply, -1, classOf(config.Protocol(orig.Proto), flags))
+	t.uncountClient(number, uint32(reply.Iface), flags)
 }
 
 func (t *Table) countAtIfaces(orig, reply *bpf.FlowKey, n int64, class Class) {
@@ -498,8 +518,15 @@ func (t *Table) highest() int { return min(int(t.Counts.Fresh.Load()), len(t.Rec
 
 // Moved updates the load of a flow's ifaces after the flow's class has changed.
 func (t *Table) Moved(f *Flow, before, after Class) {
-	if n := loadOf(after) - loadOf(before); n != 0 {
-		f.addLoad(n)
+	n := loadOf(after) - loadOf(before)
+	if n == 0 {
+		return
+	}
+	f.addLoad(n)
+	if n > 0 {
+		t.countClient(f.Number)
+	} else {
+		t.uncountClient(f.Number, f.Out.Index, f.Flags.Load())
 	}
 }
 

@@ -40,14 +40,15 @@ const (
 // The flags of a flow ([State.Flags]): what a middlebox knows of a TCP connection. They are
 // enum flow_flag of bpf/types.h.
 const (
-	PickedUp    = 1 << 0 // the connection existed before the flow
-	Accepted    = 1 << 1 // the other side answered with SYN and ACK
-	Established = 1 << 2 // the opener acknowledged the answer
-	FIN         = 1 << 3 // the opener sent a FIN; 1 << 4: the other side did
-	Reset       = 1 << 5 // there was a RST, and no later segment contradicts it
-	Acked       = 1 << 6 // Traffic.Ack of the opener is set; 1 << 7: that of the other side
-	Superseded  = 1 << 8 // the flow is over and only keeps its reply key
-	Over        = 1 << 9 // both sides accept that RST
+	PickedUp    = 1 << 0  // the connection existed before the flow
+	Accepted    = 1 << 1  // the other side answered with SYN and ACK
+	Established = 1 << 2  // the opener acknowledged the answer
+	FIN         = 1 << 3  // the opener sent a FIN; 1 << 4: the other side did
+	Reset       = 1 << 5  // there was a RST, and no later segment contradicts it
+	Acked       = 1 << 6  // Traffic.Ack of the opener is set; 1 << 7: that of the other side
+	Superseded  = 1 << 8  // the flow is over and only keeps its reply key
+	Over        = 1 << 9  // both sides accept that RST
+	Counted     = 1 << 10 // the flow is among those of its client ([ClientCounts])
 
 	flowFINs = FIN | FIN<<1
 )
@@ -164,7 +165,7 @@ func nextFlags(flags uint32, segment uint8, dir Direction, believed uint32) uint
 	case segment&packet.TCPSYN != 0:
 		if dir == Reverse && segment&packet.TCPACK != 0 {
 			if flags&Reset != 0 { // the tuple's next connection
-				flags &= Acked<<Reverse | Superseded
+				flags &= Acked<<Reverse | Superseded | Counted
 			}
 			flags |= Accepted
 		}

@@ -20,7 +20,23 @@ type Gauges struct {
 	Flows atomic.Int64  // flows that begin or end here
 	Load  atomic.Int64  // those that are not closing, for least_conn
 	Turn  atomic.Uint32 // of a NIC: how many flows round_robin has assigned
+	Limit atomic.Uint32 // of a VNIC whose segment has limits: the number of these; 0: there are none
+	Twin  atomic.Uint32 // the device's iface for the other family; 0: there is none
 	_     uint32
+}
+
+// Limits are the limits of a segment, and how much of them is used up. Their number is that of
+// the VNIC's iface for IPv4. The layout is that of struct limit of bpf/types.h.
+type Limits struct {
+	Cost  atomic.Int64  // what a new flow takes of the rate of new flows, in ns; 0: no limit
+	Spent atomic.Int64  // the time up to which that rate is used up, in ns: see bpf/types.h
+	Flows atomic.Uint32 // the most flows at once; 0: no limit
+	Full  atomic.Uint32 // until when none of the flows can make room: a coarse time
+
+	PerClient atomic.Uint32 // the most flows of one client at once; 0: no limit
+	_         uint32
+
+	Refused atomic.Uint64 // packets that would have begun a flow beyond a limit
 }
 
 // CounterValues are the values of [Counters] at one moment.

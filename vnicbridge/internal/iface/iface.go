@@ -30,6 +30,32 @@ type Iface struct {
 	VNIC *VNICSide
 
 	V6 *Iface // the device's iface for IPv6; nil: the device has no IPv6 address
+	V4 *Iface // of an iface for IPv6: the device's for IPv4
+}
+
+// twin returns the device's iface for the other family, or nil.
+func (p *Iface) twin() *Iface {
+	if p.V4 != nil {
+		return p.V4
+	}
+	return p.V6
+}
+
+// TwinIndex returns the index of the device's iface for the other family, or 0.
+func (p *Iface) TwinIndex() uint32 {
+	if other := p.twin(); other != nil {
+		return other.Index
+	}
+	return 0
+}
+
+// Load returns how many flows of both families the device has that are not closing.
+func (p *Iface) Load() int64 {
+	load := p.Gauges().Load.Load()
+	if other := p.twin(); other != nil {
+		load += other.Gauges().Load.Load()
+	}
+	return load
 }
 
 // Of returns the iface of the device for a family. It is nil if the device has no address of

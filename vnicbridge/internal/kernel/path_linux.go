@@ -131,6 +131,8 @@ func (k *Path) Begin(o Options) {
 		Answers: inMemory[flow.Traffic](k, bpf.BridgeMapAnswers),
 		Wide:    inMemory[flow.WideAddresses](k, bpf.BridgeMapWide),
 		Meters:  inMemory[iface.Gauges](k, bpf.BridgeMapMeters),
+		Limits:  inMemory[iface.Limits](k, bpf.BridgeMapLimits),
+		Clients: inMemory[flow.ClientCounts](k, bpf.BridgeMapClients),
 		Spare:   spareMap{k.Maps[bpf.BridgeMapSpare]},
 		Counts:  flow.TableCounts{Flows: &k.Plane.flows, Limit: &k.Plane.limit, Fresh: &k.Plane.fresh, Quarantine: &k.Plane.quarantine},
 		Untils:  inMemory[atomic.Uint64](k, bpf.BridgeMapQuarantine),
@@ -170,7 +172,7 @@ func (k *Path) makeMaps(maxFlows int, wide bool) error {
 	}
 	for _, name := range []string{
 		bpf.Variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapWide,
-		bpf.BridgeMapMeters, bpf.BridgeMapBuckets, bpf.BridgeMapQuarantine,
+		bpf.BridgeMapMeters, bpf.BridgeMapLimits, bpf.BridgeMapClients, bpf.BridgeMapBuckets, bpf.BridgeMapQuarantine,
 	} {
 		mapped, err := memory(k.Maps[name])
 		if err != nil {

@@ -27,6 +27,7 @@ const (
 	DropSend                          // the device refused the frame
 	DropOverload                      // only userspace could carry it, and the rate limit is reached
 	DropDenied                        // from a network that is denied, or to one (S7)
+	DropLimit                         // a new flow beyond a limit of its segment
 	DropReasonCount                   // the number of reasons
 )
 
@@ -53,6 +54,7 @@ var DropNames = [DropReasonCount]string{
 	DropSend:       "send_failed",
 	DropOverload:   "overload",
 	DropDenied:     "denied",
+	DropLimit:      "limit",
 }
 
 func (r DropReason) String() string { return DropNames[r] }

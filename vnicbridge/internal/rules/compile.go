@@ -24,7 +24,10 @@ type Inputs struct {
 func Compile(in Inputs) *Ruleset {
 	rules := &Ruleset{
 		Bridges: make(map[*iface.Iface]*BridgeRules), Segments: make(map[*iface.Iface]*SegmentRules),
-		VnicsOf: make(map[string][]*iface.Iface), Impossible: ImpossibleSources(in.Config, in.Host),
+		VnicsOf: make(map[string][]*iface.Iface), Limits: make(map[*iface.Iface]config.Limits), Impossible: ImpossibleSources(in.Config, in.Host),
+	}
+	for name, device := range in.Vnics {
+		rules.Limits[device] = in.Config.Segments[name].Limits
 	}
 	for f := range config.Families {
 		in.compileFamily(f, rules)

@@ -190,11 +190,11 @@ func (t *DecisionTable) balance(flow packet.Tuple) *iface.Iface {
 	}
 }
 
-// leastLoaded returns the segment with the fewest open flows for its weight.
+// leastLoaded returns the segment with the fewest open flows, of both families, for its weight.
 func (t *DecisionTable) leastLoaded() *iface.Iface {
 	best := 0
 	for i, p := range t.Slots {
-		if p.Gauges().Load.Load()*t.Weights[best] < t.Slots[best].Gauges().Load.Load()*t.Weights[i] {
+		if p.Load()*t.Weights[best] < t.Slots[best].Load()*t.Weights[i] {
 			best = i
 		}
 	}

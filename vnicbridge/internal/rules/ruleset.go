@@ -20,6 +20,8 @@ type Ruleset struct {
 	Nics, vnics []*iface.Iface
 	VnicsOf     map[string][]*iface.Iface // the VNICs by their segments' names
 
+	Limits map[*iface.Iface]config.Limits // by the VNIC, for both families together
+
 	// The addresses that no host outside can have (S1).
 	Impossible []netip.Prefix
 }

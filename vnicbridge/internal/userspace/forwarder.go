@@ -40,8 +40,20 @@ func New(open *rules.OpenPorts, denied *rules.Denied, clock func() int64) *Forwa
 	return fw
 }
 
-// SetRules replaces the rules for new flows.
-func (fw *Forwarder) SetRules(r *rules.Ruleset) { fw.rules.Store(r) }
+// SetRules replaces the rules for new flows, and the limits.
+func (fw *Forwarder) SetRules(r *rules.Ruleset) {
+	fw.rules.Store(r)
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
+	fw.setLimits()
+}
+
+// setLimits sets the limits of the rules in the flow table in use.
+func (fw *Forwarder) setLimits() {
+	for vnic, limits := range fw.rules.Load().Limits {
+		fw.Flows.SetLimits(vnic, limits)
+	}
+}
 
 // CurrentRules returns the rules for new flows.
 func (fw *Forwarder) CurrentRules() *rules.Ruleset { return fw.rules.Load() }
@@ -80,6 +92,14 @@ func (fw *Forwarder) Lookup(key flow.Key) (*flow.Flow, flow.Direction) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	return fw.Flows.Lookup(key)
+}
+
+// Refused returns how many packets would have begun a flow beyond a limit: see
+// [flow.Table.Refused].
+func (fw *Forwarder) Refused(vnic *iface.Iface) uint64 {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
+	return fw.Flows.Refused(vnic)
 }
 
 // FlowCount returns the number of living flows.
@@ -134,7 +154,9 @@ func (fw *Forwarder) Move(to *flow.Table, before, after func()) (lost int) {
 			lost++
 		}
 	}
+	to.InheritLimits(fw.Flows)
 	fw.Flows = to
+	fw.setLimits()
 	after()
 	return lost
 }

@@ -127,6 +127,12 @@ export class BridgeCard extends Card {
 	}
 }
 
+// limitsOf says what a segment may have at most, and how many packets that has refused.
+function limitsOf({ limits = {}, refused }) {
+	const most = [[limits.flows, "flows"], [limits.flows_per_client, "flows of a client"], [limits.new, "new flows/s"]].filter(([n]) => n);
+	return most.length > 0 && `at most ${most.map(([n, what]) => `${count(n)} ${what}`).join(", ")}` + (refused > 0 ? ` (${count(refused)} refused)` : "");
+}
+
 // The operations that make sense in each state.
 const operations = { active: ["drain", "stop"], draining: ["activate", "stop"], stopped: ["start"] };
 const done = { drain: "is draining", activate: "is active", stop: "is stopped", start: "has started" };
@@ -178,7 +184,7 @@ export class SegmentCard extends Card {
 	update(segment, status, history, now) {
 		this.show([condition(segment)], [
 			segment.addresses.join(" "), segment.interface, segment.netns ? `netns ${segment.netns}` : "host's namespace",
-			segment.client_ip === "preserve" && "client_ip preserve", segment.reach && `may reach ${segment.reach.join(", ")}`,
+			segment.client_ip === "preserve" && "client_ip preserve", segment.reach && `may reach ${segment.reach.join(", ")}`, limitsOf(segment),
 		], segment, history, now);
 		setText(this.#reason, segment.health.reason ?? "");
 		this.#reason.hidden = !segment.health.reason;
