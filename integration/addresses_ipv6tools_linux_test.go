@@ -150,7 +150,7 @@ func TestIPv6Attacks(t *testing.T) {
 			"thcsyn6 eth0 " + pseudo + " 80",
 			"randicmp6 eth0 " + pseudo,
 		} {
-			s.serveDuring("http://"+pseudo6+"/", s.Neighbours[0], attack, 500*time.Millisecond)
+			s.serveDuring("http://"+pseudo6+"/", s.Neighbours[0], attack, 300*time.Millisecond)
 		}
 		s.wantService6()
 		if got := s.ip(s.Server, "-6 -o address show dev nic0"); got != "" {

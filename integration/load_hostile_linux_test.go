@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// Rows L2, L6, S1, S3 and S5: a neighbour sends 120,000 frames of every kind, as fast as it
+// Rows L2, L6, S1, S3 and S5: a neighbour sends 60,000 frames of every kind, as fast as it
 // can, beside a client whose requests all succeed. No frame reaches a segment that the
 // policy does not name, and the drops are counted by reason.
 func TestHostileNeighbour(t *testing.T) {
@@ -41,7 +41,7 @@ func TestHostileNeighbourIPv6(t *testing.T) {
 // is not reached, and that drops of all the reasons are counted.
 func (s *scene) wantUnharmed(url string, hostile func(net.HardwareAddr) framer, reasons ...string) {
 	s.t.Helper()
-	const frames, requests = 120000, 100
+	const frames, requests = 60000, 100
 	vnicB := s.capture(s.Server, "vnic-B")
 	flood := make(chan error, 1)
 	ctx, stop := context.WithCancel(s.t.Context())
