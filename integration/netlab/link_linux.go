@@ -112,13 +112,22 @@ func (h *Host) enableIPv6(device string) error {
 func (e End) waitUp() error {
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		link, err := e.Host.netlink.LinkByName(e.Device)
-		if err == nil && link.Attrs().OperState == netlink.OperUp && e.listens() {
+		if err == nil && link.Attrs().OperState == netlink.OperUp && e.listens() && e.reaches() {
 			return nil
 		}
 		if time.Now().After(deadline) {
 			return errors.Join(fmt.Errorf("lab: %s of %s does not come up", e.Device, e.Host.name), err)
 		}
 	}
+}
+
+// reaches tells whether the routes of the device's IPv6 networks are in use. The kernel revives
+// them a moment after the carrier is there.
+func (e End) reaches() bool {
+	return !slices.ContainsFunc(e.V6, func(p netip.Prefix) bool {
+		_, err := e.Host.netlink.RouteGet(p.Addr().Next().AsSlice())
+		return err != nil && !p.Addr().IsLinkLocalUnicast()
+	})
 }
 
 // listens tells whether the device listens for questions about its IPv6 addresses. The kernel
