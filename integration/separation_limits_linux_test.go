@@ -60,6 +60,7 @@ func TestLimitOfNewFlows(t *testing.T) {
 			t.Error("nothing is counted as beyond the limit")
 		}
 		session.want("the flood")
+		time.Sleep(time.Second) // the flood has used up the rate
 		s.wantService()
 	})
 }
