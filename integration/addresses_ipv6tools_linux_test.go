@@ -28,7 +28,7 @@ func TestIPv6Tools(t *testing.T) {
 }
 
 // Row A10: the link has a router that advertises itself, as radvd and dnsmasq do it. The bridge
-// goes by its configuration, the bare NIC stays without an address, and nobody takes the bridge
+// uses the gateway of its configuration, the bare NIC gets no address, and no host takes the bridge
 // for a router.
 func TestIPv6Routers(t *testing.T) {
 	for _, router := range []struct {

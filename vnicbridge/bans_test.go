@@ -213,8 +213,7 @@ func TestAFailedReloadDeniesNobody(t *testing.T) {
 	})
 }
 
-// A ban is refused as a whole if it would hit a protected address, or names what cannot be
-// banned.
+// If one network of a ban is protected, or cannot be banned, none of them is banned.
 func TestBansAreRefused(t *testing.T) {
 	onEachDataPath(t, banConfig(), func(t *testing.T, r *rig) {
 		own := netip.MustParseAddr("198.51.100.7")

@@ -99,8 +99,8 @@ func datagram6(i, size, each int) (fragments [][]byte) {
 	return fragments
 }
 
-// wantRoomBesideStrays checks which frames come in while the strays' budget is used up. A few
-// strays do, because they share the hash of a datagram whose first fragment has come. It may
+// wantRoomBesideStrays checks which frames come in while strays are beyond their rate limit. A few
+// strays come in, because they share the hash of a datagram whose first fragment has come. It may
 // have come in another test, which used the same maps.
 func wantRoomBesideStrays(t *testing.T, cutDatagram func(i, size, each int) [][]byte, put func(frames ...[]byte) (in int)) {
 	t.Helper()

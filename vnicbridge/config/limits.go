@@ -31,26 +31,30 @@ type Limits struct {
 // String returns the limits as in the Caddyfile, without the word limit.
 func (l Limits) String() string {
 	var limits []string
-	for _, limit := range []struct {
-		n    int
-		form string
-	}{{l.Flows, "flows %d"}, {l.FlowsPerClient, "flows_per_client %d"}, {l.New, "new %d/s"}} {
+	for _, limit := range l.each() {
 		if limit.n > 0 {
-			limits = append(limits, fmt.Sprintf(limit.form, limit.n))
+			limits = append(limits, fmt.Sprintf("%s %d%s", limit.name, limit.n, limit.unit))
 		}
 	}
 	return strings.Join(limits, ", ")
 }
 
+// namedLimit is one of the limits.
+type namedLimit struct {
+	name string
+	n    int
+	unit string
+}
+
+func (l Limits) each() []namedLimit {
+	return []namedLimit{{"flows", l.Flows, ""}, {"flows_per_client", l.FlowsPerClient, ""}, {"new", l.New, "/s"}}
+}
+
 func (l Limits) validate() error {
-	if l.Flows < 0 || l.Flows > MaxLimit {
-		return fmt.Errorf("limit flows %d: want 1 to %d", l.Flows, MaxLimit)
-	}
-	if l.FlowsPerClient < 0 || l.FlowsPerClient > MaxLimit {
-		return fmt.Errorf("limit flows_per_client %d: want 1 to %d", l.FlowsPerClient, MaxLimit)
-	}
-	if l.New < 0 || l.New > MaxLimit {
-		return fmt.Errorf("limit new %d: want 1 to %d", l.New, MaxLimit)
+	for _, limit := range l.each() {
+		if limit.n < 0 || limit.n > MaxLimit {
+			return fmt.Errorf("limit %s %d: want 1 to %d", limit.name, limit.n, MaxLimit)
+		}
 	}
 	return nil
 }

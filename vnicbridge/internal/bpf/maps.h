@@ -94,6 +94,7 @@ struct {
 	__type(value, struct gauges);
 } meters SEC(".maps");
 
+// The limits of segments, by their number (gauges.limit).
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -102,6 +103,7 @@ struct {
 	__type(value, struct limit);
 } limits SEC(".maps");
 
+// How many flows the clients of segments have that limit them, by a hash (client_counts_at).
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

@@ -15,12 +15,9 @@ type crowd struct {
 }
 
 // crowdOf returns the client that has most flows of a sample, whose flows come first, unless it
-// has few.
-func (t *Table) crowdOf(sample []victim) crowd {
-	c := crowd{site: t.siteOf(sample[0]), of: make(map[packet.Addr]int)}
-	for _, v := range sample {
-		c.of[t.siteOf(v)]++
-	}
+// has few. of says how many of the sample each client has.
+func (t *Table) crowdOf(sample []victim, of map[packet.Addr]int) crowd {
+	c := crowd{site: t.siteOf(sample[0]), of: of}
 	if c.of[c.site]*crowdShare < len(sample) {
 		return crowd{}
 	}

@@ -32,8 +32,9 @@ func excess(established, limit int) int { return max(0, established-limit*Establ
 
 // byCrowding sorts flows in the order in which they are evicted. A flow comes earlier, the
 // more flows of the same client were used after it, and among equals the idlest comes
-// first. So a client with few connections keeps them while another has many.
-func byCrowding[F any](flows []F, client func(F) packet.Addr, lastSeen func(F) uint32) {
+// first. So a client with few connections keeps them while another has many. of says how many
+// flows each client has.
+func byCrowding[F any](flows []F, client func(F) packet.Addr, lastSeen func(F) uint32) (of map[packet.Addr]int) {
 	slices.SortFunc(flows, func(a, b F) int { return cmp.Compare(int32(lastSeen(b)-lastSeen(a)), 0) })
 	after := make(map[packet.Addr]int)
 	type ranked struct {
@@ -50,4 +51,5 @@ func byCrowding[F any](flows []F, client func(F) packet.Addr, lastSeen func(F) u
 	for i, r := range all {
 		flows[i] = r.flow
 	}
+	return after
 }

@@ -118,10 +118,7 @@ func (t *Table) makeRoomAt(number uint32, now int64) bool {
 		if found, ok := victimOf(&t.Records[v.number], v.number); !ok || found != v {
 			continue
 		}
-		if f := t.at(v.number); f != nil {
-			t.handshakes.add(f)
-		}
-		t.end(v.number, now)
+		t.endRemembered(v.number, now)
 		ended++
 	}
 	if ended == 0 {

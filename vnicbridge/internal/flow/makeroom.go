@@ -27,10 +27,7 @@ func (t *Table) evict(now int64) bool {
 		if !ok {
 			break
 		}
-		if f := t.at(v.number); f != nil {
-			t.handshakes.add(f)
-		}
-		t.end(v.number, now)
+		t.endRemembered(v.number, now)
 		if ended++; v.class == ClassEstablished {
 			t.survey.flows[v.class].flows-- // the current survey may have counted it
 			break
@@ -38,6 +35,14 @@ func (t *Table) evict(now int64) bool {
 	}
 	t.goOn(now, ended*surveyPace)
 	return ended > 0
+}
+
+// endRemembered ends a living flow, and remembers its handshake, so that a slow client can go on.
+func (t *Table) endRemembered(number uint32, now int64) {
+	if f := t.at(number); f != nil {
+		t.handshakes.add(f)
+	}
+	t.end(number, now)
 }
 
 // nextVictim returns the next flow to evict. If the last survey names no more flows and one

@@ -197,17 +197,15 @@ func (t *Table) chooseVictims(chosen []cohort, enough int, now int64) []cohort {
 	if total >= enough || s.flows[most].flows == 0 {
 		return chosen
 	}
-	if c := t.floodOf(most); c.left > 0 {
-		c.before = Coarse(now)
+	if c := t.floodOf(most, now); c.left > 0 {
 		chosen = append(chosen, c)
 	}
 	return append(chosen, s.oldest(most, enough, 0))
 }
 
 // floodOf returns the flows of a class of the client or segment that has more than half of them,
-// if there is one: a flood that comes from one sender makes room before the flows of others. The
-// caller sets the time before which their last packets came.
-func (t *Table) floodOf(class Class) (c cohort) {
+// if there is one: a flood that comes from one sender makes room before the flows of others.
+func (t *Table) floodOf(class Class, now int64) (c cohort) {
 	const enough = 512 // to tell who has more than half
 	of, sample := make(map[packet.Addr]int), 0
 	most, others := packet.NoAddr, t.survey.others
@@ -226,7 +224,7 @@ func (t *Table) floodOf(class Class) (c cohort) {
 		return c
 	}
 	flows := t.survey.flows[class].flows
-	return cohort{class: class, left: flows * of[most] / sample, of: most}
+	return cohort{class, Coarse(now), flows * of[most] / sample, most}
 }
 
 // idleConnections returns established flows to evict, if there are more of them than their
@@ -237,8 +235,8 @@ func (t *Table) idleConnections(now int64) []victim {
 	if beyond == 0 || len(s.connections) == 0 {
 		return nil
 	}
-	byCrowding(s.connections, t.siteOf, func(v victim) uint32 { return v.lastSeen })
-	t.crowd = t.crowdOf(s.connections)
+	of := byCrowding(s.connections, t.siteOf, func(v victim) uint32 { return v.lastSeen })
+	t.crowd = t.crowdOf(s.connections, of)
 	return idleOnes(s.connections[:min(1+len(s.connections)/64, beyond)], now)
 }
 

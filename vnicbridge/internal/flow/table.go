@@ -338,7 +338,7 @@ func (t *Table) Write(number uint32, f *Flow) {
 	store(&r.Reply, t.KeyOf(reply))
 }
 
-// take reserves a place in the table and takes a free record, for a flow that opener opens. It
+// take reserves a place in the table for a flow, and takes a free record. opener opens the flow. It
 // evicts flows before the limit is reached. Programs reserve places at the same time, but the
 // number of flows never exceeds the limit. ok is false if no flow can be evicted.
 func (t *Table) take(now int64, opener packet.Addr) (number uint32, ok bool) {
