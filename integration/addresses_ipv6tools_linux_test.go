@@ -116,7 +116,9 @@ func (s *scene) background(h *netlab.Host, name string, args ...string) {
 }
 
 // Rows A1, A10, L2, L6 and S1: a neighbour runs the attacks of thc-ipv6, one after the other. No
-// request of a client fails.
+// request of a client fails. Three are left out, because they fill the kernel's table of
+// neighbours, which all namespaces share: flood_router26, flood_rs6 and ndpexhaust26. Other tests
+// could then send nothing over IPv6.
 func TestIPv6Attacks(t *testing.T) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{IPv6: true, Neighbours: 1})
@@ -126,14 +128,11 @@ func TestIPv6Attacks(t *testing.T) {
 		for _, attack := range []string{
 			"flood_advertise6 eth0",
 			"flood_solicitate6 eth0 " + pseudo,
-			"flood_router26 eth0",
-			"flood_rs6 eth0",
 			"flood_mld26 eth0",
 			"flood_unreach6 eth0 " + pseudo,
 			"flood_redir6 eth0 " + pseudo,
 			"denial6 eth0 " + pseudo + " 1",
 			"denial6 eth0 " + pseudo + " 3",
-			"ndpexhaust26 -p eth0 2001:db8:1::/64",
 			"smurf6 eth0 " + pseudo,
 			"rsmurf6 eth0 " + pseudo,
 			"dos-new-ip6 eth0",
