@@ -31,6 +31,7 @@ func TestIPv6Tools(t *testing.T) {
 // uses the gateway of its configuration, the bare NIC gets no address, and no host takes the bridge
 // for a router.
 func TestIPv6Routers(t *testing.T) {
+	t.Parallel()
 	for _, router := range []struct {
 		name, config string
 		args         []string

@@ -35,6 +35,7 @@ https://www.example.com, https://192.168.1.2, https://[2001:db8:1::2] {
 // also take one of the families away and bring it back, after a stop, after the loss of the
 // VNIC, after a restart, and in a namespace of the segment.
 func TestSiteServesBothFamilies(t *testing.T) {
+	t.Parallel()
 	for _, families := range []string{"46", "6"} {
 		for _, namespace := range []string{"", "in a namespace"} {
 			t.Run(families+namespace, func(t *testing.T) {

@@ -44,7 +44,12 @@ func init() { programs[asSender] = sendAsOrdered }
 // orderFor returns an order for a neighbour of the server.
 func (s *scene) orderFor(from *netlab.Host) order {
 	s.t.Helper()
-	const device = "eth0"
+	return s.orderBy(from, "eth0")
+}
+
+// orderBy returns an order for a device of a host.
+func (s *scene) orderBy(from *netlab.Host, device string) order {
+	s.t.Helper()
 	link, err := from.Netlink().LinkByName(device)
 	if err != nil {
 		s.t.Fatal(err)

@@ -27,8 +27,13 @@ func (s *scene) measure(during func()) *latencies {
 
 func (s *scene) measureAt(url string, during func()) *latencies {
 	s.t.Helper()
-	l, over := new(latencies), make(chan struct{})
 	client := s.PC1.HTTPClient()
+	return measureBy(func() (string, error) { return fetch(client, url) }, during)
+}
+
+// measureBy asks 200 times a second until during returns. The answer must be "a".
+func measureBy(ask func() (string, error), during func()) *latencies {
+	l, over := new(latencies), make(chan struct{})
 	var asking sync.WaitGroup
 	asking.Go(func() {
 		tick := time.NewTicker(5 * time.Millisecond)
@@ -39,7 +44,7 @@ func (s *scene) measureAt(url string, during func()) *latencies {
 				return
 			case began := <-tick.C:
 				asking.Go(func() {
-					body, err := fetch(client, url)
+					body, err := ask()
 					l.add(time.Since(began), body, err)
 				})
 			}

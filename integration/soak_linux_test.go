@@ -35,6 +35,8 @@ var soakParts = []struct {
 	{"frames", soakFrames},
 	{"floods", soakFloods},
 	{"ipv6", soakIPv6},
+	{"shares", soakShares},
+	{"rates", soakRates},
 	{"turnover", soakTurnover},
 	{"reloads", soakReloads},
 }

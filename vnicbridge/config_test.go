@@ -45,6 +45,10 @@ func TestValidate(t *testing.T) {
 		}), "segment", "not in the segment's network"},
 		{"only its own address as alias", seg(func(s *config.Segment) { s.Aliases = config.AddrRange{First: mustIP(serverB), Last: mustIP(serverB)} }), "segment", "no address is left"},
 		{"egress", seg(func(s *config.Segment) { s.Egress = "everything" }), "segment", "want off, gateway or any"},
+		{"limit flows", seg(func(s *config.Segment) { s.Limits.Flows = -1 }), "segment", "limit flows -1: want"},
+		{"limit rate", seg(func(s *config.Segment) { s.Limits.Rate = 100 }), "segment", "want 8000 to 1000000000000 bits a second"},
+		{"burst", seg(func(s *config.Segment) { s.Limits = config.Limits{Rate: 8000, Burst: -1} }), "segment", "want at most 1073741824"},
+		{"burst alone", seg(func(s *config.Segment) { s.Limits.Burst = 1000 }), "segment", "set the rate, too"},
 		{"egress without gateway", func(c *config.Config) {
 			c.Segments["b"].Egress = config.EgressAny
 			c.Bridges["lan"].Gateways = nil

@@ -43,7 +43,7 @@
 //  4. a link's publishing: held while the data path is told of a next hop
 //  5. the kernel path's: held while its maps or attachments change
 //  6. the flow table's: held for one change, or for a part of a visit
-//  7. those of next hops, the claim, fragments, handshakes, orphans, open ports, health,
+//  7. those of next hops, the claim, fragments, handshakes, orphans, open ports, the pacer, health,
 //     a NIC's packet filter and a program's place among others, each held for one lookup
 //     or change of its own data
 //  8. that of the log's rate limit

@@ -232,6 +232,7 @@ func (p *Plane) start() error {
 	p.takeKey()
 	s := &session{machine: m, stop: make(chan struct{})}
 	s.running.Go(func() { p.maintain(m.Changes(), s.stop) })
+	s.running.Go(func() { p.path.RunPacer(s.stop) })
 	p.session = s
 	return nil
 }

@@ -172,6 +172,7 @@ func runProgram(r *rig, d *memoryDevice, f packet.Frame) bool {
 		return false
 	}
 	k.Plane.Clock.Store(flow.Coarse(r.plane.path.Clock()))
+	k.Plane.Began.Store(kernel.ProgramClock() - r.plane.path.Clock())
 	before, dropped, budgets := k.sent(), k.dropped(), k.messageBudgets(r, d)
 	out, code, err := d.program(f)
 	if errors.Is(err, unix.EINVAL) {

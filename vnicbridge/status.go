@@ -41,7 +41,7 @@ type SegmentStatus struct {
 	Aliases          []config.AddrRange `json:"aliases"`         // one range for each family
 	Ports            []config.PortRange `json:"ports"`           // what may enter now
 	Limits           config.Limits      `json:"limits,omitzero"`
-	Refused          uint64             `json:"refused"` // packets that would have begun a flow beyond one of Limits
+	Refused          uint64             `json:"refused"` // packets beyond one of Limits: they would have begun a flow, or exceeded the rate
 	Egress           config.Egress      `json:"egress"`
 	ClientIP         config.ClientIP    `json:"client_ip"`
 

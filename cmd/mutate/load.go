@@ -100,6 +100,36 @@ var load = []mutation{
 		row: "L1", defect: "a change of the table forgets what limits refused", file: "vnicbridge/internal/userspace/forwarder.go",
 		old: "	to.InheritLimits(fw.Flows)\n", new: "", tests: "vnicbridge.TestLimitsMove",
 	}, {
+		row: "L1+", defect: "the rate is not used up", file: "vnicbridge/internal/bpf/pace.h",
+		old: `	__sync_fetch_and_add(&l->used[way], cost_of(l, size));
+`, new: "", tests: "vnicbridge.TestLimitOfRate",
+	}, {
+		row: "L1+", defect: "the rate is not used up", file: "vnicbridge/internal/flow/pace.go",
+		old: `		used.Add(costOf(l, size))
+`, new: "", tests: "vnicbridge.TestLimitOfRate",
+	}, {
+		row: "L1+", defect: "large packets leave no room for small ones", file: "vnicbridge/internal/flow/pace.go",
+		old: `wait+costOf(l, size) > l.Queue`, new: `wait > l.Queue`, tests: "vnicbridge.TestLimitOfRate",
+	}, {
+		row: "L1+", defect: "large packets leave no room for small ones", file: "vnicbridge/internal/bpf/pace.h",
+		old: `wait + cost_of(l, size) > l->queue`, new: `wait > 2 * l->queue`, tests: "vnicbridge.TestLimitOfRate",
+	}, {
+		row: "L1+", defect: "both ways share one rate", file: "vnicbridge/internal/bpf/pace.h",
+		old: `#define INTO_SEGMENT 1`, new: `#define INTO_SEGMENT 0`, tests: "vnicbridge.TestLimitOfRate",
+	}, {
+		row: "L1+", defect: "packets wait without bound", file: "vnicbridge/internal/flow/pace.go",
+		old: `wait+costOf(l, size) > l.Queue.Load() {`, new: `wait < 0 {`, tests: "vnicbridge.TestLimitOfRate",
+	}, {
+		row: "L1+", defect: "a super-packet counts with one header", file: "vnicbridge/internal/bpf/bridge.c",
+		old: `p->size + (p->size - headers - 1) / each * headers : p->size`, new: `p->size : p->size`, tests: "vnicbridge.TestRateOfSuperPackets",
+	}, {
+		row: "L1+", defect: "a super-packet counts with one header", file: "vnicbridge/internal/userspace/pacer.go",
+		old: `return size + (size-headers-1)/each*headers`, new: `return size`, tests: "vnicbridge.TestRateOfSuperPackets",
+	}, {
+		row: "L1+", defect: "a change of the table gives a burst anew", file: "vnicbridge/internal/flow/limits.go",
+		old: `			t.Limits[i].Used[way].Store(from.Limits[i].Used[way].Load())
+`, new: "", tests: "vnicbridge.TestRateMoves",
+	}, {
 		row: "L2", defect: "a flood that takes all aliases keeps clients out", file: `vnicbridge/internal/flow/holder.go`,
 		old: `	f.Reply = h.reply
 	return true`, new: `	return false`,

@@ -56,7 +56,7 @@ func (s *site) oursConfig(datapath, onNoSegment string) string {
 	case s.netns:
 		option = "\n\t\t\tnetns " + s.inside.Namespace()
 	case s.limits:
-		option = "\n\t\t\tlimit flows 1000000\n\t\t\tlimit flows_per_client 1000000\n\t\t\tlimit new 10000000/s"
+		option = "\n\t\t\tlimit rate 1Tbit/s\n\t\t\tlimit flows 1000000\n\t\t\tlimit flows_per_client 1000000\n\t\t\tlimit new 10000000/s"
 	}
 	return fmt.Sprintf(oursConfig, datapath, onNoSegment, s.inner, s.public, s.gateway.Addr(), option)
 }

@@ -6,18 +6,23 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
 // limit reads a limit of a segment:
 //
+//	limit rate <bits/s> [<burst>]
 //	limit flows <number>
 //	limit flows_per_client <number>
 //	limit new <number>/s
 func limit(d *caddyfile.Dispenser, l *config.Limits) error {
-	const want = "want limit flows <number>, limit flows_per_client <number> or limit new <number>/s"
+	const want = "want limit rate <bits/s> [<burst>], limit flows <number>, limit flows_per_client <number> or limit new <number>/s"
 	args := d.RemainingArgs()
+	if len(args) > 1 && args[0] == "rate" {
+		return rate(d, args[1:], l)
+	}
 	if len(args) != 2 {
 		return d.Errf("limit: %s", want)
 	}
@@ -34,6 +39,31 @@ func limit(d *caddyfile.Dispenser, l *config.Limits) error {
 		return d.WrapErr(err)
 	}
 	*target = n
+	return nil
+}
+
+// rate reads a limit of rates: the bits a second, and the bytes that may go at once after a
+// pause.
+func rate(d *caddyfile.Dispenser, args []string, l *config.Limits) error {
+	switch {
+	case len(args) > 2:
+		return d.Errf("limit rate: want a rate and a burst, as in 100Mbit/s 1MiB")
+	case l.Rate != 0:
+		return d.Errf("limit rate is given twice")
+	}
+	bits, unit, err := humanize.ParseSI(args[0])
+	if err != nil || unit != "" && unit != "bit" && unit != "bit/s" || bits < config.MinRate || bits > config.MaxRate {
+		return d.Errf("limit rate %s: want bits a second, as in 100Mbit/s, 8kbit/s to 1Tbit/s", args[0])
+	}
+	l.Rate = int64(bits)
+	if len(args) == 1 {
+		return nil
+	}
+	burst, err := humanize.ParseBytes(args[1])
+	if err != nil || burst < 1 || burst > config.MaxBurst {
+		return d.Errf("limit rate %s %s: want a burst in bytes, as in 1MiB, at most 1GiB", args[0], args[1])
+	}
+	l.Burst = int64(burst)
 	return nil
 }
 

@@ -25,6 +25,7 @@ import (
 //	    reach <segments…>
 //	    netns <name>
 //	    health tcp|http/<port> [<path>] { … }
+//	    limit rate <bits/s> [<burst>]
 //	    limit flows <number>
 //	    limit flows_per_client <number>
 //	    limit new <number>/s

@@ -55,11 +55,11 @@ func TestStatusOfLimits(t *testing.T) {
 	if text := statusText(t, vnicbridge.Status{Segments: segments}); strings.Contains(text, heading) {
 		t.Errorf("without limits there is a table of them:\n%s", text)
 	}
-	a := vnicbridge.SegmentStatus{Limits: config.Limits{Flows: 100, FlowsPerClient: 10, New: 5}, Refused: 7}
+	a := vnicbridge.SegmentStatus{Limits: config.Limits{Flows: 100, FlowsPerClient: 10, New: 5, Rate: 2_500_000, Burst: 64 << 10}, Refused: 7}
 	a.Flows = 99
 	segments["a"] = a
 	text := statusText(t, vnicbridge.Status{Segments: segments})
-	if strings.Count(text, heading) != 1 || !regexp.MustCompile(`(?m)^a +99 +7 +flows 100, flows_per_client 10, new 5/s$`).MatchString(text) {
+	if strings.Count(text, heading) != 1 || !regexp.MustCompile(`(?m)^a +99 +7 +rate 2.5Mbit/s 64KiB, flows 100, flows_per_client 10, new 5/s$`).MatchString(text) {
 		t.Errorf("segment a has limits, and the status says\n%s", text)
 	}
 }

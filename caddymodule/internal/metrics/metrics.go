@@ -73,7 +73,7 @@ var (
 	bansNow        = describe("bans", "Networks that are banned, at run time and by the configuration. What they send counts as dropped, for the reason denied.")
 	segmentHealthy = describe("segment_healthy", "Whether the segment's VNIC is there and its health checks pass.", "segment")
 	segmentState   = describe("segment_state", "1 for the state that the segment has been set to by hand (active, draining or stopped), 0 for the others.", "segment", "state")
-	segmentRefused = describe("segment_refused_packets_total", "Packets that would have begun a flow beyond a limit of the segment.", "segment")
+	segmentRefused = describe("segment_refused_packets_total", "Packets beyond a limit of the segment: they would have begun a flow, or exceeded its rate.", "segment")
 	bridgeLinkUp   = describe("bridge_link_up", "Whether the bridge's NIC is up and has a carrier.", "bridge")
 
 	segmentCounts = newDeviceMetrics("segment", "segment")

@@ -1,11 +1,12 @@
 // Package bpf holds the programs of the kernel data path, and the types that they
 // share with Go. Only types.h defines these types; their Go versions are generated.
 //
-// Begin with bridge.c, which says what happens to a packet. flow.h finds a packet's
-// flow and follows its state, admit.h opens a flow, decide.h chooses its segment, flowlimit.h
-// keeps the segment's limits, and packet.h reads and rewrites the packet. letin.c is the filter of a NIC's packet
-// socket on the userspace data path. It shares limit.h, which bounds rates, and arrival6.h,
-// which tells the IPv6 packets that are ours, with the NIC's program.
+// Begin with bridge.c, which says what happens to a packet. flow.h finds a packet's flow and
+// follows its state, admit.h opens a flow, decide.h chooses its segment, flowlimit.h keeps the
+// segment's limits on flows and pace.h that on its rate, and packet.h reads and rewrites the
+// packet. letin.c is the filter of a NIC's packet socket on the userspace data path. It shares
+// limit.h, which bounds rates, and arrival6.h, which tells the IPv6 packets that are ours, with
+// the NIC's program.
 package bpf
 
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -go-package bpf -output-suffix _objects -target bpfel,bpfeb -cc clang-14 -strip llvm-strip-14 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" -type flow_key -type bucket -type flow_record -type flow_state -type iface -type port_range -type steer -type peer -type wide_peer -type wide_addresses -type counters -type gauges -type neighbour_key -type neighbour -type decision_table -type bridge_rules -type segment_rules -type prefix_key Bridge bridge.c

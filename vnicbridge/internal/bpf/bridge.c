@@ -20,6 +20,7 @@
 #include "admit.h"
 #include "admit6.h"
 #include "arrival6.h"
+#include "pace.h"
 
 // If userspace's heartbeat is older than this, userspace is gone. The programs then leave
 // all packets to the host, so that what is left of the plane cannot disturb the network.
@@ -95,14 +96,35 @@ static __always_inline const __u8 *next_hop(const struct flow_key *answer, const
 	return n->mac;
 }
 
+// How many bytes of headers each packet of a super-packet has. ip is the length of its IP header.
+static __always_inline __u32 headers_len(const struct packet *p, __u32 ip)
+{
+	return ip + (p->key.proto == IPPROTO_TCP ? sizeof(struct tcphdr) + p->options : sizeof(struct udphdr));
+}
+
 // Whether a packet does not fit a link: Arrival.tooBig in icmperror.go. ip is the length of its
 // IP header.
 static __always_inline bool too_big(const struct __sk_buff *skb, const struct packet *p, __u32 ip, __u32 mtu)
 {
-	__u32 l4 = p->key.proto == IPPROTO_TCP ? sizeof(struct tcphdr) + p->options : sizeof(struct udphdr);
 	bool cut = skb->gso_size && p->key.proto != IPPROTO_ICMP;
 
-	return mtu && p->size > mtu && (!cut || ip + l4 + skb->gso_size > mtu);
+	return mtu && p->size > mtu && (!cut || headers_len(p, ip) + skb->gso_size > mtu);
+}
+
+// How many bytes a packet has, or, of a super-packet, the packets into which segmentation offload
+// cuts it. ip is the length of its IP header.
+static __always_inline __u32 wire_size(const struct __sk_buff *skb, const struct packet *p, __u32 ip)
+{
+	__u32 headers = headers_len(p, ip), each = skb->gso_size;
+
+	return each && p->size > headers + each ? p->size + (p->size - headers - 1) / each * headers : p->size;
+}
+
+// Takes a packet from the rates of the segments at the ends of its flow: pace. Most have none.
+static __always_inline int pace_packet(const struct __sk_buff *skb, const struct packet *p, __u32 ip, const struct iface *own,
+				       const struct iface *out)
+{
+	return unlikely(own->paced | out->paced) ? pace(own->paced, out->paced, wire_size(skb, p, ip)) : KEEP;
 }
 
 // Sends a packet to a device. Only a program at ingress can send to a peer (skb_do_redirect in
@@ -116,11 +138,13 @@ static __always_inline int send(const struct iface *out)
 
 // Sends a packet to the other end of its flow. SLOW: the packet is unchanged, and userspace
 // must send it.
-static __always_inline int forward(struct __sk_buff *skb, struct packet *p, const struct found *f, struct flow_record *r)
+static __always_inline int forward(struct __sk_buff *skb, struct packet *p, const struct iface *own, const struct found *f,
+				   struct flow_record *r)
 {
 	__u32 to = f->answer.iface;
 	struct iface *out = bpf_map_lookup_elem(&ifaces, &to);
 	const __u8 *mac;
+	int verdict;
 
 	if (unlikely(!out || !out->ifindex))
 		return SLOW;
@@ -129,6 +153,9 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 	mac = out->nic ? next_hop(&f->answer, out) : out->mac;
 	if (unlikely(!mac))
 		return SLOW;
+	verdict = pace_packet(skb, p, sizeof(struct iphdr), own, out);
+	if (unlikely(verdict != KEEP))
+		return verdict == SLOW ? SLOW : count_drop(p->len, verdict);
 	observe(p, f, r);
 	if (rewrite(skb, p, &f->answer, out, mac) != KEEP)
 		return SLOW;
@@ -166,7 +193,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 		r = verdict == KEEP ? record_of(f.number) : NULL;
 	}
 	if (r)
-		verdict = forward(skb, p, &f, r);
+		verdict = forward(skb, p, own, &f, r);
 	return r && verdict != SLOW ? verdict : give_up(own);
 }
 
@@ -178,18 +205,22 @@ static __always_inline bool is_own(const struct iface *own, const struct address
 }
 
 // Sends an IPv6 packet to the other end of its flow: forward for IPv6.
-static __always_inline int forward6(struct __sk_buff *skb, const struct packet *p, const struct found *f,
+static __always_inline int forward6(struct __sk_buff *skb, const struct packet *p, const struct iface *own, const struct found *f,
 				    struct wide_addresses *a, struct flow_record *r)
 {
 	__u32 to = f->answer.iface;
 	struct iface *out = bpf_map_lookup_elem(&ifaces, &to);
 	const __u8 *mac;
+	int verdict;
 
 	if (!out || !out->ifindex || too_big(skb, p, sizeof(struct ipv6hdr), out->mtu))
 		return SLOW;
 	mac = out->nic ? next_hop6(a->reply.src, to, out) : out->mac;
 	if (!mac)
 		return SLOW;
+	verdict = pace_packet(skb, p, sizeof(struct ipv6hdr), own, out);
+	if (unlikely(verdict != KEEP))
+		return verdict == SLOW ? SLOW : count_drop_at(self6, p->len, verdict);
 	observe(p, f, r);
 	if (rewrite6(skb, p, &f->answer, a, out, mac) != KEEP)
 		return SLOW;
@@ -229,15 +260,16 @@ __noinline int carry6(struct __sk_buff *skb)
 {
 	struct wide_addresses a = {};
 	struct packet p = {};
+	const struct iface *own = read_own6(skb, &p, &a);
 	struct found f = {};
 	struct flow_record *r;
 
-	if (!read_own6(skb, &p, &a))
+	if (!own)
 		return SLOW;
 	r = find6(&p, &f, &a);
 	if (unlikely(!r || reopens(&p, r)))
 		return UNKNOWN;
-	return forward6(skb, &p, &f, &a, r);
+	return forward6(skb, &p, own, &f, &a, r);
 }
 
 // Opens the flow of an IPv6 packet. KEEP: the packet has a flow now. SLOW: userspace must open

@@ -114,6 +114,8 @@ type BridgeIface struct {
 	Mac        [6]uint8
 	GatewayMac [6]uint8
 	Nic        uint32
+	Paced      uint32
+	Zero       uint32
 	Address6   [2]uint64
 	Network6   [2]uint64
 	Mask6      [2]uint64
@@ -129,6 +131,10 @@ type BridgeLimit struct {
 	PerClient uint32
 	Zero      uint32
 	Refused   uint64
+	ByteCost  uint64
+	Burst     int64
+	Queue     int64
+	Used      [2]int64
 }
 
 type BridgeNeighbour struct {
@@ -183,6 +189,7 @@ type BridgePlaneState struct {
 		_     structs.HostLayout
 		Spent uint64
 	}
+	Began uint64
 }
 
 type BridgePortRange struct {

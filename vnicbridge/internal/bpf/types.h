@@ -116,6 +116,8 @@ struct iface {
 	__u8 mac[6];
 	__u8 gateway_mac[6];	// 0: not resolved
 	__u32 nic;		// 1: a NIC, 0: a VNIC
+	__u32 paced;		// of a VNIC whose segment has a limit of rates: the number of its limits; else 0
+	__u32 zero;
 
 	// Of an iface for IPv6, in place of the four addresses above.
 	__u64 address6[2], network6[2], mask6[2], gateway6[2];
@@ -179,7 +181,13 @@ struct limit {
 	__u32 full;		// until when none of the flows can make room: see plane_state.clock
 	__u32 per_client;	// the most flows of one client at once; 0: no limit
 	__u32 zero;
-	__u64 refused;		// packets that would have begun a flow beyond a limit
+	__u64 refused;		// packets beyond a limit: that would have begun a flow, or waited too long
+
+	// The limit of rates: pace.h.
+	__u64 byte_cost;	// what a byte takes of the rate, in ns << BYTE_COST_SHIFT
+	__s64 burst;		// how much of the rate may be taken at once after a pause, in ns
+	__s64 queue;		// for how long packets beyond the rate wait, at most, in ns
+	__s64 used[2];		// the time of the plane's clock up to which the rate is used up, in ns, by way
 };
 
 // How many flows clients have at segments with such a limit: a count-min sketch (Cormode and
@@ -378,4 +386,5 @@ struct plane_state {
 	__u32 quarantine;	// the latest time in the map quarantine, like clock
 	struct budget odd;	// packets that only userspace can carry
 	struct budget strays;	// of these, fragments whose first one has not come
+	__u64 began;		// bpf_ktime_get_ns when the plane's clock was 0
 };

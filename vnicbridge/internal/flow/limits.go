@@ -27,7 +27,7 @@ type spare struct {
 	flows []victim
 }
 
-// SetLimits bounds the flows of a segment, at its VNIC. vnic is the iface for IPv4, which stands
+// SetLimits bounds the flows and the rate of a segment, at its VNIC. vnic is the iface for IPv4, which stands
 // for the device.
 func (t *Table) SetLimits(vnic *iface.Iface, l config.Limits) {
 	t.mu.Lock()
@@ -45,9 +45,15 @@ func (t *Table) SetLimits(vnic *iface.Iface, l config.Limits) {
 	}
 	limits.Flows.Store(uint32(l.Flows))
 	limits.Full.Store(0)
+	setRate(limits, l)
+	paced := uint32(0)
+	if l.Rate > 0 {
+		paced = number
+	}
 	before := limits.PerClient.Swap(uint32(l.FlowsPerClient))
 	for _, own := range vnic.Each() {
 		t.Meters[own.Index].Limit.Store(number)
+		own.Paced.Store(paced)
 	}
 	if before == 0 && l.FlowsPerClient > 0 {
 		t.countClients(number)
@@ -175,8 +181,7 @@ func (t *Table) limited(f *Flow, now int64) packet.DropReason {
 	return packet.DropLimit
 }
 
-// Refused returns how many packets would have begun a flow beyond a limit of a segment, by its
-// VNIC.
+// Refused returns how many packets were beyond a limit of a segment, by its VNIC.
 func (t *Table) Refused(vnic *iface.Iface) uint64 { return t.Limits[vnic.Index].Refused.Load() }
 
 // InheritLimits takes over what was used up of the limits in another table, and how many packets
@@ -185,6 +190,9 @@ func (t *Table) InheritLimits(from *Table) {
 	for i := range t.Limits {
 		t.Limits[i].Spent.Store(from.Limits[i].Spent.Load())
 		t.Limits[i].Cost.Store(from.Limits[i].Cost.Load())
+		for way := range t.Limits[i].Used {
+			t.Limits[i].Used[way].Store(from.Limits[i].Used[way].Load())
+		}
 		t.Limits[i].Refused.Store(from.Limits[i].Refused.Load())
 	}
 }

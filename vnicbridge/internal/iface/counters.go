@@ -36,8 +36,22 @@ type Limits struct {
 	PerClient atomic.Uint32 // the most flows of one client at once; 0: no limit
 	_         uint32
 
-	Refused atomic.Uint64 // packets that would have begun a flow beyond a limit
+	Refused atomic.Uint64 // packets beyond a limit: that would have begun a flow, or waited too long
+
+	ByteCost atomic.Int64 // what a byte takes of the rate, in ns << 16; 0: no limit
+	Burst    atomic.Int64 // how much of the rate may be taken at once after a pause, in ns
+	Queue    atomic.Int64 // for how long packets beyond the rate wait, at most, in ns
+
+	// The time of the plane's clock up to which the rate is used up, in ns, by the way of packets.
+	Used [Ways]atomic.Int64
 }
+
+// The two ways of packets at a segment. Each has the whole rate.
+const (
+	OutOfSegment = iota
+	IntoSegment
+	Ways
+)
 
 // CounterValues are the values of [Counters] at one moment.
 type CounterValues struct {

@@ -22,6 +22,7 @@ type Iface struct {
 	hw     atomic.Pointer[config.MAC]
 	MTU    atomic.Int32
 	Closed atomic.Bool
+	Paced  atomic.Uint32 // of a VNIC whose segment has a limit of rates: the number of its limits; else 0
 	Counters
 	Gauge atomic.Pointer[Gauges] // in the memory of the flow table in use
 

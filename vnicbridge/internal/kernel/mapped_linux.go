@@ -30,7 +30,8 @@ type PlaneState struct {
 	capacity, fresh               atomic.Uint32
 	refusals                      atomic.Int32
 	quarantine                    atomic.Uint32
-	Odd, Strays                   bpf.Budget // the programs' own
+	Odd, Strays                   bpf.Budget   // the programs' own
+	Began                         atomic.Int64 // the programs' clock when the plane's was 0
 }
 
 // spareMap has the numbers of free flow records. The programs take numbers from the same map.

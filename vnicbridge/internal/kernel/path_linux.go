@@ -137,6 +137,7 @@ func (k *Path) Begin(o Options) {
 		Counts:  flow.TableCounts{Flows: &k.Plane.flows, Limit: &k.Plane.limit, Fresh: &k.Plane.fresh, Quarantine: &k.Plane.quarantine},
 		Untils:  inMemory[atomic.Uint64](k, bpf.BridgeMapQuarantine),
 	}, o.MaxFlows, o.Handshakes)
+	k.Plane.Began.Store(ProgramClock() - o.Clock())
 	k.Rules = kernelRules{maps: k.Maps, plane: k.Plane, open: o.Open}
 	k.Tick(o.Clock())
 }
@@ -400,7 +401,7 @@ func (k *Path) refresh(a *Attachment) error {
 func describe(a *Attachment, p *iface.Iface) bpf.Iface {
 	ifindex, flags := a.Target()
 	_, slow := a.Slow()
-	entry := bpf.Iface{Ifindex: uint32(ifindex), Redirect: flags, Slow: uint32(slow), Mtu: uint32(p.LinkMTU()), Mac: p.MAC()}
+	entry := bpf.Iface{Ifindex: uint32(ifindex), Redirect: flags, Slow: uint32(slow), Mtu: uint32(p.LinkMTU()), Mac: p.MAC(), Paced: p.Paced.Load()}
 	own := prefixOf(p)
 	network, mask := packet.AddrOf(own.Masked().Addr()), maskOf(own)
 	gateway := packet.NoAddr

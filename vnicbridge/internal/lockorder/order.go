@@ -34,6 +34,7 @@ type (
 	Handshakes  struct{}
 	Orphans     struct{}
 	OpenPorts   struct{}
+	Pacer       struct{}
 	Health      struct{}
 )
 
@@ -66,6 +67,7 @@ var (
 	placeHandshakes  = &place{levelOwnData, "the lock of the handshakes"}
 	placeOrphans     = &place{levelOwnData, "the lock of the orphans"}
 	placeOpenPorts   = &place{levelOwnData, "the lock of the open ports"}
+	placePacer       = &place{levelOwnData, "the pacer's lock"}
 	placeHealth      = &place{levelOwnData, "the health monitor's lock"}
 	placeLog         = &place{levelLog, "the lock of the log's rate limit"}
 )
@@ -84,5 +86,6 @@ func (Fragments) place() *place   { return placeFragments }
 func (Handshakes) place() *place  { return placeHandshakes }
 func (Orphans) place() *place     { return placeOrphans }
 func (OpenPorts) place() *place   { return placeOpenPorts }
+func (Pacer) place() *place       { return placePacer }
 func (Health) place() *place      { return placeHealth }
 func (Log) place() *place         { return placeLog }

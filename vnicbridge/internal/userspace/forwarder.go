@@ -24,6 +24,7 @@ type Forwarder struct {
 	rules      atomic.Pointer[rules.Ruleset]
 	open       *rules.OpenPorts
 	denied     *rules.Denied
+	pacer      *pacer
 	Clock      func() int64 // ns, monotonic
 }
 
@@ -33,7 +34,7 @@ type Forwarder struct {
 func New(open *rules.OpenPorts, denied *rules.Denied, clock func() int64) *Forwarder {
 	fw := &Forwarder{
 		Handshakes: new(flow.Handshakes), Fragments: NewFragmentTable(),
-		open: open, denied: denied, Clock: clock,
+		open: open, denied: denied, pacer: newPacer(), Clock: clock,
 	}
 	fw.Flows = flow.OwnTable(config.DefaultMaxFlows, fw.Handshakes)
 	fw.SetRules(&rules.Ruleset{})
@@ -94,8 +95,7 @@ func (fw *Forwarder) Lookup(key flow.Key) (*flow.Flow, flow.Direction) {
 	return fw.Flows.Lookup(key)
 }
 
-// Refused returns how many packets would have begun a flow beyond a limit: see
-// [flow.Table.Refused].
+// Refused returns how many packets were beyond a limit: see [flow.Table.Refused].
 func (fw *Forwarder) Refused(vnic *iface.Iface) uint64 {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
@@ -305,7 +305,7 @@ func (fw *Forwarder) carry(a *Arrival) packet.DropReason {
 	}
 	a.own = dir == flow.Forward && a.In.VNIC != nil
 	a.Rewrite(tuple, a.Frame.ChecksumUnfinished())
-	return a.leaveBy(to, tuple.Dst)
+	return fw.depart(a, to, tuple.Dst)
 }
 
 // flowOf finds or opens the flow of a packet, and updates the flow's state for the packet.

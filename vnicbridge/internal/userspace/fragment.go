@@ -71,5 +71,5 @@ func (fw *Forwarder) leaveAs(a *Arrival, d *datagram) packet.DropReason {
 	}
 	a.RewriteID(d.out.id)
 	a.Rewrite(tuple, a.Frame.ChecksumUnfinished())
-	return a.leaveBy(to, tuple.Dst)
+	return fw.depart(a, to, tuple.Dst)
 }

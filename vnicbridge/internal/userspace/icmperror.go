@@ -41,7 +41,7 @@ func (fw *Forwarder) carryError(a *Arrival) packet.DropReason {
 		tuple.Src = fw.rules.Load().RouterAt(to, a.In, a.Src, tuple.Src)
 	}
 	a.RewriteAddresses(tuple)
-	return a.leaveBy(to, tuple.Dst)
+	return fw.depart(a, to, tuple.Dst)
 }
 
 // tooBig tells whether a packet does not fit a link with the given MTU in bytes; 0 is no

@@ -129,8 +129,12 @@ export class BridgeCard extends Card {
 
 // limitsOf says what a segment may have at most, and how many packets that has refused.
 function limitsOf({ limits = {}, refused }) {
-	const most = [[limits.flows, "flows"], [limits.flows_per_client, "flows of a client"], [limits.new, "new flows/s"]].filter(([n]) => n);
-	return most.length > 0 && `at most ${most.map(([n, what]) => `${count(n)} ${what}`).join(", ")}` + (refused > 0 ? ` (${count(refused)} refused)` : "");
+	const most = [[limits.flows, "flows"], [limits.flows_per_client, "flows of a client"], [limits.new, "new flows/s"]]
+		.filter(([n]) => n).map(([n, what]) => `${count(n)} ${what}`);
+	if (limits.rate) {
+		most.unshift(`${bits(limits.rate)} each way`);
+	}
+	return most.length > 0 && `at most ${most.join(", ")}` + (refused > 0 ? ` (${count(refused)} refused)` : "");
 }
 
 // The operations that make sense in each state.
