@@ -79,9 +79,13 @@ func netnsFloor(what, metric string, bound float64) floor {
 	return floor{what: "netns: " + what, op: "≥", bound: bound, measured: ratio(bridgeSuite, oursInNetns, metric, baseline)}
 }
 
-// costFloor bounds what an option costs.
+// costFloor bounds what an option costs. It leaves out the CPU time of Caddy's process, which is
+// too small on the kernel path to be compared.
 func costFloor(what, variant string) floor {
 	return everyRow(floor{what: what, op: "≥", bound: 0.97}, bridgeSuite, func(r *Result, m Metric) []float64 {
+		if m.Name == "plane_cpu" {
+			return nil
+		}
 		return r.suite(bridgeSuite).advantages(variant, ours, m)
 	})
 }
