@@ -30,12 +30,14 @@ var flows = []mutation{
 		old: `	__u32 to = f->answer.iface;
 	struct iface *out = bpf_map_lookup_elem(&ifaces, &to);
 	const __u8 *mac;
+	int verdict;
 
 	if (unlikely(`,
 		new: `	struct bridge_rules *b = RULES(bridges, self);
 	__u32 to = b && b->live && f->dir == FORWARD ? decide(b, p) & ~LASTING : f->answer.iface;
 	struct iface *out = bpf_map_lookup_elem(&ifaces, &to);
 	const __u8 *mac;
+	int verdict;
 
 	if (unlikely(`,
 	}, {
@@ -220,7 +222,7 @@ var flows = []mutation{
 	}, {
 		row: "F6", defect: "the outer header is not rewritten", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `	a.RewriteAddresses(tuple)
-	return a.leaveBy`, new: "	return a.leaveBy",
+	return fw.depart`, new: "	return fw.depart",
 	}, {
 		row: "F6", defect: "a quote of 8 bytes is dropped", file: `vnicbridge/internal/packet/quote.go`,
 		old: `p.Later || len(p.L4) < 8 {`, new: `p.Later || len(p.L4) < tcpMinLen {`,
@@ -333,7 +335,7 @@ var flows = []mutation{
 		old: `return !cut || a.HeadersLen()+size > mtu`, new: `return !cut`,
 	}, {
 		row: "F8", defect: "the pieces of a super-packet may have any size", file: "vnicbridge/internal/bpf/bridge.c",
-		old: ` + l4 + skb->gso_size > mtu)`, new: ` + l4 > mtu)`,
+		old: `headers_len(p, ip) + skb->gso_size > mtu)`, new: `headers_len(p, ip) > mtu)`,
 	}, {
 		row: "F8", defect: "TCP options do not count in the size of a super-packet's pieces", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `return !cut || a.HeadersLen()+size > mtu`, new: `return !cut || packet.IPv4MinLen+8+size > mtu`,

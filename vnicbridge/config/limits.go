@@ -42,8 +42,8 @@ type Limits struct {
 	New int `json:"new,omitempty"`
 
 	// How many bits a second go out of the segment, and as many into it: those of IP packets
-	// (RFC 2697). Packets beyond it wait until the rate allows them, and are dropped if others
-	// wait for 100 ms already.
+	// (RFC 2697). Packets beyond it wait until the rate allows them. Those that would wait for
+	// more than 100 ms are dropped.
 	Rate int64 `json:"rate,omitempty"`
 
 	// How many bytes may go at once after a pause, if Rate is set. Default: those of 50 ms.

@@ -17,7 +17,7 @@ var groups = []string{
 	"A1 A1+ A2 A2+ A2++ A3 A4 A5 A6 A6+ A7 A7+ A8 A9 A10",
 	"F1 F2 F3 F4 F4+ F5 F5+ F6 F6+ F7 F7+ F8 F9 F10 F10+ F11 F12 F13 F14",
 	"S1 S2 S3 S4 S4+ S5 S6 S7",
-	"L1 L2 L3 L4 L5 L6 L7",
+	"L1 L1+ L2 L3 L4 L5 L6 L7",
 }
 
 // IDs lists the ids of all rows of the contract, in order.

@@ -58,6 +58,9 @@ func (fw *Forwarder) depart(a *Arrival, to *iface.Iface, dst packet.Addr) packet
 	if verdict != packet.Keep {
 		return verdict
 	}
+	if at > a.Now {
+		a.Out.Flush() // what came before it must not leave after it
+	}
 	if fw.pacer.hold(a, at, to, dst) {
 		return packet.Keep
 	}
