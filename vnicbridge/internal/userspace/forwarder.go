@@ -197,8 +197,8 @@ func (fw *Forwarder) Run(in *iface.Iface, from iface.Device) error {
 }
 
 // After so many full batches, which take 2 to 3 ms, Run pauses. While a goroutine is ready for
-// each processor, Go's scheduler looks at the network only every 10 ms (sysmon in
-// runtime/proc.go), so a flood at one device would let the others, and Caddy's servers, wait for
+// each processor, Go's scheduler looks at the network only every 10 ms (sysmon of the
+// runtime), so a flood at one device would let the others, and Caddy's servers, wait for
 // that long. A pause lets it look at once. Gosched would not: what yields is ready.
 const (
 	mostFull  = 10
