@@ -108,17 +108,23 @@ func soakPlain(t *testing.T) (figures []figure) {
 // at most twice the usual one.
 func (s *scene) compare(what string, beside, usual *latencies) []figure {
 	s.t.Helper()
+	return s.compareOf("request", what, beside, usual)
+}
+
+// compareOf is compare for another kind of thing that is asked for.
+func (s *scene) compareOf(kind, what string, beside, usual *latencies) []figure {
+	s.t.Helper()
 	limit := 2 * usual.percentile(99)
 	if len(beside.failures) > 0 {
-		s.t.Errorf("beside %s %s requests failed: %v", what, beside.failed(), beside.failures[0])
+		s.t.Errorf("beside %s %s %ss failed: %v", what, beside.failed(), kind, beside.failures[0])
 	}
 	if got := beside.percentile(99); got > limit {
-		s.t.Errorf("beside %s the p99 of a request is %v, more than twice the usual %v", what, got, limit/2)
+		s.t.Errorf("beside %s the p99 of a %s is %v, more than twice the usual %v", what, kind, got, limit/2)
 	}
 	return []figure{
-		{"requests beside " + what + ", failed", beside.failed()},
-		{"a request, p50 / p99 / slowest, beside " + what, beside.String()},
-		{"beside " + what + " took more than twice the usual p99", fmt.Sprintf("%.2f %%", beside.beyond(limit))},
+		{kind + "s beside " + what + ", failed", beside.failed()},
+		{"a " + kind + ", p50 / p99 / slowest, beside " + what, beside.String()},
+		{kind + "s beside " + what + " that took more than twice the usual p99", fmt.Sprintf("%.2f %%", beside.beyond(limit))},
 	}
 }
 

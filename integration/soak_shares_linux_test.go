@@ -56,15 +56,7 @@ func soakShares(t *testing.T, datapath string) (figures []figure) {
 		o.Count, o.Rate, o.Frames = soaked(200_000), floodRate, attack.frames
 		clients, questions := s.measureBoth(func() { s.blast(attack.by, o) })
 		figures = append(figures, s.compare(attack.name, clients, usualClients)...)
-		if len(questions.failures) > 0 {
-			t.Errorf("beside %s %s questions failed: %v", attack.name, questions.failed(), questions.failures[0])
-		}
-		if got, limit := questions.percentile(99), 2*usualQuestions.percentile(99); got > limit {
-			t.Errorf("beside %s the p99 of a question is %v, more than %v", attack.name, got, limit)
-		}
-		figures = append(figures,
-			figure{"questions beside " + attack.name + ", failed", questions.failed()},
-			figure{"a question, p50 / p99 / slowest, beside " + attack.name, questions.String()})
+		figures = append(figures, s.compareOf("question", attack.name, questions, usualQuestions)...)
 	}
 	if flows := s.status().Segments["b"].NewFlows; flows < maxFlows && !*soakQuick {
 		t.Errorf("segment b has opened %d flows, want more than the table holds", flows)

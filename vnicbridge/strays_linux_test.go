@@ -99,9 +99,9 @@ func datagram6(i, size, each int) (fragments [][]byte) {
 	return fragments
 }
 
-// wantRoomBesideStrays checks which frames come in while strays are beyond their rate limit. A few
-// strays come in, because they share the hash of a datagram whose first fragment has come. It may
-// have come in another test, which used the same maps.
+// wantRoomBesideStrays floods with strays, and checks which frames still come in. A few strays do,
+// because another datagram has the same hash, and its first fragment has come. Tests share the
+// maps, so that may have been in another test.
 func wantRoomBesideStrays(t *testing.T, cutDatagram func(i, size, each int) [][]byte, put func(frames ...[]byte) (in int)) {
 	t.Helper()
 	datagram := func(i int) [][]byte { return cutDatagram(i, 4000, 1480) }

@@ -27,8 +27,8 @@ type spare struct {
 	flows []victim
 }
 
-// SetLimits bounds the flows and the rate of a segment, at its VNIC. vnic is the iface for IPv4, which stands
-// for the device.
+// SetLimits bounds the flows and the rate of a segment, at its VNIC. vnic is the iface for IPv4,
+// which stands for the device.
 func (t *Table) SetLimits(vnic *iface.Iface, l config.Limits) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
