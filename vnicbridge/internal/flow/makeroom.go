@@ -48,27 +48,32 @@ func (t *Table) endRemembered(number uint32, now int64) {
 // nextVictim returns the next flow to evict. If the last survey names no more flows and one
 // is needed, nextVictim scans all records, at most once in a tick of the coarse clock.
 func (t *Table) nextVictim(now int64, needed bool) (v victim, ok bool) {
-	for {
-		for len(t.connections) > 0 {
-			v, t.connections = t.connections[0], t.connections[1:]
-			if found, ok := victimOf(&t.Records[v.number], v.number); ok && found == v {
-				return v, true
-			}
-		}
-		for len(t.victims) > 0 {
-			c := &t.victims[0]
-			if number, ok := t.next(c); ok {
-				return victim{number: number, class: c.class}, true
-			}
-			t.victims = t.victims[1:]
-		}
-		if !needed || t.noVictims == Coarse(now) {
-			return v, false
-		}
-		if t.lookAtAll(now); len(t.connections) == 0 && len(t.victims) == 0 {
-			t.noVictims = Coarse(now)
+	if v, ok = t.nextNamed(); ok || !needed || t.noVictims == Coarse(now) {
+		return v, ok
+	}
+	t.lookAtAll(now)
+	if v, ok = t.nextNamed(); !ok {
+		t.noVictims = Coarse(now)
+	}
+	return v, ok
+}
+
+// nextNamed returns the next flow that the last survey names.
+func (t *Table) nextNamed() (v victim, ok bool) {
+	for len(t.connections) > 0 {
+		v, t.connections = t.connections[0], t.connections[1:]
+		if found, ok := victimOf(&t.Records[v.number], v.number); ok && found == v {
+			return v, true
 		}
 	}
+	for len(t.victims) > 0 {
+		c := &t.victims[0]
+		if number, ok := t.next(c); ok {
+			return victim{number: number, class: c.class}, true
+		}
+		t.victims = t.victims[1:]
+	}
+	return v, false
 }
 
 // reclaim frees records of superseded flows, the oldest first, because no record is free.

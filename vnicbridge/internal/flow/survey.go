@@ -58,7 +58,7 @@ func Youngest(bucket int) uint32 {
 	return uint32(Shares+share) << (magnitude - 6)
 }
 
-// Add counts a flow. A negative age counts as 0: its last packet came after the survey began.
+// Add counts a flow. A negative age counts as 0: see [survey.since].
 func (a *Ages) Add(age int32) {
 	a.flows++
 	a.buckets[AgeBucket(uint32(max(age, 0)))]++
@@ -170,7 +170,7 @@ func (t *Table) choose(now int64) {
 	t.over = s.oldest(superseded, min(enough, 1+s.flows[superseded].flows/2), 0)
 	t.victims, t.crowd = t.victims[:0], crowd{}
 	if t.connections = t.idleConnections(now); len(t.connections) == 0 {
-		t.victims = t.chooseVictims(t.victims, enough, now)
+		t.victims = t.chooseVictims(t.victims, enough)
 	}
 }
 
@@ -178,12 +178,22 @@ func (t *Table) choose(now int64) {
 // of age `least`, in ticks.
 func (s *survey) oldest(class Class, enough int, least uint32) cohort {
 	age, n := s.flows[class].Oldest(enough, least)
-	return cohort{class, Coarse(s.began) - age, n, packet.NoAddr}
+	return cohort{class, s.since(age), n, packet.NoAddr}
+}
+
+// since returns the coarse time of the latest last packet of flows that had at least an age when
+// the survey began. Flows of age 0 include those whose last packet is later than the survey:
+// others may have had packets while the packet that needs room waited for the table.
+func (s *survey) since(age uint32) uint32 {
+	if age == 0 {
+		return Coarse(s.began + int64(surveyTime))
+	}
+	return Coarse(s.began) - age
 }
 
 // chooseVictims applies the rule of evictionOrder. It ignores the idle flows of a class if
 // they are less than 1/512 of the table, because finding them would take too long.
-func (t *Table) chooseVictims(chosen []cohort, enough int, now int64) []cohort {
+func (t *Table) chooseVictims(chosen []cohort, enough int) []cohort {
 	s := &t.survey
 	total, most := 0, evictionOrder[0]
 	for _, class := range evictionOrder {
@@ -197,7 +207,7 @@ func (t *Table) chooseVictims(chosen []cohort, enough int, now int64) []cohort {
 	if total >= enough || s.flows[most].flows == 0 {
 		return chosen
 	}
-	if c := t.floodOf(most, now); c.left > 0 {
+	if c := t.floodOf(most); c.left > 0 {
 		chosen = append(chosen, c)
 	}
 	return append(chosen, s.oldest(most, enough, 0))
@@ -205,7 +215,7 @@ func (t *Table) chooseVictims(chosen []cohort, enough int, now int64) []cohort {
 
 // floodOf returns the flows of a class of the client or segment that has more than half of them,
 // if there is one: a flood that comes from one sender makes room before the flows of others.
-func (t *Table) floodOf(class Class, now int64) (c cohort) {
+func (t *Table) floodOf(class Class) (c cohort) {
 	const enough = 512 // to tell who has more than half
 	of, sample := make(map[packet.Addr]int), 0
 	most, others := packet.NoAddr, t.survey.others
@@ -224,7 +234,7 @@ func (t *Table) floodOf(class Class, now int64) (c cohort) {
 		return c
 	}
 	flows := t.survey.flows[class].flows
-	return cohort{class, Coarse(now), flows * of[most] / sample, most}
+	return cohort{class, t.survey.since(0), flows * of[most] / sample, most}
 }
 
 // idleConnections returns established flows to evict, if there are more of them than their
