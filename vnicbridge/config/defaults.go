@@ -24,6 +24,15 @@ func (c *Config) HasIPv6() bool {
 	return false
 }
 
+// PortsOrDefault returns the ports to which the rule applies. If there are none, it applies to
+// every port, and to ICMP.
+func (r *Rule) PortsOrDefault() []PortRange {
+	if len(r.Ports) == 0 && len(r.Names) > 0 {
+		return []PortRange{{TCP, 80, 80}, {TCP, 443, 443}}
+	}
+	return r.Ports
+}
+
 // WeightOrDefault returns the segment's configured share of new flows.
 func (s *Segment) WeightOrDefault() int { return max(s.Weight, 1) }
 

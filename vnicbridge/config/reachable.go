@@ -23,7 +23,7 @@ func (c *Config) Unserved(listen map[string][]PortRange) (findings []string) {
 		}
 		for _, r := range listen[name] {
 			if r.Protocol == TCP && !c.reached(name, r) {
-				findings = append(findings, fmt.Sprintf("segment %s: a server listens on %s, which %s does not let in: no client reaches it; name the port where `steer %s` names ports",
+				findings = append(findings, fmt.Sprintf("segment %s: a server listens on %s, which %s does not let in: no client reaches it; name the port in `steer %s`",
 					name, r, strings.Join(sources, ", "), name))
 			}
 		}
@@ -190,14 +190,16 @@ func (r *Rule) mayMatch(ports PortRange) bool {
 	if len(r.Protocols) > 0 && !slices.Contains(r.Protocols, ports.Protocol) {
 		return false
 	}
-	return len(r.Ports) == 0 || slices.ContainsFunc(r.Ports, func(own PortRange) bool {
-		return own.Protocol == ports.Protocol && own.First <= ports.Last && ports.First <= own.Last
+	own := r.PortsOrDefault()
+	return len(own) == 0 || slices.ContainsFunc(own, func(p PortRange) bool {
+		return p.Protocol == ports.Protocol && p.First <= ports.Last && ports.First <= p.Last
 	})
 }
 
-// takesAll tells whether a rule matches the flows of all clients to all of the ports.
+// takesAll tells whether a rule matches the flows of all clients to all of the ports, whatever
+// name they have.
 func (r *Rule) takesAll(ports PortRange) bool {
-	if len(r.Clients) > 0 || len(r.Protocols) > 0 && !slices.Contains(r.Protocols, ports.Protocol) {
+	if len(r.Clients)+len(r.Names) > 0 || len(r.Protocols) > 0 && !slices.Contains(r.Protocols, ports.Protocol) {
 		return false
 	}
 	return len(r.Ports) == 0 || slices.ContainsFunc(r.Ports, func(own PortRange) bool {

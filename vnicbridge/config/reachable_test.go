@@ -7,13 +7,14 @@ import (
 )
 
 func TestUnserved(t *testing.T) {
-	http, https, dns := PortRange{TCP, 80, 80}, PortRange{TCP, 443, 443}, PortRange{UDP, 53, 53}
+	http, https, dns, ssh := PortRange{TCP, 80, 80}, PortRange{TCP, 443, 443}, PortRange{UDP, 53, 53}, PortRange{TCP, 22, 22}
 	lan := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	policy := func(segments ...string) *Policy { return &Policy{Policy: "round_robin", Segments: segments} }
 	const (
 		nothing = "segment a: no bridge gives it flows, and no segment may reach it: nothing from outside reaches it"
 		closed  = "segment a: it gets flows from bridge lan and opens no port, so it refuses them: give it a site (`bind vnic/a`), or name its server's ports in `ports`"
-		missed  = "segment a: a server listens on tcp/443, which bridge lan does not let in: no client reaches it; name the port where `steer a` names ports"
+		missed  = "segment a: a server listens on tcp/443, which bridge lan does not let in: no client reaches it; name the port in `steer a`"
+		noSSH   = "segment a: a server listens on tcp/22, which bridge lan does not let in: no client reaches it; name the port in `steer a`"
 	)
 	for name, test := range map[string]struct {
 		a      Segment
@@ -39,6 +40,11 @@ func TestUnserved(t *testing.T) {
 		"taken of some clients":        {steer: []Rule{{Segment: "b", Ports: []PortRange{https}, Clients: lan}}, policy: policy("a"), listen: []PortRange{https}},
 		"taken of another protocol":    {steer: []Rule{{Segment: "b", Ports: []PortRange{dns}}}, policy: policy("a"), listen: []PortRange{https}},
 		"taken by a rule that is late": {steer: []Rule{{Segment: "a", Clients: lan}, {Segment: "b", Ports: []PortRange{https}}}, listen: []PortRange{https}},
+		"steer by name":                {steer: []Rule{{Segment: "a", Names: []string{"a.example.com"}}}, listen: []PortRange{http, https}},
+		"steer by name, closed":        {steer: []Rule{{Segment: "a", Names: []string{"a.example.com"}}}, want: []string{closed}},
+		"steer by name, another port":  {steer: []Rule{{Segment: "a", Names: []string{"a.example.com"}, Ports: []PortRange{http}}}, listen: []PortRange{https}, want: []string{missed}},
+		"steer by name, SSH too":       {steer: []Rule{{Segment: "a", Names: []string{"a.example.com"}}}, listen: []PortRange{https, ssh}, want: []string{noSSH}},
+		"taken of some names":          {steer: []Rule{{Segment: "b", Names: []string{"*.example.com"}}}, policy: policy("a"), listen: []PortRange{http, https}},
 		"behind a front":               {b: []string{"a"}, listen: []PortRange{https}},
 		"behind a front, closed":       {b: []string{"a"}, want: []string{"segment a: it gets flows from segment b and opens no port, so it refuses them: give it a site (`bind vnic/a`), or name its server's ports in `ports`"}},
 	} {

@@ -163,13 +163,8 @@ func (c *Config) validatePolicy(b *Bridge) error {
 	if len(b.Steer) == 0 && b.LBPolicy == nil {
 		return errors.New("neither steer nor lb_policy: no flow would get a segment")
 	}
-	for i, rule := range b.Steer {
-		if err := c.candidate(b, rule.Segment); err != nil {
-			return fmt.Errorf("steer rule %d: %w", i+1, err)
-		}
-		if err := rule.validate(); err != nil {
-			return fmt.Errorf("steer rule %d (%s): %w", i+1, rule.Segment, err)
-		}
+	if err := c.validateSteer(b); err != nil {
+		return err
 	}
 	if b.LBPolicy == nil {
 		return nil
@@ -194,6 +189,23 @@ func (c *Config) validatePolicy(b *Bridge) error {
 	return nil
 }
 
+func (c *Config) validateSteer(b *Bridge) error {
+	names := 0
+	for i, rule := range b.Steer {
+		if err := c.candidate(b, rule.Segment); err != nil {
+			return fmt.Errorf("steer rule %d: %w", i+1, err)
+		}
+		if err := rule.validate(); err != nil {
+			return fmt.Errorf("steer rule %d (%s): %w", i+1, rule.Segment, err)
+		}
+		if names += len(rule.Names); names > MaxNames {
+			return fmt.Errorf("steer rule %d (%s): the rules up to this one have %d names, and a bridge has at most %d: write patterns such as *.example.com",
+				i+1, rule.Segment, names, MaxNames)
+		}
+	}
+	return nil
+}
+
 // candidate checks that a segment can get flows of a bridge.
 func (c *Config) candidate(b *Bridge, segment string) error {
 	if err := c.known(segment); err != nil {
@@ -207,7 +219,7 @@ func (c *Config) candidate(b *Bridge, segment string) error {
 }
 
 func (r *Rule) validate() error {
-	if len(r.Clients)+len(r.Ports)+len(r.Protocols) == 0 {
+	if len(r.Clients)+len(r.Names)+len(r.Ports)+len(r.Protocols) == 0 {
 		return fmt.Errorf("no matcher; for all the other flows use lb_policy first %s", r.Segment)
 	}
 	for _, client := range r.Clients {
@@ -218,7 +230,7 @@ func (r *Rule) validate() error {
 	if slices.Contains(r.Ports, AnyPort) {
 		return errors.New("port any: name the ports; without a port matcher every port matches")
 	}
-	return nil
+	return r.validateNames()
 }
 
 func policyList() string {

@@ -15,6 +15,7 @@ import (
 // The values of one matcher are alternatives, and all matchers must match:
 //
 //	client   <address or network>…
+//	name     <host name or *.host name>…
 //	port     tcp|udp/<port or range>…
 //	protocol tcp|udp|icmp…
 func (p *parser) steer(d *caddyfile.Dispenser, b *config.Bridge) error {
@@ -46,6 +47,7 @@ func newMatchers(rule *config.Rule) *matchers {
 	return &matchers{
 		known: map[string]func(string) error{
 			"client":   func(text string) error { return add(&rule.Clients, text, config.ParseClient) },
+			"name":     func(text string) error { return add(&rule.Names, text, config.HostPattern) },
 			"port":     func(text string) error { return add(&rule.Ports, text, config.ParsePortRange) },
 			"protocol": func(text string) error { return add(&rule.Protocols, text, protocol) },
 		},

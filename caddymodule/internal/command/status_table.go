@@ -98,11 +98,11 @@ func orHost(netns string) string {
 
 // writeRules writes the steer rules in their order, if there are any.
 func writeRules(w io.Writer, s vnicbridge.Status) {
-	heading := sync.OnceFunc(func() { row(w, "\nBRIDGE", "STEERS TO", "CLIENTS", "PORTS", "PROTOCOLS") })
+	heading := sync.OnceFunc(func() { row(w, "\nBRIDGE", "STEERS TO", "CLIENTS", "NAMES", "PORTS", "PROTOCOLS") })
 	for _, name := range sortedKeys(s.Bridges) {
 		for _, rule := range s.Bridges[name].Steer {
 			heading()
-			row(w, name, rule.Segment, list(rule.Clients), list(rule.Ports), list(rule.Protocols))
+			row(w, name, rule.Segment, list(rule.Clients), abridged(rule.Names), list(rule.PortsOrDefault()), list(rule.Protocols))
 		}
 	}
 }
@@ -187,6 +187,15 @@ func row(w io.Writer, cells ...any) {
 		}
 	}
 	fmt.Fprintln(w, strings.Join(texts, "\t"))
+}
+
+// abridged lists the first names of a rule, which may have thousands. The JSON has all.
+func abridged(names []string) string {
+	const most = 3
+	if len(names) <= most {
+		return strings.Join(names, " ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], " "), len(names)-most)
 }
 
 func list[T fmt.Stringer](values []T) string {
