@@ -21,7 +21,7 @@ type kernelPath interface {
 	// FlowTable is the table that both use.
 	FlowTable() *flow.Table
 	// Fits tells whether there is room for a number of flows, also of IPv6 if wide is set.
-	Fits(maxFlows int, wide bool) bool
+	Fits(maxFlows int, extras flow.Extras) bool
 
 	// Attach puts a program on a device, given by its iface for IPv4, and Detach removes it.
 	Attach(*iface.Iface) error
@@ -91,16 +91,17 @@ func (d *dataPaths) withKernelPath(do func(kernelPath)) {
 
 // choose switches to the data path that a configuration asks for, and moves the living flows
 // there. ifaces are all living ifaces.
-func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelPath func(maxFlows int, wide bool) (kernelPath, error)) error {
+func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelPath func(maxFlows int, extras flow.Extras) (kernelPath, error)) error {
 	current, room := d.kernelPath(), d.room(cfg)
+	extras := flow.Extras{Wide: cfg.HasIPv6(), Named: cfg.HasNames()}
 	switch {
 	case cfg.Datapath == config.DatapathUserspace:
 		d.refusal = ""
 		return d.switchTo(nil, room, ifaces)
-	case current != nil && current.Fits(room, cfg.HasIPv6()):
+	case current != nil && current.Fits(room, extras):
 		return nil
 	}
-	next, err := newKernelPath(room, cfg.HasIPv6())
+	next, err := newKernelPath(room, extras)
 	if err == nil {
 		if err = d.switchTo(next, room, ifaces); err != nil {
 			next.Close()

@@ -24,7 +24,7 @@ func init() { flowBytes["kernel"] = testMapsOfFlows }
 func testMapsOfFlows(t *testing.T) {
 	const flows = config.DefaultMaxFlows
 	k, err := kernel.New(kernel.Options{
-		MaxFlows: flows, Wide: true, Open: new(rules.OpenPorts), Handshakes: new(flow.Handshakes), Clock: func() int64 { return 0 },
+		MaxFlows: flows, Extras: flow.Extras{Wide: true, Named: true}, Open: new(rules.OpenPorts), Handshakes: new(flow.Handshakes), Clock: func() int64 { return 0 },
 		Log: slog.New(slog.DiscardHandler),
 	}, hookMemory)
 	if err != nil {

@@ -190,9 +190,9 @@ func (p *Plane) whileBansStay(change func() error) error {
 	return change()
 }
 
-func (p *Plane) newKernelPath(maxFlows int, wide bool) (kernelPath, error) {
+func (p *Plane) newKernelPath(maxFlows int, extras flow.Extras) (kernelPath, error) {
 	return p.session.machine.newKernelPath(kernel.Options{
-		MaxFlows: maxFlows, Wide: wide, Key: p.key, Open: &p.open, Handshakes: p.path.Handshakes, Clock: p.now,
+		MaxFlows: maxFlows, Extras: extras, Key: p.key, Open: &p.open, Handshakes: p.path.Handshakes, Clock: p.now,
 		Run: p.path.Run, Refusals: userspace.RefusalBurst, Log: p.log,
 	})
 }

@@ -42,7 +42,7 @@ type memoryPath struct{ *kernel.Path }
 var idlePaths = make(chan *kernel.Path, 4)
 
 func takeMemoryPath(o kernel.Options) (kernelPath, error) {
-	o.MaxFlows, o.Wide = min(o.MaxFlows, smallTable), true
+	o.MaxFlows, o.Extras = min(o.MaxFlows, smallTable), flow.Extras{Wide: true, Named: true}
 	if o.MaxFlows == smallTable {
 		select {
 		case k := <-idlePaths:
@@ -59,8 +59,8 @@ func takeMemoryPath(o kernel.Options) (kernelPath, error) {
 	return memoryPath{k}, nil
 }
 
-func (m memoryPath) Fits(maxFlows int, wide bool) bool {
-	return maxFlows == config.DefaultMaxFlows || m.Path.Fits(maxFlows, wide)
+func (m memoryPath) Fits(maxFlows int, extras flow.Extras) bool {
+	return maxFlows == config.DefaultMaxFlows || m.Path.Fits(maxFlows, extras)
 }
 
 func (m memoryPath) Close() {

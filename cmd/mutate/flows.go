@@ -218,7 +218,7 @@ var flows = []mutation{
 		old: ` || fw.open.WereOurs(to.VNIC.Segment, f.Orig) {`, new: ` {`,
 	}, {
 		row: "F6", defect: "the quoted header is not rewritten", file: `vnicbridge/internal/userspace/icmperror.go`,
-		old: `	a.RewriteQuote(quoted, tuple.Reversed())` + "\n",
+		old: `	a.RewriteQuote(quoted, tuple.Reversed(), quotedSeq(shift, dir))` + "\n",
 	}, {
 		row: "F6", defect: "the outer header is not rewritten", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `	a.RewriteAddresses(tuple)
@@ -228,12 +228,12 @@ var flows = []mutation{
 		old: `p.Later || len(p.L4) < 8 {`, new: `p.Later || len(p.L4) < tcpMinLen {`,
 	}, {
 		row: "F6", defect: "an error refreshes its flow", file: `vnicbridge/internal/userspace/icmperror.go`,
-		old: `	a.RewriteQuote(quoted, tuple.Reversed())`, new: `	fl.LastSeen.Store(flow.Coarse(a.Now))
-	a.RewriteQuote(quoted, tuple.Reversed())`,
+		old: `	a.RewriteQuote(quoted, tuple.Reversed(), quotedSeq(shift, dir))`, new: `	fl.LastSeen.Store(flow.Coarse(a.Now))
+	a.RewriteQuote(quoted, tuple.Reversed(), quotedSeq(shift, dir))`,
 	}, {
 		row: "F6", defect: "an error ends its flow", file: `vnicbridge/internal/userspace/icmperror.go`,
-		old: `	a.RewriteQuote(quoted, tuple.Reversed())`, new: `	fw.Flows.Remove(fl, a.Now)
-	a.RewriteQuote(quoted, tuple.Reversed())`,
+		old: `	a.RewriteQuote(quoted, tuple.Reversed(), quotedSeq(shift, dir))`, new: `	fw.Flows.Remove(fl, a.Now)
+	a.RewriteQuote(quoted, tuple.Reversed(), quotedSeq(shift, dir))`,
 	}, {
 		row: "F6", defect: "an error about no flow is let in", file: `vnicbridge/internal/userspace/icmperror.go`,
 		old: `	if fl == nil {

@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // MaxFlowsOrDefault returns the bound of the flow table.
 func (c *Config) MaxFlowsOrDefault() int {
 	if c.MaxFlows == 0 {
@@ -18,6 +20,16 @@ func (c *Config) HasIPv6() bool {
 	}
 	for name := range c.Segments {
 		if len(c.peersOfFamily(name, IPv6)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// HasNames tells whether host names choose the segments of flows.
+func (c *Config) HasNames() bool {
+	for _, b := range c.Bridges {
+		if slices.ContainsFunc(b.Steer, func(r Rule) bool { return len(r.Names) > 0 }) {
 			return true
 		}
 	}

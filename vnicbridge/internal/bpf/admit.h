@@ -454,6 +454,8 @@ __noinline enum drop_reason admit_inbound(const struct packet *p, __u32 old, str
 	if (denied(self, p->key.src))
 		return DROP_DENIED;
 	to = decide(b, p);
+	if (to == BY_NAME)
+		return SLOW;
 	lasting = to & LASTING;
 	verdict = admit_to(p, b, to & ~LASTING, lasting, old, f);
 	if (verdict == SLOW && b->index == SLOT_IN_TURN && b->slots && !lasting)

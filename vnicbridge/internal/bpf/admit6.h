@@ -122,6 +122,8 @@ static __always_inline int admit_inbound6(const struct packet *p, __u32 old, str
 	if (denied6(self6, a->orig.src))
 		return DROP_DENIED;
 	to = decide6(b, p, &a->orig);
+	if (to == BY_NAME)
+		return SLOW;
 	lasting = to & LASTING;
 	verdict = admit_to6(p, b, to & ~LASTING, lasting, old, f, a, nic);
 	if (verdict == SLOW && b->index == SLOT_IN_TURN && b->slots && !lasting)

@@ -146,7 +146,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 	const __u8 *mac;
 	int verdict;
 
-	if (unlikely(!out || !out->ifindex))
+	if (unlikely(!out || !out->ifindex || r->state.flags & FLOW_GREETED))
 		return SLOW;
 	if (unlikely(too_big(skb, p, sizeof(struct iphdr), out->mtu)))
 		return SLOW;
@@ -213,7 +213,7 @@ static __always_inline int forward6(struct __sk_buff *skb, const struct packet *
 	const __u8 *mac;
 	int verdict;
 
-	if (!out || !out->ifindex || too_big(skb, p, sizeof(struct ipv6hdr), out->mtu))
+	if (!out || !out->ifindex || r->state.flags & FLOW_GREETED || too_big(skb, p, sizeof(struct ipv6hdr), out->mtu))
 		return SLOW;
 	mac = out->nic ? next_hop6(a->reply.src, to, out) : out->mac;
 	if (!mac)

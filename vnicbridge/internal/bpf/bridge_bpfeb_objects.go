@@ -77,6 +77,16 @@ type BridgeFlowRecord struct {
 	Sent  BridgeFlowTraffic
 }
 
+type BridgeFlowShift struct {
+	_        structs.HostLayout
+	Seq      uint32
+	Time     uint32
+	ToClient int8
+	ToServer int8
+	Zero     uint16
+	Padding  uint32
+}
+
 type BridgeFlowState struct {
 	_        structs.HostLayout
 	LastSeen uint32
@@ -232,7 +242,7 @@ type BridgeSteer struct {
 	ByPort  uint8
 	Proto   uint8
 	Segment uint16
-	Zero    uint16
+	Named   uint16
 }
 
 type BridgeWideAddresses struct {
@@ -302,6 +312,7 @@ const (
 	BridgeMapQuarantine     = "quarantine"
 	BridgeMapRecords        = "records"
 	BridgeMapSegments       = "segments"
+	BridgeMapShifts         = "shifts"
 	BridgeMapSpare          = "spare"
 	BridgeMapTables         = "tables"
 	BridgeMapWide           = "wide"
@@ -382,6 +393,7 @@ type BridgeMapSpecs struct {
 	Quarantine     *ebpf.MapSpec `ebpf:"quarantine"`
 	Records        *ebpf.MapSpec `ebpf:"records"`
 	Segments       *ebpf.MapSpec `ebpf:"segments"`
+	Shifts         *ebpf.MapSpec `ebpf:"shifts"`
 	Spare          *ebpf.MapSpec `ebpf:"spare"`
 	Tables         *ebpf.MapSpec `ebpf:"tables"`
 	Wide           *ebpf.MapSpec `ebpf:"wide"`
@@ -436,6 +448,7 @@ type BridgeMaps struct {
 	Quarantine     *ebpf.Map `ebpf:"quarantine"`
 	Records        *ebpf.Map `ebpf:"records"`
 	Segments       *ebpf.Map `ebpf:"segments"`
+	Shifts         *ebpf.Map `ebpf:"shifts"`
 	Spare          *ebpf.Map `ebpf:"spare"`
 	Tables         *ebpf.Map `ebpf:"tables"`
 	Wide           *ebpf.Map `ebpf:"wide"`
@@ -461,6 +474,7 @@ func (m *BridgeMaps) Close() error {
 		m.Quarantine,
 		m.Records,
 		m.Segments,
+		m.Shifts,
 		m.Spare,
 		m.Tables,
 		m.Wide,

@@ -147,6 +147,9 @@ static __always_inline __u32 balance(const struct bridge_rules *b, const struct 
 // An unknown flow can then be picked up, because it had the same segment before (F5).
 #define LASTING (1U << 31)
 
+// The result of decide if userspace must learn the host name that the client asks for.
+#define BY_NAME (1U << 30)
+
 static __always_inline __u32 decide_with(const struct bridge_rules *b, const struct packet *p, const struct address_pair *a)
 {
 	struct decision_table *t;
@@ -159,12 +162,12 @@ static __always_inline __u32 decide_with(const struct bridge_rules *b, const str
 	n = b->steers;
 	for (__u32 i = 0; i < MAX_STEER && i < n; i++)
 		if (a ? steers6(&t->steer[i], p, a) : steers(&t->steer[i], p))
-			return t->steer[i].segment | LASTING;
+			return t->steer[i].named ? BY_NAME : t->steer[i].segment | LASTING;
 	n = balance(b, t, p, a);
 	return b->index == SLOT_CLIENT_HASH || b->index == SLOT_FLOW_HASH ? n | LASTING : n;
 }
 
-// The index of the VNIC's iface for a new flow, or 0 if no segment gets it; and LASTING.
+// The index of the VNIC's iface for a new flow, or 0 if no segment gets it; and LASTING. Or BY_NAME.
 __noinline __u32 decide(const struct bridge_rules *b, const struct packet *p)
 {
 	return b && p ? decide_with(b, p, NULL) : 0;

@@ -54,6 +54,15 @@ struct {
 	__type(value, struct wide_addresses);
 } wide SEC(".maps");
 
+// By record: the shift of greeted flows. One entry if there are none.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_shift);
+} shifts SEC(".maps");
+
 // The numbers of freed records.
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK);

@@ -57,6 +57,8 @@ enum flow_flag {
 	FLOW_SUPERSEDED = 1 << 8,	// the flow is over and only keeps its reply key
 	FLOW_OVER = 1 << 9,		// both sides accept that RST
 	FLOW_COUNTED = 1 << 10,		// the flow is among those of its client (client_counts)
+	FLOW_GREETED = 1 << 11,		// the bridge itself has answered the client's SYN
+	FLOW_SHIFTED = 1 << 12,		// of a greeted flow: the server has answered too (flow_shift)
 };
 
 // The state of a flow. It changes rarely.
@@ -82,6 +84,16 @@ struct flow_record {
 	struct flow_key reply;	// of packets that answer them
 	struct flow_state state;
 	struct flow_traffic sent;	// by the opener; the other direction is in the map answers
+};
+
+// How the numbers of a connection differ between its ends: packet.Shift. The bridge has answered
+// the client's SYN itself, and the server has begun with numbers of its own.
+struct flow_shift {
+	__u32 seq;		// what is added to the server's sequence numbers towards the client
+	__u32 time;		// the same for its timestamps
+	__s8 to_client, to_server;	// by how many bits windows are shifted to the left
+	__u16 zero;
+	__u32 padding;
 };
 
 // A key points to a value: the number of a record, with REVERSE set if the key is the
@@ -275,7 +287,7 @@ struct steer {
 	__u8 by_port;		// 0: ignore ports
 	__u8 proto;		// 0: any
 	__u16 segment;		// index of the VNIC's iface; 0: not available
-	__u16 zero;
+	__u16 named;		// 1: the host name that the client asks for decides, in userspace
 };
 
 struct decision_table {

@@ -28,7 +28,8 @@ type Flow struct {
 
 	// These point into the record, which both data paths change.
 	*State
-	Sent [2]*Traffic // by direction
+	Sent  [2]*Traffic // by direction
+	shift *ShiftWords // of a shifted flow
 
 	table  *Table // that has the record, and whose memory the flow keeps alive; nil: no record
 	Number uint32 // of the record in the table
@@ -88,10 +89,11 @@ func alone(in, out *iface.Iface, orig, reply packet.Tuple) *Flow {
 		Flow
 		state State
 		sent  [2]Traffic
+		shift ShiftWords
 	})
 	own.Flow = Flow{
 		In: in, Out: out, Orig: orig, Reply: reply,
-		State: &own.state, Sent: [2]*Traffic{&own.sent[Forward], &own.sent[Reverse]},
+		State: &own.state, Sent: [2]*Traffic{&own.sent[Forward], &own.sent[Reverse]}, shift: &own.shift,
 	}
 	return &own.Flow
 }
@@ -106,6 +108,24 @@ func (f *Flow) copyLife(other *Flow) {
 		f.Sent[dir].Next.Store(sent.Next.Load())
 		f.Windows[dir].Store(other.Windows[dir].Load())
 	}
+	if f.Flags.Load()&Shifted != 0 {
+		f.shift.store(other.shift.load())
+	}
+}
+
+// Shift returns how the numbers of the connection differ between its ends. ok is false if they
+// do not, or if the server has not answered yet.
+func (f *Flow) Shift() (s packet.Shift, ok bool) {
+	if f.Flags.Load()&Shifted == 0 {
+		return s, false
+	}
+	return f.shift.load(), true
+}
+
+// SetShift tells how the numbers of a greeted connection differ between its ends.
+func (f *Flow) SetShift(s packet.Shift) {
+	f.shift.store(s)
+	f.Flags.Or(Shifted)
 }
 
 // New returns a flow from in to out whose first packet p is the opener's. If p cannot begin

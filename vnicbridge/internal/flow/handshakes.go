@@ -25,10 +25,11 @@ type halfOpenFlow struct {
 	lastSeen uint32
 }
 
-// add remembers a flow that is evicted, if it is half-open and its server has answered.
+// add remembers a flow that is evicted, if it is half-open and its server has answered, and not
+// the bridge.
 func (h *Handshakes) add(f *Flow) {
 	flags := f.Flags.Load()
-	if f.In.NIC == nil || flags&Accepted == 0 || classOf(f.Orig.Proto, flags) != ClassHalfOpen {
+	if f.In.NIC == nil || flags&(Accepted|Greeted) != Accepted || classOf(f.Orig.Proto, flags) != ClassHalfOpen {
 		return
 	}
 	h.mu.Lock()

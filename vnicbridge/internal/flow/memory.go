@@ -16,6 +16,7 @@ type TableMemory struct {
 	KeyTable
 	Answers []Traffic       // by record: what was sent to the opener
 	Wide    []WideAddresses // by record: the addresses of IPv6 flows; empty: there can be none
+	Shifts  []ShiftWords    // by record: how the numbers of shifted flows differ
 	Meters  []iface.Gauges  // by iface
 	Limits  []iface.Limits  // of segments, by the VNIC's iface for IPv4
 	Clients []ClientCounts  // of clients of segments that limit them, by a hash
@@ -25,6 +26,12 @@ type TableMemory struct {
 	// Untils is the quarantine as the programs see it: by a hash of a reply key, the coarse
 	// time until which they do not use the key. It is nil if there are no programs.
 	Untils []atomic.Uint64
+}
+
+// Extras are what some flows take memory for, besides what all do.
+type Extras struct {
+	Wide  bool // there can be IPv6 flows
+	Named bool // there can be greeted flows, because host names choose their segment
 }
 
 // TableCounts are numbers that the programs change too.
@@ -63,14 +70,15 @@ func OwnTable(maxFlows int, evicted *Handshakes) *Table {
 	// Records and buckets take physical memory only as flows come. They stay out of the
 	// heap, because the garbage collector would let as many bytes of garbage pile up.
 	pages, freeWith := setAside((near+far)*int(unsafe.Sizeof(Bucket{})) +
-		records*int(unsafe.Sizeof(bpf.FlowRecord{})+unsafe.Sizeof(Traffic{})+unsafe.Sizeof(WideAddresses{})) +
+		records*int(unsafe.Sizeof(bpf.FlowRecord{})+unsafe.Sizeof(Traffic{})+unsafe.Sizeof(WideAddresses{})+unsafe.Sizeof(ShiftWords{})) +
 		clientCounts*int(unsafe.Sizeof(ClientCounts{})))
 	buckets, rest := carve[Bucket](pages, near+far)
 	m.Near, m.Far = buckets[:near], buckets[near:]
 	m.Records, rest = carve[bpf.FlowRecord](rest, records)
 	m.Wide, rest = carve[WideAddresses](rest, records)
 	m.Answers, rest = carve[Traffic](rest, records)
-	m.Clients, _ = carve[ClientCounts](rest, clientCounts)
+	m.Clients, rest = carve[ClientCounts](rest, clientCounts)
+	m.Shifts, _ = carve[ShiftWords](rest, records)
 	m.Secret = [2]uint64{rand.Uint64(), rand.Uint64()}
 	m.Meters, m.Limits = make([]iface.Gauges, iface.Max), make([]iface.Limits, iface.Max)
 	m.Spare = new(ownNumbers)

@@ -66,6 +66,21 @@ func (w *WideAddresses) store(a addresses) {
 	}
 }
 
+// ShiftWords hold the [packet.Shift] of a shifted flow: struct flow_shift of bpf/types.h. The last
+// one is padding, because the values of an array map begin at multiples of 8 bytes.
+type ShiftWords [4]atomic.Uint32
+
+func (w *ShiftWords) load() packet.Shift {
+	scales := w[2].Load()
+	return packet.Shift{Seq: w[0].Load(), Time: w[1].Load(), ToClient: int8(scales), ToServer: int8(scales >> 8)}
+}
+
+func (w *ShiftWords) store(s packet.Shift) {
+	w[0].Store(s.Seq)
+	w[1].Store(s.Time)
+	w[2].Store(uint32(uint8(s.ToClient)) | uint32(uint8(s.ToServer))<<8)
+}
+
 // tupleFrom returns the tuple of a key. src and dst are its addresses if it is of IPv6.
 func tupleFrom(k *bpf.FlowKey, src, dst packet.Addr) packet.Tuple {
 	if k.Family == uint8(config.IPv4) {

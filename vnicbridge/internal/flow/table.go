@@ -20,9 +20,11 @@ import (
 // userspace path takes it as flows come. A test checks the number.
 const FlowBytes = 162
 
-// WideBytes is the memory, in bytes, that one flow takes in addition if there can be IPv6
-// flows: its addresses, and its share of those of the spare records.
-const WideBytes = 73
+// What one flow takes in addition, in bytes, with its share of that of the spare records.
+const (
+	WideBytes  = 73 // if there can be IPv6 flows: its addresses
+	ShiftBytes = 19 // if there can be greeted flows: how their numbers are shifted
+)
 
 // Table holds the living flows, at most as many as its limit. A flow has two keys, which are
 // claimed together, so that no two flows share a reply tuple. Both data paths use it: its
@@ -92,11 +94,12 @@ func (t *Table) IfaceOf(index uint32) *iface.Iface {
 // Gauges returns the gauges in which the table counts the flows of an iface.
 func (t *Table) Gauges(p *iface.Iface) *iface.Gauges { return &t.Meters[p.Index] }
 
-// Fits tells whether the table's memory is that for a limit of maxFlows flows, of which any
-// number are of IPv6 if wide is set. A larger table would not do: superseded flows would fill
-// it, and with it all tuples of a small pool of aliases.
-func (t *Table) Fits(maxFlows int, wide bool) bool {
-	return RecordsFor(maxFlows) == len(t.Records) && (!wide || len(t.Wide) == len(t.Records))
+// Fits tells whether the table's memory is that for a limit of maxFlows flows with some extras. A
+// larger table would not do: superseded flows would fill it, and with it all tuples of a small
+// pool of aliases.
+func (t *Table) Fits(maxFlows int, extras Extras) bool {
+	return RecordsFor(maxFlows) == len(t.Records) &&
+		(!extras.Wide || len(t.Wide) == len(t.Records)) && (!extras.Named || len(t.Shifts) == len(t.Records))
 }
 
 // at returns the living flow of a record, or nil if the record has none.
@@ -123,7 +126,7 @@ func (t *Table) flowOf(number uint32) *Flow {
 // view makes f a view of a record, except for its tuples.
 func (t *Table) view(f *Flow, number uint32, r *reading) {
 	f.In, f.Out, f.table, f.Number = r.in, r.out, t, number
-	f.State, f.Sent = stateOfRecord(&t.Records[number]), t.sentOf(number)
+	f.State, f.Sent, f.shift = stateOfRecord(&t.Records[number]), t.sentOf(number), t.shiftOf(number)
 }
 
 // reading is what a record says of its flow.
@@ -156,6 +159,11 @@ func (t *Table) read(number uint32, to *reading) (ok bool) {
 
 func (t *Table) sentOf(number uint32) [2]*Traffic {
 	return [2]*Traffic{(*Traffic)(unsafe.Pointer(&t.Records[number].Sent)), &t.Answers[number]}
+}
+
+// shiftOf returns the shift of a record's flow.
+func (t *Table) shiftOf(number uint32) *ShiftWords {
+	return &t.Shifts[min(int(number), len(t.Shifts)-1)]
 }
 
 // Lookup returns the living flow that has a key, or nil, and the direction of the packets
@@ -326,7 +334,7 @@ func (t *Table) claim(f *Flow, number uint32) bool {
 // every record that has keys.
 func (t *Table) Write(number uint32, f *Flow) {
 	r := &t.Records[number]
-	(&Flow{State: stateOfRecord(r), Sent: t.sentOf(number)}).copyLife(f)
+	(&Flow{State: stateOfRecord(r), Sent: t.sentOf(number), shift: t.shiftOf(number)}).copyLife(f)
 	stateOfRecord(r).Flags.And(^uint32(Counted)) // another table may have counted it
 	if f.Orig.Src.IsIPv6() {
 		var a addresses
@@ -387,6 +395,9 @@ func (t *Table) giveBack(number uint32) {
 func (t *Table) Adopt(f *Flow) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if f.Flags.Load()&Greeted != 0 && !t.Fits(int(t.Counts.Limit.Load()), Extras{Named: true}) {
+		return false
+	}
 	number, ok := t.unused()
 	if ok && !t.claim(f, number) {
 		t.giveBack(number)

@@ -49,6 +49,8 @@ const (
 	Superseded  = 1 << 8  // the flow is over and only keeps its reply key
 	Over        = 1 << 9  // both sides accept that RST
 	Counted     = 1 << 10 // the flow is among those of its client ([ClientCounts])
+	Greeted     = 1 << 11 // the bridge itself has answered the client's SYN
+	Shifted     = 1 << 12 // of a greeted flow: the server has answered too, so the shift is known
 
 	flowFINs = FIN | FIN<<1
 )
@@ -165,7 +167,7 @@ func nextFlags(flags uint32, segment uint8, dir Direction, believed uint32) uint
 	case segment&packet.TCPSYN != 0:
 		if dir == Reverse && segment&packet.TCPACK != 0 {
 			if flags&Reset != 0 { // the tuple's next connection
-				flags &= Acked<<Reverse | Superseded | Counted
+				flags &= Acked<<Reverse | Superseded | Counted | Greeted | Shifted
 			}
 			flags |= Accepted
 		}

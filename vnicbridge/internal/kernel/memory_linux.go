@@ -13,14 +13,17 @@ import (
 // checkMemory returns an error if the maps of a flow table need more than half of the
 // available memory. A kernel that is asked for too much first takes memory from all other
 // programs, and only then refuses.
-func checkMemory(maxFlows int, wide bool) error {
+func checkMemory(maxFlows int, extras flow.Extras) error {
 	available, err := availableMemory()
 	if err != nil {
 		return err
 	}
 	each := int64(flow.FlowBytes)
-	if wide {
+	if extras.Wide {
 		each += flow.WideBytes
+	}
+	if extras.Named {
+		each += flow.ShiftBytes
 	}
 	if needed := int64(maxFlows) * each; needed > available/2 {
 		return fmt.Errorf("a table of %d flows takes %d MiB of memory, more than half of the %d MiB that are available: lower max_flows",

@@ -11,7 +11,7 @@ import (
 // Options are what a kernel data path needs of the plane.
 type Options struct {
 	MaxFlows   int
-	Wide       bool      // there can be IPv6 flows, whose addresses take memory of their own
+	Extras     flow.Extras
 	Key        rules.Key // of the hashes that spread clients
 	Open       *rules.OpenPorts
 	Handshakes *flow.Handshakes // of flows that the table evicts

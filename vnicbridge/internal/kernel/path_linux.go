@@ -84,7 +84,7 @@ func New(o Options, hook putHook) (*Path, error) {
 		return nil, fmt.Errorf("reading the BPF objects: %w", err)
 	}
 	k := &Path{hook: hook, spec: spec, Maps: make(map[string]*ebpf.Map), Memory: make(map[string][]byte)}
-	if err := k.makeMaps(o.MaxFlows, o.Wide); err != nil {
+	if err := k.makeMaps(o.MaxFlows, o.Extras); err != nil {
 		k.Free()
 		return nil, err
 	}
@@ -130,6 +130,7 @@ func (k *Path) Begin(o Options) {
 		},
 		Answers: inMemory[flow.Traffic](k, bpf.BridgeMapAnswers),
 		Wide:    inMemory[flow.WideAddresses](k, bpf.BridgeMapWide),
+		Shifts:  inMemory[flow.ShiftWords](k, bpf.BridgeMapShifts),
 		Meters:  inMemory[iface.Gauges](k, bpf.BridgeMapMeters),
 		Limits:  inMemory[iface.Limits](k, bpf.BridgeMapLimits),
 		Clients: inMemory[flow.ClientCounts](k, bpf.BridgeMapClients),
@@ -143,10 +144,10 @@ func (k *Path) Begin(o Options) {
 }
 
 // makeMaps makes the maps, and maps those that Go and the programs both change into this
-// process's memory. Five maps have the size of the flow table; that of IPv6 addresses only if
-// wide is set.
-func (k *Path) makeMaps(maxFlows int, wide bool) error {
-	if err := checkMemory(maxFlows, wide); err != nil {
+// process's memory. Four maps have the size of the flow table, and those of the extras if they are
+// needed.
+func (k *Path) makeMaps(maxFlows int, extras flow.Extras) error {
+	if err := checkMemory(maxFlows, extras); err != nil {
 		return err
 	}
 	near, far := flow.BucketsFor(maxFlows)
@@ -157,8 +158,11 @@ func (k *Path) makeMaps(maxFlows int, wide bool) error {
 	} {
 		k.spec.Maps[name].MaxEntries = uint32(size)
 	}
-	if wide {
+	if extras.Wide {
 		k.spec.Maps[bpf.BridgeMapWide].MaxEntries = uint32(records)
+	}
+	if extras.Named {
+		k.spec.Maps[bpf.BridgeMapShifts].MaxEntries = uint32(records)
 	}
 	k.spec.Maps[bpf.Variables].Flags |= unix.BPF_F_MMAPABLE
 	for _, name := range config.SortedKeys(k.spec.Maps) {
@@ -172,7 +176,7 @@ func (k *Path) makeMaps(maxFlows int, wide bool) error {
 		k.Maps[name] = m
 	}
 	for _, name := range []string{
-		bpf.Variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapWide,
+		bpf.Variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapWide, bpf.BridgeMapShifts,
 		bpf.BridgeMapMeters, bpf.BridgeMapLimits, bpf.BridgeMapClients, bpf.BridgeMapBuckets, bpf.BridgeMapQuarantine,
 	} {
 		mapped, err := memory(k.Maps[name])
@@ -195,7 +199,7 @@ func (k *Path) FlowTable() *flow.Table { return k.Table }
 
 // Fits tells whether the flow table has room for a number of flows, also of IPv6 if wide is
 // set.
-func (k *Path) Fits(maxFlows int, wide bool) bool { return k.Table.Fits(maxFlows, wide) }
+func (k *Path) Fits(maxFlows int, extras flow.Extras) bool { return k.Table.Fits(maxFlows, extras) }
 
 // attached returns the attachment of an iface by the iface's number, or nil.
 func (k *Path) attached(index uint32) *Attachment { return k.ifaces.Load()[index] }

@@ -152,6 +152,9 @@ func (k *kernelRules) steers(rules []rules.SteerRule) (entries []bpf.Steer, err 
 		if r.Segment != nil {
 			e.Segment = uint16(r.Segment.Index)
 		}
+		if r.Names != nil {
+			e.Named = 1
+		}
 		for _, proto := range orAny(r.Protocols) {
 			for _, ports := range orAny(r.Ports) {
 				e.Proto = uint8(proto)

@@ -18,6 +18,7 @@ type (
 	Plane      struct{}
 	Bans       struct{}
 	Moving     struct{} // the forwarder's
+	Greetings  struct{}
 	Publishing struct{} // a link's
 	KernelPath struct{}
 	FlowTable  struct{}
@@ -45,6 +46,7 @@ const (
 	levelPlane = 1 + iota
 	levelBans
 	levelMoving
+	levelGreetings
 	levelPublishing
 	levelKernelPath
 	levelFlowTable
@@ -56,6 +58,7 @@ var (
 	placePlane       = &place{levelPlane, "the plane's lock"}
 	placeBans        = &place{levelBans, "the lock of the bans"}
 	placeMoving      = &place{levelMoving, "the forwarder's lock on moving flows"}
+	placeGreetings   = &place{levelGreetings, "the lock of the greetings"}
 	placePublishing  = &place{levelPublishing, "a link's lock on publishing"}
 	placeKernelPath  = &place{levelKernelPath, "the kernel path's lock"}
 	placeFlowTable   = &place{levelFlowTable, "the flow table's lock"}
@@ -75,6 +78,7 @@ var (
 func (Plane) place() *place       { return placePlane }
 func (Bans) place() *place        { return placeBans }
 func (Moving) place() *place      { return placeMoving }
+func (Greetings) place() *place   { return placeGreetings }
 func (Publishing) place() *place  { return placePublishing }
 func (KernelPath) place() *place  { return placeKernelPath }
 func (FlowTable) place() *place   { return placeFlowTable }

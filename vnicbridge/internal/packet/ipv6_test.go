@@ -359,7 +359,7 @@ func TestRewriteIPv6Errors(t *testing.T) {
 					if !ok {
 						t.Fatalf("%s: %d bytes of transport are not enough", name, quoted)
 					}
-					p.RewriteQuote(inner, Tuple{Src: server, Dst: alias, Sport: tc.ports[0], Dport: tc.ports[1], Proto: inner.Proto})
+					p.RewriteQuote(inner, Tuple{Src: server, Dst: alias, Sport: tc.ports[0], Dport: tc.ports[1], Proto: inner.Proto}, 0)
 					p.RewriteAddresses(Tuple{Src: mustAddr("fd00:50::2"), Dst: server})
 					again, verdict := ParseIPv6(&f)
 					if verdict != Keep || !again.ValidICMP() || again.Src != mustAddr("fd00:50::2") || again.Dst != server {
@@ -574,9 +574,9 @@ func thereAndBackError(p *Packet, other Tuple) {
 	quoted, ok := ParseQuote(p.L4[ICMPHeaderLen:])
 	if ok && quoted.isIPv6() {
 		inner := quoted.Tuple
-		p.RewriteQuote(quoted, other)
+		p.RewriteQuote(quoted, other, 0)
 		quoted.Src, quoted.Dst, quoted.Sport, quoted.Dport = other.Src, other.Dst, other.Sport, other.Dport
-		p.RewriteQuote(quoted, inner)
+		p.RewriteQuote(quoted, inner, 0)
 	}
 	p.RewriteAddresses(other)
 	p.Src, p.Dst = other.Src, other.Dst

@@ -33,6 +33,8 @@ const (
 	TCPSYN = 1 << 1
 	TCPRST = 1 << 2
 	TCPACK = 1 << 4
+	tcpECE = 1 << 6
+	tcpCWR = 1 << 7
 )
 
 // ICMP types (RFC 792).

@@ -33,15 +33,18 @@ func ParseQuote(quote []byte) (p Packet, ok bool) {
 	return p, false
 }
 
-// RewriteQuote changes the tuple of the packet that the ICMP error p quotes, and corrects
-// the checksums: those in the quote, and that of the error, which covers the quote. If the
+// RewriteQuote changes the tuple of the packet that the ICMP error p quotes, adds seq to its
+// sequence number if it is TCP, and corrects the checksums: those in the quote, and that of the error, which covers the quote. If the
 // quote contains its transport checksum, the correction of this one cancels that of the
 // addresses of IPv6. If the quote ends before, it does not.
-func (p *Packet) RewriteQuote(quoted Packet, to Tuple) {
+func (p *Packet) RewriteQuote(quoted Packet, to Tuple, seq uint32) {
 	changing := quoted.IP[:min(len(quoted.IP), len(quoted.IP)-len(quoted.L4)+tcpMinLen)&^1]
 	before := slices.Clone(changing)
 	diff := quoted.RewriteAddresses(to)
 	portDiff := quoted.rewritePorts(to)
+	if quoted.Proto == config.TCP && seq != 0 {
+		portDiff += quoted.addSeq(seq)
+	}
 	switch {
 	case quoted.Proto == config.UDP:
 		applyDiffUDP(quoted.L4[6:8], diff+portDiff)
@@ -54,4 +57,12 @@ func (p *Packet) RewriteQuote(quoted Packet, to Tuple) {
 		applyDiff(quoted.L4[16:18], diff+portDiff)
 	}
 	applyDiff(p.L4[2:4], checksumDiff(before, changing))
+}
+
+// addSeq adds to the sequence number, and returns the difference by which the checksum must be
+// corrected.
+func (p *Packet) addSeq(n uint32) (diff uint32) {
+	before := [4]byte(p.L4[4:8])
+	add(p.L4[4:8], n)
+	return checksumDiff(before[:], p.L4[4:8])
 }

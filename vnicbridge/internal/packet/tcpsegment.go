@@ -33,11 +33,15 @@ func (p *Packet) Next() uint32 {
 	return next
 }
 
-// Kinds of TCP options (RFC 9293 §3.2, RFC 7323 §2.2).
+// Kinds of TCP options (RFC 9293 §3.2, RFC 7323 §2.2 and §3.2, RFC 2018 §2 and §3).
 const (
-	tcpOptionEnd   = 0
-	tcpOptionNop   = 1
-	tcpOptionScale = 3
+	tcpOptionEnd           = 0
+	tcpOptionNop           = 1
+	tcpOptionMSS           = 2
+	tcpOptionScale         = 3
+	tcpOptionSACKPermitted = 4
+	tcpOptionSACK          = 5
+	tcpOptionTime          = 8
 )
 
 // MaxWindowScale is the largest scale of a TCP window (RFC 7323 §2.3).

@@ -1,12 +1,14 @@
 package rules
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/names"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -18,6 +20,7 @@ type DecisionTable struct {
 	Index   slotIndex
 	Slots   []*iface.Iface // the VNICs that the policy chooses from; a VNIC may be in several slots
 	Weights []int64        // of the slots, for SlotLeastFlows
+	named   bool           // there are rules with names
 	nic     *iface.Iface   // its gauges hold the turn of SlotInTurn, which outlives the table
 	key     Key
 }
@@ -47,7 +50,8 @@ type SteerRule struct {
 	Clients   []netip.Prefix
 	Ports     []config.PortRange
 	Protocols []config.Protocol
-	Segment   *iface.Iface // the VNIC; nil if the segment is not available
+	Names     *names.Set[struct{}] // of TCP only; nil: any name, or none
+	Segment   *iface.Iface         // the VNIC; nil if the segment is not available
 }
 
 // Candidate is a segment that a decision can choose.
@@ -62,7 +66,8 @@ type Candidate struct {
 func CompileDecisions(b *config.Bridge, available map[string]Candidate, nic *iface.Iface, key Key) *DecisionTable {
 	t := &DecisionTable{nic: nic, key: key}
 	for _, r := range b.Steer {
-		t.Rules = append(t.Rules, SteerRule{r.Clients, r.Ports, r.Protocols, available[r.Segment].Iface})
+		t.Rules = append(t.Rules, SteerRule{r.Clients, r.PortsOrDefault(), r.Protocols, namesOf(&r), available[r.Segment].Iface})
+		t.named = t.named || len(r.Names) > 0
 	}
 	if b.LBPolicy == nil {
 		return t
@@ -88,6 +93,18 @@ func CompileDecisions(b *config.Bridge, available map[string]Candidate, nic *ifa
 		}
 	}
 	return t
+}
+
+// namesOf returns the names of a rule, or nil if it has none.
+func namesOf(r *config.Rule) *names.Set[struct{}] {
+	if len(r.Names) == 0 {
+		return nil
+	}
+	set := new(names.Set[struct{}])
+	for _, pattern := range r.NormalNames() {
+		set.Add(pattern, struct{}{})
+	}
+	return set
 }
 
 // interleave returns a sequence of indexes of the candidates. Each candidate has as many
@@ -125,9 +142,49 @@ func (t *DecisionTable) Decide(flow packet.Tuple) (segment *iface.Iface, lasting
 	return t.balance(flow), false
 }
 
+// NeedsName tells whether the segment of a new flow depends on the host name that the client asks
+// for: [DecisionTable.DecideNamed].
+func (t *DecisionTable) NeedsName(flow packet.Tuple) bool {
+	if !t.named || flow.Proto != config.TCP {
+		return false
+	}
+	r := t.first(flow)
+	return r != nil && r.Names != nil
+}
+
+// DecideNamed is Decide for a flow whose client has asked for a host name; "": for none. The name
+// itself counts before a pattern with a wildcard, whichever rule comes first (N1).
+func (t *DecisionTable) DecideNamed(flow packet.Tuple, name string) (segment *iface.Iface) {
+	var wild *SteerRule
+	for i := range t.Rules {
+		r := &t.Rules[i]
+		if !r.matches(flow) {
+			continue
+		}
+		if r.Names == nil {
+			return cmp.Or(wild, r).Segment
+		}
+		_, exact, ok := r.Names.Find(name)
+		if ok && exact {
+			return r.Segment
+		}
+		if ok && wild == nil {
+			wild = r
+		}
+	}
+	if wild != nil {
+		return wild.Segment
+	}
+	return t.balance(flow)
+}
+
 // Lasting returns the segment that a flow always gets under these rules. ok is false if the
-// segment depends on more, such as on the load.
+// segment depends on more, such as on the load, or on a name that the packets of the flow no
+// longer have.
 func (t *DecisionTable) Lasting(flow packet.Tuple) (segment *iface.Iface, ok bool) {
+	if t.NeedsName(flow) {
+		return nil, false
+	}
 	if segment, ok = t.Steered(flow); ok {
 		return segment, true
 	}
@@ -140,12 +197,20 @@ func (t *DecisionTable) Lasting(flow packet.Tuple) (segment *iface.Iface, ok boo
 // Steered returns the segment of the first steer rule that matches a flow: nil if the
 // segment is not available. ok is false if no rule matches.
 func (t *DecisionTable) Steered(flow packet.Tuple) (segment *iface.Iface, ok bool) {
-	for i := range t.Rules {
-		if r := &t.Rules[i]; r.matches(flow) {
-			return r.Segment, true
-		}
+	if r := t.first(flow); r != nil {
+		return r.Segment, true
 	}
 	return nil, false
+}
+
+// first returns the first rule that matches a flow, whatever name its client asks for, or nil.
+func (t *DecisionTable) first(flow packet.Tuple) *SteerRule {
+	for i := range t.Rules {
+		if r := &t.Rules[i]; r.matches(flow) {
+			return r
+		}
+	}
+	return nil
 }
 
 func (r *SteerRule) matches(flow packet.Tuple) bool {

@@ -29,7 +29,13 @@ func (fw *Forwarder) admitInbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 	if !rules.PossibleSource(a.Src) {
 		return nil, packet.DropSource
 	}
-	to, lasting := bridge.Decisions.Decide(a.Tuple)
+	var to *iface.Iface
+	lasting := false
+	if !bridge.Decisions.NeedsName(a.Tuple) {
+		to, lasting = bridge.Decisions.Decide(a.Tuple)
+	} else if fw.greet(a) {
+		return nil, packet.Keep
+	}
 	if !a.Begins() && !(lasting && a.Continues()) {
 		if fl := fw.resume(a); fl != nil {
 			return fl, packet.Keep

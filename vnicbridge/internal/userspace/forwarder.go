@@ -25,6 +25,7 @@ type Forwarder struct {
 	open       *rules.OpenPorts
 	denied     *rules.Denied
 	pacer      *pacer
+	greetings  *greetings
 	Clock      func() int64 // ns, monotonic
 }
 
@@ -34,7 +35,7 @@ type Forwarder struct {
 func New(open *rules.OpenPorts, denied *rules.Denied, clock func() int64) *Forwarder {
 	fw := &Forwarder{
 		Handshakes: new(flow.Handshakes), Fragments: NewFragmentTable(),
-		open: open, denied: denied, pacer: newPacer(), Clock: clock,
+		open: open, denied: denied, pacer: newPacer(), greetings: newGreetings(), Clock: clock,
 	}
 	fw.Flows = flow.OwnTable(config.DefaultMaxFlows, fw.Handshakes)
 	fw.SetRules(&rules.Ruleset{})
@@ -70,7 +71,7 @@ func (fw *Forwarder) SetLimit(flows int) {
 func (fw *Forwarder) Fits(flows int) bool {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
-	return fw.Flows.Fits(flows, true)
+	return fw.Flows.Fits(flows, flow.Extras{Wide: true, Named: true})
 }
 
 // Know makes an iface known to the flow table. Only flows between known ifaces are found.
@@ -320,8 +321,17 @@ func (fw *Forwarder) carry(a *Arrival) packet.DropReason {
 		return fw.refuseTooBig(a, mtu)
 	}
 	a.own = dir == flow.Forward && a.In.VNIC != nil
+	a.shiftToClient(fl, dir)
 	a.Rewrite(tuple, a.Frame.ChecksumUnfinished())
 	return fw.depart(a, to, tuple.Dst)
+}
+
+// shiftToClient changes a server's packet to the numbers that its client knows, if those differ
+// (N5). A client's packet has been changed already.
+func (a *Arrival) shiftToClient(fl *flow.Flow, dir flow.Direction) {
+	if shift, ok := fl.Shift(); ok && dir == flow.Reverse {
+		a.ShiftToClient(shift, a.Frame.ChecksumUnfinished())
+	}
 }
 
 // flowOf finds or opens the flow of a packet, and updates the flow's state for the packet.
@@ -343,10 +353,24 @@ func (fw *Forwarder) flowOf(a *Arrival) (fl *flow.Flow, dir flow.Direction, verd
 			dir = flow.Reverse // an answer has picked the flow up
 		}
 	}
+	if fl.Flags.Load()&flow.Greeted != 0 {
+		shift, ok := fl.Shift()
+		if !ok {
+			return nil, dir, fw.greeted(a, fl, dir)
+		}
+		if dir == flow.Forward {
+			a.ShiftToServer(shift, a.Frame.ChecksumUnfinished())
+		}
+	}
+	fw.observe(a, fl, dir)
+	return fl, dir, packet.Keep
+}
+
+// observe updates a flow's state for a packet. The numbers of a shifted flow are the server's.
+func (fw *Forwarder) observe(a *Arrival, fl *flow.Flow, dir flow.Direction) {
 	if before, after := fl.Observe(&a.Packet, dir, len(a.Frame.Eth()), a.Now); before != after {
 		fw.Flows.Moved(fl, before, after)
 	}
-	return fl, dir, packet.Keep
 }
 
 // leaveBy queues the rewritten frame to be sent by an iface, with the MACs of that link. On
@@ -388,4 +412,5 @@ func (fw *Forwarder) Tick(now int64, passed time.Duration) {
 	fw.Flows.Sweep(now, passed)
 	fw.Fragments.sweep(now)
 	fw.endOrphans(now)
+	fw.tickGreetings(now)
 }

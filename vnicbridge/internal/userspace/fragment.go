@@ -70,6 +70,9 @@ func (fw *Forwarder) leaveAs(a *Arrival, d *datagram) packet.DropReason {
 		return fw.refuseTooBig(a, mtu)
 	}
 	a.RewriteID(d.out.id)
+	if !a.Later {
+		a.shiftToClient(d.flow, d.dir)
+	}
 	a.Rewrite(tuple, a.Frame.ChecksumUnfinished())
 	return fw.depart(a, to, tuple.Dst)
 }

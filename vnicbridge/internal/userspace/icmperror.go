@@ -36,12 +36,22 @@ func (fw *Forwarder) carryError(a *Arrival) packet.DropReason {
 	if a.saysClosed(fl) {
 		fw.Flows.Remove(fl, a.Now)
 	}
-	a.RewriteQuote(quoted, tuple.Reversed())
+	shift, _ := fl.Shift()
+	a.RewriteQuote(quoted, tuple.Reversed(), quotedSeq(shift, dir))
 	if a.In.NIC != nil && a.Src != quoted.Dst {
 		tuple.Src = fw.rules.Load().RouterAt(to, a.In, a.Src, tuple.Src)
 	}
 	a.RewriteAddresses(tuple)
 	return fw.depart(a, to, tuple.Dst)
+}
+
+// quotedSeq returns what is added to the sequence number of a packet that an error quotes. An
+// error that goes to the server quotes a packet of the server's, as the client knows it.
+func quotedSeq(shift packet.Shift, dir flow.Direction) uint32 {
+	if dir == flow.Forward {
+		return -shift.Seq
+	}
+	return 0
 }
 
 // tooBig tells whether a packet does not fit a link with the given MTU in bytes; 0 is no

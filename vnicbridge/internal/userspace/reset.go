@@ -79,6 +79,9 @@ func resetSide(f *flow.Flow, dir flow.Direction, now int64, out *iface.Outbox) {
 
 func sendReset(f *flow.Flow, dir flow.Direction, seq uint32, now int64, out *iface.Outbox) {
 	to, tuple := f.OtherEnd(1 - dir)
+	if shift, ok := f.Shift(); ok && dir == flow.Forward {
+		seq += shift.Seq // the flow has the server's numbers
+	}
 	ip := packet.IPHeader(tuple.Src, tuple.Dst, config.TCP)
 	tcp := &layers.TCP{SrcPort: layers.TCPPort(tuple.Sport), DstPort: layers.TCPPort(tuple.Dport), Seq: seq, RST: true}
 	// This fails only for a network layer other than IP.

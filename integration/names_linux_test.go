@@ -1,0 +1,67 @@
+package integration_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
+)
+
+// sitesByName is a site of its own on each segment, with its own certificate, for names that
+// clients ask for at one address. Each tells its segment, the client's address, and the protocol.
+const sitesByName = `
+a.example.com {
+	bind vnic/a
+	tls internal
+	respond "a {remote_host} {http.request.proto}"
+}
+http://a.example.com {
+	bind vnic/a
+	respond "a {remote_host} {http.request.proto}"
+}
+www.b.example.com {
+	bind vnic/b
+	tls internal
+	respond "b {remote_host} {http.request.proto}"
+}
+http:// {
+	bind vnic/b
+	respond "b {remote_host} {http.request.proto}"
+}
+`
+
+// Rows N1, N2, N5 and N9: clients that nobody here wrote reach the segment of the name that they
+// ask for, over both families, and talk TLS with its server end to end.
+func TestSegmentsByName(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, paper.NetworkOptions{IPv6: true})
+		s.start(caddyfile{
+			datapath: datapath, families: "46",
+			policy: "steer a name A.example.com\nsteer b name *.b.example.com\nlb_policy first b",
+			global: "skip_install_trust",
+			sites:  sitesByName,
+		})
+		s.waitFor("the sites have certificates", func() bool {
+			return strings.Count(s.caddy.Log(everything), "certificate obtained successfully") == 2
+		})
+		for _, family := range []struct{ at, client string }{
+			{"192.168.1.2", paper.PC1Addr.String()}, {pseudo6, paper.PC1Addr6.String()},
+		} {
+			for url, want := range map[string]string{
+				"http://a.example.com/": "a", "https://a.example.com/": "a", "https://www.b.example.com/": "b", "http://other.example.com/": "b",
+			} {
+				for _, protocol := range []struct{ flag, name string }{{"--http1.1", "HTTP/1.1"}, {"--http2", "HTTP/2.0"}} {
+					if protocol.name == "HTTP/2.0" && strings.HasPrefix(url, "http:") {
+						continue
+					}
+					host := strings.TrimSuffix(url[strings.Index(url, "//")+2:], "/")
+					got := s.run(s.PC1, "curl", "-sSk", "--max-time", "5", protocol.flag, "--connect-to", host+"::"+family.at+":", url)
+					if want := fmt.Sprintf("%s %s %s", want, family.client, protocol.name); got != want {
+						t.Errorf("%s at %s with %s: got %q, want %q", url, family.at, protocol.flag, got, want)
+					}
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,120 @@
+package packet
+
+import (
+	"encoding/binary"
+	"iter"
+	"slices"
+
+	"github.com/google/gopacket/layers"
+)
+
+// maxTCPHeaderLen is the length of the longest TCP header: its length field has 4 bits.
+const maxTCPHeaderLen = 15 * 4
+
+// tcpOptions yields the options of a TCP header, up to the first that is not well-formed. data
+// is part of the header.
+func tcpOptions(header []byte) iter.Seq2[byte, []byte] {
+	return func(yield func(kind byte, data []byte) bool) {
+		options := header[tcpMinLen:]
+		for len(options) > 0 && options[0] != tcpOptionEnd {
+			length := 1
+			if options[0] != tcpOptionNop {
+				if len(options) < 2 || options[1] < 2 || int(options[1]) > len(options) {
+					return
+				}
+				if length = int(options[1]); !yield(options[0], options[2:length]) {
+					return
+				}
+			}
+			options = options[length:]
+		}
+	}
+}
+
+// Offer is what the SYN of one end offers to the other end, or accepts of the other's offer.
+type Offer struct {
+	MSS    uint16 // in bytes; 0: not told
+	Scaled bool   // windows are scaled (RFC 7323 §2)
+	Scale  uint8  // by so many bits
+	SACK   bool   // selective acknowledgments may come (RFC 2018)
+	Timed  bool   // segments have timestamps (RFC 7323 §3)
+	Time   uint32 // the first of them
+}
+
+// Offer returns what a SYN offers.
+func (p *Packet) Offer() (o Offer) {
+	for kind, data := range tcpOptions(p.L4[:p.tcpHeaderLen()]) {
+		switch {
+		case kind == tcpOptionMSS && len(data) == 2:
+			o.MSS = binary.BigEndian.Uint16(data)
+		case kind == tcpOptionScale && len(data) == 1:
+			o.Scaled, o.Scale = true, min(data[0], MaxWindowScale)
+		case kind == tcpOptionSACKPermitted && len(data) == 0:
+			o.SACK = true
+		case kind == tcpOptionTime && len(data) == 8:
+			o.Timed, o.Time = true, binary.BigEndian.Uint32(data)
+		}
+	}
+	return o
+}
+
+// options returns the options of a SYN that has an offer. echo is the other end's timestamp.
+func (o Offer) options(echo uint32) (options []layers.TCPOption) {
+	put := func(kind layers.TCPOptionKind, data ...byte) {
+		options = append(options, layers.TCPOption{OptionType: kind, OptionLength: uint8(2 + len(data)), OptionData: data})
+	}
+	if o.MSS > 0 {
+		put(layers.TCPOptionKindMSS, binary.BigEndian.AppendUint16(nil, o.MSS)...)
+	}
+	if o.SACK {
+		put(layers.TCPOptionKindSACKPermitted)
+	}
+	if o.Timed {
+		put(layers.TCPOptionKindTimestamps, binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, o.Time), echo)...)
+	}
+	if o.Scaled {
+		put(layers.TCPOptionKindWindowScale, o.Scale)
+	}
+	return options
+}
+
+// SYNACK returns the segment that accepts the SYN p, with a sequence number, a window in bytes,
+// and an offer. ip is the header that it is sent with.
+func (p *Packet) SYNACK(ip IPLayer, seq uint32, window uint16, o Offer) *layers.TCP {
+	t := &layers.TCP{
+		SrcPort: layers.TCPPort(p.Dport), DstPort: layers.TCPPort(p.Sport), SYN: true, ACK: true,
+		Seq: seq, Ack: p.Seq() + 1, Window: window, Options: o.options(p.Offer().Time),
+	}
+	// This fails only for a network layer other than IP.
+	_ = t.SetNetworkLayerForChecksum(ip)
+	return t
+}
+
+// plainOptions are the options of a SYN that the bridge understands.
+var plainOptions = []byte{tcpOptionMSS, tcpOptionScale, tcpOptionSACKPermitted, tcpOptionTime}
+
+// Decline takes from a SYN what the bridge has not accepted in the server's place: ECN (RFC 3168
+// §6.1.1), and every option that it does not understand, such as those of Multipath TCP and TCP
+// Fast Open. unfinished tells that the checksum does not cover the header yet.
+func (p *Packet) Decline(unfinished bool) {
+	p.changeTCP(unfinished, func(header []byte) {
+		header[13] &^= tcpECE | tcpCWR
+		at := tcpMinLen
+		for kind, data := range tcpOptions(header) {
+			for header[at] == tcpOptionNop {
+				at++
+			}
+			end := at + 2 + len(data)
+			if !slices.Contains(plainOptions, kind) {
+				for i := at; i < end; i++ {
+					header[i] = tcpOptionNop
+				}
+			}
+			at = end
+		}
+	})
+	p.TCPFlags &^= tcpECE | tcpCWR
+}
+
+// Payload returns the bytes that a TCP segment carries.
+func (p *Packet) Payload() []byte { return p.L4[p.tcpHeaderLen():] }

@@ -1,0 +1,211 @@
+package userspace
+
+import (
+	"time"
+
+	"github.com/google/gopacket/layers"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/names"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
+
+// ServerTime is how long a server may take to answer before the client gets a RST (N7). Its SYN is
+// repeated meanwhile, each time after twice as long (RFC 6298 §5.5).
+const (
+	ServerTime = 10 * time.Second
+	firstRetry = time.Second
+)
+
+// askFor opens the flow of a greeting, whose name is known or does not come, and asks the server.
+// If there is no server for it, the client gets a RST: its connection is open already.
+func (fw *Forwarder) askFor(c *greeting, out *iface.Outbox, now int64) {
+	fl, verdict := fw.openGreeted(c, out, now)
+	if fl == nil {
+		c.in.Drops[verdict].Add(1)
+		fw.refuseGreeting(c, out, now)
+		return
+	}
+	c.asked = now
+	fw.askServer(c, fl, out, now)
+}
+
+// openGreeted opens the flow of a greeting, or returns why there is none.
+func (fw *Forwarder) openGreeted(c *greeting, out *iface.Outbox, now int64) (*flow.Flow, packet.DropReason) {
+	rules := fw.rules.Load()
+	bridge := rules.Bridges[c.in]
+	if bridge == nil {
+		return nil, packet.DropNoSegment
+	}
+	syn, verdict := c.parse(&c.syn, out, now)
+	if verdict != packet.Keep {
+		return nil, verdict
+	}
+	stream, _ := c.stream()
+	name, _ := names.OfStream(stream)
+	to := bridge.Decisions.DecideNamed(syn.Tuple, name)
+	if to == nil {
+		return nil, packet.DropNoSegment
+	}
+	segment := rules.Segments[to]
+	if !fw.enters(segment, to, &syn.Packet) {
+		return nil, packet.DropPort
+	}
+	fl := flow.New(c.in, to, &syn.Packet, now)
+	fl.Flags.Or(flow.Greeted)
+	return fw.Flows.Insert(fl, segment.InboundReplies(bridge, syn.Tuple))
+}
+
+// parse reads a frame of the greeting's client.
+func (c *greeting) parse(f *packet.Frame, out *iface.Outbox, now int64) (*Arrival, packet.DropReason) {
+	a := &Arrival{In: c.in, Frame: f, Now: now, Out: out}
+	return a, a.parse(f.EtherType())
+}
+
+// askServer sends the client's SYN to the server, without what the bridge has declined.
+func (fw *Forwarder) askServer(c *greeting, fl *flow.Flow, out *iface.Outbox, now int64) {
+	c.tries++
+	frame := clone(&c.syn)
+	a, verdict := c.parse(&frame, out, now)
+	if verdict == packet.Keep {
+		a.Decline(frame.ChecksumUnfinished())
+		fw.observe(a, fl, flow.Forward)
+		to, tuple := fl.OtherEnd(flow.Forward)
+		a.Rewrite(tuple, frame.ChecksumUnfinished())
+		verdict = fw.depart(a, to, tuple.Dst)
+	}
+	if verdict != packet.Keep {
+		c.in.Drops[verdict].Add(1)
+	}
+}
+
+// greeted takes a packet of a flow whose server has not accepted the connection yet.
+func (fw *Forwarder) greeted(a *Arrival, fl *flow.Flow, dir flow.Direction) packet.DropReason {
+	g := fw.greetings
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	orig, _ := fl.Keys()
+	c := g.known[orig]
+	switch {
+	case c == nil || c.asked == 0: // what the client has sent is lost
+		fw.Flows.Remove(fl, a.Now)
+		fw.answerRefusal(a)
+		return packet.DropNoFlow
+	case dir == flow.Forward:
+		if a.Continues() && a.Ack() == c.number+1 {
+			g.hold(c, a)
+		}
+		return packet.Keep
+	}
+	return fw.serverAnswers(a, c, fl)
+}
+
+// serverAnswers takes a server's answer to the client's SYN.
+func (fw *Forwarder) serverAnswers(a *Arrival, c *greeting, fl *flow.Flow) packet.DropReason {
+	const answer = packet.TCPSYN | packet.TCPACK
+	if a.Ack() != c.first+1 || a.TCPFlags&packet.TCPACK == 0 {
+		return packet.Keep // the SYN comes again
+	}
+	switch {
+	case a.TCPFlags&packet.TCPRST != 0: // it refuses (N7)
+		fw.observe(a, fl, flow.Reverse)
+		fw.refuseGreeting(c, a.Out, a.Now)
+	case a.TCPFlags&answer == answer:
+		fw.observe(a, fl, flow.Reverse)
+		fl.SetShift(c.shiftTo(a))
+		fw.greetings.forget(c)
+		fw.deliver(c, a)
+	default: // of an older connection, which the server ends now (RFC 9293 §3.10.7.3)
+		fw.answerRefusal(a)
+	}
+	return packet.Keep
+}
+
+// shiftTo returns how the numbers of the server, of which a is the SYN, differ from those that the
+// bridge gave to the client.
+func (c *greeting) shiftTo(a *Arrival) packet.Shift {
+	server := a.Offer()
+	s := packet.Shift{Seq: c.number - a.Seq()}
+	if c.offer.Timed && server.Timed {
+		s.Time = c.offer.Time - server.Time
+	}
+	if c.offer.Scaled {
+		s.ToClient = int8(server.Scale) - int8(c.offer.Scale)
+		if !server.Scaled {
+			s.ToServer = int8(c.asks.Scale)
+		}
+	}
+	return s
+}
+
+// deliver sends the server what the bridge has held.
+func (fw *Forwarder) deliver(c *greeting, answer *Arrival) {
+	for i := range c.held {
+		a, verdict := c.parse(&c.held[i].frame, answer.Out, answer.Now)
+		if verdict == packet.Keep {
+			verdict = fw.carry(a)
+		}
+		if verdict != packet.Keep {
+			c.in.Drops[verdict].Add(1)
+		}
+	}
+}
+
+// refuseGreeting resets the client of a greeting, which has no server.
+func (fw *Forwarder) refuseGreeting(c *greeting, out *iface.Outbox, now int64) {
+	fw.greetings.forget(c)
+	client, bridge := c.key.Src, c.key.Dst
+	ip := packet.IPHeader(bridge, client, config.TCP)
+	tcp := &layers.TCP{
+		SrcPort: layers.TCPPort(c.key.Dport), DstPort: layers.TCPPort(c.key.Sport), Seq: c.number + 1, RST: true,
+	}
+	// This fails only for a network layer other than IP.
+	_ = tcp.SetNetworkLayerForChecksum(ip)
+	f := packet.BuildPacket(c.in.MAC(), config.MAC{}, ip, tcp)
+	a := Arrival{In: c.in, Frame: &f, Now: now, Out: out}
+	if verdict := a.leaveBy(c.in, client); verdict != packet.Keep {
+		c.in.Drops[verdict].Add(1)
+	}
+}
+
+// tickGreetings does what is due: clients that have not told a name go on without one, and servers
+// that have not answered get the SYN again.
+func (fw *Forwarder) tickGreetings(now int64) {
+	g := fw.greetings
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var out iface.Outbox
+	for e := g.order.Front(); e != nil; {
+		c := e.Value.(*greeting)
+		e = e.Next()
+		switch {
+		case c.in.Closed.Load():
+			g.forget(c)
+		case c.asked != 0:
+			fw.askAgain(c, &out, now)
+		case now-c.began < int64(GreetingTime):
+		case len(c.held) == 0: // the client has not even acknowledged
+			g.forget(c)
+		default:
+			fw.askFor(c, &out, now)
+		}
+	}
+	out.Flush()
+}
+
+// askAgain repeats the SYN to the server of a greeting if it is due, or gives up.
+func (fw *Forwarder) askAgain(c *greeting, out *iface.Outbox, now int64) {
+	fl, _ := fw.Flows.Lookup(c.key)
+	waited := now - c.asked
+	switch {
+	case fl == nil || fl.Flags.Load()&flow.Greeted == 0: // it has been ended, or evicted
+		fw.refuseGreeting(c, out, now)
+	case waited >= int64(ServerTime):
+		fw.Flows.Remove(fl, now)
+		fw.refuseGreeting(c, out, now)
+	case waited >= int64(firstRetry)*(1<<c.tries-1):
+		fw.askServer(c, fl, out, now)
+	}
+}
