@@ -21,6 +21,7 @@
 #include "admit6.h"
 #include "arrival6.h"
 #include "pace.h"
+#include "shift.h"
 
 // If userspace's heartbeat is older than this, userspace is gone. The programs then leave
 // all packets to the host, so that what is left of the plane cannot disturb the network.
@@ -127,6 +128,18 @@ static __always_inline int pace_packet(const struct __sk_buff *skb, const struct
 	return unlikely(own->paced | out->paced) ? pace(own->paced, out->paced, wire_size(skb, p, ip)) : KEEP;
 }
 
+// Shifts the numbers of a segment of a greeted flow. SLOW: the segment is unchanged, and userspace
+// must carry it, because its server has not answered yet, or because of its options.
+static __always_inline int shift_greeted(struct __sk_buff *skb, struct packet *p, const struct found *f, const struct flow_record *r,
+					 __u32 at)
+{
+	__u32 flags = r->state.flags;
+
+	if (!(flags & FLOW_SHIFTED))
+		return SLOW;
+	return shift(skb, p, (__u32)(f->number + nothing_after(flags)), f->dir, at);
+}
+
 // Sends a packet to a device. Only a program at ingress can send to a peer (skb_do_redirect in
 // net/core/filter.c).
 static __always_inline int send(const struct iface *out)
@@ -146,7 +159,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 	const __u8 *mac;
 	int verdict;
 
-	if (unlikely(!out || !out->ifindex || r->state.flags & FLOW_GREETED))
+	if (unlikely(!out || !out->ifindex))
 		return SLOW;
 	if (unlikely(too_big(skb, p, sizeof(struct iphdr), out->mtu)))
 		return SLOW;
@@ -156,6 +169,8 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 	verdict = pace_packet(skb, p, sizeof(struct iphdr), own, out);
 	if (unlikely(verdict != KEEP))
 		return verdict == SLOW ? SLOW : count_drop(p->len, verdict);
+	if (unlikely(r->state.flags & FLOW_GREETED) && shift_greeted(skb, p, f, r, L4_OFFSET) != KEEP)
+		return SLOW;
 	observe(p, f, r);
 	if (rewrite(skb, p, &f->answer, out, mac) != KEEP)
 		return SLOW;
@@ -205,7 +220,7 @@ static __always_inline bool is_own(const struct iface *own, const struct address
 }
 
 // Sends an IPv6 packet to the other end of its flow: forward for IPv6.
-static __always_inline int forward6(struct __sk_buff *skb, const struct packet *p, const struct iface *own, const struct found *f,
+static __always_inline int forward6(struct __sk_buff *skb, struct packet *p, const struct iface *own, const struct found *f,
 				    struct wide_addresses *a, struct flow_record *r)
 {
 	__u32 to = f->answer.iface;
@@ -213,7 +228,7 @@ static __always_inline int forward6(struct __sk_buff *skb, const struct packet *
 	const __u8 *mac;
 	int verdict;
 
-	if (!out || !out->ifindex || r->state.flags & FLOW_GREETED || too_big(skb, p, sizeof(struct ipv6hdr), out->mtu))
+	if (!out || !out->ifindex || too_big(skb, p, sizeof(struct ipv6hdr), out->mtu))
 		return SLOW;
 	mac = out->nic ? next_hop6(a->reply.src, to, out) : out->mac;
 	if (!mac)
@@ -221,6 +236,8 @@ static __always_inline int forward6(struct __sk_buff *skb, const struct packet *
 	verdict = pace_packet(skb, p, sizeof(struct ipv6hdr), own, out);
 	if (unlikely(verdict != KEEP))
 		return verdict == SLOW ? SLOW : count_drop_at(self6, p->len, verdict);
+	if (unlikely(r->state.flags & FLOW_GREETED) && shift_greeted(skb, p, f, r, IPV6_L4_OFFSET) != KEEP)
+		return SLOW;
 	observe(p, f, r);
 	if (rewrite6(skb, p, &f->answer, a, out, mac) != KEEP)
 		return SLOW;

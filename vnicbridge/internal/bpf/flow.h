@@ -23,14 +23,20 @@ static __always_inline void copy_key(struct flow_key *to, const struct flow_key 
 	y[1] = words(from)[1];
 }
 
-// Returns `key`, computed so that the CPU cannot load it before `loaded`. x86 loads in
-// program order, but arm64 does so only if the address of the second load depends on the
-// result of the first one. The dependency is an added 0. The inline assembler hides the 0
-// from the compiler, but the verifier can see it.
-static __always_inline const struct flow_key *after_words(__u64 loaded, const struct flow_key *key)
+// Returns 0, computed so that the CPU must have `loaded` first. x86 loads in program order, but
+// arm64 does so only if the address of the second load depends on the result of the first one. The
+// dependency is an added 0. The inline assembler hides the 0 from the compiler, but the verifier can
+// see it.
+static __always_inline __u64 nothing_after(__u64 loaded)
 {
 	asm volatile("%0 &= 0" : "+r"(loaded));
-	return (const void *)key + loaded;
+	return loaded;
+}
+
+// Returns `key`, computed so that the CPU cannot load it before `loaded`.
+static __always_inline const struct flow_key *after_words(__u64 loaded, const struct flow_key *key)
+{
+	return (const void *)key + nothing_after(loaded);
 }
 
 static __always_inline const struct flow_key *after(const struct flow_key *loaded, const struct flow_key *key)
@@ -203,7 +209,7 @@ static __always_inline void observe_tcp(const struct packet *p, const struct fou
 		if (f->dir == BACKWARD && p->tcp_flags & TCP_ACK) {
 			add |= FLOW_ACCEPTED;
 			if (flags & FLOW_RESET)	// the tuple's next connection
-				drop = ~(FLOW_ACCEPTED | FLOW_ACKED << BACKWARD | FLOW_SUPERSEDED | FLOW_COUNTED);
+				drop = ~(FLOW_ACCEPTED | FLOW_ACKED << BACKWARD | FLOW_SUPERSEDED | FLOW_COUNTED | FLOW_GREETED | FLOW_SHIFTED);
 		}
 	} else {
 		// A RST can be forged. Traffic after it shows that the connection lives

@@ -22,7 +22,9 @@ type Shift struct {
 func (p *Packet) ShiftToClient(s Shift, unfinished bool) {
 	p.changeTCP(unfinished, func(header []byte) {
 		add(header[4:], s.Seq)
-		shiftWindow(header[14:], s.ToClient)
+		if p.TCPFlags&TCPSYN == 0 { // the window of a SYN is not scaled
+			shiftWindow(header[14:], s.ToClient)
+		}
 		for kind, data := range tcpOptions(header) {
 			if kind == tcpOptionTime && len(data) == 8 {
 				add(data, s.Time)
@@ -35,7 +37,9 @@ func (p *Packet) ShiftToClient(s Shift, unfinished bool) {
 // the acknowledgments, selective ones too (RFC 2018), the echo of a timestamp and the window.
 func (p *Packet) ShiftToServer(s Shift, unfinished bool) {
 	p.changeTCP(unfinished, func(header []byte) {
-		shiftWindow(header[14:], s.ToServer)
+		if p.TCPFlags&TCPSYN == 0 {
+			shiftWindow(header[14:], s.ToServer)
+		}
 		if p.TCPFlags&TCPACK == 0 {
 			return
 		}
