@@ -31,6 +31,24 @@ http:// {
 }
 `
 
+// namesPage is the page about names.
+const namesPage = "docs/names.md"
+
+// The Caddyfile of docs/names.md serves its two domains, each from its own segment.
+func TestNamesPage(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, paper.NetworkOptions{})
+	s.start(caddyfile{})
+	text := strings.ReplaceAll(caddyfilesOf(t, namesPage)[0], "eth1", "nic0")
+	s.loadText(strings.Replace(text, "{\n", "{\nlocal_certs\nskip_install_trust\n", 1))
+	for host, group := range map[string]string{"a.example.com": "A", "b.example.com": "B", "www.b.example.com": "B"} {
+		s.waitFor(host+" is served by its group", func() bool {
+			output, err := s.PC1.Run(t.Context(), "curl", "-sSk", "--max-time", "5", "--connect-to", host+"::192.168.1.2:", "https://"+host+"/")
+			return err == nil && string(output) == "the site of group "+group+", for "+paper.PC1Addr.String()
+		})
+	}
+}
+
 // Rows N1, N2, N5 and N9: clients that nobody here wrote reach the segment of the name that they
 // ask for, over both families, and talk TLS with its server end to end.
 func TestSegmentsByName(t *testing.T) {
