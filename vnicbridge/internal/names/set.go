@@ -25,8 +25,8 @@ func (s *Set[T]) Add(pattern string, value T) {
 	}
 }
 
-// Find returns the value of the pattern that a name of [OfStream] matches. If the set has the name
-// itself, exact is true, and no wildcard counts.
+// Find returns the value of the pattern that a name of [OfStream] or [OfDatagrams] matches. If the
+// set has the name itself, exact is true, and no wildcard counts.
 func (s *Set[T]) Find(name string) (value T, exact, ok bool) {
 	if value, ok = s.hosts[name]; ok {
 		return value, true, true
