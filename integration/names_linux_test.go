@@ -54,15 +54,7 @@ func TestNamesPage(t *testing.T) {
 func TestSegmentsByName(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{IPv6: true})
-		s.start(caddyfile{
-			datapath: datapath, families: "46",
-			policy: "steer a name A.example.com\nsteer b name *.b.example.com\nlb_policy first b",
-			global: "skip_install_trust",
-			sites:  sitesByName,
-		})
-		s.waitFor("the sites have certificates", func() bool {
-			return strings.Count(s.caddy.Log(everything), "certificate obtained successfully") == 2
-		})
+		s.startByName(datapath)
 		for _, family := range []struct{ at, client string }{
 			{"192.168.1.2", paper.PC1Addr.String()}, {pseudo6, paper.PC1Addr6.String()},
 		} {

@@ -130,12 +130,11 @@ type Rule struct {
 	// Host names that the client asks for: the server name of TLS, or the host of HTTP. Each is
 	// a host name, or "*." and a host name, as in "*.example.com", for any one label before it.
 	// Case and a dot at the end do not count, and an international name may be in Unicode or in
-	// A-labels. Names are read from TCP only: with names, ports and protocols must be those of
-	// TCP. All rules of a bridge have at most [MaxNames].
+	// A-labels. Of UDP, they are read from QUIC. All rules of a bridge have at most [MaxNames].
 	Names []string `json:"names,omitempty"`
 
-	// Destination ports, as in "tcp/80" or "udp/5000-5010". Default: with names tcp/80 and
-	// tcp/443, and else all.
+	// Destination ports, as in "tcp/80" or "udp/5000-5010". Default: with names tcp/80,
+	// tcp/443 and udp/443, and else all.
 	Ports []PortRange `json:"ports,omitempty"`
 
 	// Protocols: "tcp", "udp", "icmp". The last one is ICMP in IPv4, and ICMPv6 in IPv6.

@@ -40,7 +40,7 @@ func (c *Config) HasNames() bool {
 // every port, and to ICMP.
 func (r *Rule) PortsOrDefault() []PortRange {
 	if len(r.Ports) == 0 && len(r.Names) > 0 {
-		return []PortRange{{TCP, 80, 80}, {TCP, 443, 443}}
+		return []PortRange{{TCP, 80, 80}, {TCP, 443, 443}, {UDP, 443, 443}}
 	}
 	return r.Ports
 }

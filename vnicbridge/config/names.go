@@ -1,9 +1,11 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -84,16 +86,8 @@ func (r *Rule) validateNames() error {
 		}
 		seen[pattern] = true
 	}
-	const tcpOnly = "names are read from TCP only so far: write a rule without name for the rest"
-	for _, p := range r.Ports {
-		if p.Protocol != TCP {
-			return fmt.Errorf("port %s: %s", p, tcpOnly)
-		}
-	}
-	for _, p := range r.Protocols {
-		if p != TCP {
-			return fmt.Errorf("protocol %s: %s", p, tcpOnly)
-		}
+	if slices.Contains(r.Protocols, ICMP) {
+		return errors.New("protocol icmp: pings have no host name: write a rule without name for them")
 	}
 	return nil
 }

@@ -93,8 +93,8 @@ func TestValidateNames(t *testing.T) {
 		"as many as there can be": {[]Rule{{Segment: "a", Names: many}}, ""},
 		"no pattern":              {[]Rule{{Segment: "front", Names: one}, {Segment: "a", Names: []string{"*"}}}, `bridge lan: steer rule 2 (a): name "*": * stands for`},
 		"twice":                   {[]Rule{{Segment: "a", Names: []string{"a.example.com", "A.example.com."}}}, "name a.example.com is given twice"},
-		"a port of UDP":           {[]Rule{{Segment: "a", Names: one, Ports: []PortRange{{TCP, 443, 443}, {UDP, 443, 443}}}}, "port udp/443: names are read from TCP only"},
-		"a protocol":              {[]Rule{{Segment: "a", Names: one, Protocols: []Protocol{TCP, ICMP}}}, "protocol icmp: names are read from TCP only"},
+		"a port of UDP":           {[]Rule{{Segment: "a", Names: one, Ports: []PortRange{{TCP, 443, 443}, {UDP, 443, 443}}}}, ""},
+		"a protocol":              {[]Rule{{Segment: "a", Names: one, Protocols: []Protocol{TCP, ICMP}}}, "protocol icmp: pings have no host name"},
 		"every port":              {[]Rule{{Segment: "a", Names: one, Ports: []PortRange{AnyPort}}}, "port any: name the ports"},
 		"too many":                {[]Rule{{Segment: "a", Names: many}, {Segment: "front", Names: one}}, "steer rule 2 (front): the rules up to this one have 10001 names, and a bridge has at most 10000"},
 	} {
@@ -110,7 +110,7 @@ func TestValidateNames(t *testing.T) {
 }
 
 func TestPortsOrDefault(t *testing.T) {
-	web, other := []PortRange{{TCP, 80, 80}, {TCP, 443, 443}}, []PortRange{{TCP, 8443, 8443}}
+	web, other := []PortRange{{TCP, 80, 80}, {TCP, 443, 443}, {UDP, 443, 443}}, []PortRange{{TCP, 8443, 8443}}
 	for _, test := range []struct {
 		rule Rule
 		want []PortRange

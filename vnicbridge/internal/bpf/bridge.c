@@ -128,6 +128,17 @@ static __always_inline int pace_packet(const struct __sk_buff *skb, const struct
 	return unlikely(own->paced | out->paced) ? pace(own->paced, out->paced, wire_size(skb, p, ip)) : KEEP;
 }
 
+// Whether a program may carry a QUIC packet: not one with a long header from a server, from which
+// userspace learns the server's connection id (RFC 8999 §5).
+static __always_inline int carry_quic(struct __sk_buff *skb, const struct found *f, __u32 at)
+{
+	__u8 first = 0;
+
+	if (f->dir == BACKWARD && (bpf_skb_load_bytes(skb, at + sizeof(struct udphdr), &first, 1) || first & 0x80))
+		return SLOW;
+	return KEEP;
+}
+
 // Shifts the numbers of a segment of a greeted flow. SLOW: the segment is unchanged, and userspace
 // must carry it, because its server has not answered yet, or because of its options.
 static __always_inline int shift_greeted(struct __sk_buff *skb, struct packet *p, const struct found *f, const struct flow_record *r,
@@ -135,6 +146,8 @@ static __always_inline int shift_greeted(struct __sk_buff *skb, struct packet *p
 {
 	__u32 flags = r->state.flags;
 
+	if (p->key.proto == IPPROTO_UDP)
+		return carry_quic(skb, f, at);
 	if (!(flags & FLOW_SHIFTED))
 		return SLOW;
 	return shift(skb, p, (__u32)(f->number + nothing_after(flags)), f->dir, at);

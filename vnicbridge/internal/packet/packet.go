@@ -323,6 +323,9 @@ func (p *Packet) HeadersLen() int {
 	return n + udpHeaderLen
 }
 
+// UDPPayload returns what a UDP packet carries.
+func (p *Packet) UDPPayload() []byte { return p.L4[udpHeaderLen:] }
+
 // SetPorts reads the ports from L4, which must have at least 4 bytes.
 func (p *Packet) SetPorts() {
 	p.Sport = binary.BigEndian.Uint16(p.L4)

@@ -50,7 +50,7 @@ type SteerRule struct {
 	Clients   []netip.Prefix
 	Ports     []config.PortRange
 	Protocols []config.Protocol
-	Names     *names.Set[struct{}] // of TCP only; nil: any name, or none
+	Names     *names.Set[struct{}] // nil: any name, or none
 	Segment   *iface.Iface         // the VNIC; nil if the segment is not available
 }
 
@@ -145,7 +145,7 @@ func (t *DecisionTable) Decide(flow packet.Tuple) (segment *iface.Iface, lasting
 // NeedsName tells whether the segment of a new flow depends on the host name that the client asks
 // for: [DecisionTable.DecideNamed].
 func (t *DecisionTable) NeedsName(flow packet.Tuple) bool {
-	if !t.named || flow.Proto != config.TCP {
+	if !t.named {
 		return false
 	}
 	r := t.first(flow)

@@ -29,21 +29,47 @@ func (fw *Forwarder) admitInbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 	if !rules.PossibleSource(a.Src) {
 		return nil, packet.DropSource
 	}
-	var to *iface.Iface
-	lasting := false
-	if !bridge.Decisions.NeedsName(a.Tuple) {
-		to, lasting = bridge.Decisions.Decide(a.Tuple)
-	} else if fw.greet(a) {
+	if bridge.Decisions.NeedsName(a.Tuple) {
+		return fw.admitByName(a, rules, bridge)
+	}
+	to, lasting := bridge.Decisions.Decide(a.Tuple)
+	if !a.Begins() && !(lasting && a.Continues()) {
+		return fw.admitUnknown(a)
+	}
+	return fw.admitTo(a, rules, bridge, to)
+}
+
+// admitByName opens a flow whose segment depends on the host name that the client asks for, or
+// takes the packet until the name is known.
+func (fw *Forwarder) admitByName(a *Arrival, rules *rules.Ruleset, bridge *rules.BridgeRules) (*flow.Flow, packet.DropReason) {
+	if a.Proto == config.TCP {
+		if fw.greet(a) {
+			return nil, packet.Keep
+		}
+		return fw.admitUnknown(a)
+	}
+	to, held := fw.chooseByDatagram(a, rules, bridge)
+	if held {
 		return nil, packet.Keep
 	}
-	if !a.Begins() && !(lasting && a.Continues()) {
-		if fl := fw.resume(a); fl != nil {
-			return fl, packet.Keep
-		}
-		// Without an answer, a client whose flow is gone would hang (F5).
-		fw.answerRefusal(a)
-		return nil, packet.DropNoFlow
+	a.named = true
+	fl, verdict := fw.admitTo(a, rules, bridge, to)
+	fw.releaseDatagrams(a, fl != nil, verdict)
+	return fl, verdict
+}
+
+// admitUnknown takes a packet from within a connection that has no flow.
+func (fw *Forwarder) admitUnknown(a *Arrival) (*flow.Flow, packet.DropReason) {
+	if fl := fw.resume(a); fl != nil {
+		return fl, packet.Keep
 	}
+	// Without an answer, a client whose flow is gone would hang (F5).
+	fw.answerRefusal(a)
+	return nil, packet.DropNoFlow
+}
+
+// admitTo opens a flow from the network to a segment: nil if no segment gets it.
+func (fw *Forwarder) admitTo(a *Arrival, rules *rules.Ruleset, bridge *rules.BridgeRules, to *iface.Iface) (*flow.Flow, packet.DropReason) {
 	if to == nil {
 		return nil, fw.refuseFlow(bridge, a, packet.DropNoSegment)
 	}
@@ -61,7 +87,11 @@ func (fw *Forwarder) begin(a *Arrival, to *iface.Iface, replies iter.Seq[packet.
 	if a.reopened != nil {
 		fw.Flows.Remove(a.reopened, a.Now)
 	}
-	return fw.Flows.Insert(flow.New(a.In, to, &a.Packet, a.Now), replies)
+	fl := flow.New(a.In, to, &a.Packet, a.Now)
+	if a.named {
+		fl.Flags.Or(flow.Greeted)
+	}
+	return fw.Flows.Insert(fl, replies)
 }
 
 // enters tells whether the port of a new flow is open on a segment. Echo requests always

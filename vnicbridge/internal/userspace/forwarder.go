@@ -170,6 +170,7 @@ type Arrival struct {
 	Now   int64         // the plane's clock, in ns
 	Out   *iface.Outbox // takes the frames that are sent because of this one
 
+	named    bool       // a host name has chosen the packet's segment
 	own      bool       // the segment that sent the packet has opened its flow
 	found    flow.Flow  // the packet's flow; the next packet reuses this memory
 	reopened *flow.Flow // the closed flow whose tuple the packet reuses
@@ -233,7 +234,7 @@ func (fw *Forwarder) Receive(a *Arrival) {
 }
 
 func (fw *Forwarder) handle(a *Arrival) packet.DropReason {
-	a.own = false
+	a.own, a.named = false, false
 	if len(a.Frame.Eth()) < packet.EthHeaderLen {
 		return packet.DropMalformed
 	}
@@ -354,11 +355,12 @@ func (fw *Forwarder) flowOf(a *Arrival) (fl *flow.Flow, dir flow.Direction, verd
 		}
 	}
 	if fl.Flags.Load()&flow.Greeted != 0 {
-		shift, ok := fl.Shift()
-		if !ok {
+		switch shift, ok := fl.Shift(); {
+		case a.Proto == config.UDP:
+			fw.learnServer(a, fl, dir)
+		case !ok:
 			return nil, dir, fw.greeted(a, fl, dir)
-		}
-		if dir == flow.Forward {
+		case dir == flow.Forward:
 			a.ShiftToServer(shift, a.Frame.ChecksumUnfinished())
 		}
 	}

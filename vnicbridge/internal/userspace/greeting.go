@@ -41,11 +41,12 @@ const greetingWindow = names.MaxBytes
 // greetings are the connections that the bridge has answered and whose server has not answered
 // yet.
 type greetings struct {
-	mu    lockorder.Mutex[lockorder.Greetings]
-	known map[flow.Key]*greeting // by the key of the client's packets
-	order list.List              // of *greeting, the oldest first
-	held  int                    // bytes
-	seed  maphash.Seed
+	mu      lockorder.Mutex[lockorder.Greetings]
+	known   map[flow.Key]*greeting // by the key of the client's packets
+	order   list.List              // of *greeting, the oldest first
+	held    int                    // bytes
+	servers quicServers
+	seed    maphash.Seed
 }
 
 func newGreetings() *greetings {

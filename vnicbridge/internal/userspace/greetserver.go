@@ -186,6 +186,8 @@ func (fw *Forwarder) tickGreetings(now int64) {
 		case c.asked != 0:
 			fw.askAgain(c, &out, now)
 		case now-c.began < int64(GreetingTime):
+		case c.isDatagram():
+			fw.openUnnamed(c, &out, now)
 		case len(c.held) == 0: // the client has not even acknowledged
 			g.forget(c)
 		default:

@@ -1,0 +1,84 @@
+package integration_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
+)
+
+// startByName starts Caddy with sitesByName.
+func (s *scene) startByName(datapath string) {
+	s.t.Helper()
+	s.start(caddyfile{
+		datapath: datapath, families: "46",
+		policy: "steer a name A.example.com\nsteer b name *.b.example.com\nlb_policy first b",
+		global: "skip_install_trust",
+		sites:  sitesByName,
+	})
+	s.waitForCertificates(2)
+}
+
+// waitForCertificates waits until sites have so many certificates.
+func (s *scene) waitForCertificates(n int) {
+	s.t.Helper()
+	s.waitFor("the sites have certificates", func() bool {
+		return strings.Count(s.caddy.Log(everything), "certificate obtained successfully") == n
+	})
+}
+
+// Rows N2 and N10: HTTP/3 clients reach the segment of the name that they ask for, over both
+// families.
+func TestHTTP3ByName(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, paper.NetworkOptions{IPv6: true})
+		s.startByName(datapath)
+		roots, err := s.caddy.Roots()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range []struct{ address, client netip.Addr }{{paper.PseudoAddr, paper.PC1Addr}, {paper.PseudoAddr6, paper.PC1Addr6}} {
+			for host, segment := range map[string]string{"a.example.com": "a", "www.b.example.com": "b"} {
+				client, err := s.PC1.WebClient(netlab.WebOptions{Protocol: netlab.HTTP3, Address: at.address, Roots: roots})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer client.Close()
+				got, err := fetch(&client.Client, "https://"+host+"/")
+				if want := fmt.Sprintf("%s %s HTTP/3.0", segment, at.client); err != nil || got != want {
+					t.Errorf("%s at %s: got %q (%v), want %q", host, at.address, got, err, want)
+				}
+			}
+		}
+	})
+}
+
+// Row N10: a client whose NAT gives it another port in the middle of a connection goes on with the
+// same server, although the policy would give a new flow to the other segment.
+func TestQUICClientBehindARebindingNAT(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, paper.NetworkOptions{IPv6: true})
+		s.start(caddyfile{
+			datapath: datapath, families: "46", policy: "steer a name localhost\nlb_policy first b", global: "skip_install_trust",
+			// The client sends this name if it is given an address.
+			sites: "localhost {\nbind vnic/a\ntls internal\nrespond \"a {remote_host} {http.request.proto}\"\n}\n" + pages,
+		})
+		s.waitForCertificates(1)
+		for _, at := range []struct{ address, client netip.Addr }{{paper.PseudoAddr, paper.PC1Addr}, {paper.PseudoAddr6, paper.PC1Addr6}} {
+			s.run(s.PC1, "gtlsclient", "--quiet", "--change-local-addr=300ms", "--nat-rebinding", "--delay-stream=600ms",
+				"--exit-on-all-streams-close", "--timeout=5s", "--download="+s.dir, at.address.String(), "443", "https://localhost/got")
+			got, err := os.ReadFile(filepath.Join(s.dir, "got"))
+			if want := fmt.Sprintf("a %s HTTP/3.0", at.client); err != nil || string(got) != want {
+				t.Errorf("at %s: got %q (%v), want %q", at.address, got, err, want)
+			}
+		}
+		if flows := s.status().Bridges["lan"].NewFlows; flows < 4 {
+			t.Errorf("%d flows, want two of each client", flows)
+		}
+	})
+}
