@@ -84,23 +84,24 @@ static __always_inline bool shift_to_client(__be32 *words, __u32 end, const stru
 // userspace must shift it.
 __noinline int shift(struct __sk_buff *skb, struct packet *p, __u32 number, __u32 dir, __u32 at)
 {
-	__be32 words[TCP_WORDS + 1] = {}, before[TCP_WORDS + 1];
+	__be32 words[TCP_WORDS] = {};
 	struct flow_shift *s = bpf_map_lookup_elem(&shifts, &number);
 	__u32 len, window;
+	__s64 diff;
 
 	if (!s || !p || p->options > MAX_OPTIONS || p->tcp_flags & TCP_SYN)
 		return SLOW;
 	len = sizeof(struct tcphdr) + p->options;
-	if (len > TCP_WORDS * 4 || bpf_skb_load_bytes(skb, at, words, len))
+	if (len > sizeof(words) || bpf_skb_load_bytes(skb, at, words, len))
 		return SLOW;
-	__builtin_memcpy(before, words, sizeof(before));
+	diff = bpf_csum_diff(words, sizeof(words), NULL, 0, 0);
 	if (dir == FORWARD ? !shift_to_server(words, len / 4, s) : !shift_to_client(words, len / 4, s))
 		return SLOW;
 	window = shift_window(p->window, dir == FORWARD ? s->to_server : s->to_client);
 	words[WORD_WINDOW] = (words[WORD_WINDOW] & bpf_htonl(0xffff0000)) | bpf_htonl(window);
 	if (bpf_skb_store_bytes(skb, at, words, len, 0))
 		return SLOW;
-	bpf_l4_csum_replace(skb, at + 16, 0, bpf_csum_diff(before, TCP_WORDS * 4, words, TCP_WORDS * 4, 0), 0);
+	bpf_l4_csum_replace(skb, at + 16, 0, bpf_csum_diff(NULL, 0, words, sizeof(words), diff), 0);
 	if (dir == FORWARD) {
 		p->ack -= s->seq;
 		p->window = window;
