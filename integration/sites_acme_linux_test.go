@@ -191,16 +191,8 @@ func (s *scene) wantPage(root, page string) {
 
 func (s *scene) wantPageAt(address netip.Addr, root, page string) {
 	s.t.Helper()
-	pem, err := os.ReadFile(root)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		s.t.Fatalf("%s holds no certificate", root)
-	}
 	client := s.PC1.HTTPClient()
-	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: "www.example.com"}
+	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: rootsIn(s.t, root), ServerName: "www.example.com"}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		got, err := getAs(client, "www.example.com", "https://"+netlab.URLHost(address)+"/")
 		if err == nil && got == page {
@@ -210,6 +202,20 @@ func (s *scene) wantPageAt(address netip.Addr, root, page string) {
 			s.t.Fatalf("PC1 gets %q (%v), want %q", got, err, page)
 		}
 	}
+}
+
+// rootsIn returns the root certificate of a file.
+func rootsIn(t *testing.T, name string) *x509.CertPool {
+	t.Helper()
+	pem, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		t.Fatalf("%s holds no certificate", name)
+	}
+	return roots
 }
 
 // getAs fetches a page of a host by its name, whatever address stands in the URL.

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -42,8 +41,7 @@ func TestBrowser(t *testing.T) {
 	})
 }
 
-// browse opens a page in Chromium on PC1 and returns the document, once its
-// scripts have had 10 s of their time.
+// browse opens a page of www.example.com in Chromium on PC1 and returns the document: dumpDOM.
 func (s *scene) browse(url string) string {
 	s.t.Helper()
 	conn, err := s.dialTLS()
@@ -53,14 +51,19 @@ func (s *scene) browse(url string) string {
 	defer conn.Close()
 	// Without a certificate database it believes a key that it is told of.
 	key := sha256.Sum256(conn.ConnectionState().PeerCertificates[0].RawSubjectPublicKeyInfo)
+	return s.dumpDOM(url, []string{base64.StdEncoding.EncodeToString(key[:])}, "--host-resolver-rules=MAP www.example.com 192.168.1.2")
+}
+
+// dumpDOM opens a page in Chromium on PC1, which believes some keys, and returns the document, once
+// its scripts have had 10 s of their time.
+func (s *scene) dumpDOM(url string, keys []string, flags ...string) string {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
-	dom, err := s.PC1.Run(ctx, chromium(s.t), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync",
-		"--user-data-dir="+filepath.Join(s.dir, "chromium"),
-		"--host-resolver-rules=MAP www.example.com 192.168.1.2",
-		"--ignore-certificate-errors-spki-list="+base64.StdEncoding.EncodeToString(key[:]),
-		"--virtual-time-budget=10000", "--dump-dom", url)
+	args := append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--user-data-dir=" + s.t.TempDir(),
+		"--ignore-certificate-errors-spki-list=" + strings.Join(keys, ","), "--virtual-time-budget=10000", "--dump-dom"}, flags...)
+	dom, err := s.PC1.Run(ctx, chromium(s.t), append(args, url)...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
