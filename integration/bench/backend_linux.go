@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // files has the sizes in bytes of the files that the HTTP server serves, by name.
@@ -41,9 +43,10 @@ const fileServer = `server {
 		open_file_cache max=16;
 	}`
 
-// startBackend starts the HTTP server, with one worker.
-func (s *site) startBackend() error {
-	config, err := s.writeNginx("backend", fmt.Sprintf(fileServer, s.innerPort(httpPort).String()+" backlog=4096", s.bench.files))
+// startBackend starts the HTTP server, with one worker. more is what it listens to in addition.
+func (s *site) startBackend(more ...string) error {
+	listens := append([]string{s.innerPort(httpPort).String() + " backlog=4096"}, more...)
+	config, err := s.writeNginx("backend", fmt.Sprintf(fileServer, strings.Join(listens, ";\n\t\tlisten "), s.bench.files))
 	if err != nil {
 		return err
 	}
@@ -68,8 +71,16 @@ func (s *site) checkFile(ctx context.Context, url string, size int) error {
 		return err
 	}
 	client := s.client.HTTPClient()
+	transport := client.Transport.(*http.Transport)
 	// The certificate was made for this run, and nobody has signed it.
-	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	transport.DialContext = func(ctx context.Context, network, at string) (net.Conn, error) {
+		_, port, err := net.SplitHostPort(at)
+		if err != nil {
+			return nil, err
+		}
+		return s.client.DialContext(ctx, network, net.JoinHostPort(s.public.Addr().String(), port)) // no DNS knows the name
+	}
 	answer, err := client.Do(request)
 	if err != nil {
 		return err

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// siteName is the server's name in its certificate. Clients use its address instead.
+// siteName is the server's name in its certificate. Clients use its address instead, unless the
+// suite is about names.
 const siteName = "www.example.com"
 
 // The files of the certificate that all servers share: the certificate, its key, and both in

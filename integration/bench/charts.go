@@ -25,6 +25,8 @@ func (s *Suite) chartsOf() []chart {
 			func(m Metric) bool { return strings.HasPrefix(m.Name, packetsPrefix) })}
 	case groupsSuite:
 		return []chart{s.ratioChart("benchmarks-groups.svg", "Groups by URL path: throughput as a ratio to direct")}
+	case namesSuite:
+		return []chart{s.ratioChart("benchmarks-names.svg", "Segments by host name: throughput as a ratio to direct")}
 	default:
 		return nil
 	}

@@ -69,6 +69,13 @@ var floors = []floor{
 	aheadOfCaddy("HTTPS, HTTP/1.1, 1 MiB files", "https_bulk"),
 	aheadOfCaddy("HTTPS, HTTP/2, requests/s", "h2_keepalive"),
 	aheadOfCaddy("HTTPS, HTTP/2, 1 MiB files", "h2_bulk"),
+
+	nameFloor("HTTPS, keep-alive, to direct", "https_keepalive", baseline, 0.95),
+	nameFloor("HTTPS, 1 MiB files, to direct", "https_bulk", baseline, 0.95),
+	nameFloor("TLS handshakes/s, to direct", "https_perrequest", baseline, 0.90),
+	nameFloor("connection per request, to direct", "perrequest", baseline, 0.60),
+	nameFloor("HTTPS, keep-alive, to haproxy", "https_keepalive", "haproxy", 1.5),
+	nameFloor("HTTPS, keep-alive, to nginx", "https_keepalive", "nginx", 1.5),
 }
 
 func ratioFloor(what, suite, metric, to string, bound, goal float64) floor {
@@ -92,6 +99,10 @@ func costFloor(what, variant string) floor {
 
 func groupFloor(what, variant, metric, to string, bound float64) floor {
 	return floor{what: what, op: "≥", bound: bound, measured: ratio(groupsSuite, variant, metric, to)}
+}
+
+func nameFloor(what, metric, to string, bound float64) floor {
+	return floor{what: "by host name: " + what, op: "≥", bound: bound, measured: ratio(namesSuite, ours, metric, to)}
 }
 
 // tableFloor bounds what a full flow table costs.

@@ -1,9 +1,6 @@
 package main
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // groupVariants pass requests for a path on to the server of its group. The baseline, which
 // comes first, is that server itself.
@@ -48,16 +45,15 @@ func serveGroups(ctx context.Context, s *site) error {
 	if err := s.startBackend(); err != nil {
 		return err
 	}
+	ports := []uint16{httpPort}
 	if s.Name == baseline {
 		if err := s.startHTTPSBackend(); err != nil {
 			return err
 		}
-		if err := waitTCP(ctx, s.inside, s.innerPort(httpsPort)); err != nil {
-			return fmt.Errorf("the HTTPS server does not come up: %w", err)
-		}
+		ports = append(ports, httpsPort)
 	}
-	if err := waitTCP(ctx, s.inside, s.innerPort(httpPort)); err != nil {
-		return fmt.Errorf("the server does not come up: %w", err)
+	if err := s.waitServer(ctx, ports...); err != nil {
+		return err
 	}
 	return s.check(ctx, "http", "https")
 }

@@ -1,12 +1,6 @@
 package main
 
-import (
-	"context"
-	"fmt"
-	"os/exec"
-
-	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
-)
+import "context"
 
 // haproxyGroupsConfig sets no number of threads, so haproxy has one for each core.
 const haproxyGroupsConfig = `
@@ -34,12 +28,7 @@ func startHAProxyGroups(_ context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err
 	}
-	config, err := s.write("haproxy.cfg", s.groupsOf(haproxyGroupsConfig, s.bench.path(bothFile)))
-	if err != nil {
-		return err
-	}
-	_, err = s.startPlane(exec.Command("haproxy", "-db", "-f", config))
-	return err
+	return s.startHAProxy(s.proxyConfig(haproxyGroupsConfig, s.bench.path(bothFile)))
 }
 
 // nginxGroups leaves nginx's default buffering of responses.
@@ -58,16 +47,10 @@ func startNginxGroups(_ context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err
 	}
-	config, err := s.writeNginx("groups", s.groupsOf(nginxGroups, s.nginxHTTPS(s.public.Addr())))
+	config, err := s.writeNginx("groups", s.proxyConfig(nginxGroups, s.nginxHTTPS(s.public.Addr())))
 	if err != nil {
 		return err
 	}
 	_, err = s.startPlane(s.nginxWithWorkers("groups", config))
 	return err
-}
-
-// groupsOf fills in a proxy's configuration: the address of clients, those of the groups'
-// servers, and what it says of TLS.
-func (s *site) groupsOf(config, tls string) string {
-	return fmt.Sprintf(config, netlab.URLHost(s.public.Addr()), netlab.URLHost(s.inner.Addr()), netlab.URLHost(s.other.Addr()), tls)
 }

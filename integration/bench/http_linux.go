@@ -51,7 +51,7 @@ func httpsPerRequest(ctx context.Context, s *site, d time.Duration) (Figures, er
 
 // wrk runs wrk with one thread.
 func (s *site) wrk(ctx context.Context, d time.Duration, url string, connections int, more ...string) (t wrkTotals, err error) {
-	script, err := s.write("report.lua", wrkReport)
+	script, err := s.write("wrk.lua", wrkScript(s.public.Addr()))
 	if err != nil {
 		return t, err
 	}
@@ -87,7 +87,10 @@ func h2Bulk(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 
 // h2load runs h2load with one thread over HTTPS.
 func (s *site) h2load(ctx context.Context, d time.Duration, file string, connections int, more ...string) (t h2loadTotals, err error) {
-	args := []string{"--threads", "1", "--clients", fmt.Sprint(connections), "--duration", seconds(d)}
+	args := []string{
+		"--threads", "1", "--clients", fmt.Sprint(connections), "--duration", seconds(d),
+		"--connect-to", s.publicPort(httpsPort).String(),
+	}
 	ctx, cancel := context.WithTimeout(ctx, d+grace)
 	defer cancel()
 	output, err := s.client.Run(ctx, "h2load", append(append(args, more...), s.url("https", file))...)

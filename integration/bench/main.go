@@ -24,7 +24,7 @@ import (
 )
 
 // limit bounds a run. A run that takes longer hangs.
-const limit = 80 * time.Minute
+const limit = 100 * time.Minute
 
 // settings are the command's flags.
 type settings struct {
@@ -47,7 +47,7 @@ func (s *settings) register(flags *flag.FlagSet) {
 	flags.IntVar(&s.rounds, "rounds", 5, "how many rounds; 1 with -quick")
 	flags.StringVar(&s.families, "families", "", "comma-separated `families` to measure: 4, 6; default both")
 	flags.StringVar(&s.variants, "variants", "", "comma-separated `names` of variants to compare with direct; default all")
-	flags.StringVar(&s.only, "only", "", "comma-separated `parts` to run: requests, bulk, iperf3, roundtrip, flows, capture, reloads, table, groups, https; default all")
+	flags.StringVar(&s.only, "only", "", "comma-separated `parts` to run: requests, bulk, iperf3, roundtrip, flows, capture, reloads, table, groups, https, names; default all")
 	flags.StringVar(&s.json, "json", "build/bench.json", "the `file` that gets all figures of all rounds")
 	flags.StringVar(&s.docs, "docs", "", "the `directory` whose benchmarks.md and charts get the results; default none")
 	flags.StringVar(&s.from, "from", "", "measure nothing, but report on this JSON `file` of an earlier run")

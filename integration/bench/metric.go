@@ -26,6 +26,8 @@ const (
 	tableSuite   = "table"
 	groupsSuite  = "groups"
 	groupsSuite6 = "groups6"
+	namesSuite   = "names"
+	namesSuite6  = "names6"
 )
 
 // suiteInfos has all suites, in the order of the report.
@@ -35,20 +37,23 @@ var suiteInfos = []suiteInfo{
 	{tableSuite, "A full flow table", tableMetrics()},
 	{groupsSuite, "Groups by URL path", groupMetrics},
 	{groupsSuite6, "Groups by URL path, over IPv6", groupMetrics},
+	{namesSuite, "Segments by host name", nameMetrics},
+	{namesSuite6, "Segments by host name, over IPv6", nameMetrics},
 }
 
-// requestMetrics begin the reports of one segment and of the path groups, and machineCPU ends
-// them.
+// Metrics that several suites have.
 var (
 	requestMetrics = []Metric{
 		{Name: "keepalive", Title: "Requests/s, keep-alive", Unit: "requests/s"},
 		{Name: "perrequest", Title: "Requests/s, connection each", Unit: "requests/s"},
-		{Name: "bulk", Title: "1 MiB files", Unit: "MB/s"},
 	}
+	bulkMetric = Metric{Name: "bulk", Title: "1 MiB files", Unit: "MB/s"}
+	planeCPU   = Metric{Name: "plane_cpu", Title: "CPU of the data plane's process", Unit: "ms per 1000 requests", Lower: true}
 	machineCPU = Metric{Name: "machine_cpu", Title: "CPU of the whole machine", Unit: "ms per 1000 requests", Lower: true}
 )
 
 var bridgeMetrics = slices.Concat(requestMetrics, []Metric{
+	bulkMetric,
 	{Name: "iperf_up", Title: "iperf3, client to server", Unit: "Gbit/s"},
 	{Name: "iperf_down", Title: "iperf3, server to client", Unit: "Gbit/s"},
 	{Name: "flows", Title: "New UDP flows/s", Unit: "flows/s"},
@@ -70,11 +75,11 @@ var bridgeMetrics = slices.Concat(requestMetrics, []Metric{
 	{Name: "captured_perrequest", Title: "Requests/s, connection each, during a capture", Unit: "requests/s"},
 	{Name: "uncaptured_iperf_down", Title: "iperf3, server to client, before a capture", Unit: "Gbit/s"},
 	{Name: "captured_iperf_down", Title: "iperf3, server to client, during a capture", Unit: "Gbit/s"},
-	{Name: "plane_cpu", Title: "CPU of the data plane's process", Unit: "ms per 1000 requests", Lower: true},
-	machineCPU,
+	planeCPU, machineCPU,
 })
 
 var groupMetrics = slices.Concat(requestMetrics, []Metric{
+	bulkMetric,
 	{Name: "https_keepalive", Title: "HTTPS requests/s, HTTP/1.1", Unit: "requests/s"},
 	{Name: "https_perrequest", Title: "HTTPS requests/s, connection each", Unit: "requests/s"},
 	{Name: "https_bulk", Title: "HTTPS, 1 MiB files, HTTP/1.1", Unit: "MB/s"},
@@ -82,6 +87,15 @@ var groupMetrics = slices.Concat(requestMetrics, []Metric{
 	{Name: "h2_bulk", Title: "HTTPS, 1 MiB files, HTTP/2", Unit: "MB/s"},
 	{Name: "plane_cpu", Title: "CPU of the proxy's process", Unit: "ms per 1000 requests", Lower: true},
 	machineCPU,
+})
+
+// nameMetrics have the probes of the path groups. Their titles differ, because here the server
+// has the certificate and resumes no TLS session.
+var nameMetrics = slices.Concat(requestMetrics, []Metric{
+	{Name: "https_keepalive", Title: "HTTPS requests/s, keep-alive", Unit: "requests/s"},
+	{Name: "https_perrequest", Title: "TLS handshakes/s", Unit: "handshakes/s"},
+	{Name: "https_bulk", Title: "HTTPS, 1 MiB files", Unit: "MB/s"},
+	planeCPU, machineCPU,
 })
 
 // tableLevels are the numbers of flows with which a flow table is measured.

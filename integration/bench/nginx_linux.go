@@ -38,13 +38,22 @@ const nginxHTTP = `http {
 
 // writeNginx writes the configuration of an nginx that serves HTTP.
 func (s *site) writeNginx(name, servers string) (string, error) {
-	http := fmt.Sprintf(nginxHTTP, s.dir, name, servers)
-	return s.write(name+".conf", fmt.Sprintf(nginxConfig, s.dir, name, http, ""))
+	return s.write(name+".conf", fmt.Sprintf(nginxConfig, s.dir, name, s.nginxHTTP(name, servers), ""))
 }
 
 // writeNginxStream writes the configuration of an nginx that proxies TCP and UDP.
 func (s *site) writeNginxStream(name, servers string) (string, error) {
-	return s.write(name+".conf", fmt.Sprintf(nginxConfig, s.dir, name, "stream {"+servers+"}", loadStream()))
+	return s.writeNginxBoth(name, "", servers)
+}
+
+// writeNginxBoth writes the configuration of an nginx that has an HTTP part, and proxies TCP
+// and UDP.
+func (s *site) writeNginxBoth(name, http, streams string) (string, error) {
+	return s.write(name+".conf", fmt.Sprintf(nginxConfig, s.dir, name, http+"\nstream {"+streams+"}", loadStream()))
+}
+
+func (s *site) nginxHTTP(name, servers string) string {
+	return fmt.Sprintf(nginxHTTP, s.dir, name, servers)
 }
 
 // nginxHTTPS makes a server listen for HTTPS, with the cipher suite that Caddy chooses.

@@ -59,6 +59,15 @@ var groupProbes = []probe{
 	{name: "HTTPS, HTTP/2, 1 MiB files", part: "https", length: httpsLength, run: h2Bulk},
 }
 
+// nameProbes measure segments by host name.
+var nameProbes = []probe{
+	{name: "keep-alive", part: "names", length: httpLength, run: keepAlive},
+	{name: "connection each", part: "names", length: httpLength, run: perRequest},
+	{name: "HTTPS", part: "names", length: httpsLength, run: httpsKeepAlive},
+	{name: "TLS handshakes", part: "names", length: httpsLength, run: httpsPerRequest},
+	{name: "HTTPS, 1 MiB files", part: "names", length: httpsLength, run: httpsBulk},
+}
+
 func hasUDP(s *site) bool     { return !s.noUDP }
 func canPart(*site) bool      { return runtime.NumCPU() > 1 }
 func keepsFlows(s *site) bool { return !s.noUDP && !s.noFlows }

@@ -37,6 +37,8 @@ func TestReport(t *testing.T) {
 		"not reached         1 MiB files, to direct ≥ 0.95: 0.40 (0.30–0.50)\n",
 		"held                bytes of memory per flow, of 1,000,000 ≤ 256: 200 (190–210)\n",
 		"not measured        keep-alive requests/s, to direct ≥ 0.97: –\n",
+		"TLS handshakes/s\n  direct            2,000\n  kernel            1,900   0.95\n",
+		"not reached         by host name: HTTPS, keep-alive, to nginx ≥ 1.50: 1.40\n",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, out.String())
@@ -77,12 +79,14 @@ func TestWriteDocs(t *testing.T) {
 		"| 1 MiB files, MB/s | 1.00 | 0.40 (0.30–0.50) | 0.05 |",
 		"| 1 MiB files, to direct | ≥ 0.95 | 0.40 (0.30–0.50) | ≥ 0.99 | not reached |",
 		"| on every row ahead of nftables | > 1 | 1.50, the worst of 2 rows |  | held |",
+		"\n## Segments by host name\n",
+		"| TLS handshakes/s | 1.00 | 0.95 | – |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q:\n%s", want, text)
 		}
 	}
-	for _, name := range []string{"benchmarks-throughput.svg", "benchmarks-latency.svg", "benchmarks-table.svg"} {
+	for _, name := range []string{"benchmarks-throughput.svg", "benchmarks-latency.svg", "benchmarks-table.svg", "benchmarks-names.svg"} {
 		if !strings.Contains(text, "("+name+")") {
 			t.Errorf("the page does not show %s", name)
 		}
@@ -139,6 +143,8 @@ func TestFloors(t *testing.T) {
 		"bytes of memory per flow, of 1,000,000":                                    "200 (190–210): held",
 		"datagrams of an established flow lost in 100 reloads under load":           "3, of 10,000: not reached",
 		"stock reverse_proxy through the VNICs, keep-alive, to stock Caddy":         "–: not measured",
+		"by host name: TLS handshakes/s, to direct":                                 "0.95: held",
+		"by host name: HTTPS, keep-alive, to haproxy":                               "–: not measured",
 	} {
 		if got[what] != want {
 			t.Errorf("%s: %q, want %q", what, got[what], want)
@@ -226,6 +232,13 @@ func testResult() *Result {
 				{baseline: {packetsMetric(1): 300}, ours: {packetsMetric(1): 200, packetsMetric(1e6): 180, busyMetric(1e6): 190, memoryMetric(1e6): 190}},
 				{baseline: {packetsMetric(1): 300}, ours: {packetsMetric(1): 200, packetsMetric(1e6): 200, busyMetric(1e6): 210, memoryMetric(1e6): 210}},
 			},
+		}, {
+			Name:     namesSuite,
+			Variants: []VariantInfo{{Name: baseline}, {Name: ours, Ours: true}, {Name: "nginx"}},
+			Rounds: []map[string]Figures{{
+				baseline: {"https_keepalive": 8000, "https_perrequest": 2000},
+				ours:     {"https_keepalive": 7000, "https_perrequest": 1900}, "nginx": {"https_keepalive": 5000},
+			}},
 		}},
 	}
 }

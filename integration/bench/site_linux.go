@@ -40,6 +40,7 @@ type site struct {
 	client, server *netlab.Host
 	inside         *netlab.Host // where the servers run; another than server if the segment has its own namespace
 	listensOn      netip.Addr   // of the server
+	asksFor        string       // the host in the client's URLs: the public address, or a name
 
 	pid    int                         // of the data plane's process; 0: it has none
 	reload func(context.Context) error // gives the data plane another configuration; nil: it has none
@@ -55,7 +56,10 @@ type site struct {
 
 // newSite builds a client and a server, and starts the variant and the servers behind it.
 func (b *bench) newSite(ctx context.Context, network *netlab.Network, of suite, v variant) (*site, error) {
-	s := &site{variant: v, addresses: of.on, bench: b, suite: of.name, label: v.Name, listensOn: of.on.inner.Addr()}
+	s := &site{
+		variant: v, addresses: of.on, bench: b, suite: of.name, label: v.Name,
+		listensOn: of.on.inner.Addr(), asksFor: netlab.URLHost(of.on.public.Addr()),
+	}
 	if v.level > 0 {
 		s.label += fmt.Sprintf("-%d", v.level)
 	}
@@ -166,10 +170,8 @@ func serveBridge(ctx context.Context, s *site) error {
 	if err := s.startSink(); err != nil {
 		return err
 	}
-	for _, port := range []uint16{httpPort, iperfPort} {
-		if err := waitTCP(ctx, s.inside, s.innerPort(port)); err != nil {
-			return fmt.Errorf("the server does not come up: %w", err)
-		}
+	if err := s.waitServer(ctx, httpPort, iperfPort); err != nil {
+		return err
 	}
 	return s.check(ctx, "http")
 }
@@ -177,6 +179,16 @@ func serveBridge(ctx context.Context, s *site) error {
 func (s *site) startSink() (err error) {
 	if s.sink, err = newSink(s.inside, s.innerPort(discardPort)); err != nil {
 		return fmt.Errorf("discard service: %w", err)
+	}
+	return nil
+}
+
+// waitServer waits until the server listens to its ports.
+func (s *site) waitServer(ctx context.Context, ports ...uint16) error {
+	for _, port := range ports {
+		if err := waitTCP(ctx, s.inside, s.innerPort(port)); err != nil {
+			return fmt.Errorf("the server does not open port %d: %w", port, err)
+		}
 	}
 	return nil
 }
@@ -218,9 +230,9 @@ func (s *site) publicPort(port uint16) netip.AddrPort {
 // innerPort returns a port of the server at the address on which it listens.
 func (s *site) innerPort(port uint16) netip.AddrPort { return netip.AddrPortFrom(s.listensOn, port) }
 
-// url returns the URL of a file of the server at the address that clients use.
+// url returns the URL of a file of the server, as clients ask for it.
 func (s *site) url(scheme, file string) string {
-	return scheme + "://" + netlab.URLHost(s.public.Addr()) + groupPath + file
+	return scheme + "://" + s.asksFor + groupPath + file
 }
 
 // startPlane starts a program as the variant's data plane.

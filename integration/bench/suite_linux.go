@@ -29,15 +29,17 @@ func suites(p pace) []suite {
 		{bridgeSuite, ipv4, bridgeTools, bridgeVariants, bridgeProbes, serveBridge},
 		{bridgeSuite6, ipv6, bridgeTools, ipv6Variants(bridgeVariants), ipv6Probes(bridgeProbes), serveBridge},
 		{tableSuite, ipv4, nil, tableVariants(p.levels), tableProbes, serveTable},
-		{groupsSuite, ipv4, groupTools, groupVariants, groupProbes, serveGroups},
-		{groupsSuite6, ipv6, groupTools, groupVariants, groupProbes, serveGroups},
+		{groupsSuite, ipv4, httpTools, groupVariants, groupProbes, serveGroups},
+		{groupsSuite6, ipv6, httpTools, groupVariants, groupProbes, serveGroups},
+		{namesSuite, ipv4, httpTools, nameVariants, nameProbes, serveNames},
+		{namesSuite6, ipv6, httpTools, nameVariants, nameProbes, serveNames},
 	}
 }
 
 // The programs that the suites of both families need.
 var (
 	bridgeTools = []string{"nginx", "wrk", "iperf3"}
-	groupTools  = []string{"nginx", "wrk", "h2load"}
+	httpTools   = []string{"nginx", "wrk", "h2load"}
 )
 
 // ipv6Variants returns the variants that carry IPv6. Those that are yardsticks of a frame's

@@ -34,12 +34,25 @@ func startHAProxy(_ context.Context, s *site) error {
 	if err := s.addInner(); err != nil {
 		return err
 	}
-	config, err := s.write("haproxy.cfg", fmt.Sprintf(haproxyConfig, netlab.URLHost(s.public.Addr()), netlab.URLHost(s.inner.Addr())))
+	return s.startHAProxy(fmt.Sprintf(haproxyConfig, netlab.URLHost(s.public.Addr()), netlab.URLHost(s.inner.Addr())))
+}
+
+// startHAProxy starts haproxy as the variant's data plane.
+func (s *site) startHAProxy(config string) error {
+	path, err := s.write("haproxy.cfg", config)
 	if err != nil {
 		return err
 	}
-	_, err = s.startPlane(exec.Command("haproxy", "-db", "-f", config))
+	_, err = s.startPlane(exec.Command("haproxy", "-db", "-f", path))
 	return err
+}
+
+// proxyConfig fills in the configuration of a proxy that chooses between two servers: the
+// address that clients use, those of the servers, and, for a proxy that terminates TLS, what
+// its configuration says of TLS.
+func (s *site) proxyConfig(config string, tls ...any) string {
+	addresses := []any{netlab.URLHost(s.public.Addr()), netlab.URLHost(s.inner.Addr()), netlab.URLHost(s.other.Addr())}
+	return fmt.Sprintf(config, append(addresses, tls...)...)
 }
 
 // nginxStreams has the server's ports. The discard service sends no answers, so nginx must

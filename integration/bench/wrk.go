@@ -4,10 +4,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 )
 
-// wrkReport is a script that makes wrk report exact totals. What wrk prints by itself is
-// rounded.
+// wrkScript returns a script for wrk. wrk connects to the address, whatever host the URL names,
+// and reports exact totals, because what wrk prints by itself is rounded.
+func wrkScript(at netip.Addr) string { return fmt.Sprintf(wrkConnect, at) + wrkReport }
+
+const wrkConnect = `
+function wrk.resolve(_, service)
+	wrk.addrs = wrk.lookup("%s", service)
+end
+`
+
 const wrkReport = `
 function done(summary, latency, requests)
 	local e = summary.errors
