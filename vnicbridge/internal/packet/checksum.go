@@ -1,6 +1,10 @@
 package packet
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+)
 
 // Internet checksums (RFC 1071) are updated incrementally: HC' = ~(~HC + ~m + m') of
 // RFC 1624 §3. A correct checksum stays correct and a wrong one stays wrong, because only
@@ -34,6 +38,33 @@ func (p *Packet) ValidICMP() bool {
 		sum += sumOf(p.IP[8:40]) + uint32(len(p.L4)) + nextICMPv6
 	}
 	return Fold(sum) == 0xffff
+}
+
+// ValidTCP tells whether the checksum of a TCP segment is correct. The segment is whole, and its
+// checksum is finished.
+func (p *Packet) ValidTCP() bool {
+	return Fold(p.pseudoHeaderSum()+uint32(Fold(sumOf(p.L4)))) == 0xffff
+}
+
+// pseudoHeaderSum returns the sum over the pseudo header of TCP (RFC 9293 §3.1, RFC 8200 §8.1).
+func (p *Packet) pseudoHeaderSum() uint32 {
+	addresses := p.IP[12:20]
+	if p.isIPv6() {
+		addresses = p.IP[8:40]
+	}
+	return sumOf(addresses) + uint32(len(p.L4)) + uint32(config.TCP)
+}
+
+// setTCPChecksum computes the checksum of a TCP segment. An unfinished one is the sum over the
+// pseudo header.
+func (p *Packet) setTCPChecksum(unfinished bool) {
+	field := p.L4[16:18]
+	field[0], field[1] = 0, 0
+	sum := Fold(p.pseudoHeaderSum())
+	if !unfinished {
+		sum = ^Fold(uint32(sum) + uint32(Fold(sumOf(p.L4))))
+	}
+	binary.BigEndian.PutUint16(field, sum)
 }
 
 // checksumDiff returns ~m + m' for bytes that change. A checksum that covers the bytes is

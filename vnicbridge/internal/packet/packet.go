@@ -37,6 +37,9 @@ const (
 	tcpCWR = 1 << 7
 )
 
+// tcpAE is the flag of Accurate ECN, in the byte before the other flags (RFC 9768 §2.1).
+const tcpAE = 1 << 0
+
 // ICMP types (RFC 792).
 const (
 	ICMPEchoReply        = 0
@@ -54,9 +57,11 @@ const (
 	ICMPFragmentationNeeded = 4
 )
 
-// VNetNeedsCsum is VIRTIO_NET_HDR_F_NEEDS_CSUM: a device must still finish the transport
-// checksum.
-const VNetNeedsCsum = 1
+// Flags of a virtio_net_hdr.
+const (
+	VNetNeedsCsum = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM: a device must still finish the transport checksum
+	vnetDataValid = 2 // VIRTIO_NET_HDR_F_DATA_VALID: a device has verified it
+)
 
 // Frame is one Ethernet frame as devices read and write it: a virtio_net_hdr, which
 // describes segmentation and checksum offload, and then the frame itself.
@@ -93,6 +98,10 @@ func (f *Frame) isSuper(gsoType byte) bool { return f.Data[1]&^0x80 == gsoType }
 // ChecksumUnfinished tells whether a device must still finish the transport checksum. Until
 // then the field holds the sum over the pseudo header.
 func (f *Frame) ChecksumUnfinished() bool { return f.Data[0]&VNetNeedsCsum != 0 }
+
+// ChecksumVerified tells whether the transport checksum needs no check: a device has verified it,
+// or it is unfinished, because the packet has crossed no wire since it was made or gathered.
+func (f *Frame) ChecksumVerified() bool { return f.Data[0]&(VNetNeedsCsum|vnetDataValid) != 0 }
 
 // DstMAC returns the destination MAC. The frame must have an Ethernet header.
 func (f *Frame) DstMAC() config.MAC { return config.MAC(f.Data[VNetHeaderLen:]) }

@@ -34,9 +34,9 @@ func ParseQuote(quote []byte) (p Packet, ok bool) {
 }
 
 // RewriteQuote changes the tuple of the packet that the ICMP error p quotes, adds seq to its
-// sequence number if it is TCP, and corrects the checksums: those in the quote, and that of the error, which covers the quote. If the
-// quote contains its transport checksum, the correction of this one cancels that of the
-// addresses of IPv6. If the quote ends before, it does not.
+// sequence number if it is TCP, and corrects the checksums: those in the quote, and that of the
+// error, which covers the quote. If the quote contains its transport checksum, the correction of
+// this one cancels that of the addresses of IPv6. If the quote ends before, it does not.
 func (p *Packet) RewriteQuote(quoted Packet, to Tuple, seq uint32) {
 	changing := quoted.IP[:min(len(quoted.IP), len(quoted.IP)-len(quoted.L4)+tcpMinLen)&^1]
 	before := slices.Clone(changing)

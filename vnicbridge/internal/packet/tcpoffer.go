@@ -94,10 +94,11 @@ func (p *Packet) SYNACK(ip IPLayer, seq uint32, window uint16, o Offer) *layers.
 var plainOptions = []byte{tcpOptionMSS, tcpOptionScale, tcpOptionSACKPermitted, tcpOptionTime}
 
 // Decline takes from a SYN what the bridge has not accepted in the server's place: ECN (RFC 3168
-// §6.1.1), and every option that it does not understand, such as those of Multipath TCP and TCP
-// Fast Open. unfinished tells that the checksum does not cover the header yet.
+// §6.1.1, RFC 9768 §3.1), and every option that it does not understand, such as those of Multipath
+// TCP and TCP Fast Open. unfinished tells that the checksum does not cover the header yet.
 func (p *Packet) Decline(unfinished bool) {
 	p.changeTCP(unfinished, func(header []byte) {
+		header[12] &^= tcpAE
 		header[13] &^= tcpECE | tcpCWR
 		at := tcpMinLen
 		for kind, data := range tcpOptions(header) {
@@ -114,6 +115,28 @@ func (p *Packet) Decline(unfinished bool) {
 		}
 	})
 	p.TCPFlags &^= tcpECE | tcpCWR
+}
+
+// WithoutPayload returns a copy of the frame of the TCP segment p, without what the segment carries.
+// The checksum of the copy is right, even if that of the segment is not.
+func (p *Packet) WithoutPayload(f *Frame) Frame {
+	payload := len(p.Payload())
+	headers := VNetHeaderLen + EthHeaderLen + len(p.IP) - payload
+	bare := Frame{Data: slices.Clone(f.Data[:headers]), Tagged: f.Tagged}
+	if payload == 0 {
+		return bare
+	}
+	bare.Data[1] = GSONone
+	ip := bare.Eth()[EthHeaderLen:]
+	if p.isIPv6() {
+		binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-IPv6HeaderLen))
+	} else {
+		diff := putWord(ip[2:4], binary.BigEndian.Uint16(ip[2:]), uint16(len(ip)))
+		applyDiff(ip[10:12], diff)
+	}
+	q := Packet{IP: ip, L4: ip[len(p.IP)-len(p.L4):]}
+	q.setTCPChecksum(bare.ChecksumUnfinished())
+	return bare
 }
 
 // Payload returns the bytes that a TCP segment carries.
