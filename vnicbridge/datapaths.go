@@ -93,7 +93,7 @@ func (d *dataPaths) withKernelPath(do func(kernelPath)) {
 // there. ifaces are all living ifaces.
 func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelPath func(maxFlows int, extras flow.Extras) (kernelPath, error)) error {
 	current, room := d.kernelPath(), d.room(cfg)
-	extras := flow.Extras{Wide: cfg.HasIPv6(), Named: cfg.HasNames()}
+	extras := d.extras(cfg)
 	switch {
 	case cfg.Datapath == config.DatapathUserspace:
 		d.refusal = ""
@@ -112,6 +112,16 @@ func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelP
 	}
 	d.refusal = ""
 	return nil
+}
+
+// extras returns what else a configuration needs memory for: what it allows, and the greeted flows
+// that live.
+func (d *dataPaths) extras(cfg *config.Config) flow.Extras {
+	extras := flow.Extras{Wide: cfg.HasIPv6(), Named: cfg.HasNames()}
+	if !extras.Named {
+		d.forwarder.EachFlow(func(f *flow.Flow) { extras.Named = extras.Named || f.Flags.Load()&flow.Greeted != 0 })
+	}
+	return extras
 }
 
 // room returns for how many flows a configuration needs memory: as many as it allows, and those

@@ -167,7 +167,8 @@ func nextFlags(flags uint32, segment uint8, dir Direction, believed uint32) uint
 	case segment&packet.TCPSYN != 0:
 		if dir == Reverse && segment&packet.TCPACK != 0 {
 			if flags&Reset != 0 { // the tuple's next connection
-				flags &= Acked<<Reverse | Superseded | Counted | Greeted | Shifted
+				// The client and the server have told each other their numbers, so none is shifted.
+				flags &= Acked<<Reverse | Superseded | Counted
 			}
 			flags |= Accepted
 		}

@@ -69,7 +69,7 @@ const twoSegments = 2 * 1460
 func (fw *Forwarder) PickedUpBy(successor *rules.Ruleset) func(*flow.Flow) bool {
 	return func(f *flow.Flow) bool {
 		bridge := successor.Bridges[f.In]
-		if bridge == nil {
+		if bridge == nil || f.Flags.Load()&flow.Greeted != 0 { // nobody else knows how its numbers differ
 			return false
 		}
 		to, lasting := bridge.Decisions.Lasting(f.Orig)
