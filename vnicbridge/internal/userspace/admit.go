@@ -43,8 +43,8 @@ func (fw *Forwarder) admitInbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 // takes the packet until the name is known.
 func (fw *Forwarder) admitByName(a *Arrival, rules *rules.Ruleset, bridge *rules.BridgeRules) (*flow.Flow, packet.DropReason) {
 	if a.Proto == config.TCP {
-		if fw.greet(a) {
-			return nil, packet.Keep
+		if verdict, taken := fw.greet(a); taken {
+			return nil, verdict
 		}
 		return fw.admitUnknown(a)
 	}
@@ -54,7 +54,7 @@ func (fw *Forwarder) admitByName(a *Arrival, rules *rules.Ruleset, bridge *rules
 	}
 	a.named = true
 	fl, verdict := fw.admitTo(a, rules, bridge, to)
-	fw.releaseDatagrams(a, fl != nil, verdict)
+	fw.releaseDatagrams(a, fl, verdict)
 	return fl, verdict
 }
 

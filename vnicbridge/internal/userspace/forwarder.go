@@ -317,6 +317,11 @@ func (fw *Forwarder) carry(a *Arrival) packet.DropReason {
 	if fl == nil {
 		return verdict
 	}
+	return fw.passOn(a, fl, dir)
+}
+
+// passOn sends a packet of a flow to the flow's other end.
+func (fw *Forwarder) passOn(a *Arrival, fl *flow.Flow, dir flow.Direction) packet.DropReason {
 	to, tuple := fl.OtherEnd(dir)
 	if mtu := to.LinkMTU(); a.tooBig(mtu) {
 		return fw.refuseTooBig(a, mtu)
@@ -354,15 +359,15 @@ func (fw *Forwarder) flowOf(a *Arrival) (fl *flow.Flow, dir flow.Direction, verd
 			dir = flow.Reverse // an answer has picked the flow up
 		}
 	}
-	if fl.Flags.Load()&flow.Greeted != 0 {
-		switch shift, ok := fl.Shift(); {
-		case a.Proto == config.UDP:
-			fw.learnServer(a, fl, dir)
-		case !ok:
-			return nil, dir, fw.greeted(a, fl, dir)
-		case dir == flow.Forward:
-			a.ShiftToServer(shift, a.Frame.ChecksumUnfinished())
+	if flags := fl.Flags.Load(); flags&flow.Greeted != 0 && a.Proto == config.UDP {
+		fw.learnServer(a, fl, dir)
+	} else if flags&flow.Greeted != 0 && flags&flow.Shifted == 0 {
+		if verdict, taken := fw.greeted(a, fl, dir); taken {
+			return nil, dir, verdict
 		}
+	}
+	if shift, ok := fl.Shift(); ok && dir == flow.Forward {
+		a.ShiftToServer(shift, a.Frame.ChecksumUnfinished())
 	}
 	fw.observe(a, fl, dir)
 	return fl, dir, packet.Keep

@@ -40,9 +40,7 @@ func (g *greetings) holdDatagram(c *greeting, s segment) {
 	if c.place == nil {
 		g.add(c)
 	}
-	s = segment{frame: clone(&s.frame), data: append([]byte(nil), s.data...)}
-	c.held = append(c.held, s)
-	g.held += s.size()
+	g.keep(c, segment{frame: clone(&s.frame), data: append([]byte(nil), s.data...)})
 }
 
 // datagrams returns the payloads of the datagrams that the greeting holds.
@@ -72,7 +70,7 @@ func (s *segment) cut() (all [][]byte) {
 
 // releaseDatagrams delivers what is held of the client of a datagram, whose flow is open, or drops it
 // if the flow is refused.
-func (fw *Forwarder) releaseDatagrams(a *Arrival, open bool, refused packet.DropReason) {
+func (fw *Forwarder) releaseDatagrams(a *Arrival, fl *flow.Flow, refused packet.DropReason) {
 	g := fw.greetings
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -81,8 +79,8 @@ func (fw *Forwarder) releaseDatagrams(a *Arrival, open bool, refused packet.Drop
 		return
 	}
 	g.forget(c)
-	if open {
-		fw.deliver(c, a)
+	if fl != nil {
+		fw.deliver(c, fl, packet.Shift{}, a)
 	} else {
 		c.in.Drops[refused].Add(uint64(len(c.held)))
 	}
@@ -101,7 +99,7 @@ func (fw *Forwarder) openUnnamed(c *greeting, out *iface.Outbox, now int64) {
 		a.named = true
 		var fl *flow.Flow
 		if fl, verdict = fw.admitTo(a, rules, bridge, bridge.Decisions.DecideNamed(a.Tuple, "")); fl != nil {
-			fw.deliver(c, a)
+			fw.deliver(c, fl, packet.Shift{}, a)
 			return
 		}
 	}

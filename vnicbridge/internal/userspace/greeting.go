@@ -28,11 +28,12 @@ const (
 	heldPackets  = 16
 )
 
-// maxGreetings bounds the greetings, and maxHeld the bytes that they hold. Beyond it the oldest
-// ones are forgotten.
+// MaxGreetings bounds the greetings, and MaxHeld the bytes that they hold. Beyond that the bridge
+// forgets greetings, the oldest first: those whose client may have forged its address, and then the
+// others.
 const (
-	maxGreetings = 1 << 14
-	maxHeld      = 64 << 20
+	MaxGreetings = 1 << 14
+	MaxHeld      = 64 << 20
 )
 
 // greetingWindow is the window that the bridge offers to clients: they send no more than is read.
@@ -43,10 +44,13 @@ const greetingWindow = names.MaxBytes
 type greetings struct {
 	mu      lockorder.Mutex[lockorder.Greetings]
 	known   map[flow.Key]*greeting // by the key of the client's packets
-	order   list.List              // of *greeting, the oldest first
 	held    int                    // bytes
 	servers quicServers
 	seed    maphash.Seed
+
+	// Of *greeting, the oldest first: those whose client may have forged its address, and those
+	// whose client has acknowledged the bridge's SYN-ACK.
+	unproven, proven list.List
 }
 
 func newGreetings() *greetings {
@@ -55,16 +59,18 @@ func newGreetings() *greetings {
 
 // greeting is one such connection.
 type greeting struct {
-	key    flow.Key
-	place  *list.Element // in the order
-	in     *iface.Iface
-	syn    packet.Frame // the client's, as it came
-	first  uint32       // the client's first sequence number, of the SYN
-	number uint32       // the bridge's
-	asks   packet.Offer // the client's
-	offer  packet.Offer // the bridge's
-	began  int64        // when the SYN came, in ns
-	held   []segment    // what the client has sent since, in the order in which it came
+	key     flow.Key
+	order   *list.List    // unproven or proven
+	place   *list.Element // in the order
+	in      *iface.Iface
+	syn     packet.Frame // the client's, without a payload
+	first   uint32       // the client's first sequence number, of the SYN
+	number  uint32       // the bridge's
+	asks    packet.Offer // the client's
+	offer   packet.Offer // the bridge's
+	began   int64        // when the SYN came, in ns
+	answers int          // how often the client got the bridge's SYN-ACK
+	held    []segment    // what the client has sent since, in the order in which it came
 
 	asked int64 // when the server got the SYN first, in ns; 0: the name is not known yet
 	tries int   // how often the server got it
@@ -75,14 +81,17 @@ type segment struct {
 	frame packet.Frame
 	from  uint32 // its sequence number
 	data  []byte
-	fin   bool
+	ends  bool // it is a FIN or a RST
 }
 
 // greet takes a packet of a client that belongs to no flow, and whose segment depends on a name.
-// It returns false if the packet neither begins a connection nor belongs to a greeting.
-func (fw *Forwarder) greet(a *Arrival) bool {
+// taken is false if the packet neither begins a connection nor belongs to a greeting.
+func (fw *Forwarder) greet(a *Arrival) (verdict packet.DropReason, taken bool) {
 	if a.Fragment {
-		return false // of a SYN or a ClientHello: nobody sends one
+		return packet.Keep, false // of a SYN or a ClientHello: nobody sends one
+	}
+	if a.damaged() {
+		return packet.DropMalformed, true
 	}
 	g := fw.greetings
 	g.mu.Lock()
@@ -92,21 +101,32 @@ func (fw *Forwarder) greet(a *Arrival) bool {
 	switch {
 	case a.Begins():
 		fw.answerSYN(a, c, key)
-		return true
-	case c == nil || c.in != a.In || c.asked != 0:
-		return false
-	case a.TCPFlags&packet.TCPRST != 0:
+		return packet.Keep, true
+	case c == nil || c.in != a.In:
+		return packet.Keep, false
+	case a.TCPFlags&packet.TCPRST != 0 && c.asked == 0:
 		if a.Seq()-c.first-1 <= greetingWindow {
 			g.forget(c)
 		}
-		return true
-	case !a.Continues() || a.Ack() != c.number+1:
-		return false
+		return packet.Keep, true
+	case !c.hears(a):
+		return packet.Keep, false
 	}
-	if g.hold(c, a) && (c.complete() || len(c.held) >= heldPackets) {
+	// If the server has been asked, another goroutine opens the flow now, or the flow is gone. Of
+	// the latter, the next tick tells the client.
+	if g.hold(c, a) && c.asked == 0 && (c.complete() || len(c.held) >= heldPackets) {
 		fw.askFor(c, a.Out, a.Now)
 	}
-	return true
+	return packet.Keep, true
+}
+
+// damaged tells whether a TCP segment has a wrong checksum. A damaged ClientHello could choose a
+// wrong segment.
+func (a *Arrival) damaged() bool { return !a.Frame.ChecksumVerified() && !a.ValidTCP() }
+
+// hears tells whether a segment of a greeting's client answers the bridge's SYN-ACK.
+func (c *greeting) hears(a *Arrival) bool {
+	return a.TCPFlags&packet.TCPRST != 0 || a.Continues() && a.Ack() == c.number+1
 }
 
 // answerSYN accepts a client's SYN in a server's place. A SYN that comes again gets the same
@@ -122,20 +142,49 @@ func (fw *Forwarder) answerSYN(a *Arrival, c *greeting, key flow.Key) {
 	}
 	if c == nil {
 		c = &greeting{
-			key: key, in: a.In, syn: clone(a.Frame), first: a.Seq(), number: g.number(a), asks: a.Offer(), offer: offerTo(a), began: a.Now,
+			key: key, in: a.In, syn: a.WithoutPayload(a.Frame), first: a.Seq(), number: g.number(a),
+			asks: a.Offer(), offer: offerTo(a), began: a.Now,
 		}
 		g.add(c)
 	}
+	fw.answer(c, a)
+}
+
+// answer sends the client of a greeting, whose SYN a is, the bridge's SYN-ACK.
+func (fw *Forwarder) answer(c *greeting, a *Arrival) {
+	c.answers++
 	ip := packet.IPHeader(a.Dst, a.Src, a.Proto)
 	a.sendBack(a.answerFrame(ip, a.SYNACK(ip, c.number, greetingWindow, c.offer)))
 }
 
-// add adds a greeting. The oldest ones make room.
+// add adds a greeting, whose client may have forged its address.
 func (g *greetings) add(c *greeting) {
-	for oldest := g.order.Front(); oldest != nil && (len(g.known) >= maxGreetings || g.held >= maxHeld); oldest = g.order.Front() {
-		g.forget(oldest.Value.(*greeting))
+	g.known[c.key] = c
+	g.put(c, &g.unproven)
+	g.makeRoom(c)
+}
+
+// put puts a greeting at the end of an order.
+func (g *greetings) put(c *greeting, order *list.List) {
+	if c.order != nil {
+		c.order.Remove(c.place)
 	}
-	g.known[c.key], c.place = c, g.order.PushBack(c)
+	c.order, c.place = order, order.PushBack(c)
+}
+
+func (g *greetings) orders() []*list.List { return []*list.List{&g.unproven, &g.proven} }
+
+// makeRoom forgets greetings other than c if there are too many, or if they hold too much.
+func (g *greetings) makeRoom(c *greeting) {
+	for _, order := range g.orders() {
+		for e := order.Front(); e != nil && (len(g.known) > MaxGreetings || g.held > MaxHeld); {
+			oldest := e.Value.(*greeting)
+			e = e.Next()
+			if oldest != c {
+				g.forget(oldest)
+			}
+		}
+	}
 }
 
 // forget ends a greeting.
@@ -144,7 +193,7 @@ func (g *greetings) forget(c *greeting) {
 		g.held -= s.size()
 	}
 	delete(g.known, c.key)
-	g.order.Remove(c.place)
+	c.order.Remove(c.place)
 }
 
 // number returns the bridge's first sequence number for a connection (RFC 9293 §3.4.1, RFC 6528):
@@ -167,18 +216,31 @@ func offerTo(a *Arrival) packet.Offer {
 	}
 }
 
-// hold keeps a segment of a client, unless it brings nothing new. It returns false then.
+// hold keeps a segment of a client, unless it brings nothing new, or more than fits. It returns
+// false then.
 func (g *greetings) hold(c *greeting, a *Arrival) bool {
-	s := segment{clone(a.Frame), a.Seq(), slices.Clone(a.Payload()), a.TCPFlags&packet.TCPFIN != 0}
+	from, data, ends := a.Seq(), a.Payload(), a.TCPFlags&(packet.TCPFIN|packet.TCPRST) != 0
 	again := func(other segment) bool {
-		return other.from == s.from && len(other.data) >= len(s.data) && (other.fin || !s.fin)
+		return other.from == from && len(other.data) >= len(data) && (other.ends || !ends)
 	}
-	if s.from-c.first-1 > greetingWindow || len(c.held) > 2*heldPackets || slices.ContainsFunc(c.held, again) {
+	at := from - c.first - 1
+	fits := at <= greetingWindow && int(at)+len(data) <= greetingWindow &&
+		len(c.held) < 2*heldPackets && c.size()+len(data) <= 2*greetingWindow
+	if !fits || slices.ContainsFunc(c.held, again) {
 		return false
 	}
+	if len(c.held) == 0 {
+		g.put(c, &g.proven)
+	}
+	g.keep(c, segment{clone(a.Frame), from, slices.Clone(data), ends})
+	return true
+}
+
+// keep adds to what a greeting holds.
+func (g *greetings) keep(c *greeting, s segment) {
 	c.held = append(c.held, s)
 	g.held += s.size()
-	return true
+	g.makeRoom(c)
 }
 
 // complete tells whether what a greeting holds tells which name the client asks for, or that it
@@ -199,7 +261,7 @@ func (c *greeting) stream() (stream []byte, ended bool) {
 			break
 		} else if known := -missing; int(known) <= len(s.data) {
 			stream = append(stream, s.data[known:]...)
-			ended = ended || s.fin
+			ended = ended || s.ends
 		}
 	}
 	return stream, ended

@@ -81,46 +81,59 @@ func (fw *Forwarder) askServer(c *greeting, fl *flow.Flow, out *iface.Outbox, no
 	}
 }
 
-// greeted takes a packet of a flow whose server has not accepted the connection yet.
-func (fw *Forwarder) greeted(a *Arrival, fl *flow.Flow, dir flow.Direction) packet.DropReason {
+// greeted takes a packet of a greeted flow whose server has not accepted the connection yet.
+// taken is false if the server has done so meanwhile.
+func (fw *Forwarder) greeted(a *Arrival, fl *flow.Flow, dir flow.Direction) (verdict packet.DropReason, taken bool) {
+	if a.Fragment {
+		return packet.DropFragment, true
+	}
+	if a.damaged() {
+		return packet.DropMalformed, true
+	}
 	g := fw.greetings
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if _, accepted := fl.Shift(); accepted {
+		return packet.Keep, false
+	}
 	orig, _ := fl.Keys()
 	c := g.known[orig]
 	switch {
 	case c == nil || c.asked == 0: // what the client has sent is lost
 		fw.Flows.Remove(fl, a.Now)
-		fw.answerRefusal(a)
-		return packet.DropNoFlow
-	case dir == flow.Forward:
-		if a.Continues() && a.Ack() == c.number+1 {
-			g.hold(c, a)
+		if !a.Begins() { // a SYN comes again, and gets an answer then
+			fw.answerRefusal(a)
 		}
-		return packet.Keep
+		return packet.DropNoFlow, true
+	case dir == flow.Reverse:
+		return fw.serverAnswers(a, c, fl), true
+	case c.hears(a):
+		g.hold(c, a)
 	}
-	return fw.serverAnswers(a, c, fl)
+	return packet.Keep, true
 }
 
-// serverAnswers takes a server's answer to the client's SYN.
+// serverAnswers takes a server's answer to the client's SYN (RFC 9293 §3.10.7.3).
 func (fw *Forwarder) serverAnswers(a *Arrival, c *greeting, fl *flow.Flow) packet.DropReason {
-	const answer = packet.TCPSYN | packet.TCPACK
-	if a.Ack() != c.first+1 || a.TCPFlags&packet.TCPACK == 0 {
-		return packet.Keep // the SYN comes again
-	}
+	acknowledges := a.TCPFlags&packet.TCPACK != 0
+	ours := acknowledges && a.Ack() == c.first+1
 	switch {
-	case a.TCPFlags&packet.TCPRST != 0: // it refuses (N7)
+	case ours && a.TCPFlags&packet.TCPRST != 0: // it refuses (N7)
 		fw.observe(a, fl, flow.Reverse)
 		fw.refuseGreeting(c, a.Out, a.Now)
-	case a.TCPFlags&answer == answer:
+		return packet.Keep
+	case ours && a.TCPFlags&packet.TCPSYN != 0:
 		fw.observe(a, fl, flow.Reverse)
-		fl.SetShift(c.shiftTo(a))
+		shift := c.shiftTo(a)
+		fw.deliver(c, fl, shift, a)
+		a.Out.Flush()
+		fl.SetShift(shift) // from now on packets need no lock, and could overtake
 		fw.greetings.forget(c)
-		fw.deliver(c, a)
-	default: // of an older connection, which the server ends now (RFC 9293 §3.10.7.3)
+		return packet.Keep
+	case acknowledges: // of an older connection, which a RST ends before the SYN comes again
 		fw.answerRefusal(a)
 	}
-	return packet.Keep
+	return packet.DropNoFlow
 }
 
 // shiftTo returns how the numbers of the server, of which a is the SYN, differ from those that the
@@ -140,12 +153,17 @@ func (c *greeting) shiftTo(a *Arrival) packet.Shift {
 	return s
 }
 
-// deliver sends the server what the bridge has held.
-func (fw *Forwarder) deliver(c *greeting, answer *Arrival) {
+// deliver sends the server of a flow what the bridge has held. It looks up no flow, because a packet whose
+// flow is gone would come back to the greetings, which are locked.
+func (fw *Forwarder) deliver(c *greeting, fl *flow.Flow, shift packet.Shift, answer *Arrival) {
 	for i := range c.held {
 		a, verdict := c.parse(&c.held[i].frame, answer.Out, answer.Now)
 		if verdict == packet.Keep {
-			verdict = fw.carry(a)
+			if a.Proto == config.TCP {
+				a.ShiftToServer(shift, a.Frame.ChecksumUnfinished())
+			}
+			fw.observe(a, fl, flow.Forward)
+			verdict = fw.passOn(a, fl, flow.Forward)
 		}
 		if verdict != packet.Keep {
 			c.in.Drops[verdict].Add(1)
@@ -170,31 +188,50 @@ func (fw *Forwarder) refuseGreeting(c *greeting, out *iface.Outbox, now int64) {
 	}
 }
 
-// tickGreetings does what is due: clients that have not told a name go on without one, and servers
-// that have not answered get the SYN again.
+// tickGreetings does what is due: clients that have not told a name go on without one, and clients
+// and servers that have not answered a SYN get it again.
 func (fw *Forwarder) tickGreetings(now int64) {
 	g := fw.greetings
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var out iface.Outbox
-	for e := g.order.Front(); e != nil; {
-		c := e.Value.(*greeting)
-		e = e.Next()
-		switch {
-		case c.in.Closed.Load():
-			g.forget(c)
-		case c.asked != 0:
-			fw.askAgain(c, &out, now)
-		case now-c.began < int64(GreetingTime):
-		case c.isDatagram():
-			fw.openUnnamed(c, &out, now)
-		case len(c.held) == 0: // the client has not even acknowledged
-			g.forget(c)
-		default:
-			fw.askFor(c, &out, now)
+	for _, order := range g.orders() {
+		for e := order.Front(); e != nil; {
+			c := e.Value.(*greeting)
+			e = e.Next()
+			if c.in.Closed.Load() || fw.denied.Has(c.in, c.key.Src) {
+				g.forget(c)
+				continue
+			}
+			fw.tickGreeting(c, &out, now)
 		}
 	}
 	out.Flush()
+}
+
+func (fw *Forwarder) tickGreeting(c *greeting, out *iface.Outbox, now int64) {
+	waited, silent := now-c.began, len(c.held) == 0
+	switch {
+	case c.asked != 0:
+		fw.askAgain(c, out, now)
+	case c.isDatagram() && waited >= int64(GreetingTime):
+		fw.openUnnamed(c, out, now)
+	case !silent && waited >= int64(GreetingTime):
+		fw.askFor(c, out, now)
+	case silent && waited >= int64(GreetingTime):
+		fw.greetings.forget(c)
+	case silent && waited >= retryAfter(c.answers):
+		// If the client's only packet is lost, the client may wait for the server to speak.
+		if a, verdict := c.parse(&c.syn, out, now); verdict == packet.Keep {
+			fw.answer(c, a)
+		}
+	}
+}
+
+// retryAfter returns after which time, in ns, a SYN that was sent so many times comes again.
+func retryAfter(tries int) int64 {
+	const most = 20 // so that the time does not overflow
+	return int64(firstRetry) * (1<<min(tries, most) - 1)
 }
 
 // askAgain repeats the SYN to the server of a greeting if it is due, or gives up.
@@ -207,7 +244,7 @@ func (fw *Forwarder) askAgain(c *greeting, out *iface.Outbox, now int64) {
 	case waited >= int64(ServerTime):
 		fw.Flows.Remove(fl, now)
 		fw.refuseGreeting(c, out, now)
-	case waited >= int64(firstRetry)*(1<<c.tries-1):
+	case waited >= retryAfter(c.tries):
 		fw.askServer(c, fl, out, now)
 	}
 }
