@@ -209,7 +209,7 @@ static __always_inline void observe_tcp(const struct packet *p, const struct fou
 		if (f->dir == BACKWARD && p->tcp_flags & TCP_ACK) {
 			add |= FLOW_ACCEPTED;
 			if (flags & FLOW_RESET)	// the tuple's next connection
-				drop = ~(FLOW_ACCEPTED | FLOW_ACKED << BACKWARD | FLOW_SUPERSEDED | FLOW_COUNTED | FLOW_GREETED | FLOW_SHIFTED);
+				drop = ~(FLOW_ACCEPTED | FLOW_ACKED << BACKWARD | FLOW_SUPERSEDED | FLOW_COUNTED);
 		}
 	} else {
 		// A RST can be forged. Traffic after it shows that the connection lives

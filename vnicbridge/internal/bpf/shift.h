@@ -95,7 +95,7 @@ __noinline int shift(struct __sk_buff *skb, struct packet *p, __u32 number, __u3
 	if (len > sizeof(words) || bpf_skb_load_bytes(skb, at, words, len))
 		return SLOW;
 	diff = bpf_csum_diff(words, sizeof(words), NULL, 0, 0);
-	if (dir == FORWARD ? !shift_to_server(words, len / 4, s) : !shift_to_client(words, len / 4, s))
+	if (dir == BACKWARD ? !shift_to_client(words, len / 4, s) : p->tcp_flags & TCP_ACK && !shift_to_server(words, len / 4, s))
 		return SLOW;
 	window = shift_window(p->window, dir == FORWARD ? s->to_server : s->to_client);
 	words[WORD_WINDOW] = (words[WORD_WINDOW] & bpf_htonl(0xffff0000)) | bpf_htonl(window);
