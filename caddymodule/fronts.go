@@ -23,6 +23,7 @@ type fronts struct {
 	config   *config.Config
 	proxied  map[string]bool            // the segments that a vnic_proxy sends requests to
 	trusting map[*caddyhttp.Server]bool // the servers with trusted_proxies vnic
+	sites    []config.Site              // what the servers serve by host name
 
 	started chan struct{} // closed when all apps of the configuration have started
 	once    sync.Once
@@ -52,7 +53,7 @@ func (f *fronts) Handle(context.Context, caddy.Event) error {
 	if http, err := f.ctx.AppIfConfigured("http"); err == nil {
 		servers = http.(*caddyhttp.App).Servers
 	}
-	for _, finding := range f.config.Unserved(f.listenBut(servers[redirects])) {
+	for _, finding := range f.config.Unserved(f.listenBut(servers[redirects]), f.sites) {
 		f.ctx.Logger().Warn(finding)
 	}
 	for name, server := range servers {

@@ -65,8 +65,7 @@ func TestSegmentsByName(t *testing.T) {
 					if protocol.name == "HTTP/2.0" && strings.HasPrefix(url, "http:") {
 						continue
 					}
-					host := strings.TrimSuffix(url[strings.Index(url, "//")+2:], "/")
-					got := s.run(s.PC1, "curl", "-sSk", "--max-time", "5", protocol.flag, "--connect-to", host+"::"+family.at+":", url)
+					got := s.askFor(family.at, url, protocol.flag)
 					if want := fmt.Sprintf("%s %s %s", want, family.client, protocol.name); got != want {
 						t.Errorf("%s at %s with %s: got %q, want %q", url, family.at, protocol.flag, got, want)
 					}
@@ -74,4 +73,59 @@ func TestSegmentsByName(t *testing.T) {
 			}
 		}
 	})
+}
+
+// askFor asks for a URL at the address of a bridge, whatever the URL's host is.
+func (s *scene) askFor(at, url string, options ...string) string {
+	s.t.Helper()
+	return s.run(s.PC1, "curl", append([]string{"-sSk", "--max-time", "5", "--connect-to", "::" + at + ":", url}, options...)...)
+}
+
+// siteOf is a site on a segment with HTTP and HTTPS, which says the segment.
+func siteOf(segment, host string) string {
+	return fmt.Sprintf("http://%[2]s {\n\tbind vnic/%[1]s\n\trespond %[1]s\n}\nhttps://%[2]s {\n\tbind vnic/%[1]s\n\ttls internal\n\trespond %[1]s\n}\n", segment, host)
+}
+
+// Row N11: `steer sites` follows the sites of the configuration.
+func TestSteerSites(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, paper.NetworkOptions{})
+		rest := "http:// {\n\tbind vnic/a\n\trespond \"the rest\"\n}\n"
+		config := caddyfile{
+			datapath: datapath, global: "skip_install_trust", policy: "steer sites\nlb_policy first a",
+			sites: rest + siteOf("a", "a.example.com") + siteOf("b", "b.example.com"),
+		}
+		without, with := config, config
+		with.sites += siteOf("b", "*.b.example.com")
+		s.start(config)
+		s.wantSites(map[string]string{"a.example.com": "a", "b.example.com": "b", "www.b.example.com": ""})
+		s.load(with)
+		s.wantSites(map[string]string{"a.example.com": "a", "b.example.com": "b", "www.b.example.com": "b"})
+		s.load(without)
+		s.wantSites(map[string]string{"a.example.com": "a", "b.example.com": "b", "www.b.example.com": ""})
+
+		config.sites = rest
+		s.load(config)
+		s.wantInLog("`steer sites` steers nothing")
+		s.wantSites(map[string]string{"a.example.com": "", "b.example.com": ""})
+	})
+}
+
+// wantSites asks for host names. One without a segment is that of no site.
+func (s *scene) wantSites(segments map[string]string) {
+	s.t.Helper()
+	for host, want := range segments {
+		if want == "" {
+			want = "the rest"
+		} else {
+			// A site has no certificate for a moment.
+			got := s.askFor("192.168.1.2", "https://"+host+"/", "--retry", "5", "--retry-all-errors", "--no-show-error")
+			if got != want {
+				s.t.Errorf("https://%s: got %q, want %q", host, got, want)
+			}
+		}
+		if got := s.askFor("192.168.1.2", "http://"+host+"/"); got != want {
+			s.t.Errorf("http://%s: got %q, want %q", host, got, want)
+		}
+	}
 }

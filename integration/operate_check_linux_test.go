@@ -251,6 +251,19 @@ func TestUnserved(t *testing.T) {
 	if got := s.caddy.Log(1000); strings.Count(got, "does not let in") != before {
 		t.Errorf("the log has a warning too many:\n%s", got)
 	}
+
+	config.policy = "steer a name other.example\nlb_policy first b"
+	const stray = "segment a: it has sites for a.example, but bridge lan steers clients that ask for these names elsewhere: add `steer a name a.example`"
+	output, err = s.check(config, nil, false)
+	if err != nil || !strings.Contains(output, "warning: "+stray) {
+		t.Errorf("%v:\n%s", err, output)
+	}
+	s.load(config)
+	s.wantInLog(stray)
+	config.policy = "steer sites\nlb_policy first b"
+	if output, err = s.check(config, nil, false); err != nil || strings.Contains(output, "a.example") {
+		t.Errorf("%v:\n%s", err, output)
+	}
 }
 
 // The check finds no conflict with the devices of the Caddy that runs, and leaves them as they

@@ -20,7 +20,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"segments": {"front": {"addresses": ["192.168.40.1/24"], "reach": ["front"], "aliases": "192.168.40.2-192.168.40.1"}}, "max_flows": -1}`))
 	f.Add([]byte(`{"segments": {"a": {"addresses": ["192.168.50.1/24", "fd00:50::1/64"]}, "b": {"addresses": ["fd00:60::1/120"], "aliases": "fd00:60::2-fd00:60::9", "reach": ["a"]}},
 		"bridges": {"lan": {"nic": "eth1", "addresses": ["2001:db8:1::2/128"], "gateways": ["fe80::1"], "link_local": "fe80::2",
-		"steer": [{"segment": "b", "clients": ["2001:db8::/32"]}, {"segment": "a", "names": ["*.Bücher.example."], "ports": ["tcp/8443"]}], "lb_policy": {"policy": "ip_hash", "segments": ["a"]}}}}`))
+		"steer": [{"segment": "b", "clients": ["2001:db8::/32"]}, {"segment": "a", "names": ["*.Bücher.example."], "ports": ["tcp/8443"]}, {"sites": true}], "lb_policy": {"policy": "ip_hash", "segments": ["a"]}}}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var cfg config.Config
 		if json.Unmarshal(text, &cfg) != nil || cfg.Validate() != nil {

@@ -29,6 +29,8 @@ type Options struct {
 	Own []string
 	// Listen are the ports that servers of this program will open, by segment.
 	Listen map[string][]config.PortRange
+	// Sites are what these servers serve by host name.
+	Sites []config.Site
 	// Session is the address of this host that the administrator is connected
 	// to, if any.
 	Session netip.Addr
@@ -43,7 +45,7 @@ func Run(cfg *config.Config, opts Options) []Finding {
 		c.own[device] = true
 	}
 	c.run()
-	for _, finding := range cfg.Unserved(opts.Listen) {
+	for _, finding := range cfg.Unserved(opts.Listen, opts.Sites) {
 		c.warn("%s", finding)
 	}
 	return c.findings

@@ -124,6 +124,13 @@ type Rule struct {
 	// The segment that matching flows get.
 	Segment string `json:"segment,omitempty"`
 
+	// Whether the rule stands for others, and has no segment and no matcher itself. In Caddy it
+	// stands for one rule for each segment with HTTP sites: their host names, and the ports on
+	// which they listen. For any other program it stands for none, unless that calls
+	// [Config.ResolveSites]. A segment that only other bridges name is left out, and so is a name
+	// that several segments have on the same port. A bridge has at most one such rule.
+	Sites bool `json:"sites,omitempty"`
+
 	// Networks of the client's address.
 	Clients []netip.Prefix `json:"clients,omitempty"`
 

@@ -9,8 +9,8 @@ import (
 
 // Unserved reports segments, addresses and ports that no client can reach, and flows that no
 // segment or server answers, one sentence each. listen has the ports that servers of this program open,
-// by segment.
-func (c *Config) Unserved(listen map[string][]PortRange) (findings []string) {
+// by segment, and sites what they serve by host name.
+func (c *Config) Unserved(listen map[string][]PortRange, sites []Site) (findings []string) {
 	for _, name := range SortedKeys(c.Segments) {
 		sources := c.sources(name)
 		switch {
@@ -31,6 +31,7 @@ func (c *Config) Unserved(listen map[string][]PortRange) (findings []string) {
 	}
 	for _, name := range SortedKeys(c.Bridges) {
 		findings = append(findings, c.refusedFamilies(name)...)
+		findings = append(findings, c.strayNames(name, sites)...)
 	}
 	return findings
 }
@@ -77,7 +78,7 @@ func (c *Config) refusedFamilies(bridge string) (findings []string) {
 			findings = append(findings, fmt.Sprintf("bridge %s: none of its segments has an %s address, so no %s flow gets a segment", bridge, f, f))
 			continue
 		}
-		for i, rule := range b.Steer {
+		for i, rule := range b.Rules() {
 			if rule.matchesFamily(f) && !c.Segments[rule.Segment].Address(f).IsValid() {
 				findings = append(findings, fmt.Sprintf("bridge %s: segment %s has no %s address, so the %s flows that steer rule %d matches get no segment", bridge, rule.Segment, f, f, i+1))
 			}
@@ -100,7 +101,7 @@ func (b *Bridge) segments() (names []string) {
 	if b.LBPolicy != nil {
 		names = slices.Clone(b.LBPolicy.Segments)
 	}
-	for _, rule := range b.Steer {
+	for _, rule := range b.Rules() {
 		if !slices.Contains(names, rule.Segment) {
 			names = append(names, rule.Segment)
 		}
@@ -174,7 +175,7 @@ func (c *Config) reached(segment string, ports PortRange) bool {
 // gives tells whether a bridge may give a segment flows to one of a range of ports: by
 // the first steer rule that matches, or else by its policy.
 func (b *Bridge) gives(segment string, ports PortRange) bool {
-	for _, rule := range b.Steer {
+	for _, rule := range b.Rules() {
 		if rule.Segment == segment && rule.mayMatch(ports) {
 			return true
 		}
@@ -198,11 +199,16 @@ func (r *Rule) mayMatch(ports PortRange) bool {
 
 // takesAll tells whether a rule matches the flows of all clients to all of the ports, whatever
 // name they have.
-func (r *Rule) takesAll(ports PortRange) bool {
-	if len(r.Clients)+len(r.Names) > 0 || len(r.Protocols) > 0 && !slices.Contains(r.Protocols, ports.Protocol) {
+func (r *Rule) takesAll(ports PortRange) bool { return len(r.Names) == 0 && r.covers(ports) }
+
+// covers tells whether a rule matches the flows of all clients to all of the ports, if they have
+// one of its names.
+func (r *Rule) covers(ports PortRange) bool {
+	if len(r.Clients) > 0 || len(r.Protocols) > 0 && !slices.Contains(r.Protocols, ports.Protocol) {
 		return false
 	}
-	return len(r.Ports) == 0 || slices.ContainsFunc(r.Ports, func(own PortRange) bool {
+	all := r.PortsOrDefault()
+	return len(all) == 0 || slices.ContainsFunc(all, func(own PortRange) bool {
 		return own.Protocol == ports.Protocol && own.First <= ports.First && ports.Last <= own.Last
 	})
 }

@@ -54,7 +54,7 @@ func TestUnserved(t *testing.T) {
 				Segments: map[string]*Segment{"a": &test.a, "b": {Ports: []PortRange{AnyPort}, Reach: test.b}},
 				Bridges:  map[string]*Bridge{"lan": bridge},
 			}
-			if got := cfg.Unserved(map[string][]PortRange{"a": test.listen}); !slices.Equal(got, test.want) {
+			if got := cfg.Unserved(map[string][]PortRange{"a": test.listen}, nil); !slices.Equal(got, test.want) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
@@ -98,7 +98,7 @@ func TestUnservedFamilies(t *testing.T) {
 			if err := c.Validate(); err != nil {
 				t.Fatal(err)
 			}
-			if got := c.Unserved(nil); !slices.Equal(got, test.want) {
+			if got := c.Unserved(nil, nil); !slices.Equal(got, test.want) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})

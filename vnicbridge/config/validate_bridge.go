@@ -192,6 +192,15 @@ func (c *Config) validatePolicy(b *Bridge) error {
 func (c *Config) validateSteer(b *Bridge) error {
 	names := 0
 	for i, rule := range b.Steer {
+		if rule.Sites {
+			if err := rule.validateSites(); err != nil {
+				return fmt.Errorf("steer rule %d: %w", i+1, err)
+			}
+			if first := b.steersSites(); first != i {
+				return fmt.Errorf("steer rule %d: steer sites is given twice: remove one", i+1)
+			}
+			continue
+		}
 		if err := c.candidate(b, rule.Segment); err != nil {
 			return fmt.Errorf("steer rule %d: %w", i+1, err)
 		}
@@ -231,6 +240,14 @@ func (r *Rule) validate() error {
 		return errors.New("port any: name the ports; without a port matcher every port matches")
 	}
 	return r.validateNames()
+}
+
+// validateSites checks that a rule that stands for others has nothing else.
+func (r *Rule) validateSites() error {
+	if r.Segment != "" || len(r.Clients)+len(r.Names)+len(r.Ports)+len(r.Protocols) > 0 {
+		return errors.New("sites stands alone: for a segment and matchers of your choice write a rule with their names")
+	}
+	return nil
 }
 
 func policyList() string {

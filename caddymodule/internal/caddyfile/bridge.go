@@ -19,6 +19,7 @@ import (
 //	    link_local <address>
 //	    deny <network>…
 //	    steer <segment> <matcher> <values…>…
+//	    steer sites
 //	    lb_policy <policy> <segments…>
 //	    on_no_segment reject|drop
 //	    dad on|off

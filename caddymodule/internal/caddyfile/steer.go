@@ -11,6 +11,7 @@ import (
 //	steer <segment> <matcher> <values…>… {
 //	    <matcher> <values…>…
 //	}
+//	steer sites
 //
 // The values of one matcher are alternatives, and all matchers must match:
 //
@@ -21,6 +22,10 @@ import (
 func (p *parser) steer(d *caddyfile.Dispenser, b *config.Bridge) error {
 	if !d.NextArg() {
 		return d.ArgErr()
+	}
+	if d.Val() == "sites" && d.CountRemainingArgs() == 0 { // else a segment of this name
+		b.Steer = append(b.Steer, config.Rule{Sites: true})
+		return nil
 	}
 	b.Steer = append(b.Steer, config.Rule{Segment: p.refer(d)})
 	m := newMatchers(&b.Steer[len(b.Steer)-1])

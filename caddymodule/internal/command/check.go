@@ -46,7 +46,7 @@ Exits non-zero when something would keep Caddy from starting.`,
 			}
 			findings := listenFindings(&config.Apps.VNIC, config.addresses(), findPlaces(file))
 			findings = append(findings, checkup.Run(&config.Apps.VNIC, checkup.Options{
-				Own: admin.runningVNICs(), Listen: config.listen(), Session: session().server,
+				Own: admin.runningVNICs(), Listen: config.listen(), Sites: config.sites, Session: session().server,
 			})...)
 			if err := writeFindings(cmd.OutOrStdout(), findings, asJSON); err != nil {
 				return err
@@ -85,15 +85,22 @@ func writeFindings(w io.Writer, findings []checkup.Finding, asJSON bool) error {
 // checkedConfig is the part of a configuration that the check reads.
 type checkedConfig struct {
 	others []string // addresses of other modules' apps, found in their JSON
+	sites  []config.Site
 
 	Apps struct {
 		VNIC config.Config `json:"vnic"`
 		HTTP struct {
+			HTTPPort  uint16 `json:"http_port"`
 			HTTPSPort uint16 `json:"https_port"`
 			Servers   map[string]struct {
 				Listen    []string `json:"listen"`
 				Protocols []string `json:"protocols"`
 				TLS       []any    `json:"tls_connection_policies"`
+				Routes    []struct {
+					Match []struct {
+						Host []string `json:"host"`
+					} `json:"match"`
+				} `json:"routes"`
 			} `json:"servers"`
 		} `json:"http"`
 	} `json:"apps"`
@@ -112,6 +119,11 @@ func (f *adminFlags) loadForCheck() (config checkedConfig, file string, err erro
 		}
 	}
 	config.others = otherListeners(adapted)
+	if err := config.Apps.VNIC.Validate(); err != nil {
+		return config, file, err
+	}
+	config.sites = config.findSites()
+	config.Apps.VNIC.ResolveSites(config.sites)
 	return config, file, config.Apps.VNIC.Validate()
 }
 
@@ -146,6 +158,29 @@ func (c *checkedConfig) addresses() (addresses []string) {
 	return append(addresses, c.others...)
 }
 
+// findSites returns what the HTTP servers serve by host name on segments.
+func (c *checkedConfig) findSites() []config.Site {
+	var servers []listenaddr.Server
+	for _, name := range sortedKeys(c.Apps.HTTP.Servers) {
+		server := c.Apps.HTTP.Servers[name]
+		site := listenaddr.Server{Listen: server.Listen, TLS: len(server.TLS) > 0}
+		for _, ports := range listenaddr.TCPPorts(server.Listen) {
+			site.TLS = site.TLS || slices.ContainsFunc(ports, func(r config.PortRange) bool { return r.First == c.httpsPort() })
+		}
+		for _, route := range server.Routes {
+			for _, match := range route.Match {
+				site.Hosts = append(site.Hosts, match.Host...)
+			}
+		}
+		servers = append(servers, site)
+	}
+	return listenaddr.Sites(servers, cmp.Or(c.Apps.HTTP.HTTPPort, caddyhttp.DefaultHTTPPort))
+}
+
+func (c *checkedConfig) httpsPort() uint16 {
+	return cmp.Or(c.Apps.HTTP.HTTPSPort, caddyhttp.DefaultHTTPSPort)
+}
+
 // listen returns the ports that servers open, by segment. HTTP/3 adds UDP ports.
 func (c *checkedConfig) listen() map[string][]config.PortRange {
 	ports := listenaddr.TCPPorts(c.others)
@@ -154,7 +189,7 @@ func (c *checkedConfig) listen() map[string][]config.PortRange {
 		for segment, ranges := range listenaddr.TCPPorts(server.Listen) {
 			for _, r := range ranges {
 				ports[segment] = append(ports[segment], r)
-				if http3 && (len(server.TLS) > 0 || r.First == cmp.Or(c.Apps.HTTP.HTTPSPort, caddyhttp.DefaultHTTPSPort)) {
+				if http3 && (len(server.TLS) > 0 || r.First == c.httpsPort()) {
 					ports[segment] = append(ports[segment], config.PortRange{Protocol: config.UDP, First: r.First, Last: r.Last})
 				}
 			}

@@ -74,7 +74,7 @@ func TestStatusOfRules(t *testing.T) {
 	text := statusText(t, vnicbridge.Status{Bridges: map[string]vnicbridge.BridgeStatus{"lan": {Steer: rules}}})
 	for _, want := range []string{
 		`10\.20\.0\.0/16 +- +tcp/80 +-\nlan +a +- +- +- +icmp`,
-		`- +a\.example\.com +tcp/80 tcp/443 +-`,
+		`- +a\.example\.com +tcp/80 tcp/443 udp/443 +-`,
 		`- +a b c and 2 more +tcp/8443 +-`,
 	} {
 		if !regexp.MustCompile(`(?m)^lan +[ab] +` + want + `$`).MatchString(text) {

@@ -62,8 +62,9 @@ func Segments(addresses []string) (segments []string) {
 // TCPPorts returns the TCP ports of the addresses that are on segments, by segment.
 func TCPPorts(addresses []string) map[string][]config.PortRange {
 	ports := make(map[string][]config.PortRange)
+	repl := caddy.NewReplacer()
 	for _, address := range addresses {
-		at, err := caddy.ParseNetworkAddress(address)
+		at, err := caddy.ParseNetworkAddress(repl.ReplaceAll(address, ""))
 		if err == nil && at.Network == "vnic" {
 			ports[at.Host] = append(ports[at.Host], config.PortRange{Protocol: config.TCP, First: uint16(at.StartPort), Last: uint16(at.EndPort)})
 		}

@@ -65,7 +65,7 @@ type Candidate struct {
 // may get new flows now, by name.
 func CompileDecisions(b *config.Bridge, available map[string]Candidate, nic *iface.Iface, key Key) *DecisionTable {
 	t := &DecisionTable{nic: nic, key: key}
-	for _, r := range b.Steer {
+	for _, r := range b.Rules() {
 		t.Rules = append(t.Rules, SteerRule{r.Clients, r.PortsOrDefault(), r.Protocols, namesOf(&r), available[r.Segment].Iface})
 		t.named = t.named || len(r.Names) > 0
 	}
