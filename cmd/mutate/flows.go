@@ -170,7 +170,7 @@ var flows = []mutation{
 		old: `if (!begins(p) && !(lasting && continues(p)))`, new: `if (!begins(p) && !continues(p))`,
 	}, {
 		row: "F5", defect: "a sender without a flow is left hanging", file: `vnicbridge/internal/userspace/admit.go`,
-		old: "		// Without an answer, a client whose flow is gone would hang (F5).\n		fw.answerRefusal(a)\n", new: "",
+		old: "	// Without an answer, a client whose flow is gone would hang (F5).\n	fw.answerRefusal(a)\n", new: "",
 	}, {
 		row: "F5", defect: "a sender without a flow is left hanging", file: "vnicbridge/internal/bpf/admit.h",
 		old: `return refuse(p, DROP_NO_FLOW);`, new: `return DROP_NO_FLOW;`,

@@ -28,7 +28,7 @@ var ipv6 = []mutation{
 		tests: "vnicbridge.TestIPv6ErrorsInwards vnicbridge.TestIPv6ErrorsOutwards vnicbridge.TestIPv6ErrorsAboutNothing",
 	}, {
 		row: "F6", defect: "the checksum of an ICMPv6 error is checked without its addresses", file: `vnicbridge/internal/packet/checksum.go`,
-		old: `	if p.isIPv6() {`, new: `	if false {`,
+		old: "	sum := uint32(Fold(sumOf(p.L4)))\n	if p.isIPv6() {", new: "	sum := uint32(Fold(sumOf(p.L4)))\n	if false {",
 		tests: "vnicbridge.TestIPv6ErrorsInwards vnicbridge.TestIPv6ErrorsOutwards vnicbridge.TestIPv6ErrorsAboutNothing",
 	}, {
 		row: "F6", defect: "Packet Too Big is no error about a flow", file: `vnicbridge/internal/packet/packet.go`,

@@ -18,6 +18,7 @@ var groups = []string{
 	"F1 F2 F3 F4 F4+ F5 F5+ F6 F6+ F7 F7+ F8 F9 F10 F10+ F11 F12 F13 F14",
 	"S1 S2 S3 S4 S4+ S5 S6 S7",
 	"L1 L1+ L2 L3 L4 L5 L6 L7",
+	"N1 N2 N3 N4 N5 N6 N7 N8 N9 N10 N11 N12",
 }
 
 // IDs lists the ids of all rows of the contract, in order.

@@ -1,0 +1,70 @@
+package main
+
+// byName are the defects of rows N1 to N12.
+var byName = []mutation{
+	{
+		row: "N1", defect: "a wildcard comes before a name that is written out", file: "vnicbridge/internal/names/set.go",
+		old: `	if value, ok = s.hosts[name]; ok {`, new: `	if value, ok = s.hosts[name]; ok && len(s.wildcards) == 0 {`, tests: "rules.TestDecideNamed",
+	}, {
+		row: "N1", defect: "any rule with names matches", file: "vnicbridge/internal/rules/decision.go",
+		old: `		_, exact, ok := r.Names.Find(name)`, new: `		exact, ok := true, true`, tests: "rules.TestDecideNamed integration.TestSegmentsByName",
+	}, {
+		row: "N1", defect: "the programs do not ask for the name", file: "vnicbridge/internal/bpf/decide.h",
+		old: `return t->steer[i].named ? BY_NAME : t->steer[i].segment | LASTING;`, new: `return t->steer[i].segment | LASTING;`, tests: "vnicbridge.TestANameChoosesTheSegment",
+	}, {
+		row: "N2", defect: "only the first segment of a hello is read", file: "vnicbridge/internal/userspace/greeting.go",
+		old: `			stream = append(stream, s.data[known:]...)`, new: `			stream = append(stream[:0], s.data[known:]...)`, tests: "vnicbridge.TestANameInPieces",
+	}, {
+		row: "N3", defect: "a client that names nothing is held for ever", file: "vnicbridge/internal/userspace/greeting.go",
+		old: `	GreetingTime = 5 * time.Second`, new: `	GreetingTime = 5 * time.Hour`, tests: "vnicbridge.TestNoNameComes",
+	}, {
+		row: "N3", defect: "a damaged segment chooses a segment", file: "vnicbridge/internal/userspace/greeting.go",
+		old: `!a.Frame.ChecksumVerified() && !a.ValidTCP()`, new: `false`, tests: "vnicbridge.TestDamagedGreetings",
+	}, {
+		row: "N4", defect: "a client that ends waits for its time", file: "vnicbridge/internal/userspace/greeting.go",
+		old: `	return reading != names.More || ended`, new: `	return reading != names.More`, tests: "vnicbridge.TestAFINEndsAGreeting",
+	}, {
+		row: "N5", defect: "acknowledgments are not translated", file: "vnicbridge/internal/packet/shift.go",
+		old: `		add(header[8:], -s.Seq)`, new: ``, tests: "vnicbridge.TestNumbersOfNamedFlows",
+	}, {
+		row: "N5", defect: "acknowledgments are not translated", file: "vnicbridge/internal/bpf/shift.h",
+		old: `	words[WORD_ACK] = plus(words[WORD_ACK], -s->seq);`, new: ``, tests: "vnicbridge.TestNumbersOfNamedFlows",
+	}, {
+		row: "N5", defect: "selective acknowledgments are not translated", file: "vnicbridge/internal/bpf/shift.h",
+		old: `			words[at + 1 + i] = plus(words[at + 1 + i], n);`, new: `			words[at + 1 + i] = plus(words[at + 1 + i], 0);`, tests: "vnicbridge.TestNumbersOfNamedFlows",
+	}, {
+		row: "N5", defect: "windows are not translated", file: "vnicbridge/internal/bpf/shift.h",
+		old: `	window = shift_window(p->window, dir == FORWARD ? s->to_server : s->to_client);`, new: `	window = p->window;`, tests: "vnicbridge.TestNumbersOfNamedFlows",
+	}, {
+		row: "N5", defect: "the server gets options that the bridge has declined", file: "vnicbridge/internal/userspace/greetserver.go",
+		old: `		a.Decline(frame.ChecksumUnfinished())`, new: ``, tests: "vnicbridge.TestTheServerGetsTheClientsSYN",
+	}, {
+		row: "N6", defect: "a SYN that comes again gets another number", file: "vnicbridge/internal/userspace/greeting.go",
+		old: `	if c != nil && (c.first != a.Seq() || c.in != a.In) {`, new: `	if c != nil {`, tests: "vnicbridge.TestARepeatedSYN",
+	}, {
+		row: "N7", defect: "a silent server gets the SYN once", file: "vnicbridge/internal/userspace/greetserver.go",
+		old: `	case waited >= retryAfter(c.tries):`, new: `	case false:`, tests: "vnicbridge.TestASilentServer",
+	}, {
+		row: "N7", defect: "the client of a server that refuses waits", file: "vnicbridge/internal/userspace/greetserver.go",
+		old: `		fw.observe(a, fl, flow.Reverse)
+		fw.refuseGreeting(c, a.Out, a.Now)`, new: `		fw.observe(a, fl, flow.Reverse)`, tests: "vnicbridge.TestAServerThatRefusesAName",
+	}, {
+		row: "N8", defect: "greetings grow without bound", file: "vnicbridge/internal/userspace/greeting.go",
+		old: `(len(g.known) > MaxGreetings || g.held > MaxHeld)`, new: `false`, tests: "vnicbridge.TestAFloodOfGreetings",
+	}, {
+		row: "N9", defect: "a change of the data path loses the shift", file: "vnicbridge/internal/flow/flow.go",
+		old: `		f.shift.store(other.shift.load())`, new: `		f.shift.store(packet.Shift{})`, tests: "vnicbridge.TestNamedFlowsMove",
+	}, {
+		row: "N10", defect: "a client behind a rebinding NAT is not found again", file: "vnicbridge/internal/userspace/greetdatagram.go",
+		old: `	if to, known := g.servers.find(a); known && rules.Segments[to] != nil {`, new: `	if to, known := g.servers.find(a); known && rules.Segments[to] == nil {`, tests: "integration.TestQUICClientBehindARebindingNAT",
+	}, {
+		row: "N10", defect: "the programs keep a server's connection id from userspace", file: "vnicbridge/internal/bpf/bridge.c",
+		old: `	if (f->dir == BACKWARD && (bpf_skb_load_bytes`, new: `	if (f->dir == 2 && (bpf_skb_load_bytes`, tests: "integration.TestQUICClientBehindARebindingNAT",
+	}, {
+		row: "N11", defect: "`steer sites` stands for no rule", file: "vnicbridge/config/sites.go",
+		old: `		if i := b.steersSites(); i >= 0 {`, new: `		if i := b.steersSites(); i > len(b.Steer) {`, tests: "integration.TestSteerSites",
+	}, {
+		row: "N12", defect: "status does not show the rules of sites", file: "vnicbridge/config/sites.go",
+		old: `		c.Bridges[name].Steer = rules`, new: `		c.Bridges[name].Steer = rules[:1]`, tests: "integration.TestSteerSites",
+	},
+}
