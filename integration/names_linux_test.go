@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
@@ -123,9 +124,26 @@ func (s *scene) wantSites(segments map[string]string) {
 			if got != want {
 				s.t.Errorf("https://%s: got %q, want %q", host, got, want)
 			}
+			if got, err := s.overHTTP3(host); err != nil || got != want {
+				s.t.Errorf("%s over HTTP/3: got %q (%v), want %q", host, got, err, want)
+			}
 		}
 		if got := s.askFor("192.168.1.2", "http://"+host+"/"); got != want {
 			s.t.Errorf("http://%s: got %q, want %q", host, got, want)
 		}
 	}
+}
+
+// overHTTP3 asks for a host name over HTTP/3.
+func (s *scene) overHTTP3(host string) (string, error) {
+	roots, err := s.caddy.Roots()
+	if err != nil {
+		return "", err
+	}
+	client, err := s.PC1.WebClient(netlab.WebOptions{Protocol: netlab.HTTP3, Address: paper.PseudoAddr, Roots: roots})
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	return fetch(&client.Client, "https://"+host+"/")
 }
