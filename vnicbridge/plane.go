@@ -385,7 +385,7 @@ func (p *Plane) bridgeStatus(name string, b *bridge) BridgeStatus {
 		NIC: b.spec.nic, Up: b.up, MAC: b.iface.MAC(), Addresses: cfg.Addresses, Gateways: gateways,
 		Steer: cfg.Rules(), Policy: cfg.LBPolicy, SwitchedTo: p.switched(p.cfg, name),
 		OnNoSegment: cmp.Or(cfg.OnNoSegment, config.Reject), Candidates: p.candidates(name),
-		Counters: p.count(b.iface),
+		FlowsByName: p.path.FlowsByName(b.iface), Counters: p.count(b.iface),
 	}
 }
 

@@ -81,6 +81,10 @@ type BridgeStatus struct {
 	// policy and steer rules name, that are active and healthy, and that have an address of
 	// the family.
 	Candidates map[config.Family][]string `json:"candidates"`
+
+	// How many flows each steer rule with names has chosen the segment of, by the first name of
+	// the rule. "" stands for flows that asked for no such name.
+	FlowsByName map[string]uint64 `json:"flows_by_name,omitempty"`
 	Counters
 }
 

@@ -25,7 +25,7 @@ type collector struct{ status func() vnicbridge.Status }
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{datapathInfo, flowsNow, flowsLimit, bansNow, segmentHealthy, segmentState, segmentRefused, bridgeLinkUp} {
+	for _, d := range []*prometheus.Desc{datapathInfo, flowsNow, flowsLimit, bansNow, segmentHealthy, segmentState, segmentRefused, bridgeByName, bridgeLinkUp} {
 		ch <- d
 	}
 	segmentCounts.describe(ch)
@@ -55,6 +55,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for name, bridge := range s.Bridges {
 		gauge(bridgeLinkUp, truth(bridge.Up), name)
+		for rule, flows := range bridge.FlowsByName {
+			ch <- prometheus.MustNewConstMetric(bridgeByName, prometheus.CounterValue, float64(flows), name, rule)
+		}
 		bridgeCounts.collect(ch, name, bridge.Counters)
 	}
 }
@@ -74,6 +77,7 @@ var (
 	segmentHealthy = describe("segment_healthy", "Whether the segment's VNIC is there and its health checks pass.", "segment")
 	segmentState   = describe("segment_state", "1 for the state that the segment has been set to by hand (active, draining or stopped), 0 for the others.", "segment", "state")
 	segmentRefused = describe("segment_refused_packets_total", "Packets beyond a limit of the segment: they would have begun a flow, or exceeded its rate.", "segment")
+	bridgeByName   = describe("bridge_flows_by_name_total", "Flows whose segment a steer rule with names has chosen, by the first name of the rule. An empty one: the client asked for no such name.", "bridge", "rule")
 	bridgeLinkUp   = describe("bridge_link_up", "Whether the bridge's NIC is up and has a carrier.", "bridge")
 
 	segmentCounts = newDeviceMetrics("segment", "segment")

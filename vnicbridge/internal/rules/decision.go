@@ -51,6 +51,7 @@ type SteerRule struct {
 	Ports     []config.PortRange
 	Protocols []config.Protocol
 	Names     *names.Set[struct{}] // nil: any name, or none
+	Label     string               // the first of the names, by which flows are counted
 	Segment   *iface.Iface         // the VNIC; nil if the segment is not available
 }
 
@@ -66,7 +67,8 @@ type Candidate struct {
 func CompileDecisions(b *config.Bridge, available map[string]Candidate, nic *iface.Iface, key Key) *DecisionTable {
 	t := &DecisionTable{nic: nic, key: key}
 	for _, r := range b.Rules() {
-		t.Rules = append(t.Rules, SteerRule{r.Clients, r.PortsOrDefault(), r.Protocols, namesOf(&r), available[r.Segment].Iface})
+		set, label := namesOf(&r)
+		t.Rules = append(t.Rules, SteerRule{r.Clients, r.PortsOrDefault(), r.Protocols, set, label, available[r.Segment].Iface})
 		t.named = t.named || len(r.Names) > 0
 	}
 	if b.LBPolicy == nil {
@@ -95,16 +97,17 @@ func CompileDecisions(b *config.Bridge, available map[string]Candidate, nic *ifa
 	return t
 }
 
-// namesOf returns the names of a rule, or nil if it has none.
-func namesOf(r *config.Rule) *names.Set[struct{}] {
+// namesOf returns the names of a rule, and the first of them; nil if it has none.
+func namesOf(r *config.Rule) (set *names.Set[struct{}], first string) {
 	if len(r.Names) == 0 {
-		return nil
+		return nil, ""
 	}
-	set := new(names.Set[struct{}])
-	for _, pattern := range r.NormalNames() {
+	set = new(names.Set[struct{}])
+	patterns := r.NormalNames()
+	for _, pattern := range patterns {
 		set.Add(pattern, struct{}{})
 	}
-	return set
+	return set, patterns[0]
 }
 
 // interleave returns a sequence of indexes of the candidates. Each candidate has as many
@@ -153,29 +156,31 @@ func (t *DecisionTable) NeedsName(flow packet.Tuple) bool {
 }
 
 // DecideNamed is Decide for a flow whose client has asked for a host name; "": for none. The name
-// itself counts before a pattern with a wildcard, whichever rule comes first (N1).
-func (t *DecisionTable) DecideNamed(flow packet.Tuple, name string) (segment *iface.Iface) {
-	var wild *SteerRule
+// itself counts before a pattern with a wildcard, whichever rule comes first (N1). label is that of
+// the rule, or "" if no rule with names matches.
+func (t *DecisionTable) DecideNamed(flow packet.Tuple, name string) (segment *iface.Iface, label string) {
+	var wild *SteerRule // or the rule without names
 	for i := range t.Rules {
 		r := &t.Rules[i]
 		if !r.matches(flow) {
 			continue
 		}
 		if r.Names == nil {
-			return cmp.Or(wild, r).Segment
+			wild = cmp.Or(wild, r)
+			break
 		}
 		_, exact, ok := r.Names.Find(name)
 		if ok && exact {
-			return r.Segment
+			return r.Segment, r.Label
 		}
 		if ok && wild == nil {
 			wild = r
 		}
 	}
 	if wild != nil {
-		return wild.Segment
+		return wild.Segment, wild.Label
 	}
-	return t.balance(flow)
+	return t.balance(flow), ""
 }
 
 // Lasting returns the segment that a flow always gets under these rules. ok is false if the

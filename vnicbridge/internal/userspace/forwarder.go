@@ -171,6 +171,7 @@ type Arrival struct {
 	Out   *iface.Outbox // takes the frames that are sent because of this one
 
 	named    bool       // a host name has chosen the packet's segment
+	chosen   choice     // by which rule; zero: by a connection id
 	own      bool       // the segment that sent the packet has opened its flow
 	found    flow.Flow  // the packet's flow; the next packet reuses this memory
 	reopened *flow.Flow // the closed flow whose tuple the packet reuses
@@ -234,7 +235,7 @@ func (fw *Forwarder) Receive(a *Arrival) {
 }
 
 func (fw *Forwarder) handle(a *Arrival) packet.DropReason {
-	a.own, a.named = false, false
+	a.own, a.named, a.chosen = false, false, choice{}
 	if len(a.Frame.Eth()) < packet.EthHeaderLen {
 		return packet.DropMalformed
 	}

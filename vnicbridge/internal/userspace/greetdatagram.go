@@ -32,7 +32,9 @@ func (fw *Forwarder) chooseByDatagram(a *Arrival, rules *rules.Ruleset, bridge *
 		g.holdDatagram(c, s)
 		return nil, true
 	}
-	return bridge.Decisions.DecideNamed(a.Tuple, name), false
+	to, label := bridge.Decisions.DecideNamed(a.Tuple, name)
+	a.chosen = choice{a.In.Index, label}
+	return to, false
 }
 
 // holdDatagram keeps a datagram of a client.
@@ -74,6 +76,9 @@ func (fw *Forwarder) releaseDatagrams(a *Arrival, fl *flow.Flow, refused packet.
 	g := fw.greetings
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if fl != nil && a.chosen.nic != 0 {
+		g.chosen[a.chosen]++
+	}
 	c := g.known[flow.Key{Tuple: a.Tuple, Iface: a.In.Index}]
 	if c == nil {
 		return
@@ -97,8 +102,10 @@ func (fw *Forwarder) openUnnamed(c *greeting, out *iface.Outbox, now int64) {
 	}
 	if verdict == packet.Keep {
 		a.named = true
+		to, label := bridge.Decisions.DecideNamed(a.Tuple, "")
 		var fl *flow.Flow
-		if fl, verdict = fw.admitTo(a, rules, bridge, bridge.Decisions.DecideNamed(a.Tuple, "")); fl != nil {
+		if fl, verdict = fw.admitTo(a, rules, bridge, to); fl != nil {
+			fw.greetings.chosen[choice{c.in.Index, label}]++
 			fw.deliver(c, fl, packet.Shift{}, a)
 			return
 		}

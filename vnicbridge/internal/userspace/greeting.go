@@ -45,6 +45,7 @@ type greetings struct {
 	mu      lockorder.Mutex[lockorder.Greetings]
 	known   map[flow.Key]*greeting // by the key of the client's packets
 	held    int                    // bytes
+	chosen  map[choice]uint64      // how many flows
 	servers quicServers
 	seed    maphash.Seed
 
@@ -54,7 +55,29 @@ type greetings struct {
 }
 
 func newGreetings() *greetings {
-	return &greetings{known: make(map[flow.Key]*greeting), seed: maphash.MakeSeed()}
+	return &greetings{known: make(map[flow.Key]*greeting), chosen: make(map[choice]uint64), seed: maphash.MakeSeed()}
+}
+
+// choice is what chose the segment of a flow that needed a name.
+type choice struct {
+	nic  uint32
+	rule string // its label; "": no rule with names
+}
+
+// FlowsByName returns how many flows at a NIC, of both families, each rule with names has chosen the
+// segment of, by the label of the rule. "" stands for flows that needed a name and that none of them
+// matched.
+func (fw *Forwarder) FlowsByName(nic *iface.Iface) map[string]uint64 {
+	g := fw.greetings
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	counts := make(map[string]uint64)
+	for c, n := range g.chosen {
+		if slices.ContainsFunc(nic.Each(), func(own *iface.Iface) bool { return own.Index == c.nic }) {
+			counts[c.rule] += n
+		}
+	}
+	return counts
 }
 
 // greeting is one such connection.

@@ -45,7 +45,7 @@ func (fw *Forwarder) openGreeted(c *greeting, out *iface.Outbox, now int64) (*fl
 	}
 	stream, _ := c.stream()
 	name, _ := names.OfStream(stream)
-	to := bridge.Decisions.DecideNamed(syn.Tuple, name)
+	to, label := bridge.Decisions.DecideNamed(syn.Tuple, name)
 	if to == nil {
 		return nil, packet.DropNoSegment
 	}
@@ -55,7 +55,11 @@ func (fw *Forwarder) openGreeted(c *greeting, out *iface.Outbox, now int64) (*fl
 	}
 	fl := flow.New(c.in, to, &syn.Packet, now)
 	fl.Flags.Or(flow.Greeted)
-	return fw.Flows.Insert(fl, segment.InboundReplies(bridge, syn.Tuple))
+	fl, verdict = fw.Flows.Insert(fl, segment.InboundReplies(bridge, syn.Tuple))
+	if fl != nil {
+		fw.greetings.chosen[choice{c.in.Index, label}]++
+	}
+	return fl, verdict
 }
 
 // parse reads a frame of the greeting's client.
