@@ -126,7 +126,7 @@ func TestTheClientGivesUpWhileTheServerIsAsked(t *testing.T) {
 		c := r.talk(o, 4000).greet()
 		c.sends(c.says(0, headOfA))
 		c.asksForSegment("a")
-		c.sends(tcpSegment{flags: packet.TCPRST, seq: c.asks.seq + 1 + uint32(len(headOfA))})
+		c.sends(c.says(len(headOfA), ""), tcpSegment{flags: packet.TCPRST, seq: c.asks.seq + 1 + uint32(len(headOfA))})
 		delivered := c.accept()
 		if end := delivered[len(delivered)-1]; end.flags != packet.TCPRST || end.seq != c.asks.seq+1+uint32(len(headOfA)) {
 			t.Errorf("in the end the server gets %+v", end)

@@ -42,8 +42,9 @@ type memoryPath struct{ *kernel.Path }
 var idlePaths = make(chan *kernel.Path, 4)
 
 func takeMemoryPath(o kernel.Options) (kernelPath, error) {
-	o.MaxFlows, o.Extras = min(o.MaxFlows, smallTable), flow.Extras{Wide: true, Named: true}
+	o.MaxFlows = min(o.MaxFlows, smallTable)
 	if o.MaxFlows == smallTable {
+		o.Extras = flow.Extras{Wide: true, Named: true} // whatever a later test needs
 		select {
 		case k := <-idlePaths:
 			k.Begin(o)

@@ -126,13 +126,14 @@ func TestNeedsName(t *testing.T) {
 		{flowFrom("2001:db8::9", config.TCP, 443), true},
 		{flowFrom("203.0.113.9", config.TCP, 8443), true},
 		{flowFrom("203.0.113.9", config.TCP, 9001), true},
+		{flowFrom("203.0.113.9", config.UDP, 443), true},
 
 		{flowFrom("10.1.1.1", config.TCP, 443), false}, // an earlier rule decides
 		{flowFrom("2001:db8:10::9", config.TCP, 443), false},
 		{flowFrom("203.0.113.9", config.TCP, 9000), false},
 		{flowFrom("203.0.113.9", config.TCP, 22), false}, // no rule
 		{flowFrom("198.51.100.1", config.TCP, 8443), false},
-		{flowFrom("203.0.113.9", config.UDP, 443), false},
+		{flowFrom("203.0.113.9", config.UDP, 80), false},
 		{flowFrom("203.0.113.9", config.ICMP, 0), false},
 	} {
 		if got := table.NeedsName(tc.flow); got != tc.needs {
