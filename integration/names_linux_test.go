@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -50,7 +51,7 @@ func TestNamesPage(t *testing.T) {
 	}
 }
 
-// Rows N1, N2, N5 and N9: clients that nobody here wrote reach the segment of the name that they
+// Rows N1, N2, N5, N9 and N12: clients that nobody here wrote reach the segment of the name that they
 // ask for, over both families, and talk TLS with its server end to end.
 func TestSegmentsByName(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
@@ -72,6 +73,14 @@ func TestSegmentsByName(t *testing.T) {
 					}
 				}
 			}
+		}
+		// Of each family: plain HTTP, and HTTPS with either version of HTTP.
+		want := map[string]uint64{"a.example.com": 6, "*.b.example.com": 4, "": 2}
+		if got := s.status().Bridges["lan"].FlowsByName; !maps.Equal(got, want) {
+			t.Errorf("flows by name: %v, want %v", got, want)
+		}
+		if metric := fmt.Sprintf("caddy_vnic_bridge_flows_by_name_total{bridge=\"lan\",rule=%q} 4", "*.b.example.com"); !strings.Contains(s.fromAdmin("/metrics"), metric) {
+			t.Errorf("the metrics do not have %s", metric)
 		}
 	})
 }

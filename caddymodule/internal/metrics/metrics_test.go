@@ -30,7 +30,9 @@ func sample() vnicbridge.Status {
 			"a": {Health: vnicbridge.HealthStatus{Healthy: true}, Counters: counters(100)},
 			"b": {State: config.Draining, Health: vnicbridge.HealthStatus{Reason: "refused"}, Counters: counters(200)},
 		},
-		Bridges: map[string]vnicbridge.BridgeStatus{"lan": {Up: true, Counters: counters(300)}},
+		Bridges: map[string]vnicbridge.BridgeStatus{"lan": {
+			Up: true, FlowsByName: map[string]uint64{"a.example.com": 307, "": 308}, Counters: counters(300),
+		}},
 	}
 }
 
@@ -54,6 +56,8 @@ func TestMetrics(t *testing.T) {
 		`caddy_vnic_segment_dropped_packets_total{reason="no_segment",segment="b"}`:    206,
 		`caddy_vnic_segment_dropped_packets_total{reason="port_not_open",segment="b"}`: 0,
 		`caddy_vnic_bridge_link_up{bridge="lan"}`:                                      1,
+		`caddy_vnic_bridge_flows_by_name_total{bridge="lan",rule="a.example.com"}`:     307,
+		`caddy_vnic_bridge_flows_by_name_total{bridge="lan",rule=""}`:                  308,
 		`caddy_vnic_bridge_flows{bridge="lan"}`:                                        300,
 		`caddy_vnic_bridge_new_flows_total{bridge="lan"}`:                              301,
 		`caddy_vnic_bridge_packets_total{bridge="lan",direction="from_network"}`:       302,

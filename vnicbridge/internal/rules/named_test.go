@@ -92,7 +92,8 @@ func TestDecideNamed(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			table := decisions(tc.steer...)
 			for host, want := range tc.want {
-				if got := nameOf(table.DecideNamed(flowFrom(client, config.TCP, 443), host)); got != want {
+				segment, _ := table.DecideNamed(flowFrom(client, config.TCP, 443), host)
+				if got := nameOf(segment); got != want {
 					t.Errorf("%q goes to %s, want %s", host, got, want)
 				}
 			}
