@@ -102,46 +102,53 @@ func TestNumbersOfNamedFlows(t *testing.T) {
 				c := r.talk(o, 4000)
 				change(&c.accepts)
 				c.opens()
-				const ack = packet.TCPACK
-				withSACK := func(s tcpSegment, edges ...uint32) tcpSegment {
-					for _, at := range edges {
-						s.sack = append(s.sack, c.offer.seq+1+at)
-					}
-					return s
-				}
-				with := func(s tcpSegment, change func(*tcpSegment)) tcpSegment {
-					change(&s)
-					return s
-				}
-				for what, s := range map[string]tcpSegment{
-					"data":              c.clientSays(ack|tcpPSH, 0, "data of an odd length"[:21]),
-					"an acknowledgment": c.clientSays(ack, 5000, ""),
-					"a zero window":     with(c.clientSays(ack, 0, ""), func(s *tcpSegment) { s.window = 0 }),
-					"a large window":    with(c.clientSays(ack, 0, ""), func(s *tcpSegment) { s.window = 65535 }),
-					"a small window":    with(c.clientSays(ack, 0, ""), func(s *tcpSegment) { s.window = 1 }),
-					"urgent data":       with(c.clientSays(ack|tcpURG, 0, "urgent"), func(s *tcpSegment) { s.urgent = 6 }),
-					"a keep-alive":      with(c.clientSays(ack, 0, ""), func(s *tcpSegment) { s.seq-- }),
-					"one SACK block":    withSACK(c.clientSays(ack, 0, ""), 100, 1<<31),
-					"three SACK blocks": withSACK(c.clientSays(ack, 0, "with data"), 100, 200, 300, 400, 500, 600),
-				} {
-					c.sends(s)
-					same(t, what+" of the client", c.atServer(), c.toServer(s))
-				}
-				for what, s := range map[string]tcpSegment{
-					"data":           c.serverSays(ack|tcpPSH, 0, "data of an even length"),
-					"later data":     c.serverSays(ack, 1<<31, "odd"),
-					"a zero window":  with(c.serverSays(ack, 0, ""), func(s *tcpSegment) { s.window = 0 }),
-					"a large window": with(c.serverSays(ack, 0, ""), func(s *tcpSegment) { s.window = 65535 }),
-					"a small window": with(c.serverSays(ack, 0, ""), func(s *tcpSegment) { s.window = 1 }),
-					"urgent data":    with(c.serverSays(ack|tcpURG, 0, "urgent"), func(s *tcpSegment) { s.urgent = 6 }),
-					"a window probe": with(c.serverSays(ack, 0, ""), func(s *tcpSegment) { s.seq-- }),
-					"SACK blocks":    with(c.serverSays(ack, 0, ""), func(s *tcpSegment) { s.sack = []uint32{c.clientSeq + 10, c.clientSeq + 20} }),
-				} {
-					c.answers(s)
-					same(t, what+" of the server", c.atClient(), c.toClient(s))
-				}
+				c.passNumbers()
+				c.odd = true
+				c.passNumbers()
 			})
 		})
+	}
+}
+
+// passNumbers lets both ends send segments of all kinds, and checks what the other end gets.
+func (c *talk) passNumbers() {
+	const ack = packet.TCPACK
+	withSACK := func(s tcpSegment, edges ...uint32) tcpSegment {
+		for _, at := range edges {
+			s.sack = append(s.sack, c.offer.seq+1+at)
+		}
+		return s
+	}
+	with := func(s tcpSegment, change func(*tcpSegment)) tcpSegment {
+		change(&s)
+		return s
+	}
+	for what, s := range map[string]tcpSegment{
+		"data":              c.clientSays(ack|tcpPSH, 0, "data of an odd length"[:21]),
+		"an acknowledgment": c.clientSays(ack, 5000, ""),
+		"a zero window":     with(c.clientSays(ack, 0, ""), func(s *tcpSegment) { s.window = 0 }),
+		"a large window":    with(c.clientSays(ack, 0, ""), func(s *tcpSegment) { s.window = 65535 }),
+		"a small window":    with(c.clientSays(ack, 0, ""), func(s *tcpSegment) { s.window = 1 }),
+		"urgent data":       with(c.clientSays(ack|tcpURG, 0, "urgent"), func(s *tcpSegment) { s.urgent = 6 }),
+		"a keep-alive":      with(c.clientSays(ack, 0, ""), func(s *tcpSegment) { s.seq-- }),
+		"one SACK block":    withSACK(c.clientSays(ack, 0, ""), 100, 1<<31),
+		"three SACK blocks": withSACK(c.clientSays(ack, 0, "with data"), 100, 200, 300, 400, 500, 600),
+	} {
+		c.sends(s)
+		same(c.t, what+" of the client", c.atServer(), c.toServer(s))
+	}
+	for what, s := range map[string]tcpSegment{
+		"data":           c.serverSays(ack|tcpPSH, 0, "data of an even length"),
+		"later data":     c.serverSays(ack, 1<<31, "odd"),
+		"a zero window":  with(c.serverSays(ack, 0, ""), func(s *tcpSegment) { s.window = 0 }),
+		"a large window": with(c.serverSays(ack, 0, ""), func(s *tcpSegment) { s.window = 65535 }),
+		"a small window": with(c.serverSays(ack, 0, ""), func(s *tcpSegment) { s.window = 1 }),
+		"urgent data":    with(c.serverSays(ack|tcpURG, 0, "urgent"), func(s *tcpSegment) { s.urgent = 6 }),
+		"a window probe": with(c.serverSays(ack, 0, ""), func(s *tcpSegment) { s.seq-- }),
+		"SACK blocks":    with(c.serverSays(ack, 0, ""), func(s *tcpSegment) { s.sack = []uint32{c.clientSeq + 10, c.clientSeq + 20} }),
+	} {
+		c.answers(s)
+		same(c.t, what+" of the server", c.atClient(), c.toClient(s))
 	}
 }
 

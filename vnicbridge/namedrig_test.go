@@ -58,8 +58,11 @@ type tcpSegment struct {
 	times          []uint32 // the timestamp and the echo
 	sack           []uint32
 	others         []byte // the kinds of other options, which have a byte each
+	odd            bool   // its options are not arranged as RFC 7323 Appendix A recommends
 	payload        string
 }
+
+var nop = layers.TCPOption{OptionType: layers.TCPOptionKindNop, OptionLength: 1}
 
 // from returns the frame of the segment.
 func (s tcpSegment) from(e ends) []byte {
@@ -85,6 +88,9 @@ func (s tcpSegment) from(e ends) []byte {
 			data = binary.BigEndian.AppendUint32(data, w)
 		}
 		if words != nil {
+			if !s.odd && s.flags&packet.TCPSYN == 0 {
+				options = append(options, nop, nop)
+			}
 			put(kind, data...)
 		}
 	}
@@ -148,6 +154,7 @@ type talk struct {
 	offer            tcpSegment // the bridge's SYN-ACK
 	clientSeq        uint32     // what the client sends next
 	clientTime, echo uint32     // the client's timestamp, and the one it has from the other end
+	odd              bool       // of all segments
 }
 
 // talk returns a connection that has not begun.
@@ -196,6 +203,7 @@ func (c *talk) greet() *talk {
 func (c *talk) sends(segments ...tcpSegment) {
 	c.t.Helper()
 	for _, s := range segments {
+		s.odd = c.odd
 		c.put("nic0", s.from(c.client))
 	}
 }
@@ -204,6 +212,7 @@ func (c *talk) sends(segments ...tcpSegment) {
 func (c *talk) answers(segments ...tcpSegment) {
 	c.t.Helper()
 	for _, s := range segments {
+		s.odd = c.odd
 		c.put(c.vnic, s.from(c.server))
 	}
 }

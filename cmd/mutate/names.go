@@ -4,7 +4,7 @@ package main
 var byName = []mutation{
 	{
 		row: "N1", defect: "a wildcard comes before a name that is written out", file: "vnicbridge/internal/names/set.go",
-		old: `	if value, ok = s.hosts[name]; ok {`, new: `	if value, ok = s.hosts[name]; ok && len(s.wildcards) == 0 {`, tests: "rules.TestDecideNamed",
+		old: `	if value, ok = s.hosts[name]; ok {`, new: `	if value, ok = s.hosts[name]; ok && len(s.wildcards) == 0 {`, tests: "names.TestSet",
 	}, {
 		row: "N1", defect: "any rule with names matches", file: "vnicbridge/internal/rules/decision.go",
 		old: `		_, exact, ok := r.Names.Find(name)`, new: `		exact, ok := true, true`, tests: "rules.TestDecideNamed integration.TestSegmentsByName",
@@ -22,7 +22,7 @@ var byName = []mutation{
 		old: `!a.Frame.ChecksumVerified() && !a.ValidTCP()`, new: `false`, tests: "vnicbridge.TestDamagedGreetings",
 	}, {
 		row: "N4", defect: "a client that ends waits for its time", file: "vnicbridge/internal/userspace/greeting.go",
-		old: `	return reading != names.More || ended`, new: `	return reading != names.More`, tests: "vnicbridge.TestAFINEndsAGreeting",
+		old: `	return reading != names.More || ended`, new: `	return reading != names.More || ended && false`, tests: "vnicbridge.TestAFINEndsAGreeting",
 	}, {
 		row: "N5", defect: "acknowledgments are not translated", file: "vnicbridge/internal/packet/shift.go",
 		old: `		add(header[8:], -s.Seq)`, new: ``, tests: "vnicbridge.TestNumbersOfNamedFlows",
