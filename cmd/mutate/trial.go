@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -106,10 +108,7 @@ func (t *tree) test(ctx context.Context, tests []contract.Test, timeout time.Dur
 	for _, test := range tests {
 		byPackage[test.Package] = append(byPackage[test.Package], test.Name)
 	}
-	for _, pkg := range []string{"vnicbridge", "integration"} { // the quick ones first
-		if len(byPackage[pkg]) == 0 {
-			continue
-		}
+	for _, pkg := range slices.SortedFunc(maps.Keys(byPackage), quickFirst) {
 		if found, err = t.testPackage(ctx, pkg, byPackage[pkg], timeout); found != "" || err != nil {
 			return found, err
 		}
@@ -117,11 +116,25 @@ func (t *tree) test(ctx context.Context, tests []contract.Test, timeout time.Dur
 	return "", nil
 }
 
+// quickFirst orders packages by the time that their tests take.
+func quickFirst(a, b string) int {
+	slow := []string{"vnicbridge", "integration"}
+	return cmp.Or(cmp.Compare(slices.Index(slow, a), slices.Index(slow, b)), cmp.Compare(a, b))
+}
+
+// dirOf returns the directory of a package whose tests the contract names.
+func dirOf(pkg string) string {
+	if pkg == "vnicbridge" || pkg == "integration" {
+		return pkg
+	}
+	return "vnicbridge/internal/" + pkg
+}
+
 var failure = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+) `)
 
 func (t *tree) testPackage(ctx context.Context, pkg string, names []string, timeout time.Duration) (found string, err error) {
 	pattern := "^(" + strings.Join(names, "|") + ")$"
-	output, err := t.command(ctx, "go", "test", "-count=1", "-vet=off", "-failfast", "-timeout="+timeout.String(), "-run", pattern, "./"+pkg).CombinedOutput()
+	output, err := t.command(ctx, "go", "test", "-count=1", "-vet=off", "-failfast", "-timeout="+timeout.String(), "-run", pattern, "./"+dirOf(pkg)).CombinedOutput()
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
