@@ -693,25 +693,79 @@ func TestAFloodOfGreetings(t *testing.T) {
 				r.got("nic0")
 			}
 		}
-		last := flooded(userspace.MaxGreetings)
+		last, forger := flooded(userspace.MaxGreetings), flooded(userspace.MaxGreetings+1)
 		r.pass(0)
-		last.begin()
+		last.begin() // with a cookie, as there is no room
+		forger.begin()
 
-		first.sends(first.says(0, headOfA))
-		if got := first.atClient(); got.flags&packet.TCPRST == 0 {
-			t.Errorf("the oldest client gets %+v", got)
-		}
-		for _, c := range []*talk{opening, last} {
+		for _, c := range []*talk{opening, first, last} {
 			c.sends(c.says(0, headOfA))
 			c.asksForSegment("a")
 			if got := payloads(c.accept()); got != headOfA {
 				t.Errorf("the server gets %q", got)
 			}
 		}
+		forger.offer.seq++
+		forger.sends(forger.says(0, headOfA))
+		if got := forger.atClient(); got.flags&packet.TCPRST == 0 {
+			t.Errorf("who guesses a cookie gets %+v", got)
+		}
 		if got := payloads(asking.accept()); got != headOfA {
 			t.Errorf("the server gets %q", got)
 		}
 		open.wantsToGoOn()
+	})
+}
+
+// Rows N5 and N8: a cookie tells the server what the client's SYN has told, with the MSS rounded down.
+// A cookie is valid for one to two minutes, and for nobody else.
+func TestSYNCookies(t *testing.T) {
+	onEachDataPath(t, namedConfig(), func(t *testing.T, r *rig) {
+		floods := 0
+		flood := func() {
+			c := r.talk(outsiders[0], 0)
+			c.client = fromRouter(client(floods%250), uint16(1024+floods/250), 80)
+			c.put("nic0", c.asks.from(c.client))
+			r.got("nic0")
+			floods++
+		}
+		for range userspace.MaxGreetings {
+			flood()
+		}
+		for i, change := range []func(*tcpSegment){
+			func(*tcpSegment) {},
+			func(s *tcpSegment) { s.mss = 1433 },
+			func(s *tcpSegment) { s.mss = 0 },
+			func(s *tcpSegment) { s.scale = nil },
+			func(s *tcpSegment) { s.permitted = false },
+			func(s *tcpSegment) { s.times = nil },
+			func(s *tcpSegment) { s.others = []byte{30} },
+		} {
+			c := r.talk(outsiders[0], uint16(5000+i))
+			change(&c.asks)
+			c.begin().sends(c.says(0, headOfA))
+			want := c.asks
+			want.others = nil
+			want.mss = map[uint16]uint16{1400: 1400, 1433: 1400, 0: 536}[c.asks.mss]
+			if want.times != nil {
+				want.times = []uint32{c.clientTime, 0}
+			}
+			got := c.asksForSegment("a")
+			want.window = got.window // a SYN's own is not told
+			same(t, "the SYN", got, want)
+			if got := payloads(c.accept()); got != headOfA {
+				t.Errorf("the server gets %q", got)
+			}
+			flood() // takes the place that is free again
+		}
+		late := r.talk(outsiders[0], 6000).begin()
+		r.pass(3 * time.Minute)
+		r.got("nic0")
+		late.sends(late.says(0, headOfA))
+		isRST := func(raw []byte) bool { return decode(raw).flags&packet.TCPRST != 0 }
+		if !slices.ContainsFunc(r.got("nic0"), isRST) { // beside ARP
+			t.Error("who answers a cookie too late gets no RST")
+		}
 	})
 }
 

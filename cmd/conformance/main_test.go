@@ -115,6 +115,12 @@ func TestVerdict(t *testing.T) {
 			hides:  []string{"row A1"},
 		},
 		{
+			name: "tests of code that both data paths use", recording: "both", fails: true,
+			rows:   map[string]string{"A1": "`flow.TestTable`", "A2": "`flow.TestGone`"},
+			prints: []string{"row A2: flow.TestGone did not run"},
+			hides:  []string{"row A1"},
+		},
+		{
 			name: "a skipped test, of no row", recording: "skip", fails: true,
 			prints: []string{"no tcpdump\n", "conformance: skips.TestCapture/userspace was skipped: a_test.go:3: no tcpdump\n"},
 		},

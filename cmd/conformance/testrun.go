@@ -166,7 +166,7 @@ func (r *testRun) outcome(ref contract.Test, datapath string) string {
 	found := ""
 	for _, t := range r.order {
 		names := strings.Split(t.name, "/")
-		if path.Base(t.pkg) != ref.Package || names[0] != ref.Name || !slices.Contains(names[1:], datapath) {
+		if path.Base(t.pkg) != ref.Package || names[0] != ref.Name || !slices.Contains(names, datapath) {
 			continue
 		}
 		if found == "" || found == "pass" {

@@ -13,6 +13,12 @@ func unheld(p *contract.Page, r *testRun) []string {
 	var problems []string
 	check := func(id string, tests []contract.Test) {
 		for _, test := range tests {
+			if test.OfBoth() {
+				if outcome := r.outcome(test, test.Name); outcome != "pass" {
+					problems = append(problems, fmt.Sprintf("row %s: %s %s", id, test, verdict[outcome]))
+				}
+				continue
+			}
 			for _, datapath := range p.Datapaths {
 				if outcome := r.outcome(test, datapath); outcome != "pass" {
 					problems = append(problems, fmt.Sprintf("row %s: %s/%s %s", id, test, datapath, verdict[outcome]))

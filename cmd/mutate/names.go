@@ -52,6 +52,9 @@ var byName = []mutation{
 		row: "N8", defect: "greetings grow without bound", file: "vnicbridge/internal/userspace/greeting.go",
 		old: `(len(g.known) > MaxGreetings || g.held > MaxHeld)`, new: `false`, tests: "vnicbridge.TestAFloodOfGreetings",
 	}, {
+		row: "N8", defect: "anybody can guess a cookie", file: "vnicbridge/internal/userspace/syncookie.go",
+		old: `	if number != g.cookie(a, first, minute, data) && number != g.cookie(a, first, minute-1, data) {`, new: `	if minute < 0 {`, tests: "vnicbridge.TestAFloodOfGreetings vnicbridge.TestSYNCookies",
+	}, {
 		row: "N9", defect: "a change of the data path loses the shift", file: "vnicbridge/internal/flow/flow.go",
 		old: `		f.shift.store(other.shift.load())`, new: `		f.shift.store(packet.Shift{})`, tests: "vnicbridge.TestNamedFlowsMove",
 	}, {

@@ -44,6 +44,13 @@ type Test struct{ Package, Name string }
 
 func (t Test) String() string { return t.Package + "." + t.Name }
 
+// OfBoth tells whether a test is of code that both data paths use, so that it has no subtest for
+// each.
+func (t Test) OfBoth() bool { return slices.Contains(ofBoth, t.Package) }
+
+// ofBoth are the packages with such code.
+var ofBoth = []string{"flow", "names", "rules"}
+
 var (
 	datapathsLine = regexp.MustCompile(`(?m)^Data paths in force: (.+)\.$`)
 	codeSpan      = regexp.MustCompile("`([^`]*)`")

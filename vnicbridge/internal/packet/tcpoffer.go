@@ -58,6 +58,29 @@ func (p *Packet) Offer() (o Offer) {
 	return o
 }
 
+// Times returns the timestamp of a segment, and the other end's that it echoes. ok is false if it
+// has none.
+func (p *Packet) Times() (value, echo uint32, ok bool) {
+	for kind, data := range tcpOptions(p.L4[:p.tcpHeaderLen()]) {
+		if kind == tcpOptionTime && len(data) == 8 {
+			return binary.BigEndian.Uint32(data), binary.BigEndian.Uint32(data[4:]), true
+		}
+	}
+	return 0, 0, false
+}
+
+// SYN returns the SYN with which the connection of the segment p has begun, with a sequence number
+// and an offer. ip is the header that it is sent with.
+func (p *Packet) SYN(ip IPLayer, seq uint32, o Offer) *layers.TCP {
+	t := &layers.TCP{
+		SrcPort: layers.TCPPort(p.Sport), DstPort: layers.TCPPort(p.Dport), SYN: true, Seq: seq,
+		Window: uint16(min(p.Window()<<o.Scale, 0xffff)), Options: o.options(0),
+	}
+	// This fails only for a network layer other than IP.
+	_ = t.SetNetworkLayerForChecksum(ip)
+	return t
+}
+
 // options returns the options of a SYN that has an offer. echo is the other end's timestamp.
 func (o Offer) options(echo uint32) (options []layers.TCPOption) {
 	put := func(kind layers.TCPOptionKind, data ...byte) {

@@ -28,9 +28,9 @@ const (
 	heldPackets  = 16
 )
 
-// MaxGreetings bounds the greetings, and MaxHeld the bytes that they hold. Beyond that the bridge
-// forgets greetings, the oldest first: those whose client may have forged its address, and then the
-// others.
+// MaxGreetings bounds the greetings, and MaxHeld the bytes that they hold. Beyond the former the
+// bridge answers with SYN cookies. If clients acknowledge those, or hold too much, it forgets
+// greetings, the oldest first: those whose client may have forged its address, and then the others.
 const (
 	MaxGreetings = 1 << 14
 	MaxHeld      = 64 << 20
@@ -48,6 +48,8 @@ type greetings struct {
 	chosen  map[choice]uint64      // how many flows
 	servers quicServers
 	seed    maphash.Seed
+
+	lastCookie int64 // when the last SYN cookie was sent, in ns; 0: never
 
 	// Of *greeting, the oldest first: those whose client may have forged its address, and those
 	// whose client has acknowledged the bridge's SYN-ACK.
@@ -125,6 +127,10 @@ func (fw *Forwarder) greet(a *Arrival) (verdict packet.DropReason, taken bool) {
 	case a.Begins():
 		fw.answerSYN(a, c, key)
 		return packet.Keep, true
+	case c == nil:
+		c = g.answeredCookie(a, key)
+	}
+	switch {
 	case c == nil || c.in != a.In:
 		return packet.Keep, false
 	case a.TCPFlags&packet.TCPRST != 0 && c.asked == 0:
@@ -164,11 +170,16 @@ func (fw *Forwarder) answerSYN(a *Arrival, c *greeting, key flow.Key) {
 		c = nil
 	}
 	if c == nil {
+		asks := a.Offer()
 		c = &greeting{
-			key: key, in: a.In, syn: a.WithoutPayload(a.Frame), first: a.Seq(), number: g.number(a),
-			asks: a.Offer(), offer: offerTo(a), began: a.Now,
+			key: key, in: a.In, syn: a.WithoutPayload(a.Frame), first: a.Seq(), asks: asks, offer: offerTo(a, asks), began: a.Now,
 		}
-		g.add(c)
+		if len(g.known) < MaxGreetings {
+			c.number = g.number(a)
+			g.add(c)
+		} else {
+			c.number = g.cookieFor(a)
+		}
 	}
 	fw.answer(c, a)
 }
@@ -229,13 +240,12 @@ func (g *greetings) number(a *Arrival) uint32 {
 // bridgeScale is the scale of the windows that the bridge offers, which is Linux's usual one.
 const bridgeScale = 7
 
-// offerTo returns what the bridge offers to a client: what the client offers, as Linux would
+// offerTo returns what the bridge offers to a client: what the client asks for, as Linux would
 // accept it.
-func offerTo(a *Arrival) packet.Offer {
-	o := a.Offer()
+func offerTo(a *Arrival, asks packet.Offer) packet.Offer {
 	return packet.Offer{
 		MSS:    uint16(min(cmp.Or(int(a.In.MTU.Load()), 1500)-len(a.IP)+len(a.L4)-20, 0xffff)),
-		Scaled: o.Scaled, Scale: bridgeScale, SACK: o.SACK, Timed: o.Timed, Time: uint32(a.Now / int64(time.Millisecond)),
+		Scaled: asks.Scaled, Scale: bridgeScale, SACK: asks.SACK, Timed: asks.Timed, Time: uint32(a.Now / int64(time.Millisecond)),
 	}
 }
 
