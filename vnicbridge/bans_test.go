@@ -131,21 +131,22 @@ func (r *rig) answerTo(client, alias string) []byte {
 
 // Row S7: a ban that has a time ends then, and not before.
 func TestBansEnd(t *testing.T) {
+	const term = 5 * time.Minute
 	for _, o := range outsiders {
 		t.Run(o.name, func(t *testing.T) {
 			inIPv6(t, banConfig(), func(t *testing.T, r *rig) {
-				r.ban(BanRequest{For: 2 * time.Hour}, o.other)
-				r.ban(BanRequest{For: time.Hour}, o.network)
+				r.ban(BanRequest{For: 2 * term}, o.other)
+				r.ban(BanRequest{For: term}, o.network)
 				r.ban(BanRequest{}, "192.0.2.1/32")
-				time.Sleep(time.Hour - time.Second)
+				time.Sleep(term - time.Second)
 				r.wantBanned(o, o.host, 4000, true)
 				time.Sleep(2 * time.Second)
 				r.wantBanned(o, o.host, 4001, false)
 				r.wantBanned(o, o.other, 4000, true)
-				r.ban(BanRequest{For: 3 * time.Hour}, o.other) // a new end
-				time.Sleep(time.Hour)
+				r.ban(BanRequest{For: 3 * term}, o.other) // a new end
+				time.Sleep(term)
 				r.wantBanned(o, o.other, 4001, true)
-				time.Sleep(2*time.Hour + time.Second)
+				time.Sleep(2*term + time.Second)
 				r.wantBanned(o, o.other, 4002, false)
 				if left := r.plane.Bans(); len(left) != 1 || left[0] != (Ban{Network: netip.MustParsePrefix("192.0.2.1/32")}) {
 					t.Errorf("the bans left are %v", left)

@@ -41,7 +41,7 @@ func FuzzDataPaths(f *testing.F) {
 		f.Add(byte(i), steps(handshake(0), step{kind: doRaw}, step{kind: doRaw, who: 1}, step{kind: doRaw, who: 2}), raw)
 	}
 	random := rand.New(rand.NewPCG(5, 6))
-	for i := range 200 {
+	for i := range 80 {
 		script := make([]byte, 40*stepLen)
 		for i := range script {
 			script[i] = byte(random.Uint32())
