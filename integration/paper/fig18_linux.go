@@ -39,7 +39,7 @@ func (l *lab) playFig18(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := l.waitForSite(ctx, roots); err != nil {
+	if err := l.waitForSite(ctx, roots, siteURL); err != nil {
 		return l.explain(siteURL, err)
 	}
 	var paths, alternating []attempt
@@ -80,15 +80,15 @@ func (l *lab) writePages() error {
 	return nil
 }
 
-// waitForSite waits until the front has its certificate.
-func (l *lab) waitForSite(ctx context.Context, roots *x509.CertPool) error {
+// waitForSite waits until a site has its certificate.
+func (l *lab) waitForSite(ctx context.Context, roots *x509.CertPool, url string) error {
 	client, err := l.network.PC1.WebClient(netlab.WebOptions{Protocol: netlab.HTTP1, Address: l.pseudo, Roots: roots})
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	for deadline := time.Now().Add(siteReady); ; {
-		_, err := read(ctx, client, siteURL)
+		_, err := read(ctx, client, url)
 		if err == nil || time.Now().After(deadline) {
 			return err
 		}
@@ -184,8 +184,9 @@ func (l *lab) playPassed(first int) error {
 
 // answer is what came of a request.
 type answer struct {
-	status          int
-	location, title string
+	status   int
+	location string
+	page
 }
 
 func read(ctx context.Context, client *netlab.WebClient, url string) (a answer, err error) {
@@ -199,5 +200,5 @@ func read(ctx context.Context, client *netlab.WebClient, url string) (a answer, 
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header.Get("Location"), parsePage(string(body)).title}, err
+	return answer{resp.StatusCode, resp.Header.Get("Location"), parsePage(string(body))}, err
 }

@@ -111,12 +111,16 @@ func (l *lab) playIPv6(ctx context.Context) error {
 	return l.playFigures(ctx)
 }
 
-// playFigures saves the captures of section IV, then plays Fig-19 and Fig-18.
+// playFigures saves the captures of section IV, then plays Fig-19 and Fig-18, the latter in the
+// bridge first.
 func (l *lab) playFigures(ctx context.Context) error {
 	if err := errors.Join(l.save(l.server, "server"), l.save(l.router, "router")); err != nil {
 		return err
 	}
 	if err := l.playFig19(ctx); err != nil {
+		return err
+	}
+	if err := l.playNames(ctx); err != nil {
 		return err
 	}
 	return l.playFig18(ctx)
