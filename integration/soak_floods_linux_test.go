@@ -32,20 +32,17 @@ func soakFloods(t *testing.T, datapath string) (figures []figure) {
 		a:        "ports tcp/80 udp/5000\naliases 192.168.50.2-192.168.50.5",
 	})
 	s.echoUDP(s.Server, "192.168.50.1:5000")
-	syn := func() (layers.IPProtocol, gopacket.SerializableLayer) {
-		return layers.IPProtocolTCP, &layers.TCP{SrcPort: 1234, DstPort: 80, SYN: true, Seq: rand.Uint32(), Window: 64240}
-	}
 	datagram := func() (layers.IPProtocol, gopacket.SerializableLayer) {
 		return layers.IPProtocolUDP, &layers.UDP{SrcPort: 1234, DstPort: 5000}
 	}
 	echo := func() (layers.IPProtocol, gopacket.SerializableLayer) {
 		return layers.IPProtocolICMPv4, &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoRequest, 0), Id: 1234}
 	}
-	figures = append(figures, s.besideSpoofed("SYNs", syn)...)
+	figures = append(figures, s.besideSpoofed("SYNs", synTo(80))...)
 	figures = append(figures, s.besideSpoofed("datagrams", datagram)...)
 	figures = append(figures, s.besideSpoofed("echo requests", echo)...)
 	s.hearLate()
-	figures = append(figures, s.besideSpoofed("SYNs, and a client that is heard late", syn)...)
+	figures = append(figures, s.besideSpoofed("SYNs, and a client that is heard late", synTo(80))...)
 	s.run(s.Router, "nft", "delete", "table", "ip", "late")
 	opened := s.status().Bridges["lan"].NewFlows
 	if opened < maxFlows && !*soakQuick {
@@ -55,6 +52,13 @@ func soakFloods(t *testing.T, datapath string) (figures []figure) {
 	stop := s.holdConnections(s.Neighbours[0], "192.168.1.2:80", max(soaked(maxFlows), 100))
 	defer stop()
 	return append(figures, s.besideFlood("connections that are held", func() { time.Sleep(15 * time.Second) })...)
+}
+
+// synTo makes SYNs to a port.
+func synTo(port layers.TCPPort) func() (layers.IPProtocol, gopacket.SerializableLayer) {
+	return func() (layers.IPProtocol, gopacket.SerializableLayer) {
+		return layers.IPProtocolTCP, &layers.TCP{SrcPort: 1234, DstPort: port, SYN: true, Seq: rand.Uint32(), Window: 64240}
+	}
 }
 
 // hearLate makes the router drop PC1's packets for 0.6 s after a SYN, which is longer than the

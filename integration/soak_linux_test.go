@@ -37,6 +37,7 @@ var soakParts = []struct {
 	{"ipv6", soakIPv6},
 	{"shares", soakShares},
 	{"rates", soakRates},
+	{"names", soakNames},
 	{"turnover", soakTurnover},
 	{"reloads", soakReloads},
 }

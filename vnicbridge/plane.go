@@ -318,6 +318,10 @@ func (p *Plane) Status() Status {
 	if p.cfg == nil {
 		return Status{}
 	}
+	// Who reads that a segment is healthy may rely on it: its rules are in force.
+	if err := p.enforceHealth(); err != nil {
+		p.log.Error("putting the health of segments in force", "error", err)
+	}
 	carrier := p.datapaths.state()
 	s := Status{
 		Datapath: carrier.datapath, DatapathReason: carrier.reason,

@@ -1,0 +1,54 @@
+//go:build soak
+
+package integration_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
+)
+
+// soakNames attacks a port whose segments host names choose: with half hellos that never end, and
+// with a flood of SYNs from forged addresses, beyond which SYN cookies answer. Beside each, clients
+// open connections and name a site. None may fail, and their p99 may be at most twice the usual one
+// (N8).
+func soakNames(t *testing.T, datapath string) (figures []figure) {
+	const usualTime = 20 * time.Second
+	s := newScene(t, paper.NetworkOptions{Neighbours: 1})
+	s.apart()
+	s.startApart(caddyfile{
+		datapath: datapath, policy: "steer a name a.example.com\nlb_policy first b",
+		sites: "http://a.example.com {\nbind vnic/a\nrespond \"a\"\n}\nhttp:// {\nbind vnic/b\nrespond \"b\"\n}\n",
+	})
+	client := s.PC1.HTTPClient()
+	measure := func(during func()) *latencies {
+		return measureBy(func() (string, error) { return getAs(client, "a.example.com", "http://192.168.1.2/") }, during)
+	}
+	usual := measure(func() { time.Sleep(usualTime) })
+	figures = append(figures, figure{"a request by name, p50 / p99 / slowest, without", usual.String()})
+	for _, attack := range []struct {
+		name string
+		do   func()
+	}{
+		{"half hellos", func() { s.halfHellosFor(s.Neighbours[0], soaked(10_000), usualTime) }},
+		{"SYNs at named ports", func() {
+			o := s.orderFor(s.Neighbours[0])
+			o.Count, o.Rate, o.Frames = soaked(400_000), floodRate, spoofed(o.MAC, synTo(80))
+			s.blast(s.Neighbours[0], o)
+		}},
+	} {
+		figures = append(figures, s.compareOf("request by name", attack.name, measure(attack.do), usual)...)
+	}
+	return figures
+}
+
+// halfHellosFor keeps sending half hellos by new connections, so many each time, for a while.
+func (s *scene) halfHellosFor(h *netlab.Host, n int, while time.Duration) {
+	for end := time.Now().Add(while); time.Now().Before(end); {
+		stop := s.sendHalfHellos(h, "192.168.1.2:80", n)
+		time.Sleep(time.Second)
+		stop()
+	}
+}
