@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -24,6 +25,11 @@ func init() {
 	}
 	newMemoryPath = takeMemoryPath
 	inKernel = runProgram
+	stalls = func(r *rig, do func()) bool {
+		began := kernel.ProgramClock()
+		do()
+		return kernel.ProgramClock()-began > int64(8*time.Millisecond)
+	}
 	refillARP = func(r *rig) {
 		if k, ok := r.plane.datapaths.kernelPath().(memoryPath); ok {
 			k.refillARP()

@@ -97,6 +97,13 @@ var testedPaths = []string{"userspace"}
 // a device. False: there is none, or it leaves the frame to userspace.
 var inKernel = func(*rig, *memoryDevice, packet.Frame) bool { return false }
 
+// stalls does something, and tells whether so much time has passed meanwhile by the programs' clock
+// that they may carry packets which a test's clock lets wait.
+var stalls = func(r *rig, do func()) bool {
+	do()
+	return false
+}
+
 // refillARP makes the budgets of ARP whole, which go by the kernel's clock and not by a
 // test's.
 var refillARP = func(*rig) {}

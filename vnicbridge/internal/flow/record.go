@@ -102,10 +102,15 @@ type keyWords struct{ hosts, rest uint64 }
 func (w *keyWords) key() *bpf.FlowKey { return (*bpf.FlowKey)(unsafe.Pointer(w)) }
 
 // load copies a key while programs and goroutines may write it. Each word is consistent; the
-// two words may be of different flows.
+// two words may be of different flows, if the goroutine is interrupted more than once meanwhile.
 func load(k *bpf.FlowKey) keyWords {
 	from := words(k)
-	return keyWords{from[0].Load(), from[1].Load()}
+	for {
+		rest, hosts := from[1].Load(), from[0].Load()
+		if from[1].Load() == rest {
+			return keyWords{hosts, rest}
+		}
+	}
 }
 
 func store(k *bpf.FlowKey, v bpf.FlowKey) {
