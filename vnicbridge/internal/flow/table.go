@@ -395,7 +395,7 @@ func (t *Table) giveBack(number uint32) {
 func (t *Table) Adopt(f *Flow) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if f.Flags.Load()&Greeted != 0 && !t.Fits(int(t.Counts.Limit.Load()), Extras{Named: true}) {
+	if f.Flags.Load()&Greeted != 0 && len(t.Shifts) < len(t.Records) {
 		return false
 	}
 	number, ok := t.unused()
