@@ -10,9 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
@@ -128,22 +126,8 @@ func TestSegmentsObtainCertificates(t *testing.T) {
 		if err := s.tryStartBy(program, config.String()); err != nil {
 			t.Fatal(err)
 		}
-		roots := rootsIn(t, root)
 		for _, segment := range []string{"a", "b"} {
-			client, err := s.PC1.WebClient(netlab.WebOptions{Protocol: netlab.HTTP2, Address: paper.PseudoAddr, Roots: roots})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer client.Close()
-			for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-				got, err := fetch(&client.Client, "https://"+segment+".example.com/")
-				if err == nil && got == segment {
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Fatalf("PC1 gets %q (%v), want %q", got, err, segment)
-				}
-			}
+			s.wantPageOf(segment+".example.com", paper.PseudoAddr, root, segment)
 		}
 	})
 }

@@ -191,10 +191,16 @@ func (s *scene) wantPage(root, page string) {
 
 func (s *scene) wantPageAt(address netip.Addr, root, page string) {
 	s.t.Helper()
+	s.wantPageOf("www.example.com", address, root, page)
+}
+
+// wantPageOf is wantPage for any host at any address.
+func (s *scene) wantPageOf(host string, address netip.Addr, root, page string) {
+	s.t.Helper()
 	client := s.PC1.HTTPClient()
-	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: rootsIn(s.t, root), ServerName: "www.example.com"}
+	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: rootsIn(s.t, root), ServerName: host}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		got, err := getAs(client, "www.example.com", "https://"+netlab.URLHost(address)+"/")
+		got, err := getAs(client, host, "https://"+netlab.URLHost(address)+"/")
 		if err == nil && got == page {
 			return
 		}

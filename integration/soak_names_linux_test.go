@@ -44,7 +44,8 @@ func soakNames(t *testing.T, datapath string) (figures []figure) {
 	return figures
 }
 
-// halfHellosFor keeps sending half hellos by new connections, so many each time, for a while.
+// halfHellosFor opens n connections from a host, sends half of a hello by each, closes them after a
+// second, and begins again, for a while.
 func (s *scene) halfHellosFor(h *netlab.Host, n int, while time.Duration) {
 	for end := time.Now().Add(while); time.Now().Before(end); {
 		stop := s.sendHalfHellos(h, "192.168.1.2:80", n)

@@ -22,7 +22,7 @@ var byName = []mutation{
 		old: `!a.Frame.ChecksumVerified() && !a.ValidTCP()`, new: `false`, tests: "vnicbridge.TestDamagedGreetings",
 	}, {
 		row: "N4", defect: "a client that ends waits for its time", file: "vnicbridge/internal/userspace/greeting.go",
-		old: `	return reading != names.More || ended`, new: `	return reading != names.More || ended && false`, tests: "vnicbridge.TestAFINEndsAGreeting",
+		old: `	return name, reading != names.More || ended`, new: `	return name, reading != names.More || ended && false`, tests: "vnicbridge.TestAFINEndsAGreeting",
 	}, {
 		row: "N5", defect: "acknowledgments are not translated", file: "vnicbridge/internal/packet/shift.go",
 		old: `		add(header[8:], -s.Seq)`, new: ``, tests: "vnicbridge.TestNumbersOfNamedFlows",

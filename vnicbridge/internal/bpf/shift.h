@@ -37,18 +37,18 @@ static __always_inline __u32 shift_window(__u32 window, __s32 bits)
 	return window ? window : 1;
 }
 
-// Shifts the selective acknowledgments that begin at word `at`. Returns the first word behind
-// them, or 0 if there is something else.
-static __always_inline __u32 shift_sack(__be32 *words, __u32 at, __u32 end, __u32 n)
+// Shifts the selective acknowledgments that begin at word `at`. Returns false if there is anything
+// else, up to the end.
+static __always_inline bool shift_sack(__be32 *words, __u32 at, __u32 end, __u32 n)
 {
 	__u32 blocks = ((bpf_ntohl(words[at]) & 0xff) - 2) / 4;
 
 	if ((words[at] & SACK_MASK) != SACK || blocks > SACK_WORDS || at + 1 + blocks != end)
-		return 0;
+		return false;
 	for (__u32 i = 0; i < SACK_WORDS && at + 1 + i < TCP_WORDS; i++)
 		if (i < blocks)
 			words[at + 1 + i] = plus(words[at + 1 + i], n);
-	return end;
+	return true;
 }
 
 // Shifts what a client's segment says of its server. Returns false if there are other options.

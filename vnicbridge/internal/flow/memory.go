@@ -28,7 +28,7 @@ type TableMemory struct {
 	Untils []atomic.Uint64
 }
 
-// Extras are what some flows take memory for, besides what all do.
+// Extras tell which flows there can be that take more memory than the others.
 type Extras struct {
 	Wide  bool // there can be IPv6 flows
 	Named bool // there can be greeted flows, because host names choose their segment

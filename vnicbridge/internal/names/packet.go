@@ -35,8 +35,10 @@ type packet struct {
 const (
 	longHeader    = 0x80 // in the first byte of a packet
 	versionOffset = 1
-	maxID         = 20 // bytes (RFC 9000 §17.2)
 )
+
+// MaxIDLen is the length of the longest connection id, in bytes (RFC 9000 §17.2).
+const MaxIDLen = 20
 
 // packetsOf returns the packets at the beginning of a datagram. It stops at a packet of another
 // type, which no client sends before the server answers, and at a packet of another connection,
@@ -60,7 +62,7 @@ func firstPacket(datagram []byte) (p packet, ok bool) {
 	first := byte(f.number(1))
 	p.version, ok = versions[f.number(4)]
 	p.id = f.take(f.number(1))
-	if !ok || first&longHeader == 0 || len(p.id) > maxID {
+	if !ok || first&longHeader == 0 || len(p.id) > MaxIDLen {
 		return packet{}, false
 	}
 	p.connection = string(datagram[versionOffset:offset()])

@@ -22,9 +22,7 @@ type Shift struct {
 func (p *Packet) ShiftToClient(s Shift, unfinished bool) {
 	p.changeTCP(unfinished, func(header []byte) {
 		add(header[4:], s.Seq)
-		if p.TCPFlags&TCPSYN == 0 { // the window of a SYN is not scaled
-			shiftWindow(header[14:], s.ToClient)
-		}
+		p.shiftWindow(header[14:], s.ToClient)
 		for kind, data := range tcpOptions(header) {
 			if kind == tcpOptionTime && len(data) == 8 {
 				add(data, s.Time)
@@ -37,9 +35,7 @@ func (p *Packet) ShiftToClient(s Shift, unfinished bool) {
 // the acknowledgments, selective ones too (RFC 2018), the echo of a timestamp and the window.
 func (p *Packet) ShiftToServer(s Shift, unfinished bool) {
 	p.changeTCP(unfinished, func(header []byte) {
-		if p.TCPFlags&TCPSYN == 0 {
-			shiftWindow(header[14:], s.ToServer)
-		}
+		p.shiftWindow(header[14:], s.ToServer)
 		if p.TCPFlags&TCPACK == 0 {
 			return
 		}
@@ -57,12 +53,12 @@ func (p *Packet) ShiftToServer(s Shift, unfinished bool) {
 	})
 }
 
-// shiftWindow shifts a window. One that is not zero stays so, because a window of zero stops the
-// sender.
-func shiftWindow(field []byte, bits int8) {
+// shiftWindow shifts a window, unless it is that of a SYN, to which no scale applies (RFC 7323
+// §2.2). One that is not zero stays so, because a window of zero stops the sender.
+func (p *Packet) shiftWindow(field []byte, bits int8) {
 	window := uint32(binary.BigEndian.Uint16(field))
 	switch {
-	case bits == 0 || window == 0:
+	case bits == 0 || window == 0 || p.TCPFlags&TCPSYN != 0:
 		return
 	case bits > 0:
 		window = min(window<<bits, 0xffff)

@@ -177,6 +177,9 @@ type Arrival struct {
 	reopened *flow.Flow // the closed flow whose tuple the packet reuses
 }
 
+// key returns the key of the packet's flow.
+func (a *Arrival) key() flow.Key { return flow.Key{Tuple: a.Tuple, Iface: a.In.Index} }
+
 // Run receives frames from a device, and carries them as if they came in at an iface. (On
 // the kernel path, the device is the slow path's TAP.) It returns an error when the device
 // is closed or fails.

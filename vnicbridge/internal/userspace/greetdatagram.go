@@ -1,6 +1,8 @@
 package userspace
 
 import (
+	"slices"
+
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
@@ -22,9 +24,9 @@ func (fw *Forwarder) chooseByDatagram(a *Arrival, rules *rules.Ruleset, bridge *
 	if to, known := g.servers.find(a); known && rules.Segments[to] != nil {
 		return to, false
 	}
-	c := g.known[flow.Key{Tuple: a.Tuple, Iface: a.In.Index}]
+	c := g.known[a.key()]
 	if c == nil || c.in != a.In {
-		c = &greeting{key: flow.Key{Tuple: a.Tuple, Iface: a.In.Index}, in: a.In, began: a.Now}
+		c = &greeting{key: a.key(), in: a.In, began: a.Now}
 	}
 	s := segment{frame: *a.Frame, data: a.UDPPayload()}
 	name, reading := names.OfDatagrams(append(c.datagrams(), s.cut()...))
@@ -42,7 +44,7 @@ func (g *greetings) holdDatagram(c *greeting, s segment) {
 	if c.place == nil {
 		g.add(c)
 	}
-	g.keep(c, segment{frame: clone(&s.frame), data: append([]byte(nil), s.data...)})
+	g.keep(c, segment{frame: clone(&s.frame), data: slices.Clone(s.data)})
 }
 
 // datagrams returns the payloads of the datagrams that the greeting holds.
@@ -79,7 +81,7 @@ func (fw *Forwarder) releaseDatagrams(a *Arrival, fl *flow.Flow, refused packet.
 	if fl != nil && a.chosen.nic != 0 {
 		g.chosen[a.chosen]++
 	}
-	c := g.known[flow.Key{Tuple: a.Tuple, Iface: a.In.Index}]
+	c := g.known[a.key()]
 	if c == nil {
 		return
 	}
@@ -120,11 +122,8 @@ const maxServers = 1 << 16
 // whose NAT gives it another port begins a new flow, and is found again by the id.
 type quicServers struct {
 	known   flow.BoundedMap[connectionID, *iface.Iface]
-	lengths [maxIDLen + 1]bool // of the ids
+	lengths [names.MaxIDLen + 1]bool // of the ids
 }
-
-// maxIDLen is the length of the longest connection id (RFC 9000 §17.2).
-const maxIDLen = 20
 
 type connectionID struct {
 	nic   uint32 // the iface at which the client is
@@ -135,14 +134,14 @@ type connectionID struct {
 // datagrams does not tell how long the id is (RFC 9000 §17.3).
 func (s *quicServers) find(a *Arrival) (to *iface.Iface, known bool) {
 	rest := a.UDPPayload()
-	if len(rest) > 0 && names.IsLongHeader(rest) {
+	if names.IsLongHeader(rest) {
 		id, _, ok := names.ConnectionIDs(rest)
 		if !ok {
 			return nil, false
 		}
 		return s.known.Get(connectionID{a.In.Index, string(id)})
 	}
-	for n := 1; n <= maxIDLen && n < len(rest); n++ {
+	for n := 1; n <= names.MaxIDLen && n < len(rest); n++ {
 		if !s.lengths[n] {
 			continue
 		}
@@ -159,12 +158,8 @@ func (fw *Forwarder) learnServer(a *Arrival, fl *flow.Flow, dir flow.Direction) 
 	if dir != flow.Reverse || a.Later {
 		return
 	}
-	payload := a.UDPPayload()
-	if !names.IsLongHeader(payload) {
-		return
-	}
-	_, id, ok := names.ConnectionIDs(payload)
-	if !ok || len(id) == 0 || len(id) > maxIDLen {
+	_, id, ok := names.ConnectionIDs(a.UDPPayload())
+	if !ok || len(id) == 0 || len(id) > names.MaxIDLen {
 		return
 	}
 	g := fw.greetings

@@ -121,14 +121,13 @@ func (fw *Forwarder) greet(a *Arrival) (verdict packet.DropReason, taken bool) {
 	g := fw.greetings
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	key := flow.Key{Tuple: a.Tuple, Iface: a.In.Index}
-	c := g.known[key]
+	c := g.known[a.key()]
 	switch {
 	case a.Begins():
-		fw.answerSYN(a, c, key)
+		fw.answerSYN(a, c)
 		return packet.Keep, true
 	case c == nil:
-		c = g.answeredCookie(a, key)
+		c = g.answeredCookie(a)
 	}
 	switch {
 	case c == nil || c.in != a.In:
@@ -143,8 +142,10 @@ func (fw *Forwarder) greet(a *Arrival) (verdict packet.DropReason, taken bool) {
 	}
 	// If the server has been asked, another goroutine opens the flow now, or the flow is gone. Of
 	// the latter, the next tick tells the client.
-	if g.hold(c, a) && c.asked == 0 && (c.complete() || len(c.held) >= heldPackets) {
-		fw.askFor(c, a.Out, a.Now)
+	if g.hold(c, a) && c.asked == 0 {
+		if name, complete := c.name(); complete || len(c.held) >= heldPackets {
+			fw.askFor(c, name, a.Out, a.Now)
+		}
 	}
 	return packet.Keep, true
 }
@@ -160,7 +161,7 @@ func (c *greeting) hears(a *Arrival) bool {
 
 // answerSYN accepts a client's SYN in a server's place. A SYN that comes again gets the same
 // answer.
-func (fw *Forwarder) answerSYN(a *Arrival, c *greeting, key flow.Key) {
+func (fw *Forwarder) answerSYN(a *Arrival, c *greeting) {
 	g := fw.greetings
 	if a.reopened != nil {
 		fw.Flows.Remove(a.reopened, a.Now) // its packets would not reach the greeting
@@ -172,13 +173,13 @@ func (fw *Forwarder) answerSYN(a *Arrival, c *greeting, key flow.Key) {
 	if c == nil {
 		asks := a.Offer()
 		c = &greeting{
-			key: key, in: a.In, syn: a.WithoutPayload(a.Frame), first: a.Seq(), asks: asks, offer: offerTo(a, asks), began: a.Now,
+			key: a.key(), in: a.In, syn: a.WithoutPayload(a.Frame), first: a.Seq(), asks: asks, offer: offerTo(a, asks), began: a.Now,
 		}
 		if len(g.known) < MaxGreetings {
 			c.number = g.number(a)
 			g.add(c)
 		} else {
-			c.number = g.cookieFor(a)
+			c.number = g.cookieFor(a, asks)
 		}
 	}
 	fw.answer(c, a)
@@ -276,12 +277,12 @@ func (g *greetings) keep(c *greeting, s segment) {
 	g.makeRoom(c)
 }
 
-// complete tells whether what a greeting holds tells which name the client asks for, or that it
-// asks for none.
-func (c *greeting) complete() bool {
+// name returns the name that the client asks for, as far as what the greeting holds tells it.
+// complete tells that nothing can change it: there is a name, or the client asks for none.
+func (c *greeting) name() (name string, complete bool) {
 	stream, ended := c.stream()
-	_, reading := names.OfStream(stream)
-	return reading != names.More || ended
+	name, reading := names.OfStream(stream)
+	return name, reading != names.More || ended
 }
 
 // stream returns what the client has sent, as far as nothing is missing, and whether the client

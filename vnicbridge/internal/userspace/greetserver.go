@@ -3,12 +3,9 @@ package userspace
 import (
 	"time"
 
-	"github.com/google/gopacket/layers"
-
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/names"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -19,10 +16,10 @@ const (
 	firstRetry = time.Second
 )
 
-// askFor opens the flow of a greeting, whose name is known or does not come, and asks the server.
-// If there is no server for it, the client gets a RST: its connection is open already.
-func (fw *Forwarder) askFor(c *greeting, out *iface.Outbox, now int64) {
-	fl, verdict := fw.openGreeted(c, out, now)
+// askFor opens the flow of a greeting whose client asks for a name, or for none (""), and asks the
+// server. If there is no server for it, the client gets a RST: its connection is open already.
+func (fw *Forwarder) askFor(c *greeting, name string, out *iface.Outbox, now int64) {
+	fl, verdict := fw.openGreeted(c, name, out, now)
 	if fl == nil {
 		c.in.Drops[verdict].Add(1)
 		fw.refuseGreeting(c, out, now)
@@ -33,7 +30,7 @@ func (fw *Forwarder) askFor(c *greeting, out *iface.Outbox, now int64) {
 }
 
 // openGreeted opens the flow of a greeting, or returns why there is none.
-func (fw *Forwarder) openGreeted(c *greeting, out *iface.Outbox, now int64) (*flow.Flow, packet.DropReason) {
+func (fw *Forwarder) openGreeted(c *greeting, name string, out *iface.Outbox, now int64) (*flow.Flow, packet.DropReason) {
 	rules := fw.rules.Load()
 	bridge := rules.Bridges[c.in]
 	if bridge == nil {
@@ -43,8 +40,6 @@ func (fw *Forwarder) openGreeted(c *greeting, out *iface.Outbox, now int64) (*fl
 	if verdict != packet.Keep {
 		return nil, verdict
 	}
-	stream, _ := c.stream()
-	name, _ := names.OfStream(stream)
 	to, label := bridge.Decisions.DecideNamed(syn.Tuple, name)
 	if to == nil {
 		return nil, packet.DropNoSegment
@@ -178,16 +173,7 @@ func (fw *Forwarder) deliver(c *greeting, fl *flow.Flow, shift packet.Shift, ans
 // refuseGreeting resets the client of a greeting, which has no server.
 func (fw *Forwarder) refuseGreeting(c *greeting, out *iface.Outbox, now int64) {
 	fw.greetings.forget(c)
-	client, bridge := c.key.Src, c.key.Dst
-	ip := packet.IPHeader(bridge, client, config.TCP)
-	tcp := &layers.TCP{
-		SrcPort: layers.TCPPort(c.key.Dport), DstPort: layers.TCPPort(c.key.Sport), Seq: c.number + 1, RST: true,
-	}
-	// This fails only for a network layer other than IP.
-	_ = tcp.SetNetworkLayerForChecksum(ip)
-	f := packet.BuildPacket(c.in.MAC(), config.MAC{}, ip, tcp)
-	a := Arrival{In: c.in, Frame: &f, Now: now, Out: out}
-	if verdict := a.leaveBy(c.in, client); verdict != packet.Keep {
+	if verdict := sendReset(c.in, c.key.Reversed(), c.number+1, now, out); verdict != packet.Keep {
 		c.in.Drops[verdict].Add(1)
 	}
 }
@@ -221,7 +207,7 @@ func (fw *Forwarder) tickGreeting(c *greeting, out *iface.Outbox, now int64) {
 	case c.isDatagram() && waited >= int64(GreetingTime):
 		fw.openUnnamed(c, out, now)
 	case !silent && waited >= int64(GreetingTime):
-		fw.askFor(c, out, now)
+		fw.askFor(c, "", out, now)
 	case silent && waited >= int64(GreetingTime):
 		fw.greetings.forget(c)
 	case silent && waited >= retryAfter(c.answers):

@@ -37,7 +37,7 @@ func (fw *Forwarder) orphaned(a *Arrival) {
 	if !a.Continues() || !a.answerable() {
 		return
 	}
-	o, key := &fw.Orphans, flow.Key{Tuple: a.Tuple, Iface: a.In.Index}
+	o, key := &fw.Orphans, a.key()
 	o.Mu.Lock()
 	defer o.Mu.Unlock()
 	if _, known := o.Known.Get(key); known {

@@ -51,7 +51,7 @@ func (fw *Forwarder) resume(a *Arrival) *flow.Flow {
 	if !a.Continues() {
 		return nil
 	}
-	h, ok := fw.Handshakes.Take(flow.Key{Tuple: a.Tuple, Iface: a.In.Index})
+	h, ok := fw.Handshakes.Take(a.key())
 	if !ok || !h.GoesOn(a.In, a.Now) {
 		return nil
 	}

@@ -70,23 +70,24 @@ func resetSide(f *flow.Flow, dir flow.Direction, now int64, out *iface.Outbox) {
 	if f.Flags.Load()&(flow.Acked<<dir) == 0 {
 		return
 	}
+	to, tuple := f.OtherEnd(1 - dir)
 	acknowledged, sent := f.Sent[dir].Ack.Load(), f.Sent[1-dir].Next.Load()
-	sendReset(f, dir, acknowledged, now, out)
+	if shift, ok := f.Shift(); ok && dir == flow.Forward { // the flow has the server's numbers
+		acknowledged, sent = acknowledged+shift.Seq, sent+shift.Seq
+	}
+	_ = sendReset(to, tuple, acknowledged, now, out)
 	if sent != acknowledged {
-		sendReset(f, dir, sent, now, out)
+		_ = sendReset(to, tuple, sent, now, out)
 	}
 }
 
-func sendReset(f *flow.Flow, dir flow.Direction, seq uint32, now int64, out *iface.Outbox) {
-	to, tuple := f.OtherEnd(1 - dir)
-	if shift, ok := f.Shift(); ok && dir == flow.Forward {
-		seq += shift.Seq // the flow has the server's numbers
-	}
+// sendReset sends a RST with a tuple and a number by an iface, or returns why it does not leave.
+func sendReset(to *iface.Iface, tuple packet.Tuple, seq uint32, now int64, out *iface.Outbox) packet.DropReason {
 	ip := packet.IPHeader(tuple.Src, tuple.Dst, config.TCP)
 	tcp := &layers.TCP{SrcPort: layers.TCPPort(tuple.Sport), DstPort: layers.TCPPort(tuple.Dport), Seq: seq, RST: true}
 	// This fails only for a network layer other than IP.
 	_ = tcp.SetNetworkLayerForChecksum(ip)
 	fr := packet.BuildPacket(to.MAC(), config.MAC{}, ip, tcp)
 	a := Arrival{Frame: &fr, Now: now, Out: out}
-	_ = a.leaveBy(to, tuple.Dst)
+	return a.leaveBy(to, tuple.Dst)
 }

@@ -4,7 +4,6 @@ import (
 	"hash/maphash"
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -28,21 +27,20 @@ const (
 	noScale       = 0x0f // windows are not scaled
 )
 
-// cookieFor returns the cookie for a client's SYN.
-func (g *greetings) cookieFor(a *Arrival) uint32 {
-	o := a.Offer()
+// cookieFor returns the cookie for a client's SYN, which has an offer.
+func (g *greetings) cookieFor(a *Arrival, asks packet.Offer) uint32 {
 	data := uint32(0)
 	for i, mss := range cookieMSS {
-		if mss <= max(o.MSS, cookieMSS[0]) {
+		if mss <= max(asks.MSS, cookieMSS[0]) {
 			data = uint32(i)
 		}
 	}
-	if o.SACK {
+	if asks.SACK {
 		data |= cookieSACK
 	}
 	scale := uint32(noScale)
-	if o.Scaled {
-		scale = uint32(o.Scale)
+	if asks.Scaled {
+		scale = uint32(asks.Scale)
 	}
 	g.lastCookie = a.Now
 	return g.cookie(a, a.Seq(), a.Now/int64(cookieTime), data|scale<<cookieScale)
@@ -59,7 +57,7 @@ func (g *greetings) cookie(a *Arrival, first uint32, minute int64, data uint32) 
 }
 
 // answeredCookie returns the greeting whose cookie a client's segment acknowledges, or nil.
-func (g *greetings) answeredCookie(a *Arrival, key flow.Key) *greeting {
+func (g *greetings) answeredCookie(a *Arrival) *greeting {
 	minute := a.Now / int64(cookieTime)
 	if !g.cookiesAreOut(a.Now) || !a.Continues() {
 		return nil
@@ -76,7 +74,7 @@ func (g *greetings) answeredCookie(a *Arrival, key flow.Key) *greeting {
 	var echo uint32
 	asks.Time, echo, asks.Timed = a.Times()
 	c := &greeting{
-		key: key, in: a.In, syn: a.synOf(first, asks), first: first, number: number, asks: asks, offer: offerTo(a, asks), began: a.Now,
+		key: a.key(), in: a.In, syn: a.synOf(first, asks), first: first, number: number, asks: asks, offer: offerTo(a, asks), began: a.Now,
 	}
 	c.offer.Time = echo
 	g.add(c)
