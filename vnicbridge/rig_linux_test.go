@@ -25,11 +25,6 @@ func init() {
 	}
 	newMemoryPath = takeMemoryPath
 	inKernel = runProgram
-	stalls = func(r *rig, do func()) bool {
-		began := kernel.ProgramClock()
-		do()
-		return kernel.ProgramClock()-began > int64(8*time.Millisecond)
-	}
 	refillARP = func(r *rig) {
 		if k, ok := r.plane.datapaths.kernelPath().(memoryPath); ok {
 			k.refillARP()
@@ -179,9 +174,11 @@ func runProgram(r *rig, d *memoryDevice, f packet.Frame) bool {
 		return false
 	}
 	k.Plane.Clock.Store(flow.Coarse(r.plane.path.Clock()))
-	k.Plane.Began.Store(kernel.ProgramClock() - r.plane.path.Clock())
 	before, dropped, budgets := k.sent(), k.dropped(), k.messageBudgets(r, d)
+	began := kernel.ProgramClock()
+	k.Plane.Began.Store(began - r.plane.path.Clock())
 	out, code, err := d.program(f)
+	r.longestRun = max(r.longestRun, time.Duration(kernel.ProgramClock()-began))
 	if errors.Is(err, unix.EINVAL) {
 		return false // the kernel does not run programs on so short a frame
 	}

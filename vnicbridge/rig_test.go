@@ -97,13 +97,6 @@ var testedPaths = []string{"userspace"}
 // a device. False: there is none, or it leaves the frame to userspace.
 var inKernel = func(*rig, *memoryDevice, packet.Frame) bool { return false }
 
-// stalls does something, and tells whether so much time has passed meanwhile by the programs' clock
-// that they may carry packets which a test's clock lets wait.
-var stalls = func(r *rig, do func()) bool {
-	do()
-	return false
-}
-
 // refillARP makes the budgets of ARP whole, which go by the kernel's clock and not by a
 // test's.
 var refillARP = func(*rig) {}
@@ -114,6 +107,10 @@ type rig struct {
 	t       *testing.T
 	plane   *Plane
 	machine *memoryMachine
+
+	// The longest time that the programs' clock, which is the machine's, went on for beyond a
+	// test's while a program had a frame.
+	longestRun time.Duration
 
 	// Frames from a NIC that a BPF program found to be none of ours: a packet socket's
 	// filter does not let them in either.
