@@ -94,6 +94,38 @@ func TestLimitOfFlows(t *testing.T) {
 	}
 }
 
+// A connection whose flow was evicted before its handshake was complete is over after both FINs,
+// even if its client is the only one that sends meanwhile. Its flow makes room for another then.
+func TestResumedConnectionsEnd(t *testing.T) {
+	for _, o := range outsiders {
+		t.Run(o.name, func(t *testing.T) {
+			inIPv6(t, limited(config.Limits{Flows: 1}), func(t *testing.T, r *rig) {
+				client := o.from(o.host, 4000, 80)
+				r.put("nic0", client.tcp("S", ""))
+				server := o.toClient(decode(r.one("vnic-A")).src, 80, 4000)
+				r.put("vnic-A", server.tcp("SA", ""))
+				r.got("nic0")
+				if !r.syn(o, o.host, 5000) {
+					t.Fatal("a half-open connection makes no room")
+				}
+				r.put("nic0", client.tcp("A", ""), client.tcp("FA", ""))
+				if n := len(r.got("vnic-A")); n != 2 {
+					t.Fatalf("%d packets of a client come whose handshake was slow, want 2", n)
+				}
+				if r.syn(o, o.host, 6000) {
+					t.Error("a connection that one side has closed makes room")
+				}
+				r.put("vnic-A", server.tcp("FA", ""))
+				r.got("nic0")
+				time.Sleep(2 * time.Second)
+				if !r.syn(o, o.host, 6001) {
+					t.Error("a connection that both sides have closed makes no room")
+				}
+			})
+		})
+	}
+}
+
 // As many flows of a segment begin in a second as may, those that it opens itself included.
 // After a pause, those of a second begin at once.
 func TestLimitOfNewFlows(t *testing.T) {

@@ -143,6 +143,9 @@ var load = []mutation{
 		row: "L2", defect: "a client that completes its handshake late is refused", file: `vnicbridge/internal/userspace/pickup.go`,
 		old: `!ok || !h.GoesOn(a.In, a.Now)`, new: `ok || !h.GoesOn(a.In, a.Now)`,
 	}, {
+		row: "L2", defect: "of a connection whose handshake was slow, the client's FIN does not count", file: `vnicbridge/internal/flow/handshakes.go`,
+		old: `	f.Flags.Store(h.flags)`, new: "	f.Flags.Store(h.flags &^ (Acked << Reverse))", tests: "vnicbridge.TestResumedConnectionsEnd",
+	}, {
 		row: "L2", defect: "any host's MAC makes the plane configure the VNICs", file: "vnicbridge/maintain.go",
 		old: `	if c.Gateway {` + "\n", new: "	if true {\n",
 	}, {

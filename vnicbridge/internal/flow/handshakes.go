@@ -22,6 +22,7 @@ type halfOpenFlow struct {
 	in, out  *iface.Iface
 	Reply    packet.Tuple
 	flags    uint32
+	acked    uint32 // what the server has acknowledged
 	lastSeen uint32
 }
 
@@ -35,7 +36,7 @@ func (h *Handshakes) add(f *Flow) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	key, _ := f.Keys()
-	h.flows.Put(key, halfOpenFlow{f.In, f.Out, f.Reply, flags, f.LastSeen.Load()}, maxHandshakes)
+	h.flows.Put(key, halfOpenFlow{f.In, f.Out, f.Reply, flags, f.Sent[Reverse].Ack.Load(), f.LastSeen.Load()}, maxHandshakes)
 }
 
 // Take returns the evicted flow with an original key, and forgets it.
@@ -55,6 +56,7 @@ func (h *halfOpenFlow) GoesOn(in *iface.Iface, now int64) bool {
 // sets its Reply.
 func (h *halfOpenFlow) Resumed(p *packet.Packet, now int64) *Flow {
 	f := New(h.in, h.out, p, now)
-	f.Flags.Store(h.flags &^ (Acked << Reverse)) // the server's acknowledgment number is lost
+	f.Flags.Store(h.flags)
+	f.Sent[Reverse].Ack.Store(h.acked)
 	return f
 }
