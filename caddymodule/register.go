@@ -17,7 +17,7 @@ import (
 func init() {
 	caddy.RegisterModule(api.New(api.Shared{
 		Plane: process.Plane, Sockets: process.Sockets, Journal: process.Journal,
-		Running: process.Configurations.Any, CloseIdle: process.Proxies.CloseIdle,
+		Running: process.Configurations.Any, CloseIdle: process.Proxies.CloseIdle, Upgrade: process.Upgrade.Run,
 	}))
 	httpcaddyfile.RegisterGlobalOption("vnic", caddyfile.Parse)
 	caddycmd.RegisterCommand(caddycmd.Command{

@@ -3,6 +3,7 @@ package integration_test
 import (
 	"maps"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -87,10 +88,13 @@ func (s *scene) snapshot() map[string]string {
 		"sysctl -a --pattern ^net[.]",
 	} {
 		words := strings.Fields(command)
-		shots[command] = s.stdout(s.Server, words[0], words[1:]...)
+		shots[command] = progname.ReplaceAllString(s.stdout(s.Server, words[0], words[1:]...), "")
 	}
 	return shots
 }
+
+// progname is what nft tells of the program that owns a table.
+var progname = regexp.MustCompile(` # progname .*`)
 
 // stdout is what a command writes to its standard output. What ip writes beside it
 // may be about namespaces that others are making just now.

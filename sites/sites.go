@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // Plane is the part of the data plane that listeners use; *[vnicbridge.Plane] implements
@@ -86,6 +87,8 @@ type Sockets struct {
 	streams map[place]*stream
 	packets map[*packetConn]struct{}
 	stopped map[string]bool // segments
+
+	inherited succession.Files // the listening sockets of a predecessor that no listener has taken
 }
 
 // NewSockets returns an empty set of sockets on the segments of a data plane.
@@ -120,7 +123,7 @@ func (s *Sockets) Listen(ctx context.Context, at Address, cfg net.ListenConfig) 
 	for _, where := range at.places() {
 		shared, ok := s.streams[where]
 		if !ok {
-			shared = newStream(where, cfg)
+			shared = newStream(where, cfg, s.inherited)
 		}
 		l.streams = append(l.streams, shared)
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // stream is a TCP address that the listeners of all living configurations share. It has one
@@ -18,6 +20,7 @@ type stream struct {
 	at        place
 	cfg       net.ListenConfig
 	keepAlive net.KeepAliveConfig // of the connections that it accepts
+	inherited succession.Files    // the listening sockets of a predecessor
 
 	mu        sync.Mutex
 	socket    *socket
@@ -40,7 +43,7 @@ type accepted struct {
 	from *socket // nil for a connection that was left
 }
 
-func newStream(at place, cfg net.ListenConfig) *stream {
+func newStream(at place, cfg net.ListenConfig, inherited succession.Files) *stream {
 	// Connections inherit the keep-alive of the socket, because package net would need four
 	// system calls for each connection. A listener with other settings sets its own.
 	keepAlive := keepAliveOf(cfg)
@@ -49,7 +52,7 @@ func newStream(at place, cfg net.ListenConfig) *stream {
 	// segment.
 	cfg.SetMultipathTCP(false)
 	// A site of the same Caddy may have the port on all addresses.
-	return &stream{at: at, cfg: reusable(cfg), keepAlive: keepAlive, changed: make(chan struct{})}
+	return &stream{at: at, cfg: reusable(cfg), keepAlive: keepAlive, inherited: inherited, changed: make(chan struct{})}
 }
 
 // open opens the socket for a segment, unless it is open.
@@ -59,11 +62,7 @@ func (s *stream) open(ctx context.Context, plane Plane, segment string) error {
 	if s.socket != nil {
 		return nil
 	}
-	var l net.Listener
-	err := plane.In(segment, func() (err error) {
-		l, err = s.cfg.Listen(ctx, s.at.network("tcp"), s.at.local.String())
-		return err
-	})
+	l, err := s.listen(ctx, plane, segment)
 	if err != nil {
 		return err
 	}
@@ -74,6 +73,22 @@ func (s *stream) open(ctx context.Context, plane Plane, segment string) error {
 	s.socket = &socket{l, s, make(chan struct{}), make(chan struct{})}
 	go s.accept(s.socket)
 	return nil
+}
+
+// listen makes the listening socket, or takes over a predecessor's.
+func (s *stream) listen(ctx context.Context, plane Plane, segment string) (l net.Listener, err error) {
+	if file := s.inherited.Take(s.at.file()); file != nil {
+		defer func() { _ = file.Close() }() // the listener has a descriptor of its own
+		if l, err = net.FileListener(file); err != nil {
+			err = fmt.Errorf("taking over the listener on %s: %w", s.at.local, err)
+		}
+		return l, err
+	}
+	err = plane.In(segment, func() (err error) {
+		l, err = s.cfg.Listen(ctx, s.at.network("tcp"), s.at.local.String())
+		return err
+	})
+	return l, err
 }
 
 // linger is the time that a closing socket still accepts the connections in its queue. The

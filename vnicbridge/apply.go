@@ -52,6 +52,9 @@ func (t *transition) prepare() error {
 		return err
 	}
 	for _, name := range config.SortedKeys(t.segments) {
+		if t.p.awaits(t.segments[name].iface) {
+			continue // it is as the predecessor, which knows the gateway, wants it
+		}
 		if _, err := t.segments[name].dev.Configure(settingsOf(t.cfg, name, t.bridges)); err != nil {
 			return errorAt("segment", name, err)
 		}
@@ -168,7 +171,7 @@ func (t *transition) acquireAddresses() error {
 	results := make(chan result)
 	probing := 0
 	for name, b := range t.bridges {
-		if !slices.Contains(t.made, b.iface) {
+		if !slices.Contains(t.made, b.iface) || t.p.awaits(b.iface) {
 			continue
 		}
 		probing++

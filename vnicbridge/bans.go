@@ -182,6 +182,9 @@ func (b *bans) takeBack(r BanRequest, before map[banKey]time.Time) {
 
 // checkBan returns why a ban is refused.
 func (p *Plane) checkBan(r BanRequest) error {
+	if p.yielded.Load() {
+		return ErrYielded
+	}
 	if r.Bridge != "" && p.bridges[r.Bridge] == nil {
 		return config.UnknownBridge(r.Bridge, config.SortedKeys(p.bridges))
 	}
@@ -269,6 +272,22 @@ func (b *bans) list() []Ban {
 		all = append(all, Ban{Network: key.network, Bridge: key.bridge, Configured: true})
 	}
 	return all
+}
+
+// restore adds the bans at run time of a predecessor.
+func (b *bans) restore(all []Ban) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, ban := range all {
+		if ban.Configured {
+			continue
+		}
+		b.set(banKey{ban.Network, ban.Bridge}, ban.Until)
+		if err := b.refresh(ban.Network); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // follow makes the NICs of some bridges deny what the bans of a configuration and those at run

@@ -12,6 +12,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/userspace"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // kernelPath is the kernel data path: programs on the devices carry what the forwarder
@@ -34,6 +35,12 @@ type kernelPath interface {
 	Drain()
 	Asleep()
 	Close()
+
+	// Files returns open files for a successor. Yield makes the programs leave every packet to
+	// the slow path, where the packets wait, until Resume.
+	Files() (succession.Files, error)
+	Yield()
+	Resume()
 
 	// SetRules replaces the rules for new flows. RefreshPorts tells the programs which
 	// ports listeners have open now.
@@ -67,6 +74,7 @@ type dataPaths struct {
 	kernel    atomic.Pointer[kernelPath] // nil: userspace carries
 
 	// The plane's lock guards these.
+	waits    bool          // a predecessor still carries
 	refusal  string        // why userspace carries, if the configuration does not ask for userspace
 	reported datapathState // the last that was logged
 }
@@ -214,7 +222,9 @@ func (d *dataPaths) switchTo(next kernelPath, maxFlows int, ifaces []*iface.Ifac
 			for _, nic := range d.forwarder.CurrentRules().Nics {
 				nic.NIC.Link.TellAll()
 			}
-			err = next.Awake()
+			if !d.waits {
+				err = next.Awake()
+			}
 		} else {
 			d.kernel.Store(nil)
 		}

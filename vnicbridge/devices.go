@@ -76,6 +76,11 @@ type nicSpec struct {
 	linkLocal   netip.Addr                    // of IPv6; invalid: one is derived
 }
 
+// String tells the NIC from another, for a successor.
+func (s nicSpec) String() string {
+	return fmt.Sprint(s.bridge, " ", s.nic, " ", s.addresses, " ", s.linkLocal)
+}
+
 // living returns the devices of the configuration in force, and the retired ones.
 func (p *Plane) living() []devices { return []devices{p.devices, p.retired} }
 
@@ -108,6 +113,7 @@ func (p *Plane) makeSegment(spec host.VNICSpec) (*segment, error) {
 		for _, own := range ifc.Each() {
 			own.VNIC = &iface.VNICSide{Segment: spec.Segment, Address: packet.AddrOf(spec.Addresses[own.Family].Addr())}
 		}
+		p.expect(segmentKey(spec.Segment), ifc)
 		err = p.attachNew(ifc)
 	}
 	if err != nil {
@@ -128,6 +134,7 @@ func (p *Plane) openBridge(spec nicSpec, gateways [config.Families]netip.Addr) (
 		ifc.SetMTU(state.MTU)
 		p.attachNIC(b, state.Permanent)
 		b.setGateways(gateways)
+		p.expect(bridgeKey(spec.bridge), ifc)
 		err = p.attachNew(ifc)
 	}
 	if err != nil {
@@ -260,11 +267,16 @@ const retryInterval = time.Second
 // session ends. If the device fails because somebody has deleted it, carry makes or opens it
 // again (L3). The flows stay meanwhile.
 func (p *Plane) carry(ifc *iface.Iface) {
-	stop := p.session.stop
+	if p.awaits(ifc) {
+		return // takeOver calls carry again
+	}
+	stop, carriers := p.session.stop, &p.session.carriers
+	carriers.Add(1)
 	p.session.running.Go(func() {
+		defer carriers.Done()
 		for {
 			err := p.path.Run(ifc, ifc.Device())
-			if ifc.Closed.Load() {
+			if ifc.Closed.Load() || p.yielded.Load() {
 				return
 			}
 			p.log.Error("a device is lost: trying to get it back", "device", ifc.Name, "error", err)
@@ -277,7 +289,7 @@ func (p *Plane) carry(ifc *iface.Iface) {
 				case <-time.After(retryInterval):
 				}
 			}
-			if ifc.Closed.Load() {
+			if ifc.Closed.Load() || p.yielded.Load() {
 				return
 			}
 			p.log.Info("the device is back", "device", ifc.Name)
@@ -289,7 +301,7 @@ func (p *Plane) carry(ifc *iface.Iface) {
 func (p *Plane) recover(ifc *iface.Iface) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if ifc.Closed.Load() {
+	if ifc.Closed.Load() || p.yielded.Load() {
 		return nil
 	}
 	p.datapaths.detach(ifc)

@@ -8,6 +8,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // machine is what the data plane needs of the computer that it runs on: it makes devices,
@@ -41,4 +42,9 @@ type machine interface {
 	// ours should be first: what each is, what may come of it, and the fix.
 	obstacles() []string
 	Close() error
+
+	// Inherit takes over the open files of a predecessor's devices, and Confirm ends that: see
+	// [host.Machine.Inherit].
+	Inherit(succession.Files)
+	Confirm() error
 }

@@ -54,6 +54,9 @@ func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 
 // inspect looks at everything that others can change, and repairs it.
 func (p *Plane) inspect() {
+	if p.yielded.Load() {
+		return
+	}
 	p.followNICs()
 	p.refreshSources()
 	p.leaveUnhealthy()
@@ -62,6 +65,9 @@ func (p *Plane) inspect() {
 }
 
 func (p *Plane) tick(now int64, passed time.Duration) {
+	if p.yielded.Load() {
+		return
+	}
 	p.datapaths.withKernelPath(func(k kernelPath) { k.Tick(now) })
 	p.path.Tick(now, passed)
 	if over, err := p.bans.tick(time.Now()); err != nil {
@@ -151,6 +157,9 @@ func (p *Plane) remind() {
 func (p *Plane) configureVNICs() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.yielded.Load() {
+		return
+	}
 	for name, s := range p.segments {
 		byOthers, err := s.dev.Configure(settingsOf(p.cfg, name, p.bridges))
 		switch {

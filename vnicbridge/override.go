@@ -207,6 +207,9 @@ func whyNotSwitched(b *config.Bridge, segment string) error {
 // one. It returns the value from before. On error, nothing changes.
 func override[V comparable](p *Plane, values map[string]V, name string, value V) (before V, err error) {
 	before = values[name]
+	if p.yielded.Load() {
+		return before, ErrYielded
+	}
 	set(values, name, value)
 	rules, err := p.compile(p.cfg, p.devices, p.retired)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
@@ -39,6 +40,10 @@ type Options struct {
 	// move. If HashKey fails, the failure is logged and the secret is derived from the
 	// machine's id. Default: the same, although every user of the machine can read the id.
 	HashKey func() ([16]byte, error)
+
+	// Predecessor returns the plane of the process that this one takes over from. It is called
+	// when the plane starts, with the plane locked. Nil, or a nil result: there is none.
+	Predecessor func() (Predecessor, error)
 
 	machine func() (machine, error) // default: newMachine
 	dial    health.Dialer           // of health checks; default: net.Dialer's
@@ -78,6 +83,10 @@ type Plane struct {
 	comesBack func(*flow.Flow) bool // while the process ends: flows that the next one picks up
 	obstacles []string              // that were logged
 	numbers   iface.Numbers         // of ifaces
+
+	predecessor func() (Predecessor, error)
+	heir        *heir       // while this plane takes over from a predecessor
+	yielded     atomic.Bool // a successor has taken over
 }
 
 // session is a machine in use, and the goroutines that use it.
@@ -85,6 +94,8 @@ type session struct {
 	machine machine
 	stop    chan struct{}
 	running sync.WaitGroup
+
+	carriers sync.WaitGroup // those of running that read devices
 }
 
 // end stops the goroutines, waits for them, and closes the machine.
@@ -111,6 +122,9 @@ func New(options Options) *Plane {
 	}
 	if p.secret = options.HashKey; p.secret == nil {
 		p.secret = func() ([16]byte, error) { return machineSecret(), nil }
+	}
+	if p.predecessor = options.Predecessor; p.predecessor == nil {
+		p.predecessor = noPredecessor
 	}
 	if p.dial = options.dial; p.dial == nil {
 		p.dial = new(net.Dialer).DialContext
@@ -159,10 +173,16 @@ func (p *Plane) Apply(cfg *config.Config, retained ...*config.Config) error {
 }
 
 func (p *Plane) apply(cfg *config.Config, retained []*config.Config) error {
+	if p.yielded.Load() {
+		return ErrYielded
+	}
 	if err := p.start(); err != nil {
 		return err
 	}
-	if err := p.session.machine.Check(cfg, p.ownVNICs()); err != nil {
+	if err := p.checkHeritage(cfg); err != nil {
+		return err
+	}
+	if err := p.session.machine.Check(cfg, p.ownVNICs(cfg)); err != nil {
 		return err
 	}
 	err := p.whileBansStay(func() error { return p.datapaths.choose(cfg, p.ifaces(), p.newKernelPath) })
@@ -175,6 +195,9 @@ func (p *Plane) apply(cfg *config.Config, retained []*config.Config) error {
 		if err == nil {
 			err = p.change(cfg, retained)
 		}
+	}
+	if err == nil && p.datapaths.waits {
+		err = p.takeOver(cfg)
 	}
 	if err == nil {
 		p.datapaths.report()
@@ -209,9 +232,15 @@ func (p *Plane) change(cfg *config.Config, retained []*config.Config) error {
 	return nil
 }
 
-// ownVNICs returns the names of the VNICs that this plane made.
-func (p *Plane) ownVNICs() map[string]bool {
+// ownVNICs returns the names of the VNICs that this plane has, or takes over under a
+// configuration.
+func (p *Plane) ownVNICs(cfg *config.Config) map[string]bool {
 	own := make(map[string]bool)
+	for name, s := range cfg.Segments {
+		if p.inherited(segmentKey(name)) {
+			own[s.InterfaceName(name)] = true
+		}
+	}
 	for _, d := range p.living() {
 		for _, s := range d.segments {
 			own[s.spec.Iface] = true
@@ -228,6 +257,9 @@ func (p *Plane) start() error {
 	m, err := p.newMachine()
 	if err != nil {
 		return err
+	}
+	if err := p.inherit(m); err != nil {
+		return errors.Join(err, m.Close())
 	}
 	p.takeKey()
 	s := &session{machine: m, stop: make(chan struct{})}
@@ -248,6 +280,10 @@ func (p *Plane) Leave() error { return p.shut(true) }
 
 func (p *Plane) shut(leaving bool) error {
 	p.mu.Lock()
+	if p.yielded.Load() || p.heir != nil { // another process has the devices
+		p.mu.Unlock()
+		return nil
+	}
 	if leaving && p.cfg != nil {
 		p.comesBack = p.path.PickedUpBy(p.successorRules())
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 func init() {
@@ -153,6 +154,8 @@ func (h memoryHook) Slow() (iface.Device, int) { return nil, 2 * noIndex }
 func (h memoryHook) KeepFirst(*slog.Logger) {}
 
 func (h memoryHook) Listen(bool) error { return nil }
+
+func (h memoryHook) Files() (succession.Files, error) { return nil, nil }
 
 func (h memoryHook) Close() error {
 	h.device.program = nil

@@ -25,6 +25,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // The paper's addresses (Fig-12 to 15).
@@ -308,6 +309,10 @@ func (m *memoryMachine) HostPrefixes() ([]host.Prefix, error) { return m.prefixe
 func (m *memoryMachine) Changes() <-chan struct{} { return m.hints }
 
 func (m *memoryMachine) obstacles() []string { return nil }
+
+func (m *memoryMachine) Inherit(succession.Files) {}
+
+func (m *memoryMachine) Confirm() error { return nil }
 
 func (m *memoryMachine) Close() error { return nil }
 

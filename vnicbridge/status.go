@@ -132,10 +132,7 @@ func (p *Plane) count(device *iface.Iface) Counters {
 	var v iface.CounterValues
 	flows := int64(0)
 	for _, ifc := range device.Each() {
-		if k := p.datapaths.kernelPath(); k != nil {
-			v.Add(k.Counters(ifc))
-		}
-		v = ifc.Counters.Values(v)
+		v.Add(p.countersOf(ifc))
 		flows += ifc.Gauges().Flows.Load()
 	}
 	drops := make(map[string]uint64)
@@ -150,6 +147,14 @@ func (p *Plane) count(device *iface.Iface) Counters {
 		Bytes:   Traffic{From: v.BytesIn, To: v.BytesOut},
 		Drops:   drops,
 	}
+}
+
+// countersOf returns what both data paths have counted at an iface.
+func (p *Plane) countersOf(ifc *iface.Iface) (v iface.CounterValues) {
+	if k := p.datapaths.kernelPath(); k != nil {
+		v = k.Counters(ifc)
+	}
+	return ifc.Counters.Values(v)
 }
 
 // DropReasons returns all the reasons that [Counters.Drops] may have.

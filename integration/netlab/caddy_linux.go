@@ -73,6 +73,12 @@ func (c *Caddy) Reload(ctx context.Context) error {
 // Process is Caddy's process, to be signalled or waited for.
 func (c *Caddy) Process() *Process { return c.process }
 
+// Follow goes on with the process that has taken over from Caddy's.
+func (c *Caddy) Follow(pid int) (err error) {
+	c.process, err = c.host.Follow(pid)
+	return err
+}
+
 // Stop ends Caddy and waits for its end.
 func (c *Caddy) Stop() error { return c.process.Stop() }
 

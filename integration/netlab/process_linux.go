@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
 	"time"
@@ -16,15 +17,16 @@ const stopGrace = 10 * time.Second
 
 // Process is a program that runs on a [Host].
 type Process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // what Wait returned, once done is closed
+	name    string // for errors
+	process *os.Process
+	done    chan struct{}
+	err     error // what Wait returned, once done is closed
 }
 
 // Start starts a command on the host. The program is ended when the network is closed,
 // and when this process dies.
 func (h *Host) Start(cmd *exec.Cmd) (*Process, error) {
-	p := &Process{cmd: cmd, done: make(chan struct{})}
+	p := &Process{name: cmd.Path, done: make(chan struct{})}
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(unix.SysProcAttr)
 	}
@@ -37,6 +39,7 @@ func (h *Host) Start(cmd *exec.Cmd) (*Process, error) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := h.Do(cmd.Start)
+		p.process = cmd.Process
 		started <- err
 		if err == nil {
 			p.err = cmd.Wait()
@@ -46,9 +49,38 @@ func (h *Host) Start(cmd *exec.Cmd) (*Process, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s on %s: %w", cmd.Path, h.name, err)
 	}
+	h.add(p)
+	return p, nil
+}
+
+func (h *Host) add(p *Process) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.processes = append(h.processes, p)
-	h.mu.Unlock()
+}
+
+// Follow returns a program on the host that another one has started, and which is ended when the
+// network is closed.
+func (h *Host) Follow(pid int) (*Process, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("process %d on %s: %w", pid, h.name, err)
+	}
+	p := &Process{name: fmt.Sprintf("process %d", pid), done: make(chan struct{})}
+	if p.process, err = os.FindProcess(pid); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(p.done)
+		defer unix.Close(fd)
+		for { // it becomes readable when the process ends (pidfd_open(2))
+			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); !errors.Is(err, unix.EINTR) {
+				p.err = err
+				return
+			}
+		}
+	}()
+	h.add(p)
 	return p, nil
 }
 
@@ -68,7 +100,7 @@ func (h *Host) Run(ctx context.Context, name string, args ...string) ([]byte, er
 }
 
 // PID is the program's process id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
+func (p *Process) PID() int { return p.process.Pid }
 
 // Done is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
@@ -86,7 +118,7 @@ func (p *Process) Signal(sig unix.Signal) error {
 		return nil
 	default:
 	}
-	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := p.process.Signal(sig); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
 	return nil
@@ -107,5 +139,5 @@ func (p *Process) Stop() error {
 		return err
 	}
 	<-p.done
-	return fmt.Errorf("%s did not end in %v of SIGTERM and was killed", p.cmd.Path, stopGrace)
+	return fmt.Errorf("%s did not end in %v of SIGTERM and was killed", p.name, stopGrace)
 }

@@ -29,6 +29,7 @@ const (
 	BansPath     = "/vnic/bans"
 	SegmentsPath = "/vnic/segments/"
 	BridgesPath  = "/vnic/bridges/"
+	UpgradePath  = "/vnic/upgrade"
 )
 
 // Shared is what the routes show and operate. All configurations share it, because Caddy
@@ -45,6 +46,10 @@ type Shared struct {
 	// CloseIdle closes the idle connections from fronts to the servers of a segment, until
 	// the segment is active again.
 	CloseIdle func(segment string)
+
+	// Upgrade gives this process's place to a successor with a configuration in JSON, and returns
+	// the successor's process id.
+	Upgrade func(config []byte) (pid int, err error)
 }
 
 // API adds the data plane to Caddy's admin API:
@@ -58,6 +63,7 @@ type Shared struct {
 //	POST /vnic/segments/<segment>/drain|activate|stop|start
 //	POST, DELETE /vnic/segments/<segment>/weight
 //	POST, DELETE /vnic/bridges/<bridge>/switch
+//	POST /vnic/upgrade  an [Upgraded]; the body is the successor's configuration
 type API struct {
 	shared    Shared
 	operating sync.Mutex // one operation is complete before the next begins
@@ -82,6 +88,7 @@ func (a *API) Routes() []caddy.AdminRoute {
 		{Pattern: BansPath, Handler: caddy.AdminHandlerFunc(a.serveBans)},
 		{Pattern: SegmentsPath, Handler: caddy.AdminHandlerFunc(a.serveSegments)},
 		{Pattern: BridgesPath, Handler: caddy.AdminHandlerFunc(a.serveBridges)},
+		{Pattern: UpgradePath, Handler: caddy.AdminHandlerFunc(a.serveUpgrade)},
 	}
 }
 
@@ -106,6 +113,9 @@ func (a *API) require(w http.ResponseWriter, r *http.Request, methods ...string)
 	if !slices.Contains(methods, r.Method) {
 		w.Header().Set("Allow", strings.Join(methods, ", "))
 		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed: use " + strings.Join(methods, " or "))}
+	}
+	if a.shared.Plane.Yielded() {
+		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: vnicbridge.ErrYielded}
 	}
 	if !a.shared.Running() {
 		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the running configuration has no vnic app")}

@@ -8,9 +8,12 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
 // adminFlags find the admin API as Caddy's own commands do.
@@ -83,9 +86,21 @@ func (f *adminFlags) open(method, uri string, body io.Reader) (*http.Response, e
 	if err != nil {
 		return nil, err
 	}
-	resp, err := caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
-	return resp, explainAdmin(err)
+	for tries := 0; ; tries++ {
+		resp, err := caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
+		if err = explainAdmin(err); err == nil || body != nil || tries == upgradeTries || err.Error() != vnicbridge.ErrYielded.Error() {
+			return resp, err
+		}
+		time.Sleep(upgradePause)
+	}
 }
+
+// While a successor takes over, both processes have the admin endpoint, and the kernel chooses one
+// of them for each connection.
+const (
+	upgradeTries = 100
+	upgradePause = 50 * time.Millisecond
+)
 
 // explainAdmin makes the errors of Caddy's own request readable: it unpacks an error that
 // the API answered as JSON, and says what to do if there is no answer.

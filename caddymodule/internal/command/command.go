@@ -32,7 +32,7 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 
 func commands(example string) []*cobra.Command {
 	all := append(append(operationCommands(), banCommands()...), statusCommand(), checkCommand(), labCommand(example),
-		switchCommand(), weightCommand(), flowsCommand(), captureCommand(), dashboardCommand())
+		switchCommand(), weightCommand(), flowsCommand(), captureCommand(), dashboardCommand(), upgradeCommand())
 	for _, cmd := range all {
 		run := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {

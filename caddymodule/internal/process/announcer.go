@@ -22,6 +22,8 @@ const (
 // configuration that started last, because handlers subscribe while apps start, in any
 // order. Until a configuration has started, events wait.
 type HealthAnnouncer struct {
+	begun func() // called when a configuration has started
+
 	mu       sync.Mutex
 	started  []*Emitter
 	waiting  []vnicbridge.HealthChange
@@ -48,11 +50,18 @@ func (a *HealthAnnouncer) Enter(ctx caddy.Context) (*Emitter, error) {
 
 // Handle is called when the configuration has started.
 func (e *Emitter) Handle(context.Context, caddy.Event) error {
-	e.announcer.mu.Lock()
-	defer e.announcer.mu.Unlock()
-	e.announcer.started = append(e.announcer.started, e)
-	e.announcer.emit()
+	e.announcer.enter(e)
+	if e.announcer.begun != nil {
+		e.announcer.begun()
+	}
 	return nil
+}
+
+func (a *HealthAnnouncer) enter(e *Emitter) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.started = append(a.started, e)
+	a.emit()
 }
 
 // Leave ends an emitter.

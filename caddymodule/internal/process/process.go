@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/journal"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/upgrade"
 	"github.com/caddy-vnic/caddy-vnic/sites"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
@@ -21,6 +22,7 @@ import (
 var (
 	Plane = vnicbridge.New(vnicbridge.Options{
 		Log: slog.New(Journal.Handler(logHandler{})), HealthChanged: Announcer.announce, HashKey: HashKey.get,
+		Predecessor: Heir.Predecessor,
 	})
 	Configurations = &Generations{plane: Plane, applied: follow, exiting: caddy.Exiting}
 	Sockets        = sites.NewSockets(Plane)
@@ -28,7 +30,21 @@ var (
 	Journal        = new(journal.Journal)
 	Proxies        = &ProxySet{living: make(map[*Proxy]struct{}), kept: make(map[*Proxy]struct{}), closing: make(map[string]bool)}
 	HashKey        = new(HashSecret)
+	Heir           = new(upgrade.Heir)
+	Upgrade        = &upgrade.Upgrade{Plane: Plane, Sockets: Sockets}
 )
+
+func init() {
+	Heir.Sockets = Sockets
+	Announcer.begun = confirm
+}
+
+// confirm tells a predecessor, if there is one, that this process's configuration has started.
+func confirm() {
+	if err := Heir.Ready(Plane); err != nil {
+		caddy.Log().Named("vnic").Error("taking over from the process before", zap.Error(err))
+	}
+}
 
 // follow lets the sockets that outlive a reload follow their segments.
 func follow(cfg *config.Config) {
@@ -45,6 +61,15 @@ func follow(cfg *config.Config) {
 	})
 	if err != nil {
 		log.Error("moving UDP listeners to their segments' new addresses", zap.Error(err))
+	}
+	for segment := range cfg.Segments { // of a predecessor
+		switch state := Plane.State(segment); {
+		case Sockets.IsLeaving(segment):
+		case state == config.Stopped:
+			Sockets.Stop(segment)
+		case state == config.Draining:
+			Sockets.Drain(segment)
+		}
 	}
 	for _, segment := range Sockets.Leaving() {
 		if Plane.State(segment) != config.Active {

@@ -40,3 +40,33 @@ func TestAdoptShiftedFlow(t *testing.T) {
 		t.Errorf("the shift is %+v (%t), want %+v", got, ok, want)
 	}
 }
+
+// Row R1: a flow that a successor reads is the one that was saved, between the successor's ifaces.
+func TestSavedFlows(t *testing.T) {
+	in, out := iface.New(1, "in"), iface.New(2, "out")
+	f := alone(in, out, packet.Tuple{Src: packet.AddrFrom4([]byte{192, 0, 2, 1}), Sport: 1, Proto: config.UDP}, packet.Tuple{Dport: 2, Proto: config.TCP})
+	f.LastSeen.Store(3)
+	f.Flags.Store(Established | Greeted | Counted)
+	f.SetShift(packet.Shift{Seq: 4, Time: 5, ToClient: -6, ToServer: 7})
+	for dir := range f.Sent {
+		f.Windows[dir].Store(uint32(8 + dir))
+		f.Sent[dir].Count.Store(uint64(10 + dir))
+		f.Sent[dir].Ack.Store(uint32(12 + dir))
+		f.Sent[dir].Next.Store(uint32(14 + dir))
+	}
+	saved := SavedFrom(append(SavedBytes([]Saved{f.Save(), f.Save()}), 0))
+	if len(saved) != 2 {
+		t.Fatalf("%d flows are read, want 2", len(saved))
+	}
+	newIn, newOut := iface.New(7, "in"), iface.New(8, "out")
+	again := saved[1].Flow(newIn, newOut)
+	if again.In != newIn || again.Out != newOut {
+		t.Error("the flow is between other ifaces")
+	}
+	want := f.Save()
+	want.In, want.Out = 7, 8
+	want.Flags &^= Counted // another table has not counted it
+	if got := again.Save(); got != want {
+		t.Errorf("the flow is %+v, want %+v", got, want)
+	}
+}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // Machine is the Linux that the process runs on.
@@ -25,6 +28,32 @@ type Machine struct {
 	nics  map[int]*nicOwnership
 	hints chan struct{}
 	done  chan struct{}
+
+	inherited succession.Files // of a predecessor, whose devices are not made again
+	shared    atomic.Bool      // the predecessor may still go on with them
+	confirmed []func() error   // what Confirm does
+}
+
+// Inherit makes the machine take over the open files of a predecessor's devices as they are
+// asked for. Until Confirm, to close such a device leaves it as it is.
+func (m *Machine) Inherit(files succession.Files) {
+	m.inherited = files
+	m.shared.Store(true)
+}
+
+// Inherited returns a predecessor's open file, or nil if there is none of that name.
+func (m *Machine) Inherited(name string) *os.File { return m.inherited.Take(name) }
+
+// Confirm ends what Inherit began: the predecessor will not go on, and the devices are this
+// process's. What nobody has asked for is closed.
+func (m *Machine) Confirm() error {
+	m.shared.Store(false)
+	var errs []error
+	for _, do := range m.confirmed {
+		errs = append(errs, do())
+	}
+	m.confirmed = nil
+	return errors.Join(append(errs, m.inherited.Close())...)
 }
 
 // Open removes what killed processes left, and begins to watch for changes. The machine is

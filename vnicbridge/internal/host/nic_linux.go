@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -14,6 +15,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // OwnedNIC is an open NIC. While it is open, no other process bridges it.
@@ -28,7 +30,7 @@ type OwnedNIC struct {
 // process left on the NIC. The error says so if another process bridges the NIC.
 func (m *Machine) OpenNIC(name string, pseudo [config.Families]netip.Prefix) (iface.NICDevice, error) {
 	filter := NewLetIn(PseudoAddresses{pseudo[config.IPv4].Addr(), pseudo[config.IPv6].Addr()})
-	s, err := openPacketSocket(m.NS, name, filter)
+	s, err := openPacketSocket(m.NS, name, filter, m.inherited.Take(packetFile(name)))
 	if err != nil {
 		return nil, errors.Join(err, filter.Close())
 	}
@@ -94,6 +96,13 @@ func (m *Machine) ownNIC(ifindex int) error {
 		return nil
 	}
 	name := nicSocket(ifindex)
+	if file := m.inherited.Take(name); file != nil {
+		socket, err := inheritListener(file)
+		if err == nil {
+			m.nics[ifindex] = &nicOwnership{socket, 1}
+		}
+		return err
+	}
 	var socket net.Listener
 	err := m.NS.Do(func() (err error) {
 		socket, err = net.Listen("unix", name)
@@ -110,6 +119,31 @@ func (m *Machine) ownNIC(ifindex int) error {
 	}
 	m.nics[ifindex] = &nicOwnership{socket, 1}
 	return nil
+}
+
+// inheritListener takes over a predecessor's listening socket. To listen again tells others this
+// process's number (unix_listen in net/unix/af_unix.c).
+func inheritListener(file *os.File) (net.Listener, error) {
+	defer func() { _ = file.Close() }() // the listener has a descriptor of its own
+	fd, err := succession.Descriptor(file)
+	if err == nil {
+		err = unix.Listen(fd, unix.SOMAXCONN)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("taking over the socket %s: %w", file.Name(), err)
+	}
+	return net.FileListener(file)
+}
+
+// Files returns the open files of the NIC for a successor.
+func (n *OwnedNIC) Files() (succession.Files, error) {
+	files, err := n.PacketSocket.Files()
+	if err != nil {
+		return nil, err
+	}
+	name := nicSocket(n.Ifindex)
+	files[name], err = succession.Duplicate(n.machine.nics[n.Ifindex].socket.(*net.UnixListener), name)
+	return files, err
 }
 
 func nicSocket(ifindex int) string { return fmt.Sprintf("@caddy-vnic/nic/%d", ifindex) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"syscall"
 	"unsafe"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // usualFrameLen holds the largest usual frame of a device with segmentation offload: a 64 KiB
@@ -43,6 +45,7 @@ type PacketSocket struct {
 	name    string // of the device when it was opened
 	Ifindex int
 	input   *messages
+	later   socketFilter // of an inherited socket, until Start
 }
 
 type rawSocket struct {
@@ -67,13 +70,20 @@ func (f ClassicFilter) Attach(conn *socket.Conn) error {
 	return conn.SetBPF(raw)
 }
 
-func openPacketSocket(ns *Namespace, device string, filter socketFilter) (*PacketSocket, error) {
+// openPacketSocket opens the sockets. If a predecessor's is given, the first one is that, which
+// receives as before until Start.
+func openPacketSocket(ns *Namespace, device string, filter socketFilter, inherited *os.File) (*PacketSocket, error) {
 	link, err := ns.Netlink.LinkByName(device)
 	if err != nil {
 		return nil, fmt.Errorf("device %s: %w", device, err)
 	}
 	s := &PacketSocket{ns: ns, name: device, Ifindex: link.Attrs().Index, input: newMessages()}
-	if err := s.open(filter); err != nil {
+	if inherited != nil {
+		err = s.inherit(inherited, filter)
+	} else {
+		err = s.open(filter)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("device %s: %w", device, err)
 	}
 	return s, nil
@@ -99,6 +109,48 @@ func (s *PacketSocket) open(filter socketFilter) (err error) {
 	}
 	return err
 }
+
+// inherit takes over a predecessor's socket.
+func (s *PacketSocket) inherit(file *os.File, filter socketFilter) error {
+	conn, err := socket.FileConn(file, "packet")
+	_ = file.Close() // conn has a descriptor of its own
+	if err != nil {
+		return fmt.Errorf("taking over a packet socket: %w", err)
+	}
+	s.in, s.later = &rawSocket{Conn: conn}, filter
+	if s.in.raw, err = conn.SyscallConn(); err == nil {
+		s.out, err = s.openRaw()
+	}
+	if err == nil {
+		err = s.bind(s.out, 0)
+	}
+	if err != nil {
+		_ = s.Close()
+	}
+	return err
+}
+
+// Start makes an inherited socket this process's: from now on, it lets in what its filter says.
+func (s *PacketSocket) Start() error {
+	filter := s.later
+	if s.later = nil; filter == nil {
+		return nil
+	}
+	return filter.Attach(s.in.Conn)
+}
+
+// packetFile is the name by which a successor knows the socket of a device.
+func packetFile(device string) string { return "packet/" + device }
+
+// Files returns the open file of the receiving socket for a successor.
+func (s *PacketSocket) Files() (succession.Files, error) {
+	name := packetFile(s.name)
+	file, err := succession.Duplicate(s.in.Conn, name)
+	return succession.Files{name: file}, err
+}
+
+// Pause is [TAPQueue.Pause].
+func (s *PacketSocket) Pause(on bool) error { return s.in.SetReadDeadline(pauseUntil(on)) }
 
 func (s *PacketSocket) openRaw() (*rawSocket, error) {
 	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", &socket.Config{NetNS: s.ns.FD()})

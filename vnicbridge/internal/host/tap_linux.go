@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // tunPath is the device by which the kernel makes TAP devices.
@@ -30,6 +32,7 @@ const (
 type TAP struct {
 	VNICSetup
 	*TAPQueue
+	shared *atomic.Bool // a predecessor may still go on with the device; nil: this process made it
 }
 
 // TAPQueue is the one queue of a TAP device. The device lives as long as this process holds
@@ -50,7 +53,16 @@ func (m *Machine) MakeVNIC(spec VNICSpec) (VNIC, error) {
 		return m.makeVeth(spec)
 	}
 	t := &TAP{VNICSetup: VNICSetup{NS: m.NS, Spec: spec, sysctls: VNICSysctls(spec.has(config.IPv6))}}
-	err := t.open()
+	var err error
+	if file := m.inherited.Take(TAPFile(spec.Iface)); file != nil {
+		t.shared = &m.shared
+		t.TAPQueue, err = InheritTAP(file)
+	} else {
+		err = t.make()
+	}
+	if err == nil {
+		err = t.findOrClose()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("VNIC %s: %w", spec.Iface, err)
 	}
@@ -58,18 +70,54 @@ func (m *Machine) MakeVNIC(spec VNICSpec) (VNIC, error) {
 	return t, nil
 }
 
-func (t *TAP) open() (err error) {
-	err = t.NS.Do(func() (err error) {
+func (t *TAP) make() (err error) {
+	return t.NS.Do(func() (err error) {
 		t.TAPQueue, err = OpenTAP(t.Spec.Iface)
 		return err
 	})
-	if err != nil {
-		return err
-	}
+}
+
+func (t *TAP) findOrClose() error {
 	if err := t.find(); err != nil {
 		return errors.Join(err, t.File.Close())
 	}
 	return nil
+}
+
+// TAPFile is the name by which a successor knows the queue of a VNIC's TAP.
+func TAPFile(device string) string { return "tap/" + device }
+
+// Files returns the open file of the device for a successor.
+func (t *TAP) Files() (succession.Files, error) { return t.TAPQueue.Files(TAPFile(t.Spec.Iface)) }
+
+// Files returns the open file of the queue for a successor, who knows it by a name.
+func (t *TAPQueue) Files(name string) (succession.Files, error) {
+	file, err := succession.Duplicate(t.File, name)
+	return succession.Files{name: file}, err
+}
+
+// InheritTAP returns the queue of a TAP device that a predecessor has made.
+func InheritTAP(file *os.File) (q *TAPQueue, err error) {
+	q = &TAPQueue{File: file}
+	if q.raw, err = file.SyscallConn(); err == nil {
+		err = q.Control(func(fd int) error {
+			request, _ := unix.NewIfreq("") // fails only on a long name
+			err := unix.IoctlIfreq(fd, unix.TUNGETIFF, request)
+			q.Name = request.Name()
+			return err
+		})
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("taking over the TAP device of %s: %w", file.Name(), err), file.Close())
+	}
+	q.prepare()
+	return q, nil
+}
+
+// prepare makes the buffers.
+func (t *TAPQueue) prepare() {
+	t.frames = make([][]byte, iface.BatchSize)
+	t.allocate(usualFrameLen)
 }
 
 // OpenTAP makes a TAP device in the namespace of the calling thread. In its name, %d stands
@@ -106,8 +154,7 @@ func OpenTAP(name string) (*TAPQueue, error) {
 		_ = q.File.Close()
 		return nil, err
 	}
-	q.frames = make([][]byte, iface.BatchSize)
-	q.allocate(usualFrameLen)
+	q.prepare()
 	return q, nil
 }
 
@@ -168,10 +215,25 @@ func (t *TAPQueue) Control(f func(fd int) error) (err error) {
 	return err
 }
 
+// Pause makes Receive return [os.ErrDeadlineExceeded] until it is called again with false. Frames
+// wait in the queue meanwhile.
+func (t *TAPQueue) Pause(on bool) error { return t.File.SetReadDeadline(pauseUntil(on)) }
+
+// pauseUntil returns the deadline that ends all reads, or none.
+func pauseUntil(on bool) (deadline time.Time) {
+	if on {
+		deadline = time.Unix(1, 0) // long ago
+	}
+	return deadline
+}
+
 // Close removes the device by closing its last descriptor, and removes the rules, which would
 // outlive the device.
 func (t *TAP) Close() error {
 	err := t.File.Close()
+	if t.shared != nil && t.shared.Load() {
+		return err
+	}
 	t.awaitRemoval()
 	return errors.Join(err, t.removeRules())
 }

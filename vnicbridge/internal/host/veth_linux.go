@@ -21,7 +21,8 @@ type Veth struct {
 	inner         VNICSetup // in the segment's namespace
 	outer         VNICSetup // in the host's
 	closed        bool
-	hasXDP        atomic.Bool // the segment has an XDP program on the inner end
+	shared        *atomic.Bool // as that of a TAP
+	hasXDP        atomic.Bool  // the segment has an XDP program on the inner end
 }
 
 // ownerAlias begins the link alias that names a device's owner, because a veth pair outlives
@@ -48,27 +49,41 @@ func (v *Veth) make(m *Machine, spec VNICSpec) error {
 	if err := removeStaleRules(segment); err != nil {
 		return err
 	}
-	// Both ends have one name, so the inner end must be made in its namespace.
-	pair := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: spec.Iface},
-		PeerName:  spec.Iface, PeerNamespace: netlink.NsFd(segment.handle),
-		PeerHardwareAddr: spec.MAC[:],
-	}
-	if err := m.NS.Netlink.LinkAdd(pair); err != nil {
-		return fmt.Errorf("making the veth pair: %w", err)
+	inherited := m.inherited.Take(packetFile(spec.Iface))
+	if inherited != nil {
+		v.shared = &m.shared
+	} else if err := v.addPair(); err != nil {
+		return err
 	}
 	if err := errors.Join(v.outer.find(), v.inner.find()); err != nil {
 		return err
 	}
-	if err := v.mark(m.owner); err != nil {
+	mark := func() error { return v.mark(m.owner) }
+	if inherited != nil {
+		m.confirmed = append(m.confirmed, mark)
+	} else if err := mark(); err != nil {
 		return err
-	}
-	if _, err := v.ensureOuter(VNICSettings{}); err != nil {
+	} else if _, err := v.ensureOuter(VNICSettings{}); err != nil {
 		return err
 	}
 	everything := ClassicFilter{bpf.RetConstant{Val: wholeFrame}}
-	v.PacketSocket, err = openPacketSocket(m.NS, spec.Iface, everything)
+	v.PacketSocket, err = openPacketSocket(m.NS, spec.Iface, everything, inherited)
 	return err
+}
+
+// addPair makes the pair.
+func (v *Veth) addPair() error {
+	spec := v.inner.Spec
+	// Both ends have one name, so the inner end must be made in its namespace.
+	pair := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: spec.Iface},
+		PeerName:  spec.Iface, PeerNamespace: netlink.NsFd(v.inner.NS.handle),
+		PeerHardwareAddr: spec.MAC[:],
+	}
+	if err := v.outer.NS.Netlink.LinkAdd(pair); err != nil {
+		return fmt.Errorf("making the veth pair: %w", err)
+	}
+	return nil
 }
 
 // mark names this process as the pair's owner.
@@ -141,7 +156,7 @@ func (v *Veth) Close() error {
 	if v.PacketSocket != nil {
 		errs = append(errs, v.PacketSocket.Close())
 	}
-	if v.inner.NS == nil {
+	if v.inner.NS == nil || v.shared != nil && v.shared.Load() {
 		return errors.Join(errs...)
 	}
 	if v.inner.Ifindex != 0 {

@@ -20,6 +20,13 @@ type Device interface {
 	Close() error
 }
 
+// Pauser is a device that a successor can take over.
+type Pauser interface {
+	// Pause makes Receive return [os.ErrDeadlineExceeded] until it is called again with false.
+	// Frames wait in the device meanwhile.
+	Pause(on bool) error
+}
+
 // NICDevice is an open NIC.
 type NICDevice interface {
 	Device

@@ -9,6 +9,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // linuxHook is the program of an iface, attached to the iface's device.
@@ -55,7 +56,7 @@ func (s *Places) Hook(p *iface.Iface, program *ebpf.Program, clsact bool) (Hook,
 	var err error
 	if h.socket != nil {
 		h.ifindex = h.socket.Ifindex
-		if h.slowPath, err = makeSlowTAP(s.Machine); err != nil {
+		if h.slowPath, err = slowTAPOf(s.Machine, h.name); err != nil {
 			return nil, err
 		}
 	}
@@ -81,6 +82,14 @@ func (h *linuxHook) Slow() (iface.Device, int) {
 		return nil, 0
 	}
 	return h.slowPath, h.slowPath.ifindex
+}
+
+// Files implements [Hook].
+func (h *linuxHook) Files() (succession.Files, error) {
+	if h.slowPath == nil {
+		return nil, nil
+	}
+	return h.slowPath.Files(slowFile(h.name))
 }
 
 // Listen implements [Hook].

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -22,6 +24,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // Path is the kernel data path: its maps, and its programs on the ifaces' devices.
@@ -37,6 +40,7 @@ type Path struct {
 	Table    *flow.Table
 	ifaces   atomic.Pointer[[bpf.MaxIfaces]*Attachment]
 	running  sync.WaitGroup
+	carriers sync.WaitGroup // those of running that read the slow path
 	done     chan struct{}
 
 	mu lockorder.Mutex[lockorder.KernelPath]
@@ -63,6 +67,8 @@ type Hook interface {
 	KeepFirst(log *slog.Logger)
 	// Listen makes userspace receive all frames that come in, as without a program, or none.
 	Listen(bool) error
+	// Files returns the open files of the slow path for a successor.
+	Files() (succession.Files, error)
 	Close() error
 }
 
@@ -229,10 +235,21 @@ func (k *Path) Attach(p *iface.Iface) error {
 	for _, own := range p.Each() {
 		k.Table.Know(own)
 	}
-	if slow, _ := a.Slow(); slow != nil {
-		k.running.Go(func() { k.carry(a, slow) })
+	if k.Woken {
+		k.carrySlow(a)
 	}
 	return nil
+}
+
+// carrySlow begins to carry what the program of an iface leaves to userspace.
+func (k *Path) carrySlow(a *Attachment) {
+	if slow, _ := a.Slow(); slow != nil {
+		k.carriers.Add(1)
+		k.running.Go(func() {
+			defer k.carriers.Done()
+			k.carry(a, slow)
+		})
+	}
 }
 
 func (k *Path) hookUp(p *iface.Iface) (Hook, error) {
@@ -316,7 +333,7 @@ func (k *Path) place(index uint32, a *Attachment) {
 // carry runs the forwarder on the frames that a program leaves to userspace.
 func (k *Path) carry(a *Attachment, slow iface.Device) {
 	err := k.Run(a.Iface, slow)
-	if k.attached(a.Iface.Index) == a {
+	if k.attached(a.Iface.Index) == a && !errors.Is(err, os.ErrDeadlineExceeded) {
 		k.Log.Error("what the kernel leaves to userspace no longer arrives: reload, or restart", "device", a.Iface.Name, "error", err)
 	}
 }
@@ -365,11 +382,50 @@ func (k *Path) Each(do func(*Attachment)) {
 func (k *Path) Awake() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if !k.Woken {
+		k.Each(k.carrySlow)
+	}
 	k.Woken = true
 	k.Plane.mode.Store(bpf.Fast)
 	var errs []error
 	k.Each(func(a *Attachment) { errs = append(errs, a.Listen(false)) })
 	return errors.Join(errs...)
+}
+
+// Files returns the open files of the slow path for a successor.
+func (k *Path) Files() (files succession.Files, err error) {
+	files = make(succession.Files)
+	k.Each(func(a *Attachment) {
+		more, failed := a.Files()
+		maps.Copy(files, more)
+		err = errors.Join(err, failed)
+	})
+	return files, err
+}
+
+// Yield makes the programs leave every packet to userspace, and stops reading the slow path, so
+// that the packets wait there for a successor.
+func (k *Path) Yield() {
+	k.Drain()
+	k.pause(true)
+	k.carriers.Wait()
+}
+
+// Resume ends what Yield began.
+func (k *Path) Resume() {
+	k.pause(false)
+	k.Each(k.carrySlow)
+	k.Plane.mode.Store(bpf.Fast)
+}
+
+func (k *Path) pause(on bool) {
+	k.Each(func(a *Attachment) {
+		if slow, _ := a.Slow(); slow != nil {
+			if err := slow.(iface.Pauser).Pause(on); err != nil {
+				k.Log.Error("pausing the slow path", "device", a.Iface.Name, "error", err)
+			}
+		}
+	})
 }
 
 // Drain makes the programs leave every packet to the forwarder.

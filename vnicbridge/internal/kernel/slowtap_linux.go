@@ -22,16 +22,17 @@ type slowTAP struct {
 // come while a busy NIC's gateway is not resolved yet.
 const slowQueue = 4096
 
-// makeSlowTAP makes a device without an address, by which the host never sends.
-func makeSlowTAP(m *host.Machine) (t *slowTAP, err error) {
+// slowFile is the name by which a successor knows the slow path's TAP of a device.
+func slowFile(device string) string { return "slow/" + device }
+
+// slowTAPOf returns the TAP of the slow path of a device: a predecessor's, or a new one.
+func slowTAPOf(m *host.Machine, device string) (t *slowTAP, err error) {
 	t = new(slowTAP)
-	err = m.NS.Do(func() error {
-		if t.TAPQueue, err = host.OpenTAP("vnic-slow%d"); err != nil {
-			return err
-		}
-		_, err = host.SetSysctls(t.Name, host.SlowPathSysctls)
-		return err
-	})
+	if file := m.Inherited(slowFile(device)); file != nil {
+		t.TAPQueue, err = host.InheritTAP(file)
+	} else {
+		err = t.make(m.NS)
+	}
 	if err == nil {
 		err = t.setUp(m.NS)
 	}
@@ -43,6 +44,17 @@ func makeSlowTAP(m *host.Machine) (t *slowTAP, err error) {
 	}
 	m.Own.Store(t.ifindex, nil)
 	return t, nil
+}
+
+// make makes a device without an address, by which the host never sends.
+func (t *slowTAP) make(ns *host.Namespace) error {
+	return ns.Do(func() (err error) {
+		if t.TAPQueue, err = host.OpenTAP("vnic-slow%d"); err != nil {
+			return err
+		}
+		_, err = host.SetSysctls(t.Name, host.SlowPathSysctls)
+		return err
+	})
 }
 
 func (t *slowTAP) setUp(ns *host.Namespace) error {

@@ -162,6 +162,40 @@ func (fw *Forwarder) Move(to *flow.Table, before, after func()) (lost int) {
 	return lost
 }
 
+// Adopt adds the flows of a predecessor, whose ifaces had other numbers. Established flows come
+// first. lost is how many flows the table has no room for, or whose ifaces are gone.
+func (fw *Forwarder) Adopt(saved []flow.Saved, ifaces map[uint32]*iface.Iface) (lost int) {
+	fw.moving.Lock()
+	defer fw.moving.Unlock()
+	var others []*flow.Flow
+	adopt := func(f *flow.Flow) {
+		if !fw.Flows.Adopt(f) {
+			lost++
+		}
+	}
+	for i := range saved {
+		in, out := ifaces[saved[i].In], ifaces[saved[i].Out]
+		if in == nil || out == nil {
+			lost++
+		} else if f := saved[i].Flow(in, out); f.Class() == flow.ClassEstablished {
+			adopt(f)
+		} else {
+			others = append(others, f)
+		}
+	}
+	for _, f := range others {
+		adopt(f)
+	}
+	return lost
+}
+
+// AddRefused adds to [Forwarder.Refused] what a predecessor has refused.
+func (fw *Forwarder) AddRefused(vnic *iface.Iface, packets uint64) {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
+	fw.Flows.Limits[vnic.Index].Refused.Add(packets)
+}
+
 // Arrival is one frame on its way through the forwarder.
 type Arrival struct {
 	packet.Packet

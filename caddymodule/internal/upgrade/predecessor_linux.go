@@ -1,0 +1,172 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/caddy-vnic/caddy-vnic/sites"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
+)
+
+// Upgrade gives this process's place to a successor.
+type Upgrade struct {
+	Plane   *vnicbridge.Plane
+	Sockets *sites.Sockets
+
+	running sync.Mutex
+}
+
+// Run starts the program's file on disk as the successor, with a configuration in JSON, and returns
+// its process id when it has taken over. This process then ends by itself. If config is empty, the
+// successor reads its configuration as the command line says.
+//
+// On error nothing has changed. The error tells what became of the successor, whose own log says
+// more.
+func (u *Upgrade) Run(config []byte) (pid int, err error) {
+	if os.Getpid() == 1 {
+		return 0, errors.New("this process is the first one of its container, which ends with it: replace the container instead")
+	}
+	if !u.running.TryLock() {
+		return 0, errors.New("an upgrade is running already")
+	}
+	defer u.running.Unlock()
+	conn, end, err := succession.Pair()
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	successor, err := start(end, config)
+	if err != nil {
+		return 0, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(Patience))
+	if err := u.serve(conn); err != nil {
+		_ = successor.Process.Kill() // fails if it has ended
+		ended := successor.Wait()
+		u.Plane.Resume()
+		return 0, fmt.Errorf("the successor (process %d, %v) did not take over, and nothing has changed: %w", successor.Process.Pid, orZero(ended), err)
+	}
+	tellSystemd(fmt.Sprintf("MAINPID=%d", successor.Process.Pid))
+	go u.end()
+	return successor.Process.Pid, nil
+}
+
+func orZero(ended error) string {
+	if ended == nil {
+		return "exit status 0"
+	}
+	return ended.Error()
+}
+
+// program is the path of the program's file. It is taken when the process starts, because it would
+// follow the old file if somebody moves that away to put a new one in its place.
+var program, programErr = os.Executable()
+
+// start starts the successor with its end of the connection.
+func start(end *os.File, config []byte) (*exec.Cmd, error) {
+	defer func() { _ = end.Close() }()
+	if programErr != nil {
+		return nil, fmt.Errorf("finding the program's file: %w", programErr)
+	}
+	const firstExtra = 3 // os/exec
+	files := []*os.File{end}
+	args := os.Args[1:]
+	if len(config) > 0 && !watches(args) {
+		file, err := succession.Memory("caddy.json", config)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = file.Close() }()
+		args = withConfig(args, fmt.Sprintf("/proc/self/fd/%d", firstExtra+len(files)))
+		files = append(files, file)
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = os.Stdout, os.Stderr, files
+	cmd.Env = append(os.Environ(), variable+"="+strconv.Itoa(firstExtra))
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", program, err)
+	}
+	return cmd, nil
+}
+
+// serve answers the successor until that is ready.
+func (u *Upgrade) serve(conn *succession.Conn) error {
+	for {
+		var request string
+		if _, err := conn.Receive(&request); errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("its configuration has not started within %v", Patience)
+		} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET) {
+			return errors.New("it ended before its configuration had started")
+		} else if err != nil {
+			return err
+		}
+		a, files, err := u.answer(request)
+		if err != nil {
+			a.Error = err.Error()
+		}
+		sent := conn.Send(a, files)
+		if err := errors.Join(sent, files.Close()); err != nil {
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if request == askReady {
+			return nil
+		}
+	}
+}
+
+func (u *Upgrade) answer(request string) (a answer, files succession.Files, err error) {
+	switch request {
+	case askInventory:
+		if a.Inventory, err = u.Plane.Inventory(); err != nil {
+			return a, nil, err
+		}
+		files = a.Inventory.Files
+		listening, err := u.Sockets.Files()
+		for name := range listening {
+			a.Sockets = append(a.Sockets, name)
+		}
+		maps.Copy(files, listening)
+		return a, files, err
+	case askYield:
+		a.State, err = u.Plane.Yield()
+		return a, a.State.Files, err
+	case askReady:
+		return a, nil, nil
+	}
+	return a, nil, fmt.Errorf("it asks for %q, which this process does not know", request)
+}
+
+// end ends this process as an admin would. Requests that are being answered are finished.
+func (u *Upgrade) end() {
+	u.Sockets.Yield()
+	_ = unix.Kill(os.Getpid(), unix.SIGTERM) // Caddy waits for the answer to the request for the upgrade
+}
+
+// tellSystemd tells the service manager something, if there is one (sd_notify(3)).
+func tellSystemd(what string) {
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return
+	}
+	conn, err := net.Dial("unixgram", socket)
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	_, _ = conn.Write([]byte(what)) // Caddy ignores such failures too
+}

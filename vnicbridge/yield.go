@@ -1,0 +1,217 @@
+package vnicbridge
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/link"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
+)
+
+// Predecessor is the plane of the process that this one takes over from. [*Plane] is one.
+type Predecessor interface {
+	// Inventory returns what the predecessor has. It goes on carrying packets.
+	Inventory() (Inventory, error)
+	// Yield makes the predecessor stop, and returns its state. Packets wait meanwhile.
+	Yield() (State, error)
+}
+
+// Inventory is what a plane has that its successor prepares to take over.
+type Inventory struct {
+	// The plane's clock, in ns.
+	Now int64 `json:"now"`
+	// The data path that carries.
+	Datapath config.Datapath `json:"datapath"`
+	// What each segment's and bridge's device must be. The successor's must be the same.
+	Devices map[string]string `json:"devices"`
+	// The ports that listeners of the process have open, by segment.
+	Ports map[string][]config.PortRange `json:"ports"`
+	// The open files of the devices.
+	Files succession.Files `json:"-"`
+}
+
+// State is what a plane that has yielded knew.
+type State struct {
+	Format   int                     `json:"format"` // [flow.SavedFormat]
+	Ifaces   map[string]ifaceState   `json:"ifaces"`
+	Links    map[string]link.Saved   `json:"links"`
+	States   map[string]config.State `json:"states"`
+	Weights  map[string]int          `json:"weights"`
+	Switches map[string]string       `json:"switches"`
+	Bans     []Ban                   `json:"bans"`
+	Refused  map[string]uint64       `json:"refused"` // by segment: packets beyond its limits
+	Files    succession.Files        `json:"-"`       // one: the flows
+}
+
+// ifaceState is the state of an iface that lives longer than a process.
+type ifaceState struct {
+	Number   uint32              `json:"number"`
+	Counters iface.CounterValues `json:"counters"`
+	Turn     uint32              `json:"turn"`
+}
+
+// flowsFile is the name of the file with the flows.
+const flowsFile = "flows"
+
+// ErrYielded says that a successor has taken over, so this plane changes nothing any more.
+var ErrYielded = errors.New("another process has taken over from this one (caddy vnic upgrade): ask again")
+
+// each yields the ifaces of the living devices, with the names that stay the same in a successor.
+func (d devices) each() iter.Seq2[string, *iface.Iface] {
+	return func(yield func(string, *iface.Iface) bool) {
+		for name, s := range d.segments {
+			if !yield(segmentKey(name), s.iface) {
+				return
+			}
+		}
+		for name, b := range d.bridges {
+			if !yield(bridgeKey(name), b.iface) {
+				return
+			}
+		}
+	}
+}
+
+func segmentKey(name string) string { return "segment " + name }
+func bridgeKey(name string) string  { return "bridge " + name }
+
+// familyKey is the name of a device's iface for a family.
+func familyKey(device string, f config.Family) string { return fmt.Sprint(device, " ", f) }
+
+// Inventory implements [Predecessor].
+func (p *Plane) Inventory() (Inventory, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.cfg == nil:
+		return Inventory{}, errors.New("no configuration of vnic is in force")
+	case len(p.retired.ifaces()) > 0 || p.heir != nil:
+		return Inventory{}, errors.New("another configuration, or a successor, is being put in force: try again")
+	}
+	i := Inventory{
+		Now: p.now(), Datapath: p.datapaths.state().datapath,
+		Devices: make(map[string]string), Ports: make(map[string][]config.PortRange), Files: make(succession.Files),
+	}
+	for name, s := range p.segments {
+		i.Devices[segmentKey(name)] = fmt.Sprintf("%+v", s.spec)
+		i.Ports[name] = p.open.List(name)
+	}
+	for name, b := range p.bridges {
+		i.Devices[bridgeKey(name)] = b.spec.String()
+	}
+	if err := p.addFiles(i.Files); err != nil {
+		return Inventory{}, errors.Join(err, i.Files.Close())
+	}
+	return i, nil
+}
+
+// filed is a device, or a kernel path, with open files for a successor.
+type filed interface {
+	Files() (succession.Files, error)
+}
+
+func (p *Plane) addFiles(all succession.Files) error {
+	var of []filed
+	for _, ifc := range p.devices.each() {
+		if d, ok := ifc.Device().(filed); ok { // all but those of tests
+			of = append(of, d)
+		}
+	}
+	if k := p.datapaths.kernelPath(); k != nil {
+		of = append(of, k)
+	}
+	for _, f := range of {
+		files, err := f.Files()
+		maps.Copy(all, files)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Yield implements [Predecessor]. Afterwards the plane changes nothing, not even when it is
+// closed. [Plane.Resume] makes it go on.
+func (p *Plane) Yield() (State, error) {
+	p.mu.Lock()
+	if p.cfg == nil || p.yielded.Swap(true) {
+		p.mu.Unlock()
+		return State{}, errors.New("nothing to yield")
+	}
+	if k := p.datapaths.kernelPath(); k != nil {
+		k.Yield()
+	}
+	err := p.pauseDevices(true)
+	carriers := &p.session.carriers
+	p.mu.Unlock()
+	carriers.Wait() // without the lock, which one that looks for its device needs
+	if err != nil {
+		p.Resume()
+		return State{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state()
+}
+
+func (p *Plane) pauseDevices(on bool) error {
+	var errs []error
+	for _, ifc := range p.devices.each() {
+		if d, ok := ifc.Device().(iface.Pauser); ok {
+			errs = append(errs, d.Pause(on))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// state returns what the plane knows.
+func (p *Plane) state() (State, error) {
+	s := State{
+		Format: flow.SavedFormat, Ifaces: make(map[string]ifaceState), Links: make(map[string]link.Saved),
+		States: p.states, Weights: p.weights, Switches: p.switches, Bans: p.bans.list(), Refused: make(map[string]uint64),
+	}
+	for key, device := range p.devices.each() {
+		for _, own := range device.Each() {
+			s.Ifaces[familyKey(key, own.Family)] = ifaceState{own.Index, p.countersOf(own), own.Gauges().Turn.Load()}
+		}
+	}
+	for name, segment := range p.segments {
+		s.Refused[name] = p.path.Refused(segment.iface)
+	}
+	for name, b := range p.bridges {
+		for f, l := range b.eachLink() {
+			s.Links[familyKey(bridgeKey(name), f)] = l.Save()
+		}
+	}
+	var flows []flow.Saved
+	p.path.EachFlow(func(f *flow.Flow) { flows = append(flows, f.Save()) })
+	file, err := succession.Memory(flowsFile, flow.SavedBytes(flows))
+	s.Files = succession.Files{flowsFile: file}
+	return s, err
+}
+
+// Yielded tells whether a successor has taken over, or is about to.
+func (p *Plane) Yielded() bool { return p.yielded.Load() }
+
+// Resume goes on after Yield, because the successor has failed.
+func (p *Plane) Resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.yielded.Swap(false) {
+		return
+	}
+	if err := p.pauseDevices(false); err != nil {
+		p.log.Error("going on after a successor has failed", "error", err)
+	}
+	for _, d := range p.devices.ifaces() {
+		p.carry(d)
+	}
+	if k := p.datapaths.kernelPath(); k != nil {
+		k.Resume()
+	}
+}
