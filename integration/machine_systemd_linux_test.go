@@ -36,6 +36,7 @@ func TestSystemd(t *testing.T) {
 	if got := s.get("http://192.168.1.2/"); got != "b" {
 		t.Errorf("after the reload PC1 got %q", got)
 	}
+	unit.wantUpgrade()
 	unit.wantShutIn()
 	unit.run("systemctl", "stop", "caddy")
 	s.wantSame("after stop", before)
@@ -56,6 +57,27 @@ func TestSystemd(t *testing.T) {
 	s.wantSame("after the second stop", before)
 
 	unit.goBare()
+}
+
+// wantUpgrade upgrades Caddy, as its user: the unit follows to the new process.
+func (u *unit) wantUpgrade() {
+	u.s.t.Helper()
+	before := u.property("caddy", "MainPID")
+	said := u.run("caddy", "vnic", "upgrade")
+	u.s.waitFor("the old process ends", func() bool {
+		_, err := u.try(u.s.t.Context(), "test", "-e", "/proc/"+before)
+		return err != nil
+	})
+	main := u.property("caddy", "MainPID")
+	if main == before || said != "Process "+main+" has taken over.\n" {
+		u.s.t.Errorf("caddy vnic upgrade says %q, and the unit's main process is %s after %s", said, main, before)
+	}
+	if state := u.property("caddy", "ActiveState"); state != "active" {
+		u.s.t.Errorf("after an upgrade the unit is %s", state)
+	}
+	if got := u.s.get("http://192.168.1.2/"); got != "b" {
+		u.s.t.Errorf("after an upgrade PC1 got %q", got)
+	}
 }
 
 // wantNamespaceMissed starts Caddy without the namespace of a segment, and makes that

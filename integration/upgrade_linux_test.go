@@ -138,7 +138,7 @@ func TestFailedUpgrade(t *testing.T) {
 		original := s.write("original", "")
 		s.run(s.Server, "mv", program, original)
 		for what, want := range map[string]string{
-			"#!/bin/sh\nexit 3\n":         "exit status 3) did not take over, and nothing has changed: it ended before",
+			"#!/bin/sh\nexit 3\n":         "did not take over, and nothing has changed: it ended before",
 			"#!/bin/sh\nexec sleep 100\n": "its configuration has not started within 30s",
 			"no program":                  "exec format error",
 		} {

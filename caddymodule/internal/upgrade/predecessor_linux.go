@@ -52,29 +52,34 @@ func (u *Upgrade) Run(config []byte) (pid int, err error) {
 	}
 	_ = conn.SetDeadline(time.Now().Add(Patience))
 	if err := u.serve(conn); err != nil {
-		_ = successor.Process.Kill() // fails if it has ended
-		ended := successor.Wait()
+		kill(successor)
 		u.Plane.Resume()
-		return 0, fmt.Errorf("the successor (process %d, %v) did not take over, and nothing has changed: %w", successor.Process.Pid, orZero(ended), err)
+		return 0, fmt.Errorf("the successor (process %d) did not take over, and nothing has changed: %w", successor.Pid, err)
 	}
-	tellSystemd(fmt.Sprintf("MAINPID=%d", successor.Process.Pid))
+	tellSystemd(fmt.Sprintf("MAINPID=%d", successor.Pid))
 	go u.end()
-	return successor.Process.Pid, nil
+	return successor.Pid, nil
 }
 
-func orZero(ended error) string {
-	if ended == nil {
-		return "exit status 0"
+// kill ends the successor, and returns when it has ended.
+func kill(successor *os.Process) {
+	fd, err := unix.PidfdOpen(successor.Pid, 0)
+	_ = successor.Kill() // fails if it has ended
+	if err != nil {
+		return // it has ended
 	}
-	return ended.Error()
+	defer func() { _ = unix.Close(fd) }()
+	const most = 5000                                                           // ms, for a process that hangs in the kernel
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, most) // pidfd_open(2)
 }
 
 // program is the path of the program's file. It is taken when the process starts, because it would
 // follow the old file if somebody moves that away to put a new one in its place.
 var program, programErr = os.Executable()
 
-// start starts the successor with its end of the connection.
-func start(end *os.File, config []byte) (*exec.Cmd, error) {
+// start starts the successor with its end of the connection. The successor is a child of this
+// process's parent (CLONE_PARENT in clone(2)): systemd supervises only its own children in full.
+func start(end *os.File, config []byte) (*os.Process, error) {
 	defer func() { _ = end.Close() }()
 	if programErr != nil {
 		return nil, fmt.Errorf("finding the program's file: %w", programErr)
@@ -95,10 +100,11 @@ func start(end *os.File, config []byte) (*exec.Cmd, error) {
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = os.Stdout, os.Stderr, files
 	cmd.Env = append(os.Environ(), variable+"="+strconv.Itoa(firstExtra))
+	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_PARENT}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", program, err)
 	}
-	return cmd, nil
+	return cmd.Process, nil
 }
 
 // serve answers the successor until that is ready.
