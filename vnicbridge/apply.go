@@ -31,24 +31,20 @@ func (p *Plane) plan(cfg *config.Config, retained []*config.Config) *transition 
 }
 
 func (t *transition) prepare() error {
-	for _, name := range config.SortedKeys(t.cfg.Segments) {
-		if err := t.prepareSegment(name); err != nil {
-			return errorAt("segment", name, err)
-		}
-	}
 	for _, name := range config.SortedKeys(t.cfg.Bridges) {
 		if err := t.prepareBridge(name); err != nil {
 			return errorAt("bridge", name, err)
 		}
 	}
-	t.retire()
-	if err := t.p.bans.follow(configuredBans(t.cfg), t.bridges); err != nil {
+	acquired, err := t.acquireAddresses()
+	if err != nil {
 		return err
 	}
-	if err := t.p.session.machine.Guard(t.p.guards(t.devices, t.retired)); err != nil {
-		return err
+	err = t.prepareRest()
+	if failed := acquired(); err == nil {
+		err = failed
 	}
-	if err := t.acquireAddresses(); err != nil {
+	if err != nil {
 		return err
 	}
 	for _, name := range config.SortedKeys(t.segments) {
@@ -59,9 +55,31 @@ func (t *transition) prepare() error {
 			return errorAt("segment", name, err)
 		}
 	}
-	var err error
 	t.rules, err = t.p.compile(t.cfg, t.devices, t.retired)
 	return err
+}
+
+// prepareRest prepares everything that the bridges do not need while their addresses are claimed:
+// the kernel takes its time to check a program for each device.
+func (t *transition) prepareRest() error {
+	for name, b := range t.bridges {
+		if !slices.Contains(t.made, b.iface) {
+			continue
+		}
+		if err := t.p.datapaths.attach(b.iface); err != nil {
+			return errorAt("bridge", name, err)
+		}
+	}
+	for _, name := range config.SortedKeys(t.cfg.Segments) {
+		if err := t.prepareSegment(name); err != nil {
+			return errorAt("segment", name, err)
+		}
+	}
+	t.retire()
+	if err := t.p.bans.follow(configuredBans(t.cfg), t.bridges); err != nil {
+		return err
+	}
+	return t.p.session.machine.Guard(t.p.guards(t.devices, t.retired))
 }
 
 // vnicSpecOf returns what the VNIC of a segment must be.
@@ -161,32 +179,31 @@ func (t *transition) retire() {
 	}
 }
 
-// acquireAddresses claims the pseudo addresses of the new bridges, all at the same time. It
-// then resolves their gateways, so that the first packet need not wait.
-func (t *transition) acquireAddresses() error {
-	type result struct {
-		name string
-		err  error
+// acquireAddresses begins to claim the pseudo addresses of the new bridges, all at the same time,
+// and then to resolve their gateways, so that the first packet need not wait. Both take time, in
+// which the VNICs are made. acquired waits for the result.
+func (t *transition) acquireAddresses() (acquired func() error, err error) {
+	if len(t.made) == 0 {
+		return func() error { return nil }, nil
 	}
-	results := make(chan result)
-	probing := 0
+	// The host's kernel must not act on what comes for an address that is claimed.
+	if err := t.p.session.machine.Guard(t.p.guards(append(t.p.living(), t.devices)...)); err != nil {
+		return nil, err
+	}
+	var claims errgroup.Group
 	for name, b := range t.bridges {
 		if !slices.Contains(t.made, b.iface) || t.p.awaits(b.iface) {
 			continue
 		}
-		probing++
 		t.p.carry(b.iface)
-		go func() {
-			results <- result{name, t.acquireAddressesOf(name, b)}
-		}()
+		claims.Go(func() error {
+			if err := t.acquireAddressesOf(name, b); err != nil {
+				return errorAt("bridge", name, err)
+			}
+			return nil
+		})
 	}
-	var failed error
-	for range probing {
-		if r := <-results; r.err != nil {
-			failed = errorAt("bridge", r.name, r.err)
-		}
-	}
-	return failed
+	return claims.Wait, nil
 }
 
 // acquireAddressesOf claims the pseudo addresses of one bridge, both at the same time.

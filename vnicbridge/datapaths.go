@@ -36,9 +36,11 @@ type kernelPath interface {
 	Asleep()
 	Close()
 
-	// Files returns open files for a successor. Yield makes the programs leave every packet to
+	// Files returns open files for a successor. GiveWay lets the successor's programs come before
+	// those of this path. Yield makes the programs leave every packet to
 	// the slow path, where the packets wait, until Resume.
 	Files() (succession.Files, error)
+	GiveWay(bool)
 	Yield()
 	Resume()
 

@@ -114,7 +114,9 @@ func (p *Plane) makeSegment(spec host.VNICSpec) (*segment, error) {
 			own.VNIC = &iface.VNICSide{Segment: spec.Segment, Address: packet.AddrOf(spec.Addresses[own.Family].Addr())}
 		}
 		p.expect(segmentKey(spec.Segment), ifc)
-		err = p.attachNew(ifc)
+		if err = p.datapaths.attach(ifc); err != nil {
+			p.freeNumbers(ifc)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
@@ -122,7 +124,7 @@ func (p *Plane) makeSegment(spec host.VNICSpec) (*segment, error) {
 	return &segment{spec: spec, dev: dev, iface: ifc}, nil
 }
 
-// openBridge opens a NIC and makes its iface.
+// openBridge opens a NIC and makes its iface, which its socket serves until it is attached.
 func (p *Plane) openBridge(spec nicSpec, gateways [config.Families]netip.Addr) (*bridge, error) {
 	dev, state, err := p.openNIC(spec)
 	if err != nil {
@@ -135,7 +137,6 @@ func (p *Plane) openBridge(spec nicSpec, gateways [config.Families]netip.Addr) (
 		p.attachNIC(b, state.Permanent)
 		b.setGateways(gateways)
 		p.expect(bridgeKey(spec.bridge), ifc)
-		err = p.attachNew(ifc)
 	}
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
@@ -189,16 +190,6 @@ func (p *Plane) freeNumbers(ifc *iface.Iface) {
 	for _, own := range ifc.Each() {
 		p.numbers.Free(own.Index)
 	}
-}
-
-// attachNew makes the data path in use carry what comes in at a new device. On error, it
-// frees the numbers of its ifaces.
-func (p *Plane) attachNew(ifc *iface.Iface) error {
-	err := p.datapaths.attach(ifc)
-	if err != nil {
-		p.freeNumbers(ifc)
-	}
-	return err
 }
 
 // attachNIC gives the ifaces of a NIC their links, on which the NIC answers for the pseudo

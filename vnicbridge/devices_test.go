@@ -2,7 +2,6 @@ package vnicbridge
 
 import (
 	"errors"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,6 +74,7 @@ func (r *rig) mends() {
 type refusingPath struct{ kernelPath }
 
 func (refusingPath) Attach(*iface.Iface) error                          { return errInjected }
+func (refusingPath) Detach(*iface.Iface)                                {}
 func (refusingPath) SetNeighbour(*iface.Iface, packet.Addr, config.MAC) {}
 
 // If no program can be put on a device, the device's number is free for another one.
@@ -95,9 +95,14 @@ func TestARefusedDeviceKeepsNoNumber(t *testing.T) {
 	if _, err := p.makeSegment(vnicSpecOf(paperConfig(), "a")); !errors.Is(err, errInjected) {
 		t.Errorf("making a segment gives the error %v", err)
 	}
-	if _, err := p.openBridge(nicSpecOf(paperConfig(), "lan"), [config.Families]netip.Addr{}); !errors.Is(err, errInjected) {
-		t.Errorf("opening a bridge gives the error %v", err)
+	bridges := p.plan(paperConfig(), nil)
+	if err := bridges.prepareBridge("lan"); err != nil {
+		t.Fatal(err)
 	}
+	if err := bridges.prepareRest(); !errors.Is(err, errInjected) {
+		t.Errorf("attaching a NIC gives the error %v", err)
+	}
+	bridges.undo()
 	for n := range iface.Max - 1 {
 		if _, ok := p.numbers.Take(); !ok {
 			t.Fatalf("%d numbers are free, want all %d", n, iface.Max-1)

@@ -89,6 +89,7 @@ func (p *Plane) takeOver(cfg *config.Config) error {
 	if p.heir.inventory.Datapath == config.DatapathKernel && p.datapaths.kernelPath() == nil && cfg.Datapath != config.DatapathUserspace {
 		return fmt.Errorf("the process before carries packets in the kernel, and this one cannot: %s", p.datapaths.refusal)
 	}
+	began := time.Now()
 	state, err := p.heir.from.Yield()
 	if err != nil {
 		return fmt.Errorf("taking over from the process before: %w", err)
@@ -104,6 +105,7 @@ func (p *Plane) takeOver(cfg *config.Config) error {
 	for ifc := range waiting {
 		p.carry(ifc)
 	}
+	p.log.Info("took over from the process before", "flows", p.path.FlowCount(), "packets_waited", time.Since(began))
 	p.remind() // to configure the VNICs
 	return state.Files.Close()
 }

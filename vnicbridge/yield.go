@@ -123,6 +123,7 @@ func (p *Plane) addFiles(all succession.Files) error {
 		}
 	}
 	if k := p.datapaths.kernelPath(); k != nil {
+		k.GiveWay(true)
 		of = append(of, k)
 	}
 	for _, f := range of {
@@ -198,10 +199,14 @@ func (p *Plane) state() (State, error) {
 // Yielded tells whether a successor has taken over, or is about to.
 func (p *Plane) Yielded() bool { return p.yielded.Load() }
 
-// Resume goes on after Yield, because the successor has failed.
+// Resume goes on after Inventory or Yield, because the successor has failed.
 func (p *Plane) Resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	k := p.datapaths.kernelPath()
+	if k != nil {
+		k.GiveWay(false)
+	}
 	if !p.yielded.Swap(false) {
 		return
 	}
@@ -211,7 +216,7 @@ func (p *Plane) Resume() {
 	for _, d := range p.devices.ifaces() {
 		p.carry(d)
 	}
-	if k := p.datapaths.kernelPath(); k != nil {
+	if k != nil {
 		k.Resume()
 	}
 }

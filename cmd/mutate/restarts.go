@@ -31,7 +31,7 @@ var restarts = []mutation{
 		row: "R6", defect: "a successor announces the address", file: "vnicbridge/internal/link/saved.go",
 		old: `	e.claimed = true`, new: `	e.claimed, e.announces = true, AnnounceCount`, tests: "integration.TestUpgradeKeepsWhatIsKnown",
 	}, {
-		row: "R7", defect: "the programs that a process starts inherit the devices", file: "vnicbridge/succession/conn_linux.go",
-		old: `		unix.CloseOnExec(fd)` + "\n", tests: "integration.TestUpgradeKeepsWhatIsKnown",
+		row: "R7", defect: "the old process stays", file: "caddymodule/internal/upgrade/predecessor_linux.go",
+		old: "	go u.end()\n", tests: "integration.TestUpgradeKeepsWhatIsKnown",
 	},
 }

@@ -148,7 +148,6 @@ func (c *Conn) receiveFiles(names []string, files Files) error {
 		fds = append(fds, some...)
 	}
 	for i, fd := range fds {
-		unix.CloseOnExec(fd)
 		if i < len(names) {
 			files[names[i]] = os.NewFile(uintptr(fd), names[i])
 		} else {

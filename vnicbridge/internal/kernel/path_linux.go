@@ -47,7 +47,9 @@ type Path struct {
 
 	Rules  kernelRules
 	clsact bool // the kernel has no tcx
-	Woken  bool // Awake was called
+
+	givesWay atomic.Bool
+	Woken    bool // Awake was called
 }
 
 // putHook puts a program on an iface's device, by tcx, or as a filter of the older clsact. A
@@ -403,6 +405,10 @@ func (k *Path) Files() (files succession.Files, err error) {
 	return files, err
 }
 
+// GiveWay lets the programs of a successor come before this path's, or no longer does. To put a
+// program first again would leave its device without one for a moment.
+func (k *Path) GiveWay(on bool) { k.givesWay.Store(on) }
+
 // Yield makes the programs leave every packet to userspace, and stops reading the slow path, so
 // that the packets wait there for a successor.
 func (k *Path) Yield() {
@@ -546,7 +552,9 @@ func (k *Path) Tick(now int64) {
 	defer k.mu.Unlock()
 	k.refreshAll()
 	k.Rules.Tidy()
-	k.Each(func(a *Attachment) { a.KeepFirst(k.Log) })
+	if k.Woken && !k.givesWay.Load() {
+		k.Each(func(a *Attachment) { a.KeepFirst(k.Log) })
+	}
 }
 
 // Counters returns what the programs have counted at an iface, on all CPUs.
