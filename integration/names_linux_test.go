@@ -3,6 +3,7 @@ package integration_test
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -81,6 +82,10 @@ func TestSegmentsByName(t *testing.T) {
 		}
 		if metric := fmt.Sprintf("caddy_vnic_bridge_flows_by_name_total{bridge=\"lan\",rule=%q} 4", "*.b.example.com"); !strings.Contains(s.fromAdmin("/metrics"), metric) {
 			t.Errorf("the metrics do not have %s", metric)
+		}
+		flows := s.vnic("flows", "--name", "*.B.example.com")
+		if rows := regexp.MustCompile(`(?m)^tcp .* b +\*\.b\.example\.com `).FindAllString(flows, -1); len(rows) != 4 || !strings.HasPrefix(flows, "4 of 4 flows") {
+			t.Errorf("the flows of a rule are\n%s", flows)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 // startByName starts Caddy with sitesByName.
@@ -84,8 +86,13 @@ func TestQUICClientBehindARebindingNAT(t *testing.T) {
 				t.Errorf("at %s: got %q (%v), want %q", at.address, got, err, want)
 			}
 		}
-		if flows := s.status().Bridges["lan"].NewFlows; flows < 4 {
-			t.Errorf("%d flows, want two of each client", flows)
+		// Of each client both flows, of which a connection id has chosen the second, are the rule's (N12).
+		var list flowlist.List
+		if err := json.Unmarshal([]byte(s.vnic("flows", "--json", "--name", "localhost", "--protocol", "udp")), &list); err != nil {
+			t.Fatal(err)
+		}
+		if list.Matched != 4 {
+			t.Errorf("%d flows of the rule, want two of each client", list.Matched)
 		}
 	})
 }

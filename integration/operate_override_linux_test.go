@@ -61,7 +61,7 @@ func TestOperatingExamples(t *testing.T) {
 	s.ip(s.Server, "address add "+sshAddress+"/24 dev nic0")
 	s.ip(s.Server, "route add default via 192.168.1.1")
 	site := examples.Beginning(t, page, "http:// {")
-	s.start(caddyfile{policy: "lb_policy weighted_round_robin a b", sites: site + strings.ReplaceAll(site, "vnic/a", "vnic/b")})
+	s.start(caddyfile{policy: "steer a name a.example.com\nlb_policy weighted_round_robin a b", sites: site + strings.ReplaceAll(site, "vnic/a", "vnic/b")})
 	s.wantLogged("http://192.168.50.1/", "a")
 	for _, e := range examples.On(t, page) {
 		if slices.Contains([]string{"Switch and weigh", "Flows", "Events", "Captures"}, e.Section) {

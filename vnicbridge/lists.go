@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
@@ -28,10 +29,12 @@ func (p *Plane) Clients(filter flowlist.Filter) (flowlist.ClientList, error) {
 func (p *Plane) flowView() *flowlist.View {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	labels := p.path.Labels()
 	v := &flowlist.View{
 		Each: p.path.EachFlow, Now: p.now,
 		Segments: config.SortedKeys(p.segments), Bridges: config.SortedKeys(p.bridges),
-		BridgeOf: make(map[*iface.Iface]string),
+		BridgeOf: make(map[*iface.Iface]string), Names: labels.All(),
+		NameOf: func(f *flow.Flow) string { return labels.Label(f.Rule()) },
 	}
 	for _, d := range p.living() {
 		for name, b := range d.bridges {

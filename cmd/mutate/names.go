@@ -59,7 +59,7 @@ var byName = []mutation{
 		old: `		f.shift.store(other.shift.load())`, new: `		f.shift.store(packet.Shift{})`, tests: "vnicbridge.TestNamedFlowsMove",
 	}, {
 		row: "N10", defect: "a client behind a rebinding NAT is not found again", file: "vnicbridge/internal/userspace/greetdatagram.go",
-		old: `	if to, known := g.servers.find(a); known && rules.Segments[to] != nil {`, new: `	if to, known := g.servers.find(a); known && rules.Segments[to] == nil {`, tests: "integration.TestQUICClientBehindARebindingNAT",
+		old: `known && rules.Segments[server.vnic] != nil {`, new: `known && rules.Segments[server.vnic] == nil {`, tests: "integration.TestQUICClientBehindARebindingNAT",
 	}, {
 		row: "N10", defect: "the programs keep a server's connection id from userspace", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `	if (f->dir == BACKWARD && (bpf_skb_load_bytes`, new: `	if (f->dir == 2 && (bpf_skb_load_bytes`, tests: "integration.TestQUICClientBehindARebindingNAT",
@@ -69,5 +69,11 @@ var byName = []mutation{
 	}, {
 		row: "N12", defect: "status does not show the rules of sites", file: "vnicbridge/config/sites.go",
 		old: `		c.Bridges[name].Steer = rules`, new: `		c.Bridges[name].Steer = rules[:1]`, tests: "integration.TestSteerSites",
+	}, {
+		row: "N12", defect: "after a reload flows tell another rule", file: "vnicbridge/internal/rules/labels.go",
+		old: `	number, ok := before.numbers[label]`, new: `	number, ok := before.numbers[""]`, tests: "vnicbridge.TestFlowsTellTheirRule",
+	}, {
+		row: "N12", defect: "a change of the data path loses the rule", file: "vnicbridge/internal/flow/flow.go",
+		old: `		f.shift.rule().Store(other.shift.rule().Load())`, new: ``, tests: "vnicbridge.TestFlowsTellTheirRule",
 	},
 }

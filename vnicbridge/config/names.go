@@ -60,8 +60,8 @@ func HostPattern(text string) (string, error) {
 	return pattern, nil
 }
 
-// NormalNames returns the rule's names in the form of [HostPattern]. The rule must be valid.
-func (r *Rule) NormalNames() (names []string) {
+// normalNames returns the rule's names in the form of [HostPattern]. The rule must be valid.
+func (r *Rule) normalNames() (names []string) {
 	for _, name := range r.Names {
 		if pattern, err := HostPattern(name); err == nil {
 			names = append(names, pattern)

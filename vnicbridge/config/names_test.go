@@ -128,7 +128,7 @@ func TestPortsOrDefault(t *testing.T) {
 
 func TestNormalNames(t *testing.T) {
 	r := Rule{Names: []string{"A.example.com.", "*.bücher.example"}}
-	if got := r.NormalNames(); !slices.Equal(got, []string{"a.example.com", "*.xn--bcher-kva.example"}) {
+	if got := r.normalNames(); !slices.Equal(got, []string{"a.example.com", "*.xn--bcher-kva.example"}) {
 		t.Errorf("got %q", got)
 	}
 }

@@ -16,9 +16,14 @@ type Site struct {
 	Redirects uint16
 }
 
-// Rules returns the steer rules that have a segment: all except `steer sites`.
+// Rules returns the steer rules that have a segment, which are all except `steer sites`, with their
+// names in the form of [HostPattern].
 func (b *Bridge) Rules() []Rule {
-	return slices.DeleteFunc(slices.Clone(b.Steer), func(r Rule) bool { return r.Sites })
+	rules := slices.DeleteFunc(slices.Clone(b.Steer), func(r Rule) bool { return r.Sites })
+	for i := range rules {
+		rules[i].Names = rules[i].normalNames()
+	}
+	return rules
 }
 
 // steersSites tells where a bridge's `steer sites` is: -1 if there is none.

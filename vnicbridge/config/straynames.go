@@ -35,7 +35,7 @@ func (c *Config) missingRules(bridge string, sites []Site) map[string]*Rule {
 		return nil
 	}
 	for i := range rules {
-		rules[i].Names = slices.Sorted(slices.Values(rules[i].NormalNames()))
+		rules[i].Names = slices.Sorted(slices.Values(rules[i].Names))
 	}
 	missing := make(map[string]*Rule)
 	segments, fronts := b.segments(), c.fronted(sites)

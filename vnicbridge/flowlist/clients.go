@@ -36,7 +36,7 @@ func (v *View) Clients(filter Filter) (ClientList, error) {
 		return ClientList{}, err
 	}
 	for {
-		c := census{flowMatcher: flowMatcher{filter, v.BridgeOf}, now: v.Now(), candidates: make(map[packet.Addr]int)}
+		c := census{flowMatcher: flowMatcher{filter, v}, now: v.Now(), candidates: make(map[packet.Addr]int)}
 		if !v.Each(c.nominate) {
 			continue
 		}

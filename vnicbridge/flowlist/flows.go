@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
@@ -22,6 +23,10 @@ type Flow struct {
 	Bridge  string `json:"bridge,omitempty"` // by which it comes in or goes out; a reach flow has none
 	Segment string `json:"segment"`          // that serves it, or that opened it if it is an egress flow
 	Peer    string `json:"peer,omitempty"`   // the segment that opened a reach flow
+
+	// The first name of the steer rule that has chosen the segment. It is empty if no rule with
+	// names has, or if the configuration no longer has the rule.
+	Name string `json:"name,omitempty"`
 
 	Client      netip.AddrPort `json:"client"`
 	Destination netip.AddrPort `json:"destination"` // to which the client sends: the pseudo address, or an alias of the server
@@ -71,6 +76,7 @@ type Filter struct {
 	Client   netip.Prefix // the network of the client's address
 	Segment  string       // that serves the flow, or opened it
 	Bridge   string
+	Name     string // the first of the steer rule that has chosen the segment
 	State    State
 	Protocol config.Protocol
 	Limit    int // the most flows, or clients, that are listed, up to MaxLimit; 0: DefaultFlowLimit
@@ -91,6 +97,9 @@ type View struct {
 
 	Segments, Bridges []string                // the names that a filter may ask for
 	BridgeOf          map[*iface.Iface]string // the names of the bridges by their NICs' ifaces
+
+	Names  []string                // the first names of the steer rules, which a filter may ask for
+	NameOf func(*flow.Flow) string // the one of the rule that has chosen a flow's segment
 }
 
 // Flows lists the flows that match a filter. The error says what of the filter is impossible.
@@ -99,7 +108,7 @@ func (v *View) Flows(filter Filter) (List, error) {
 		return List{}, err
 	}
 	for {
-		l := lister{flowMatcher: flowMatcher{filter, v.BridgeOf}, now: v.Now()}
+		l := lister{flowMatcher: flowMatcher{filter, v}, now: v.Now()}
 		if v.Each(l.visit) {
 			return l.list(), nil
 		}
@@ -114,6 +123,11 @@ func (v *View) complete(filter *Filter) error {
 	if filter.Bridge != "" && !slices.Contains(v.Bridges, filter.Bridge) {
 		return config.UnknownBridge(filter.Bridge, v.Bridges)
 	}
+	if filter.Name != "" {
+		if err := v.completeName(filter); err != nil {
+			return err
+		}
+	}
 	switch filter.State {
 	case "", FlowHalfOpen, Established, FlowClosing:
 	default:
@@ -126,10 +140,30 @@ func (v *View) complete(filter *Filter) error {
 	return nil
 }
 
-// flowMatcher finds the flows that match a filter.
+// completeName puts the name of a filter into its normal form. It must be the first one of a rule.
+func (v *View) completeName(filter *Filter) error {
+	name, err := config.HostPattern(filter.Name)
+	if err != nil {
+		return err
+	}
+	if filter.Name = name; slices.Contains(v.Names, name) {
+		return nil
+	}
+	const most = 10
+	known := strings.Join(v.Names[:min(len(v.Names), most)], ", ")
+	switch {
+	case known == "":
+		return fmt.Errorf("name %s: no steer rule has names", name)
+	case len(v.Names) > most:
+		known += fmt.Sprintf(" and %d more", len(v.Names)-most)
+	}
+	return fmt.Errorf("name %s: want the first name of a steer rule, which are %s", name, known)
+}
+
+// flowMatcher finds the flows of a view that match a filter.
 type flowMatcher struct {
-	filter   Filter
-	bridgeOf map[*iface.Iface]string // the names of the bridges by their NICs' ifaces
+	filter Filter
+	*View
 }
 
 // lister gathers the flows of a list.
@@ -190,7 +224,8 @@ func (m *flowMatcher) matches(f *flow.Flow) bool {
 	switch {
 	case w.Protocol != 0 && w.Protocol != f.Orig.Proto,
 		w.Segment != "" && w.Segment != segmentOf(f.In) && w.Segment != segmentOf(f.Out),
-		w.Bridge != "" && w.Bridge != m.bridgeOf[f.In] && w.Bridge != m.bridgeOf[f.Out],
+		w.Bridge != "" && w.Bridge != m.BridgeOf[f.In] && w.Bridge != m.BridgeOf[f.Out],
+		w.Name != "" && w.Name != m.NameOf(f),
 		w.Client.IsValid() && !w.Client.Contains(f.Orig.Src.Netip()),
 		w.State != "" && w.State != phaseOf(f):
 		return false
@@ -211,9 +246,10 @@ func (m *flowMatcher) describe(f *flow.Flow, idle float64) Flow {
 	d.Packets.FromServer, d.Bytes.FromServer = f.Sent[flow.Reverse].Total()
 	switch {
 	case f.In.NIC != nil:
-		d.Direction, d.Bridge, d.Segment = Inbound, m.bridgeOf[f.In], segmentOf(f.Out)
+		d.Direction, d.Bridge, d.Segment = Inbound, m.BridgeOf[f.In], segmentOf(f.Out)
+		d.Name = m.NameOf(f)
 	case f.Out.NIC != nil:
-		d.Direction, d.Bridge, d.Segment = Egress, m.bridgeOf[f.Out], segmentOf(f.In)
+		d.Direction, d.Bridge, d.Segment = Egress, m.BridgeOf[f.Out], segmentOf(f.In)
 	default:
 		d.Direction, d.Segment, d.Peer = Reach, segmentOf(f.Out), segmentOf(f.In)
 	}

@@ -49,6 +49,10 @@ var FlowParameters = Parameters[flowlist.Filter]{
 		f.Bridge = text
 		return nil
 	}},
+	"name": {"Only flows whose segment the steer rule with this first name has chosen", func(f *flowlist.Filter, text string) error {
+		f.Name = text
+		return nil
+	}},
 	"state": {"Only flows in this state: half_open, established or closing", func(f *flowlist.Filter, text string) error {
 		f.State = flowlist.State(text)
 		return nil

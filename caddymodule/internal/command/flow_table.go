@@ -14,10 +14,10 @@ import (
 func writeFlows(w io.Writer, list flowlist.List) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "%d of %d flows, those first that had a packet last.\n\n", len(list.Flows), list.Matched)
-	row(t, "PROTOCOL", "STATE", "IDLE", "FROM", "CLIENT", "TO", "INTO", "AS", "SERVER", "PACKETS", "BYTES")
+	row(t, "PROTOCOL", "STATE", "IDLE", "FROM", "CLIENT", "TO", "INTO", "NAME", "AS", "SERVER", "PACKETS", "BYTES")
 	for _, f := range list.Flows {
 		from, into := endsOf(f)
-		row(t, f.Protocol, f.State, idleTime(f), from, f.Client, f.Destination, into, f.Source, f.Server, bothWays(f.Packets), bothWays(f.Bytes))
+		row(t, f.Protocol, f.State, idleTime(f), from, f.Client, f.Destination, into, f.Name, f.Source, f.Server, bothWays(f.Packets), bothWays(f.Bytes))
 	}
 	return t.Flush()
 }

@@ -23,16 +23,17 @@ func flowsCommand() *cobra.Command {
 		asJSON, watch bool
 	)
 	cmd := &cobra.Command{
-		Use:   "flows [--client <address>] [--segment <name>] [--bridge <name>] [--state <state>] [--protocol <protocol>] [--limit <n>] [--watch] [--json] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Use:   "flows [--client <address>] [--segment <name>] [--bridge <name>] [--name <host name>] [--state <state>] [--protocol <protocol>] [--limit <n>] [--watch] [--json] [--address <interface>] [--config <path> [--adapter <name>]]",
 		Short: "Lists the flows that the bridge carries",
 		Long: `
 Lists the flows of the running instance that match all that is asked for, those
 first that had a packet last.
 
 A flow comes from a bridge (from outside) or a segment, and goes into a segment or,
-by a bridge, outside. CLIENT opened it and sends to TO; SERVER sees it as AS. UDP
-and ICMP flows are half_open until they are answered. PACKETS and BYTES are those of
-the client and those of the server.`,
+by a bridge, outside. If a steer rule with names has chosen the segment, NAME is the
+first of them. CLIENT opened the flow and sends to TO; SERVER sees it as AS. UDP and
+ICMP flows are half_open until they are answered. PACKETS and BYTES are those of the
+client and those of the server.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()

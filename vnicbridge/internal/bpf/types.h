@@ -93,7 +93,7 @@ struct flow_shift {
 	__u32 time;		// the same for its timestamps
 	__s8 to_client, to_server;	// by how many bits windows are shifted to the left
 	__u16 zero;
-	__u32 padding;
+	__u32 padding;		// for the programs; Go keeps the number of a steer rule here
 };
 
 // A key points to a value: the number of a record, with REVERSE set if the key is the

@@ -29,7 +29,7 @@ type Flow struct {
 	// These point into the record, which both data paths change.
 	*State
 	Sent  [2]*Traffic // by direction
-	shift *ShiftWords // of a shifted flow
+	shift *ShiftWords // of a greeted flow
 
 	table  *Table // that has the record, and whose memory the flow keeps alive; nil: no record
 	Number uint32 // of the record in the table
@@ -108,9 +108,25 @@ func (f *Flow) copyLife(other *Flow) {
 		f.Sent[dir].Next.Store(sent.Next.Load())
 		f.Windows[dir].Store(other.Windows[dir].Load())
 	}
-	if f.Flags.Load()&Shifted != 0 {
+	if f.Flags.Load()&Greeted != 0 {
 		f.shift.store(other.shift.load())
+		f.shift.rule().Store(other.shift.rule().Load())
 	}
+}
+
+// Greet marks the flow, which must be a new one, as greeted. rule is the number of the steer rule
+// with names that has chosen its segment; 0: none.
+func (f *Flow) Greet(rule uint32) {
+	f.Flags.Or(Greeted)
+	f.shift.rule().Store(rule)
+}
+
+// Rule returns the number of the steer rule with names that has chosen the flow's segment, or 0.
+func (f *Flow) Rule() uint32 {
+	if f.Flags.Load()&Greeted == 0 {
+		return 0
+	}
+	return f.shift.rule().Load()
 }
 
 // Shift returns how the numbers of the connection differ between its ends. ok is false if they

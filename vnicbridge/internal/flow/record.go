@@ -66,8 +66,9 @@ func (w *WideAddresses) store(a addresses) {
 	}
 }
 
-// ShiftWords hold the [packet.Shift] of a shifted flow: struct flow_shift of bpf/types.h. The last
-// one is padding, because the values of an array map begin at multiples of 8 bytes.
+// ShiftWords hold the [packet.Shift] of a shifted flow, and the number of the steer rule that has
+// chosen the segment of a greeted one: struct flow_shift of bpf/types.h, which has padding in the
+// place of the latter.
 type ShiftWords [4]atomic.Uint32
 
 func (w *ShiftWords) load() packet.Shift {
@@ -80,6 +81,8 @@ func (w *ShiftWords) store(s packet.Shift) {
 	w[1].Store(s.Time)
 	w[2].Store(uint32(uint8(s.ToClient)) | uint32(uint8(s.ToServer))<<8)
 }
+
+func (w *ShiftWords) rule() *atomic.Uint32 { return &w[3] }
 
 // tupleFrom returns the tuple of a key. src and dst are its addresses if it is of IPv6.
 func tupleFrom(k *bpf.FlowKey, src, dst packet.Addr) packet.Tuple {

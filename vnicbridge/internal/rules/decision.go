@@ -103,11 +103,10 @@ func namesOf(r *config.Rule) (set *names.Set[struct{}], first string) {
 		return nil, ""
 	}
 	set = new(names.Set[struct{}])
-	patterns := r.NormalNames()
-	for _, pattern := range patterns {
+	for _, pattern := range r.Names {
 		set.Add(pattern, struct{}{})
 	}
-	return set, patterns[0]
+	return set, r.Names[0]
 }
 
 // interleave returns a sequence of indexes of the candidates. Each candidate has as many

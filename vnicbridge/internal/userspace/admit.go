@@ -89,7 +89,7 @@ func (fw *Forwarder) begin(a *Arrival, to *iface.Iface, replies iter.Seq[packet.
 	}
 	fl := flow.New(a.In, to, &a.Packet, a.Now)
 	if a.named {
-		fl.Flags.Or(flow.Greeted)
+		fl.Greet(a.rule)
 	}
 	return fw.Flows.Insert(fl, replies)
 }

@@ -22,6 +22,7 @@ type Forwarder struct {
 	Orphans    orphans
 	Answers    [iface.Max]atomic.Pointer[answerLimits] // by the index of an iface
 	rules      atomic.Pointer[rules.Ruleset]
+	labels     atomic.Pointer[rules.Labels] // of the steer rules with names
 	open       *rules.OpenPorts
 	denied     *rules.Denied
 	pacer      *pacer
@@ -38,12 +39,14 @@ func New(open *rules.OpenPorts, denied *rules.Denied, clock func() int64) *Forwa
 		open: open, denied: denied, pacer: newPacer(), greetings: newGreetings(), Clock: clock,
 	}
 	fw.Flows = flow.OwnTable(config.DefaultMaxFlows, fw.Handshakes)
+	fw.labels.Store(new(rules.Labels))
 	fw.SetRules(&rules.Ruleset{})
 	return fw
 }
 
-// SetRules replaces the rules for new flows, and the limits.
+// SetRules replaces the rules for new flows, and the limits. Only one goroutine at a time may call it.
 func (fw *Forwarder) SetRules(r *rules.Ruleset) {
+	fw.labels.Store(fw.labels.Load().Of(r))
 	fw.rules.Store(r)
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
@@ -59,6 +62,9 @@ func (fw *Forwarder) setLimits() {
 
 // CurrentRules returns the rules for new flows.
 func (fw *Forwarder) CurrentRules() *rules.Ruleset { return fw.rules.Load() }
+
+// Labels returns the labels of the steer rules with names, by which [flow.Flow.Rule] tells a rule.
+func (fw *Forwarder) Labels() *rules.Labels { return fw.labels.Load() }
 
 // SetLimit bounds the number of flows: see [flow.Table.SetLimit].
 func (fw *Forwarder) SetLimit(flows int) {
@@ -206,6 +212,7 @@ type Arrival struct {
 
 	named    bool       // a host name has chosen the packet's segment
 	chosen   choice     // by which rule; zero: by a connection id
+	rule     uint32     // the number of that rule, or of the one that has chosen the server of the id
 	own      bool       // the segment that sent the packet has opened its flow
 	found    flow.Flow  // the packet's flow; the next packet reuses this memory
 	reopened *flow.Flow // the closed flow whose tuple the packet reuses
@@ -272,7 +279,7 @@ func (fw *Forwarder) Receive(a *Arrival) {
 }
 
 func (fw *Forwarder) handle(a *Arrival) packet.DropReason {
-	a.own, a.named, a.chosen = false, false, choice{}
+	a.own, a.named, a.chosen, a.rule = false, false, choice{}, 0
 	if len(a.Frame.Eth()) < packet.EthHeaderLen {
 		return packet.DropMalformed
 	}

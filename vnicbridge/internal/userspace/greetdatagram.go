@@ -21,8 +21,9 @@ func (fw *Forwarder) chooseByDatagram(a *Arrival, rules *rules.Ruleset, bridge *
 	g := fw.greetings
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if to, known := g.servers.find(a); known && rules.Segments[to] != nil {
-		return to, false
+	if server, known := g.servers.find(a); known && rules.Segments[server.vnic] != nil {
+		a.rule = server.rule
+		return server.vnic, false
 	}
 	c := g.known[a.key()]
 	if c == nil || c.in != a.In {
@@ -35,7 +36,7 @@ func (fw *Forwarder) chooseByDatagram(a *Arrival, rules *rules.Ruleset, bridge *
 		return nil, true
 	}
 	to, label := bridge.Decisions.DecideNamed(a.Tuple, name)
-	a.chosen = choice{a.In.Index, label}
+	a.chosen, a.rule = choice{a.In.Index, label}, fw.labels.Load().Number(label)
 	return to, false
 }
 
@@ -103,8 +104,8 @@ func (fw *Forwarder) openUnnamed(c *greeting, out *iface.Outbox, now int64) {
 		verdict = packet.DropNoSegment
 	}
 	if verdict == packet.Keep {
-		a.named = true
 		to, label := bridge.Decisions.DecideNamed(a.Tuple, "")
+		a.named, a.rule = true, fw.labels.Load().Number(label)
 		var fl *flow.Flow
 		if fl, verdict = fw.admitTo(a, rules, bridge, to); fl != nil {
 			fw.greetings.chosen[choice{c.in.Index, label}]++
@@ -118,11 +119,16 @@ func (fw *Forwarder) openUnnamed(c *greeting, out *iface.Outbox, now int64) {
 // maxServers bounds how many connection ids are remembered, the latest ones.
 const maxServers = 1 << 16
 
-// quicServers are the VNICs of QUIC servers, by the connection ids that they have chosen. A client
-// whose NAT gives it another port begins a new flow, and is found again by the id.
+// quicServers are the QUIC servers by the connection ids that they have chosen. A client whose NAT
+// gives it another port begins a new flow, and is found again by the id.
 type quicServers struct {
-	known   flow.BoundedMap[connectionID, *iface.Iface]
+	known   flow.BoundedMap[connectionID, quicServer]
 	lengths [names.MaxIDLen + 1]bool // of the ids
+}
+
+type quicServer struct {
+	vnic *iface.Iface
+	rule uint32 // which has chosen it for the client
 }
 
 type connectionID struct {
@@ -130,14 +136,14 @@ type connectionID struct {
 	bytes string
 }
 
-// find returns the VNIC of the server to which a client's datagram belongs. The header of most
+// find returns the server to which a client's datagram belongs. The header of most
 // datagrams does not tell how long the id is (RFC 9000 §17.3).
-func (s *quicServers) find(a *Arrival) (to *iface.Iface, known bool) {
+func (s *quicServers) find(a *Arrival) (server quicServer, known bool) {
 	rest := a.UDPPayload()
 	if names.IsLongHeader(rest) {
 		id, _, ok := names.ConnectionIDs(rest)
 		if !ok {
-			return nil, false
+			return quicServer{}, false
 		}
 		return s.known.Get(connectionID{a.In.Index, string(id)})
 	}
@@ -145,11 +151,11 @@ func (s *quicServers) find(a *Arrival) (to *iface.Iface, known bool) {
 		if !s.lengths[n] {
 			continue
 		}
-		if to, known = s.known.Get(connectionID{a.In.Index, string(rest[1 : 1+n])}); known {
-			return to, true
+		if server, known = s.known.Get(connectionID{a.In.Index, string(rest[1 : 1+n])}); known {
+			return server, true
 		}
 	}
-	return nil, false
+	return quicServer{}, false
 }
 
 // learnServer remembers the connection id that a QUIC server has chosen, which only packets with a
@@ -166,8 +172,9 @@ func (fw *Forwarder) learnServer(a *Arrival, fl *flow.Flow, dir flow.Direction) 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	key := connectionID{fl.In.Index, string(id)}
-	if to, known := g.servers.known.Get(key); !known || to != fl.Out {
-		g.servers.known.Put(key, fl.Out, maxServers)
+	server := quicServer{fl.Out, fl.Rule()}
+	if other, known := g.servers.known.Get(key); !known || other != server {
+		g.servers.known.Put(key, server, maxServers)
 		g.servers.lengths[len(id)] = true
 	}
 }

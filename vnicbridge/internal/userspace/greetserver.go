@@ -49,7 +49,7 @@ func (fw *Forwarder) openGreeted(c *greeting, name string, out *iface.Outbox, no
 		return nil, packet.DropPort
 	}
 	fl := flow.New(c.in, to, &syn.Packet, now)
-	fl.Flags.Or(flow.Greeted)
+	fl.Greet(fw.labels.Load().Number(label))
 	fl, verdict = fw.Flows.Insert(fl, segment.InboundReplies(bridge, syn.Tuple))
 	if fl != nil {
 		fw.greetings.chosen[choice{c.in.Index, label}]++

@@ -6,13 +6,14 @@ import { BridgeCard, Cards, SegmentCard } from "./cards.js";
 import { byId, setText } from "./dom.js";
 import { clock, count } from "./format.js";
 import { Histories, interval } from "./history.js";
-import { Drops, showBans, showClients, showEvents } from "./lists.js";
+import { Drops, Names, showBans, showClients, showEvents } from "./lists.js";
 import { drawTopology } from "./topology.js";
 
 const slow = 3; // of how many looks one is at clients, bans and events too
 
 const histories = new Histories();
 const drops = new Drops();
+const names = new Names();
 const bridges = new Cards(byId("bridges"), (name) => new BridgeCard(name));
 const segments = new Cards(byId("segments"), (name) => new SegmentCard(name));
 let status, seen, next, looking = false, again = false, looks = 0;
@@ -53,6 +54,7 @@ function show() {
 	bridges.update(status.bridges, status, (name) => histories.of("bridges", name), seen);
 	segments.update(status.segments, status, (name) => histories.of("segments", name), seen);
 	drops.show(byId("drops"), status, seen);
+	names.show(byId("names"), status, seen);
 }
 
 function connected() {

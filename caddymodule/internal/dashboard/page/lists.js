@@ -1,4 +1,4 @@
-// Clients, drops and events.
+// Clients, drops, host names, bans and events.
 
 import { html, sorted } from "./dom.js";
 import { bytes, clock, count, idle, perSecond } from "./format.js";
@@ -24,9 +24,22 @@ export function showClients(place, { clients }) {
 		clients.map((c) => [c.address, c.segments.join(" "), count(c.flows), bytes(c.bytes.from_client + c.bytes.from_server), idle(c.idle_seconds)])));
 }
 
-// Drops remembers what was counted before, for the rates.
-export class Drops {
+// Rates tell what has been counted in a second, as text.
+class Rates {
 	#last;
+
+	// since returns the rate of each count since the last call.
+	since(counts, time) {
+		const before = this.#last;
+		this.#last = { counts, time };
+		return (what) => before
+			? perSecond(Math.max(0, counts.get(what) - (before.counts.get(what) ?? 0)) / ((time - before.time) / 1000))
+			: "–";
+	}
+}
+
+export class Drops {
+	#rates = new Rates();
 
 	show(place, status, time) {
 		const rows = [];
@@ -37,15 +50,43 @@ export class Drops {
 				}
 			}
 		}
-		const before = this.#last;
-		this.#last = { time, counts: new Map(rows.map((r) => [r.from + " " + r.reason, r.n])) };
+		const what = ({ from, reason }) => `${from} ${reason}`;
+		const rate = this.#rates.since(new Map(rows.map((r) => [what(r), r.n])), time);
 		rows.sort((a, b) => b.n - a.n);
-		const rate = ({ from, reason, n }) => before
-			? perSecond(Math.max(0, n - (before.counts.get(from + " " + reason) ?? 0)) / ((time - before.time) / 1000))
-			: "–";
 		show(place, rows.length === 0 ? empty("Nothing was dropped.") : table(
 			[["Reason"], ["From"], ["Packets", true], ["Now", true]],
-			rows.map((r) => [r.reason, r.from, count(r.n), rate(r)])));
+			rows.map((r) => [r.reason, r.from, count(r.n), rate(what(r))])));
+	}
+}
+
+const mostNames = 20;
+
+// Names show how many flows each steer rule with names has chosen the segment of.
+export class Names {
+	#rates = new Rates();
+
+	show(place, status, time) {
+		const rows = new Map();
+		const add = (bridge, name, segment, n) => {
+			const what = `${bridge} ${name}`;
+			const row = rows.get(what) ?? { what, bridge, name, segments: new Set(), n };
+			rows.set(what, row);
+			row.segments.add(segment);
+		};
+		for (const [bridge, { steer, flows_by_name: flows = {} }] of sorted(status.bridges)) {
+			const named = (steer ?? []).filter((rule) => rule.names);
+			named.forEach(({ names: [first], segment }) => add(bridge, first, segment, flows[first] ?? 0));
+			if (named.length > 0) {
+				add(bridge, "no such name", "", flows[""] ?? 0);
+			}
+		}
+		place.parentElement.hidden = rows.size === 0;
+		const rate = this.#rates.since(new Map([...rows].map(([what, { n }]) => [what, n])), time);
+		const most = [...rows.values()].sort((a, b) => b.n - a.n).slice(0, mostNames);
+		const more = rows.size > most.length ? html("p", { class: "empty" }, `and ${count(rows.size - most.length)} others`) : "";
+		show(place, table(
+			[["Name"], ["Bridge"], ["Segments"], ["Flows", true], ["Now", true]],
+			most.map((r) => [r.name, r.bridge, [...r.segments].join(" "), count(r.n), rate(r.what)])), more);
 	}
 }
 
