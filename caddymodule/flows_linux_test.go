@@ -39,7 +39,7 @@ func listFlows(t *testing.T) {
 		"?client=somebody": "an address or a network",
 		"?limit=0":         "want 1 to 10000",
 		"?limit=10001":     "want 1 to 10000",
-		"?sort=age":        "want bridge, client, limit, protocol, segment, state",
+		"?sort=age":        "want bridge, client, limit, name, protocol, segment, state",
 	} {
 		expectAPI(t, http.MethodGet, flowsURL+query, http.StatusBadRequest, message)
 	}

@@ -52,6 +52,30 @@ func TestNamesPage(t *testing.T) {
 	}
 }
 
+// The second Caddyfile of docs/names.md has two segments for each name: one of them serves it while
+// the other one is drained.
+func TestNamesPageOfSeveralSegments(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, paper.NetworkOptions{})
+	s.start(caddyfile{})
+	text := strings.ReplaceAll(caddyfilesOf(t, namesPage)[1], "eth1", "nic0")
+	s.loadText(strings.Replace(text, "{\n", "{\nlocal_certs\nskip_install_trust\n", 1))
+	serves := func(host, want string) {
+		t.Helper()
+		s.waitFor(want+" serves "+host, func() bool {
+			output, err := s.PC1.Run(t.Context(), "curl", "-sSk", "--max-time", "5", "--connect-to", host+"::192.168.1.2:", "https://"+host+"/")
+			return err == nil && string(output) == want
+		})
+	}
+	serves("www.example.com", "segment a")
+	s.vnic("drain", "a")
+	for _, host := range []string{"www.example.com", "api.example.com"} {
+		serves(host, "segment b")
+	}
+	s.vnic("activate", "a")
+	serves("www.example.com", "segment a")
+}
+
 // Rows N1, N2, N5, N9 and N12: clients that nobody here wrote reach the segment of the name that they
 // ask for, over both families, and talk TLS with its server end to end.
 func TestSegmentsByName(t *testing.T) {

@@ -12,6 +12,9 @@ var byName = []mutation{
 		row: "N1", defect: "the programs do not ask for the name", file: "vnicbridge/internal/bpf/decide.h",
 		old: `return t->steer[i].named ? BY_NAME : t->steer[i].segment | LASTING;`, new: `return t->steer[i].segment | LASTING;`, tests: "vnicbridge.TestANameChoosesTheSegment",
 	}, {
+		row: "N1", defect: "of several segments the first one gets all flows", file: "vnicbridge/internal/rules/decision.go",
+		old: `		return r.Choice.balance(flow)`, new: `		return r.Choice.Slots[0]`, tests: "vnicbridge.TestSeveralSegmentsForAName",
+	}, {
 		row: "N2", defect: "only the first segment of a hello is read", file: "vnicbridge/internal/userspace/greeting.go",
 		old: `			stream = append(stream, s.data[known:]...)`, new: `			stream = append(stream[:0], s.data[known:]...)`, tests: "vnicbridge.TestANameInPieces",
 	}, {

@@ -92,8 +92,8 @@ var separation = []mutation{
 		row: "S3", defect: "the ports of a peer are all open", file: "vnicbridge/internal/bpf/admit.h",
 		old: `if (!s || !s->live || !begins(p) || !enters(s, p))`, new: `if (!s || !s->live || !begins(p))`,
 	}, {
-		row: "S3", defect: "a bridge reaches segments that it does not name", file: `vnicbridge/internal/rules/decision.go`,
-		old: `	for _, name := range b.LBPolicy.Segments {`, new: `	for _, name := range config.SortedKeys(available) {`,
+		row: "S3", defect: "a bridge reaches segments that it does not name", file: `vnicbridge/internal/rules/balancer.go`,
+		old: `	for _, name := range p.Segments {`, new: `	for _, name := range config.SortedKeys(available) {`,
 	}, {
 		row: "S3", defect: "a record is cleared so that its addresses go before its ports", file: `vnicbridge/internal/flow/record.go`,
 		old: "	words(&r.Orig)[1].Store(0)\n", new: "	store(&r.Orig, bpf.FlowKey{})\n",

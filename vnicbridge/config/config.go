@@ -124,6 +124,10 @@ type Rule struct {
 	// The segment that matching flows get.
 	Segment string `json:"segment,omitempty"`
 
+	// In place of a segment: how one is chosen among several ones. The rule must have names. A
+	// switch of the bridge does not change it.
+	LBPolicy *Policy `json:"lb_policy,omitempty"`
+
 	// Whether the rule stands for others, and has no segment and no matcher itself. In Caddy it
 	// stands for one rule for each segment with HTTP sites: their host names, and the ports on
 	// which they listen. For any other program it stands for none, unless that calls

@@ -17,5 +17,21 @@ func (p *Policy) Preferring(segment string) *Policy {
 	return &Policy{PolicyFirst, append([]string{segment}, others...)}
 }
 
+// Segments returns the segments that matching flows can get, in order.
+func (r *Rule) Segments() []string {
+	if r.LBPolicy != nil {
+		return r.LBPolicy.Segments
+	}
+	return []string{r.Segment}
+}
+
+// To tells what matching flows get, as in "a" or "first a b".
+func (r *Rule) To() string {
+	if r.LBPolicy != nil {
+		return r.LBPolicy.String()
+	}
+	return r.Segment
+}
+
 // String returns the policy as a Caddyfile has it.
 func (p *Policy) String() string { return string(p.Policy) + " " + strings.Join(p.Segments, " ") }

@@ -79,8 +79,8 @@ func (c *Config) refusedFamilies(bridge string) (findings []string) {
 			continue
 		}
 		for i, rule := range b.Rules() {
-			if rule.matchesFamily(f) && !c.Segments[rule.Segment].Address(f).IsValid() {
-				findings = append(findings, fmt.Sprintf("bridge %s: segment %s has no %s address, so the %s flows that steer rule %d matches get no segment", bridge, rule.Segment, f, f, i+1))
+			if rule.matchesFamily(f) && !c.anyOfFamily(rule.Segments(), f) {
+				findings = append(findings, fmt.Sprintf("bridge %s: segment %s has no %s address, so the %s flows that steer rule %d matches get no segment", bridge, strings.Join(rule.Segments(), " or "), f, f, i+1))
 			}
 		}
 		if b.LBPolicy != nil && !c.anyOfFamily(b.LBPolicy.Segments, f) {
@@ -102,8 +102,10 @@ func (b *Bridge) segments() (names []string) {
 		names = slices.Clone(b.LBPolicy.Segments)
 	}
 	for _, rule := range b.Rules() {
-		if !slices.Contains(names, rule.Segment) {
-			names = append(names, rule.Segment)
+		for _, name := range rule.Segments() {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
 		}
 	}
 	return names
@@ -176,10 +178,11 @@ func (c *Config) reached(segment string, ports PortRange) bool {
 // the first steer rule that matches, or else by its policy.
 func (b *Bridge) gives(segment string, ports PortRange) bool {
 	for _, rule := range b.Rules() {
-		if rule.Segment == segment && rule.mayMatch(ports) {
+		own := slices.Contains(rule.Segments(), segment)
+		if own && rule.mayMatch(ports) {
 			return true
 		}
-		if rule.Segment != segment && rule.takesAll(ports) {
+		if !own && rule.takesAll(ports) {
 			return false
 		}
 	}

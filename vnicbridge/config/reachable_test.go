@@ -83,6 +83,12 @@ func TestUnservedFamilies(t *testing.T) {
 		"a rule's segment lacks a family": {func(c *Config) {
 			lan(c).Steer = []Rule{{Segment: "front", Ports: []PortRange{{TCP, 80, 80}}}, {Segment: "four", Protocols: []Protocol{ICMP}}}
 		}, []string{"bridge lan: segment four has no IPv6 address, so the IPv6 flows that steer rule 2 matches get no segment"}},
+		"one of a rule's segments lacks a family": {func(c *Config) {
+			lan(c).Steer = []Rule{{LBPolicy: &Policy{PolicyFirst, []string{"four", "front"}}, Names: []string{"a.example"}}}
+		}, nil},
+		"a rule's segments lack a family": {func(c *Config) {
+			lan(c).Steer = []Rule{{LBPolicy: &Policy{PolicyFirst, []string{"four"}}, Names: []string{"a.example"}}}
+		}, []string{"bridge lan: segment four has no IPv6 address, so the IPv6 flows that steer rule 1 matches get no segment"}},
 		"a rule is for the segment's family": {func(c *Config) {
 			lan(c).Steer = []Rule{{Segment: "four", Clients: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
 		}, nil},

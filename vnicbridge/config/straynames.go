@@ -90,26 +90,26 @@ func (c *Config) fronted(sites []Site) map[behind]bool {
 // name. rules are the bridge's, with normal and sorted names. A rule for some clients is
 // believed to match, or not to, whichever is better for the segment.
 func (b *Bridge) givesName(rules []Rule, segment, name string, ports PortRange) bool {
-	wild := "" // the segment of the first pattern that matches, which gives way to the name itself (N1)
+	var wild []string // the segments of the first pattern that matches, which gives way to the name itself (N1)
 	for _, r := range rules {
 		exact, pattern := r.hasName(name)
-		nameless, own, all := len(r.Names) == 0, r.Segment == segment, r.covers(ports)
+		nameless, own, all := len(r.Names) == 0, slices.Contains(r.Segments(), segment), r.covers(ports)
 		switch {
 		case !r.mayMatch(ports):
-		case nameless && wild != "":
-			if wild == segment || all {
-				return wild == segment
+		case nameless && wild != nil:
+			if slices.Contains(wild, segment) || all {
+				return slices.Contains(wild, segment)
 			}
 		case nameless || exact:
 			if own || all {
 				return own
 			}
-		case pattern && wild == "" && (own || all):
-			wild = r.Segment
+		case pattern && wild == nil && (own || all):
+			wild = r.Segments()
 		}
 	}
-	if wild != "" {
-		return wild == segment
+	if wild != nil {
+		return slices.Contains(wild, segment)
 	}
 	return b.Chooses(segment)
 }

@@ -17,6 +17,9 @@ func TestStrayNames(t *testing.T) {
 	}
 	const orSites = ", or write `steer sites`"
 	c := []Site{secure("a", "c.example")}
+	either := func(names ...string) Rule {
+		return Rule{LBPolicy: &Policy{PolicyFirst, []string{"b", "a"}}, Names: names}
+	}
 	for name, test := range map[string]struct {
 		steer  []Rule
 		policy []string
@@ -33,6 +36,9 @@ func TestStrayNames(t *testing.T) {
 		"named too late":                        {[]Rule{some, web("b"), named("a", "c.example")}, []string{"b"}, c, lost(orSites)},
 		"named late for some":                   {[]Rule{some, ofLan(web("b")), named("a", "c.example")}, []string{"b"}, c, nil},
 		"another's name":                        {[]Rule{some, named("b", "c.example"), web("a")}, nil, c, lost(orSites)},
+		"named with another segment":            {[]Rule{either("c.example"), web("b")}, nil, c, nil},
+		"by a pattern with another segment":     {[]Rule{either("*.example"), web("b")}, nil, c, nil},
+		"other names with another segment":      {[]Rule{either("a.example"), web("b")}, nil, c, lost(orSites)},
 		"by a pattern":                          {[]Rule{named("a", "*.example")}, []string{"b"}, c, nil},
 		"by a pattern before a rule":            {[]Rule{named("a", "*.example"), web("b")}, nil, c, nil},
 		"another's pattern":                     {[]Rule{some, named("b", "*.example"), web("a")}, nil, c, lost(orSites)},

@@ -169,21 +169,26 @@ func (c *Config) validatePolicy(b *Bridge) error {
 	if b.LBPolicy == nil {
 		return nil
 	}
-	if !slices.Contains(Policies, b.LBPolicy.Policy) {
-		if _, ok := c.Segments[string(b.LBPolicy.Policy)]; ok {
-			return fmt.Errorf("lb_policy %q: that is a segment; the policy comes first: want %s", b.LBPolicy.Policy, policyList())
+	return c.validateChoice(b, b.LBPolicy)
+}
+
+// validateChoice checks a policy of a bridge, or of one of its steer rules.
+func (c *Config) validateChoice(b *Bridge, p *Policy) error {
+	if !slices.Contains(Policies, p.Policy) {
+		if _, ok := c.Segments[string(p.Policy)]; ok {
+			return fmt.Errorf("lb_policy %q: that is a segment; the policy comes first: want %s", p.Policy, policyList())
 		}
-		return fmt.Errorf("lb_policy %q: want %s", b.LBPolicy.Policy, policyList())
+		return fmt.Errorf("lb_policy %q: want %s", p.Policy, policyList())
 	}
-	if len(b.LBPolicy.Segments) == 0 {
-		return fmt.Errorf("lb_policy %s: no segments to choose from", b.LBPolicy.Policy)
+	if len(p.Segments) == 0 {
+		return fmt.Errorf("lb_policy %s: no segments to choose from", p.Policy)
 	}
-	for i, seg := range b.LBPolicy.Segments {
+	for i, seg := range p.Segments {
 		if err := c.candidate(b, seg); err != nil {
-			return fmt.Errorf("lb_policy %s: %w", b.LBPolicy.Policy, err)
+			return fmt.Errorf("lb_policy %s: %w", p.Policy, err)
 		}
-		if slices.Contains(b.LBPolicy.Segments[:i], seg) {
-			return fmt.Errorf("lb_policy %s: segment %s is named twice", b.LBPolicy.Policy, seg)
+		if slices.Contains(p.Segments[:i], seg) {
+			return fmt.Errorf("lb_policy %s: segment %s is named twice", p.Policy, seg)
 		}
 	}
 	return nil
@@ -201,18 +206,30 @@ func (c *Config) validateSteer(b *Bridge) error {
 			}
 			continue
 		}
-		if err := c.candidate(b, rule.Segment); err != nil {
+		if err := c.validateTarget(b, &rule); err != nil {
 			return fmt.Errorf("steer rule %d: %w", i+1, err)
 		}
 		if err := rule.validate(); err != nil {
-			return fmt.Errorf("steer rule %d (%s): %w", i+1, rule.Segment, err)
+			return fmt.Errorf("steer rule %d (%s): %w", i+1, rule.To(), err)
 		}
 		if names += len(rule.Names); names > MaxNames {
 			return fmt.Errorf("steer rule %d (%s): the rules up to this one have %d names, and a bridge has at most %d: write patterns such as *.example.com",
-				i+1, rule.Segment, names, MaxNames)
+				i+1, rule.To(), names, MaxNames)
 		}
 	}
 	return nil
+}
+
+// validateTarget checks what matching flows of a rule get.
+func (c *Config) validateTarget(b *Bridge, r *Rule) error {
+	switch {
+	case r.LBPolicy == nil:
+		return c.candidate(b, r.Segment)
+	case r.Segment != "":
+		return fmt.Errorf("segment %s and an lb_policy: want one of them", r.Segment)
+	default:
+		return c.validateChoice(b, r.LBPolicy)
+	}
 }
 
 // candidate checks that a segment can get flows of a bridge.
@@ -229,7 +246,10 @@ func (c *Config) candidate(b *Bridge, segment string) error {
 
 func (r *Rule) validate() error {
 	if len(r.Clients)+len(r.Names)+len(r.Ports)+len(r.Protocols) == 0 {
-		return fmt.Errorf("no matcher; for all the other flows use lb_policy first %s", r.Segment)
+		return fmt.Errorf("no matcher; for all the other flows use lb_policy first %s", strings.Join(r.Segments(), " "))
+	}
+	if r.LBPolicy != nil && len(r.Names) == 0 {
+		return errors.New("only a rule with names chooses among several segments: add the matcher name, or name one segment; the bridge's lb_policy chooses for the flows that no rule matches")
 	}
 	for _, client := range r.Clients {
 		if client.Addr().Is4In6() {
@@ -244,7 +264,7 @@ func (r *Rule) validate() error {
 
 // validateSites checks that a rule that stands for others has nothing else.
 func (r *Rule) validateSites() error {
-	if r.Segment != "" || len(r.Clients)+len(r.Names)+len(r.Ports)+len(r.Protocols) > 0 {
+	if r.Segment != "" || r.LBPolicy != nil || len(r.Clients)+len(r.Names)+len(r.Ports)+len(r.Protocols) > 0 {
 		return errors.New("sites stands alone: for a segment and matchers of your choice write a rule with their names")
 	}
 	return nil

@@ -1,6 +1,9 @@
 package caddyfile
 
 import (
+	"cmp"
+	"fmt"
+
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
@@ -8,10 +11,12 @@ import (
 
 // steer reads a rule. Its matchers stand on one line, in a block, or both:
 //
-//	steer <segment> <matcher> <values…>… {
+//	steer <segments…> <matcher> <values…>… {
 //	    <matcher> <values…>…
 //	}
 //	steer sites
+//
+// With several segments, lb_policy and a policy may stand where a matcher can; the default is first.
 //
 // The values of one matcher are alternatives, and all matchers must match:
 //
@@ -27,37 +32,67 @@ func (p *parser) steer(d *caddyfile.Dispenser, b *config.Bridge) error {
 		b.Steer = append(b.Steer, config.Rule{Sites: true})
 		return nil
 	}
-	b.Steer = append(b.Steer, config.Rule{Segment: p.refer(d)})
-	m := newMatchers(&b.Steer[len(b.Steer)-1])
-	if d.NextArg() {
-		if err := m.line(d); err != nil {
-			return err
+	b.Steer = append(b.Steer, config.Rule{})
+	rule := &b.Steer[len(b.Steer)-1]
+	segments := []string{p.refer(d)}
+	m := newMatchers(rule)
+	for d.NextArg() {
+		if _, ok := m.known[d.Val()]; ok {
+			if err := m.line(d); err != nil {
+				return err
+			}
+			break
 		}
+		segments = append(segments, p.refer(d))
+		p.uses[len(p.uses)-1].words = names(m.known)
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		if err := m.line(d); err != nil {
 			return err
 		}
 	}
+	return m.setSegments(d, segments)
+}
+
+// setSegments sets what matching flows of the rule get.
+func (m *matchers) setSegments(d *caddyfile.Dispenser, segments []string) error {
+	switch {
+	case len(segments) > 1:
+		m.rule.LBPolicy = &config.Policy{Policy: cmp.Or(m.policy, config.PolicyFirst), Segments: segments}
+	case m.policy != "":
+		return d.Errf("lb_policy %s: name several segments, as in steer %s b name www.example.com lb_policy %[1]s", m.policy, segments[0])
+	default:
+		m.rule.Segment = segments[0]
+	}
 	return nil
 }
 
-// matchers reads the matchers of one rule.
+// matchers reads the matchers and the policy of one rule.
 type matchers struct {
-	known map[string]func(value string) error // adds a value
-	seen  map[string]bool
+	rule   *config.Rule
+	policy config.PolicyName
+	known  map[string]func(value string) error // adds a value
+	seen   map[string]bool
 }
 
 func newMatchers(rule *config.Rule) *matchers {
-	return &matchers{
-		known: map[string]func(string) error{
-			"client":   func(text string) error { return add(&rule.Clients, text, config.ParseClient) },
-			"name":     func(text string) error { return add(&rule.Names, text, config.HostPattern) },
-			"port":     func(text string) error { return add(&rule.Ports, text, config.ParsePortRange) },
-			"protocol": func(text string) error { return add(&rule.Protocols, text, protocol) },
-		},
-		seen: make(map[string]bool),
+	m := &matchers{rule: rule, seen: make(map[string]bool)}
+	m.known = map[string]func(string) error{
+		"client":    func(text string) error { return add(&rule.Clients, text, config.ParseClient) },
+		"name":      func(text string) error { return add(&rule.Names, text, config.HostPattern) },
+		"port":      func(text string) error { return add(&rule.Ports, text, config.ParsePortRange) },
+		"protocol":  func(text string) error { return add(&rule.Protocols, text, protocol) },
+		"lb_policy": m.setPolicy,
 	}
+	return m
+}
+
+func (m *matchers) setPolicy(text string) error {
+	if m.policy != "" {
+		return fmt.Errorf("lb_policy %s %s: want one policy; the segments stand before the matchers", m.policy, text)
+	}
+	m.policy = config.PolicyName(text)
+	return nil
 }
 
 // line reads the matchers of one line, each with its values.
@@ -66,7 +101,7 @@ func (m *matchers) line(d *caddyfile.Dispenser) error {
 		name := d.Val()
 		addTo, ok := m.known[name]
 		if !ok {
-			return d.Errf("unknown matcher %q: the matchers are %s", name, names(m.known))
+			return d.Errf("unknown matcher %q: want one of %s", name, names(m.known))
 		}
 		if m.seen[name] {
 			return d.Errf("%s is given twice: put all its values after the first", name)

@@ -4,8 +4,10 @@ package caddyfile
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -52,6 +54,15 @@ type definitions map[string]caddyfile.Token
 type use struct {
 	segment string
 	at      caddyfile.Token
+	words   string // that may stand there in place of a segment
+}
+
+// unknown returns the error for a use of a segment that is not defined. known are those that are.
+func (u *use) unknown(known []string) error {
+	if u.words == "" {
+		return config.UnknownSegment(u.segment, known)
+	}
+	return fmt.Errorf("%q is neither a segment (the configuration has %s) nor one of %s", u.segment, strings.Join(known, ", "), u.words)
 }
 
 func newParser() *parser {
@@ -81,7 +92,7 @@ func (p *parser) vnic(d *caddyfile.Dispenser) error {
 	}
 	for _, u := range p.uses {
 		if _, ok := p.segments[u.segment]; !ok {
-			return errAt(u.at, config.UnknownSegment(u.segment, slices.Sorted(maps.Keys(p.segments))))
+			return errAt(u.at, u.unknown(slices.Sorted(maps.Keys(p.segments))))
 		}
 	}
 	return p.validate(start)
@@ -121,6 +132,6 @@ func (known definitions) define(d *caddyfile.Dispenser) (string, error) {
 
 // refer records that the current token names a segment.
 func (p *parser) refer(d *caddyfile.Dispenser) string {
-	p.uses = append(p.uses, use{d.Val(), d.Token()})
+	p.uses = append(p.uses, use{segment: d.Val(), at: d.Token()})
 	return d.Val()
 }

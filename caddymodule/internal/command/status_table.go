@@ -102,7 +102,7 @@ func writeRules(w io.Writer, s vnicbridge.Status) {
 	for _, name := range sortedKeys(s.Bridges) {
 		for _, rule := range s.Bridges[name].Steer {
 			heading()
-			row(w, name, rule.Segment, list(rule.Clients), abridged(rule.Names), list(rule.PortsOrDefault()), list(rule.Protocols))
+			row(w, name, rule.To(), list(rule.Clients), abridged(rule.Names), list(rule.PortsOrDefault()), list(rule.Protocols))
 		}
 	}
 }

@@ -68,16 +68,16 @@ func TestStatusOfRules(t *testing.T) {
 	rules := []config.Rule{
 		{Segment: "b", Clients: []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")}, Ports: []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}}},
 		{Segment: "a", Protocols: []config.Protocol{config.ICMP}},
-		{Segment: "a", Names: []string{"a.example.com"}},
+		{LBPolicy: &config.Policy{Policy: config.PolicyFirst, Segments: []string{"a", "b"}}, Names: []string{"a.example.com"}},
 		{Segment: "a", Names: []string{"a", "b", "c", "d", "e"}, Ports: []config.PortRange{{Protocol: config.TCP, First: 8443, Last: 8443}}},
 	}
 	text := statusText(t, vnicbridge.Status{Bridges: map[string]vnicbridge.BridgeStatus{"lan": {Steer: rules}}})
 	for _, want := range []string{
-		`10\.20\.0\.0/16 +- +tcp/80 +-\nlan +a +- +- +- +icmp`,
-		`- +a\.example\.com +tcp/80 tcp/443 udp/443 +-`,
-		`- +a b c and 2 more +tcp/8443 +-`,
+		`b +10\.20\.0\.0/16 +- +tcp/80 +-\nlan +a +- +- +- +icmp`,
+		`first a b +- +a\.example\.com +tcp/80 tcp/443 udp/443 +-`,
+		`a +- +a b c and 2 more +tcp/8443 +-`,
 	} {
-		if !regexp.MustCompile(`(?m)^lan +[ab] +` + want + `$`).MatchString(text) {
+		if !regexp.MustCompile(`(?m)^lan +` + want + `$`).MatchString(text) {
 			t.Errorf("the status lacks %s:\n%s", want, text)
 		}
 	}

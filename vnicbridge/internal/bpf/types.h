@@ -263,7 +263,7 @@ struct let_in_state {
 	struct tally others;	// dropped ARP and NDP that do not concern us
 };
 
-// How a policy finds the slot for a new flow: slotIndex in decision.go.
+// How a policy finds the slot for a new flow: slotIndex in balancer.go.
 enum slot_index {
 	SLOT_FIRST,
 	SLOT_IN_TURN,

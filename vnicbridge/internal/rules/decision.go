@@ -2,7 +2,6 @@ package rules
 
 import (
 	"cmp"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 
@@ -16,32 +15,9 @@ import (
 // that both data paths execute in the same way. It is compiled again when a segment
 // becomes available, or is no longer available.
 type DecisionTable struct {
-	Rules   []SteerRule
-	Index   slotIndex
-	Slots   []*iface.Iface // the VNICs that the policy chooses from; a VNIC may be in several slots
-	Weights []int64        // of the slots, for SlotLeastFlows
-	named   bool           // there are rules with names
-	nic     *iface.Iface   // its gauges hold the turn of SlotInTurn, which outlives the table
-	key     Key
-}
-
-// slotIndex says how a policy finds the slot for a new flow. enum slot_index of bpf/types.h
-// has the same values. For most policies, a weight is a number of slots.
-type slotIndex uint8
-
-const (
-	SlotFirst      slotIndex = iota
-	SlotInTurn               // one after the other
-	SlotRandom               // any, with equal probability
-	SlotClientHash           // by a hash of the client's site: its address, or in IPv6 the first 64 bits
-	SlotFlowHash             // by a hash of the whole tuple
-	SlotLeastFlows           // the one whose segment has the fewest open flows for its weight
-)
-
-var slotIndexes = map[config.PolicyName]slotIndex{
-	config.PolicyFirst: SlotFirst, config.PolicyRoundRobin: SlotInTurn, config.PolicyWeightedRoundRobin: SlotInTurn,
-	config.PolicyRandom: SlotRandom, config.PolicyLeastConn: SlotLeastFlows,
-	config.PolicyIPHash: SlotClientHash, config.PolicyFlowHash: SlotFlowHash,
+	Rules []SteerRule
+	Balancer
+	named bool // there are rules with names
 }
 
 // SteerRule assigns the flows that match all of its matchers to a segment. A matcher without
@@ -52,7 +28,8 @@ type SteerRule struct {
 	Protocols []config.Protocol
 	Names     *names.Set[struct{}] // nil: any name, or none
 	Label     string               // the first of the names, by which flows are counted
-	Segment   *iface.Iface         // the VNIC; nil if the segment is not available
+	Segment   *iface.Iface         // the VNIC; nil if the segment is not available, or Choice decides
+	Choice    *Balancer            // of a rule with names; nil: there is one segment
 }
 
 // Candidate is a segment that a decision can choose.
@@ -65,34 +42,16 @@ type Candidate struct {
 // CompileDecisions compiles the decision table of a bridge. available are the segments that
 // may get new flows now, by name.
 func CompileDecisions(b *config.Bridge, available map[string]Candidate, nic *iface.Iface, key Key) *DecisionTable {
-	t := &DecisionTable{nic: nic, key: key}
+	turn := func() uint32 { return nic.Gauges().Turn.Add(1) - 1 } // outlives the table, and the programs take turns too
+	t := &DecisionTable{Balancer: compileBalancer(b.LBPolicy, available, turn, key)}
 	for _, r := range b.Rules() {
 		set, label := namesOf(&r)
-		t.Rules = append(t.Rules, SteerRule{r.Clients, r.PortsOrDefault(), r.Protocols, set, label, available[r.Segment].Iface})
+		rule := SteerRule{r.Clients, r.PortsOrDefault(), r.Protocols, set, label, available[r.Segment].Iface, nil}
+		if r.LBPolicy != nil {
+			rule.Choice = new(compileBalancer(r.LBPolicy, available, ownTurn(), key))
+		}
+		t.Rules = append(t.Rules, rule)
 		t.named = t.named || len(r.Names) > 0
-	}
-	if b.LBPolicy == nil {
-		return t
-	}
-	var pool []Candidate
-	for _, name := range b.LBPolicy.Segments {
-		if c, ok := available[name]; ok {
-			pool = append(pool, c)
-		}
-	}
-	t.Index = slotIndexes[b.LBPolicy.Policy]
-	switch b.LBPolicy.Policy {
-	case config.PolicyWeightedRoundRobin, config.PolicyRandom:
-		for _, i := range interleave(pool) {
-			t.Slots = append(t.Slots, pool[i].Iface)
-		}
-	case config.PolicyIPHash, config.PolicyFlowHash:
-		t.Slots = maglev(pool)
-	default:
-		for _, c := range pool {
-			t.Slots = append(t.Slots, c.Iface)
-			t.Weights = append(t.Weights, int64(c.Weight))
-		}
 	}
 	return t
 }
@@ -107,28 +66,6 @@ func namesOf(r *config.Rule) (set *names.Set[struct{}], first string) {
 		set.Add(pattern, struct{}{})
 	}
 	return set, r.Names[0]
-}
-
-// interleave returns a sequence of indexes of the candidates. Each candidate has as many
-// turns as its weight, evenly spread (smooth weighted round-robin, as in nginx).
-func interleave(pool []Candidate) (turns []int) {
-	total := 0
-	for _, c := range pool {
-		total += c.Weight
-	}
-	credit := make([]int, len(pool))
-	for range total {
-		best := 0
-		for i, c := range pool {
-			credit[i] += c.Weight
-			if credit[i] > credit[best] {
-				best = i
-			}
-		}
-		credit[best] -= total
-		turns = append(turns, best)
-	}
-	return turns
 }
 
 // Decide returns the VNIC of the segment for a new flow, or nil if no segment gets it. The
@@ -170,14 +107,14 @@ func (t *DecisionTable) DecideNamed(flow packet.Tuple, name string) (segment *if
 		}
 		_, exact, ok := r.Names.Find(name)
 		if ok && exact {
-			return r.Segment, r.Label
+			return r.choose(flow), r.Label
 		}
 		if ok && wild == nil {
 			wild = r
 		}
 	}
 	if wild != nil {
-		return wild.Segment, wild.Label
+		return wild.choose(flow), wild.Label
 	}
 	return t.balance(flow), ""
 }
@@ -217,6 +154,14 @@ func (t *DecisionTable) first(flow packet.Tuple) *SteerRule {
 	return nil
 }
 
+// choose returns the VNIC of the segment for a flow that matches the rule.
+func (r *SteerRule) choose(flow packet.Tuple) *iface.Iface {
+	if r.Choice != nil {
+		return r.Choice.balance(flow)
+	}
+	return r.Segment
+}
+
 func (r *SteerRule) matches(flow packet.Tuple) bool {
 	if len(r.Protocols) > 0 && !slices.Contains(r.Protocols, flow.Proto) {
 		return false
@@ -235,37 +180,4 @@ func AnyPortContains(ranges []config.PortRange, flow packet.Tuple) bool {
 	return flow.Proto != config.ICMP && slices.ContainsFunc(ranges, func(r config.PortRange) bool {
 		return r.Contains(flow.Proto, flow.Dport)
 	})
-}
-
-func (t *DecisionTable) balance(flow packet.Tuple) *iface.Iface {
-	n := uint64(len(t.Slots))
-	if n == 0 {
-		return nil
-	}
-	switch t.Index {
-	case SlotInTurn:
-		return t.Slots[uint64(t.nic.Gauges().Turn.Add(1)-1)%n]
-	case SlotRandom:
-		return t.Slots[rand.Uint64N(n)]
-	case SlotClientHash:
-		site := packet.SiteOf(flow.Src)
-		return t.Slots[t.key.hash(site[:])%n]
-	case SlotFlowHash:
-		return t.Slots[t.key.hashTuple(flow)%n]
-	case SlotLeastFlows:
-		return t.leastLoaded()
-	default:
-		return t.Slots[0]
-	}
-}
-
-// leastLoaded returns the segment with the fewest open flows, of both families, for its weight.
-func (t *DecisionTable) leastLoaded() *iface.Iface {
-	best := 0
-	for i, p := range t.Slots {
-		if p.Load()*t.Weights[best] < t.Slots[best].Load()*t.Weights[i] {
-			best = i
-		}
-	}
-	return t.Slots[best]
 }

@@ -2,6 +2,7 @@
 
 import { html, sorted } from "./dom.js";
 import { bytes, clock, count, idle, perSecond } from "./format.js";
+import { segmentsOf } from "./model.js";
 
 // show replaces what differs, so that a selection stays where it is.
 function show(place, ...children) {
@@ -67,17 +68,17 @@ export class Names {
 
 	show(place, status, time) {
 		const rows = new Map();
-		const add = (bridge, name, segment, n) => {
+		const add = (bridge, name, segments, n) => {
 			const what = `${bridge} ${name}`;
 			const row = rows.get(what) ?? { what, bridge, name, segments: new Set(), n };
 			rows.set(what, row);
-			row.segments.add(segment);
+			segments.forEach((segment) => row.segments.add(segment));
 		};
 		for (const [bridge, { steer, flows_by_name: flows = {} }] of sorted(status.bridges)) {
 			const named = (steer ?? []).filter((rule) => rule.names);
-			named.forEach(({ names: [first], segment }) => add(bridge, first, segment, flows[first] ?? 0));
+			named.forEach((rule) => add(bridge, rule.names[0], segmentsOf(rule), flows[rule.names[0]] ?? 0));
 			if (named.length > 0) {
-				add(bridge, "no such name", "", flows[""] ?? 0);
+				add(bridge, "no such name", [], flows[""] ?? 0);
 			}
 		}
 		place.parentElement.hidden = rows.size === 0;

@@ -41,7 +41,10 @@ export const policyOf = (bridge) => bridge.lb_policy ? [bridge.lb_policy.policy,
 
 export const chooses = (bridge, segment) => bridge.lb_policy?.segments.includes(segment) ?? false;
 
-export const steers = (bridge, segment) => bridge.steer?.some((rule) => rule.segment === segment) ?? false;
+export const steers = (bridge, segment) => bridge.steer?.some((rule) => segmentsOf(rule).includes(segment)) ?? false;
+
+// segmentsOf are the segments that a steer rule can give.
+export const segmentsOf = (rule) => rule.lb_policy?.segments ?? [rule.segment];
 
 // segmentsInOrder are the segments' names, those of the first bridge first.
 export function segmentsInOrder(status) {
