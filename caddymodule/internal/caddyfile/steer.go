@@ -35,6 +35,9 @@ func (p *parser) steer(d *caddyfile.Dispenser, b *config.Bridge) error {
 	b.Steer = append(b.Steer, config.Rule{})
 	rule := &b.Steer[len(b.Steer)-1]
 	segments := []string{p.refer(d)}
+	if segments[0] == "sites" {
+		p.uses[len(p.uses)-1].instead = sitesAlone
+	}
 	m := newMatchers(rule)
 	for d.NextArg() {
 		if _, ok := m.known[d.Val()]; ok {
@@ -44,7 +47,7 @@ func (p *parser) steer(d *caddyfile.Dispenser, b *config.Bridge) error {
 			break
 		}
 		segments = append(segments, p.refer(d))
-		p.uses[len(p.uses)-1].words = names(m.known)
+		p.uses[len(p.uses)-1].instead = "it is no matcher either: want one of " + names(m.known)
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		if err := m.line(d); err != nil {
@@ -53,6 +56,9 @@ func (p *parser) steer(d *caddyfile.Dispenser, b *config.Bridge) error {
 	}
 	return m.setSegments(d, segments)
 }
+
+// sitesAlone is the fix for a `steer sites` with matchers.
+const sitesAlone = "`steer sites` takes no matchers, because it steers the ports on which the sites listen: write it alone, or a rule of your own, as in `steer a name a.example.com port tcp/443`"
 
 // setSegments sets what matching flows of the rule get.
 func (m *matchers) setSegments(d *caddyfile.Dispenser, segments []string) error {

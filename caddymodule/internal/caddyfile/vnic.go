@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -54,15 +53,16 @@ type definitions map[string]caddyfile.Token
 type use struct {
 	segment string
 	at      caddyfile.Token
-	words   string // that may stand there in place of a segment
+	instead string // what may stand there if there is no such segment
 }
 
 // unknown returns the error for a use of a segment that is not defined. known are those that are.
 func (u *use) unknown(known []string) error {
-	if u.words == "" {
-		return config.UnknownSegment(u.segment, known)
+	err := config.UnknownSegment(u.segment, known)
+	if u.instead == "" {
+		return err
 	}
-	return fmt.Errorf("%q is neither a segment (the configuration has %s) nor one of %s", u.segment, strings.Join(known, ", "), u.words)
+	return fmt.Errorf("%w; %s", err, u.instead)
 }
 
 func newParser() *parser {
