@@ -85,6 +85,54 @@ func TestServersByName(t *testing.T) {
 	})
 }
 
+// Rows N2, N5 and N9: HAProxy, which terminates TLS in a segment, sees the client's own address, and
+// the client its certificate, over both families and both versions of HTTP.
+func TestHAProxyByName(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		s := newScene(t, paper.NetworkOptions{IPv6: true})
+		s.start(caddyfile{
+			datapath: datapath, families: "46", b: "ports tcp/443\nclient_ip preserve", policy: "steer b name b.example.com\nlb_policy first a",
+		})
+		root := s.startHAProxy("b.example.com", "192.168.60.1:443", "[fd00:60::1]:443")
+		for _, at := range []struct{ address, client netip.Addr }{{paper.PseudoAddr, paper.PC1Addr}, {paper.PseudoAddr6, paper.PC1Addr6}} {
+			for _, version := range []string{"--http1.1", "--http2"} {
+				got := s.run(s.PC1, "curl", "-sS", "--max-time", "10", "--cacert", root, version, "--connect-to", "::["+at.address.String()+"]:",
+					"-w", " HTTP/%{http_version}", "https://b.example.com/")
+				want := fmt.Sprintf("HAProxy sees %s HTTP/%s", at.client, map[string]string{"--http1.1": "1.1", "--http2": "2"}[version])
+				if got != want {
+					t.Errorf("%s with %s: got %q, want %q", at.address, version, got, want)
+				}
+			}
+		}
+	})
+}
+
+// startHAProxy starts HAProxy on the server, with a certificate of its own for a host, and returns
+// the file of that. It tells clients their address.
+func (s *scene) startHAProxy(host string, addresses ...string) (certificate string) {
+	s.t.Helper()
+	certificate, key := s.selfSigned(host)
+	both := s.write(host+".pem", s.run(s.Server, "cat", certificate, key))
+	config := "defaults\n\tmode http\n\ttimeout client 30s\n\ttimeout server 30s\n\ttimeout connect 5s\nfrontend f\n"
+	for _, address := range addresses {
+		config += fmt.Sprintf("\tbind %s ssl crt %s alpn h2,http/1.1\n", address, both)
+	}
+	config += "\thttp-request return status 200 content-type text/plain lf-string \"HAProxy sees %[src]\"\n"
+	if _, err := s.Server.Start(exec.Command("haproxy", "-db", "-f", s.write("haproxy.cfg", config))); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, address := range addresses {
+		s.waitFor("HAProxy on "+address, func() bool {
+			conn, err := s.Server.DialContext(s.t.Context(), "tcp", address)
+			if err == nil {
+				conn.Close()
+			}
+			return err == nil
+		})
+	}
+	return certificate
+}
+
 // selfSigned returns the files of a new certificate for a host, and of its key.
 func (s *scene) selfSigned(host string) (certificate, key string) {
 	s.t.Helper()

@@ -13,7 +13,7 @@ import (
 // soakNames attacks a port whose segments host names choose: with half hellos that never end, and
 // with a flood of SYNs from forged addresses, beyond which SYN cookies answer. Beside each, clients
 // open connections and name a site. None may fail, and their p99 may be at most twice the usual one
-// (N8).
+// (N8). In the end Firefox opens the sites of names.
 func soakNames(t *testing.T, datapath string) (figures []figure) {
 	const usualTime = 20 * time.Second
 	s := newScene(t, paper.NetworkOptions{Neighbours: 1})
@@ -41,7 +41,7 @@ func soakNames(t *testing.T, datapath string) (figures []figure) {
 	} {
 		figures = append(figures, s.compareOf("request by name", attack.name, measure(attack.do), usual)...)
 	}
-	return figures
+	return append(figures, soakFirefox(t, datapath)...)
 }
 
 // halfHellosFor opens n connections from a host, sends half of a hello by each, closes them after a
