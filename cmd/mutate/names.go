@@ -40,7 +40,10 @@ var byName = []mutation{
 		old: `	window = shift_window(p->window, dir == FORWARD ? s->to_server : s->to_client);`, new: `	window = p->window;`, tests: "vnicbridge.TestNumbersOfNamedFlows",
 	}, {
 		row: "N5", defect: "the server gets options that the bridge has declined", file: "vnicbridge/internal/userspace/greetserver.go",
-		old: `		a.Decline(frame.ChecksumUnfinished())`, new: ``, tests: "vnicbridge.TestTheServerGetsTheClientsSYN",
+		old: `		a.Decline(c.toServer, frame.ChecksumUnfinished())`, new: ``, tests: "vnicbridge.TestTheServerGetsTheClientsSYN",
+	}, {
+		row: "N5", defect: "clients are offered what servers refuse", file: "vnicbridge/internal/userspace/refusals.go",
+		old: `		now.times = !accepts.Timed`, new: ``, tests: "vnicbridge.TestServersThatRefuseOptions",
 	}, {
 		row: "N6", defect: "a SYN that comes again gets another number", file: "vnicbridge/internal/userspace/greeting.go",
 		old: `	if c != nil && (c.first != a.Seq() || c.in != a.In) {`, new: `	if c != nil {`, tests: "vnicbridge.TestARepeatedSYN",

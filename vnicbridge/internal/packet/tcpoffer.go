@@ -113,13 +113,25 @@ func (p *Packet) SYNACK(ip IPLayer, seq uint32, window uint16, o Offer) *layers.
 	return t
 }
 
-// plainOptions are the options of a SYN that the bridge understands.
-var plainOptions = []byte{tcpOptionMSS, tcpOptionScale, tcpOptionSACKPermitted, tcpOptionTime}
+// accepts tells whether an end that has made an offer o takes an option of the other end's SYN.
+func (o Offer) accepts(option byte) bool {
+	switch option {
+	case tcpOptionMSS, tcpOptionScale:
+		return true
+	case tcpOptionSACKPermitted:
+		return o.SACK
+	case tcpOptionTime:
+		return o.Timed
+	default:
+		return false
+	}
+}
 
-// Decline takes from a SYN what the bridge has not accepted in the server's place: ECN (RFC 3168
-// §6.1.1, RFC 9768 §3.1), and every option that it does not understand, such as those of Multipath
-// TCP and TCP Fast Open. unfinished tells that the checksum does not cover the header yet.
-func (p *Packet) Decline(unfinished bool) {
+// Decline takes from a SYN what an offer of the bridge, in the server's place, does not accept: ECN
+// (RFC 3168 §6.1.1, RFC 9768 §3.1), and every option that the offer lacks or that the bridge does not
+// understand, such as those of Multipath TCP and TCP Fast Open. unfinished tells that the checksum
+// does not cover the header yet.
+func (p *Packet) Decline(o Offer, unfinished bool) {
 	p.changeTCP(unfinished, func(header []byte) {
 		header[12] &^= tcpAE
 		header[13] &^= tcpECE | tcpCWR
@@ -129,7 +141,7 @@ func (p *Packet) Decline(unfinished bool) {
 				at++
 			}
 			end := at + 2 + len(data)
-			if !slices.Contains(plainOptions, kind) {
+			if !o.accepts(kind) {
 				for i := at; i < end; i++ {
 					header[i] = tcpOptionNop
 				}

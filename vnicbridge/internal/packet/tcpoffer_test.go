@@ -97,7 +97,7 @@ func TestDecline(t *testing.T) {
 			from, to := from, to
 			from.options, to.options = options[0], options[1]
 			changes(t, from, to, func(p *Packet, unfinished bool) {
-				p.Decline(unfinished)
+				p.Decline(Offer{SACK: true, Timed: true}, unfinished)
 				if p.TCPFlags != TCPSYN {
 					t.Errorf("the packet has the flags %#x", p.TCPFlags)
 				}

@@ -47,7 +47,9 @@ type greetings struct {
 	held    int                    // bytes
 	chosen  map[choice]uint64      // how many flows
 	servers quicServers
-	seed    maphash.Seed
+
+	refusals refusals // of TCP servers
+	seed     maphash.Seed
 
 	lastCookie int64 // when the last SYN cookie was sent, in ns; 0: never
 
@@ -84,18 +86,20 @@ func (fw *Forwarder) FlowsByName(nic *iface.Iface) map[string]uint64 {
 
 // greeting is one such connection.
 type greeting struct {
-	key     flow.Key
-	order   *list.List    // unproven or proven
-	place   *list.Element // in the order
-	in      *iface.Iface
-	syn     packet.Frame // the client's, without a payload
-	first   uint32       // the client's first sequence number, of the SYN
-	number  uint32       // the bridge's
-	asks    packet.Offer // the client's
-	offer   packet.Offer // the bridge's
-	began   int64        // when the SYN came, in ns
-	answers int          // how often the client got the bridge's SYN-ACK
-	held    []segment    // what the client has sent since, in the order in which it came
+	key    flow.Key
+	order  *list.List    // unproven or proven
+	place  *list.Element // in the order
+	in     *iface.Iface
+	syn    packet.Frame // the client's, without a payload
+	first  uint32       // the client's first sequence number, of the SYN
+	number uint32       // the bridge's
+	asks   packet.Offer // the client's
+	offer  packet.Offer // the bridge's
+
+	toServer packet.Offer // what of the client's the server gets
+	began    int64        // when the SYN came, in ns
+	answers  int          // how often the client got the bridge's SYN-ACK
+	held     []segment    // what the client has sent since, in the order in which it came
 
 	asked int64 // when the server got the SYN first, in ns; 0: the name is not known yet
 	tries int   // how often the server got it
@@ -177,6 +181,7 @@ func (fw *Forwarder) answerSYN(a *Arrival, c *greeting) {
 		}
 		if len(g.known) < MaxGreetings {
 			c.number = g.number(a)
+			c.offer = g.refusals.heed(c.in, c.offer)
 			g.add(c)
 		} else {
 			c.number = g.cookieFor(a, asks)

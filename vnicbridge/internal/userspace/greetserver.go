@@ -69,7 +69,8 @@ func (fw *Forwarder) askServer(c *greeting, fl *flow.Flow, out *iface.Outbox, no
 	frame := clone(&c.syn)
 	a, verdict := c.parse(&frame, out, now)
 	if verdict == packet.Keep {
-		a.Decline(frame.ChecksumUnfinished())
+		c.toServer = fw.greetings.refusals.forwarded(fl, c.offer)
+		a.Decline(c.toServer, frame.ChecksumUnfinished())
 		fw.observe(a, fl, flow.Forward)
 		to, tuple := fl.OtherEnd(flow.Forward)
 		a.Rewrite(tuple, frame.ChecksumUnfinished())
@@ -123,6 +124,7 @@ func (fw *Forwarder) serverAnswers(a *Arrival, c *greeting, fl *flow.Flow) packe
 		return packet.Keep
 	case ours && a.TCPFlags&packet.TCPSYN != 0:
 		fw.observe(a, fl, flow.Reverse)
+		fw.greetings.refusals.learn(fl, c.asks, c.toServer, a.Offer())
 		shift := c.shiftTo(a)
 		fw.deliver(c, fl, shift, a)
 		a.Out.Flush()
@@ -184,6 +186,7 @@ func (fw *Forwarder) tickGreetings(now int64) {
 	g := fw.greetings
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.refusals.tick()
 	var out iface.Outbox
 	for _, order := range g.orders() {
 		for e := order.Front(); e != nil; {
