@@ -124,10 +124,10 @@ func (d *dataPaths) choose(cfg *config.Config, ifaces []*iface.Iface, newKernelP
 	return nil
 }
 
-// extras returns what else a configuration needs memory for: what it allows, and the greeted flows
-// that live.
+// extras returns what else a configuration needs memory for: what it allows, and the greetings and
+// greeted flows that live.
 func (d *dataPaths) extras(cfg *config.Config) flow.Extras {
-	extras := flow.Extras{Wide: cfg.HasIPv6(), Named: cfg.HasNames()}
+	extras := flow.Extras{Wide: cfg.HasIPv6(), Named: cfg.HasNames() || d.forwarder.Greets()}
 	if !extras.Named {
 		d.forwarder.EachFlow(func(f *flow.Flow) { extras.Named = extras.Named || f.Flags.Load()&flow.Greeted != 0 })
 	}

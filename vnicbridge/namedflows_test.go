@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -390,13 +391,7 @@ func TestTheNextConnectionOfANamedFlow(t *testing.T) {
 // Row L4: connections go on after a reload that removes the names, also if it changes the data path
 // or the size of the flow table.
 func TestNamedFlowsOutliveTheirNames(t *testing.T) {
-	for name, change := range map[string]func(*config.Config){
-		"nothing else":        func(*config.Config) {},
-		"the size":            func(cfg *config.Config) { cfg.MaxFlows = 5000 },
-		"the data path":       func(cfg *config.Config) { cfg.Datapath = config.DatapathUserspace },
-		"a policy that lasts": func(cfg *config.Config) { cfg.Bridges["lan"].LBPolicy.Policy = config.PolicyIPHash },
-		"the size, both ways": func(cfg *config.Config) { cfg.MaxFlows = 100 },
-	} {
+	for name, change := range withoutNames {
 		t.Run(name, func(t *testing.T) {
 			withNames(t, namedConfig(), func(t *testing.T, r *rig, o outsider) {
 				c := r.openNamed(o, 4000)
@@ -410,6 +405,46 @@ func TestNamedFlowsOutliveTheirNames(t *testing.T) {
 				c.wantsToGoOn()
 			})
 		})
+	}
+}
+
+// withoutNames are changes of a configuration that no longer has rules with names.
+var withoutNames = map[string]func(*config.Config){
+	"nothing else":        func(*config.Config) {},
+	"the size":            func(cfg *config.Config) { cfg.MaxFlows = 5000 },
+	"the data path":       func(cfg *config.Config) { cfg.Datapath = config.DatapathUserspace },
+	"a policy that lasts": func(cfg *config.Config) { cfg.Bridges["lan"].LBPolicy.Policy = config.PolicyIPHash },
+	"the size, both ways": func(cfg *config.Config) { cfg.MaxFlows = 100 },
+}
+
+// Row N9: if a reload takes the rules with names away, a client that the bridge has greeted goes on
+// with the segment that the new rules choose, whether it has told something already or not.
+func TestGreetingsOutliveTheNames(t *testing.T) {
+	for name, change := range withoutNames {
+		for _, told := range []string{"", headOfA[:20]} {
+			t.Run(fmt.Sprintf("%s, %d bytes told", name, len(told)), func(t *testing.T) {
+				withNames(t, namedConfig(), func(t *testing.T, r *rig, o outsider) {
+					c := r.talk(o, 4000).greet()
+					if told != "" {
+						c.sends(c.says(0, told))
+					}
+					next := namedConfig()
+					next.Bridges["lan"].Steer = nil
+					change(next)
+					if err := r.plane.Apply(next); err != nil {
+						t.Fatal(err)
+					}
+					same(t, "the SYN", c.asksForSegment("b"), c.asks)
+					c.sends(c.says(len(told), headOfA[len(told):]))
+					c.clientSeq += uint32(len(headOfA))
+					if got := payloads(c.accept()); got != headOfA {
+						t.Errorf("the server gets %q", got)
+					}
+					r.got("nic0")
+					c.wantsToGoOn()
+				})
+			})
+		}
 	}
 }
 

@@ -64,6 +64,9 @@ var byName = []mutation{
 		row: "N9", defect: "a change of the data path loses the shift", file: "vnicbridge/internal/flow/flow.go",
 		old: `		f.shift.store(other.shift.load())`, new: `		f.shift.store(packet.Shift{})`, tests: "vnicbridge.TestNamedFlowsMove",
 	}, {
+		row: "N9", defect: "greeted clients wait for rules that a reload has taken away", file: "vnicbridge/internal/userspace/greetserver.go",
+		old: `	return bridge == nil || bridge.Decisions.NeedsName(c.key.Tuple)`, new: `	return bridge == nil || c != nil`, tests: "vnicbridge.TestGreetingsOutliveTheNames",
+	}, {
 		row: "N10", defect: "a client behind a rebinding NAT is not found again", file: "vnicbridge/internal/userspace/greetdatagram.go",
 		old: `known && rules.Segments[server.vnic] != nil {`, new: `known && rules.Segments[server.vnic] == nil {`, tests: "integration.TestQUICClientBehindARebindingNAT",
 	}, {

@@ -88,6 +88,12 @@ func OwnTable(maxFlows int, evicted *Handshakes) *Table {
 	return t
 }
 
+// hasMemoryFor tells whether the table can hold a flow of this kind, because a greeted one needs a
+// shift.
+func (t *Table) hasMemoryFor(f *Flow) bool {
+	return f.Flags.Load()&Greeted == 0 || len(t.Shifts) == len(t.Records)
+}
+
 // carve returns the first n values in memory, and the rest of the memory.
 func carve[T any](memory []byte, n int) (values []T, rest []byte) {
 	var one T

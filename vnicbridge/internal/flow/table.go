@@ -217,6 +217,9 @@ func (t *Table) Insert(f *Flow, candidates iter.Seq[packet.Tuple]) (*Flow, packe
 	if other, dir := t.Lookup(orig); other != nil && dir == Forward {
 		return other, packet.Keep
 	}
+	if !t.hasMemoryFor(f) {
+		return nil, packet.DropTableFull
+	}
 	now := int64(f.LastSeen.Load()) << ClockShift
 	if reason := t.limited(f, now); reason != packet.Keep {
 		return nil, reason
@@ -395,7 +398,7 @@ func (t *Table) giveBack(number uint32) {
 func (t *Table) Adopt(f *Flow) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if f.Flags.Load()&Greeted != 0 && len(t.Shifts) < len(t.Records) {
+	if !t.hasMemoryFor(f) {
 		return false
 	}
 	number, ok := t.unused()

@@ -84,6 +84,14 @@ func (fw *Forwarder) FlowsByName(nic *iface.Iface) map[string]uint64 {
 	return counts
 }
 
+// Greets tells whether there are greetings, whose flows need memory for a shift.
+func (fw *Forwarder) Greets() bool {
+	g := fw.greetings
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.known) > 0
+}
+
 // greeting is one such connection.
 type greeting struct {
 	key    flow.Key

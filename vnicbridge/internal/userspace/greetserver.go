@@ -207,10 +207,8 @@ func (fw *Forwarder) tickGreeting(c *greeting, out *iface.Outbox, now int64) {
 	switch {
 	case c.asked != 0:
 		fw.askAgain(c, out, now)
-	case c.isDatagram() && waited >= int64(GreetingTime):
-		fw.openUnnamed(c, out, now)
-	case !silent && waited >= int64(GreetingTime):
-		fw.askFor(c, "", out, now)
+	case !silent && (waited >= int64(GreetingTime) || !fw.needsName(c)):
+		fw.goOn(c, out, now)
 	case silent && waited >= int64(GreetingTime):
 		fw.greetings.forget(c)
 	case silent && waited >= retryAfter(c.answers):
@@ -219,6 +217,22 @@ func (fw *Forwarder) tickGreeting(c *greeting, out *iface.Outbox, now int64) {
 			fw.answer(c, a)
 		}
 	}
+}
+
+// goOn opens the flow of a greeting whose client has not told a name.
+func (fw *Forwarder) goOn(c *greeting, out *iface.Outbox, now int64) {
+	if c.isDatagram() {
+		fw.openUnnamed(c, out, now)
+	} else {
+		fw.askFor(c, "", out, now)
+	}
+}
+
+// needsName tells whether the segment for a greeting still depends on a name: a reload may have taken
+// the rules away.
+func (fw *Forwarder) needsName(c *greeting) bool {
+	bridge := fw.rules.Load().Bridges[c.in]
+	return bridge == nil || bridge.Decisions.NeedsName(c.key.Tuple)
 }
 
 // retryAfter returns after which time, in ns, a SYN that was sent so many times comes again.
