@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -255,6 +257,31 @@ func TestErrorsAboutNamedFlows(t *testing.T) {
 		if d := decode(raw); d.icmp != kind || !d.valid || seqOf(quote) != s.seq {
 			t.Errorf("the client gets %+v, about number %d, want %d", d, seqOf(quote), s.seq)
 		}
+	})
+}
+
+// Rows F8 and N5: a server that sends a packet that does not fit the NIC's link is told so about the
+// packet as it was sent. A client's packet fits a VNIC whatever its size.
+func TestTooBigPacketsOfNamedFlows(t *testing.T) {
+	withNames(t, namedConfig(), func(t *testing.T, r *rig, o outsider) {
+		c := r.openNamed(o, 4000)
+		r.nicChanges(iface.LinkState{Up: true, MAC: nicMAC, MTU: 1300})
+		r.pass(0)
+		long := strings.Repeat("x", 1350)
+		sent := c.serverSays(packet.TCPACK, 0, long).from(c.server)
+		r.put(c.vnic, sent)
+		raw := r.one(c.vnic)
+		kind := map[string]byte{"IPv4": packet.ICMPUnreachable, "IPv6": packet.ICMPv6PacketTooBig}[o.name]
+		if d := decode(raw); d.icmp != kind || !d.valid {
+			t.Errorf("the server gets %+v", d)
+		}
+		quoted, header := raw[tcpAt(raw)+packet.ICMPHeaderLen:], sent[packet.EthHeaderLen:tcpAt(sent)+32]
+		if !bytes.HasPrefix(quoted, header) {
+			t.Errorf("the error quotes\n%x, want\n%x", quoted[:len(header)], header)
+		}
+		s := c.clientSays(packet.TCPACK, 0, long)
+		c.sends(s)
+		same(t, "of the client", c.atServer(), c.toServer(s))
 	})
 }
 
