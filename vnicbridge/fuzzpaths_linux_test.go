@@ -49,7 +49,7 @@ func FuzzDataPaths(f *testing.F) {
 		f.Add(byte(i), script, fromRouter(farHost, 4000, 80).udp("payload"))
 	}
 	configs := setupConfigs(f)
-	w := newTwins(f, configs[0])
+	w := newTwins(f, configs[len(configs)-1]) // whose flows need most memory
 	f.Fuzz(func(t *testing.T, setup byte, script, raw []byte) {
 		w.begin(t, configs[int(setup)%len(configs)])
 		for s := range slices.Chunk(script[:min(len(script), 200*stepLen)], stepLen) {
@@ -90,6 +90,14 @@ var setups = [...]func(*config.Config){
 		c.Segments["a"].Aliases = config.AddrRange{First: netip.MustParseAddr("192.168.50.2"), Last: netip.MustParseAddr("192.168.50.5")}
 		c.Segments["a"].Egress = config.EgressAny
 		c.Segments["a"].Ports = []config.PortRange{{Protocol: config.TCP, First: 80, Last: 80}}
+	},
+	func(c *config.Config) {
+		c.Bridges["lan"].LBPolicy.Policy = config.PolicyIPHash
+		c.Bridges["lan"].Steer = []config.Rule{
+			{Segment: "b", Clients: prefixes("10.20.0.0/16", "2001:db8:20::/48")},
+			{Segment: "a", Names: []string{"a.example"}},
+			{LBPolicy: &config.Policy{Policy: config.PolicyFirst, Segments: []string{"b", "a"}}, Names: []string{"*.a.example"}},
+		}
 	},
 }
 
@@ -167,6 +175,7 @@ const (
 	doRaw             // the frame of the input
 	doOptions         // a segment with IP options
 	doPlain           // a datagram without a checksum
+	doNext            // the next segment of who was sent a segment last
 	kinds
 )
 
@@ -274,6 +283,8 @@ func (w *twins) frames(s step, device string, e ends, raw []byte) [][]byte {
 		return [][]byte{arp(s.flags&1 == 1, pick([]config.MAC{routerMAC, hostMAC, vnicAMAC, config.BroadcastMAC}, s.size), e.src, nicMAC, e.dst)}
 	case doRaw:
 		return [][]byte{raw}
+	case doNext:
+		return next(last, s)
 	case doOptions:
 		if ipv6 {
 			return [][]byte{withHeaders(e.tcp("S", payload), pick(twinChains, s.flags)...)}
@@ -348,6 +359,35 @@ func answer(last []byte, s step, payload string) [][]byte {
 	return nil
 }
 
+// twinTexts are what ends of a connection say.
+var twinTexts = []string{"", headOfA, headOfA[:20], headOfA[20:], strings.ReplaceAll(headOfA, "www.", ""), strings.ReplaceAll(headOfA, "www.a", "b"), "SSH-2.0-x\r\n", "\x16\x03\x01"}
+
+// next is the segment that comes after one, by its numbers.
+func next(last []byte, s step) [][]byte {
+	if len(last) < packet.EthHeaderLen+packet.IPv4MinLen || len(answer(last, s, "")) == 0 || decode(last).proto != config.TCP {
+		return nil
+	}
+	heard, ok := gopacket.NewPacket(last, layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeTCP).(*layers.TCP)
+	if !ok {
+		return nil
+	}
+	d := decode(last)
+	says := tcpSegment{
+		flags: pick([]byte{packet.TCPACK, synAck, packet.TCPFIN | packet.TCPACK, packet.TCPRST, packet.TCPRST | packet.TCPACK}, s.flags),
+		seq:   heard.Ack + uint32(s.at&7)*20, ack: heard.Seq + uint32(len(heard.Payload)), window: 500, payload: pick(twinTexts, s.size),
+	}
+	if heard.SYN || heard.FIN {
+		says.ack++
+	}
+	if says.flags == synAck {
+		says.seq, says.payload = 7<<28, ""
+	}
+	if s.flags&0x80 != 0 {
+		says.times, says.odd = []uint32{uint32(s.host), 77}, s.port&1 != 0
+	}
+	return [][]byte{says.from(ends{d.dstMAC, d.srcMAC, d.dst, d.src, d.dport, d.sport})}
+}
+
 // handshake opens a connection to port 80 of a segment under a policy that takes
 // the first.
 func handshake(host byte) []byte {
@@ -375,6 +415,20 @@ func conversationsOfIPv4() (all [][]byte) {
 	add := func(steps []byte) { all = append(all, steps) }
 	for host := range twinHosts {
 		add(handshake(byte(host)))
+	}
+	// A connection whose segment a host name chooses, in one piece and in two, and on either segment.
+	for vnic, said := range [][]byte{{1}, {2, 3}, {3, 2}, {4}, {5}, {6}, {7}} {
+		client := steps(step{host: 2}, step{kind: doNext})
+		for i, text := range said {
+			client = append(client, steps(step{kind: doNext, size: text, at: byte(i & int(said[0]) & 1)})...)
+		}
+		for _, server := range []byte{1, 2, 3} {
+			add(slices.Concat(client, steps(
+				step{kind: doNext, who: server, flags: 1}, step{kind: doNext, who: server, size: 6, flags: 0x80}, step{kind: doNext, size: 6, flags: 0x80},
+				step{kind: doError, host: 1, size: 20}, step{kind: doError, who: server, host: 13, size: 20},
+				step{kind: doNext, who: server, flags: 2}, step{kind: doNext, flags: 2}, step{kind: doNext, who: server},
+				step{host: 2}, step{kind: doNext, size: byte(vnic)}, step{kind: doPass, size: 1}, step{kind: doPass, size: 2}, step{kind: doNext})))
+		}
 	}
 	closing := steps(handshake(2), step{host: 2, flags: 3}, step{kind: doAnswer, who: 1, flags: 3})
 	add(steps(closing, step{host: 2}, step{kind: doAnswer, who: 1, flags: 2}))

@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -31,6 +32,7 @@ import (
 type twins struct {
 	rigs  [2]*rig
 	clock int64
+	seed  maphash.Seed      // of the numbers that the bridge gives to clients
 	draws uint64            // of random numbers, in the frame that is carried
 	last  map[string][]byte // what each device sent last
 }
@@ -42,7 +44,7 @@ func newTwins(t testing.TB, cfg *config.Config) *twins {
 	if os.Geteuid() != 0 {
 		t.Fatal("only root can load the programs of the kernel data path")
 	}
-	w := &twins{clock: int64(time.Hour)}
+	w := &twins{clock: int64(time.Hour), seed: maphash.MakeSeed()}
 	var making sync.WaitGroup
 	for i := range w.rigs {
 		making.Go(func() {
@@ -117,6 +119,7 @@ func (w *twins) begin(t *testing.T, cfg *config.Config) {
 	for _, r := range w.rigs {
 		p := r.plane
 		p.path.Fragments = userspace.NewFragmentTable()
+		p.path.ForgetGreetings(w.seed)
 		p.path.Orphans.Known = flow.BoundedMap[flow.Key, userspace.Orphan]{}
 		for _, b := range p.bridges {
 			for _, l := range b.links {

@@ -62,6 +62,13 @@ func newGreetings() *greetings {
 	return &greetings{known: make(map[flow.Key]*greeting), chosen: make(map[choice]uint64), seed: maphash.MakeSeed()}
 }
 
+// ForgetGreetings makes the forwarder as if it had greeted nobody yet. From seed follow the numbers
+// that it gives to clients.
+func (fw *Forwarder) ForgetGreetings(seed maphash.Seed) {
+	fw.greetings = newGreetings()
+	fw.greetings.seed = seed
+}
+
 // choice is what chose the segment of a flow that needed a name.
 type choice struct {
 	nic  uint32
