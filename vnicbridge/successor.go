@@ -163,6 +163,7 @@ func (p *Plane) restoreFlows(s State, numbers map[uint32]*iface.Iface) error {
 	if err != nil {
 		return err
 	}
+	p.path.InheritLabels(s.Rules)
 	if lost := p.path.Adopt(flow.SavedFrom(saved), numbers); lost > 0 {
 		p.log.Warn("flows ended because a successor has no room for them, or no longer their segment", "flows", lost)
 	}

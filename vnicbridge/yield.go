@@ -44,8 +44,9 @@ type State struct {
 	Weights  map[string]int          `json:"weights"`
 	Switches map[string]string       `json:"switches"`
 	Bans     []Ban                   `json:"bans"`
-	Refused  map[string]uint64       `json:"refused"` // by segment: packets beyond its limits
-	Files    succession.Files        `json:"-"`       // one: the flows
+	Rules    map[string]uint32       `json:"rules,omitempty"` // the numbers in flows of steer rules, by their first names
+	Refused  map[string]uint64       `json:"refused"`         // by segment: packets beyond its limits
+	Files    succession.Files        `json:"-"`               // one: the flows
 }
 
 // ifaceState is the state of an iface that lives longer than a process.
@@ -174,7 +175,7 @@ func (p *Plane) pauseDevices(on bool) error {
 func (p *Plane) state() (State, error) {
 	s := State{
 		Format: flow.SavedFormat, Ifaces: make(map[string]ifaceState), Links: make(map[string]link.Saved),
-		States: p.states, Weights: p.weights, Switches: p.switches, Bans: p.bans.list(), Refused: make(map[string]uint64),
+		States: p.states, Weights: p.weights, Switches: p.switches, Bans: p.bans.list(), Rules: p.path.Labels().Numbers(), Refused: make(map[string]uint64),
 	}
 	for key, device := range p.devices.each() {
 		for _, own := range device.Each() {

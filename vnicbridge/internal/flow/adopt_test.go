@@ -29,6 +29,7 @@ func TestAdoptShiftedFlow(t *testing.T) {
 	f, _ = tables[0].Insert(f, slices.Values([]packet.Tuple{reply}))
 	want := packet.Shift{Seq: 1, Time: 2, ToClient: 3, ToServer: -4}
 	f.SetShift(want)
+	f.Greet(5)
 
 	tables[1].SetLimit(4)
 	if !tables[1].Adopt(f) {
@@ -36,8 +37,8 @@ func TestAdoptShiftedFlow(t *testing.T) {
 	}
 	orig, _ := f.Keys()
 	adopted, _ := tables[1].Lookup(orig)
-	if got, ok := adopted.Shift(); !ok || got != want {
-		t.Errorf("the shift is %+v (%t), want %+v", got, ok, want)
+	if got, ok := adopted.Shift(); !ok || got != want || adopted.Rule() != 5 {
+		t.Errorf("the shift is %+v (%t), want %+v; the rule is %d, want 5", got, ok, want, adopted.Rule())
 	}
 }
 
@@ -48,6 +49,7 @@ func TestSavedFlows(t *testing.T) {
 	f.LastSeen.Store(3)
 	f.Flags.Store(Established | Greeted | Counted)
 	f.SetShift(packet.Shift{Seq: 4, Time: 5, ToClient: -6, ToServer: 7})
+	f.Greet(16)
 	for dir := range f.Sent {
 		f.Windows[dir].Store(uint32(8 + dir))
 		f.Sent[dir].Count.Store(uint64(10 + dir))
@@ -66,7 +68,7 @@ func TestSavedFlows(t *testing.T) {
 	want := f.Save()
 	want.In, want.Out = 7, 8
 	want.Flags &^= Counted // another table has not counted it
-	if got := again.Save(); got != want {
+	if got := again.Save(); got != want || again.Rule() != 16 {
 		t.Errorf("the flow is %+v, want %+v", got, want)
 	}
 }

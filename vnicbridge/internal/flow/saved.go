@@ -15,7 +15,7 @@ type Saved struct {
 	Flags       uint32
 	Windows     [2]uint32
 	Sent        [2]SavedTraffic
-	Shift       [4]uint32 // of a shifted flow
+	Shift       [4]uint32 // of a greeted flow: its shift, and the number of its rule
 }
 
 // SavedTraffic is [Traffic].
@@ -38,7 +38,7 @@ func (f *Flow) Save() Saved {
 		s.Windows[dir] = f.Windows[dir].Load()
 		s.Sent[dir] = SavedTraffic{sent.Count.Load(), sent.Ack.Load(), sent.Next.Load()}
 	}
-	if s.Flags&Shifted != 0 {
+	if s.Flags&Greeted != 0 {
 		for i := range s.Shift {
 			s.Shift[i] = f.shift[i].Load()
 		}

@@ -15,6 +15,15 @@ type Labels struct {
 	labels  map[uint32]string
 }
 
+// LabelsOf returns labels with their numbers.
+func LabelsOf(numbers map[string]uint32) *Labels {
+	l := &Labels{numbers: numbers, labels: make(map[uint32]string)}
+	for label, number := range numbers {
+		l.labels[number], l.last = label, max(l.last, number)
+	}
+	return l
+}
+
 // Of returns the labels of a ruleset that comes after the one of l.
 func (l *Labels) Of(r *Ruleset) *Labels {
 	next := &Labels{last: l.last, numbers: make(map[string]uint32), labels: make(map[uint32]string)}
@@ -46,6 +55,9 @@ func (l *Labels) Number(label string) uint32 { return l.numbers[label] }
 
 // Label returns the label of a number: "" if no rule has it.
 func (l *Labels) Label(number uint32) string { return l.labels[number] }
+
+// Numbers returns the numbers of all labels. The caller does not change them.
+func (l *Labels) Numbers() map[string]uint32 { return l.numbers }
 
 // All returns all labels.
 func (l *Labels) All() []string { return slices.Sorted(maps.Keys(l.numbers)) }

@@ -67,6 +67,12 @@ func (fw *Forwarder) CurrentRules() *rules.Ruleset { return fw.rules.Load() }
 // Labels returns the labels of the steer rules with names, by which [flow.Flow.Rule] tells a rule.
 func (fw *Forwarder) Labels() *rules.Labels { return fw.labels.Load() }
 
+// InheritLabels takes over the numbers of a predecessor's rules. The labels are in force until the next
+// SetRules, which forgets those that no rule has.
+func (fw *Forwarder) InheritLabels(numbers map[string]uint32) {
+	fw.labels.Store(rules.LabelsOf(numbers))
+}
+
 // SetLimit bounds the number of flows: see [flow.Table.SetLimit].
 func (fw *Forwarder) SetLimit(flows int) {
 	fw.moving.RLock()
