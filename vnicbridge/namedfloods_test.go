@@ -32,8 +32,24 @@ func TestABannedHostIsNotGreeted(t *testing.T) {
 	})
 }
 
-// Rows N8, L1 and L2: a flood of SYNs takes bounded memory. It makes greetings go that nobody has
-// acknowledged, the oldest first. It touches neither open connections nor those that are opening.
+// flooder returns the talk of one of many clients.
+func (r *rig) flooder(i int) *talk {
+	c := r.talk(outsiders[0], 0)
+	c.client = fromRouter(client(i%50), uint16(1024+i/50), 80)
+	return c
+}
+
+// floodSYNs lets clients begin so many connections at once.
+func (r *rig) floodSYNs(n int) {
+	for i := range n {
+		c := r.flooder(i)
+		r.put("nic0", c.asks.from(c.client))
+	}
+	r.got("nic0")
+}
+
+// Rows N8, L1 and L2: a flood of SYNs is answered with cookies beyond a rate. It touches neither
+// open connections nor those that are opening, and keeps no client out.
 func TestAFloodOfGreetings(t *testing.T) {
 	onEachDataPath(t, namedConfig(), func(t *testing.T, r *rig) {
 		o := outsiders[0]
@@ -41,21 +57,8 @@ func TestAFloodOfGreetings(t *testing.T) {
 		asking := r.talk(o, 4003).greet()
 		asking.sends(asking.says(0, headOfA))
 		asking.asksForSegment("a")
-		flooded := func(i int) *talk {
-			c := r.talk(o, uint16(1024+i%60000))
-			c.client = fromRouter(client(i%50), uint16(1024+i/50), 80)
-			return c
-		}
-		for i := range userspace.MaxGreetings {
-			r.put("nic0", flooded(i).asks.from(flooded(i).client))
-			if i%1000 == 0 {
-				r.got("nic0")
-			}
-		}
-		last, forger := flooded(userspace.MaxGreetings), flooded(userspace.MaxGreetings+1)
-		r.pass(0)
-		last.begin() // with a cookie, as there is no room
-		forger.begin()
+		r.floodSYNs(2 * userspace.SYNBurst)
+		last, forger := r.talk(o, 4004).begin(), r.talk(o, 4005).begin()
 
 		for _, c := range []*talk{opening, first, last} {
 			c.sends(c.says(0, headOfA))
@@ -76,21 +79,93 @@ func TestAFloodOfGreetings(t *testing.T) {
 	})
 }
 
+// Row N8: the bridge keeps a bounded number of SYNs, and answers only those again.
+func TestHowManySYNsAreKept(t *testing.T) {
+	onEachDataPath(t, namedConfig(), func(t *testing.T, r *rig) {
+		r.floodSYNs(userspace.SYNBurst + 100)
+		time.Sleep(1500 * time.Millisecond)
+		again := 0
+		for _, raw := range r.got("nic0") {
+			if d := decode(raw); d.proto == config.TCP && d.flags == synAck {
+				again++
+			}
+		}
+		if again != userspace.SYNBurst {
+			t.Errorf("%d SYNs are answered again, want %d", again, userspace.SYNBurst)
+		}
+	})
+}
+
+// Rows N6 and N8: a client whose SYN is repeated in a flood may answer either SYN-ACK.
+func TestASYNIsRepeatedInAFlood(t *testing.T) {
+	withNames(t, namedConfig(), func(t *testing.T, r *rig, o outsider) {
+		late, early := r.talk(o, 4000).begin(), r.talk(o, 4001).begin()
+		r.floodSYNs(userspace.SYNBurst)
+		kept := early.offer
+		late.begin()
+		early.begin()
+		early.offer, early.echo = kept, kept.times[0]
+		for _, c := range []*talk{late, early} {
+			c.sends(c.says(0, headOfA))
+			c.asksForSegment("a")
+			if got := payloads(c.accept()); got != headOfA {
+				t.Errorf("the server gets %q", got)
+			}
+		}
+	})
+}
+
+// Rows N8 and L1: what clients begin and do not finish takes bounded memory. The oldest go first, and
+// are told.
+func TestGreetingsAreBounded(t *testing.T) {
+	onEachDataPath(t, namedConfig(), func(t *testing.T, r *rig) {
+		oldest := r.talk(outsiders[0], 4000).greet()
+		long := "GET /" + strings.Repeat("x", 1<<13)
+		for i := range userspace.MaxHeld / 2 / len(long) { // the frame and its payload
+			c := r.flooder(i).begin()
+			c.sends(c.says(0, long))
+		}
+		newest := r.talk(outsiders[0], 4001).begin()
+		newest.sends(newest.says(0, headOfA))
+		newest.asksForSegment("a")
+		oldest.sends(oldest.says(0, headOfA))
+		if got := oldest.atClient(); got.flags&packet.TCPRST == 0 {
+			t.Errorf("the oldest gets %+v", got)
+		}
+	})
+}
+
+// Row N8: a flood of half hellos reaches the servers at a bounded rate. Who finishes a hello is not
+// behind it.
+func TestHalfHellosGoOnSlowly(t *testing.T) {
+	onEachDataPath(t, namedConfig(), func(t *testing.T, r *rig) {
+		const clients = 150
+		for i := range clients {
+			c := r.flooder(i).begin()
+			c.sends(c.says(0, headOfA[:20]))
+			end := c.says(20, "")
+			end.flags |= packet.TCPFIN
+			c.sends(end)
+		}
+		asked := len(r.got("vnic-B"))
+		if asked >= clients/2 {
+			t.Errorf("%d of %d half hellos reach the server at once", asked, clients)
+		}
+		c := r.talk(outsiders[0], 4000).greet()
+		c.sends(c.says(0, headOfA))
+		c.asksForSegment("a")
+		time.Sleep(800 * time.Millisecond)
+		if asked += len(r.got("vnic-B")); asked != clients {
+			t.Errorf("%d of %d half hellos reach the server in the end", asked, clients)
+		}
+	})
+}
+
 // Rows N5 and N8: a cookie tells the server what the client's SYN has told, with the MSS rounded down.
 // A cookie is valid for one to two minutes, and for nobody else.
 func TestSYNCookies(t *testing.T) {
-	onEachDataPath(t, namedConfig(), func(t *testing.T, r *rig) {
-		floods := 0
-		flood := func() {
-			c := r.talk(outsiders[0], 0)
-			c.client = fromRouter(client(floods%250), uint16(1024+floods/250), 80)
-			c.put("nic0", c.asks.from(c.client))
-			r.got("nic0")
-			floods++
-		}
-		for range userspace.MaxGreetings {
-			flood()
-		}
+	withNames(t, namedConfig(), func(t *testing.T, r *rig, o outsider) {
+		r.floodSYNs(userspace.SYNBurst)
 		for i, change := range []func(*tcpSegment){
 			func(*tcpSegment) {},
 			func(s *tcpSegment) { s.mss = 1433 },
@@ -100,9 +175,19 @@ func TestSYNCookies(t *testing.T) {
 			func(s *tcpSegment) { s.times = nil },
 			func(s *tcpSegment) { s.others = []byte{30} },
 		} {
-			c := r.talk(outsiders[0], uint16(5000+i))
+			c := r.talk(o, uint16(5000+i))
 			change(&c.asks)
-			c.begin().sends(c.says(0, headOfA))
+			c.begin()
+			own := map[string]uint16{"IPv4": 1460, "IPv6": 1440}[o.name]
+			offer := tcpSegment{flags: synAck, seq: c.offer.seq, ack: c.asks.seq + 1, window: 1 << 14, mss: own, permitted: c.asks.permitted}
+			if c.asks.scale != nil {
+				offer.scale = []byte{7}
+			}
+			if c.asks.times != nil {
+				offer.times = []uint32{c.offer.times[0], c.asks.times[0]}
+			}
+			same(t, "the offer", c.offer, offer)
+			c.sends(c.says(0, headOfA))
 			want := c.asks
 			want.others = nil
 			want.mss = map[uint16]uint16{1400: 1400, 1433: 1400, 0: 536}[c.asks.mss]
@@ -115,9 +200,8 @@ func TestSYNCookies(t *testing.T) {
 			if got := payloads(c.accept()); got != headOfA {
 				t.Errorf("the server gets %q", got)
 			}
-			flood() // takes the place that is free again
 		}
-		late := r.talk(outsiders[0], 6000).begin()
+		late := r.talk(o, 6000).begin()
 		r.pass(3 * time.Minute)
 		r.got("nic0")
 		late.sends(late.says(0, headOfA))
@@ -143,5 +227,24 @@ func TestWhatGreetingsHoldIsBounded(t *testing.T) {
 		if n := len(payloads(c.accept())); n > 1<<15 {
 			t.Errorf("%d bytes are held", n)
 		}
+	})
+}
+
+// Row N8: a SYN that carries data is not answered with a cookie. The client sends it again without.
+func TestASYNWithDataInAFlood(t *testing.T) {
+	withNames(t, namedConfig(), func(t *testing.T, r *rig, o outsider) {
+		c := r.talk(o, 4000)
+		c.asks.payload = headOfA
+		c.begin()
+		r.floodSYNs(userspace.SYNBurst)
+		c = r.talk(o, 4001)
+		c.asks.payload = headOfA
+		c.sends(c.asks)
+		r.silent("nic0", "vnic-A", "vnic-B")
+		if n := r.drops("nic0", "overload"); n != 1 {
+			t.Errorf("%d are counted as overload, want 1", n)
+		}
+		c.asks.payload = ""
+		c.opens()
 	})
 }

@@ -25,7 +25,7 @@ var byName = []mutation{
 		old: `!a.Frame.ChecksumVerified() && !a.ValidTCP()`, new: `false`, tests: "vnicbridge.TestDamagedGreetings",
 	}, {
 		row: "N4", defect: "a client that ends waits for its time", file: "vnicbridge/internal/userspace/greeting.go",
-		old: `	return name, reading != names.More || ended`, new: `	return name, reading != names.More || ended && false`, tests: "vnicbridge.TestAFINEndsAGreeting",
+		old: `	return said{c, stream, ended || len(c.held) >= heldPackets}, packet.Keep, true`, new: `	return said{c, stream, len(c.held) >= heldPackets}, packet.Keep, true`, tests: "vnicbridge.TestAFINEndsAGreeting",
 	}, {
 		row: "N5", defect: "acknowledgments are not translated", file: "vnicbridge/internal/packet/shift.go",
 		old: `		add(header[8:], -s.Seq)`, new: ``, tests: "vnicbridge.TestNumbersOfNamedFlows",
@@ -56,10 +56,13 @@ var byName = []mutation{
 		fw.refuseGreeting(c, a.Out, a.Now)`, new: `		fw.observe(a, fl, flow.Reverse)`, tests: "vnicbridge.TestAServerThatRefusesAName",
 	}, {
 		row: "N8", defect: "greetings grow without bound", file: "vnicbridge/internal/userspace/greeting.go",
-		old: `(len(g.known) > MaxGreetings || g.held > MaxHeld)`, new: `false`, tests: "vnicbridge.TestAFloodOfGreetings",
+		old: `		if len(g.known) <= MaxGreetings && g.held <= MaxHeld {`, new: `		if true {`, tests: "vnicbridge.TestGreetingsAreBounded",
 	}, {
 		row: "N8", defect: "anybody can guess a cookie", file: "vnicbridge/internal/userspace/syncookie.go",
-		old: `	if number != g.cookie(a, first, minute, data) && number != g.cookie(a, first, minute-1, data) {`, new: `	if minute < 0 {`, tests: "vnicbridge.TestAFloodOfGreetings vnicbridge.TestSYNCookies",
+		old: `	if number != cookie(a, hashes, first, period, data) && number != cookie(a, hashes, first, period-1, data) {`, new: `	if data > 1<<8 && period > 0 {`, tests: "vnicbridge.TestAFloodOfGreetings vnicbridge.TestSYNCookies",
+	}, {
+		row: "N8", defect: "half hellos reach the servers as fast as they come", file: "vnicbridge/internal/userspace/unnamed.go",
+		old: `	if g.unnamedUsed-now >= unnamedBurst*int64(unnamedCost) {`, new: `	if false {`, tests: "vnicbridge.TestHalfHellosGoOnSlowly",
 	}, {
 		row: "N9", defect: "a change of the data path loses the shift", file: "vnicbridge/internal/flow/flow.go",
 		old: `		f.shift.store(other.shift.load())`, new: `		f.shift.store(packet.Shift{})`, tests: "vnicbridge.TestNamedFlowsMove",

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"iter"
 	"slices"
-
-	"github.com/google/gopacket/layers"
 )
 
 // maxTCPHeaderLen is the length of the longest TCP header: its length field has 4 bits.
@@ -70,47 +68,43 @@ func (p *Packet) Times() (value, echo uint32, ok bool) {
 }
 
 // SYN returns the SYN with which the connection of the segment p has begun, with a sequence number
-// and an offer. ip is the header that it is sent with.
-func (p *Packet) SYN(ip IPLayer, seq uint32, o Offer) *layers.TCP {
-	t := &layers.TCP{
-		SrcPort: layers.TCPPort(p.Sport), DstPort: layers.TCPPort(p.Dport), SYN: true, Seq: seq,
-		Window: uint16(min(p.Window()<<o.Scale, 0xffff)), Options: o.options(0),
-	}
-	// This fails only for a network layer other than IP.
-	_ = t.SetNetworkLayerForChecksum(ip)
-	return t
-}
-
-// options returns the options of a SYN that has an offer. echo is the other end's timestamp.
-func (o Offer) options(echo uint32) (options []layers.TCPOption) {
-	put := func(kind layers.TCPOptionKind, data ...byte) {
-		options = append(options, layers.TCPOption{OptionType: kind, OptionLength: uint8(2 + len(data)), OptionData: data})
-	}
-	if o.MSS > 0 {
-		put(layers.TCPOptionKindMSS, binary.BigEndian.AppendUint16(nil, o.MSS)...)
-	}
-	if o.SACK {
-		put(layers.TCPOptionKindSACKPermitted)
-	}
-	if o.Timed {
-		put(layers.TCPOptionKindTimestamps, binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, o.Time), echo)...)
-	}
-	if o.Scaled {
-		put(layers.TCPOptionKindWindowScale, o.Scale)
-	}
-	return options
+// and an offer.
+func (p *Packet) SYN(seq uint32, o Offer) Segment {
+	return Segment{Tuple: p.Tuple, Flags: TCPSYN, Seq: seq, Window: uint16(min(p.Window()<<o.Scale, 0xffff)), Options: o.options(0)}
 }
 
 // SYNACK returns the segment that accepts the SYN p, with a sequence number, a window in bytes,
-// and an offer. ip is the header that it is sent with.
-func (p *Packet) SYNACK(ip IPLayer, seq uint32, window uint16, o Offer) *layers.TCP {
-	t := &layers.TCP{
-		SrcPort: layers.TCPPort(p.Dport), DstPort: layers.TCPPort(p.Sport), SYN: true, ACK: true,
+// and an offer.
+func (p *Packet) SYNACK(seq uint32, window uint16, o Offer) Segment {
+	return Segment{
+		Tuple: p.Reversed(), Flags: TCPSYN | TCPACK,
 		Seq: seq, Ack: p.Seq() + 1, Window: window, Options: o.options(p.Offer().Time),
 	}
-	// This fails only for a network layer other than IP.
-	_ = t.SetNetworkLayerForChecksum(ip)
-	return t
+}
+
+// options returns the options of a SYN that has an offer, in the order in which Linux writes them.
+// echo is the other end's timestamp.
+func (o Offer) options(echo uint32) (options []byte) {
+	options = make([]byte, 0, 20)
+	if o.MSS > 0 {
+		options = binary.BigEndian.AppendUint16(append(options, tcpOptionMSS, 4), o.MSS)
+	}
+	switch {
+	case o.SACK && o.Timed:
+		options = append(options, tcpOptionSACKPermitted, 2)
+	case o.SACK:
+		options = append(options, tcpOptionNop, tcpOptionNop, tcpOptionSACKPermitted, 2)
+	case o.Timed:
+		options = append(options, tcpOptionNop, tcpOptionNop)
+	}
+	if o.Timed {
+		options = binary.BigEndian.AppendUint32(append(options, tcpOptionTime, 10), o.Time)
+		options = binary.BigEndian.AppendUint32(options, echo)
+	}
+	if o.Scaled {
+		options = append(options, tcpOptionNop, tcpOptionScale, 3, o.Scale)
+	}
+	return options
 }
 
 // accepts tells whether an end that has made an offer o takes an option of the other end's SYN.

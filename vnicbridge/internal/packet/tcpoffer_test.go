@@ -48,8 +48,8 @@ func TestSYNACK(t *testing.T) {
 		for _, wide := range []bool{false, true} {
 			syn := tcpFields{flags: TCPSYN, seq: 1<<32 - 1, window: 64240, options: slices.Concat(mss, permitted, timestamps(77, 0), nops(2))}.frame(wide, false)
 			client := parsed(t, &syn)
-			ip := IPHeader(client.Dst, client.Src, config.TCP)
-			frame := BuildPacket(config.MAC{}, config.MAC{}, ip, client.SYNACK(ip, 12345, 16384, offer))
+			answer := client.SYNACK(12345, 16384, offer)
+			frame := answer.Frame(config.MAC{}, config.MAC{})
 			p := parsed(t, &frame)
 			if p.Tuple != client.Tuple.Reversed() || p.TCPFlags != TCPSYN|TCPACK || p.Seq() != 12345 || p.Ack() != 0 || p.Window() != 16384 {
 				t.Errorf("%+v: %+v, from %d, acknowledges %d, window %d", offer, p, p.Seq(), p.Ack(), p.Window())

@@ -1,10 +1,6 @@
 package packet
 
-import (
-	"encoding/binary"
-
-	"github.com/google/gopacket/layers"
-)
+import "encoding/binary"
 
 // The methods in this file read the TCP header (RFC 9293 §3.1). The packet must be TCP and
 // have its header: no fragment other than the first.
@@ -67,16 +63,10 @@ func (p *Packet) WindowScale() uint32 {
 }
 
 // Reset returns the RST that answers the segment, as a closed port would (RFC 9293
-// §3.10.7.1). ip is the header that the RST is sent with.
-func (p *Packet) Reset(ip IPLayer) *layers.TCP {
-	t := &layers.TCP{SrcPort: layers.TCPPort(p.Dport), DstPort: layers.TCPPort(p.Sport), RST: true}
+// §3.10.7.1).
+func (p *Packet) Reset() Segment {
 	if p.TCPFlags&TCPACK != 0 {
-		t.Seq = p.Ack()
-	} else {
-		t.ACK = true
-		t.Ack = p.Next()
+		return Segment{Tuple: p.Reversed(), Flags: TCPRST, Seq: p.Ack()}
 	}
-	// This fails only for a network layer other than IP.
-	_ = t.SetNetworkLayerForChecksum(ip)
-	return t
+	return Segment{Tuple: p.Reversed(), Flags: TCPRST | TCPACK, Ack: p.Next()}
 }

@@ -29,3 +29,16 @@ func (k Key) hashTuple(t packet.Tuple) uint64 {
 	data[36] = byte(t.Proto)
 	return k.hash(data[:])
 }
+
+// HashCookie returns the hash of which a SYN cookie for a client's connection consists. first is the
+// client's first sequence number, and told what the cookie tells.
+func (t *DecisionTable) HashCookie(client packet.Tuple, first uint32, told uint64) uint64 {
+	var data [48]byte
+	copy(data[:16], client.Src[:])
+	copy(data[16:32], client.Dst[:])
+	binary.BigEndian.PutUint16(data[32:], client.Sport)
+	binary.BigEndian.PutUint16(data[34:], client.Dport)
+	binary.BigEndian.PutUint32(data[36:], first)
+	binary.LittleEndian.PutUint64(data[40:], told)
+	return t.key.hash(data[:])
+}

@@ -43,7 +43,7 @@ func (fw *Forwarder) admitInbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 // takes the packet until the name is known.
 func (fw *Forwarder) admitByName(a *Arrival, rules *rules.Ruleset, bridge *rules.BridgeRules) (*flow.Flow, packet.DropReason) {
 	if a.Proto == config.TCP {
-		if verdict, taken := fw.greet(a); taken {
+		if verdict, taken := fw.greet(a, bridge); taken {
 			return nil, verdict
 		}
 		return fw.admitUnknown(a)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/list"
 	"hash/maphash"
+	"iter"
 	"slices"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/names"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
 // If steer rules have names, the client must speak before a segment can be chosen. So the bridge
@@ -29,7 +31,7 @@ const (
 )
 
 // MaxGreetings bounds the greetings, and MaxHeld the bytes that they hold. Beyond the former the
-// bridge answers with SYN cookies. If clients acknowledge those, or hold too much, it forgets
+// bridge answers with SYN cookies (syncookie.go). If clients acknowledge those, or hold too much, it forgets
 // greetings, the oldest first: those whose client may have forged its address, and then the others.
 const (
 	MaxGreetings = 1 << 14
@@ -51,7 +53,8 @@ type greetings struct {
 	refusals refusals // of TCP servers
 	seed     maphash.Seed
 
-	lastCookie int64 // when the last SYN cookie was sent, in ns; 0: never
+	synsUsed    int64 // the time up to which the rate of SYNs is used up, in ns (mayKeep)
+	unnamedUsed int64 // the same for the rate of clients that go on without a name (goOn)
 
 	// Of *greeting, the oldest first: those whose client may have forged its address, and those
 	// whose client has acknowledged the bridge's SYN-ACK.
@@ -115,6 +118,7 @@ type greeting struct {
 	began    int64        // when the SYN came, in ns
 	answers  int          // how often the client got the bridge's SYN-ACK
 	held     []segment    // what the client has sent since, in the order in which it came
+	ended    bool         // no name can come any more
 
 	asked int64 // when the server got the SYN first, in ns; 0: the name is not known yet
 	tries int   // how often the server got it
@@ -130,43 +134,76 @@ type segment struct {
 
 // greet takes a packet of a client that belongs to no flow, and whose segment depends on a name.
 // taken is false if the packet neither begins a connection nor belongs to a greeting.
-func (fw *Forwarder) greet(a *Arrival) (verdict packet.DropReason, taken bool) {
+func (fw *Forwarder) greet(a *Arrival, bridge *rules.BridgeRules) (verdict packet.DropReason, taken bool) {
 	if a.Fragment {
 		return packet.Keep, false // of a SYN or a ClientHello: nobody sends one
 	}
 	if a.damaged() {
 		return packet.DropMalformed, true
 	}
+	said, verdict, taken := fw.listen(a, bridge.Decisions)
+	if said.by != nil {
+		// The lock is free meanwhile, because a name takes time to read.
+		name, reading := names.OfStream(said.stream)
+		fw.understand(said, name, reading, a)
+	}
+	return verdict, taken
+}
+
+// said is what a client has said so far, as far as nothing is missing.
+type said struct {
+	by     *greeting // nil: the client has said nothing new
+	stream []byte
+	ended  bool // no more of it is held: the client has ended it, or there is too much
+}
+
+// listen takes a packet of a greeting's client. taken is false if the packet neither begins a
+// connection nor belongs to a greeting.
+func (fw *Forwarder) listen(a *Arrival, hashes *rules.DecisionTable) (news said, verdict packet.DropReason, taken bool) {
 	g := fw.greetings
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c := g.known[a.key()]
-	switch {
-	case a.Begins():
-		fw.answerSYN(a, c)
-		return packet.Keep, true
-	case c == nil:
-		c = g.answeredCookie(a)
+	if a.Begins() {
+		return said{}, fw.answerSYN(a, c, hashes), true
+	}
+	if c == nil || c.asked == 0 && !c.hears(a) { // the bridge may have answered the SYN with a cookie too
+		c = cmp.Or(g.answeredCookie(a, hashes), c)
 	}
 	switch {
 	case c == nil || c.in != a.In:
-		return packet.Keep, false
+		return said{}, packet.Keep, false
 	case a.TCPFlags&packet.TCPRST != 0 && c.asked == 0:
 		if a.Seq()-c.first-1 <= greetingWindow {
 			g.forget(c)
 		}
-		return packet.Keep, true
+		return said{}, packet.Keep, true
 	case !c.hears(a):
-		return packet.Keep, false
+		return said{}, packet.Keep, false
 	}
 	// If the server has been asked, another goroutine opens the flow now, or the flow is gone. Of
 	// the latter, the next tick tells the client.
-	if g.hold(c, a) && c.asked == 0 {
-		if name, complete := c.name(); complete || len(c.held) >= heldPackets {
-			fw.askFor(c, name, a.Out, a.Now)
-		}
+	if !g.hold(c, a) || c.asked != 0 {
+		return said{}, packet.Keep, true
 	}
-	return packet.Keep, true
+	stream, ended := c.stream()
+	return said{c, stream, ended || len(c.held) >= heldPackets}, packet.Keep, true
+}
+
+// understand goes on with a greeting whose client has said something in which a name was read.
+func (fw *Forwarder) understand(s said, name string, reading names.Reading, a *Arrival) {
+	g := fw.greetings
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := s.by
+	switch {
+	case g.known[c.key] != c || c.asked != 0: // another goroutine has gone on with it
+	case reading != names.More:
+		fw.askFor(c, name, a.Out, a.Now)
+	case s.ended:
+		c.ended = true
+		fw.goOn(c, a.Out, a.Now)
+	}
 }
 
 // damaged tells whether a TCP segment has a wrong checksum. A damaged ClientHello could choose a
@@ -179,8 +216,9 @@ func (c *greeting) hears(a *Arrival) bool {
 }
 
 // answerSYN accepts a client's SYN in a server's place. A SYN that comes again gets the same
-// answer.
-func (fw *Forwarder) answerSYN(a *Arrival, c *greeting) {
+// answer. No cookie answers a SYN that carries data, which clients repeat without data (RFC 7413
+// §4.1.3).
+func (fw *Forwarder) answerSYN(a *Arrival, c *greeting, hashes *rules.DecisionTable) packet.DropReason {
 	g := fw.greetings
 	if a.reopened != nil {
 		fw.Flows.Remove(a.reopened, a.Now) // its packets would not reach the greeting
@@ -194,26 +232,33 @@ func (fw *Forwarder) answerSYN(a *Arrival, c *greeting) {
 		c = &greeting{
 			key: a.key(), in: a.In, syn: a.WithoutPayload(a.Frame), first: a.Seq(), asks: asks, offer: offerTo(a, asks), began: a.Now,
 		}
-		if len(g.known) < MaxGreetings {
+		switch {
+		case g.mayKeep(a.Now):
 			c.number = g.number(a)
 			c.offer = g.refusals.heed(c.in, c.offer)
 			g.add(c)
-		} else {
-			c.number = g.cookieFor(a, asks)
+		case len(a.Payload()) > 0:
+			return packet.DropOverload
+		default:
+			c.number = cookieFor(a, hashes, asks)
 		}
 	}
 	fw.answer(c, a)
+	return packet.Keep
 }
 
 // answer sends the client of a greeting, whose SYN a is, the bridge's SYN-ACK.
 func (fw *Forwarder) answer(c *greeting, a *Arrival) {
 	c.answers++
-	ip := packet.IPHeader(a.Dst, a.Src, a.Proto)
-	a.sendBack(a.answerFrame(ip, a.SYNACK(ip, c.number, greetingWindow, c.offer)))
+	a.sendBack(a.answerSegment(a.SYNACK(c.number, greetingWindow, c.offer)))
 }
 
-// add adds a greeting, whose client may have forged its address.
+// add adds a greeting, whose client may have forged its address. It takes the place of another one
+// of the same connection.
 func (g *greetings) add(c *greeting) {
+	if other := g.known[c.key]; other != nil {
+		g.forget(other)
+	}
 	g.known[c.key] = c
 	g.put(c, &g.unproven)
 	g.makeRoom(c)
@@ -227,17 +272,30 @@ func (g *greetings) put(c *greeting, order *list.List) {
 	c.order, c.place = order, order.PushBack(c)
 }
 
-func (g *greetings) orders() []*list.List { return []*list.List{&g.unproven, &g.proven} }
+// all yields the greetings in the order in which they make room. The caller may forget the one that
+// it gets.
+func (g *greetings) all() iter.Seq[*greeting] {
+	return func(yield func(*greeting) bool) {
+		for _, order := range []*list.List{&g.unproven, &g.proven} {
+			for e := order.Front(); e != nil; {
+				c := e.Value.(*greeting)
+				e = e.Next()
+				if !yield(c) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // makeRoom forgets greetings other than c if there are too many, or if they hold too much.
 func (g *greetings) makeRoom(c *greeting) {
-	for _, order := range g.orders() {
-		for e := order.Front(); e != nil && (len(g.known) > MaxGreetings || g.held > MaxHeld); {
-			oldest := e.Value.(*greeting)
-			e = e.Next()
-			if oldest != c {
-				g.forget(oldest)
-			}
+	for oldest := range g.all() {
+		if len(g.known) <= MaxGreetings && g.held <= MaxHeld {
+			return
+		}
+		if oldest != c {
+			g.forget(oldest)
 		}
 	}
 }
@@ -283,26 +341,25 @@ func (g *greetings) hold(c *greeting, a *Arrival) bool {
 	if !fits || slices.ContainsFunc(c.held, again) {
 		return false
 	}
-	if len(c.held) == 0 {
+	switch {
+	case len(c.held) == 0:
 		g.put(c, &g.proven)
+	case len(c.held) == 1 && c.held[0].isBare():
+		g.held -= c.held[0].size() // what comes after it acknowledges too
+		c.held = c.held[:0]
 	}
 	g.keep(c, segment{clone(a.Frame), from, slices.Clone(data), ends})
 	return true
 }
+
+// isBare tells whether the segment only acknowledges.
+func (s *segment) isBare() bool { return len(s.data) == 0 && !s.ends }
 
 // keep adds to what a greeting holds.
 func (g *greetings) keep(c *greeting, s segment) {
 	c.held = append(c.held, s)
 	g.held += s.size()
 	g.makeRoom(c)
-}
-
-// name returns the name that the client asks for, as far as what the greeting holds tells it.
-// complete tells that nothing can change it: there is a name, or the client asks for none.
-func (c *greeting) name() (name string, complete bool) {
-	stream, ended := c.stream()
-	name, reading := names.OfStream(stream)
-	return name, reading != names.More || ended
 }
 
 // stream returns what the client has sent, as far as nothing is missing, and whether the client

@@ -188,18 +188,26 @@ func (fw *Forwarder) tickGreetings(now int64) {
 	defer g.mu.Unlock()
 	g.refusals.tick()
 	var out iface.Outbox
-	for _, order := range g.orders() {
-		for e := order.Front(); e != nil; {
-			c := e.Value.(*greeting)
-			e = e.Next()
-			if c.in.Closed.Load() || fw.denied.Has(c.in, c.key.Src) {
-				g.forget(c)
-				continue
-			}
+	for c := range g.all() {
+		if c.in.Closed.Load() {
+			g.forget(c)
+		} else {
 			fw.tickGreeting(c, &out, now)
 		}
 	}
 	out.Flush()
+}
+
+// endDeniedGreetings ends the greetings of hosts that are denied.
+func (fw *Forwarder) endDeniedGreetings() {
+	g := fw.greetings
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.all() {
+		if fw.denied.Has(c.in, c.key.Src) {
+			g.forget(c)
+		}
+	}
 }
 
 func (fw *Forwarder) tickGreeting(c *greeting, out *iface.Outbox, now int64) {
@@ -207,24 +215,15 @@ func (fw *Forwarder) tickGreeting(c *greeting, out *iface.Outbox, now int64) {
 	switch {
 	case c.asked != 0:
 		fw.askAgain(c, out, now)
-	case !silent && (waited >= int64(GreetingTime) || !fw.needsName(c)):
-		fw.goOn(c, out, now)
 	case silent && waited >= int64(GreetingTime):
 		fw.greetings.forget(c)
+	case c.ended || waited >= int64(GreetingTime) || !silent && !fw.needsName(c):
+		fw.goOn(c, out, now)
 	case silent && waited >= retryAfter(c.answers):
 		// If the client's only packet is lost, the client may wait for the server to speak.
 		if a, verdict := c.parse(&c.syn, out, now); verdict == packet.Keep {
 			fw.answer(c, a)
 		}
-	}
-}
-
-// goOn opens the flow of a greeting whose client has not told a name.
-func (fw *Forwarder) goOn(c *greeting, out *iface.Outbox, now int64) {
-	if c.isDatagram() {
-		fw.openUnnamed(c, out, now)
-	} else {
-		fw.askFor(c, "", out, now)
 	}
 }
 

@@ -3,7 +3,6 @@ package userspace
 import (
 	"time"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
@@ -52,8 +51,7 @@ func (fw *Forwarder) orphaned(a *Arrival) {
 
 // resetFrame returns the RST that answers a TCP segment.
 func (a *Arrival) resetFrame() packet.Frame {
-	ip := packet.IPHeader(a.Dst, a.Src, config.TCP)
-	return a.answerFrame(ip, a.Reset(ip))
+	return a.answerSegment(a.Reset())
 }
 
 // endOrphans sends RSTs to the servers of orphans that are OrphanTime old, at the rate of

@@ -143,3 +143,8 @@ func (a *Arrival) errorFrame(e icmpError) packet.Frame {
 func (a *Arrival) answerFrame(ip packet.IPLayer, payload ...gopacket.SerializableLayer) packet.Frame {
 	return packet.BuildPacket(a.Frame.DstMAC(), a.In.MAC(), ip, payload...)
 }
+
+// answerSegment is answerFrame for a TCP segment.
+func (a *Arrival) answerSegment(s packet.Segment) packet.Frame {
+	return s.Frame(a.Frame.DstMAC(), a.In.MAC())
+}

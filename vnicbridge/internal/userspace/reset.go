@@ -3,8 +3,6 @@ package userspace
 import (
 	"slices"
 
-	"github.com/google/gopacket/layers"
-
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
@@ -28,6 +26,7 @@ var bothSides = []flow.Direction{flow.Forward, flow.Reverse}
 // EndDenied ends the flows of hosts that are denied (S7). Of a TCP connection, the segment's
 // side gets a RST. The host outside gets nothing.
 func (fw *Forwarder) EndDenied() {
+	fw.endDeniedGreetings()
 	fw.endIf(func(f *flow.Flow) bool {
 		return slices.ContainsFunc(bothSides, func(dir flow.Direction) bool {
 			nic, tuple := f.OtherEnd(dir)
@@ -83,11 +82,8 @@ func resetSide(f *flow.Flow, dir flow.Direction, now int64, out *iface.Outbox) {
 
 // sendReset sends a RST with a tuple and a number by an iface, or returns why it does not leave.
 func sendReset(to *iface.Iface, tuple packet.Tuple, seq uint32, now int64, out *iface.Outbox) packet.DropReason {
-	ip := packet.IPHeader(tuple.Src, tuple.Dst, config.TCP)
-	tcp := &layers.TCP{SrcPort: layers.TCPPort(tuple.Sport), DstPort: layers.TCPPort(tuple.Dport), Seq: seq, RST: true}
-	// This fails only for a network layer other than IP.
-	_ = tcp.SetNetworkLayerForChecksum(ip)
-	fr := packet.BuildPacket(to.MAC(), config.MAC{}, ip, tcp)
+	reset := packet.Segment{Tuple: tuple, Flags: packet.TCPRST, Seq: seq}
+	fr := reset.Frame(to.MAC(), config.MAC{})
 	a := Arrival{Frame: &fr, Now: now, Out: out}
 	return a.leaveBy(to, tuple.Dst)
 }

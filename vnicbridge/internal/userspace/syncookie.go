@@ -1,19 +1,21 @@
 package userspace
 
 import (
-	"hash/maphash"
-	"time"
-
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// If there are as many greetings as there may be, the bridge answers a SYN and keeps nothing: its
-// sequence number, a SYN cookie (RFC 4987 §3.6), tells all that it needs when the client
-// acknowledges it. So a flood of SYNs costs no memory, and drives no client out. A cookie rounds the
-// client's MSS down, and makes the client's SYN anew without options that the bridge does not know.
+// If SYNs come too fast, or if there are half as many greetings as there may be, the bridge answers a SYN
+// and keeps nothing: its sequence number, a SYN cookie (RFC 4987 §3.6), tells all that it needs when
+// the client acknowledges it. So a flood of SYNs costs no memory, and drives no client out. A cookie
+// rounds the client's MSS down, and makes the client's SYN anew without options that the bridge does
+// not know.
 
-// cookieTime is for how long a client can answer a cookie, at least; twice as long at most.
-const cookieTime = time.Minute
+// The rate of SYNs beyond which the bridge answers with cookies.
+const (
+	synCost  = 1 << 20 // what a SYN takes of the rate, in ns: 954 a second
+	SYNBurst = 256     // how many may come at once after a pause
+)
 
 // cookieMSS are the sizes that a cookie can tell: what common links leave of their MTU, as in
 // tcp_v4_init_sequence of Linux's net/ipv4/syncookies.c.
@@ -27,8 +29,23 @@ const (
 	noScale       = 0x0f // windows are not scaled
 )
 
+// mayKeep tells whether the bridge keeps a greeting for a SYN that comes now. Half of the room is for
+// clients that acknowledge, who would drive the others out.
+func (g *greetings) mayKeep(now int64) bool {
+	g.synsUsed = max(g.synsUsed, now)
+	if len(g.known) >= MaxGreetings/2 || g.synsUsed-now >= SYNBurst*synCost {
+		return false
+	}
+	g.synsUsed += synCost
+	return true
+}
+
+// cookiePeriod returns the number of a time of 69 s. A client can answer a cookie for so long, at
+// least; twice as long at most.
+func cookiePeriod(now int64) uint64 { return uint64(now) >> 36 }
+
 // cookieFor returns the cookie for a client's SYN, which has an offer.
-func (g *greetings) cookieFor(a *Arrival, asks packet.Offer) uint32 {
+func cookieFor(a *Arrival, hashes *rules.DecisionTable, asks packet.Offer) uint32 {
 	data := uint32(0)
 	for i, mss := range cookieMSS {
 		if mss <= max(asks.MSS, cookieMSS[0]) {
@@ -42,29 +59,23 @@ func (g *greetings) cookieFor(a *Arrival, asks packet.Offer) uint32 {
 	if asks.Scaled {
 		scale = uint32(asks.Scale)
 	}
-	g.lastCookie = a.Now
-	return g.cookie(a, a.Seq(), a.Now/int64(cookieTime), data|scale<<cookieScale)
+	return cookie(a, hashes, a.Seq(), cookiePeriod(a.Now), data|scale<<cookieScale)
 }
 
-// cookie returns the cookie that tells data to a client, whose first number is first, in a minute.
-func (g *greetings) cookie(a *Arrival, first uint32, minute int64, data uint32) uint32 {
-	type told struct {
-		packet.Tuple
-		first, data uint32
-		minute      int64
-	}
-	return uint32(maphash.Comparable(g.seed, told{a.Tuple, first, data, minute}))<<8 | data
+// cookie returns the cookie that tells data to a client, whose first number is first, in a period.
+func cookie(a *Arrival, hashes *rules.DecisionTable, first uint32, period uint64, data uint32) uint32 {
+	return uint32(hashes.HashCookie(a.Tuple, first, period<<8|uint64(data)))<<8 | data
 }
 
 // answeredCookie returns the greeting whose cookie a client's segment acknowledges, or nil.
-func (g *greetings) answeredCookie(a *Arrival) *greeting {
-	minute := a.Now / int64(cookieTime)
-	if !g.cookiesAreOut(a.Now) || !a.Continues() {
+func (g *greetings) answeredCookie(a *Arrival, hashes *rules.DecisionTable) *greeting {
+	if !a.Continues() {
 		return nil
 	}
+	period := cookiePeriod(a.Now)
 	number, first := a.Ack()-1, a.Seq()-1
 	data := number & 0xff
-	if number != g.cookie(a, first, minute, data) && number != g.cookie(a, first, minute-1, data) {
+	if number != cookie(a, hashes, first, period, data) && number != cookie(a, hashes, first, period-1, data) {
 		return nil
 	}
 	asks := packet.Offer{MSS: cookieMSS[data&cookieMSSBits], SACK: data&cookieSACK != 0}
@@ -81,13 +92,8 @@ func (g *greetings) answeredCookie(a *Arrival) *greeting {
 	return c
 }
 
-// cookiesAreOut tells whether a client may still answer a cookie.
-func (g *greetings) cookiesAreOut(now int64) bool {
-	return g.lastCookie != 0 && now-g.lastCookie < 2*int64(cookieTime)
-}
-
 // synOf returns the frame of the SYN with which the connection of a client's segment has begun.
 func (a *Arrival) synOf(first uint32, asks packet.Offer) packet.Frame {
-	ip := packet.IPHeader(a.Src, a.Dst, a.Proto)
-	return packet.BuildPacket(a.Frame.SrcMAC(), a.Frame.DstMAC(), ip, a.SYN(ip, first, asks))
+	syn := a.SYN(first, asks)
+	return syn.Frame(a.Frame.SrcMAC(), a.Frame.DstMAC())
 }
