@@ -248,3 +248,27 @@ func TestASYNWithDataInAFlood(t *testing.T) {
 		c.opens()
 	})
 }
+
+// Row N8: on the kernel path, the program itself answers a flood of SYNs. Its answers are addressed as
+// userspace's are.
+func TestWhoAnswersAFlood(t *testing.T) {
+	withNames(t, namedConfig(), func(t *testing.T, r *rig, o outsider) {
+		r.floodSYNs(userspace.SYNBurst)
+		c := r.talk(o, 4000)
+		nic := r.plane.bridges["lan"].iface.Of(packet.AddrOf(mustIP(o.host)).Family())
+		before := nic.PacketsIn.Load()
+		r.put("nic0", c.asks.from(c.client))
+		d := decode(r.one("nic0"))
+		want := ends{c.client.dstMAC, c.client.srcMAC, c.client.dst, c.client.src, c.client.dport, c.client.sport}
+		if d.ends != want || d.ttl != 64 || d.tos != 0 || d.ipID != 0 || !d.valid {
+			t.Errorf("the answer is %+v", d)
+		}
+		inUserspace := uint64(0)
+		if r.plane.datapaths.kernelPath() == nil {
+			inUserspace = 1
+		}
+		if n := nic.PacketsIn.Load() - before; n != inUserspace {
+			t.Errorf("%d SYNs come to userspace, want %d", n, inUserspace)
+		}
+	})
+}

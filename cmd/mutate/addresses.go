@@ -154,7 +154,7 @@ var addresses = []mutation{
 		row: "A7", defect: "hosts off the link are resolved instead of the gateway", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `if n.onLink(dst) {`, new: `if true {`,
 	}, {
-		row: "A7", defect: "packets for hosts on the link go to the gateway", file: "vnicbridge/internal/bpf/bridge.c",
+		row: "A7", defect: "packets for hosts on the link go to the gateway", file: "vnicbridge/internal/bpf/packet.h",
 		old: `return n->mac;`, new: `return nic->gateway_mac;`,
 	}, {
 		row: "A7", defect: "the gateway's MAC is not refreshed", file: `vnicbridge/internal/link/neighbour.go`,

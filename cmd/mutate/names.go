@@ -64,6 +64,9 @@ var byName = []mutation{
 		row: "N8", defect: "half hellos reach the servers as fast as they come", file: "vnicbridge/internal/userspace/unnamed.go",
 		old: `	if g.unnamedUsed-now >= unnamedBurst*int64(unnamedCost) {`, new: `	if false {`, tests: "vnicbridge.TestHalfHellosGoOnSlowly",
 	}, {
+		row: "N8", defect: "the programs answer no SYN", file: "vnicbridge/internal/bpf/admit.h",
+		old: `	return p->next == p->seq + 1 ? COOKIE : DROP_OVERLOAD;`, new: `	return SLOW;`, tests: "vnicbridge.TestWhoAnswersAFlood",
+	}, {
 		row: "N9", defect: "a change of the data path loses the shift", file: "vnicbridge/internal/flow/flow.go",
 		old: `		f.shift.store(other.shift.load())`, new: `		f.shift.store(packet.Shift{})`, tests: "vnicbridge.TestNamedFlowsMove",
 	}, {

@@ -139,7 +139,7 @@ func (fw *Forwarder) handle`, new: `	}
 
 func (fw *Forwarder) handle`,
 	}, {
-		row: "S5", defect: "drops are not counted", file: "vnicbridge/internal/bpf/bridge.c",
+		row: "S5", defect: "drops are not counted", file: "vnicbridge/internal/bpf/count.h",
 		old: `		c->drops[reason]++;`, new: `		c->drops[reason] = 0;`,
 	}, {
 		row: "S5", defect: "packets that only userspace can handle have no rate limit", tests: "integration.TestOddPackets", file: "vnicbridge/internal/bpf/limit.h",

@@ -5,6 +5,7 @@
 
 #include "decide.h"
 #include "packet6.h"
+#include "syncookie.h"
 
 #define TIME_WAIT (60000000000ULL >> 26)	// TimeWait in quarantine.go, in 2^26 ns
 
@@ -82,23 +83,42 @@ static __always_inline void begin(struct flow_record *r, __u32 number, const str
 	__sync_lock_test_and_set(&r->state.flags, (picked_up ? FLOW_PICKED_UP : 0) | counted);
 }
 
+// Ends the flow of a record that has lost its original key, except that the flow keeps its reply key.
+// NOT_FOUND: there is none.
+static __always_inline void end_superseded(__u32 old)
+{
+	struct flow_record *r = old == NOT_FOUND ? NULL : record_of(old);
+	__u32 flags;
+
+	if (!r)
+		return;
+	flags = __sync_fetch_and_or(&r->state.flags, FLOW_SUPERSEDED);
+	if (!(flags & FLOW_SUPERSEDED)) {
+		count_flows(&r->orig, &r->reply, -1);
+		uncount_client(r, old, flags);
+		unreserve();
+	}
+}
+
 // Claims the original key for a flow whose reply key is claimed. old is the record of the
 // closed flow that has the key now, or NOT_FOUND; that flow is superseded.
 static __always_inline int claim_original(const struct flow_key *orig, __u32 number, __u32 old)
 {
-	struct flow_record *r = old == NOT_FOUND ? NULL : record_of(old);
-
 	if (point(orig, old, number) != KEEP)
 		return SLOW;
-	if (r) {
-		__u32 flags = __sync_fetch_and_or(&r->state.flags, FLOW_SUPERSEDED);
+	end_superseded(old);
+	return KEEP;
+}
 
-		if (!(flags & FLOW_SUPERSEDED)) {
-			count_flows(&r->orig, &r->reply, -1);
-			uncount_client(r, old, flags);
-			unreserve();
-		}
-	}
+// Supersedes a closed flow in favour of one that userspace opens later. old is its record, or
+// NOT_FOUND. SLOW: userspace must do it.
+static __always_inline int supersede(const struct flow_key *orig, __u32 old)
+{
+	if (old == NOT_FOUND)
+		return KEEP;
+	if (unpoint(orig, old) != KEEP)
+		return SLOW;
+	end_superseded(old);
 	return KEEP;
 }
 
@@ -439,6 +459,17 @@ static __always_inline int admit_to(const struct packet *p, const struct bridge_
 	return open_inbound(p, b, s, to, old, f);
 }
 
+// Not a drop: the program itself answers the SYN, with a cookie.
+#define COOKIE (SLOW + 1)
+
+// What becomes of a packet whose segment depends on a name: answerSYN in greeting.go.
+static __always_inline int by_name(const struct packet *p)
+{
+	if (p->key.proto != IPPROTO_TCP || !begins(p) || may_keep())
+		return SLOW;
+	return p->next == p->seq + 1 ? COOKIE : DROP_OVERLOAD;
+}
+
 // Opens a flow from the network to a segment. Only here are segments chosen, so a flow keeps
 // its segment (F1).
 __noinline enum drop_reason admit_inbound(const struct packet *p, __u32 old, struct found *f)
@@ -455,7 +486,7 @@ __noinline enum drop_reason admit_inbound(const struct packet *p, __u32 old, str
 		return DROP_DENIED;
 	to = decide(b, p);
 	if (to == BY_NAME)
-		return SLOW;
+		return by_name(p);
 	lasting = to & LASTING;
 	verdict = admit_to(p, b, to & ~LASTING, lasting, old, f);
 	if (verdict == SLOW && b->index == SLOT_IN_TURN && b->slots && !lasting)

@@ -123,7 +123,7 @@ static __always_inline int admit_inbound6(const struct packet *p, __u32 old, str
 		return DROP_DENIED;
 	to = decide6(b, p, &a->orig);
 	if (to == BY_NAME)
-		return SLOW;
+		return by_name(p);
 	lasting = to & LASTING;
 	verdict = admit_to6(p, b, to & ~LASTING, lasting, old, f, a, nic);
 	if (verdict == SLOW && b->index == SLOT_IN_TURN && b->slots && !lasting)

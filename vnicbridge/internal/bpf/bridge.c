@@ -20,6 +20,7 @@
 #include "admit.h"
 #include "admit6.h"
 #include "arrival6.h"
+#include "count.h"
 #include "pace.h"
 #include "shift.h"
 
@@ -34,67 +35,11 @@ static __always_inline bool awake(void)
 	return plane.mode != MODE_ASLEEP;
 }
 
-static __always_inline struct counters *count_in(__u32 iface, __u32 len)
-{
-	struct counters *c = bpf_map_lookup_elem(&counts, &iface);
-
-	if (c) {
-		c->packets_in++;
-		c->bytes_in += len;
-	}
-	return c;
-}
-
-// Counts a packet that is dropped at an iface. It is not inlined, because most packets do not
-// need it.
-__noinline int count_drop_at(__u32 iface, __u32 len, __u32 reason)
-{
-	struct counters *c = count_in(iface, len);
-
-	// Without the barrier, the compiler checks the bound of reason - 1, and the verifiers of
-	// older kernels do not understand that.
-	barrier_var(reason);
-	if (c && reason < DROP_REASONS)
-		c->drops[reason]++;
-	return TC_ACT_SHOT;
-}
-
-static __always_inline int count_drop(__u32 len, __u32 reason)
-{
-	return count_drop_at(self, len, reason);
-}
-
-static __always_inline void count_out(__u32 iface, __u32 len)
-{
-	struct counters *c = bpf_map_lookup_elem(&counts, &iface);
-
-	if (!c)
-		return;
-	c->packets_out++;
-	c->bytes_out += len;
-}
-
 static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
 {
 	const __u16 *x = (const void *)a, *y = (const void *)b;
 
 	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
-}
-
-// The MAC of the next hop to a host behind a NIC (A7), or NULL if it is not resolved.
-static __always_inline const __u8 *next_hop(const struct flow_key *answer, const struct iface *nic)
-{
-	struct neighbour_key key = { .address = answer->src, .iface = answer->iface };
-	struct neighbour *n;
-
-	if (answer->src == nic->gateway || (answer->src & nic->mask) != nic->network)
-		return is_zero(nic->gateway_mac) ? NULL : nic->gateway_mac;
-	n = bpf_map_lookup_elem(&neighbours, &key);
-	if (!n)
-		return NULL;
-	if (n->used != plane.clock)
-		n->used = plane.clock;
-	return n->mac;
 }
 
 // How many bytes of headers each packet of a super-packet has. ip is the length of its IP header.
@@ -199,6 +144,26 @@ static __always_inline int give_up(const struct iface *own)
 	return own->slow ? bpf_redirect(own->slow, 0) : TC_ACT_UNSPEC;
 }
 
+// Answers a SYN with a cookie. old is the record of the closed flow whose tuple the SYN reuses, or
+// NOT_FOUND. SLOW: userspace must answer.
+__noinline int send_cookie(struct __sk_buff *skb, const struct packet *p, __u32 old)
+{
+	struct flow_key client = { .iface = self };
+	__u32 iface = self;
+	struct iface *own = bpf_map_lookup_elem(&ifaces, &iface);
+	const __u8 *mac;
+
+	if (!p || !own)
+		return SLOW;
+	client.src = p->key.src;
+	mac = next_hop(&client, own);
+	if (!mac || supersede(&p->key, old) != KEEP || answer_syn4(skb, p, own, mac) != KEEP)
+		return SLOW;
+	count_in(self, p->len);
+	count_out(self, skb->len);
+	return bpf_redirect(own->ifindex, 0);
+}
+
 // Sends a packet that was read to the other end of its flow. It opens the flow if necessary.
 static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const struct iface *own)
 {
@@ -214,6 +179,10 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 		__u32 old = r ? f.number : NOT_FOUND;
 
 		verdict = own->nic ? admit_inbound(p, old, &f) : admit_outbound(p, old, &f);
+		if (verdict == COOKIE)
+			verdict = send_cookie(skb, p, old);
+		if (verdict == TC_ACT_REDIRECT)
+			return verdict;
 		if (verdict != KEEP && verdict != SLOW && own->nic)
 			return count_drop(p->len, verdict);
 		// A drop here would give a sender on a segment an error (ENOBUFS). So userspace
@@ -280,7 +249,7 @@ static __always_inline const struct iface *read_own6(struct __sk_buff *skb, stru
 }
 
 // Not a drop either: the packet belongs to no flow yet.
-#define UNKNOWN (SLOW + 1)
+#define UNKNOWN (SLOW + 2)
 
 // Sends an IPv6 packet to the other end of its flow. SLOW or UNKNOWN: the packet is
 // unchanged.
@@ -303,7 +272,7 @@ __noinline int carry6(struct __sk_buff *skb)
 }
 
 // Opens the flow of an IPv6 packet. KEEP: the packet has a flow now. SLOW: userspace must open
-// it. Otherwise the packet is dropped.
+// it. COOKIE: send_cookie6 must answer it. Otherwise the packet is dropped.
 __noinline int admit6(struct __sk_buff *skb)
 {
 	struct wide_addresses a = {};
@@ -320,7 +289,27 @@ __noinline int admit6(struct __sk_buff *skb)
 	if (!own->nic)
 		return admit_outbound6(&p, old, &f, &a) == KEEP ? KEEP : SLOW;
 	verdict = admit_inbound6(&p, old, &f, &a, own);
-	return verdict == KEEP || verdict == SLOW ? verdict : count_drop_at(self6, p.len, verdict);
+	return verdict == KEEP || verdict == SLOW || verdict == COOKIE ? verdict : count_drop_at(self6, p.len, verdict);
+}
+
+// Answers an IPv6 SYN with a cookie: send_cookie for IPv6. It is not in admit6, because the stack has
+// no room for both.
+__noinline int send_cookie6(struct __sk_buff *skb)
+{
+	struct wide_addresses a = {};
+	struct packet p = {};
+	const struct iface *own = read_own6(skb, &p, &a);
+	struct found f = {};
+	const __u8 *mac;
+
+	if (!own)
+		return SLOW;
+	mac = next_hop6(a.orig.src, self6, own);
+	if (!mac || supersede(&p.key, find6(&p, &f, &a) ? f.number : NOT_FOUND) != KEEP || answer_syn6(skb, &p, &a.orig, own, mac) != KEEP)
+		return SLOW;
+	count_in(self6, p.len);
+	count_out(self6, skb->len);
+	return bpf_redirect(own->ifindex, 0);
 }
 
 // Carries an IPv6 packet, whose flow it opens if necessary: carry for IPv6. SLOW: userspace
@@ -336,6 +325,8 @@ static __always_inline int carry_ipv6(struct __sk_buff *skb)
 		verdict = admit6(skb);
 		if (verdict == KEEP)
 			verdict = carry6(skb);
+		else if (verdict == COOKIE)
+			verdict = send_cookie6(skb);
 		if (verdict == UNKNOWN)
 			verdict = SLOW;
 	}

@@ -200,6 +200,7 @@ type BridgePlaneState struct {
 		Spent uint64
 	}
 	Began uint64
+	Syns  int64
 }
 
 type BridgePortRange struct {

@@ -186,6 +186,22 @@ static __always_inline bool is_zero(const __u8 *mac)
 	return !(x[0] | x[1] | x[2]);
 }
 
+// The MAC of the next hop to a host behind a NIC (A7), or NULL if it is not resolved.
+static __always_inline const __u8 *next_hop(const struct flow_key *answer, const struct iface *nic)
+{
+	struct neighbour_key key = { .address = answer->src, .iface = answer->iface };
+	struct neighbour *n;
+
+	if (answer->src == nic->gateway || (answer->src & nic->mask) != nic->network)
+		return is_zero(nic->gateway_mac) ? NULL : nic->gateway_mac;
+	n = bpf_map_lookup_elem(&neighbours, &key);
+	if (!n)
+		return NULL;
+	if (n->used != plane.clock)
+		n->used = plane.clock;
+	return n->mac;
+}
+
 static __always_inline void set_macs(struct ethhdr *eth, const __u8 *dst, const __u8 *src)
 {
 	const __u16 *d = (const void *)dst, *s = (const void *)src;

@@ -233,10 +233,11 @@ __noinline int point(const struct flow_key *key, __u32 old, __u32 value)
 	return verdict;
 }
 
-// Removes a key that points to a value. SLOW: somebody holds the lock for too long.
+// Removes a key that points to a value. SLOW: it does not, or somebody holds the lock for too long.
 __noinline int unpoint(const struct flow_key *key, __u32 value)
 {
 	struct bucket *home;
+	int verdict;
 	struct place p;
 
 	if (!key)
@@ -245,7 +246,7 @@ __noinline int unpoint(const struct flow_key *key, __u32 value)
 	home = bucket_at(p.home);
 	if (!home || !lock(home))
 		return SLOW;
-	change(home, &p, slot_of(&p, value), 0);
+	verdict = change(home, &p, slot_of(&p, value), 0) ? KEEP : SLOW;
 	unlock(home);
-	return KEEP;
+	return verdict;
 }

@@ -399,4 +399,5 @@ struct plane_state {
 	struct budget odd;	// packets that only userspace can carry
 	struct budget strays;	// of these, fragments whose first one has not come
 	__u64 began;		// bpf_ktime_get_ns when the plane's clock was 0
+	__s64 syns;		// the time of the plane's clock up to which the rate of SYNs is used up (may_keep)
 };

@@ -32,6 +32,7 @@ type PlaneState struct {
 	quarantine                    atomic.Uint32
 	Odd, Strays                   bpf.Budget   // the programs' own
 	Began                         atomic.Int64 // the programs' clock when the plane's was 0
+	SYNs                          int64        // the programs' own
 }
 
 // spareMap has the numbers of free flow records. The programs take numbers from the same map.

@@ -217,7 +217,7 @@ func (c *greeting) hears(a *Arrival) bool {
 
 // answerSYN accepts a client's SYN in a server's place. A SYN that comes again gets the same
 // answer. No cookie answers a SYN that carries data, which clients repeat without data (RFC 7413
-// §4.1.3).
+// §4.1.3): the program could not mend its checksum.
 func (fw *Forwarder) answerSYN(a *Arrival, c *greeting, hashes *rules.DecisionTable) packet.DropReason {
 	g := fw.greetings
 	if a.reopened != nil {

@@ -9,9 +9,10 @@ import (
 // and keeps nothing: its sequence number, a SYN cookie (RFC 4987 §3.6), tells all that it needs when
 // the client acknowledges it. So a flood of SYNs costs no memory, and drives no client out. A cookie
 // rounds the client's MSS down, and makes the client's SYN anew without options that the bridge does
-// not know.
+// not know. On the kernel path the program makes the cookies (syncookie.h), and userspace checks them.
 
-// The rate of SYNs beyond which the bridge answers with cookies.
+// The rate of SYNs beyond which the bridge answers with cookies: SYN_COST and SYN_BURST in
+// syncookie.h.
 const (
 	synCost  = 1 << 20 // what a SYN takes of the rate, in ns: 954 a second
 	SYNBurst = 256     // how many may come at once after a pause
