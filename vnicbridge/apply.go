@@ -183,9 +183,6 @@ func (t *transition) retire() {
 // and then to resolve their gateways, so that the first packet need not wait. Both take time, in
 // which the VNICs are made. acquired waits for the result.
 func (t *transition) acquireAddresses() (acquired func() error, err error) {
-	if len(t.made) == 0 {
-		return func() error { return nil }, nil
-	}
 	// The host's kernel must not act on what comes for an address that is claimed.
 	if err := t.p.session.machine.Guard(t.p.guards(append(t.p.living(), t.devices)...)); err != nil {
 		return nil, err
