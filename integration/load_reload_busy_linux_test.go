@@ -125,7 +125,8 @@ type numbered struct {
 
 	mu      sync.Mutex
 	arrived tally
-	failure error // of sending
+	pause   time.Duration // the longest one between two that came
+	failure error         // of sending
 }
 
 // tally says how numbered datagrams arrived.
@@ -211,15 +212,21 @@ func (n *numbered) send(conn net.Conn, perSecond int) {
 }
 
 func (n *numbered) receive(conn net.PacketConn) {
-	buffer := make([]byte, 100)
+	buffer, last := make([]byte, 100), time.Now()
 	for {
 		size, _, err := conn.ReadFrom(buffer)
 		if err != nil {
 			return
 		}
+		now := time.Now()
+		paused := now.Sub(last)
+		last = now
 		number, highest := binary.BigEndian.Uint64(buffer[:size]), n.received.Load()
 		n.mu.Lock()
 		n.arrived.count(number, highest)
+		if highest > 0 { // before the first one, nothing was sent
+			n.pause = max(n.pause, paused)
+		}
 		n.mu.Unlock()
 		n.received.Store(max(number, highest))
 	}

@@ -40,6 +40,7 @@ var soakParts = []struct {
 	{"names", soakNames},
 	{"turnover", soakTurnover},
 	{"reloads", soakReloads},
+	{"upgrades", soakUpgrades},
 }
 
 // figure is a row of a part's table.

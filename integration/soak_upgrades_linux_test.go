@@ -1,0 +1,74 @@
+//go:build soak
+
+package integration_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/integration/paper"
+)
+
+// soakUpgrades upgrades Caddy beside load, and then often without. Nothing may be lost, and nothing
+// may pile up.
+func soakUpgrades(t *testing.T, datapath string) []figure {
+	s := newScene(t, paper.NetworkOptions{IPv6: true})
+	s.start(caddyfile{datapath: datapath, families: "46", a: "ports any", b: "ports any\nnetns " + s.ownNamespace("b"), policy: "steer b port tcp/9001\nlb_policy first a"})
+	s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
+	idle := s.openSession("192.168.1.2:9000")
+	datagrams := s.sendNumbered(10000)
+	stream := s.startStream()
+	stopConnecting := s.connectAgainAndAgain("192.168.1.2:80")
+	time.Sleep(2 * time.Second)
+	datagrams.mu.Lock()
+	usual := datagrams.pause
+	datagrams.pause = 0
+	datagrams.mu.Unlock()
+	loaded := max(soaked(20), 1)
+	for range loaded {
+		s.upgrade()
+		idle.want("an upgrade")
+	}
+	connected := stopConnecting()
+	lost, arrived := datagrams.end()
+	if lost > 0 {
+		t.Errorf("%d datagrams were lost", lost)
+	}
+	stream.finish()
+
+	before, tables := s.countLeaks(), s.guardTables()
+	more := max(soaked(80), 1)
+	for range more {
+		s.upgrade()
+	}
+	idle.want("many upgrades")
+	var after leaks
+	s.waitFor("descriptors, BPF maps and goroutines are as few as before: "+before.String(), func() bool {
+		after = s.countLeaks()
+		return after.within(before)
+	})
+	if now := s.guardTables(); now != tables {
+		t.Errorf("there are %d tables of nftables, and %d before", now, tables)
+	}
+	return []figure{
+		{"upgrades beside load", fmt.Sprint(loaded)},
+		{"datagrams of one flow beside them, lost", fmt.Sprintf("%d of %d", lost, arrived.once)},
+		{"the longest pause between two of them; before the upgrades", fmt.Sprintf("%v; %v", rounded(datagrams.pause), rounded(usual))},
+		{"new connections to a site of Caddy's, refused or reset", fmt.Sprintf("0 of %d", connected)},
+		{"open connections to another server lost", "0 of 2"},
+		{"after these", before.String()},
+		{fmt.Sprintf("after %d more", more), after.String()},
+	}
+}
+
+func rounded(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
+
+// guardTables counts our tables of nftables on the server.
+func (s *scene) guardTables() int {
+	s.t.Helper()
+	return strings.Count(s.stdout(s.Server, "nft", "list", "tables"), "caddy-vnic-")
+}
