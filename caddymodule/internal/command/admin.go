@@ -27,6 +27,15 @@ func (f *adminFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.adapter, "adapter", "a", "", "The adapter of that configuration file")
 }
 
+// adminOf returns the flags of a command that registered them.
+func adminOf(cmd *cobra.Command) *adminFlags {
+	value := func(name string) string {
+		text, _ := cmd.Flags().GetString(name) // a command without the flag asks the default address
+		return text
+	}
+	return &adminFlags{value("address"), value("config"), value("adapter")}
+}
+
 // request asks the admin API of the running instance, and returns the answer's body.
 func (f *adminFlags) request(method, uri string) ([]byte, error) {
 	return f.do(method, uri, nil)
@@ -41,7 +50,7 @@ func parseAnswer[T any](raw []byte) (parsed T, err error) {
 }
 
 // printAnswer prints the JSON of an answer as it is, or parsed, as print does.
-func printAnswer[T any](w io.Writer, raw []byte, asJSON bool, print func(io.Writer, T) error) error {
+func printAnswer[T any](w io.Writer, raw []byte, asJSON bool, print func(T) error) error {
 	if asJSON {
 		_, err := w.Write(raw)
 		return err
@@ -50,7 +59,7 @@ func printAnswer[T any](w io.Writer, raw []byte, asJSON bool, print func(io.Writ
 	if err != nil {
 		return err
 	}
-	return print(w, parsed)
+	return print(parsed)
 }
 
 // send makes a request with a JSON body.

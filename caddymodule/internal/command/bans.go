@@ -2,10 +2,8 @@ package command
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
-	"text/tabwriter"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -40,7 +38,7 @@ bridge.
 The gateways, and the address from which you are logged in, are banned only with
 --force.`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, clients []string) error {
+		RunE: func(cmd *cobra.Command, clients []string) error {
 			if howLong != "" {
 				parsed, err := caddy.ParseDuration(howLong)
 				if err != nil || parsed <= 0 {
@@ -52,7 +50,11 @@ The gateways, and the address from which you are logged in, are banned only with
 			if own := session().client; own.IsValid() {
 				want.Own = []netip.Addr{own}
 			}
-			return admin.send(http.MethodPost, api.BansPath, want)
+			if err := admin.send(http.MethodPost, api.BansPath, want); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), bannedNow(want))
+			return err
 		},
 	}
 	admin.register(cmd)
@@ -74,9 +76,13 @@ func unbanCommand() *cobra.Command {
 Ends bans that were set by ban, from the next packet on. Name the networks, and the
 bridge if there is one, as bans lists them.`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, clients []string) error {
+		RunE: func(cmd *cobra.Command, clients []string) error {
 			want.Networks = clients
-			return admin.send(http.MethodDelete, api.BansPath, want)
+			if err := admin.send(http.MethodDelete, api.BansPath, want); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s no longer banned%s.\n", are(clients), atBridge(want.Bridge))
+			return err
 		},
 	}
 	admin.register(cmd)
@@ -101,11 +107,16 @@ Lists who is banned, at which bridge and until when: by ban, and by deny in the
 Caddyfile.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			raw, err := admin.request(http.MethodGet, api.BansPath)
-			if err != nil {
-				return err
-			}
-			return printAnswer(cmd.OutOrStdout(), raw, asJSON, writeBans)
+			return show(cmd, false, func(s screen) error {
+				raw, err := admin.request(http.MethodGet, api.BansPath)
+				if err != nil {
+					return err
+				}
+				return printAnswer(s, raw, asJSON, func(list api.Bans) error {
+					writeBans(s, list)
+					return nil
+				})
+			})
 		},
 	}
 	admin.register(cmd)
@@ -114,13 +125,12 @@ Caddyfile.`,
 }
 
 // writeBans writes a table of bans.
-func writeBans(w io.Writer, list api.Bans) error {
+func writeBans(s screen, list api.Bans) {
 	if len(list.Bans) == 0 {
-		_, err := fmt.Fprintln(w, "nobody is banned")
-		return err
+		fmt.Fprintln(s, "nobody is banned")
+		return
 	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(table, "NETWORK", "BRIDGE", "UNTIL")
+	g := newGrid("NETWORK", "BRIDGE", "UNTIL")
 	for _, b := range list.Bans {
 		bridge, until := b.Bridge, "unban"
 		if bridge == "" {
@@ -136,7 +146,7 @@ func writeBans(w io.Writer, list api.Bans) error {
 		if b.Network.IsSingleIP() {
 			network = b.Network.Addr().String()
 		}
-		row(table, network, bridge, until)
+		g.row(network, bridge, until)
 	}
-	return table.Flush()
+	g.write(s)
 }

@@ -34,6 +34,7 @@ func commands(example string) []*cobra.Command {
 	all := append(append(operationCommands(), banCommands()...), statusCommand(), checkCommand(), labCommand(example),
 		switchCommand(), weightCommand(), flowsCommand(), captureCommand(), dashboardCommand(), upgradeCommand())
 	for _, cmd := range all {
+		completeNames(cmd)
 		run := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true // errors from here on do not come from a wrong usage

@@ -25,7 +25,7 @@ func TestMistypedCommands(t *testing.T) {
 		{[]string{"vnic", "drian", "a"}, `unknown command "drian" for "caddy vnic": did you mean drain?`},
 		{[]string{"vnic", "st"}, `unknown command "st" for "caddy vnic": did you mean stop or start or status?`},
 		{[]string{"vnic", "frobnicate"}, `unknown command "frobnicate" for "caddy vnic"`},
-		{[]string{"vnic", "status", "a"}, `unknown command "a" for "caddy vnic status"`},
+		{[]string{"vnic", "status", "a", "b"}, "accepts at most 1 arg(s), received 2"},
 		{[]string{"vnic", "drain"}, "accepts 1 arg(s), received 0"},
 	} {
 		root, vnic := &cobra.Command{Use: "caddy"}, &cobra.Command{Use: "vnic"}

@@ -8,14 +8,15 @@ import (
 	"strings"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 // shownClients is the number of clients that a draining segment's line names.
 const shownClients = "5"
 
-// writeDraining writes which clients still have flows of a draining segment.
-func writeDraining(w io.Writer, admin *adminFlags, segment string) error {
+// writeLeft writes which clients still have flows of a segment that gets no new ones.
+func writeLeft(w io.Writer, admin *adminFlags, segment string, state config.State) error {
 	query := url.Values{"segment": {segment}, "state": {string(flowlist.Established)}, "limit": {shownClients}}
 	raw, err := admin.request(http.MethodGet, api.ClientsPath+"?"+query.Encode())
 	if err != nil {
@@ -25,7 +26,7 @@ func writeDraining(w io.Writer, admin *adminFlags, segment string) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "Segment %s is draining: %s.\n", segment, holders(left))
+	_, err = fmt.Fprintf(w, "Segment %s is %s: %s.\n", segment, state, holders(left))
 	return err
 }
 

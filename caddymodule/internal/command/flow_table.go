@@ -3,23 +3,23 @@ package command
 import (
 	"cmp"
 	"fmt"
-	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/flowlist"
 )
 
 // writeFlows writes a list of flows as a table.
-func writeFlows(w io.Writer, list flowlist.List) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "%d of %d flows, those first that had a packet last.\n\n", len(list.Flows), list.Matched)
-	row(t, "PROTOCOL", "STATE", "IDLE", "FROM", "CLIENT", "TO", "INTO", "NAME", "AS", "SERVER", "PACKETS", "BYTES")
+func writeFlows(s screen, list flowlist.List) {
+	fmt.Fprintf(s, "%d of %d flows, the most recent packet first.\n", len(list.Flows), list.Matched)
+	g := newGrid("PROTOCOL", "STATE", "IDLE", "FROM", "CLIENT", "TO", "INTO", "NAME", "AS", "SERVER", "PACKETS", "BYTES")
 	for _, f := range list.Flows {
 		from, into := endsOf(f)
-		row(t, f.Protocol, f.State, idleTime(f), from, f.Client, f.Destination, into, f.Name, f.Source, f.Server, bothWays(f.Packets), bothWays(f.Bytes))
+		g.row(f.Protocol, f.State, idleTime(f), from, f.Client, f.Destination, into, f.Name, f.Source, f.Server, bothWays(f.Packets), bothWays(f.Bytes))
 	}
-	return t.Flush()
+	if len(g.rows) > 0 {
+		fmt.Fprintln(s)
+		g.write(s)
+	}
 }
 
 // endsOf names the bridge or segment that a flow comes from, and the one that it goes into.

@@ -23,9 +23,8 @@ func TestFlowTable(t *testing.T) {
 	egress.Direction, egress.Name = flowlist.Egress, ""
 	reach.Direction, reach.Bridge, reach.Peer, reach.Name = flowlist.Reach, "", "front", ""
 	var text strings.Builder
-	if err := writeFlows(&text, flowlist.List{Matched: 20, Flows: []flowlist.Flow{flow, egress, reach}}); err != nil {
-		t.Fatal(err)
-	}
+	list := flowlist.List{Matched: 20, Flows: []flowlist.Flow{flow, egress, reach}}
+	writeFlows(screen{Writer: &text}, list)
 	if !strings.HasPrefix(text.String(), "3 of 20 flows") {
 		t.Errorf("the table begins otherwise:\n%s", &text)
 	}
@@ -34,5 +33,10 @@ func TestFlowTable(t *testing.T) {
 		if !regexp.MustCompile("(?m)^" + row + "$").MatchString(text.String()) {
 			t.Errorf("there is no row from %s into %s:\n%s", ends[0], ends[1], &text)
 		}
+	}
+	text.Reset()
+	writeFlows(screen{Writer: &text, width: 80}, list)
+	if !strings.Contains(text.String(), "\nCLIENT    192.168.1.1:4000\n") {
+		t.Errorf("a flow is not a list, and a table of flows does not fit 80 columns:\n%s", &text)
 	}
 }

@@ -20,7 +20,7 @@ flows, its listeners close, requests that are being answered are finished, idle
 connections are closed. A client that would get the segment gets another one, or
 is refused at once. It holds over reloads, until start, or until the segment or
 Caddy itself is gone. Of a server that is not Caddy's own it stops the new flows
-only.`),
+only. It says how many flows are left, and of which clients.`),
 		operationCommand("start", "Starts the servers of one segment again", `
 Starts the servers of one segment again, after stop, and gives it new flows.`),
 	}
@@ -55,10 +55,10 @@ func commandWith(name string, body any, short, long string) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := admin.send(http.MethodPost, api.SegmentsPath+url.PathEscape(args[0])+"/"+name, body)
-			if err != nil || name != "drain" {
+			if err != nil {
 				return err
 			}
-			return writeDraining(cmd.OutOrStdout(), &admin, args[0])
+			return writeSegmentNow(cmd.OutOrStdout(), &admin, args[0])
 		},
 	}
 	admin.register(cmd)

@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -28,7 +29,8 @@ the next packet of each goes to this one. TCP connections go on.
 It holds over reloads while lb_policy names the segment. It ends with --undo, and
 when Caddy ends.`,
 		func(bridge string) string { return api.BridgesPath + url.PathEscape(bridge) + "/switch" },
-		func(segment string) (any, error) { return api.SwitchRequest{Segment: segment, Flows: flows}, nil })
+		func(segment string) (any, error) { return api.SwitchRequest{Segment: segment, Flows: flows}, nil },
+		writeSwitchNow)
 	registerFlows(cmd, &flows)
 	cmd.MarkFlagsMutuallyExclusive("flows", "undo")
 	return cmd
@@ -55,12 +57,12 @@ the segment is removed, and when Caddy ends.`,
 				return nil, fmt.Errorf("weight %q: want 1 to %d; to give the segment no new flows, drain it; to return to the configuration's weight, use --undo", arg, config.MaxWeight)
 			}
 			return api.WeightRequest{Weight: weight}, nil
-		})
+		}, writeWeightNow)
 }
 
 // overrideCommand returns a command that overrides a value of the configuration. With
-// --undo the command returns to the configuration's value.
-func overrideCommand(name, args, short, long string, path func(string) string, body func(string) (any, error)) *cobra.Command {
+// --undo the command returns to the configuration's value. writeNow says how things stand then.
+func overrideCommand(name, args, short, long string, path func(string) string, body func(string) (any, error), writeNow func(w io.Writer, admin *adminFlags, name string) error) *cobra.Command {
 	var (
 		admin adminFlags
 		undo  bool
@@ -79,15 +81,18 @@ func overrideCommand(name, args, short, long string, path func(string) string, b
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, given []string) error {
-			if undo {
-				_, err := admin.request(http.MethodDelete, path(given[0]))
+			method, want := http.MethodDelete, any(nil)
+			if !undo {
+				var err error
+				if want, err = body(given[1]); err != nil {
+					return err
+				}
+				method = http.MethodPost
+			}
+			if err := admin.send(method, path(given[0]), want); err != nil {
 				return err
 			}
-			want, err := body(given[1])
-			if err != nil {
-				return err
-			}
-			return admin.send(http.MethodPost, path(given[0]), want)
+			return writeNow(cmd.OutOrStdout(), &admin, given[0])
 		},
 	}
 	admin.register(cmd)

@@ -2,12 +2,9 @@ package command
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
-	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
@@ -15,76 +12,108 @@ import (
 )
 
 // writeStatus writes a status as tables: the bridges and segments, the packets that their
-// devices carried, and the packets that they dropped.
-func writeStatus(w io.Writer, s vnicbridge.Status) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "Data path %s, %d of %d flows.\n", s.Datapath, s.Flows, s.MaxFlows)
+// devices carried, and the packets that they dropped. The details of a single segment or bridge
+// are a list.
+func writeStatus(w screen, s vnicbridge.Status, details bool) {
+	fmt.Fprintf(w, "Data path %s, %d of %d flows.\n", s.Datapath, s.Flows, s.MaxFlows)
 	if s.DatapathReason != "" {
-		fmt.Fprintf(t, "The kernel data path cannot be used: %s.\n", s.DatapathReason)
+		fmt.Fprintf(w, "The kernel data path cannot be used: %s.\n", s.DatapathReason)
 	}
 	for _, o := range s.Obstacles {
-		fmt.Fprintf(t, "Warning: %s.\n", o)
+		fmt.Fprintf(w, "Warning: %s.\n", o)
 	}
-
-	row(t, "\nBRIDGE", "NIC", "LINK", "MAC", "ADDRESS", "GATEWAY", "LB POLICY", "ELSE")
-	for _, name := range sortedKeys(s.Bridges) {
-		b := s.Bridges[name]
-		row(t, name, b.NIC, link(b.Up), b.MAC, list(b.Addresses), gatewaysOf(b), policy(b.Policy), b.OnNoSegment)
-	}
-	row(t, "\nSEGMENT", "STATE", "HEALTH", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS", "CLIENT IP", "WEIGHT", "NETNS")
-	for _, name := range sortedKeys(s.Segments) {
-		seg := s.Segments[name]
-		row(t, name, seg.State, health(seg.Health), seg.Interface, seg.MAC, list(seg.Addresses), list(seg.Aliases), list(seg.Ports), seg.Egress, seg.ClientIP, seg.Weight, orHost(seg.Netns))
-	}
-	writeRules(t, s)
-	writeCandidates(t, s)
-	writeOverrides(t, s)
-	writeUnhealthy(t, s)
-	writeLimits(t, s)
-	writePeers(t, s)
-	devices := counted(s)
-	row(t, "\nDEVICE", "FLOWS", "NEW FLOWS", "PACKETS FROM", "PACKETS TO", "BYTES FROM", "BYTES TO")
-	for _, d := range devices {
-		row(t, d.name, d.Flows, d.NewFlows, d.Packets.From, d.Packets.To, d.Bytes.From, d.Bytes.To)
-	}
-	row(t, "\nDEVICE", "DROPPED", "REASON")
-	for _, d := range devices {
-		for _, reason := range sortedKeys(d.Drops) {
-			row(t, d.name, d.Drops[reason], reason)
+	section := func(g *grid, write func(*grid, screen)) {
+		if len(g.rows) > 0 {
+			fmt.Fprintln(w)
+			write(g, w)
 		}
 	}
-	return t.Flush()
+	main := (*grid).write
+	if details {
+		main = (*grid).writeRecords
+	}
+	section(bridges(s), main)
+	section(segments(s), main)
+	for _, g := range []*grid{rules(s), candidates(s), overrides(s), unhealthy(s), limits(s), peers(s), counters(s), drops(s)} {
+		section(g, (*grid).write)
+	}
 }
 
-func health(h vnicbridge.HealthStatus) string {
+func bridges(s vnicbridge.Status) *grid {
+	g := newGrid("BRIDGE", "NIC", "LINK", "MAC", "ADDRESS", "GATEWAY", "LB POLICY", "ELSE")
+	g.details = []string{"MAC"}
+	for _, name := range sortedKeys(s.Bridges) {
+		b := s.Bridges[name]
+		g.row(name, b.NIC, link(b.Up), b.MAC, list(b.Addresses), gatewaysOf(b), policy(b.Policy), b.OnNoSegment)
+	}
+	return g
+}
+
+func segments(s vnicbridge.Status) *grid {
+	g := newGrid("SEGMENT", "STATE", "HEALTH", "VNIC", "MAC", "ADDRESS", "ALIASES", "PORTS", "EGRESS", "CLIENT IP", "WEIGHT", "NETNS")
+	g.details = []string{"MAC", "ALIASES", "EGRESS", "CLIENT IP"}
+	for _, name := range sortedKeys(s.Segments) {
+		seg := s.Segments[name]
+		g.row(name, state(seg.State), health(seg.Health), seg.Interface, seg.MAC, list(seg.Addresses), list(seg.Aliases), list(seg.Ports), seg.Egress, seg.ClientIP, seg.Weight, orHost(seg.Netns))
+	}
+	return g
+}
+
+// counters returns the table of what the NICs and VNICs carried.
+func counters(s vnicbridge.Status) *grid {
+	g := newGrid("DEVICE", "FLOWS", "NEW FLOWS", "PACKETS FROM", "PACKETS TO", "BYTES FROM", "BYTES TO")
+	for _, d := range counted(s) {
+		g.row(d.name, d.Flows, d.NewFlows, d.Packets.From, d.Packets.To, d.Bytes.From, d.Bytes.To)
+	}
+	return g
+}
+
+func drops(s vnicbridge.Status) *grid {
+	g := newGrid("DEVICE", "DROPPED", "REASON")
+	for _, d := range counted(s) {
+		for _, reason := range sortedKeys(d.Drops) {
+			g.row(d.name, d.Drops[reason], reason)
+		}
+	}
+	return g
+}
+
+func state(s config.State) any {
+	if s == config.Active {
+		return s
+	}
+	return warning(s.String())
+}
+
+func health(h vnicbridge.HealthStatus) any {
 	if h.Healthy {
 		return "healthy"
 	}
-	return "unhealthy"
+	return failure("unhealthy")
 }
 
-// writeUnhealthy writes the unhealthy segments, if any, and the reasons. Such segments get
+// unhealthy returns the unhealthy segments, if any, and the reasons. Such segments get
 // no new flows.
-func writeUnhealthy(w io.Writer, s vnicbridge.Status) {
-	heading := sync.OnceFunc(func() { row(w, "\nUNHEALTHY", "SINCE", "BECAUSE") })
+func unhealthy(s vnicbridge.Status) *grid {
+	g := newGrid("UNHEALTHY", "SINCE", "BECAUSE")
 	for _, name := range sortedKeys(s.Segments) {
 		if h := s.Segments[name].Health; !h.Healthy {
-			heading()
-			row(w, name, h.Since.Local().Format(time.DateTime), h.Reason)
+			g.row(name, h.Since.Local().Format(time.DateTime), h.Reason)
 		}
 	}
+	return g
 }
 
-// writeLimits writes the limits of segments, and how many packets they have kept from beginning
+// limits returns the limits of segments, and how many packets they have kept from beginning
 // a flow, if there are any.
-func writeLimits(w io.Writer, s vnicbridge.Status) {
-	heading := sync.OnceFunc(func() { row(w, "\nSEGMENT", "FLOWS", "REFUSED", "LIMITS") })
+func limits(s vnicbridge.Status) *grid {
+	g := newGrid("SEGMENT", "FLOWS", "REFUSED", "LIMITS")
 	for _, name := range sortedKeys(s.Segments) {
 		if seg := s.Segments[name]; seg.Limits != (config.Limits{}) {
-			heading()
-			row(w, name, seg.Flows, seg.Refused, seg.Limits)
+			g.row(name, seg.Flows, seg.Refused, seg.Limits)
 		}
 	}
+	return g
 }
 
 // orHost names a segment's namespace. The host's is named explicitly, because all segments
@@ -96,21 +125,21 @@ func orHost(netns string) string {
 	return netns
 }
 
-// writeRules writes the steer rules in their order, if there are any.
-func writeRules(w io.Writer, s vnicbridge.Status) {
-	heading := sync.OnceFunc(func() { row(w, "\nBRIDGE", "STEERS TO", "CLIENTS", "NAMES", "PORTS", "PROTOCOLS") })
+// rules returns the steer rules in their order, if there are any.
+func rules(s vnicbridge.Status) *grid {
+	g := newGrid("BRIDGE", "STEERS TO", "CLIENTS", "NAMES", "PORTS", "PROTOCOLS")
 	for _, name := range sortedKeys(s.Bridges) {
 		for _, rule := range s.Bridges[name].Steer {
-			heading()
-			row(w, name, rule.To(), list(rule.Clients), abridged(rule.Names), list(rule.PortsOrDefault()), list(rule.Protocols))
+			g.row(name, rule.To(), list(rule.Clients), abridged(rule.Names), list(rule.PortsOrDefault()), list(rule.Protocols))
 		}
 	}
+	return g
 }
 
-// writeCandidates writes which segments new flows of each family can get, for the bridges
+// candidates returns which segments new flows of each family can get, for the bridges
 // that have an IPv6 address.
-func writeCandidates(w io.Writer, s vnicbridge.Status) {
-	heading := sync.OnceFunc(func() { row(w, "\nBRIDGE", "NEW FLOWS", "GO TO") })
+func candidates(s vnicbridge.Status) *grid {
+	g := newGrid("BRIDGE", "NEW FLOWS", "GO TO")
 	for _, name := range sortedKeys(s.Bridges) {
 		candidates := s.Bridges[name].Candidates
 		if _, ok := candidates[config.IPv6]; !ok {
@@ -118,46 +147,44 @@ func writeCandidates(w io.Writer, s vnicbridge.Status) {
 		}
 		for f := range config.Families {
 			if segments, ok := candidates[f]; ok {
-				heading()
-				row(w, name, f, strings.Join(segments, " "))
+				g.row(name, f, strings.Join(segments, " "))
 			}
 		}
 	}
+	return g
 }
 
-// writeOverrides writes the values that were set by hand and differ from the
+// overrides returns the values that were set by hand and differ from the
 // configuration, if any.
-func writeOverrides(w io.Writer, s vnicbridge.Status) {
-	heading := sync.OnceFunc(func() { row(w, "\nSET BY HAND", "IS", "CONFIGURED") })
+func overrides(s vnicbridge.Status) *grid {
+	g := newGrid("SET BY HAND", "IS", "CONFIGURED")
 	for _, name := range sortedKeys(s.Bridges) {
 		if b := s.Bridges[name]; b.SwitchedTo != "" {
-			heading()
-			row(w, "bridge "+name, "switched to "+b.SwitchedTo, policy(b.Policy))
+			g.row("bridge "+name, "switched to "+b.SwitchedTo, policy(b.Policy))
 		}
 	}
 	for _, name := range sortedKeys(s.Segments) {
 		seg := s.Segments[name]
 		if seg.State != config.Active {
-			heading()
-			row(w, "segment "+name, seg.State, config.Active)
+			g.row("segment "+name, seg.State, config.Active)
 		}
 		if seg.Weight != seg.ConfiguredWeight {
-			heading()
-			row(w, "segment "+name, fmt.Sprintf("weight %d", seg.Weight), fmt.Sprintf("weight %d", seg.ConfiguredWeight))
+			g.row("segment "+name, fmt.Sprintf("weight %d", seg.Weight), fmt.Sprintf("weight %d", seg.ConfiguredWeight))
 		}
 	}
+	return g
 }
 
-// writePeers writes the aliases under which segments see each other, if any.
-func writePeers(w io.Writer, s vnicbridge.Status) {
-	heading := sync.OnceFunc(func() { row(w, "\nSEGMENT", "SEES", "AS") })
+// peers returns the aliases under which segments see each other, if any.
+func peers(s vnicbridge.Status) *grid {
+	g := newGrid("SEGMENT", "SEES", "AS")
 	for _, name := range sortedKeys(s.Segments) {
 		peers := s.Segments[name].Peers
 		for _, peer := range sortedKeys(peers) {
-			heading()
-			row(w, name, peer, list(peers[peer]))
+			g.row(name, peer, list(peers[peer]))
 		}
 	}
+	return g
 }
 
 // device is a NIC or VNIC with its counters.
@@ -178,17 +205,6 @@ func counted(s vnicbridge.Status) []device {
 	return devices
 }
 
-// row writes the cells of a line. An empty cell becomes a dash.
-func row(w io.Writer, cells ...any) {
-	texts := make([]string, len(cells))
-	for i, cell := range cells {
-		if texts[i] = fmt.Sprint(cell); texts[i] == "" {
-			texts[i] = "-"
-		}
-	}
-	fmt.Fprintln(w, strings.Join(texts, "\t"))
-}
-
 // abridged lists the first names of a rule, which may have thousands. The JSON has all.
 func abridged(names []string) string {
 	const most = 3
@@ -206,11 +222,11 @@ func list[T fmt.Stringer](values []T) string {
 	return strings.Join(texts, " ")
 }
 
-func link(up bool) string {
+func link(up bool) any {
 	if up {
 		return "up"
 	}
-	return "down"
+	return failure("down")
 }
 
 func gatewaysOf(b vnicbridge.BridgeStatus) string {
