@@ -29,7 +29,11 @@ func TestSetcap(t *testing.T) {
 		commands = regexp.MustCompile(`(?m)^(exec )?\./caddy`).ReplaceAllString(commands, "${1}"+asNobody+" ./caddy")
 		without := "if " + asNobody + " ./caddy run --config Caddyfile >../without 2>&1; then exit 1; fi; " + symptom.Look[0] + " >>../without\n"
 		s.startBySetcap(caddyfilesOf(t, "README.md")[0], without+commands)
-		s.wantOrdinaryUser()
+		s.wantOrdinaryUser("This is segment a.")
+		s.vnic("switch", "lan", "b")
+		if got := s.get("http://192.168.1.2/"); got != "This is segment b." {
+			t.Errorf("after the switch of README.md, PC1 got %q", got)
+		}
 		said := s.run(s.Server, "cat", filepath.Join(s.dir, "without"))
 		if !strings.Contains(said, "CAP_NET_ADMIN is missing") || strings.Contains(said, "./caddy cap_") {
 			t.Errorf("without the capabilities there is\n%s", said)
@@ -40,7 +44,7 @@ func TestSetcap(t *testing.T) {
 		s.nicIsEth1()
 		install := examples.Beginning(t, installingPage, "sudo install -m 755 caddy /usr/local/bin/")
 		s.startBySetcap(caddyfile{nic: "eth1"}.String(), install+"exec "+asNobody+` /usr/local/bin/caddy "$@"`)
-		s.wantOrdinaryUser()
+		s.wantOrdinaryUser("a")
 	})
 }
 
@@ -48,7 +52,7 @@ func TestSetcap(t *testing.T) {
 const asNobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all"
 
 // startBySetcap starts Caddy by the words of a page, in a directory with caddy and its
-// Caddyfile, where /usr/local/bin is empty, and /srv has a page for each segment.
+// Caddyfile, where /usr/local/bin is empty.
 func (s *scene) startBySetcap(config, words string) {
 	s.t.Helper()
 	self, err := os.Executable()
@@ -60,11 +64,9 @@ func (s *scene) startBySetcap(config, words string) {
 	s.run(s.Server, "chmod", "a+rx", filepath.Dir(s.dir), s.dir)
 	s.run(s.Server, "chown", "-R", "65534:65534", s.dir)
 	script := s.write("script.sh", fmt.Sprintf(`
-for directory in /dev/net /srv /usr/local/bin %[1]s; do mount -t tmpfs -o mode=755 none $directory; done
+for directory in /dev/net /usr/local/bin %[1]s; do mount -t tmpfs -o mode=755 none $directory; done
 mknod -m 666 /dev/net/tun c 10 200 # its usual mode
 cd %[1]s
-mkdir /srv/a /srv/b
-printf a >/srv/a/index.html
 cp %[2]s caddy
 cp ../Caddyfile .
 sudo() { "$@"; }
@@ -76,14 +78,14 @@ sudo() { "$@"; }
 	}
 }
 
-// wantOrdinaryUser checks that Caddy serves by the kernel data path, as an ordinary user
+// wantOrdinaryUser checks that Caddy serves a page by the kernel data path, as an ordinary user
 // with the capabilities of the drop-in.
-func (s *scene) wantOrdinaryUser() {
+func (s *scene) wantOrdinaryUser(page string) {
 	s.t.Helper()
 	if status := s.status(); status.DatapathReason != "" {
 		s.t.Errorf("packets are carried in userspace: %s", status.DatapathReason)
 	}
-	if got := s.get("http://192.168.1.2/"); got != "a" {
+	if got := s.get("http://192.168.1.2/"); got != page {
 		s.t.Errorf("PC1 got %q", got)
 	}
 	process, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.caddy.Process().PID()))
