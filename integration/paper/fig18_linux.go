@@ -25,7 +25,7 @@ func (l *lab) playFig18(ctx context.Context) (err error) {
 	l.part("A front: one name, and each URL path from a segment of its own", pictureFig18,
 		"The server's Caddyfile is Caddyfile.example as it comes", l.opts.Example)
 	l.report.Progress("reloading with a front")
-	if err := l.reloadWith(ctx, l.opts.Example); err != nil {
+	if err := l.reloadWith(ctx, l.exampleHere()); err != nil {
 		return err
 	}
 	if l.server, err = l.capture(l.network.Server, NICDevice, segmentA.device, segmentB.device, "vnic-F"); err != nil {
@@ -59,9 +59,11 @@ func (l *lab) playFig18(ctx context.Context) (err error) {
 	return l.save(l.server, "fig18")
 }
 
-// exampleEnv is what Caddyfile.example takes from the environment.
-func (l *lab) exampleEnv() []string {
-	return []string{"VNIC_NIC=" + NICDevice, "VNIC_ROOT_A=" + l.root("a"), "VNIC_ROOT_B=" + l.root("b"), "VNIC_ISSUER=internal"}
+// exampleHere is Caddyfile.example with what it would take from the environment.
+func (l *lab) exampleHere() string {
+	return strings.NewReplacer(
+		"{$VNIC_NIC:eth1}", NICDevice, "{$VNIC_ROOT_A:/srv/a}", l.root("a"), "{$VNIC_ROOT_B:/srv/b}", l.root("b"),
+		"{$VNIC_ISSUER:acme}", "internal").Replace(l.opts.Example)
 }
 
 // root is the directory of a segment's web site.

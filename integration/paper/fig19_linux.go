@@ -25,10 +25,8 @@ type network19 struct {
 // playFig19 gives the server its second NIC and tries both networks, each from
 // outside and from its segment.
 func (l *lab) playFig19(ctx context.Context) (err error) {
-	if l.second == nil {
-		if l.second, err = l.network.AddLAN(false); err != nil {
-			return err
-		}
+	if err := l.addLAN(); err != nil {
+		return err
 	}
 	l.part("Two NICs: two networks that do not reach each other", pictureFig19, "The server's Caddyfile", caddyfileFig19)
 	l.report.Progress("reloading with two bridges")
@@ -52,6 +50,14 @@ func (l *lab) playFig19(ctx context.Context) (err error) {
 		return err
 	}
 	return l.save(l.server, "fig19")
+}
+
+// addLAN gives the server its second NIC, once.
+func (l *lab) addLAN() (err error) {
+	if l.second == nil {
+		l.second, err = l.network.AddLAN(false)
+	}
+	return err
 }
 
 // reachOwn has each network get its page and ping, and each segment ping its

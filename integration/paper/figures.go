@@ -27,13 +27,13 @@ var (
 	segmentA = segmentFigures{
 		device: "vnic-A", index: 1, network: netip.MustParsePrefix("192.168.50.0/24"),
 		vnic: netip.MustParseAddr("192.168.50.1"), gateway: netip.MustParseAddr("192.168.50.2"),
-		ping: "Fig-10", packets: "212, 212", rtt: "0.940/1.782/2.818/0.269", avg: ", avg 1.782 ms",
+		ping: "Fig-10", packets: "212, 212", rtt: "0.940/1.782/2.818/0.269", avg: ", 1.782 ms",
 		page: "Fig-16", pageTitle: "server-A",
 	}
 	segmentB = segmentFigures{
 		device: "vnic-B", index: 2, network: netip.MustParsePrefix("192.168.60.0/24"),
 		vnic: netip.MustParseAddr("192.168.60.1"), gateway: netip.MustParseAddr("192.168.60.2"),
-		ping: "Fig-11", packets: "523, 523", rtt: "0.925/1.834/6.880/0.297", avg: ", avg 1.834 ms",
+		ping: "Fig-11", packets: "523, 523", rtt: "0.925/1.834/6.880/0.297", avg: ", 1.834 ms",
 		page: "Fig-17", pageTitle: "server-B",
 	}
 )
@@ -81,7 +81,7 @@ func (f *family) pingSection(segment segmentFigures, ping *netlab.PingResult, ca
 		},
 		Gist: Gist{
 			fmt.Sprintf("%s, 0%% lost%s", segment.device, segment.avg),
-			fmt.Sprintf("%s, %s lost, avg %.3f ms", carriers, loss, ms(ping.RTT().Avg)),
+			fmt.Sprintf("%s, %s lost, %.3f ms", carriers, loss, ms(ping.RTT().Avg)),
 		},
 	}
 }

@@ -201,7 +201,7 @@ func (f *family) framesSection(four [4]netlab.Echo, client, alias netip.Addr) Se
 		s.Checks = append(s.Checks, same("  the rest", "as sent", here))
 	}
 	s.Gist = Gist{"an alias for " + client.String(), alias.String()}
-	s.Body = "  As sent: " + f.hops + ", lengths, ids and payload are untouched, and the checksums are valid."
+	s.Body = "  As sent: " + f.hops + ", lengths, ids and payload are as before,\n  and the checksums are valid."
 	return s
 }
 

@@ -25,7 +25,7 @@ func hexDump(frame, before []byte) string {
 	var b strings.Builder
 	for from := 0; from < len(frame); from += 16 {
 		upTo := min(from+16, len(frame))
-		fmt.Fprintf(&b, "    %04x  % x\n", from, frame[from:upTo])
+		fmt.Fprintf(&b, "  %04x  % x\n", from, frame[from:upTo])
 		if before != nil {
 			b.WriteString(rewriteMarks(frame, before, from, upTo))
 		}
@@ -50,7 +50,7 @@ func rewriteMarks(frame, before []byte, from, upTo int) string {
 	if len(changed) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("          %s %s\n", pad(marks.String(), 48), strings.Join(changed, ", "))
+	return fmt.Sprintf("        %s %s\n", pad(marks.String(), 48), strings.Join(changed, ", "))
 }
 
 func fieldAt(offset int) string {

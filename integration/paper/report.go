@@ -11,8 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// reportWidth is the columns that the report's rules fill.
-const reportWidth = 96
+// reportWidth is the number of columns that the report fills, as a projector shows them.
+const reportWidth = 80
 
 // A Verdict says how what was found relates to what the paper shows.
 type Verdict int
@@ -114,6 +114,12 @@ func (r *Report) Progress(format string, args ...any) {
 	}
 }
 
+// Prompt asks the reader for a line.
+func (r *Report) Prompt(text string) {
+	r.endProgress()
+	fmt.Fprintf(r.w, "\n  [%s] ", text)
+}
+
 func (r *Report) endProgress() {
 	if r.terminal {
 		fmt.Fprint(r.w, "\r\x1b[K")
@@ -152,11 +158,13 @@ func (r *Report) Section(s Section) {
 	paper = max(paper, len(s.Expected))
 	fmt.Fprintf(r.w, "    %s  %s  here\n", pad("", what), pad(s.Expected, paper))
 	for _, c := range s.Checks {
-		here := c.Here
-		if here == c.Paper && what+paper+utf8.RuneCountInString(here) > reportWidth-4 { // the line would be longer than 100 columns
-			here = "the same"
+		here := "  " + c.Here
+		if what+paper+utf8.RuneCountInString(c.Here) > reportWidth-8 { // the line would be too long
+			if here = "  the same"; c.Here != c.Paper {
+				here = "\n    " + pad("", what) + "  here: " + c.Here
+			}
 		}
-		fmt.Fprintf(r.w, "  %s %s  %s  %s\n", r.mark(c.Verdict), pad(c.What, what), pad(c.Paper, paper), here)
+		fmt.Fprintf(r.w, "  %s %s  %s%s\n", r.mark(c.Verdict), pad(c.What, what), pad(c.Paper, paper), here)
 	}
 	if s.Body != "" {
 		fmt.Fprintf(r.w, "\n%s\n", strings.TrimRight(s.Body, "\n"))
@@ -169,7 +177,7 @@ func (r *Report) Summary() (checked, differing int) {
 	r.endProgress()
 	r.heading("Summary")
 	paper, here := r.gistWidths()
-	fmt.Fprintf(r.w, "    %s  %s  %s  checks\n", pad("", 9), pad("paper", paper), pad("here", here))
+	fmt.Fprintf(r.w, "    %s %s %s checks\n", pad("", 9), pad("paper", paper), pad("here", here))
 	for _, p := range r.parts {
 		fmt.Fprintf(r.w, "\n  %s\n", r.bold(p.title))
 		for _, s := range p.sections {
@@ -180,10 +188,10 @@ func (r *Report) Summary() (checked, differing int) {
 			if len(differ) > 0 {
 				mark = r.mark(Differs)
 			}
-			fmt.Fprintf(r.w, "  %s %s  %s  %s  %d of %d\n", mark, pad(s.Figure, 9),
+			fmt.Fprintf(r.w, "  %s %s %s %s %d/%d\n", mark, pad(s.Figure, 9),
 				pad(s.Gist.Paper, paper), pad(s.Gist.Here, here), s.checked()-len(differ), s.checked())
 			if len(differ) > 0 {
-				fmt.Fprintf(r.w, "    %s  differs: %s\n", pad("", 9), names(differ))
+				fmt.Fprintf(r.w, "    differs: %s\n", names(differ))
 			}
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 )
@@ -127,11 +126,11 @@ func (l *lab) playReload(ctx context.Context) error {
 		answer = err.Error()
 	}
 	l.section(Section{
-		Figure: "III-D", Title: "Reload: `" + answerA + "` becomes `" + answerB + "` in the Caddyfile", Expected: "expected",
+		Figure: "III-D", Title: "Reload: `" + answerA + "` becomes `" + answerB + "`", Expected: "expected",
 		Checks: []Check{
 			same("an upload under way", fmt.Sprintf("%s got '%s'", segmentA.pageTitle, before+after), answer),
 		},
-		Gist: Gist{"what is under way stays on " + segmentA.pageTitle, firstWord(answer)},
+		Gist: Gist{"under way stays on " + segmentA.pageTitle, firstWord(answer)},
 	})
 	return nil
 }
@@ -176,13 +175,13 @@ func (l *lab) playEgress(ctx context.Context) error {
 		}
 	}
 	l.section(Section{
-		Figure: "III-C", Title: fmt.Sprintf("The server pings its router through the alias: %s → %s", l.a.vnic, l.a.gateway), Expected: "expected",
+		Figure: "III-C", Title: fmt.Sprintf("The server pings its router by its alias: %s → %s", l.a.vnic, l.a.gateway), Expected: "expected",
 		Checks: []Check{
 			same("replies", fmt.Sprintf("%d of %d", ping.Sent, ping.Sent), fmt.Sprintf("%d of %d", len(ping.Replies), ping.Sent)),
 			same("the router is asked by", fmt.Sprintf("%s, %s", l.pseudo, NICMAC), asked),
 			note("rtt min/avg/max/mdev, ms", notGiven, ping.RTT().String()),
 		},
-		Gist: Gist{"the router answers the server", fmt.Sprintf("%d of %d", len(ping.Replies), ping.Sent)},
+		Gist: Gist{"the router answers", fmt.Sprintf("%d of %d", len(ping.Replies), ping.Sent)},
 	})
 	return nil
 }
@@ -244,30 +243,12 @@ func (l *lab) explain(what string, err error) error {
 	return fmt.Errorf("lab: %s: %w; Caddy's log ends so:\n%s", what, err, indent(l.caddy.Log(20)))
 }
 
-// explore says how to look around in a network that is kept up.
-func (l *lab) explore() string {
-	enter := "ip netns exec "
-	if insideUserNamespace() {
-		enter = fmt.Sprintf("nsenter -t %d -U -m --preserve-credentials nsenter --net=/run/netns/", unix.Getpid())
-	}
-	on := func(h *netlab.Host, command string) string {
-		return "\n  " + enter + h.Namespace() + " " + command
-	}
-	return "\nThe network is up until Ctrl-C. To look around:\n" +
-		on(l.network.PC1, "curl -k --connect-to ::"+PseudoAddr.String()+": "+siteURL+test1) +
-		on(l.network.PC1, "ping "+PseudoAddr.String()) +
-		on(l.network.PC1, "ping "+PseudoAddr6.String()) +
-		on(l.network.Router, "ip neighbour") +
-		on(l.network.Server, "tcpdump -ni "+segmentB.device) +
-		on(l.network.Server, "curl localhost:2019/vnic/status")
-}
-
 // indent sets text off from the report's own.
 func indent(text string) string {
 	var b strings.Builder
-	for line := range strings.Lines(strings.ReplaceAll(text, "\t", "    ")) {
+	for line := range strings.Lines(strings.ReplaceAll(text, "\t", "  ")) {
 		if line != "\n" {
-			b.WriteString("    ")
+			b.WriteString("  ")
 		}
 		b.WriteString(line)
 	}

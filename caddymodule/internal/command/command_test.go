@@ -71,3 +71,22 @@ func TestWeightsThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// TestLabNames checks that the lab refuses figures, networks and hosts that it does not have.
+func TestLabNames(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"lab --only fig5", "--only fig5: want one of fig4, "},
+		{"lab --only fig12,Fig-99", "--only Fig-99: want one of fig4, "},
+		{"lab --keep nothing", "--keep nothing: want one of paper, "},
+		{"lab enter --captures /nowhere pc3", `unknown host "pc3": want one of pc1, `},
+		{"lab enter --captures /nowhere pc1 true", "no network is up: run "},
+	} {
+		cmd := labCommand("")
+		cmd.SetArgs(strings.Fields(test.args)[1:])
+		cmd.SetErr(io.Discard)
+		cmd.SetOut(io.Discard)
+		if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", test.args, err, test.want)
+		}
+	}
+}
