@@ -19,7 +19,7 @@ import (
 func TestFaults(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})
-		s.start(caddyfile{datapath: datapath, a: "ports any"})
+		s.start(caddyfile{datapath: datapath, a: "ports any", global: "events {\non vnic.nic_down test_log\non vnic.nic_up test_log\n}"})
 		s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
 		session := s.openSession("192.168.1.2:9000")
 		session.want("the start")
@@ -32,7 +32,7 @@ func TestFaults(t *testing.T) {
 				s.ip(s.Server, "link set nic0 down")
 				s.wantLog("the NIC went down")
 				s.ip(s.Server, "link set nic0 up")
-			}, []string{"the NIC went down", "the NIC went up"}},
+			}, []string{"the NIC went down", "heard vnic.nic_down", "the NIC went up", "heard vnic.nic_up"}},
 			{"NIC renamed", func() {
 				s.rename("nic0", "nic7")
 			}, []string{"the NIC was renamed", `"to":"nic7"`}},

@@ -306,6 +306,7 @@ func (p *Plane) begin() {
 	for name, b := range p.bridges {
 		if !b.up {
 			p.log.Warn("the NIC is down: nothing passes until it is up (ip link set "+b.spec.nic+" up)", "bridge", name)
+			p.tellNIC(name, b.spec.nic, false)
 		}
 		for _, link := range b.eachLink() {
 			link.Tick(now)

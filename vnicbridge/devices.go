@@ -43,6 +43,9 @@ type bridge struct {
 	links [config.Families]link.Link // nil if the bridge has no address of a family
 	name  string                     // the NIC's name now, because a NIC can be renamed
 	up    bool
+
+	upSince int64                 // of the plane's clock
+	silent  [config.Families]bool // gateways that do not answer, as was told last
 }
 
 // eachLink yields the links of the families of which the bridge has an address.
@@ -204,6 +207,7 @@ func (p *Plane) attachNIC(b *bridge, permanent config.MAC) {
 		}
 		l := link.New(own, link.Options{
 			Bridge: b.spec.bridge, MAC: permanent, Key: [2]uint64{p.key.K0, p.key.K1}, LinkLocal: b.spec.linkLocal, Ours: p.isOurs, Log: log,
+			Rival: func(address netip.Addr, mac config.MAC) { p.rival(b.spec.bridge, address, mac) },
 		})
 		n := l.Table()
 		n.Learned = func(c link.MACChange) { p.neighbourLearned(log, c) }

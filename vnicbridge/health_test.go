@@ -86,7 +86,7 @@ func greet(conn net.Conn) {
 type healthRig struct {
 	*rig
 	site    *site
-	changes []HealthChange
+	changes []Event
 }
 
 func checkedConfig(h config.Health) *config.Config {
@@ -102,7 +102,11 @@ func onEachChecked(t *testing.T, cfg *config.Config, test func(t *testing.T, r *
 	bubble(t, func(t *testing.T) {
 		r := &healthRig{rig: newEmptyRig(t), site: &site{answer: respond(http.StatusOK)}}
 		r.plane.dial = r.site.dial
-		r.plane.healthChanged = func(c HealthChange) { r.changes = append(r.changes, c) }
+		r.plane.happened = func(e Event) {
+			if e.Name == SegmentDown || e.Name == SegmentUp {
+				r.changes = append(r.changes, e)
+			}
+		}
 		if err := r.plane.Apply(cfg); err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +162,7 @@ func TestAnUnhealthySegment(t *testing.T) {
 		r.site.set(respond(http.StatusFound))
 		r.pass(10 * time.Second) // passes × interval
 		r.wantNew(4003, "vnic-A")
-		if len(r.changes) != 2 || !strings.Contains(r.changes[0].Reason, "503") || r.changes[1] != (HealthChange{Segment: "a"}) {
+		if len(r.changes) != 2 || !strings.Contains(fmt.Sprint(r.changes[0]), "503") || fmt.Sprint(r.changes[1]) != "{segment_up map[segment:a]}" {
 			t.Errorf("the changes are %+v", r.changes)
 		}
 	})

@@ -62,6 +62,7 @@ func (p *Plane) inspect() {
 	p.leaveUnhealthy()
 	p.configureVNICs()
 	p.reportObstacles()
+	p.watch()
 }
 
 func (p *Plane) tick(now int64, passed time.Duration) {
@@ -111,6 +112,8 @@ func (p *Plane) followNIC(name string, b *bridge, state iface.LinkState) {
 	}
 	if state.Up != b.up {
 		log.Info("the NIC went "+upOrDown(state.Up), "up", state.Up)
+		p.tellNIC(name, b.spec.nic, state.Up)
+		b.upSince = p.now()
 		announce = announce || state.Up
 	}
 	b.up = state.Up

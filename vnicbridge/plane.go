@@ -29,10 +29,9 @@ type Options struct {
 	// nothing is logged.
 	Log *slog.Logger
 
-	// HealthChanged is told which segments become unhealthy, or healthy again, in
-	// order. It is called with the plane locked: it must neither wait nor call the
-	// plane. Default: nobody is told.
-	HealthChanged func(HealthChange)
+	// Happened is told of events, in order. It is called with locks of the plane held: it
+	// must neither wait nor call the plane. Default: nobody is told.
+	Happened func(Event)
 
 	// HashKey returns the secret of the hashes that spread clients over aliases and
 	// segments. It is called when the plane starts, with the plane locked. Whoever knows
@@ -66,23 +65,24 @@ type Plane struct {
 	kick       chan struct{} // the aliases' MACs are out of date
 	newMachine func() (machine, error)
 
-	health        *health.Monitor
-	healthChanged func(HealthChange)
-	dial          health.Dialer
+	health   *health.Monitor
+	dial     health.Dialer
+	happened func(Event)
 
 	captures *capture.Budget
 
 	mu lockorder.Mutex[lockorder.Plane]
 
-	session   *session       // nil before the first Apply and after Close
-	cfg       *config.Config // in force; nil if none is
-	devices                  // of the configuration in force
-	retired   devices        // of older configurations that may come back
-	overrides                // of what the configuration in force says
-	bans      bans
-	comesBack func(*flow.Flow) bool // while the process ends: flows that the next one picks up
-	obstacles []string              // that were logged
-	numbers   iface.Numbers         // of ifaces
+	session    *session       // nil before the first Apply and after Close
+	cfg        *config.Config // in force; nil if none is
+	devices                   // of the configuration in force
+	retired    devices        // of older configurations that may come back
+	overrides                 // of what the configuration in force says
+	bans       bans
+	comesBack  func(*flow.Flow) bool // while the process ends: flows that the next one picks up
+	obstacles  []string              // that were logged
+	nearlyFull bool                  // the flow table, as was told last
+	numbers    iface.Numbers         // of ifaces
 
 	predecessor func() (Predecessor, error)
 	heir        *heir       // while this plane takes over from a predecessor
@@ -117,8 +117,8 @@ func New(options Options) *Plane {
 	if p.newMachine = options.machine; p.newMachine == nil {
 		p.newMachine = newMachine
 	}
-	if p.healthChanged = options.HealthChanged; p.healthChanged == nil {
-		p.healthChanged = func(HealthChange) {}
+	if p.happened = options.Happened; p.happened == nil {
+		p.happened = func(Event) {}
 	}
 	if p.secret = options.HashKey; p.secret == nil {
 		p.secret = func() ([16]byte, error) { return machineSecret(), nil }
@@ -418,8 +418,9 @@ func (p *Plane) bridgeStatus(name string, b *bridge) BridgeStatus {
 	cfg := p.cfg.Bridges[name]
 	var gateways []GatewayStatus
 	for _, gateway := range cfg.Gateways {
-		mac, _ := b.links[config.FamilyOf(gateway)].Lookup(gateway)
-		gateways = append(gateways, GatewayStatus{gateway, mac})
+		link := b.links[config.FamilyOf(gateway)]
+		mac, _ := link.Lookup(gateway)
+		gateways = append(gateways, GatewayStatus{gateway, mac, link.Table().GatewaySilent()})
 	}
 	return BridgeStatus{
 		NIC: b.spec.nic, Up: b.up, MAC: b.iface.MAC(), Addresses: cfg.Addresses, Gateways: gateways,

@@ -108,7 +108,8 @@ func (p *Plane) candidates(bridge string) map[config.Family][]string {
 // GatewayStatus describes a gateway of a bridge.
 type GatewayStatus struct {
 	Address netip.Addr `json:"address"`
-	MAC     config.MAC `json:"mac,omitzero"` // once it is resolved
+	MAC     config.MAC `json:"mac,omitzero"`     // once it is resolved
+	Silent  bool       `json:"silent,omitempty"` // it does not answer, although it is asked each second
 }
 
 // Counters are the counts of a device since it was made, except Flows.

@@ -11,10 +11,10 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// HealthChange says that a segment became unhealthy, or healthy again.
-type HealthChange struct {
-	Segment string
-	Reason  string // why it is unhealthy; empty: it is healthy
+// healthChange says that a segment became unhealthy, or healthy again.
+type healthChange struct {
+	segment string
+	reason  string // why it is unhealthy; empty: it is healthy
 }
 
 // watchHealth makes the monitor of the segments' health. The monitor calls the plane without
@@ -99,11 +99,11 @@ func (p *Plane) lose(ifc *iface.Iface) {
 // only healthy segments get new flows. On error, the rules stay as they are, and the next
 // call tries again.
 func (p *Plane) enforceHealth() error {
-	var changes []HealthChange
+	var changes []healthChange
 	for _, name := range config.SortedKeys(p.segments) {
 		s := p.segments[name]
 		if problem := p.health.Condition(s.iface).Problem; s.unhealthy != (problem != "") {
-			changes = append(changes, HealthChange{name, problem})
+			changes = append(changes, healthChange{name, problem})
 		}
 	}
 	if len(changes) == 0 {
@@ -122,19 +122,20 @@ func (p *Plane) enforceHealth() error {
 
 // inForce records and reports a change of health whose rules are in force. It ends the UDP
 // and echo flows to a segment that became unhealthy.
-func (p *Plane) inForce(c HealthChange) {
-	s := p.segments[c.Segment]
-	s.unhealthy = c.Reason != ""
+func (p *Plane) inForce(c healthChange) {
+	s := p.segments[c.segment]
+	s.unhealthy = c.reason != ""
 	if s.unhealthy {
 		p.path.RechooseAt(s.iface)
 	}
-	log := p.log.With("segment", c.Segment, "established_flows", s.iface.Gauges().Flows.Load())
+	log := p.log.With("segment", c.segment, "established_flows", s.iface.Gauges().Flows.Load())
 	if s.unhealthy {
-		log.Warn("the segment is unhealthy: it gets no new flows", "reason", c.Reason)
+		log.Warn("the segment is unhealthy: it gets no new flows", "reason", c.reason)
+		p.happened(Event{SegmentDown, map[string]any{"segment": c.segment, "reason": c.reason}})
 	} else {
 		log.Info("the segment is healthy again")
+		p.happened(Event{SegmentUp, map[string]any{"segment": c.segment}})
 	}
-	p.healthChanged(c)
 }
 
 func (p *Plane) enforceHealthOrLog(failure string, ifc *iface.Iface) {

@@ -25,7 +25,7 @@ type collector struct{ status func() vnicbridge.Status }
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{datapathInfo, flowsNow, flowsLimit, bansNow, segmentHealthy, segmentState, segmentRefused, bridgeByName, bridgeLinkUp} {
+	for _, d := range []*prometheus.Desc{datapathInfo, flowsNow, flowsLimit, bansNow, segmentHealthy, segmentState, segmentRefused, bridgeByName, bridgeLinkUp, gatewaySilent} {
 		ch <- d
 	}
 	segmentCounts.describe(ch)
@@ -55,6 +55,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for name, bridge := range s.Bridges {
 		gauge(bridgeLinkUp, truth(bridge.Up), name)
+		for _, gateway := range bridge.Gateways {
+			gauge(gatewaySilent, truth(gateway.Silent), name, gateway.Address.String())
+		}
 		for rule, flows := range bridge.FlowsByName {
 			ch <- prometheus.MustNewConstMetric(bridgeByName, prometheus.CounterValue, float64(flows), name, rule)
 		}
@@ -79,6 +82,7 @@ var (
 	segmentRefused = describe("segment_refused_packets_total", "Packets beyond a limit of the segment: they would have begun a flow, or exceeded its rate.", "segment")
 	bridgeByName   = describe("bridge_flows_by_name_total", "Flows whose segment a steer rule with names has chosen, by the first name of the rule. An empty one: the client asked for no such name.", "bridge", "rule")
 	bridgeLinkUp   = describe("bridge_link_up", "Whether the bridge's NIC is up and has a carrier.", "bridge")
+	gatewaySilent  = describe("bridge_gateway_silent", "1: the gateway does not answer.", "bridge", "gateway")
 
 	segmentCounts = newDeviceMetrics("segment", "segment")
 	bridgeCounts  = newDeviceMetrics("bridge", "network")

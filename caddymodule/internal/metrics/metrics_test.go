@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"encoding/json"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -32,6 +33,7 @@ func sample() vnicbridge.Status {
 		},
 		Bridges: map[string]vnicbridge.BridgeStatus{"lan": {
 			Up: true, FlowsByName: map[string]uint64{"a.example.com": 307, "": 308}, Counters: counters(300),
+			Gateways: []vnicbridge.GatewayStatus{{Address: netip.MustParseAddr("192.168.1.1")}, {Address: netip.MustParseAddr("fe80::1"), Silent: true}},
 		}},
 	}
 }
@@ -56,6 +58,8 @@ func TestMetrics(t *testing.T) {
 		`caddy_vnic_segment_dropped_packets_total{reason="no_segment",segment="b"}`:    206,
 		`caddy_vnic_segment_dropped_packets_total{reason="port_not_open",segment="b"}`: 0,
 		`caddy_vnic_bridge_link_up{bridge="lan"}`:                                      1,
+		`caddy_vnic_bridge_gateway_silent{bridge="lan",gateway="192.168.1.1"}`:         0,
+		`caddy_vnic_bridge_gateway_silent{bridge="lan",gateway="fe80::1"}`:             1,
 		`caddy_vnic_bridge_flows_by_name_total{bridge="lan",rule="a.example.com"}`:     307,
 		`caddy_vnic_bridge_flows_by_name_total{bridge="lan",rule=""}`:                  308,
 		`caddy_vnic_bridge_flows{bridge="lan"}`:                                        300,
@@ -221,6 +225,27 @@ func TestGrafanaDashboard(t *testing.T) {
 	for _, name := range names {
 		if !used[name] {
 			t.Errorf("no panel shows %s", name)
+		}
+	}
+}
+
+// TestAlertNames checks that the alerts use only metrics that exist, and that each alert has a
+// test.
+func TestAlertNames(t *testing.T) {
+	rules, tests := read(t, "../../../packaging/prometheus/caddy-vnic.rules.yml"), read(t, "../../../packaging/prometheus/caddy-vnic.test.yml")
+	names := metricNames(t)
+	for _, name := range regexp.MustCompile(`\bcaddy_vnic_[a-z_]+`).FindAllString(rules, -1) {
+		if !slices.Contains(names, name) {
+			t.Errorf("there is no metric %s", name)
+		}
+	}
+	alerts := regexp.MustCompile(`alert: (\w+)`).FindAllStringSubmatch(rules, -1)
+	if len(alerts) == 0 {
+		t.Error("there are no alerts")
+	}
+	for _, alert := range alerts {
+		if !regexp.MustCompile(`alertname: ` + alert[1] + `\b.*\n +exp_alerts:`).MatchString(tests) {
+			t.Errorf("no test sees the alert %s", alert[1])
 		}
 	}
 }

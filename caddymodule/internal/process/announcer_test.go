@@ -40,7 +40,7 @@ func (h *heard) want(t *testing.T, when string, want ...string) {
 
 // listening returns the emitter of a configuration whose events app has a handler, and what
 // that handler gets.
-func listening(t *testing.T, a *HealthAnnouncer) (*Emitter, *heard) {
+func listening(t *testing.T, a *EventAnnouncer) (*Emitter, *heard) {
 	t.Helper()
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 	t.Cleanup(cancel)
@@ -48,7 +48,7 @@ func listening(t *testing.T, a *HealthAnnouncer) (*Emitter, *heard) {
 	if err := app.Provision(ctx); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{eventUp, eventDown} {
+	for _, name := range []string{"vnic.segment_up", "vnic.segment_down"} {
 		if err := app.On(name, h); err != nil {
 			t.Fatal(err)
 		}
@@ -60,10 +60,10 @@ func listening(t *testing.T, a *HealthAnnouncer) (*Emitter, *heard) {
 // started, and go in order to the one that has started last.
 func TestEventsGoToTheStartedConfiguration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := new(HealthAnnouncer)
+		a := new(EventAnnouncer)
 		first, heardFirst := listening(t, a)
 		second, heardSecond := listening(t, a)
-		down, up := vnicbridge.HealthChange{Segment: "a", Reason: "refused"}, vnicbridge.HealthChange{Segment: "a"}
+		down, up := vnicbridge.Event{Name: vnicbridge.SegmentDown, Data: map[string]any{"segment": "a", "reason": "refused"}}, vnicbridge.Event{Name: vnicbridge.SegmentUp, Data: map[string]any{"segment": "a"}}
 		started := func(e *Emitter) {
 			t.Helper()
 			if err := e.Handle(t.Context(), caddy.Event{}); err != nil {

@@ -21,12 +21,12 @@ import (
 // All configurations share these.
 var (
 	Plane = vnicbridge.New(vnicbridge.Options{
-		Log: slog.New(Journal.Handler(logHandler{})), HealthChanged: Announcer.announce, HashKey: HashKey.get,
+		Log: slog.New(Journal.Handler(logHandler{})), Happened: Announcer.announce, HashKey: HashKey.get,
 		Predecessor: Heir.Predecessor,
 	})
 	Configurations = &Generations{plane: Plane, applied: follow, exiting: caddy.Exiting}
 	Sockets        = sites.NewSockets(Plane)
-	Announcer      = new(HealthAnnouncer)
+	Announcer      = new(EventAnnouncer)
 	Journal        = new(journal.Journal)
 	Proxies        = &ProxySet{living: make(map[*Proxy]struct{}), kept: make(map[*Proxy]struct{}), closing: make(map[string]bool)}
 	HashKey        = new(HashSecret)

@@ -3,6 +3,7 @@ package link
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
@@ -30,6 +31,7 @@ type addressClaim struct {
 	ours    func(config.MAC) bool // whether a MAC is one of our NICs', which may share the link
 	send    func([]packet.Frame)  // sends on the NIC
 	log     *slog.Logger
+	rival   func(address netip.Addr, mac config.MAC) // is told of another host with the address
 
 	mu        lockorder.Mutex[lockorder.Claim]
 	claimed   bool            // before that, no request is answered
@@ -39,9 +41,9 @@ type addressClaim struct {
 	defended  int64           // when the last defence was sent
 }
 
-func newAddressClaim(address packet.Addr, mac func() config.MAC, ours func(config.MAC) bool, send func([]packet.Frame), log *slog.Logger) *addressClaim {
+func newAddressClaim(address packet.Addr, mac func() config.MAC, send func([]packet.Frame), o Options) *addressClaim {
 	return &addressClaim{
-		address: address, mac: mac, ours: ours, send: send, log: log,
+		address: address, mac: mac, ours: o.Ours, send: send, log: o.Log, rival: o.Rival,
 		conflicts: make(chan config.MAC, 1), defended: -int64(DefendInterval),
 	}
 }
@@ -148,6 +150,7 @@ func (c *addressClaim) conflict(other config.MAC, now int64) {
 	if now-c.defended < int64(DefendInterval) {
 		return
 	}
+	c.rival(c.address.Netip(), other)
 	c.defended = now
 	c.send([]packet.Frame{c.announcement()})
 }

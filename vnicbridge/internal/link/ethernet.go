@@ -1,8 +1,6 @@
 package link
 
 import (
-	"log/slog"
-
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
@@ -15,8 +13,8 @@ type Ethernet struct {
 	*Neighbours
 }
 
-func newEthernet(nic *iface.Iface, ours func(config.MAC) bool, log *slog.Logger) *Ethernet {
-	claim := newAddressClaim(nic.NIC.Address, nic.MAC, ours, nic.Transmit, log)
+func newEthernet(nic *iface.Iface, o Options) *Ethernet {
+	claim := newAddressClaim(nic.NIC.Address, nic.MAC, nic.Transmit, o)
 	n := NewNeighbours(nic.NIC.Network)
 	n.send = nic.Transmit
 	n.GaveUp = func(frames int) { nic.Drops[packet.DropUnresolved].Add(uint64(frames)) }

@@ -3,6 +3,7 @@ package link
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/time/rate"
@@ -40,7 +41,8 @@ type IPv6 struct {
 	device iface.NICDevice
 	joined []packet.Addr
 
-	rivals chan struct{} // another host turned out to have an address that is not valid yet
+	rivals chan struct{}                            // another host turned out to have an address that is not valid yet
+	rival  func(address netip.Addr, mac config.MAC) // is told of another host with an address
 
 	mu                lockorder.Mutex[lockorder.Claim] // guards what follows
 	pseudo, linkLocal ndpClaim
@@ -52,7 +54,7 @@ type IPv6 struct {
 
 func newIPv6(nic *iface.Iface, o Options) *IPv6 {
 	l := &IPv6{
-		Neighbours: NewNeighbours(nic.NIC.Network), nic: nic, ours: o.Ours, log: o.Log,
+		Neighbours: NewNeighbours(nic.NIC.Network), nic: nic, ours: o.Ours, log: o.Log, rival: o.Rival,
 		rivals: make(chan struct{}, 1),
 		pseudo: newNDPClaim(nic.NIC.Address), linkLocal: newNDPClaim(packet.AddrOf(o.LinkLocal)),
 	}

@@ -47,13 +47,19 @@ type Options struct {
 	// Ours tells whether a MAC is that of one of our NICs, which may share the link.
 	Ours func(config.MAC) bool
 	Log  *slog.Logger
+	// Rival is told, with a lock held, of another host that uses an address of the bridge: at
+	// most once in DefendInterval for each address. Nil: nobody is told.
+	Rival func(address netip.Addr, mac config.MAC)
 }
 
 // New returns the link of a NIC for the family of the iface, which must have an address and
 // a MAC. The caller sets Learned, Publish and SentByKernel of the table before use.
 func New(nic *iface.Iface, o Options) Link {
+	if o.Rival == nil {
+		o.Rival = func(netip.Addr, config.MAC) {}
+	}
 	if nic.Family == config.IPv6 {
 		return newIPv6(nic, o)
 	}
-	return newEthernet(nic, o.Ours, o.Log)
+	return newEthernet(nic, o)
 }

@@ -229,6 +229,7 @@ func (l *IPv6) conflict(c *ndpClaim, other config.MAC, now int64) {
 	if now-c.defended < int64(DefendInterval) {
 		return
 	}
+	l.rival(c.address.Netip(), other)
 	c.defended = now
 	l.send(l.announcement(c))
 }

@@ -209,6 +209,18 @@ func (n *Neighbours) makeRoom(p NeighbourPart) (published []packet.Addr) {
 	return published
 }
 
+// GatewaySilent tells whether the gateway has left so many requests unanswered that it must be
+// gone: those to its MAC, and those to all. There is one each second while its MAC is old.
+func (n *Neighbours) GatewaySilent() bool {
+	n.Mu.RLock()
+	defer n.Mu.RUnlock()
+	if !n.Gateway.IsValid() {
+		return false
+	}
+	e := n.Table.Entries[packet.AddrOf(n.Gateway)]
+	return e != nil && e.asks > unicastAsks+maxAsks
+}
+
 func (n *Neighbours) isGateway(host packet.Addr) bool {
 	return n.Gateway.IsValid() && host == packet.AddrOf(n.Gateway)
 }
