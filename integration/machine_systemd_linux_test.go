@@ -46,13 +46,14 @@ func TestSystemd(t *testing.T) {
 
 	// A segment in a namespace of its own takes the second drop-in, and a namespace
 	// that is there before.
-	s.write("Caddyfile", caddyfile{a: "netns a"}.String())
+	s.write("Caddyfile", caddyfile{a: "netns a\nports tcp/80 tcp/8080"}.String())
 	makesIt := examples.Beginning(t, installingPage, "sudo install -m 644 packaging/systemd/caddy.service.d/vnic_netns.conf")
 	unit.shell(strings.Replace(makesIt, "sudo systemctl enable", "exit; sudo systemctl enable", 1))
 	unit.wantNamespaceMissed()
 	unit.shell(makesIt)
 	unit.start()
 	s.wantService()
+	unit.wantServerOfSegment()
 	unit.run("systemctl", "stop", "caddy")
 	s.wantSame("after the second stop", before)
 
@@ -97,6 +98,37 @@ func (u *unit) wantNamespaceMissed() {
 	u.s.wantService()
 	u.run("systemctl", "stop", "caddy")
 	u.run("ip", "netns", "delete", "a")
+}
+
+// wantServerOfSegment runs nginx in the segment's namespace as docs/installing.md says. It serves
+// by the VNIC as a user of its own, within its limits, and a command sees what it sees.
+func (u *unit) wantServerOfSegment() {
+	u.s.t.Helper()
+	const name = "vnic-segment@a.service"
+	u.shell(examples.Beginning(u.s.t, installingPage, "sudo install -m 644 packaging/systemd/vnic-segment@.service"))
+	if said := u.run("systemd-analyze", "verify", "--man=no", name); said != "" {
+		u.s.t.Errorf("systemd-analyze verify: %s", said)
+	}
+	u.s.waitFor("nginx serves", func() bool {
+		page, err := fetch(u.s.PC1.HTTPClient(), "http://192.168.1.2:8080/")
+		return err == nil && page == "nginx in segment a"
+	})
+	u.s.waitFor("the access is in the journal", func() bool {
+		return strings.Contains(u.run("journalctl", "--no-pager", "--unit="+name), "GET / HTTP/1.1")
+	})
+	process := u.run("cat", "/proc/"+u.property(name, "MainPID")+"/status")
+	wantAll(u.s.t, "nginx", process, []string{"Name:\tnginx\n", "CapEff:\t0000000000000400\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"})
+	if strings.Contains(process, "Uid:\t0\t") {
+		u.s.t.Errorf("nginx runs as root:\n%s", process)
+	}
+	if limit := u.property(name, "MemoryMax"); limit != "1073741824" {
+		u.s.t.Errorf("nginx may have %s bytes of memory", limit)
+	}
+	inside := u.shell(examples.Beginning(u.s.t, installingPage, "sudo caddy vnic exec a"))
+	if !strings.Contains(inside, "192.168.50.1/24") || strings.Contains(inside, "nic0") {
+		u.s.t.Errorf("in the segment's namespace there is\n%s", inside)
+	}
+	u.run("systemctl", "disable", "--now", name)
 }
 
 // unit is caddy.service of a systemd that runs in a container.

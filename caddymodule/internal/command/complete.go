@@ -34,7 +34,7 @@ func policySegments(s vnicbridge.Status, given []string) []string {
 
 // argumentNames has the arguments of the commands that take names.
 var argumentNames = map[string][]names{
-	"status": {allNames}, "capture": {allNames}, "weight": {segmentNames}, "switch": {bridgeNames, policySegments},
+	"status": {allNames}, "capture": {allNames}, "weight": {segmentNames}, "exec": {segmentNames}, "switch": {bridgeNames, policySegments},
 	"drain": {segmentNames}, "activate": {segmentNames}, "stop": {segmentNames}, "start": {segmentNames},
 }
 

@@ -93,6 +93,7 @@ func TestCompletion(t *testing.T) {
 		{"drain ", "a b c"},
 		{"status ", "a b c lan"},
 		{"capture -w f ", "a b c lan"},
+		{"exec ", "a b c"},
 		{"switch ", "lan"},
 		{"switch lan ", "a b"},
 		{"switch nowhere ", ""},
@@ -130,5 +131,22 @@ func TestStatusOfOne(t *testing.T) {
 	}
 	if _, err = run(t, example(), "vnic", "status", "x"); err == nil || err.Error() != `unknown segment "x": the configuration has a, b, c; its bridges are lan` {
 		t.Errorf("of an unknown name it says %v", err)
+	}
+}
+
+// TestExec checks that exec says why it cannot enter a segment.
+func TestExec(t *testing.T) {
+	s := example()
+	b := s.Segments["b"]
+	b.Netns = "no-such-namespace"
+	s.Segments["b"] = b
+	for _, test := range []struct{ segment, want string }{
+		{"a", "segment a has no network namespace of its own"},
+		{"b", "systemctl enable --now vnic-netns@no-such-namespace"},
+		{"x", `unknown segment "x": the configuration has a, b, c`},
+	} {
+		if _, err := run(t, s, "vnic", "exec", test.segment, "--", "true"); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("exec %s: %v, want %q", test.segment, err, test.want)
+		}
 	}
 }
