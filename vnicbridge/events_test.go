@@ -2,22 +2,40 @@ package vnicbridge
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
-// heardBy makes a rig record its events, and returns how to check and forget them.
-func heardBy(r *rig) (want func(when string, events ...string)) {
+// newHeardRig is a rig that records its events, and returns how to check and forget them.
+func newHeardRig(t *testing.T, cfg *config.Config) (r *rig, want func(when string, events ...string)) {
+	t.Helper()
+	r = newEmptyRig(t)
+	var mu sync.Mutex
 	var heard []string
-	r.plane.happened = func(e Event) { heard = append(heard, fmt.Sprintf("%s %v", e.Name, e.Data)) }
-	return func(when string, events ...string) {
-		r.t.Helper()
+	r.plane.happened = func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		heard = append(heard, fmt.Sprintf("%s %v", e.Name, e.Data))
+	}
+	if err := r.plane.Apply(cfg); err != nil {
+		t.Fatal(err)
+	}
+	r.settle()
+	return r, func(when string, events ...string) {
+		t.Helper()
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if !slices.Equal(heard, events) {
-			r.t.Errorf("%s: the events are %q, want %q", when, heard, events)
+			t.Errorf("%s: the events are %q, want %q", when, heard, events)
 		}
 		heard = nil
 	}
@@ -27,8 +45,7 @@ func heardBy(r *rig) (want func(when string, events ...string)) {
 // pseudo address.
 func TestEventsOfTheLink(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, paperConfig())
-		want := heardBy(r)
+		r, want := newHeardRig(t, paperConfig())
 		time.Sleep(time.Minute / 2)
 		r.nicChanges(iface.LinkState{Up: false, MAC: nicMAC})
 		r.nicChanges(iface.LinkState{Up: false, MAC: nicMAC})
@@ -49,8 +66,7 @@ func TestEventsOfTheLink(t *testing.T) {
 // the gateway is not blamed.
 func TestEventsOfTheGateway(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, paperConfig())
-		want := heardBy(r)
+		r, want := newHeardRig(t, paperConfig())
 		silent := func() bool { return r.plane.Status().Bridges["lan"].Gateways[0].Silent }
 		r.nicChanges(iface.LinkState{Up: false, MAC: nicMAC})
 		time.Sleep(time.Minute)
@@ -80,8 +96,7 @@ func TestEventsOfTheTable(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		cfg := paperConfig()
 		cfg.MaxFlows = 100
-		r := newRig(t, cfg)
-		want := heardBy(r)
+		r, want := newHeardRig(t, cfg)
 		for i := range 90 {
 			r.open(router, uint16(4000+i))
 		}
@@ -100,4 +115,17 @@ func TestEventsOfTheTable(t *testing.T) {
 		r.plane.watch()
 		want("it has room", "table_has_room map[flows:95 limit:1000]")
 	})
+}
+
+// TestEventsInThePage checks that docs/operating.md names each event.
+func TestEventsInThePage(t *testing.T) {
+	page, err := os.ReadFile("../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range EventNames() {
+		if !strings.Contains(string(page), fmt.Sprintf("`vnic.%s`", name)) {
+			t.Errorf("the page lacks vnic.%s", name)
+		}
+	}
 }
