@@ -6,16 +6,19 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // TestTerminal reads the commands as a person does: on a terminal of 80 columns no line is
 // longer and a draining segment is yellow; NO_COLOR and a pipe have no colour; --watch repeats;
-// and the shell completes the names of the running instance.
+// and the shell completes the names of the running instance. With the log of docs/operating.md
+// only what was done is logged, not who looked.
 func TestTerminal(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, paper.NetworkOptions{})
-	s.start(caddyfile{policy: "lb_policy round_robin a b"})
+	quiet := strings.TrimSuffix(strings.TrimPrefix(examples.Beginning(t, "docs/operating.md", "{\n\tlog default {"), "{\n"), "}\n")
+	s.start(caddyfile{policy: "lb_policy round_robin a b", global: quiet})
 	s.get("http://192.168.1.2/")
 	if said := s.vnic("drain", "a"); !strings.HasPrefix(said, "Segment a is draining: ") {
 		t.Errorf("drain says %q", said)
@@ -38,6 +41,10 @@ func TestTerminal(t *testing.T) {
 	s.shell("[ $(caddy vnic status a --watch | grep -m2 -c '^Data path') = 2 ]")
 	if names := s.shell("caddy __complete vnic switch lan '' 2>/dev/null"); names != "a\nb\n:4\n" {
 		t.Errorf("the shell completes to %q", names)
+	}
+	s.wantLog("the segment's state changed")
+	if strings.Contains(s.caddy.Log(everything), `"admin.api"`) {
+		t.Error("each look is in the log, although docs/operating.md excludes it")
 	}
 }
 
