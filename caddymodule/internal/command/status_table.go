@@ -229,16 +229,24 @@ func link(up bool) any {
 	return failure("down")
 }
 
-func gatewaysOf(b vnicbridge.BridgeStatus) string {
-	texts := make([]string, len(b.Gateways))
+func gatewaysOf(b vnicbridge.BridgeStatus) any {
+	texts, silent := make([]string, len(b.Gateways)), false
 	for i, g := range b.Gateways {
+		state := g.MAC.String()
 		if g.MAC.IsZero() {
-			texts[i] = g.Address.String() + " (not resolved)"
-		} else {
-			texts[i] = fmt.Sprintf("%s (%s)", g.Address, g.MAC)
+			state = "not resolved"
 		}
+		if g.Silent {
+			state += ", silent"
+		}
+		silent = silent || g.Silent
+		texts[i] = fmt.Sprintf("%s (%s)", g.Address, state)
 	}
-	return strings.Join(texts, " ")
+	text := strings.Join(texts, " ")
+	if silent {
+		return failure(text)
+	}
+	return text
 }
 
 func policy(p *config.Policy) string {

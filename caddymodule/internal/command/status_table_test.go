@@ -109,6 +109,7 @@ func TestStatusOfFamilies(t *testing.T) {
 	if text := statusText(t, s); strings.Contains(text, "GO TO") || !strings.Contains(text, " 192.168.1.1 (02:00:00:00:00:01)  ") {
 		t.Errorf("there is one family, and the status says\n%s", text)
 	}
+	lan.Gateways[0].Silent = true
 	lan.Gateways = append(lan.Gateways, vnicbridge.GatewayStatus{Address: netip.MustParseAddr("fe80::1")})
 	lan.Candidates[config.IPv6] = []string{}
 	six := netip.MustParsePrefix("fd00:50::/64")
@@ -116,7 +117,7 @@ func TestStatusOfFamilies(t *testing.T) {
 	s.Bridges["lan"], s.Segments["a"] = lan, a
 	text := statusText(t, s)
 	for _, want := range []string{
-		`192\.168\.1\.1 \(02:00:00:00:00:01\) fe80::1 \(not resolved\) `,
+		`192\.168\.1\.1 \(02:00:00:00:00:01, silent\) fe80::1 \(not resolved\) `,
 		`(?m)^BRIDGE +NEW FLOWS +GO TO\nlan +IPv4 +a b\nlan +IPv6 +-$`,
 		` 192\.168\.50\.0-192\.168\.50\.255 fd00:50::-fd00:50::ffff:ffff:ffff:ffff `,
 	} {
