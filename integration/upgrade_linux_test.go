@@ -109,7 +109,11 @@ func TestFailedUpgrade(t *testing.T) {
 		s := newScene(t, paper.NetworkOptions{})
 		s.listen(s.Server, "0.0.0.0:8099", say("a port that is taken"))
 		program := s.copyOfCaddy()
-		config := caddyfile{datapath: datapath, a: "ports any", b: "ports any\nnetns " + s.ownNamespace("b"), policy: "steer b port tcp/9001\nlb_policy first a"}
+		socket := filepath.Join(s.dir, "site.sock")
+		config := caddyfile{
+			datapath: datapath, a: "ports any", b: "ports any\nnetns " + s.ownNamespace("b"), policy: "steer b port tcp/9001\nlb_policy first a",
+			sites: pages + onUnixSocket(socket),
+		}
 		s.startBinaryBy("", program, config)
 		s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
 		session := s.openSession("192.168.1.2:9000")
@@ -117,6 +121,7 @@ func TestFailedUpgrade(t *testing.T) {
 		unchanged := func(after string) {
 			t.Helper()
 			session.want(after)
+			s.wantUnixSocket(socket)
 			if got := s.get("http://192.168.1.2/"); got != "a" {
 				t.Errorf("after %s PC1 got %q", after, got)
 			}
@@ -198,7 +203,11 @@ func (s *scene) wantUpgradeRefused(config, want string) {
 func TestUpgradeKeepsWhatIsKnown(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{IPv6: true, NAT: true})
-		s.start(caddyfile{datapath: datapath, families: "46", a: "ports any", b: "ports any", policy: "lb_policy weighted_round_robin a b"})
+		socket := filepath.Join(s.dir, "site.sock")
+		s.start(caddyfile{
+			datapath: datapath, families: "46", a: "ports any", b: "ports any", policy: "lb_policy weighted_round_robin a b",
+			sites: pages + onUnixSocket(socket),
+		})
 		if got := s.get("http://192.168.1.2/"); got == "" {
 			t.Fatal("no service")
 		}
@@ -220,6 +229,7 @@ func TestUpgradeKeepsWhatIsKnown(t *testing.T) {
 			if after := told(); after != before {
 				t.Errorf("after an upgrade the status tells %s, want %s", after, before)
 			}
+			s.wantUnixSocket(socket)
 		}
 		for _, f := range s.frames(wan) {
 			if announces(f, paper.NICMAC) {
@@ -260,4 +270,16 @@ func (s *scene) wantPolicy(segment string) {
 	if got := s.get("http://192.168.1.2/"); got != segment {
 		s.t.Errorf("PC1 got %q, want %s", got, segment)
 	}
+}
+
+// onUnixSocket is a site of Caddy's on a Unix socket.
+func onUnixSocket(path string) string { return "http:// {\nbind unix/" + path + "\nrespond unix\n}\n" }
+
+// wantUnixSocket checks that a site on a Unix socket is reached soon.
+func (s *scene) wantUnixSocket(path string) {
+	s.t.Helper()
+	s.waitFor("the site on a Unix socket answers", func() bool {
+		got, err := s.Server.Run(s.t.Context(), "curl", "-sS", "--unix-socket", path, "http://localhost/")
+		return err == nil && string(got) == "unix"
+	})
 }

@@ -79,8 +79,8 @@ type nicSpec struct {
 	linkLocal   netip.Addr                    // of IPv6; invalid: one is derived
 }
 
-// String tells the NIC from another, for a successor.
-func (s nicSpec) String() string {
+// identity tells the NIC from another, for a successor of another version.
+func (s nicSpec) identity() string {
 	return fmt.Sprint(s.bridge, " ", s.nic, " ", s.addresses, " ", s.linkLocal)
 }
 

@@ -118,6 +118,8 @@ func (m memoryPath) refillARP() {
 	}
 }
 
+func (m memoryPath) refillSYNs() { m.Plane.SYNs = 0 }
+
 // memoryHook is a program on a device in memory: frames are given to it with
 // BPF_PROG_TEST_RUN.
 type memoryHook struct{ device *memoryDevice }

@@ -70,12 +70,12 @@ func (p *Plane) awaits(ifc *iface.Iface) (waits bool) {
 // checkHeritage refuses a configuration in which a device of the predecessor's would have to change.
 func (p *Plane) checkHeritage(cfg *config.Config) error {
 	for name := range cfg.Segments {
-		if key := segmentKey(name); p.inherited(key) && p.heir.inventory.Devices[key] != fmt.Sprintf("%+v", vnicSpecOf(cfg, name)) {
+		if key := segmentKey(name); p.inherited(key) && p.heir.inventory.Devices[key] != vnicSpecOf(cfg, name).Identity() {
 			return &config.Error{Part: "segment", Name: name, Err: errChanged}
 		}
 	}
 	for name := range cfg.Bridges {
-		if key := bridgeKey(name); p.inherited(key) && p.heir.inventory.Devices[key] != nicSpecOf(cfg, name).String() {
+		if key := bridgeKey(name); p.inherited(key) && p.heir.inventory.Devices[key] != nicSpecOf(cfg, name).identity() {
 			return &config.Error{Part: "bridge", Name: name, Err: errChanged}
 		}
 	}

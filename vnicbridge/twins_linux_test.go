@@ -150,6 +150,7 @@ func (w *twins) begin(t *testing.T, cfg *config.Config) {
 		}
 		if k := p.datapaths.kernelPath(); k != nil {
 			k.Tick(w.clock)
+			k.(memoryPath).refillSYNs()
 		}
 		refillARP(r)
 	}

@@ -99,11 +99,11 @@ func (p *Plane) Inventory() (Inventory, error) {
 		Devices: make(map[string]string), Ports: make(map[string][]config.PortRange), Files: make(succession.Files),
 	}
 	for name, s := range p.segments {
-		i.Devices[segmentKey(name)] = fmt.Sprintf("%+v", s.spec)
+		i.Devices[segmentKey(name)] = s.spec.Identity()
 		i.Ports[name] = p.open.List(name)
 	}
 	for name, b := range p.bridges {
-		i.Devices[bridgeKey(name)] = b.spec.String()
+		i.Devices[bridgeKey(name)] = b.spec.identity()
 	}
 	if err := p.addFiles(i.Files); err != nil {
 		return Inventory{}, errors.Join(err, i.Files.Close())

@@ -40,3 +40,18 @@ func withConfig(args []string, config string) (changed []string) {
 	}
 	return append(changed, "--config", config)
 }
+
+// pidfile returns the file in which Caddy's command line asks for the process id, or "".
+func pidfile(args []string) string {
+	for i, arg := range args {
+		name, value, joined := strings.Cut(arg, "=")
+		switch {
+		case name != "--pidfile":
+		case joined:
+			return value
+		case i+1 < len(args):
+			return args[i+1]
+		}
+	}
+	return ""
+}

@@ -22,4 +22,12 @@ func TestArguments(t *testing.T) {
 	if !watches([]string{"run", "--watch"}) || !watches([]string{"run", "-w"}) || watches([]string{"run", "--config", "w"}) {
 		t.Error("--watch is not found, or is found where it is not")
 	}
+	for _, args := range [][]string{{"run", "--pidfile", "p"}, {"run", "--pidfile=p", "--watch"}} {
+		if got := pidfile(args); got != "p" {
+			t.Errorf("of %q the pidfile is %q", args, got)
+		}
+	}
+	if got := pidfile([]string{"run", "--pidfile"}); got != "" {
+		t.Errorf("a pidfile without a name is %q", got)
+	}
 }

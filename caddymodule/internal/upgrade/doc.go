@@ -27,6 +27,7 @@ type answer struct {
 	Inventory vnicbridge.Inventory `json:"inventory"`
 	Sockets   []string             `json:"sockets,omitempty"` // those files that are listening sockets
 	State     vnicbridge.State     `json:"state"`
+	Paths     []string             `json:"paths,omitempty"` // that the predecessor removes when it ends: of Unix sockets, and of its pidfile
 }
 
 // variable names the descriptor of the successor's end of the socket.

@@ -8,10 +8,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/sites"
@@ -24,7 +26,8 @@ type Upgrade struct {
 	Plane   *vnicbridge.Plane
 	Sockets *sites.Sockets
 
-	running sync.Mutex
+	running   sync.Mutex
+	successor *succession.Conn // which sees by its end that this process has ended
 }
 
 // Run starts the program's file on disk as the successor, with a configuration in JSON, and returns
@@ -41,24 +44,45 @@ func (u *Upgrade) Run(config []byte) (pid int, err error) {
 		return 0, errors.New("an upgrade is running already")
 	}
 	defer u.running.Unlock()
+	sockets, err := keep(unixSockets(config))
+	if err != nil {
+		return 0, errors.Join(err, sockets.restore())
+	}
 	conn, end, err := succession.Pair()
 	if err != nil {
-		return 0, err
+		return 0, errors.Join(err, sockets.restore())
 	}
-	defer conn.Close()
 	successor, err := start(end, config)
 	if err != nil {
-		return 0, err
+		return 0, errors.Join(err, conn.Close(), sockets.restore())
 	}
 	_ = conn.SetDeadline(time.Now().Add(Patience))
-	if err := u.serve(conn); err != nil {
+	if err := u.serve(conn, sockets); err != nil {
 		kill(successor)
 		u.Plane.Resume()
+		restorePidfile()
+		err = errors.Join(err, conn.Close(), sockets.restore())
 		return 0, fmt.Errorf("the successor (process %d) did not take over, and nothing has changed: %w", successor.Pid, err)
 	}
 	tellSystemd(fmt.Sprintf("MAINPID=%d", successor.Pid))
 	go u.end()
+	u.successor = conn
 	return successor.Pid, nil
+}
+
+// pidfiles returns the file that has this process's number, if Caddy's command line asks for one.
+func pidfiles() []string {
+	if path := pidfile(os.Args); path != "" {
+		return []string{path}
+	}
+	return nil
+}
+
+// restorePidfile writes this process's number again, where the successor has written its own.
+func restorePidfile() {
+	for _, path := range pidfiles() {
+		_ = caddy.PIDFile(path) // it was written when this process started
+	}
 }
 
 // kill ends the successor, and returns when it has ended.
@@ -108,7 +132,7 @@ func start(end *os.File, config []byte) (*os.Process, error) {
 }
 
 // serve answers the successor until that is ready.
-func (u *Upgrade) serve(conn *succession.Conn) error {
+func (u *Upgrade) serve(conn *succession.Conn, sockets keptPaths) error {
 	for {
 		var request string
 		if _, err := conn.Receive(&request); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -119,6 +143,10 @@ func (u *Upgrade) serve(conn *succession.Conn) error {
 			return err
 		}
 		a, files, err := u.answer(request)
+		if request == askReady {
+			sockets.drop() // the successor keeps its own
+			a.Paths = slices.Concat(sockets, pidfiles())
+		}
 		if err != nil {
 			a.Error = err.Error()
 		}

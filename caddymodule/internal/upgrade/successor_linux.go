@@ -3,9 +3,13 @@ package upgrade
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/caddy-vnic/caddy-vnic/sites"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
@@ -78,8 +82,18 @@ func (h *Heir) Ready(plane *vnicbridge.Plane) error {
 	if h.conn == nil {
 		return nil
 	}
-	_, _, err := h.ask(askReady) // a predecessor that has died cannot go on either
-	err = errors.Join(err, h.conn.Close(), plane.Confirm(), h.Sockets.Confirm())
+	a, _, err := h.ask(askReady) // a predecessor that has died cannot go on either
+	kept, failed := keep(a.Paths)
+	go outlive(h.conn, kept)
 	h.conn = nil
-	return err
+	return errors.Join(err, failed, plane.Confirm(), h.Sockets.Confirm())
+}
+
+// outlive waits for the end of the predecessor, which closes the connection.
+func outlive(conn *succession.Conn, kept keptPaths) {
+	_, _ = io.Copy(io.Discard, conn) // whatever ends it
+	_ = conn.Close()
+	if err := kept.restore(); err != nil {
+		caddy.Log().Named("vnic").Error("a Unix socket or the pidfile has lost its path", zap.Error(err))
+	}
 }

@@ -42,6 +42,11 @@ type VNICSpec struct {
 	Netns     string // the segment's own namespace; empty: the host's
 }
 
+// Identity tells the VNIC from another, for a successor of another version.
+func (s VNICSpec) Identity() string {
+	return fmt.Sprint(s.Segment, " ", s.Iface, " ", s.Addresses, " ", s.MAC, " ", s.Netns)
+}
+
 // has tells whether the VNIC has an address of a family.
 func (s VNICSpec) has(f config.Family) bool { return s.Addresses[f].IsValid() }
 
