@@ -4,22 +4,15 @@ package integration_test
 
 import (
 	"fmt"
-	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
 // soakUpgrades upgrades Caddy beside load, and then often without. Nothing may be lost, and nothing
 // may pile up.
 func soakUpgrades(t *testing.T, datapath string) []figure {
-	s := newScene(t, paper.NetworkOptions{IPv6: true})
-	s.start(caddyfile{datapath: datapath, families: "46", a: "ports any", b: "ports any\nnetns " + s.ownNamespace("b"), policy: "steer b port tcp/9001\nlb_policy first a"})
-	s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
-	idle := s.openSession("192.168.1.2:9000")
+	s, idle := startToUpgrade(t, datapath)
 	datagrams := s.sendNumbered(10000)
 	stream := s.startStream()
 	stopConnecting := s.connectAgainAndAgain("192.168.1.2:80")

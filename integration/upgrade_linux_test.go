@@ -39,14 +39,21 @@ func (s *scene) upgrade() {
 	}
 }
 
+// startToUpgrade starts Caddy with a segment of each kind. The connection is with a server that is not
+// Caddy's.
+func startToUpgrade(t *testing.T, datapath string) (s *scene, idle *session) {
+	t.Helper()
+	s = newScene(t, paper.NetworkOptions{IPv6: true})
+	s.start(caddyfile{datapath: datapath, families: "46", a: "ports any", b: "ports any\nnetns " + s.ownNamespace("b"), policy: "steer b port tcp/9001\nlb_policy first a"})
+	s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
+	return s, s.openSession("192.168.1.2:9000")
+}
+
 // Row R1: beside an upgrade no datagram of a flow is lost, no connection is reset or refused, and
 // requests in flight are answered.
 func TestUpgrade(t *testing.T) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
-		s := newScene(t, paper.NetworkOptions{IPv6: true})
-		s.start(caddyfile{datapath: datapath, families: "46", a: "ports any", b: "ports any\nnetns " + s.ownNamespace("b"), policy: "steer b port tcp/9001\nlb_policy first a"})
-		s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
-		idle := s.openSession("192.168.1.2:9000")
+		s, idle := startToUpgrade(t, datapath)
 		datagrams := s.sendNumbered(10000)
 		stream := s.startStream()
 		stopConnecting := s.connectAgainAndAgain("192.168.1.2:80")

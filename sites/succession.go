@@ -3,7 +3,6 @@ package sites
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"time"
 
@@ -36,8 +35,7 @@ func (s *Sockets) Files() (succession.Files, error) {
 func (s *Sockets) Inherit(files succession.Files) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.inherited = make(succession.Files)
-	maps.Copy(s.inherited, files)
+	s.inherited = files
 }
 
 // Confirm closes the sockets of a predecessor that no listener has taken.

@@ -79,7 +79,7 @@ type nicSpec struct {
 	linkLocal   netip.Addr                    // of IPv6; invalid: one is derived
 }
 
-// identity tells the NIC from another, for a successor of another version.
+// identity is for a NIC what [host.VNICSpec.Identity] is for a VNIC.
 func (s nicSpec) identity() string {
 	return fmt.Sprint(s.bridge, " ", s.nic, " ", s.addresses, " ", s.linkLocal)
 }

@@ -45,23 +45,31 @@ func (u *Upgrade) Run(config []byte) (pid int, err error) {
 	}
 	defer u.running.Unlock()
 	sockets, err := keep(unixSockets(config))
-	if err != nil {
-		return 0, errors.Join(err, sockets.restore())
+	if err == nil {
+		pid, err = u.replace(config, sockets)
 	}
+	if err != nil {
+		err = errors.Join(err, sockets.restore())
+	}
+	return pid, err
+}
+
+// replace starts the successor, and returns when it has taken over. sockets are this process's.
+func (u *Upgrade) replace(config []byte, sockets keptPaths) (pid int, err error) {
 	conn, end, err := succession.Pair()
 	if err != nil {
-		return 0, errors.Join(err, sockets.restore())
+		return 0, err
 	}
 	successor, err := start(end, config)
 	if err != nil {
-		return 0, errors.Join(err, conn.Close(), sockets.restore())
+		return 0, errors.Join(err, conn.Close())
 	}
 	_ = conn.SetDeadline(time.Now().Add(Patience))
 	if err := u.serve(conn, sockets); err != nil {
 		kill(successor)
 		u.Plane.Resume()
 		restorePidfile()
-		err = errors.Join(err, conn.Close(), sockets.restore())
+		err = errors.Join(err, conn.Close())
 		return 0, fmt.Errorf("the successor (process %d) did not take over, and nothing has changed: %w", successor.Pid, err)
 	}
 	tellSystemd(fmt.Sprintf("MAINPID=%d", successor.Pid))
@@ -93,8 +101,10 @@ func kill(successor *os.Process) {
 		return // it has ended
 	}
 	defer func() { _ = unix.Close(fd) }()
-	const most = 5000                                                           // ms, for a process that hangs in the kernel
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, most) // pidfd_open(2)
+	// The descriptor becomes readable when the process ends (pidfd_open(2)). One that hangs in the
+	// kernel is waited for no longer than this, in ms.
+	const most = 5000
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, most)
 }
 
 // program is the path of the program's file. It is taken when the process starts, because it would

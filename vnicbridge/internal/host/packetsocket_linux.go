@@ -95,10 +95,7 @@ func (s *PacketSocket) open(filter socketFilter) (err error) {
 	if s.in, err = s.openRaw(); err != nil {
 		return err
 	}
-	if s.out, err = s.openRaw(); err == nil {
-		err = s.bind(s.out, 0)
-	}
-	if err == nil {
+	if err = s.openOut(); err == nil {
 		err = filter.Attach(s.in.Conn)
 	}
 	if err == nil {
@@ -119,13 +116,18 @@ func (s *PacketSocket) inherit(file *os.File, filter socketFilter) error {
 	}
 	s.in, s.later = &rawSocket{Conn: conn}, filter
 	if s.in.raw, err = conn.SyscallConn(); err == nil {
-		s.out, err = s.openRaw()
-	}
-	if err == nil {
-		err = s.bind(s.out, 0)
+		err = s.openOut()
 	}
 	if err != nil {
 		_ = s.Close()
+	}
+	return err
+}
+
+// openOut opens the socket that sends.
+func (s *PacketSocket) openOut() (err error) {
+	if s.out, err = s.openRaw(); err == nil {
+		err = s.bind(s.out, 0)
 	}
 	return err
 }

@@ -42,7 +42,8 @@ type VNICSpec struct {
 	Netns     string // the segment's own namespace; empty: the host's
 }
 
-// Identity tells the VNIC from another, for a successor of another version.
+// Identity returns what makes it this VNIC, as text that other versions of the program write in the
+// same way.
 func (s VNICSpec) Identity() string {
 	return fmt.Sprint(s.Segment, " ", s.Iface, " ", s.Addresses, " ", s.MAC, " ", s.Netns)
 }
