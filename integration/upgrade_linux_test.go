@@ -218,22 +218,13 @@ func TestUpgradeKeepsWhatIsKnown(t *testing.T) {
 		if got := s.get("http://192.168.1.2/"); got == "" {
 			t.Fatal("no service")
 		}
-		s.vnic("switch", "lan", "a")
-		s.vnic("weight", "b", "7")
-		s.vnic("drain", "b")
-		s.vnic("ban", "198.51.100.0/24", "--for", "1h")
-		s.vnic("stop", "b")
+		s.setByHand()
 		s.awaitQuiet()
-		told := func() string {
-			status := s.status()
-			a, b, lan := status.Segments["a"], status.Segments["b"], status.Bridges["lan"]
-			return fmt.Sprint(lan.SwitchedTo, b.Weight, a.State, b.State, status.Bans, a.NewFlows, lan.Gateways)
-		}
-		before, listened := told(), s.listeners()
+		before, listened := s.known(), s.listeners()
 		wan := s.capture(s.Router, paper.RouterWANDevice)
 		for range 3 {
 			s.upgrade()
-			if after := told(); after != before {
+			if after := s.known(); after != before {
 				t.Errorf("after an upgrade the status tells %s, want %s", after, before)
 			}
 			s.wantUnixSocket(socket)
@@ -260,6 +251,24 @@ func TestUpgradeKeepsWhatIsKnown(t *testing.T) {
 			return last.within(first)
 		})
 	})
+}
+
+// setByHand does what an admin can do beside the configuration.
+func (s *scene) setByHand() {
+	s.t.Helper()
+	s.vnic("switch", "lan", "a")
+	s.vnic("weight", "b", "7")
+	s.vnic("drain", "b")
+	s.vnic("ban", "198.51.100.0/24", "--for", "1h")
+	s.vnic("stop", "b")
+}
+
+// known is what the status tells of it, and of what has happened.
+func (s *scene) known() string {
+	s.t.Helper()
+	status := s.status()
+	a, b, lan := status.Segments["a"], status.Segments["b"], status.Bridges["lan"]
+	return fmt.Sprint(lan.SwitchedTo, b.Weight, a.State, b.State, status.Bans, a.NewFlows, lan.Gateways)
 }
 
 // listeners are the addresses of segments on which the server listens.

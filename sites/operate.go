@@ -32,6 +32,7 @@ func (s *Sockets) Stop(segment string) {
 func (s *Sockets) stop(segment string) {
 	s.mu.Lock()
 	s.stopped[segment] = true
+	s.rearranged()
 	streams, packets := s.of(segment)
 	for _, t := range streams {
 		for _, l := range t.listeners {
@@ -71,6 +72,7 @@ func (s *Sockets) start(ctx context.Context, segment string) (err error) {
 		return nil
 	}
 	delete(s.stopped, segment)
+	s.rearranged()
 	streams, packets := s.of(segment)
 	for _, t := range streams {
 		err = errors.Join(err, t.open(ctx, s.plane, segment))

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
@@ -88,7 +89,9 @@ type Sockets struct {
 	packets map[*packetConn]struct{}
 	stopped map[string]bool // segments
 
-	inherited succession.Files // the listening sockets of a predecessor that no listener has taken
+	inherited   succession.Files // the listening sockets of a predecessor that no listener has taken
+	left        atomic.Bool      // Yield was called
+	arrangement atomic.Uint64
 }
 
 // NewSockets returns an empty set of sockets on the segments of a data plane.
@@ -137,6 +140,7 @@ func (s *Sockets) Listen(ctx context.Context, at Address, cfg net.ListenConfig) 
 		s.streams[t.at] = t
 		t.add(l)
 	}
+	s.rearranged()
 	return l, nil
 }
 
@@ -161,6 +165,7 @@ func (s *Sockets) open(ctx context.Context, l *listener) error {
 func (s *Sockets) drop(l *listener) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.rearranged()
 	l.port()
 	for _, t := range l.streams {
 		if t.remove(l) {
@@ -193,6 +198,7 @@ func (s *Sockets) forget(c *packetConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.packets, c)
+	s.rearranged()
 }
 
 // Readdress moves the open UDP sockets to the present addresses and namespaces of their
@@ -215,9 +221,15 @@ func (s *Sockets) Readdress(ctx context.Context, at func(segment string) (addrs 
 	return nil
 }
 
-// openPort opens a socket's port until the first call of release.
+// openPort opens a socket's port until the first call of release, or for good if [Sockets.Yield] is
+// called before.
 func (s *Sockets) openPort(proto config.Protocol, at Address) (release func()) {
-	return sync.OnceFunc(s.plane.OpenPort(at.Segment, config.PortRange{Protocol: proto, First: at.Port, Last: at.Port}))
+	port := s.plane.OpenPort(at.Segment, config.PortRange{Protocol: proto, First: at.Port, Last: at.Port})
+	return sync.OnceFunc(func() {
+		if !s.left.Load() {
+			port()
+		}
+	})
 }
 
 // addrPort returns a socket's address in the data plane's form: IPv4 is unmapped.

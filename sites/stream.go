@@ -24,6 +24,7 @@ type stream struct {
 
 	mu        sync.Mutex
 	socket    *socket
+	yielded   bool          // another process accepts from the socket
 	listeners []*listener   // the newest first
 	changed   chan struct{} // closed when the listeners do
 }
@@ -99,7 +100,7 @@ const linger = 100 * time.Millisecond
 // server accepts them within lingering.
 func (s *stream) close(lingering time.Duration) error {
 	s.mu.Lock()
-	socket := s.socket
+	socket, yielded := s.socket, s.yielded
 	s.socket = nil
 	s.mu.Unlock()
 	if socket == nil {
@@ -112,6 +113,9 @@ func (s *stream) close(lingering time.Duration) error {
 		}
 	}
 	close(socket.done)
+	if !yielded {
+		stopListening(socket.Listener.(*net.TCPListener))
+	}
 	return socket.Close()
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
@@ -11,6 +12,30 @@ import (
 
 // file is the name by which a successor knows the listening socket of a place.
 func (p place) file() string { return fmt.Sprintf("tcp/%s/%s", p.netns, p.local) }
+
+// Arrangement returns a number that changes when the results of Files and PacketFiles may have
+// changed. After Yield it stays the same.
+func (s *Sockets) Arrangement() uint64 { return s.arrangement.Load() }
+
+func (s *Sockets) rearranged() {
+	if !s.left.Load() {
+		s.arrangement.Add(1)
+	}
+}
+
+// PacketFiles returns the sockets of UDP. While somebody has them open, the kernel does not refuse
+// datagrams. A successor does not take them over.
+func (s *Sockets) PacketFiles() (succession.Files, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	files := make(succession.Files)
+	for c := range s.packets {
+		if err := c.files(files); err != nil {
+			return nil, errors.Join(err, files.Close())
+		}
+	}
+	return files, nil
+}
 
 // Files returns the listening sockets of TCP for a successor. UDP sockets need none of it, because
 // those of both processes overlap (SO_REUSEPORT).
@@ -45,40 +70,79 @@ func (s *Sockets) Confirm() error {
 	return s.inherited.Close()
 }
 
-// Yield stops accepting connections, because a successor does. The servers get the connections
-// that were accepted, with time for their first requests, and end the kept-alive ones as in
-// [Sockets.Drain].
+// Yield stops accepting connections, because a successor does, or the next process will. The servers
+// get the connections that were accepted, and begin to answer their requests, within two seconds;
+// kept-alive connections end as in [Sockets.Drain]. Other connections wait in the sockets, and the ports
+// stay open, also when the listeners close: whoever else has the files that [Sockets.Files] gave
+// accepts them.
 func (s *Sockets) Yield() {
+	end := time.Now().Add(handOverTime)
+	for segment := range s.stopAccepting() {
+		s.Drain(segment)
+	}
+	for pause := time.Millisecond; s.isAwaited() && time.Now().Before(end); pause = min(2*pause, 20*time.Millisecond) {
+		time.Sleep(pause)
+	}
+}
+
+// stopAccepting returns the segments on which connections were accepted.
+func (s *Sockets) stopAccepting() (segments map[string]bool) {
 	s.mu.Lock()
-	segments := make(map[string]bool)
-	var ended []<-chan struct{}
+	defer s.mu.Unlock()
+	s.left.Store(true)
+	segments = make(map[string]bool)
 	for _, t := range s.streams {
-		if socket := t.yield(); socket != nil {
-			ended = append(ended, socket.ended)
+		if t.yield() {
 			segments[t.listeners[0].at.Segment] = true
 		}
 	}
-	s.mu.Unlock()
-	end := time.After(handOverTime)
-	for _, c := range ended {
-		select {
-		case <-c:
-		case <-end: // its server does not accept
-		}
-	}
-	for segment := range segments {
-		s.Drain(segment)
-	}
-	time.Sleep(patience)
+	return segments
 }
 
-// yield makes the socket accept no more, and returns it; nil if there is none.
-func (s *stream) yield() *socket {
+// isAwaited tells whether a connection has been accepted whose server has not begun to answer its first
+// request.
+func (s *Sockets) isAwaited() (awaited bool) {
+	s.mu.Lock()
+	for _, t := range s.streams {
+		awaited = awaited || t.isOffering()
+	}
+	s.mu.Unlock()
+	for _, c := range s.watched.pending() {
+		if !c.http2.Load() { // otherwise GOAWAY ends the connection
+			c.interruptIfSilent(time.Now().Add(-patience))
+		}
+		awaited = true
+	}
+	return awaited
+}
+
+// yield makes the socket accept no more, and supersedes the listeners. It returns false if there is no
+// socket.
+func (s *stream) yield() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.socket == nil {
-		return nil
+		return false
 	}
+	s.yielded = true
 	_ = s.socket.Listener.(*net.TCPListener).SetDeadline(time.Unix(1, 0)) // fails only on a closed one
-	return s.socket
+	for _, l := range s.listeners {
+		l.superseded.Store(true)
+	}
+	return true
+}
+
+// isOffering tells whether a connection has been accepted that no server has begun to serve.
+func (s *stream) isOffering() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.socket == nil {
+		return false
+	}
+	select {
+	case <-s.socket.ended:
+	default:
+		return true
+	}
+	return slices.ContainsFunc(s.listeners, func(l *listener) bool { return l.offers.Load() > 0 })
 }

@@ -4,6 +4,8 @@ import (
 	"net"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
@@ -15,4 +17,11 @@ func (s *stream) duplicate() (*os.File, error) {
 		return nil, nil
 	}
 	return succession.Duplicate(s.socket.Listener.(*net.TCPListener), s.at.file())
+}
+
+// stopListening ends a listening socket, whoever else has it open: a service manager may keep it.
+func stopListening(l *net.TCPListener) {
+	if fd, err := succession.Descriptor(l); err == nil {
+		_ = unix.Shutdown(fd, unix.SHUT_RD) // it listens
+	}
 }

@@ -42,6 +42,7 @@ type bans struct {
 
 	mu         lockorder.Mutex[lockorder.Bans]
 	until      map[banKey]time.Time // at run time: when each ends; zero: not by itself
+	changes    uint64               // of until: how many there were
 	next       time.Time            // no ban ends before; zero: none ends by itself
 	configured map[banKey]bool
 	nics       map[*iface.Iface]string // the living NICs' ifaces, with the names of their bridges
@@ -64,6 +65,7 @@ func configuredBans(cfg *config.Config) map[banKey]bool {
 func (b *bans) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.changes++
 	b.until, b.next, b.configured = make(map[banKey]time.Time), time.Time{}, nil
 	b.nics = make(map[*iface.Iface]string)
 }
@@ -71,6 +73,7 @@ func (b *bans) forget() {
 // set makes a ban end at a time.
 func (b *bans) set(key banKey, until time.Time) {
 	b.until[key] = until
+	b.changes++
 	if !until.IsZero() && (b.next.IsZero() || until.Before(b.next)) {
 		b.next = until
 	}
@@ -87,6 +90,7 @@ func (b *bans) over(now time.Time) (networks []netip.Prefix) {
 		case until.IsZero():
 		case !now.Before(until):
 			delete(b.until, key)
+			b.changes++
 			networks = append(networks, key.network)
 		case b.next.IsZero() || until.Before(b.next):
 			b.next = until
@@ -175,6 +179,7 @@ func (b *bans) takeBack(r BanRequest, before map[banKey]time.Time) {
 			b.set(key, end)
 		} else {
 			delete(b.until, key)
+			b.changes++
 		}
 		_ = b.refresh(network) // it only takes away
 	}
@@ -243,6 +248,7 @@ func (b *bans) remove(bridge string, networks []netip.Prefix) error {
 	}
 	for _, network := range networks {
 		delete(b.until, banKey{network, bridge})
+		b.changes++
 		if err := b.refresh(network); err != nil {
 			return err
 		}
@@ -272,6 +278,13 @@ func (b *bans) list() []Ban {
 		all = append(all, Ban{Network: key.network, Bridge: key.bridge, Configured: true})
 	}
 	return all
+}
+
+// version returns a number that changes when a ban at run time does.
+func (b *bans) version() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.changes
 }
 
 // restore adds the bans at run time of a predecessor.

@@ -36,13 +36,19 @@ type kernelPath interface {
 	Asleep()
 	Close()
 
-	// Files returns open files for a successor. GiveWay lets the successor's programs come before
+	// FilesAt returns open files of an iface for a successor. GiveWay lets the successor's programs come before
 	// those of this path. Yield makes the programs leave every packet to
 	// the slow path, where the packets wait, until Resume.
-	Files() (succession.Files, error)
+	FilesAt(*iface.Iface) (succession.Files, error)
 	GiveWay(bool)
 	Yield()
 	Resume()
+	// RemainingMaps and RemainingLink return the open files with which the programs go on when the
+	// process ends: all maps, and what keeps the program on the device of an iface. Before the process
+	// ends, Leave lets what the programs leave to userspace wait for the next process.
+	RemainingMaps() (succession.Files, error)
+	RemainingLink(*iface.Iface) (succession.Files, error)
+	Leave()
 
 	// SetRules replaces the rules for new flows. RefreshPorts tells the programs which
 	// ports listeners have open now.

@@ -299,6 +299,7 @@ func (p *Plane) recover(ifc *iface.Iface) error {
 	if ifc.Closed.Load() || p.yielded.Load() {
 		return nil
 	}
+	p.arrangement.Add(1)
 	p.datapaths.detach(ifc)
 	defer p.keepNetns(ifc)()
 	_ = ifc.Device().Close() // what is left of it

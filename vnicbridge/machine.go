@@ -47,4 +47,6 @@ type machine interface {
 	// [host.Machine.Inherit].
 	Inherit(succession.Files)
 	Confirm() error
+	// RemainingFiles returns the open files that keep the guard when the process ends.
+	RemainingFiles() (succession.Files, error)
 }

@@ -57,6 +57,7 @@ func (p *Plane) inspect() {
 	if p.yielded.Load() {
 		return
 	}
+	p.arrangement.Add(1) // a program may have been put first again
 	p.followNICs()
 	p.refreshSources()
 	p.leaveUnhealthy()

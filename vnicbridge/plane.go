@@ -44,6 +44,10 @@ type Options struct {
 	// when the plane starts, with the plane locked. Nil, or a nil result: there is none.
 	Predecessor func() (Predecessor, error)
 
+	// Kept tells whether somebody keeps the files of [Plane.Leavings]. Then [Plane.Leave] leaves the
+	// devices as they are. It is called with the plane locked. Default: nobody does.
+	Kept func() bool
+
 	machine func() (machine, error) // default: newMachine
 	dial    health.Dialer           // of health checks; default: net.Dialer's
 }
@@ -86,7 +90,9 @@ type Plane struct {
 
 	predecessor func() (Predecessor, error)
 	heir        *heir       // while this plane takes over from a predecessor
-	yielded     atomic.Bool // a successor has taken over
+	yielded     atomic.Bool // a successor has taken over, or will
+	kept        func() bool
+	arrangement atomic.Uint64
 }
 
 // session is a machine in use, and the goroutines that use it.
@@ -125,6 +131,9 @@ func New(options Options) *Plane {
 	}
 	if p.predecessor = options.Predecessor; p.predecessor == nil {
 		p.predecessor = noPredecessor
+	}
+	if p.kept = options.Kept; p.kept == nil {
+		p.kept = func() bool { return false }
 	}
 	if p.dial = options.dial; p.dial == nil {
 		p.dial = new(net.Dialer).DialContext
@@ -179,7 +188,7 @@ func (p *Plane) apply(cfg *config.Config, retained []*config.Config) error {
 	if err := p.start(); err != nil {
 		return err
 	}
-	if err := p.checkHeritage(cfg); err != nil {
+	if err := p.releaseChanged(cfg); err != nil {
 		return err
 	}
 	if err := p.session.machine.Check(cfg, p.ownVNICs(cfg)); err != nil {
@@ -202,8 +211,12 @@ func (p *Plane) apply(cfg *config.Config, retained []*config.Config) error {
 	if err == nil {
 		p.datapaths.report()
 	}
+	p.arrangement.Add(1)
 	return err
 }
+
+// Arrangement returns a number that changes when the result of [Plane.Leavings] may have changed.
+func (p *Plane) Arrangement() uint64 { return p.arrangement.Load() }
 
 // whileBansStay changes the data path. No ban changes meanwhile, because the new one has to
 // know them all.
@@ -275,17 +288,25 @@ func (p *Plane) start() error {
 func (p *Plane) Close() error { return p.shut(false) }
 
 // Leave is [Plane.Close] for the end of a process that another one with the same
-// configuration may follow. Connections that the next process will pick up get no RST.
+// configuration may follow. Connections that the next process will pick up get no RST. If the files
+// of [Plane.Leavings] are kept, the kernel goes on carrying packets.
 func (p *Plane) Leave() error { return p.shut(true) }
 
 func (p *Plane) shut(leaving bool) error {
 	p.mu.Lock()
+	if p.heir != nil {
+		p.heir.from.Resume()
+	}
 	if p.yielded.Load() || p.heir != nil { // another process has the devices
 		p.mu.Unlock()
 		return nil
 	}
 	if leaving && p.cfg != nil {
 		p.comesBack = p.path.PickedUpBy(p.successorRules())
+		if p.kept() {
+			defer p.mu.Unlock()
+			return p.leaveRemains()
+		}
 	}
 	for _, ifc := range p.ifaces() {
 		p.closeIface(ifc)

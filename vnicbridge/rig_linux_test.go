@@ -159,6 +159,8 @@ func (h memoryHook) Listen(bool) error { return nil }
 
 func (h memoryHook) Files() (succession.Files, error) { return nil, nil }
 
+func (h memoryHook) LinkDescriptor() (int, bool) { return -1, false }
+
 func (h memoryHook) Close() error {
 	h.device.program = nil
 	return nil

@@ -97,6 +97,8 @@ func (m *memoryMachine) Inherit(succession.Files) {}
 
 func (m *memoryMachine) Confirm() error { return nil }
 
+func (m *memoryMachine) RemainingFiles() (succession.Files, error) { return nil, nil }
+
 func (m *memoryMachine) Close() error { return nil }
 
 // memoryDevice is one of its devices.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
@@ -67,26 +68,41 @@ func (p *Plane) awaits(ifc *iface.Iface) (waits bool) {
 	return waits
 }
 
-// checkHeritage refuses a configuration in which a device of the predecessor's would have to change.
-func (p *Plane) checkHeritage(cfg *config.Config) error {
+// releaseChanged makes the predecessor give up the devices that the configuration changes. The error
+// says that it cannot.
+func (p *Plane) releaseChanged(cfg *config.Config) error {
+	if p.heir == nil || p.heir.inventory.Devices == nil {
+		return nil
+	}
+	wanted := make(map[string]string)
 	for name := range cfg.Segments {
-		if key := segmentKey(name); p.inherited(key) && p.heir.inventory.Devices[key] != vnicSpecOf(cfg, name).Identity() {
-			return &config.Error{Part: "segment", Name: name, Err: errChanged}
-		}
+		wanted[segmentKey(name)] = vnicSpecOf(cfg, name).Identity()
 	}
 	for name := range cfg.Bridges {
-		if key := bridgeKey(name); p.inherited(key) && p.heir.inventory.Devices[key] != nicSpecOf(cfg, name).identity() {
-			return &config.Error{Part: "bridge", Name: name, Err: errChanged}
+		wanted[bridgeKey(name)] = nicSpecOf(cfg, name).identity()
+	}
+	for _, key := range config.SortedKeys(p.heir.inventory.Devices) {
+		device := p.heir.inventory.Devices[key]
+		if wanted[key] == device.Identity || wanted[key] == "" && !p.heir.inventory.Ended {
+			continue
+		}
+		if err := p.heir.from.Release(key); err != nil {
+			part, name, _ := strings.Cut(key, " ")
+			return &config.Error{Part: part, Name: name, Err: err}
+		}
+		delete(p.heir.inventory.Devices, key)
+		p.log.Info("a device is made anew, because the configuration has another one in its place, or none", "of", key)
+		for _, name := range device.Files {
+			_ = p.heir.inventory.Files.Take(name).Close() // the machine has the same map
 		}
 	}
 	return nil
 }
 
-var errChanged = errors.New("its device or address differs from what is in force: reload the configuration first, then upgrade")
-
 // takeOver makes the predecessor yield, and goes on with what it knew.
 func (p *Plane) takeOver(cfg *config.Config) error {
-	if p.heir.inventory.Datapath == config.DatapathKernel && p.datapaths.kernelPath() == nil && cfg.Datapath != config.DatapathUserspace {
+	unable := p.heir.inventory.Datapath == config.DatapathKernel && p.datapaths.kernelPath() == nil && cfg.Datapath != config.DatapathUserspace
+	if unable && !p.heir.inventory.Ended {
 		return fmt.Errorf("the process before carries packets in the kernel, and this one cannot: %s", p.datapaths.refusal)
 	}
 	began := time.Now()

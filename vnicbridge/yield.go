@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"slices"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
@@ -19,6 +20,11 @@ type Predecessor interface {
 	Inventory() (Inventory, error)
 	// Yield makes the predecessor stop, and returns its state. Packets wait meanwhile.
 	Yield() (State, error)
+	// Release makes the predecessor give up a device of the inventory before Yield, because the
+	// successor's configuration has another one in its place, or none.
+	Release(device string) error
+	// Resume makes the predecessor go on, because the successor has failed.
+	Resume()
 }
 
 // Inventory is what a plane has that its successor prepares to take over.
@@ -27,12 +33,22 @@ type Inventory struct {
 	Now int64 `json:"now"`
 	// The data path that carries.
 	Datapath config.Datapath `json:"datapath"`
-	// What each segment's and bridge's device must be. The successor's must be the same.
-	Devices map[string]string `json:"devices"`
+	// The segments' and bridges' devices.
+	Devices map[string]Device `json:"devices"`
 	// The ports that listeners of the process have open, by segment.
 	Ports map[string][]config.PortRange `json:"ports"`
+	// The predecessor's process has ended, so there is nothing to go back to.
+	Ended bool `json:"ended,omitempty"`
 	// The open files of the devices.
 	Files succession.Files `json:"-"`
+}
+
+// Device is a device that a successor takes over.
+type Device struct {
+	// What the device must be: another identity is another device.
+	Identity string `json:"identity"`
+	// The names of its files.
+	Files []string `json:"files"`
 }
 
 // State is what a plane that has yielded knew.
@@ -88,53 +104,69 @@ func familyKey(device string, f config.Family) string { return fmt.Sprint(device
 func (p *Plane) Inventory() (Inventory, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if k := p.datapaths.kernelPath(); k != nil {
+		k.GiveWay(true)
+	}
+	return p.inventory(func(string) bool { return true })
+}
+
+// inventory returns the inventory of some segments and all bridges.
+func (p *Plane) inventory(of func(segment string) bool) (i Inventory, err error) {
 	switch {
 	case p.cfg == nil:
-		return Inventory{}, errors.New("no configuration of vnic is in force")
+		return i, errors.New("no configuration of vnic is in force")
 	case len(p.retired.ifaces()) > 0 || p.heir != nil:
-		return Inventory{}, errors.New("another configuration, or a successor, is being put in force: try again")
+		return i, errors.New("another configuration, or a successor, is being put in force: try again")
 	}
-	i := Inventory{
+	i = Inventory{
 		Now: p.now(), Datapath: p.datapaths.state().datapath,
-		Devices: make(map[string]string), Ports: make(map[string][]config.PortRange), Files: make(succession.Files),
+		Devices: make(map[string]Device), Ports: make(map[string][]config.PortRange), Files: make(succession.Files),
+	}
+	add := func(key, identity string, ifc *iface.Iface) {
+		var files succession.Files
+		if err == nil {
+			files, err = p.filesOf(ifc)
+		}
+		maps.Copy(i.Files, files)
+		i.Devices[key] = Device{identity, slices.Sorted(maps.Keys(files))}
 	}
 	for name, s := range p.segments {
-		i.Devices[segmentKey(name)] = s.spec.Identity()
-		i.Ports[name] = p.open.List(name)
+		if of(name) {
+			add(segmentKey(name), s.spec.Identity(), s.iface)
+			i.Ports[name] = p.open.List(name)
+		}
 	}
 	for name, b := range p.bridges {
-		i.Devices[bridgeKey(name)] = b.spec.identity()
+		add(bridgeKey(name), b.spec.identity(), b.iface)
 	}
-	if err := p.addFiles(i.Files); err != nil {
+	if err != nil {
 		return Inventory{}, errors.Join(err, i.Files.Close())
 	}
 	return i, nil
 }
 
-// filed is a device, or a kernel path, with open files for a successor.
+// filed is a device with open files for a successor.
 type filed interface {
 	Files() (succession.Files, error)
 }
 
-func (p *Plane) addFiles(all succession.Files) error {
-	var of []filed
-	for _, ifc := range p.devices.each() {
-		if d, ok := ifc.Device().(filed); ok { // all but those of tests
-			of = append(of, d)
-		}
+// filesOf returns the open files of a device, and those of the kernel path there.
+func (p *Plane) filesOf(ifc *iface.Iface) (files succession.Files, err error) {
+	files = make(succession.Files)
+	add := func(more succession.Files, failed error) {
+		maps.Copy(files, more)
+		err = errors.Join(err, failed)
+	}
+	if d, ok := ifc.Device().(filed); ok { // all but those of tests
+		add(d.Files())
 	}
 	if k := p.datapaths.kernelPath(); k != nil {
-		k.GiveWay(true)
-		of = append(of, k)
+		add(k.FilesAt(ifc))
 	}
-	for _, f := range of {
-		files, err := f.Files()
-		maps.Copy(all, files)
-		if err != nil {
-			return err
-		}
+	if err != nil {
+		err = errors.Join(err, files.Close())
 	}
-	return nil
+	return files, err
 }
 
 // Yield implements [Predecessor]. Afterwards the plane changes nothing, not even when it is
@@ -173,10 +205,8 @@ func (p *Plane) pauseDevices(on bool) error {
 
 // state returns what the plane knows.
 func (p *Plane) state() (State, error) {
-	s := State{
-		Format: flow.SavedFormat, Ifaces: make(map[string]ifaceState), Links: make(map[string]link.Saved),
-		States: p.states, Weights: p.weights, Switches: p.switches, Bans: p.bans.list(), Rules: p.path.Labels().Numbers(), Refused: make(map[string]uint64),
-	}
+	s := p.lasting()
+	s.Bans = p.bans.list()
 	for key, device := range p.devices.each() {
 		for _, own := range device.Each() {
 			s.Ifaces[familyKey(key, own.Family)] = ifaceState{own.Index, p.countersOf(own), own.Gauges().Turn.Load()}
@@ -197,10 +227,26 @@ func (p *Plane) state() (State, error) {
 	return s, err
 }
 
+// lasting returns that part of the state which only this process knows while the kernel carries, without
+// the bans.
+func (p *Plane) lasting() State {
+	return State{
+		Format: flow.SavedFormat, Ifaces: make(map[string]ifaceState), Links: make(map[string]link.Saved),
+		States: p.states, Weights: p.weights, Switches: p.switches, Rules: p.path.Labels().Numbers(), Refused: make(map[string]uint64),
+	}
+}
+
 // Yielded tells whether a successor has taken over, or is about to.
 func (p *Plane) Yielded() bool { return p.yielded.Load() }
 
-// Resume goes on after Inventory or Yield, because the successor has failed.
+// Release implements [Predecessor]. This plane has the device until it ends. A successor that has
+// another one in its place would be in its way.
+func (p *Plane) Release(device string) error { return ErrChanged }
+
+// ErrChanged says that a successor whose predecessor still goes on wants another device.
+var ErrChanged = errors.New("its device or address differs from what is in force: reload the configuration first, then upgrade")
+
+// Resume implements [Predecessor].
 func (p *Plane) Resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,11 +17,12 @@ const caddyStart = time.Minute
 
 // CaddyOptions say how [Host.StartCaddy] runs Caddy.
 type CaddyOptions struct {
-	Program string   // a Caddy binary with caddy-vnic; default: this program
-	Config  string   // the Caddyfile
-	Log     string   // the file that gets what Caddy writes
-	State   string   // the directory of Caddy's own files
-	Env     []string // in addition to this process's environment
+	Program string     // a Caddy binary with caddy-vnic; default: this program
+	Config  string     // the Caddyfile
+	Log     string     // the file that gets what Caddy writes
+	State   string     // the directory of Caddy's own files
+	Env     []string   // in addition to this process's environment
+	Files   []*os.File // Caddy's descriptors from 3 on
 }
 
 // Caddy is a process `caddy run` on a host.
@@ -43,7 +44,7 @@ func (h *Host) StartCaddy(ctx context.Context, opts CaddyOptions) (*Caddy, error
 		return nil, fmt.Errorf("lab: %w", err)
 	}
 	defer log.Close() // Caddy has its own descriptor
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, opts.Files
 	if c.process, err = h.Start(cmd); err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}

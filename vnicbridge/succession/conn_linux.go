@@ -172,15 +172,20 @@ func Descriptor(file syscall.Conn) (fd int, err error) {
 }
 
 // Duplicate returns the same open file under another descriptor.
-func Duplicate(file syscall.Conn, name string) (*os.File, error) {
+func Duplicate(file syscall.Conn, name string) (copied *os.File, err error) {
 	raw, err := file.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	var fd int
-	failed := raw.Control(func(number uintptr) { fd, err = unix.FcntlInt(number, unix.F_DUPFD_CLOEXEC, 0) })
-	if err := errors.Join(failed, err); err != nil {
+	failed := raw.Control(func(number uintptr) { copied, err = DuplicateDescriptor(int(number), name) })
+	return copied, errors.Join(failed, err)
+}
+
+// DuplicateDescriptor is [Duplicate] for what has only the number of a descriptor.
+func DuplicateDescriptor(fd int, name string) (*os.File, error) {
+	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
 		return nil, fmt.Errorf("file %s: %w", name, err)
 	}
-	return os.NewFile(uintptr(fd), name), nil
+	return os.NewFile(uintptr(copied), name), nil
 }

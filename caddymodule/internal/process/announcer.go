@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -15,7 +16,8 @@ import (
 // them through the configuration that started last, because handlers subscribe while apps
 // start, in any order. Until a configuration has started, events wait.
 type EventAnnouncer struct {
-	begun func() // called when a configuration has started
+	begun  func() // called when a configuration has started
+	ending func() // called when a configuration is about to stop
 
 	mu       sync.Mutex
 	started  []*Emitter
@@ -38,11 +40,17 @@ func (a *EventAnnouncer) Enter(ctx caddy.Context) (*Emitter, error) {
 		return nil, err
 	}
 	e := &Emitter{a, ctx, app.(*caddyevents.App)}
-	return e, e.events.On("started", e)
+	return e, errors.Join(e.events.On("started", e), e.events.On("stopping", e))
 }
 
-// Handle is called when the configuration has started.
-func (e *Emitter) Handle(context.Context, caddy.Event) error {
+// Handle is called when the configuration has started, and when it is about to stop.
+func (e *Emitter) Handle(_ context.Context, event caddy.Event) error {
+	if event.Name() == "stopping" {
+		if e.announcer.ending != nil {
+			e.announcer.ending()
+		}
+		return nil
+	}
 	e.announcer.enter(e)
 	if e.announcer.begun != nil {
 		e.announcer.begun()

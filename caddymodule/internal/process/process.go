@@ -5,6 +5,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 
@@ -22,28 +23,53 @@ import (
 var (
 	Plane = vnicbridge.New(vnicbridge.Options{
 		Log: slog.New(Journal.Handler(logHandler{})), Happened: Announcer.announce, HashKey: HashKey.get,
-		Predecessor: Heir.Predecessor,
+		Predecessor: predecessor, Kept: Keeper.Kept,
 	})
-	Configurations = &Generations{plane: Plane, applied: follow, exiting: caddy.Exiting}
+	Configurations = &Generations{plane: leaver{Plane}, applied: follow, exiting: caddy.Exiting}
 	Sockets        = sites.NewSockets(Plane)
 	Announcer      = new(EventAnnouncer)
 	Journal        = new(journal.Journal)
 	Proxies        = &ProxySet{living: make(map[*Proxy]struct{}), kept: make(map[*Proxy]struct{}), closing: make(map[string]bool)}
 	HashKey        = new(HashSecret)
 	Heir           = new(upgrade.Heir)
-	Upgrade        = &upgrade.Upgrade{Plane: Plane, Sockets: Sockets}
+	Keeper         = new(upgrade.Keeper)
+	Upgrade        = &upgrade.Upgrade{Plane: Plane, Sockets: Sockets, Keeper: Keeper}
 )
 
 func init() {
-	Heir.Sockets = Sockets
-	Announcer.begun = confirm
+	Heir.Sockets, Heir.Keeper = Sockets, Keeper
+	Keeper.Plane, Keeper.Sockets = Plane, Sockets
+	Announcer.begun, Announcer.ending = confirm, leaveSockets
+}
+
+// predecessor returns the process before, if it goes on, or what it has left.
+func predecessor() (vnicbridge.Predecessor, error) {
+	if p, err := Heir.Predecessor(); p != nil || err != nil {
+		return p, err
+	}
+	return Keeper.Predecessor()
 }
 
 // confirm tells a predecessor, if there is one, that this process's configuration has started.
 func confirm() {
-	if err := Heir.Ready(Plane); err != nil {
+	if err := errors.Join(Heir.Ready(Plane), Keeper.Ready()); err != nil {
 		caddy.Log().Named("vnic").Error("taking over from the process before", zap.Error(err))
 	}
+}
+
+// leaveSockets lets connections wait for the next process, before the servers shut down.
+func leaveSockets() {
+	if caddy.Exiting() && Keeper.Kept() {
+		Sockets.Yield()
+	}
+}
+
+// leaver is the plane, of which the keeper writes the last note.
+type leaver struct{ *vnicbridge.Plane }
+
+func (l leaver) Leave() error {
+	Keeper.Write()
+	return l.Plane.Leave()
 }
 
 // follow lets the sockets that outlive a reload follow their segments.

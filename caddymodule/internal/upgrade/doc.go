@@ -19,6 +19,7 @@ const (
 	askInventory = "inventory"
 	askYield     = "yield"
 	askReady     = "ready" // the successor's configuration has started
+	askEnd       = "end"   // the predecessor may end; there is no answer
 )
 
 // answer is the predecessor's answer to a request. What it has not is zero.

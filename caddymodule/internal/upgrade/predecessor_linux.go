@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/fdstore"
 	"github.com/caddy-vnic/caddy-vnic/sites"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
@@ -25,6 +25,7 @@ import (
 type Upgrade struct {
 	Plane   *vnicbridge.Plane
 	Sockets *sites.Sockets
+	Keeper  *Keeper
 
 	running   sync.Mutex
 	successor *succession.Conn // which sees by its end that this process has ended
@@ -65,16 +66,16 @@ func (u *Upgrade) replace(config []byte, sockets keptPaths) (pid int, err error)
 		return 0, errors.Join(err, conn.Close())
 	}
 	_ = conn.SetDeadline(time.Now().Add(Patience))
-	if err := u.serve(conn, sockets); err != nil {
+	if err := u.serve(conn, successor.Pid, sockets); err != nil {
 		kill(successor)
+		tellMain(os.Getpid())
 		u.Plane.Resume()
 		restorePidfile()
 		err = errors.Join(err, conn.Close())
 		return 0, fmt.Errorf("the successor (process %d) did not take over, and nothing has changed: %w", successor.Pid, err)
 	}
-	tellSystemd(fmt.Sprintf("MAINPID=%d", successor.Pid))
-	go u.end()
 	u.successor = conn
+	go u.end()
 	return successor.Pid, nil
 }
 
@@ -141,8 +142,12 @@ func start(end *os.File, config []byte) (*os.Process, error) {
 	return cmd.Process, nil
 }
 
+// tellMain tells the service manager the process id of the unit's main process, from which alone it
+// takes further news.
+func tellMain(pid int) { _ = fdstore.Notify(fmt.Sprintf("MAINPID=%d", pid)) } // Caddy ignores such failures too
+
 // serve answers the successor until that is ready.
-func (u *Upgrade) serve(conn *succession.Conn, sockets keptPaths) error {
+func (u *Upgrade) serve(conn *succession.Conn, successor int, sockets keptPaths) error {
 	for {
 		var request string
 		if _, err := conn.Receive(&request); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -154,6 +159,7 @@ func (u *Upgrade) serve(conn *succession.Conn, sockets keptPaths) error {
 		}
 		a, files, err := u.answer(request)
 		if request == askReady {
+			tellMain(successor)
 			sockets.drop() // the successor keeps its own
 			a.Paths = slices.Concat(sockets, pidfiles())
 		}
@@ -190,27 +196,17 @@ func (u *Upgrade) answer(request string) (a answer, files succession.Files, err 
 		a.State, err = u.Plane.Yield()
 		return a, a.State.Files, err
 	case askReady:
-		return a, nil, nil
+		files, err = u.Keeper.Yield()
+		return a, files, err
 	}
 	return a, nil, fmt.Errorf("it asks for %q, which this process does not know", request)
 }
 
-// end ends this process as an admin would. Requests that are being answered are finished.
+// end ends this process as an admin would, when the successor has what it needs. Requests that are being
+// answered are finished.
 func (u *Upgrade) end() {
+	var request string
+	_, _ = u.successor.Receive(&request) // askEnd, or the end of a successor that nothing can bring back
 	u.Sockets.Yield()
 	_ = unix.Kill(os.Getpid(), unix.SIGTERM) // Caddy waits for the answer to the request for the upgrade
-}
-
-// tellSystemd tells the service manager something, if there is one (sd_notify(3)).
-func tellSystemd(what string) {
-	socket := os.Getenv("NOTIFY_SOCKET")
-	if socket == "" {
-		return
-	}
-	conn, err := net.Dial("unixgram", socket)
-	if err != nil {
-		return
-	}
-	defer func() { _ = conn.Close() }()
-	_, _ = conn.Write([]byte(what)) // Caddy ignores such failures too
 }

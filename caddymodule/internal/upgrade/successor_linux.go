@@ -19,6 +19,7 @@ import (
 // Heir is the successor's side.
 type Heir struct {
 	Sockets *sites.Sockets // take over the predecessor's
+	Keeper  *Keeper        // takes over what the service manager keeps for the predecessor
 
 	mu   sync.Mutex
 	conn *succession.Conn // nil: there is no predecessor, or no longer
@@ -74,6 +75,12 @@ func (h *Heir) Yield() (vnicbridge.State, error) {
 	return a.State, err
 }
 
+// Release implements [vnicbridge.Predecessor].
+func (*Heir) Release(string) error { return vnicbridge.ErrChanged }
+
+// Resume implements [vnicbridge.Predecessor]. The predecessor resumes by itself when this process ends.
+func (*Heir) Resume() {}
+
 // Ready tells the predecessor that this process's configuration has started. The plane and the
 // sockets are this process's then. Only the first call does anything.
 func (h *Heir) Ready(plane *vnicbridge.Plane) error {
@@ -82,11 +89,14 @@ func (h *Heir) Ready(plane *vnicbridge.Plane) error {
 	if h.conn == nil {
 		return nil
 	}
-	a, _, err := h.ask(askReady) // a predecessor that has died cannot go on either
+	a, stored, err := h.ask(askReady) // a predecessor that has died cannot go on either
+	err = errors.Join(err, h.Keeper.Inherit(stored))
 	kept, failed := keep(a.Paths)
+	err = errors.Join(err, failed, plane.Confirm(), h.Sockets.Confirm())
+	_ = h.conn.Send(askEnd, nil) // as above
 	go outlive(h.conn, kept)
 	h.conn = nil
-	return errors.Join(err, failed, plane.Confirm(), h.Sockets.Confirm())
+	return err
 }
 
 // outlive waits for the end of the predecessor, which closes the connection.

@@ -10,7 +10,10 @@ import (
 )
 
 // Heir is the successor's side, which only Linux has.
-type Heir struct{ Sockets *sites.Sockets }
+type Heir struct {
+	Sockets *sites.Sockets
+	Keeper  *Keeper
+}
 
 // Predecessor returns nil.
 func (*Heir) Predecessor() (vnicbridge.Predecessor, error) { return nil, nil }
@@ -22,7 +25,26 @@ func (*Heir) Ready(*vnicbridge.Plane) error { return nil }
 type Upgrade struct {
 	Plane   *vnicbridge.Plane
 	Sockets *sites.Sockets
+	Keeper  *Keeper
 }
 
 // Run is not supported.
 func (*Upgrade) Run([]byte) (pid int, err error) { return 0, errors.ErrUnsupported }
+
+// Keeper keeps open files with the service manager, which only Linux has.
+type Keeper struct {
+	Plane   *vnicbridge.Plane
+	Sockets *sites.Sockets
+}
+
+// Predecessor returns nil.
+func (*Keeper) Predecessor() (vnicbridge.Predecessor, error) { return nil, nil }
+
+// Ready does nothing.
+func (*Keeper) Ready() error { return nil }
+
+// Write keeps nothing.
+func (*Keeper) Write() bool { return false }
+
+// Kept returns false.
+func (*Keeper) Kept() bool { return false }

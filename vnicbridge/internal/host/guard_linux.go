@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // GuardPrefix begins the names of our nftables tables. The process's token follows, so
@@ -76,14 +77,15 @@ func (g *guardTable) make(table *nftables.Table) error {
 }
 
 // removeLeftovers removes the tables of killed instances. They remain on kernels that do
-// not know table owners.
+// not know table owners. A table with an owner is not left over: it ends with its socket, which a
+// service manager may keep for the next process.
 func (g *guardTable) removeLeftovers(ns *Namespace) error {
 	tables, err := g.conn.ListTables()
 	if err != nil {
 		return fmt.Errorf("listing the nftables tables (is the nf_tables module there? modprobe nf_tables): %w", err)
 	}
 	for _, t := range tables {
-		if isStale(ns, t.Name, GuardPrefix) {
+		if !isOwned(t) && isStale(ns, t.Name, GuardPrefix) {
 			g.conn.DelTable(t)
 		}
 	}
@@ -122,6 +124,19 @@ func (g *guardTable) replace(spec GuardSpec) error {
 		return fmt.Errorf("setting the nftables rules that keep the host's kernel off the VNICs: %w", err)
 	}
 	return nil
+}
+
+// guardFile is the name of the guard's socket at a service manager. The next process does not take
+// it over, but it has a guard of its own before this one ends.
+const guardFile = "guard"
+
+// IsGuard tells whether a file keeps a guard.
+func IsGuard(name string) bool { return name == guardFile }
+
+// RemainingFiles returns the open file that keeps the guard when this process ends.
+func (m *Machine) RemainingFiles() (succession.Files, error) {
+	file, err := succession.Duplicate(m.wall.raw, guardFile)
+	return succession.Files{guardFile: file}, err
 }
 
 func (g *guardTable) remove() error {

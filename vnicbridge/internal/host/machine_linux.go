@@ -44,6 +44,9 @@ func (m *Machine) Inherit(files succession.Files) {
 // Inherited returns a predecessor's open file, or nil if there is none of that name.
 func (m *Machine) Inherited(name string) *os.File { return m.inherited.Take(name) }
 
+// Shares tells whether a predecessor may still go on with the devices whose files it has given.
+func (m *Machine) Shares() bool { return m.shared.Load() }
+
 // Confirm ends what Inherit began: the predecessor will not go on, and the devices are this
 // process's. What nobody has asked for is closed.
 func (m *Machine) Confirm() error {

@@ -61,3 +61,9 @@ func createTable(conn *netlink.Conn, table *nftables.Table, flags uint32) error 
 	_, err = conn.Receive()
 	return err
 }
+
+// isOwned tells whether a table belongs to a socket that is open. Package nftables does not turn the
+// flags from the network's byte order.
+func isOwned(t *nftables.Table) bool {
+	return binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, t.Flags))&tableOwner != 0
+}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -146,7 +147,12 @@ func (n *OwnedNIC) Files() (succession.Files, error) {
 	return files, err
 }
 
-func nicSocket(ifindex int) string { return fmt.Sprintf("@caddy-vnic/nic/%d", ifindex) }
+const nicSocketPrefix = "@caddy-vnic/nic/"
+
+func nicSocket(ifindex int) string { return fmt.Sprint(nicSocketPrefix, ifindex) }
+
+// IsOwnership tells whether a file keeps other processes off a NIC.
+func IsOwnership(name string) bool { return strings.HasPrefix(name, nicSocketPrefix) }
 
 func (m *Machine) ownedError(socket string) error {
 	return fmt.Errorf("%s bridges it already: stop that one first, or name another NIC", m.listenerOf(socket))

@@ -35,8 +35,8 @@ type TAP struct {
 	shared *atomic.Bool // a predecessor may still go on with the device; nil: this process made it
 }
 
-// TAPQueue is the one queue of a TAP device. The device lives as long as this process holds
-// the queue.
+// TAPQueue is the one queue of a TAP device. The device lives as long as somebody holds the queue:
+// this process, or a service manager that keeps it for the next one.
 type TAPQueue struct {
 	Name   string
 	File   *os.File
@@ -227,27 +227,25 @@ func pauseUntil(on bool) (deadline time.Time) {
 	return deadline
 }
 
-// Close removes the device by closing its last descriptor, and removes the rules, which would
-// outlive the device.
+// Close removes the device, and the rules, which would outlive it. A predecessor's device stays
+// while that may still go on with it.
 func (t *TAP) Close() error {
-	err := t.File.Close()
 	if t.shared != nil && t.shared.Load() {
-		return err
+		return t.File.Close()
 	}
-	t.awaitRemoval()
-	return errors.Join(err, t.removeRules())
+	return errors.Join(t.TAPQueue.Remove(t.NS, t.Ifindex), t.removeRules())
 }
 
-// awaitRemoval waits until the kernel has removed the device, at most a second. A reader may
-// hold the descriptor for a moment, and only then is the name free.
-func (t *TAP) awaitRemoval() {
-	const pause = time.Millisecond
-	for waited := time.Duration(0); waited < time.Second; waited += pause {
-		if _, err := t.Link(); err != nil {
-			return
+// Remove closes the queue and removes its device, whoever else holds the queue. Then the device's
+// name is free. It is no error if the device is gone.
+func (t *TAPQueue) Remove(ns *Namespace, ifindex int) error {
+	err := t.File.Close()
+	if link, gone := ns.Netlink.LinkByIndex(ifindex); gone == nil {
+		if removed := ns.Netlink.LinkDel(link); removed != nil && !IsGone(removed) {
+			err = errors.Join(err, removed)
 		}
-		time.Sleep(pause)
 	}
+	return err
 }
 
 // Receive waits for frames and fills the batch with those that wait, by one system call each,

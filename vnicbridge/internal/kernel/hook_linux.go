@@ -92,6 +92,19 @@ func (h *linuxHook) Files() (succession.Files, error) {
 	return h.slowPath.Files(slowFile(h.name))
 }
 
+// LinkDescriptor implements [Hook].
+func (h *linuxHook) LinkDescriptor() (fd int, ok bool) {
+	program, ok := h.program.(*tcxProgram)
+	if !ok {
+		return -1, false
+	}
+	l, ok := program.link.(interface{ FD() int }) // a [link.RawLink]
+	if !ok {
+		return -1, false
+	}
+	return l.FD(), true
+}
+
 // Listen implements [Hook].
 func (h *linuxHook) Listen(on bool) error {
 	if h.socket == nil {

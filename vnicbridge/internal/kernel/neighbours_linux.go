@@ -48,32 +48,39 @@ const neighbourBatch = 4096
 // EachSentTo visits the hosts on a NIC's link to which the programs have sent packets, with
 // the time of the last packet by the plane's clock.
 func (k *Path) EachSentTo(nic *iface.Iface, visit func(host packet.Addr, at int64)) {
-	if nic.Family == config.IPv6 {
-		eachSentTo(k, bpf.BridgeMapNeighbours6, func(key bpf.NeighbourKey6, at int64) {
-			if key.Iface == nic.Index {
-				visit(packet.AddrFromHalves(key.Address), at)
-			}
-		})
-		return
-	}
-	eachSentTo(k, bpf.BridgeMapNeighbours, func(key bpf.NeighbourKey, at int64) {
-		if key.Iface == nic.Index {
-			visit(packet.AddrFromBE32(key.Address), at)
+	now, clock := k.Clock(), k.Plane.Clock.Load()
+	k.eachNeighbour(nic, func(host packet.Addr, n bpf.Neighbour) {
+		if n.Used != 0 {
+			visit(host, now-int64(clock-n.Used)<<flow.ClockShift)
 		}
 	})
 }
 
-// eachSentTo visits the keys of a map of neighbours to which packets were sent.
-func eachSentTo[K any](k *Path, name string, visit func(key K, at int64)) {
-	now, clock := k.Clock(), k.Plane.Clock.Load()
-	keys, values := make([]K, neighbourBatch), make([]bpf.Neighbour, neighbourBatch)
+// eachNeighbour visits the hosts on a NIC's link whose MACs the programs know.
+func (k *Path) eachNeighbour(nic *iface.Iface, visit func(packet.Addr, bpf.Neighbour)) {
+	if nic.Family == config.IPv6 {
+		eachEntry(k.Maps[bpf.BridgeMapNeighbours6], func(key bpf.NeighbourKey6, n bpf.Neighbour) {
+			if key.Iface == nic.Index {
+				visit(packet.AddrFromHalves(key.Address), n)
+			}
+		})
+		return
+	}
+	eachEntry(k.Maps[bpf.BridgeMapNeighbours], func(key bpf.NeighbourKey, n bpf.Neighbour) {
+		if key.Iface == nic.Index {
+			visit(packet.AddrFromBE32(key.Address), n)
+		}
+	})
+}
+
+// eachEntry visits the entries of a map.
+func eachEntry[K, V any](m *ebpf.Map, visit func(K, V)) {
+	keys, values := make([]K, neighbourBatch), make([]V, neighbourBatch)
 	var cursor ebpf.MapBatchCursor
 	for {
-		n, err := k.Maps[name].BatchLookup(&cursor, keys, values, nil)
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
 		for i, v := range values[:n] {
-			if v.Used != 0 {
-				visit(keys[i], now-int64(clock-v.Used)<<flow.ClockShift)
-			}
+			visit(keys[i], v)
 		}
 		if err != nil { // ErrKeyNotExist: those were the last
 			return

@@ -70,6 +70,9 @@ type Hook interface {
 	Listen(bool) error
 	// Files returns the open files of the slow path for a successor.
 	Files() (succession.Files, error)
+	// LinkDescriptor returns the descriptor that keeps the program on the device. ok is false if
+	// there is none.
+	LinkDescriptor() (fd int, ok bool)
 	Close() error
 }
 

@@ -149,12 +149,19 @@ func (t *tcxProgram) ahead() (names []string, stands bool, err error) {
 // raise attaches the program again. The device is without the program for a moment, because
 // the kernel cannot move programs. Meanwhile the guard keeps the host off the packets.
 func (t *tcxProgram) raise() error {
-	_ = t.link.Close() // fails if somebody removed the program
+	_ = t.detach() // fails if somebody removed the program
 	return t.put()
 }
 
-// Close detaches the program.
+// detach ends the link, whoever else has it open: a service manager may keep it.
+func (t *tcxProgram) detach() error { return errors.Join(t.link.Detach(), t.link.Close()) }
+
+// Close detaches the program. It is no error if the device is gone.
 func (t *tcxProgram) Close() error {
 	t.places.ranks.Delete(t.id)
-	return errors.Join(t.link.Close(), t.program.Close())
+	err := t.detach()
+	if host.IsGone(err) {
+		err = nil
+	}
+	return errors.Join(err, t.program.Close())
 }

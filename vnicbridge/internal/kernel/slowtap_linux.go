@@ -15,7 +15,9 @@ import (
 // and their checksums unfinished. A copy of their bytes would lose that.
 type slowTAP struct {
 	*host.TAPQueue
-	ifindex int
+	machine   *host.Machine
+	ifindex   int
+	inherited bool // it was a predecessor's
 }
 
 // slowQueue is how many packets may wait. The default, 500, is too short for the bursts that
@@ -27,8 +29,9 @@ func slowFile(device string) string { return "slow/" + device }
 
 // slowTAPOf returns the TAP of the slow path of a device: a predecessor's, or a new one.
 func slowTAPOf(m *host.Machine, device string) (t *slowTAP, err error) {
-	t = new(slowTAP)
+	t = &slowTAP{machine: m}
 	if file := m.Inherited(slowFile(device)); file != nil {
+		t.inherited = true
 		t.TAPQueue, err = host.InheritTAP(file)
 	} else {
 		err = t.make(m.NS)
@@ -82,7 +85,10 @@ func (t *slowTAP) Close() error {
 	for waited := time.Duration(0); waited < time.Second && t.waiting(); waited += pause {
 		time.Sleep(pause)
 	}
-	return t.File.Close()
+	if t.inherited && t.machine.Shares() {
+		return t.File.Close()
+	}
+	return t.Remove(t.machine.NS, t.ifindex)
 }
 
 // waiting tells whether packets wait to be read.

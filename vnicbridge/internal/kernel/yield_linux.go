@@ -1,23 +1,17 @@
 package kernel
 
 import (
-	"errors"
-	"maps"
-
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/bpf"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
-// Files returns the open files of the slow path for a successor.
-func (k *Path) Files() (files succession.Files, err error) {
-	files = make(succession.Files)
-	k.Each(func(a *Attachment) {
-		more, failed := a.Files()
-		maps.Copy(files, more)
-		err = errors.Join(err, failed)
-	})
-	return files, err
+// FilesAt returns the open files of the slow path of an iface for a successor.
+func (k *Path) FilesAt(p *iface.Iface) (succession.Files, error) {
+	if a := k.attached(p.Index); a != nil {
+		return a.Files()
+	}
+	return nil, nil
 }
 
 // GiveWay lets the programs of a successor come before this path's, or no longer does. To put a

@@ -14,9 +14,11 @@ type Link interface {
 	// Acquire claims the bridge's addresses. If probing is set, it first asks the link for
 	// other owners. The error tells which host has the pseudo address.
 	Acquire(probing bool) error
-	// Save returns what the link knows, for a successor, and Inherit takes over what a
-	// predecessor's link knew: the addresses are claimed without probes and announcements.
+	// Save returns what the link knows, for a successor, and SaveOwn the same without the hosts.
+	// Inherit takes over what a predecessor's link knew: the addresses are claimed without probes
+	// and announcements.
 	Save() Saved
+	SaveOwn() Saved
 	Inherit(from Saved) error
 	// Announce makes the next ticks announce the addresses again. The plane calls it when
 	// the NIC comes back up, when the NIC's MAC changes, and when the NIC was opened again.

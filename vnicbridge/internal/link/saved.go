@@ -25,8 +25,18 @@ type SavedHost struct {
 // Save implements [Link].
 func (e *Ethernet) Save() Saved { return Saved{Hosts: e.save()} }
 
+// SaveOwn implements [Link].
+func (e *Ethernet) SaveOwn() Saved { return Saved{} }
+
 // Save implements [Link].
-func (l *IPv6) Save() Saved { return Saved{LinkLocal: l.LinkLocal().Netip(), Hosts: l.save()} }
+func (l *IPv6) Save() Saved {
+	s := l.SaveOwn()
+	s.Hosts = l.save()
+	return s
+}
+
+// SaveOwn implements [Link].
+func (l *IPv6) SaveOwn() Saved { return Saved{LinkLocal: l.LinkLocal().Netip()} }
 
 // Inherit implements [Link].
 func (e *Ethernet) Inherit(from Saved) error {

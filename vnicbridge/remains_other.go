@@ -1,0 +1,7 @@
+//go:build !linux
+
+package vnicbridge
+
+import "errors"
+
+func (p *Plane) leaveRemains() error { return errors.ErrUnsupported }
