@@ -4,10 +4,21 @@ import (
 	"crypto/sha256"
 	"os"
 
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
 
-// takeKey sets the key of the hashes when the plane starts.
+// keyOf returns the key of the hashes that decide under a configuration. The link-local
+// address (A8) follows from this machine's own secret whatever the configuration says,
+// because each machine has an address of its own.
+func (p *Plane) keyOf(cfg *config.Config) rules.Key {
+	if !cfg.Key.IsZero() {
+		return rules.NewKey(cfg.Key[:])
+	}
+	return p.key
+}
+
+// takeKey sets the machine's own key when the plane starts.
 func (p *Plane) takeKey() {
 	secret, err := p.secret()
 	if err != nil {

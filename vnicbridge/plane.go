@@ -34,7 +34,7 @@ type Options struct {
 	Happened func(Event)
 
 	// HashKey returns the secret of the hashes that spread clients over aliases and
-	// segments. It is called when the plane starts, with the plane locked. Whoever knows
+	// segments, unless the configuration has a key. It is called when the plane starts, with the plane locked. Whoever knows
 	// the secret can predict a client's alias and segment. If the secret changes, clients
 	// move. If HashKey fails, the failure is logged and the secret is derived from the
 	// machine's id. Default: the same, although every user of the machine can read the id.
@@ -62,7 +62,7 @@ type Plane struct {
 	open    rules.OpenPorts
 	started time.Time
 	secret  func() ([16]byte, error) // called at the start
-	key     rules.Key                // derived from the secret
+	key     rules.Key                // derived from the secret; the configuration may have another for decisions
 
 	datapaths dataPaths
 
@@ -228,7 +228,7 @@ func (p *Plane) whileBansStay(change func() error) error {
 
 func (p *Plane) newKernelPath(maxFlows int, extras flow.Extras) (kernelPath, error) {
 	return p.session.machine.newKernelPath(kernel.Options{
-		MaxFlows: maxFlows, Extras: extras, Key: p.key, Open: &p.open, Handshakes: p.path.Handshakes, Clock: p.now,
+		MaxFlows: maxFlows, Extras: extras, Open: &p.open, Handshakes: p.path.Handshakes, Clock: p.now,
 		Run: p.path.Run, Refusals: userspace.RefusalBurst, Log: p.log,
 	})
 }

@@ -43,7 +43,7 @@ func (p *Plane) successorRules() *rules.Ruleset {
 func (p *Plane) ruleInputs(cfg *config.Config, d devices) rules.Inputs {
 	in := rules.Inputs{
 		Config: cfg, Nics: make(map[string]*iface.Iface), Vnics: make(map[string]*iface.Iface),
-		Available: make(map[string]bool), Key: p.key,
+		Available: make(map[string]bool), Key: p.keyOf(cfg),
 	}
 	for name, b := range d.bridges {
 		in.Nics[name] = b.iface

@@ -19,7 +19,7 @@ type mutation struct {
 
 // mutations returns all mutations, in the order of the rows.
 func mutations() []mutation {
-	return slices.Concat(addresses, flows, ipv6, separation, load, byName, restarts)
+	return slices.Concat(addresses, flows, ipv6, separation, load, byName, restarts, machines)
 }
 
 // apply returns the file's content with the defect. It is an error unless the old text

@@ -12,6 +12,12 @@ type Config struct {
 	// pseudo addresses that it answers for, to segments.
 	Bridges map[string]*Bridge `json:"bridges,omitempty"`
 
+	// The secret of the hashes that choose segments and aliases: 32 hexadecimal digits.
+	// Machines with the same key and the same configuration give a flow the same segment, and
+	// a client the same alias. Default: a secret of this machine's own, which Caddy's storage
+	// keeps. Whoever knows the key can predict a client's alias and segment.
+	Key Key `json:"key,omitzero"`
+
 	// How packets are carried: "auto" (default), "kernel" or "userspace".
 	Datapath Datapath `json:"datapath,omitempty"`
 

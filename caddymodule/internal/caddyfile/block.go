@@ -132,6 +132,23 @@ func number(target *int, want string) func(*caddyfile.Dispenser) error {
 	}
 }
 
+// secret parses a key. Errors do not quote it, because Caddy logs them.
+func secret(target *config.Key) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) (err error) {
+		name, args := d.Val(), d.RemainingArgs()
+		switch {
+		case len(args) == 0:
+			return noValue(d, name)
+		case len(args) > 1:
+			return d.Errf("%s takes one value, and has %d", name, len(args))
+		}
+		if *target, err = config.ParseKey(args[0]); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+}
+
 // word parses an option with one argument, which it does not check.
 func word[T ~string](target *T) func(*caddyfile.Dispenser) error {
 	return value(target, func(text string) (T, error) { return T(text), nil })

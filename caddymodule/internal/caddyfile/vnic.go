@@ -22,6 +22,7 @@ import (
 //	    bridge <name> { … }
 //	    datapath auto|kernel|userspace
 //	    max_flows <number>
+//	    key <32 hexadecimal digits>
 //	}
 func Parse(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // consume option name
@@ -83,6 +84,7 @@ func (p *parser) vnic(d *caddyfile.Dispenser) error {
 		"bridge":    {parse: p.bridge, repeatable: true},
 		"datapath":  {parse: word(&p.config.Datapath)},
 		"max_flows": {parse: number(&p.config.MaxFlows, "a number of flows, as in 1048576")},
+		"key":       {parse: secret(&p.config.Key)},
 	})
 	if err != nil {
 		return err

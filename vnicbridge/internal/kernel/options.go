@@ -12,7 +12,6 @@ import (
 type Options struct {
 	MaxFlows   int
 	Extras     flow.Extras
-	Key        rules.Key // of the hashes that spread clients
 	Open       *rules.OpenPorts
 	Handshakes *flow.Handshakes // of flows that the table evicts
 	Clock      func() int64     // nanoseconds, monotonic

@@ -131,7 +131,6 @@ func (k *Path) Begin(o Options) {
 	near, far := flow.BucketsFor(o.MaxFlows)
 	k.Plane.nearMask, k.Plane.farMask = uint32(near-1), uint32(far-1)
 	k.Plane.tableKey = [2]uint64{rand.Uint64(), rand.Uint64()}
-	k.Plane.hashKey = [2]uint64{o.Key.K0, o.Key.K1}
 	buckets := inMemory[flow.Bucket](k, bpf.BridgeMapBuckets)
 	k.Table = flow.NewTable(flow.TableMemory{
 		KeyTable: flow.KeyTable{

@@ -46,13 +46,15 @@ func (k *kernelRules) set(r *rules.Ruleset) error {
 	k.Old = append(k.Old, k.Live...)
 	k.Live = nil
 	half := 1 - k.plane.half.Load()&1
-	if err := k.fill(half, r); err != nil {
+	err := k.fill(half, r)
+	if err != nil {
 		_ = k.Empty(half)
-		k.plane.half.Store(half)
-		return err
 	}
+	// Both halves use the key. If it changes, a flow that begins at this moment may get a
+	// segment or an alias that neither key gives, and keeps it.
+	k.plane.hashKey = [2]uint64{r.Key.K0, r.Key.K1}
 	k.plane.half.Store(half)
-	return nil
+	return err
 }
 
 // Empty removes all rules of a half, so that userspace decides on every new flow.

@@ -25,6 +25,7 @@ func Compile(in Inputs) *Ruleset {
 	rules := &Ruleset{
 		Bridges: make(map[*iface.Iface]*BridgeRules), Segments: make(map[*iface.Iface]*SegmentRules),
 		VnicsOf: make(map[string][]*iface.Iface), Limits: make(map[*iface.Iface]config.Limits), Impossible: ImpossibleSources(in.Config, in.Host),
+		Key: in.Key,
 	}
 	for name, device := range in.Vnics {
 		rules.Limits[device] = in.Config.Segments[name].Limits

@@ -24,6 +24,8 @@ type Ruleset struct {
 
 	// The addresses that no host outside can have (S1).
 	Impossible []netip.Prefix
+
+	Key Key // of the hashes
 }
 
 // BridgeRules are the rules for new flows that come in at a NIC.
