@@ -147,7 +147,7 @@ func (s *scene) bootSystemd(config caddyfile) *unit {
 	checkout := filepath.Join(s.dir, "checkout")
 	for _, command := range [][]string{
 		{"mkdir", "-p", filepath.Join(s.dir, "overlay"), checkout},
-		{"cp", "testdata/systemd/caddy.service", s.dir},
+		{"cp", "../packaging/deb/caddy.service", s.dir},
 		{"cp", "-r", "../packaging", checkout},
 		{"cp", self, filepath.Join(checkout, "caddy")},
 	} {
@@ -202,13 +202,18 @@ func (u *unit) shell(words string) string {
 	return u.run("sh", "-euc", "cd /srv/checkout; sudo() { \"$@\"; }\n"+words)
 }
 
-// install does as docs/installing.md says, once systemd listens.
-func (u *unit) install() {
+func (u *unit) waitForSystemd() {
 	u.s.t.Helper()
 	u.s.waitFor("the container's systemd listens", func() bool {
 		_, err := u.try(u.s.t.Context(), "systemctl", "show", "--property=Version")
 		return err == nil
 	})
+}
+
+// install does as docs/installing.md says, once systemd listens.
+func (u *unit) install() {
+	u.s.t.Helper()
+	u.waitForSystemd()
 	u.shell(examples.Beginning(u.s.t, "docs/installing.md", "sudo dpkg-divert "))
 }
 

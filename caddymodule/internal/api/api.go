@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/journal"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/version"
 	"github.com/caddy-vnic/caddy-vnic/sites"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
@@ -54,7 +55,7 @@ type Shared struct {
 
 // API adds the data plane to Caddy's admin API:
 //
-//	GET /vnic/status    a vnicbridge.Status
+//	GET /vnic/status    a [Status]
 //	GET /vnic/flows     a vnicbridge.FlowList; see FlowParameters
 //	GET /vnic/clients   a vnicbridge.ClientList; the same parameters
 //	GET /vnic/events    the last events, a list of journal.Event
@@ -92,12 +93,18 @@ func (a *API) Routes() []caddy.AdminRoute {
 	}
 }
 
+// Status is the status of the data plane, and the version of the program that runs it.
+type Status struct {
+	Version string `json:"version"`
+	vnicbridge.Status
+}
+
 // serveStatus serves GET /vnic/status.
 func (a *API) serveStatus(w http.ResponseWriter, r *http.Request) error {
 	if err := a.require(w, r, http.MethodGet); err != nil {
 		return err
 	}
-	return answer(w, a.shared.Plane.Status())
+	return answer(w, Status{version.Ours(), a.shared.Plane.Status()})
 }
 
 // serveEvents serves GET /vnic/events.

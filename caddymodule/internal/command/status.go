@@ -35,15 +35,15 @@ name of a segment or bridge, the command shows everything about it.`,
 				if err != nil {
 					return err
 				}
-				return printAnswer(s, raw, asJSON && len(names) == 0, func(status vnicbridge.Status) error {
-					if status, err = only(status, names); err != nil {
+				return printAnswer(s, raw, asJSON && len(names) == 0, func(status api.Status) error {
+					if status.Status, err = only(status.Status, names); err != nil {
 						return err
 					}
 					if asJSON {
 						return json.NewEncoder(s).Encode(status)
 					}
 					writeStatus(s, status, len(names) > 0)
-					return writeAllDraining(s, &admin, status)
+					return writeAllDraining(s, &admin, status.Status)
 				})
 			})
 		},

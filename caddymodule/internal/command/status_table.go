@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
@@ -14,8 +15,9 @@ import (
 // writeStatus writes a status as tables: the bridges and segments, the packets that their
 // devices carried, and the packets that they dropped. The details of a single segment or bridge
 // are a list.
-func writeStatus(w screen, s vnicbridge.Status, details bool) {
-	fmt.Fprintf(w, "Data path %s, %d of %d flows.\n", s.Datapath, s.Flows, s.MaxFlows)
+func writeStatus(w screen, answer api.Status, details bool) {
+	s := answer.Status
+	fmt.Fprintf(w, "Data path %s, %d of %d flows, caddy-vnic %s.\n", s.Datapath, s.Flows, s.MaxFlows, answer.Version)
 	if s.DatapathReason != "" {
 		fmt.Fprintf(w, "The kernel data path cannot be used: %s.\n", s.DatapathReason)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
@@ -14,7 +15,7 @@ import (
 func TestStatusOfDatapath(t *testing.T) {
 	const explanation = "The kernel data path cannot be used"
 	s := vnicbridge.Status{Datapath: config.DatapathUserspace, Flows: 3, MaxFlows: 64}
-	if text := statusText(t, s); !strings.HasPrefix(text, "Data path userspace, 3 of 64 flows.\n") || strings.Contains(text, explanation) {
+	if text := statusText(t, s); !strings.HasPrefix(text, "Data path userspace, 3 of 64 flows, caddy-vnic v0.1.0.\n") || strings.Contains(text, explanation) {
 		t.Errorf("userspace was asked for, and the status says\n%s", text)
 	}
 	s.DatapathReason = "CAP_BPF is missing"
@@ -130,7 +131,7 @@ func TestStatusOfFamilies(t *testing.T) {
 func statusText(t *testing.T, s vnicbridge.Status) string {
 	t.Helper()
 	var text strings.Builder
-	writeStatus(screen{Writer: &text}, s, false)
+	writeStatus(screen{Writer: &text}, api.Status{Version: "v0.1.0", Status: s}, false)
 	return text.String()
 }
 
