@@ -54,6 +54,9 @@ func site(ctx context.Context, segment string, proto config.Protocol, ports stri
 	if err != nil {
 		return sites.Address{}, err
 	}
+	if s.Remote() {
+		return sites.Address{}, fmt.Errorf("vnic/%s: the server of segment %s is behind device %s, so nothing on this machine can listen there: bind the site to another segment, or take the device away", segment, segment, s.Device)
+	}
 	port, err := nthPort(ports, offset)
 	if err != nil {
 		return sites.Address{}, err

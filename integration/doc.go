@@ -11,6 +11,7 @@
 //	sites_      listeners on a segment, fronts, path groups, drains
 //	operate_    commands, the admin API, the dashboard, the pages on trouble
 //	machine_    privileges, systemd, containers, old kernels, other programs
+//	remote_     servers, and bridges, on other machines
 //	lab_        `caddy vnic lab`
 //	soak_       what takes minutes (build tag soak, `make soak`)
 //	scene_      what the tests share: the network with Caddy, and hosts' programs

@@ -57,6 +57,7 @@ type caddyfile struct {
 	nic      string // default: nic0
 	families string // of the addresses of segments and bridge: 4 (default), 6 or 46
 	gateway6 string // of IPv6; default: the router's global address
+	deviceB  string // of segment b; default: interface vnic-B
 	a, b     string // further options of the segments, one a line
 	policy   string // of the bridge; default: lb_policy first a
 	global   string // further global options
@@ -77,7 +78,7 @@ http:// {
 func (c caddyfile) String() string {
 	for option, value := range map[*string]string{
 		&c.datapath: "auto", &c.nic: paper.NICDevice, &c.policy: "lb_policy first a", &c.sites: pages,
-		&c.families: "4", &c.gateway6: paper.RouterAddr6.String(),
+		&c.families: "4", &c.deviceB: "interface vnic-B", &c.gateway6: paper.RouterAddr6.String(),
 	} {
 		if *option == "" {
 			*option = value
@@ -93,7 +94,7 @@ func (c caddyfile) String() string {
 			%s
 		}
 		segment b {
-			interface vnic-B
+			%s
 			address %s
 			%s
 		}
@@ -106,7 +107,7 @@ func (c caddyfile) String() string {
 		datapath %s
 	}
 }
-%s`, c.global, c.addresses("192.168.50.1/24", "fd00:50::1/64"), c.a, c.addresses("192.168.60.1/24", "fd00:60::1/64"), c.b,
+%s`, c.global, c.addresses("192.168.50.1/24", "fd00:50::1/64"), c.a, c.deviceB, c.addresses("192.168.60.1/24", "fd00:60::1/64"), c.b,
 		c.nic, c.addresses("192.168.1.2/24", "2001:db8:1::2/64"), c.addresses("192.168.1.1", c.gateway6), c.policy, c.datapath, c.sites)
 }
 

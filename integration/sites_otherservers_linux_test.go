@@ -61,9 +61,15 @@ func (s *scene) startNginx(address, answer string) *netlab.Process {
 	return s.startNginxThat(address, fmt.Sprintf("return 200 %q;", answer))
 }
 
-// startNginxThat runs nginx on the server, as one process, so that it ends with the
-// network, and waits until it listens.
+// startNginxThat runs nginx on the server.
 func (s *scene) startNginxThat(address, does string) *netlab.Process {
+	s.t.Helper()
+	return s.startNginxOn(s.Server, address, does)
+}
+
+// startNginxOn runs nginx on a host, as one process, so that it ends with the network, and waits
+// until it listens.
+func (s *scene) startNginxOn(h *netlab.Host, address, does string) *netlab.Process {
 	s.t.Helper()
 	config := s.write("nginx.conf", fmt.Sprintf(`
 pid %[1]s/nginx.pid;
@@ -83,12 +89,12 @@ http {
 }
 `, s.dir, address, does))
 	command := exec.Command("nginx", "-c", config, "-e", filepath.Join(s.dir, "nginx.log"), "-g", "daemon off; master_process off;")
-	nginx, err := s.Server.Start(command)
+	nginx, err := h.Start(command)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.waitFor("nginx on "+address, func() bool {
-		conn, err := s.Server.DialContext(s.t.Context(), networkOf("tcp", address), address)
+		conn, err := h.DialContext(s.t.Context(), networkOf("tcp", address), address)
 		if err != nil {
 			return false
 		}

@@ -51,7 +51,7 @@ func (t *transition) prepare() error {
 		if t.p.awaits(t.segments[name].iface) {
 			continue // it is as the predecessor, which knows the gateway, wants it
 		}
-		if _, err := t.segments[name].dev.Configure(settingsOf(t.cfg, name, t.bridges)); err != nil {
+		if _, err := t.segments[name].dev.Configure(t.p.settingsOf(t.cfg, name, t.bridges)); err != nil {
 			return errorAt("segment", name, err)
 		}
 	}
@@ -82,11 +82,15 @@ func (t *transition) prepareRest() error {
 	return t.p.session.machine.Guard(t.p.guards(t.devices, t.retired))
 }
 
-// vnicSpecOf returns what the VNIC of a segment must be.
-func vnicSpecOf(c *config.Config, name string) host.VNICSpec {
+// vnicSpecOf returns what the VNIC of a segment must be, or the device in its place.
+func (p *Plane) vnicSpecOf(c *config.Config, name string) host.VNICSpec {
 	s := c.Segments[name]
 	iface := s.InterfaceName(name)
-	return host.VNICSpec{Segment: name, Iface: iface, Addresses: byFamily(s.Address), MAC: s.HardwareAddr(iface), Netns: s.Netns}
+	spec := host.VNICSpec{Segment: name, Iface: iface, Addresses: byFamily(s.Address), MAC: s.HardwareAddr(iface), Netns: s.Netns, Remote: s.Remote()}
+	if s.Remote() && s.MAC.IsZero() {
+		spec.MAC = p.keyOf(c).MAC("device of segment " + name)
+	}
+	return spec
 }
 
 // exclusive tells whether two VNICs cannot exist at the same time: they have the same name,
@@ -117,7 +121,7 @@ func nicSpecOf(c *config.Config, name string) nicSpec {
 // prepareSegment finds the VNIC of a segment among the living ones, or makes it. Before
 // that, it closes the living VNICs that cannot exist at the same time.
 func (t *transition) prepareSegment(name string) error {
-	spec := vnicSpecOf(t.cfg, name)
+	spec := t.p.vnicSpecOf(t.cfg, name)
 	for _, living := range t.p.living() {
 		if old := living.segments[name]; old != nil && old.spec == spec {
 			t.segments[name] = old
@@ -166,7 +170,7 @@ func (t *transition) retire() {
 	for _, cfg := range t.retained {
 		for _, living := range t.p.living() {
 			for name, s := range living.segments {
-				if cfg.Segments[name] != nil && vnicSpecOf(cfg, name) == s.spec && !s.iface.Closed.Load() && !slices.Contains(wanted, s.iface) {
+				if cfg.Segments[name] != nil && t.p.vnicSpecOf(cfg, name) == s.spec && !s.iface.Closed.Load() && !slices.Contains(wanted, s.iface) {
 					t.retired.segments[name] = s
 				}
 			}
@@ -263,9 +267,10 @@ func (p *Plane) reinstate() error {
 		return err
 	}
 	for name, s := range p.segments {
-		if _, err := s.dev.Configure(settingsOf(p.cfg, name, p.bridges)); err != nil {
+		if _, err := s.dev.Configure(p.settingsOf(p.cfg, name, p.bridges)); err != nil {
 			return err
 		}
+		s.setAliases(p.cfg.Segments[name])
 	}
 	p.followHealth()
 	return p.session.machine.Guard(p.guards(p.devices, p.retired))
@@ -284,6 +289,9 @@ func (t *transition) commit() {
 		if slices.Contains(t.made, s.iface) {
 			p.carry(s.iface)
 		}
+	}
+	for name, s := range t.segments {
+		s.setAliases(t.cfg.Segments[name])
 	}
 	kept := append(t.devices.ifaces(), t.retired.ifaces()...)
 	for _, old := range append(p.devices.ifaces(), p.retired.ifaces()...) {
@@ -312,6 +320,11 @@ func (p *Plane) begin() {
 			link.Tick(now)
 		}
 	}
+	for _, s := range p.segments {
+		for _, server := range s.servers() {
+			server.Tick(now)
+		}
+	}
 }
 
 // guards says what the host's kernel must leave alone.
@@ -320,7 +333,7 @@ func (p *Plane) guards(all ...devices) host.GuardSpec {
 	for _, d := range all {
 		for _, name := range config.SortedKeys(d.segments) {
 			s := d.segments[name]
-			g.VNICs = append(g.VNICs, host.GuardedVNIC{Index: s.dev.Index(), Addresses: s.spec.Addresses, Away: s.spec.Netns != ""})
+			g.VNICs = append(g.VNICs, host.GuardedVNIC{Index: s.dev.Index(), Addresses: s.spec.Addresses, Away: s.spec.Netns != "" || s.spec.Remote, Remote: s.spec.Remote})
 		}
 		for _, name := range config.SortedKeys(d.bridges) {
 			b := d.bridges[name]

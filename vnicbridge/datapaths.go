@@ -227,8 +227,8 @@ func (d *dataPaths) switchTo(next kernelPath, maxFlows int, ifaces []*iface.Ifac
 		}
 		if next != nil {
 			d.kernel.Store(&next)
-			for _, nic := range d.forwarder.CurrentRules().Nics {
-				nic.NIC.Link.TellAll()
+			for link := range d.forwarder.CurrentRules().EachLink() {
+				link.TellAll()
 			}
 			if !d.waits {
 				err = next.Awake()

@@ -33,6 +33,10 @@ type segment struct {
 	iface *iface.Iface
 
 	unhealthy bool // according to the rules in force
+
+	// Of a remote segment's device.
+	name string // now, because a device can be renamed
+	down bool
 }
 
 // bridge is a configured bridge with its open NIC.
@@ -105,26 +109,33 @@ func (d devices) ifaces() (ifaces []*iface.Iface) {
 	return ifaces
 }
 
-// makeSegment makes a VNIC and its iface.
+// makeSegment makes a VNIC and its iface, or opens the device in its place.
 func (p *Plane) makeSegment(spec host.VNICSpec) (*segment, error) {
 	dev, err := p.session.machine.MakeVNIC(spec)
 	if err != nil {
 		return nil, err
 	}
 	ifc, err := p.newIface(spec.Iface, dev, spec.MAC, spec.Addresses[config.IPv6].IsValid())
+	s := &segment{spec: spec, dev: dev, iface: ifc}
 	if err == nil {
 		for _, own := range ifc.Each() {
-			own.VNIC = &iface.VNICSide{Segment: spec.Segment, Address: packet.AddrOf(spec.Addresses[own.Family].Addr())}
+			own.VNIC = &iface.VNICSide{Segment: spec.Segment, Address: packet.AddrOf(spec.Addresses[own.Family].Addr()), Remote: spec.Remote}
+		}
+		if spec.Remote {
+			p.attachServers(spec.Segment, ifc)
 		}
 		p.expect(segmentKey(spec.Segment), ifc)
-		if err = p.datapaths.attach(ifc); err != nil {
+		if err = s.adoptDevice(); err == nil {
+			err = p.datapaths.attach(ifc)
+		}
+		if err != nil {
 			p.freeNumbers(ifc)
 		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
-	return &segment{spec: spec, dev: dev, iface: ifc}, nil
+	return s, nil
 }
 
 // openBridge opens a NIC and makes its iface, which its socket serves until it is attached.
@@ -241,8 +252,8 @@ func (p *Plane) closeIface(gone *iface.Iface) {
 	all := gone.Each()
 	for _, own := range all {
 		own.Closed.Store(true)
-		if own.NIC != nil && own.NIC.Link != nil {
-			own.NIC.Link.Close()
+		if link := own.Link(); link != nil {
+			link.Close()
 		}
 	}
 	p.health.Forget(gone)
@@ -318,7 +329,7 @@ func (p *Plane) recover(ifc *iface.Iface) error {
 	if err := p.session.machine.Guard(p.guards(p.devices, p.retired)); err != nil {
 		return err
 	}
-	return p.setLost(ifc, false)
+	return p.setLost(ifc, "")
 }
 
 // keepNetns keeps the network namespace of a segment until release is called.
@@ -368,7 +379,11 @@ func (p *Plane) remakeVNIC(ifc *iface.Iface) error {
 		}
 		s.dev = dev
 		ifc.SetDevice(dev)
-		_, err = dev.Configure(settingsOf(p.cfg, name, p.bridges))
+		if err := s.adoptDevice(); err != nil {
+			return err
+		}
+		s.announce()
+		_, err = dev.Configure(p.settingsOf(p.cfg, name, p.bridges))
 		if small := (*host.SmallMTUError)(nil); errors.As(err, &small) {
 			return nil // the segment keeps its IPv4, and configureVNICs reports the error
 		}

@@ -92,7 +92,7 @@ func TestARefusedDeviceKeepsNoNumber(t *testing.T) {
 	p.datapaths.kernel.Store(&refusing)
 	defer p.datapaths.kernel.Store(nil)
 
-	if _, err := p.makeSegment(vnicSpecOf(paperConfig(), "a")); !errors.Is(err, errInjected) {
+	if _, err := p.makeSegment(p.vnicSpecOf(paperConfig(), "a")); !errors.Is(err, errInjected) {
 		t.Errorf("making a segment gives the error %v", err)
 	}
 	bridges := p.plan(paperConfig(), nil)

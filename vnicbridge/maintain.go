@@ -78,15 +78,18 @@ func (p *Plane) tick(now int64, passed time.Duration) {
 		p.acts.Info("the time of bans is over", "networks", summary(over))
 	}
 	p.path.HoldFlows(func() { // a tick tells next hops to the kernel path
-		for _, nic := range p.path.CurrentRules().Nics {
-			nic.NIC.Link.Tick(now)
+		rules := p.path.CurrentRules()
+		for link := range rules.EachLink() {
+			link.Tick(now)
+		}
+		for _, nic := range rules.Nics {
 			nic.CountLeftOut()
 		}
 	})
 }
 
-// followNICs adopts the name, MAC, MTU and carrier that each NIC has now. A NIC that is gone
-// is left to recover.
+// followNICs adopts the name, MAC, MTU and carrier that each NIC has now, and each device of a
+// remote segment. One that is gone is left to recover.
 func (p *Plane) followNICs() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,6 +98,9 @@ func (p *Plane) followNICs() {
 			if state, err := b.dev.Link(); err == nil {
 				p.followNIC(name, b, state)
 			}
+		}
+		for name, s := range d.segments {
+			p.followDevice(name, s)
 		}
 	}
 }
@@ -165,7 +171,7 @@ func (p *Plane) configureVNICs() {
 		return
 	}
 	for name, s := range p.segments {
-		byOthers, err := s.dev.Configure(settingsOf(p.cfg, name, p.bridges))
+		byOthers, err := s.dev.Configure(p.settingsOf(p.cfg, name, p.bridges))
 		switch {
 		case err != nil:
 			p.log.Error("keeping a VNIC as it should be", "segment", name, "error", err)

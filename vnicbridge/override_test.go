@@ -117,14 +117,14 @@ func TestSwitchedToASegmentThatIsAway(t *testing.T) {
 			}
 			c.wantNew(fmt.Sprintf("a is %s, b is %s", step.a, step.b), step.want)
 		}
-		for _, lost := range []bool{true, false} {
+		for _, lost := range []string{"it is lost", ""} {
 			r.plane.mu.Lock()
 			err := r.plane.setLost(r.plane.segments["b"].iface, lost)
 			r.plane.mu.Unlock()
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.wantNew(fmt.Sprintf("b has lost its VNIC: %v", lost), map[bool]string{true: "a", false: "b"}[lost])
+			c.wantNew(fmt.Sprintf("b has lost its VNIC: %q", lost), map[string]string{"it is lost": "a", "": "b"}[lost])
 		}
 	})
 }

@@ -250,13 +250,15 @@ func (p *Plane) change(cfg *config.Config, retained []*config.Config) error {
 func (p *Plane) ownVNICs(cfg *config.Config) map[string]bool {
 	own := make(map[string]bool)
 	for name, s := range cfg.Segments {
-		if p.inherited(segmentKey(name)) {
+		if p.inherited(segmentKey(name)) && !s.Remote() {
 			own[s.InterfaceName(name)] = true
 		}
 	}
 	for _, d := range p.living() {
 		for _, s := range d.segments {
-			own[s.spec.Iface] = true
+			if !s.spec.Remote {
+				own[s.spec.Iface] = true
+			}
 		}
 	}
 	return own
@@ -404,7 +406,7 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 	return SegmentStatus{
 		State: p.states[name], Health: healthStatus(p.health.Condition(seg.iface)),
 		Weight: p.weight(p.cfg, name), ConfiguredWeight: cfg.WeightOrDefault(),
-		Interface: seg.spec.Iface, Addresses: cfg.Addresses, MAC: seg.spec.MAC, Netns: seg.spec.Netns,
+		Interface: seg.spec.Iface, Addresses: cfg.Addresses, MAC: seg.spec.MAC, Netns: seg.spec.Netns, Device: cfg.Device, Servers: seg.serverStatus(),
 		Aliases: aliasesOf(cfg), Ports: ports,
 		Limits: cfg.Limits, Refused: p.path.Refused(seg.iface), Egress: cfg.EgressOrDefault(), ClientIP: cmp.Or(cfg.ClientIP, config.Translate),
 		Reach: cfg.Reach, Peers: p.peerAliases(name), Counters: p.count(seg.iface),
@@ -414,14 +416,23 @@ func (p *Plane) segmentStatus(name string, seg *segment) SegmentStatus {
 // aliasesOf returns the aliases of a segment as ranges, one for each family.
 func aliasesOf(s *config.Segment) (ranges []config.AddrRange) {
 	for f := range config.Families {
-		switch pool := s.AliasPool(f); {
-		case config.DerivesAliases(s.Subnet(f)):
-			ranges = append(ranges, config.AddrRange{First: pool[0], Last: config.LastAddr(s.Subnet(f))})
-		case len(pool) > 0:
-			ranges = append(ranges, config.AddrRange{First: pool[0], Last: pool[len(pool)-1]})
+		if r := aliasRange(s, f); !r.IsZero() {
+			ranges = append(ranges, r)
 		}
 	}
 	return ranges
+}
+
+// aliasRange returns the aliases of a segment of a family as a range. It is the zero value if the
+// segment has none.
+func aliasRange(s *config.Segment, f config.Family) (r config.AddrRange) {
+	switch pool := s.AliasPool(f); {
+	case config.DerivesAliases(s.Subnet(f)):
+		return config.AddrRange{First: pool[0], Last: config.LastAddr(s.Subnet(f))}
+	case len(pool) > 0:
+		return config.AddrRange{First: pool[0], Last: pool[len(pool)-1]}
+	}
+	return r
 }
 
 // peerAliases returns the aliases of a segment's peers, those of IPv4 first.

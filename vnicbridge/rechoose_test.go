@@ -41,7 +41,11 @@ func (r *rig) fails(segment string, unhealthy bool) {
 	r.t.Helper()
 	r.plane.mu.Lock()
 	defer r.plane.mu.Unlock()
-	if err := r.plane.setLost(r.plane.segments[segment].iface, unhealthy); err != nil {
+	why := ""
+	if unhealthy {
+		why = "it is lost"
+	}
+	if err := r.plane.setLost(r.plane.segments[segment].iface, why); err != nil {
 		r.t.Error(err)
 	}
 }
@@ -100,7 +104,7 @@ func TestDatagramsThatCameLateLeave(t *testing.T) {
 		datagram := fromRouter(farHost, 5000, 53).udp("q")
 		r.wantAt("at first", "a", datagram)
 		r.plane.mu.Lock()
-		r.plane.health.SetLost(r.plane.segments["a"].iface, true) // and nothing else has happened yet
+		r.plane.health.SetLost(r.plane.segments["a"].iface, "it is lost") // and nothing else has happened yet
 		rules, err := r.plane.compile(r.plane.cfg, r.plane.devices, r.plane.retired)
 		r.plane.mu.Unlock()
 		if err != nil {

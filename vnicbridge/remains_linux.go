@@ -116,6 +116,11 @@ func (p *Plane) Note(l Leavings, before Note) (n Note, err error) {
 			is.State.Links[familyKey(bridgeKey(name), f)] = l.SaveOwn()
 		}
 	}
+	for name, segment := range p.segments {
+		for f, server := range segment.servers() {
+			is.State.Links[familyKey(segmentKey(name), f)] = server.Save()
+		}
+	}
 	if is.Layout, err = kernel.RemainsLayout(); err != nil {
 		return n, err
 	}
@@ -231,7 +236,7 @@ func (r *Remains) Yield() (State, error) {
 		for _, own := range device.Each() {
 			name := familyKey(key, own.Family)
 			s.Ifaces[name] = ifaceState{own.Index, own.Counters.Values(r.kernel.Counters(own)), r.kernel.Turn(own)}
-			if saved, ok := s.Links[name]; ok {
+			if saved, ok := s.Links[name]; ok && isBridgeKey(key) {
 				saved.Hosts = r.hosts(own)
 				s.Links[name] = saved
 			}

@@ -199,7 +199,7 @@ func runProgram(r *rig, d *memoryDevice, f packet.Frame) bool {
 		// Out of a segment, it reaches the reader of the TAP. From the NIC it goes to
 		// the host, and a copy of a message to userspace, unless the program counts a drop.
 		switch {
-		case !r.isNIC(d):
+		case !r.isHosts(d):
 			return false
 		case k.dropped() > dropped:
 			return true
@@ -224,9 +224,10 @@ func runProgram(r *rig, d *memoryDevice, f packet.Frame) bool {
 	return false // to the slow path
 }
 
-func (r *rig) isNIC(d *memoryDevice) bool {
-	for _, nic := range r.plane.path.CurrentRules().Nics {
-		if nic.Device() == iface.Device(d) {
+// isHosts tells whether a device is one that the host has, too: a NIC, or that of a remote segment.
+func (r *rig) isHosts(d *memoryDevice) bool {
+	for _, p := range r.plane.devices.ifaces() {
+		if p.Device() == iface.Device(d) && p.HasLink() {
 			return true
 		}
 	}
@@ -257,10 +258,10 @@ func (m memoryPath) eachIface(do func(*iface.Iface)) {
 	})
 }
 
-// messageBudgets are the budgets of messages that come in at a NIC. Each message that goes to
+// messageBudgets are the budgets of messages that come in at a device of the host's. Each message that goes to
 // userspace changes one.
 func (m memoryPath) messageBudgets(r *rig, nic *memoryDevice) (budgets []bpf.Budget) {
-	if !r.isNIC(nic) {
+	if !r.isHosts(nic) {
 		return nil
 	}
 	for _, p := range r.portOf(nic).Each() {

@@ -37,9 +37,11 @@ type SegmentStatus struct {
 	Interface        string             `json:"interface"`
 	Addresses        []netip.Prefix     `json:"addresses"`
 	MAC              config.MAC         `json:"mac"`
-	Netns            string             `json:"netns,omitempty"` // its own; empty: the host's, which is one trust domain
-	Aliases          []config.AddrRange `json:"aliases"`         // one range for each family
-	Ports            []config.PortRange `json:"ports"`           // what may enter now
+	Netns            string             `json:"netns,omitempty"`   // its own; empty: the host's, which is one trust domain
+	Device           string             `json:"device,omitempty"`  // behind which its server is; empty: the server is on this machine
+	Servers          []ServerStatus     `json:"servers,omitempty"` // behind the device, one of each family
+	Aliases          []config.AddrRange `json:"aliases"`           // one range for each family
+	Ports            []config.PortRange `json:"ports"`             // what may enter now
 	Limits           config.Limits      `json:"limits,omitzero"`
 	Refused          uint64             `json:"refused"` // packets beyond one of Limits: they would have begun a flow, or exceeded the rate
 	Egress           config.Egress      `json:"egress"`

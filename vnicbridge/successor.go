@@ -76,7 +76,7 @@ func (p *Plane) releaseChanged(cfg *config.Config) error {
 	}
 	wanted := make(map[string]string)
 	for name := range cfg.Segments {
-		wanted[segmentKey(name)] = vnicSpecOf(cfg, name).Identity()
+		wanted[segmentKey(name)] = p.vnicSpecOf(cfg, name).Identity()
 	}
 	for name := range cfg.Bridges {
 		wanted[bridgeKey(name)] = nicSpecOf(cfg, name).identity()
@@ -147,6 +147,11 @@ func (p *Plane) restore(s State) error {
 					return err
 				}
 			}
+		}
+	}
+	for name, segment := range p.segments {
+		for f, server := range segment.servers() {
+			server.Inherit(s.Links[familyKey(segmentKey(name), f)])
 		}
 	}
 	if err := p.restoreFlows(s, numbers); err != nil {

@@ -33,15 +33,24 @@ func (p *Plane) watchHealth() {
 	})
 }
 
-// server returns how health checks connect to the server of a segment.
-func (p *Plane) server(ifc *iface.Iface) (dial health.Dialer, stopped bool) {
+// server returns how health checks connect to the server of a segment: at its own address, or at
+// the alias under which another segment reaches it.
+func (p *Plane) server(ifc *iface.Iface) (server health.Server, stopped bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stopped = p.states[ifc.VNIC.Segment] == config.Stopped
-	if s := p.segments[ifc.VNIC.Segment]; s != nil && s.iface == ifc && !stopped {
-		dial = p.dialThrough(s.dev)
+	name := ifc.VNIC.Segment
+	stopped = p.states[name] == config.Stopped
+	s := p.segments[name]
+	if s == nil || s.iface != ifc || stopped {
+		return server, stopped
 	}
-	return dial, stopped
+	server.Host = ifc.First().VNIC.Address.Netip()
+	if h := p.cfg.Segments[name].Health; h != nil && h.From != "" {
+		s = p.segments[h.From]
+		server.Host, _ = p.cfg.AnyPeerAlias(h.From, name)
+	}
+	server.Dial = p.dialThrough(s.dev)
+	return server, stopped
 }
 
 // dialThrough opens connections in the network namespace of a VNIC's segment.
@@ -74,12 +83,13 @@ func (p *Plane) forgive(ifc *iface.Iface) {
 	p.enforceHealthOrLog("putting in force that a segment's health is checked anew", ifc)
 }
 
-// setLost records whether the VNIC of an iface is gone. A NIC's iface has no health.
-func (p *Plane) setLost(ifc *iface.Iface, lost bool) error {
+// setLost records why the server at an iface cannot be reached; empty: it can. A NIC's iface has
+// no health.
+func (p *Plane) setLost(ifc *iface.Iface, why string) error {
 	if ifc.VNIC == nil {
 		return nil
 	}
-	p.health.SetLost(ifc, lost)
+	p.health.SetLost(ifc, why)
 	return p.enforceHealth()
 }
 
@@ -90,7 +100,11 @@ func (p *Plane) lose(ifc *iface.Iface) {
 	if ifc.Closed.Load() {
 		return
 	}
-	if err := p.setLost(ifc, true); err != nil {
+	why := "its VNIC is gone"
+	if ifc.VNIC != nil && ifc.VNIC.Remote {
+		why = "device " + ifc.Name + " is gone"
+	}
+	if err := p.setLost(ifc, why); err != nil {
 		p.log.Error("a segment without its VNIC still gets new flows", "segment", ifc.VNIC.Segment, "error", err)
 	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // settingsOf returns how the VNIC of a segment should be set up behind the living bridges.
-func settingsOf(c *config.Config, segment string, bridges map[string]*bridge) host.VNICSettings {
+func (p *Plane) settingsOf(c *config.Config, segment string, bridges map[string]*bridge) host.VNICSettings {
 	s := c.Segments[segment]
 	settings := host.VNICSettings{Neighbours: make(map[netip.Addr]config.MAC)}
 	settings.MTU, settings.NIC = mtuOf(c, segment, bridges)
@@ -18,7 +18,7 @@ func settingsOf(c *config.Config, segment string, bridges map[string]*bridge) ho
 	}
 	beyond := s.ClientIP == config.Preserve || s.EgressOrDefault() == config.EgressAny
 	for f := range config.Families {
-		maps.Copy(settings.Neighbours, aliasMACs(c, segment, f, bridges))
+		maps.Copy(settings.Neighbours, p.aliasMACs(c, segment, f, bridges))
 		if beyond && s.Address(f).IsValid() && len(c.GatewaysOf(segment, f)) > 0 {
 			settings.Via[f] = s.AliasPool(f)[0]
 			settings.HostRoute = s.DefaultRoute || s.Netns != ""
@@ -49,10 +49,10 @@ func mtuOf(c *config.Config, segment string, bridges map[string]*bridge) (mtu in
 // other aliases have the first gateway's MAC. If a bridge has no gateway, or its gateway is
 // not resolved yet, the NIC's MAC replaces the gateway's. In IPv6 only the aliases of gateways
 // and of other segments are neighbours. All others are behind the first alias.
-func aliasMACs(c *config.Config, segment string, f config.Family, bridges map[string]*bridge) map[netip.Addr]config.MAC {
+func (p *Plane) aliasMACs(c *config.Config, segment string, f config.Family, bridges map[string]*bridge) map[netip.Addr]config.MAC {
 	macs := make(map[netip.Addr]config.MAC)
 	for peer, alias := range c.PeerAliases(segment, f) {
-		macs[alias] = vnicSpecOf(c, peer).MAC
+		macs[alias] = p.vnicSpecOf(c, peer).MAC
 	}
 	served := c.BridgesOf(segment)
 	if len(served) == 0 {

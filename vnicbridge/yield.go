@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
@@ -96,6 +97,8 @@ func (d devices) each() iter.Seq2[string, *iface.Iface] {
 
 func segmentKey(name string) string { return "segment " + name }
 func bridgeKey(name string) string  { return "bridge " + name }
+
+func isBridgeKey(key string) bool { return strings.HasPrefix(key, bridgeKey("")) }
 
 // familyKey is the name of a device's iface for a family.
 func familyKey(device string, f config.Family) string { return fmt.Sprint(device, " ", f) }
@@ -218,6 +221,11 @@ func (p *Plane) state() (State, error) {
 	for name, b := range p.bridges {
 		for f, l := range b.eachLink() {
 			s.Links[familyKey(bridgeKey(name), f)] = l.Save()
+		}
+	}
+	for name, segment := range p.segments {
+		for f, server := range segment.servers() {
+			s.Links[familyKey(segmentKey(name), f)] = server.Save()
 		}
 	}
 	var flows []flow.Saved

@@ -15,7 +15,7 @@ var addresses = []mutation{
 		old:   `			g.drop(chain, matchPrefix(targetOffset, own.Masked()))` + "\n",
 		tests: "integration.TestHostKernelKeepsOut integration.TestNoWayRound",
 	}, {
-		row: "A1", defect: "the programs do not pass ARP to userspace", file: "vnicbridge/internal/bpf/bridge.c",
+		row: "A1", defect: "the programs do not pass ARP to userspace", file: "vnicbridge/internal/bpf/hear.h",
 		old: `	if (is_heard(self, skb->len, kind))
 		bpf_clone_redirect(skb, own->slow, 0);
 `, new: "	is_heard(self, skb->len, kind);\n",
@@ -208,7 +208,7 @@ var addresses = []mutation{
 		row: "A1+", defect: "a priority tag in metadata counts as another VLAN's", file: `vnicbridge/internal/host/packetsocket_linux.go`,
 		old: `tci&packet.VLANID != 0 || `, new: `tci|1 != 0 || `, tests: "integration.TestPriorityTaggedLink",
 	}, {
-		row: "A1+", defect: "a priority tag in metadata counts as another VLAN's", file: "vnicbridge/internal/bpf/bridge.c",
+		row: "A1+", defect: "a priority tag in metadata counts as another VLAN's", file: "vnicbridge/internal/bpf/hear.h",
 		old: `return skb->vlan_present && skb->vlan_tci & VLAN_ID;`, new: `return skb->vlan_present;`, tests: "integration.TestPriorityTaggedLink",
 	}, {
 		row: "A1+", defect: "a priority tag stays on what a segment sends", file: "vnicbridge/internal/bpf/bridge.c",
@@ -238,10 +238,10 @@ var addresses = []mutation{
 `,
 	}, {
 		row: "A9", defect: "the NIC joins no group", file: `vnicbridge/internal/host/nic_linux.go`,
-		old: `return n.membership(unix.PACKET_ADD_MEMBERSHIP, group)`, new: `return nil`, tests: "integration.TestMulticastFilter",
+		old: `return n.membership(unix.PACKET_ADD_MEMBERSHIP, unix.PACKET_MR_MULTICAST, group)`, new: `return nil`, tests: "integration.TestMulticastFilter",
 	}, {
-		row: "A9", defect: "the NIC becomes promiscuous", file: `vnicbridge/internal/host/packetsocket_linux.go`,
-		old: `unix.PACKET_MR_MULTICAST`, new: `unix.PACKET_MR_PROMISC`, tests: "integration.TestMulticastFilter",
+		row: "A9", defect: "the NIC becomes promiscuous", file: `vnicbridge/internal/host/nic_linux.go`,
+		old: `PACKET_ADD_MEMBERSHIP, unix.PACKET_MR_MULTICAST`, new: `PACKET_ADD_MEMBERSHIP, unix.PACKET_MR_PROMISC`, tests: "integration.TestMulticastFilter",
 	}, {
 		row: "A9", defect: "NDP does not reach userspace", file: "vnicbridge/internal/bpf/bridge.c",
 		old: `if (is_message(&p) && (to_us || may_hear(dst_of(&p))))`, new: `if (is_message(&p) && to_us)`,

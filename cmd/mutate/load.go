@@ -254,10 +254,10 @@ var load = []mutation{
 		row: "L7", defect: "frames wait for hosts without a bound", file: `vnicbridge/internal/link/neighbour.go`,
 		old: ` || n.Waiting+len(f.Data) > MaxWaitingBytes {`, new: ` {`,
 	}, {
-		row: "L7", defect: "ARP has no budget", file: "vnicbridge/internal/bpf/bridge.c",
+		row: "L7", defect: "ARP has no budget", file: "vnicbridge/internal/bpf/hear.h",
 		old: `else if (!b || !spend_message(b))`, new: `else if (!b)`,
 	}, {
-		row: "L7", defect: "all ARP has one budget", file: "vnicbridge/internal/bpf/bridge.c",
+		row: "L7", defect: "all ARP has one budget", file: "vnicbridge/internal/bpf/hear.h",
 		old: `index = iface * MESSAGE_KINDS + kind;`, new: `index = iface * MESSAGE_KINDS;`,
 	}, {
 		row: "L7", defect: "ARP has no budget", file: "vnicbridge/internal/bpf/letin.c",

@@ -37,7 +37,7 @@ var separation = []mutation{
 		row: "S1", defect: "IPv6 to other addresses is taken from the host", file: "vnicbridge/internal/bpf/bridge.c",
 		old: "	if (!to_us)\n", new: "	if (false)\n", tests: "vnicbridge.TestWhatOfIPv6IsOurs",
 	}, {
-		row: "S1", defect: "a bridge without an IPv4 address takes ARP", file: "vnicbridge/internal/bpf/bridge.c",
+		row: "S1", defect: "a bridge without an IPv4 address takes ARP", file: "vnicbridge/internal/bpf/hear.h",
 		old: `if (!own->address)`, new: `if (false)`, tests: "vnicbridge.TestTheOtherFamilyIsTheHosts",
 	}, {
 		row: "S1", defect: "any source enters", file: "vnicbridge/internal/bpf/admit.h",
@@ -49,7 +49,7 @@ var separation = []mutation{
 		_ = own`,
 	}, {
 		row: "S2", defect: "any source leaves a segment", file: `vnicbridge/internal/userspace/forwarder.go`,
-		old: `if a.Src != a.In.VNIC.Address {`, new: `if false {`,
+		old: `if a.Src != a.In.VNIC.Address || link`, new: `if link`,
 	}, {
 		row: "S2", defect: "any source leaves a segment", file: "vnicbridge/internal/bpf/bridge.c",
 		old: ` || p.key.src != own->address)`, new: `)`,

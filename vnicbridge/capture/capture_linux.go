@@ -17,7 +17,8 @@ type DeviceCapture []FrameSource
 func OpenSource(on *kernel.Places, d iface.Device, o SourceOptions) (FrameSource, error) {
 	of := RingOptions{SourceOptions: o, NS: on.Machine.NS, Ifindex: d.(indexed).Index()}
 	pair, _ := d.(*host.Veth)
-	of.reversed = pair != nil // a frame that leaves by its outer end goes into the segment
+	_, remote := d.(*host.RemoteDevice)
+	of.reversed = pair != nil || remote // a frame that leaves by the outer end, or the device, goes into the segment
 	programs, err := openPrograms(on, of, pair)
 	switch {
 	case err == nil:

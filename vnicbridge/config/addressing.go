@@ -7,9 +7,13 @@ import (
 	"slices"
 )
 
-// InterfaceName returns the VNIC's device name: the configured one, or the default for a
-// segment of the given name.
+// InterfaceName returns the name of the segment's device: the one behind which its server is,
+// or else the VNIC's, which is the configured one, or the default for a segment of the given
+// name.
 func (s *Segment) InterfaceName(segment string) string {
+	if s.Device != "" {
+		return s.Device
+	}
 	if s.Interface != "" {
 		return s.Interface
 	}

@@ -33,12 +33,21 @@ type Segment struct {
 	// segment's name.
 	Interface string `json:"interface,omitempty"`
 
+	// The name of an Ethernet device of this machine behind which the segment's server is, on
+	// another machine or in a virtual one: a VXLAN, a VLAN, a TAP of a virtual machine. The
+	// device takes the place of a VNIC. It is set up if it is down, and nothing else of it is
+	// changed. Default: the segment has a VNIC, and its server is on this machine.
+	Device string `json:"device,omitempty"`
+
 	// The VNIC's addresses with the prefix lengths of the segment's networks, as in
 	// 192.168.50.1/24 and fd00:50::1/64: at most one of each family, and at least one.
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 
 	// The VNIC's MAC address. Default: a locally administered one that depends
-	// on the interface's name only, so that it is the same at every start.
+	// on the interface's name only, so that it is the same at every start. With a device, it
+	// is the MAC under which the server sees the bridge. Default: one that depends on the
+	// segment's name and the secret of the hashes, so that two machines with one secret have
+	// the same.
 	MAC MAC `json:"mac,omitzero"`
 
 	// The addresses under which the segment sees remote hosts, of one family. Default:

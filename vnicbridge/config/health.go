@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Health says how a segment is checked, from its own namespace and at its own address.
-// While the checks fail, the segment gets no new flows. The flows that it has go on.
+// Health says how a segment is checked, from its own namespace and at its own address, or
+// from another segment. While the checks fail, the segment gets no new flows. The flows that it
+// has go on.
 type Health struct {
 	// What a check needs to pass: "tcp", that a connection is accepted; "http", that a GET
 	// of the path is answered by a status of 2xx or 3xx.
@@ -21,6 +22,11 @@ type Health struct {
 
 	// The path and query of the request, for http. Default: "/".
 	Path string `json:"path,omitempty"`
+
+	// The segment from which the checks come, as its other connections do: through the bridge,
+	// which translates their addresses. It must reach the segment. Default: the segment
+	// itself. A segment whose server is behind a device needs another one.
+	From string `json:"from,omitempty"`
 
 	// The time from one check to the next, at least [MinHealthInterval]. Each time, up to
 	// a tenth is left out at random, so that the checks of many machines spread. Default: 5s.

@@ -16,6 +16,9 @@ func (c *Config) validateSegment(name string) error {
 	if err := validInterface(s.InterfaceName(name)); err != nil {
 		return err
 	}
+	if err := c.validateDevice(name); err != nil {
+		return err
+	}
 	if s.Netns != "" && !nameForm.MatchString(s.Netns) {
 		return fmt.Errorf("netns %q: %w", s.Netns, errName)
 	}
@@ -32,6 +35,9 @@ func (c *Config) validateSegment(name string) error {
 		return err
 	}
 	if err := s.Health.validate(); err != nil {
+		return err
+	}
+	if err := c.validateHealthFrom(name); err != nil {
 		return err
 	}
 	if err := s.Limits.validate(); err != nil {
@@ -62,7 +68,7 @@ func (c *Config) validateApart(name string) error {
 			return fmt.Errorf("netns %s is segment %s's already: what shares a namespace is not apart", s.Netns, other)
 		}
 		if o.InterfaceName(other) == s.InterfaceName(name) {
-			return fmt.Errorf("interface %s is segment %s's already", s.InterfaceName(name), other)
+			return fmt.Errorf("%s %s is segment %s's already", s.deviceOption(), s.InterfaceName(name), other)
 		}
 		for f := range Families {
 			if s.Subnet(f).Overlaps(o.Subnet(f)) {

@@ -9,25 +9,33 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
 
-// parseHealth reads how a segment is checked:
+// health reads how a segment is checked:
 //
-//	health tcp/<port>|http/<port> [<path>] {
+//	health tcp/<port>|http/<port> [<path>] [from <segment>] {
 //	    interval <duration>
 //	    timeout <duration>
 //	    fails <number>
 //	    passes <number>
 //	}
-func parseHealth(d *caddyfile.Dispenser, s *config.Segment) error {
-	args := d.RemainingArgs()
-	if len(args) < 1 || len(args) > 2 {
+func (p *parser) health(d *caddyfile.Dispenser, s *config.Segment) error {
+	if !d.NextArg() {
 		return d.ArgErr()
 	}
-	h, err := healthTarget(args[0])
+	h, err := healthTarget(d.Val())
 	if err != nil {
 		return d.WrapErr(err)
 	}
-	if len(args) == 2 {
-		h.Path = args[1]
+	for d.NextArg() {
+		switch {
+		case h.From != "" || d.Val() != "from" && h.Path != "":
+			return d.ArgErr()
+		case d.Val() != "from":
+			h.Path = d.Val()
+		case d.NextArg():
+			h.From = p.refer(d)
+		default:
+			return d.ArgErr()
+		}
 	}
 	s.Health = h
 	return parseBlock(d, "health", options{

@@ -15,6 +15,7 @@ import (
 //
 //	segment <name> {
 //	    interface <device>
+//	    device <name>
 //	    address <address>/<bits>…
 //	    mac <address>
 //	    aliases <first>-<last>
@@ -24,7 +25,7 @@ import (
 //	    egress off|gateway|any
 //	    reach <segments…>
 //	    netns <name>
-//	    health tcp|http/<port> [<path>] { … }
+//	    health tcp|http/<port> [<path>] [from <segment>] { … }
 //	    limit rate <bits/s> [<burst>]
 //	    limit flows <number>
 //	    limit flows_per_client <number>
@@ -44,6 +45,7 @@ func (p *parser) segment(d *caddyfile.Dispenser) error {
 func (p *parser) segmentOptions(s *config.Segment) options {
 	return options{
 		"interface":     {parse: word(&s.Interface)},
+		"device":        {parse: word(&s.Device)},
 		"address":       {parse: values(&s.Addresses, address), list: true},
 		"mac":           {parse: value(&s.MAC, config.ParseMAC)},
 		"aliases":       {parse: value(&s.Aliases, config.ParseAddrRange)},
@@ -53,7 +55,7 @@ func (p *parser) segmentOptions(s *config.Segment) options {
 		"egress":        {parse: word(&s.Egress)},
 		"reach":         {parse: func(d *caddyfile.Dispenser) error { return p.reach(d, s) }, list: true},
 		"netns":         {parse: word(&s.Netns)},
-		"health":        {parse: func(d *caddyfile.Dispenser) error { return parseHealth(d, s) }},
+		"health":        {parse: func(d *caddyfile.Dispenser) error { return p.health(d, s) }},
 		"limit":         {parse: func(d *caddyfile.Dispenser) error { return limit(d, &s.Limits) }, repeatable: true},
 		"default_route": {parse: flag(&s.DefaultRoute)},
 	}

@@ -54,6 +54,8 @@ func inSegment(s vnicbridge.Status, name string, command []string) ([]string, er
 	switch {
 	case !ok:
 		return nil, config.UnknownSegment(name, sortedKeys(s.Segments))
+	case segment.Device != "":
+		return nil, fmt.Errorf("the server of segment %s is behind device %s: start the command there", name, segment.Device)
 	case segment.Netns == "":
 		return nil, fmt.Errorf("segment %s has no network namespace of its own: start the command without caddy vnic exec, and let it listen on %s; to change that, use netns in the Caddyfile", name, list(segment.Addresses))
 	}

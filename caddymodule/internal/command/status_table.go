@@ -56,7 +56,7 @@ func segments(s vnicbridge.Status) *grid {
 	g.details = []string{"MAC", "ALIASES", "EGRESS", "CLIENT IP"}
 	for _, name := range sortedKeys(s.Segments) {
 		seg := s.Segments[name]
-		g.row(name, state(seg.State), health(seg.Health), seg.Interface, seg.MAC, list(seg.Addresses), list(seg.Aliases), list(seg.Ports), seg.Egress, seg.ClientIP, seg.Weight, orHost(seg.Netns))
+		g.row(name, state(seg.State), health(seg.Health), seg.Interface, seg.MAC, list(seg.Addresses), list(seg.Aliases), list(seg.Ports), seg.Egress, seg.ClientIP, seg.Weight, placeOf(seg))
 	}
 	return g
 }
@@ -118,13 +118,17 @@ func limits(s vnicbridge.Status) *grid {
 	return g
 }
 
-// orHost names a segment's namespace. The host's is named explicitly, because all segments
-// there are one trust domain.
-func orHost(netns string) string {
-	if netns == "" {
+// placeOf names a segment's namespace, or the device behind which its server is. The host's
+// namespace is named explicitly, because all segments there are one trust domain.
+func placeOf(s vnicbridge.SegmentStatus) string {
+	switch {
+	case s.Device != "":
+		return "behind " + s.Device
+	case s.Netns != "":
+		return s.Netns
+	default:
 		return "host's"
 	}
-	return netns
 }
 
 // rules returns the steer rules in their order, if there are any.

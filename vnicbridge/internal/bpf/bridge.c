@@ -21,7 +21,9 @@
 #include "admit6.h"
 #include "arrival6.h"
 #include "count.h"
+#include "hear.h"
 #include "pace.h"
+#include "remote.h"
 #include "shift.h"
 
 // If userspace's heartbeat is older than this, userspace is gone. The programs then leave
@@ -33,13 +35,6 @@ static __always_inline bool awake(void)
 	if (needs_heartbeat && bpf_ktime_get_ns() - plane.heartbeat > HEARTBEAT_NS)
 		return false;
 	return plane.mode != MODE_ASLEEP;
-}
-
-static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
-{
-	const __u16 *x = (const void *)a, *y = (const void *)b;
-
-	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
 }
 
 // How many bytes of headers each packet of a super-packet has. ip is the length of its IP header.
@@ -121,7 +116,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 		return SLOW;
 	if (unlikely(too_big(skb, p, sizeof(struct iphdr), out->mtu)))
 		return SLOW;
-	mac = out->nic ? next_hop(&f->answer, out) : out->mac;
+	mac = out->linked ? next_hop(&f->answer, out) : out->mac;
 	if (unlikely(!mac))
 		return SLOW;
 	verdict = pace_packet(skb, p, sizeof(struct iphdr), own, out);
@@ -135,13 +130,6 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, cons
 	count_in(self, p->len);
 	count_out(to, p->len);
 	return send(out);
-}
-
-// Gives a packet to userspace, which counts it: by the slow path, or to the process that
-// reads the device.
-static __always_inline int give_up(const struct iface *own)
-{
-	return own->slow ? bpf_redirect(own->slow, 0) : TC_ACT_UNSPEC;
 }
 
 // Answers a SYN with a cookie. old is the record of the closed flow whose tuple the SYN reuses, or
@@ -212,7 +200,7 @@ static __always_inline int forward6(struct __sk_buff *skb, struct packet *p, con
 
 	if (!out || !out->ifindex || too_big(skb, p, sizeof(struct ipv6hdr), out->mtu))
 		return SLOW;
-	mac = out->nic ? next_hop6(a->reply.src, to, out) : out->mac;
+	mac = out->linked ? next_hop6(a->reply.src, to, out) : out->mac;
 	if (!mac)
 		return SLOW;
 	verdict = pace_packet(skb, p, sizeof(struct ipv6hdr), own, out);
@@ -353,85 +341,6 @@ static __always_inline int give_up_odd(struct __sk_buff *skb, const struct iface
 	return give_up(own);
 }
 
-// Whether userspace is to get a message of a kind. If not, the message is counted.
-static __always_inline bool is_heard(__u32 iface, __u32 len, enum message_kind kind)
-{
-	__u32 index = iface * MESSAGE_KINDS + kind;
-	struct budget *b = bpf_map_lookup_elem(&message_budgets, &index);
-
-	if (kind == MESSAGE_KINDS)
-		count_drop_at(iface, len, DROP_ARP);
-	else if (!b || !spend_message(b))
-		count_drop_at(iface, len, DROP_OVERLOAD);
-	else
-		return true;
-	return false;
-}
-
-// What the program knows of the sender of an ARP message (arp_kind in limit.h).
-static __always_inline enum message_kind arp_sender(const struct iface *own, __be32 address)
-{
-	struct neighbour_key key = { .address = address, .iface = self };
-
-	if (own->gateway && address == own->gateway)
-		return MESSAGE_GATEWAY;
-	return bpf_map_lookup_elem(&neighbours, &key) ? MESSAGE_NEIGHBOUR : MESSAGE_ANYBODY;
-}
-
-// Gives userspace a copy of an ARP message that concerns us, at a limited rate. The host gets
-// all ARP too, because it may have an address of its own on the NIC. `at` is the offset of
-// the message.
-static __always_inline int hear_arp(struct __sk_buff *skb, const struct iface *own, __u32 at)
-{
-	struct arp *m = (void *)(long)skb->data + at;
-	enum message_kind kind = MESSAGE_ANYBODY;	// of a truncated message too, which userspace counts
-
-	if (!own->address)
-		return TC_ACT_UNSPEC;
-	if ((void *)(m + 1) <= (void *)(long)skb->data_end)
-		kind = arp_kind(m, own->address, arp_sender(own, m->sender));
-	if (is_heard(self, skb->len, kind))
-		bpf_clone_redirect(skb, own->slow, 0);
-	return TC_ACT_UNSPEC;
-}
-
-// What the program knows of a host of which NDP tells (ndp_kind in arrival6.h).
-static __always_inline enum message_kind ndp_sender(const struct iface *own, const __u64 host[2])
-{
-	struct neighbour_key6 key = { .address = { host[0], host[1] }, .iface = self6 };
-
-	if (same_address(host, own->gateway6))
-		return MESSAGE_GATEWAY;
-	return bpf_map_lookup_elem(&neighbours6, &key) ? MESSAGE_NEIGHBOUR : MESSAGE_ANYBODY;
-}
-
-// Gives userspace a message of NDP, or a query of MLD, at a limited rate. The host gets the
-// message too, except one to the pseudo address, because it may have IPv6 on the NIC itself.
-static __always_inline int hear_ndp(struct __sk_buff *skb, const struct iface *own, __u32 at, const struct arrival6 *p, bool to_us)
-{
-	enum message_kind kind = other_kind(p);
-	struct ndp m;
-	__u64 host[2];
-
-	if (read_ndp(skb, at, p, &m)) {
-		subject(host, p, &m);
-		kind = ndp_kind(p, &m, own->address6, ndp_sender(own, host));
-	}
-	if (!is_heard(self6, skb->len, kind))
-		return to_us ? TC_ACT_SHOT : TC_ACT_UNSPEC;
-	if (to_us)
-		return give_up(own);
-	bpf_clone_redirect(skb, own->slow, 0);
-	return TC_ACT_UNSPEC;
-}
-
-// Whether a frame has the VLAN tag of another network. A frame with a priority tag counts as
-// untagged (IEEE 802.1Q §6.9.1).
-static __always_inline bool foreign_tag(const struct __sk_buff *skb)
-{
-	return skb->vlan_present && skb->vlan_tci & VLAN_ID;
-}
-
 // Whether the program could carry a packet for the pseudo address. Only userspace can carry
 // one that has a tag in its bytes. `at` is the offset of the IPv6 header.
 static __always_inline bool is_common6(struct __sk_buff *skb, __u32 at)
@@ -532,8 +441,8 @@ int from_nic(struct __sk_buff *skb)
 	return carry(skb, &p, own);
 }
 
-// A frame that a segment sends. All of them are ours, but only packets from the segment's own
-// address leave it (S2).
+// A frame that a segment sends. All of them are ours, unless the segment is behind a device, but
+// only packets from the segment's own address leave it (S2).
 SEC("tc")
 int from_vnic(struct __sk_buff *skb)
 {
@@ -546,6 +455,12 @@ int from_vnic(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (!pull_headers(skb, HEADERS))
 		return give_up(own);
+	if (unlikely(own->linked)) {
+		int verdict = sort_remote(skb);
+
+		if (verdict != KEEP)
+			return verdict;
+	}
 	eth = (void *)(long)skb->data;
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return give_up(own);

@@ -125,7 +125,7 @@ type BridgeIface struct {
 	GatewayMac [6]uint8
 	Nic        uint32
 	Paced      uint32
-	Zero       uint32
+	Linked     uint32
 	Address6   [2]uint64
 	Network6   [2]uint64
 	Mask6      [2]uint64

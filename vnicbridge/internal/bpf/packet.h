@@ -179,6 +179,13 @@ static __always_inline bool continues(const struct packet *p)
 	return p->key.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
 }
 
+static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
+{
+	const __u16 *x = (const void *)a, *y = (const void *)b;
+
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
+}
+
 static __always_inline bool is_zero(const __u8 *mac)
 {
 	const __u16 *x = (const void *)mac;
@@ -246,7 +253,7 @@ static __always_inline int rewrite(struct __sk_buff *skb, struct packet *p, cons
 
 	if ((void *)(ports + 4) > end)
 		return SLOW;
-	if (out->nic)
+	if (out->linked)
 		set_macs(eth, dst_mac, out->mac);
 	else
 		set_macs(eth, dst_mac, eth->h_source);

@@ -201,7 +201,7 @@ static __always_inline int rewrite6(struct __sk_buff *skb, const struct packet *
 
 	if ((void *)(ports + 4) > end)
 		return SLOW;
-	if (out->nic)
+	if (out->linked)
 		set_macs(eth, dst_mac, out->mac);
 	else
 		set_macs(eth, dst_mac, eth->h_source);

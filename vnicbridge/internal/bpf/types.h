@@ -124,12 +124,12 @@ struct iface {
 	__u32 mtu;		// of the link, in bytes; 0: no limit
 	__be32 address;		// of a NIC: the pseudo address; of a VNIC: the segment's
 	__be32 network, mask;	// of a NIC: the link's network
-	__be32 gateway;		// of a NIC; 0: none
+	__be32 gateway;		// of a NIC; 0: none; behind a device, the segment's server
 	__u8 mac[6];
 	__u8 gateway_mac[6];	// 0: not resolved
 	__u32 nic;		// 1: a NIC, 0: a VNIC
 	__u32 paced;		// of a VNIC whose segment has a limit of rates: the number of its limits; else 0
-	__u32 zero;
+	__u32 linked;		// 1: frames leave by it with its MAC, to a next hop: a NIC, or a device of a segment
 
 	// Of an iface for IPv6, in place of the four addresses above.
 	__u64 address6[2], network6[2], mask6[2], gateway6[2];

@@ -50,11 +50,11 @@ func (c *checker) run(ctx context.Context) {
 // servers, and a segment without its VNIC has no address.
 func (c *checker) check(ctx context.Context) {
 	c.watchListener()
-	dial, _ := c.monitor.Server(c.iface)
-	if dial == nil || c.closed || c.monitor.Condition(c.iface).lost {
+	server, _ := c.monitor.Server(c.iface)
+	if server.Dial == nil || c.closed || c.monitor.Condition(c.iface).lost {
 		return
 	}
-	err := Probe(ctx, c.health, dial, c.iface.First().VNIC.Address.Netip())
+	err := Probe(ctx, c.health, server.Dial, server.Host)
 	if ctx.Err() == nil {
 		c.monitor.report(c, func(v *vitals) { v.count(err, c.health) })
 	}

@@ -21,9 +21,9 @@ type Monitor struct {
 // Surroundings are the functions of the data plane that a monitor calls. It holds no lock
 // while it calls them.
 type Surroundings struct {
-	// Server returns a dialer to the server of a VNIC's segment. If dial is nil, the segment
+	// Server returns the way to the server of a VNIC's segment. If its Dial is nil, the segment
 	// must not be probed now: it is stopped, or the configuration in force lacks it.
-	Server func(vnic *iface.Iface) (dial Dialer, stopped bool)
+	Server func(vnic *iface.Iface) (server Server, stopped bool)
 	// Listens tells whether a listener of this process has a TCP port open on a segment.
 	Listens func(segment string, number uint16) bool
 	// Changed is called after a check has reported a result.
@@ -38,7 +38,7 @@ func NewMonitor(s Surroundings) *Monitor {
 // Condition is what a monitor knows of a segment.
 type Condition struct {
 	Problem string    // why the segment should get no new flows; empty if it should
-	lost    bool      // the VNIC is gone and could not be made again yet
+	lost    bool      // the server cannot be reached
 	Checked bool      // health checks run
 	Since   time.Time // when a problem last came or went; zero if never
 }
@@ -48,7 +48,7 @@ func (m *Monitor) Condition(vnic *iface.Iface) Condition {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if v := m.vitals[vnic]; v != nil {
-		return Condition{v.problem(), v.lost, v.checker != nil, v.since}
+		return Condition{v.problem(), v.lost != "", v.checker != nil, v.since}
 	}
 	return Condition{}
 }
@@ -82,9 +82,10 @@ func (m *Monitor) Follow(wanted map[*iface.Iface]*config.Health, start func(func
 // again.
 func (m *Monitor) Forgive(vnic *iface.Iface) { m.change(vnic, (*vitals).forgive) }
 
-// SetLost records whether the VNIC of a segment is gone.
-func (m *Monitor) SetLost(vnic *iface.Iface, lost bool) {
-	m.change(vnic, func(v *vitals) { v.lost = lost })
+// SetLost records why the server of a segment cannot be reached, because of the VNIC or the device
+// in its place; empty: it can.
+func (m *Monitor) SetLost(vnic *iface.Iface, why string) {
+	m.change(vnic, func(v *vitals) { v.lost = why })
 }
 
 // Forget ends the check of a VNIC's segment and forgets the segment's condition.

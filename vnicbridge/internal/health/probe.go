@@ -17,6 +17,12 @@ import (
 // Dialer opens a connection, as net.Dialer does.
 type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
+// Server is the way to a server: the address at which it is dialed.
+type Server struct {
+	Dial Dialer
+	Host netip.Addr
+}
+
 // maxHealthHeader is how many bytes of a response a check reads, at most.
 const maxHealthHeader = 64 << 10
 

@@ -12,14 +12,14 @@ type vitals struct {
 
 	failing string    // the problem that the checks found; empty if none
 	streak  int       // how many checks in a row contradict failing
-	lost    bool      // the VNIC is gone and could not be made again yet
+	lost    string    // why the server cannot be reached; empty: it can
 	since   time.Time // when a problem last came or went
 }
 
 // problem returns why the segment should get no new flows, or "" if it should.
 func (v *vitals) problem() string {
-	if v.lost {
-		return "its VNIC is gone"
+	if v.lost != "" {
+		return v.lost
 	}
 	return v.failing
 }

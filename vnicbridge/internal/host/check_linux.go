@@ -53,12 +53,23 @@ func (m *Machine) Problems(cfg *config.Config, own map[string]bool) (problems []
 	}
 	if len(own) == 0 { // the first start: another instance explains devices that exist already
 		for _, name := range config.SortedKeys(cfg.Bridges) {
-			if err := m.checkOwner(cfg.Bridges[name].NIC, devices); err != nil {
+			if err := m.checkOwner("nic", cfg.Bridges[name].NIC, devices); err != nil {
 				found(&config.Error{Part: "bridge", Name: name, Err: err})
+			}
+		}
+		for _, name := range config.SortedKeys(cfg.Segments) {
+			if err := m.checkOwner("device", cfg.Segments[name].Device, devices); err != nil {
+				found(&config.Error{Part: "segment", Name: name, Err: err})
 			}
 		}
 	}
 	for _, name := range config.SortedKeys(cfg.Segments) {
+		if s := cfg.Segments[name]; s.Remote() {
+			if err := m.checkDevice(s, devices); err != nil {
+				found(&config.Error{Part: "segment", Name: name, Err: err})
+			}
+			continue
+		}
 		iface := cfg.Segments[name].InterfaceName(name)
 		if there := devices[iface]; there != nil && !own[iface] && !isStalePair(m.NS, there) {
 			found(&config.Error{Part: "segment", Name: name, Err: existsError(iface)})
@@ -180,39 +191,59 @@ func describeRoute(r netlink.Route, device string) string {
 
 // checkNIC returns why a device cannot be a bridge's NIC, or nil.
 func checkNIC(nic string, devices map[string]netlink.Link) error {
-	link := devices[nic]
+	return checkEthernet("nic", nic, devices)
+}
+
+// checkEthernet returns why a device, which an option names, does not receive all frames of a
+// network, or nil.
+func checkEthernet(option, name string, devices map[string]netlink.Link) error {
+	link := devices[name]
 	if link == nil {
 		names := slices.Sorted(maps.Keys(devices))
-		return fmt.Errorf("nic %s: no such device; this machine has %s", nic, strings.Join(names, ", "))
+		return fmt.Errorf("%s %s: no such device; this machine has %s", option, name, strings.Join(names, ", "))
 	}
 	a := link.Attrs()
 	if a.Flags&net.FlagLoopback != 0 || a.EncapType != "ether" {
-		return fmt.Errorf("nic %s: it is no Ethernet device (%s)", nic, a.EncapType)
+		return fmt.Errorf("%s %s: it is no Ethernet device (%s)", option, name, a.EncapType)
 	}
 	if reason := unfitKinds[link.Type()]; reason != "" {
-		return fmt.Errorf("nic %s is of kind %s, %s", nic, link.Type(), reason)
+		return fmt.Errorf("%s %s is of kind %s, %s", option, name, link.Type(), reason)
 	}
 	if a.MasterIndex == 0 {
 		return nil
 	}
 	for _, master := range devices {
 		if master.Attrs().Index == a.MasterIndex {
-			return memberError(nic, master)
+			return memberError(option, name, master)
 		}
 	}
-	return fmt.Errorf("nic %s is a member of device %d: take it out (ip link set %s nomaster)", nic, a.MasterIndex, nic)
+	return fmt.Errorf("%s %s is a member of device %d: take it out (ip link set %s nomaster)", option, name, a.MasterIndex, name)
 }
 
 // checkBridgeNetfilter refuses a NIC on a Linux bridge whose packets pass the host's packet
 // filter (br_netfilter, which Docker and Kubernetes load). Our rules in that filter keep the
 // host's kernel off the pseudo address, so they would drop the packets before the NIC.
 func (m *Machine) checkBridgeNetfilter(bridge *config.Bridge, devices map[string]netlink.Link) error {
-	nic := bridge.NIC
+	var calls []string
+	for f, call := range [config.Families]string{"bridge-nf-call-iptables", "bridge-nf-call-ip6tables"} {
+		if bridge.Address(config.Family(f)).IsValid() {
+			calls = append(calls, call)
+		}
+	}
+	if below, call := m.filteredBridge(bridge.NIC, devices, calls); call != "" {
+		return fmt.Errorf("nic %s: br_netfilter gives the packets of bridge %s to the host's packet filter, which drops those for the pseudo address before they come to the NIC: switch that off (sysctl -w net.bridge.%s=0), or name another device", bridge.NIC, below, call)
+	}
+	return nil
+}
+
+// filteredBridge returns the Linux bridge that a device is, or is on, and the first of some sysctls
+// that gives the bridge's packets to the host's packet filter. call is empty if there is none.
+func (m *Machine) filteredBridge(device string, devices map[string]netlink.Link, calls []string) (bridge, call string) {
 	byIndex := make(map[int]netlink.Link)
 	for _, link := range devices {
 		byIndex[link.Attrs().Index] = link
 	}
-	below := devices[nic]
+	below := devices[device]
 	for range len(devices) { // a VLAN or macvlan on a bridge, or on another one
 		if below == nil || below.Type() == "bridge" {
 			break
@@ -220,22 +251,19 @@ func (m *Machine) checkBridgeNetfilter(bridge *config.Bridge, devices map[string
 		below = byIndex[below.Attrs().ParentIndex]
 	}
 	if below == nil || below.Type() != "bridge" {
-		return nil
+		return "", ""
 	}
-	for f, call := range [config.Families]string{"bridge-nf-call-iptables", "bridge-nf-call-ip6tables"} {
-		if !bridge.Address(config.Family(f)).IsValid() {
-			continue
-		}
-		var calls []byte
+	for _, call := range calls {
+		var on []byte
 		err := m.NS.Do(func() (err error) {
-			calls, err = os.ReadFile("/proc/sys/net/bridge/" + call)
+			on, err = os.ReadFile("/proc/sys/net/bridge/" + call)
 			return err
 		})
-		if err == nil && strings.TrimSpace(string(calls)) == "1" { // without the file there is no br_netfilter
-			return fmt.Errorf("nic %s: br_netfilter gives the packets of bridge %s to the host's packet filter, which drops those for the pseudo address before they come to the NIC: switch that off (sysctl -w net.bridge.%s=0), or name another device", nic, below.Attrs().Name, call)
+		if err == nil && strings.TrimSpace(string(on)) == "1" { // without the file there is no br_netfilter
+			return below.Attrs().Name, call
 		}
 	}
-	return nil
+	return "", ""
 }
 
 // unfitKinds are the kinds of Ethernet devices that cannot receive frames for an address that
@@ -248,17 +276,17 @@ var unfitKinds = map[string]string{
 	"openvswitch": "the switch itself, which passes no frames: name an internal port of the Open vSwitch bridge (ovs-vsctl add-port <bridge> vnic0 -- set interface vnic0 type=internal)",
 }
 
-// memberError returns the error for a NIC that is a member of another device, with the fix.
-func memberError(nic string, master netlink.Link) error {
+// memberError returns the error for a device that is a member of another one, with the fix.
+func memberError(option, device string, master netlink.Link) error {
 	name, kind := master.Attrs().Name, master.Type()
-	takeOut := fmt.Sprintf("take %s out (ip link set %s nomaster)", nic, nic)
+	takeOut := fmt.Sprintf("take %s out (ip link set %s nomaster)", device, device)
 	switch kind {
 	case "vrf":
-		return fmt.Errorf("nic %s is a member of %s (vrf), whose routes its packets would take: %s", nic, name, takeOut)
+		return fmt.Errorf("%s %s is a member of %s (vrf), whose routes its packets would take: %s", option, device, name, takeOut)
 	case "openvswitch":
-		return fmt.Errorf("nic %s is a port of an Open vSwitch bridge (%s), which takes its frames: name an internal port of the bridge as the nic (ovs-vsctl add-port <bridge> vnic0 -- set interface vnic0 type=internal), or take %s out (ovs-vsctl del-port %s)", nic, name, nic, nic)
+		return fmt.Errorf("%s %s is a port of an Open vSwitch bridge (%s), which takes its frames: name an internal port of the bridge as the %[1]s (ovs-vsctl add-port <bridge> vnic0 -- set interface vnic0 type=internal), or take %[2]s out (ovs-vsctl del-port %[2]s)", option, device, name)
 	default:
-		return fmt.Errorf("nic %s is a member of %s (%s), which takes its frames first: name %s as the nic, or %s", nic, name, kind, name, takeOut)
+		return fmt.Errorf("%s %s is a member of %s (%s), which takes its frames first: name %s as the %s, or %s", option, device, name, kind, name, option, takeOut)
 	}
 }
 

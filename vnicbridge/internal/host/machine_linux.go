@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"sync"
@@ -102,6 +103,11 @@ func (m *Machine) Guard(g GuardSpec) (err error) {
 	if m.wall == nil {
 		if m.wall, err = newGuardTable(m.NS, m.owner); err != nil {
 			return err
+		}
+	}
+	if _, err := os.Stat("/proc/net/if_inet6"); errors.Is(err, fs.ErrNotExist) { // the kernel has no IPv6
+		for i := range g.VNICs {
+			g.VNICs[i].Remote = false
 		}
 	}
 	return m.wall.replace(g)

@@ -19,12 +19,17 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
-// OwnedNIC is an open NIC. While it is open, no other process bridges it.
-type OwnedNIC struct {
+// ownedDevice is an open device of the host's. While it is open, no other process bridges it.
+type ownedDevice struct {
 	*PacketSocket
-	letIn   *letIn
 	machine *Machine
 	closed  bool
+}
+
+// OwnedNIC is an open NIC.
+type OwnedNIC struct {
+	ownedDevice
+	letIn *letIn
 }
 
 // OpenNIC takes over the frames for pseudo addresses on a NIC, and removes what a killed
@@ -38,17 +43,17 @@ func (m *Machine) OpenNIC(name string, pseudo [config.Families]netip.Prefix) (if
 	if err := m.ownNIC(s.Ifindex); err != nil {
 		return nil, errors.Join(fmt.Errorf("nic %s: %w", name, err), s.Close(), filter.Close())
 	}
-	return &OwnedNIC{PacketSocket: s, letIn: filter, machine: m}, nil
+	return &OwnedNIC{ownedDevice{PacketSocket: s, machine: m}, filter}, nil
 }
 
-// Index returns the NIC's number in the kernel.
-func (n *OwnedNIC) Index() int { return n.Ifindex }
+// Index returns the device's number in the kernel.
+func (d *ownedDevice) Index() int { return d.Ifindex }
 
-// Link returns the NIC's state now.
-func (n *OwnedNIC) Link() (iface.LinkState, error) {
-	state, err := n.PacketSocket.link()
-	if err == nil && state.Up { // a NIC that is down would lose the announcement
-		_, state.NotifyPeers = n.machine.peers.LoadAndDelete(n.Ifindex)
+// Link returns the device's state now.
+func (d *ownedDevice) Link() (iface.LinkState, error) {
+	state, err := d.PacketSocket.link()
+	if err == nil && state.Up { // a device that is down would lose the announcement
+		_, state.NotifyPeers = d.machine.peers.LoadAndDelete(d.Ifindex)
 	}
 	return state, err
 }
@@ -64,23 +69,26 @@ func (n *OwnedNIC) Know(host packet.Addr, mac config.MAC, gateway bool) {
 
 // Join makes the NIC take the frames to a multicast MAC: see [iface.NICDevice].
 func (n *OwnedNIC) Join(group config.MAC) error {
-	return n.membership(unix.PACKET_ADD_MEMBERSHIP, group)
+	return n.membership(unix.PACKET_ADD_MEMBERSHIP, unix.PACKET_MR_MULTICAST, group)
 }
 
 // Leave ends what Join began.
 func (n *OwnedNIC) Leave(group config.MAC) error {
-	return n.membership(unix.PACKET_DROP_MEMBERSHIP, group)
+	return n.membership(unix.PACKET_DROP_MEMBERSHIP, unix.PACKET_MR_MULTICAST, group)
 }
 
-// Close gives the NIC up. A second call does nothing, because the NIC may have been opened
+// Close gives the device up. A second call does nothing, because the device may have been opened
 // again.
-func (n *OwnedNIC) Close() error {
-	if n.closed {
+func (d *ownedDevice) Close() error {
+	if d.closed {
 		return nil
 	}
-	n.closed = true
-	return errors.Join(n.PacketSocket.Close(), n.letIn.Close(), n.machine.disownNIC(n.Ifindex))
+	d.closed = true
+	return errors.Join(d.PacketSocket.Close(), d.machine.disownNIC(d.Ifindex))
 }
+
+// Close gives the NIC up. A second call does nothing.
+func (n *OwnedNIC) Close() error { return errors.Join(n.ownedDevice.Close(), n.letIn.Close()) }
 
 // nicOwnership keeps other processes off a NIC: a Unix socket whose abstract name (unix(7))
 // contains the NIC's index, and is taken for as long as this process lives. Such names
@@ -136,14 +144,14 @@ func inheritListener(file *os.File) (net.Listener, error) {
 	return net.FileListener(file)
 }
 
-// Files returns the open files of the NIC for a successor.
-func (n *OwnedNIC) Files() (succession.Files, error) {
-	files, err := n.PacketSocket.Files()
+// Files returns the open files of the device for a successor.
+func (d *ownedDevice) Files() (succession.Files, error) {
+	files, err := d.PacketSocket.Files()
 	if err != nil {
 		return nil, err
 	}
-	name := nicSocket(n.Ifindex)
-	files[name], err = succession.Duplicate(n.machine.nics[n.Ifindex].socket.(*net.UnixListener), name)
+	name := nicSocket(d.Ifindex)
+	files[name], err = succession.Duplicate(d.machine.nics[d.Ifindex].socket.(*net.UnixListener), name)
 	return files, err
 }
 
@@ -155,18 +163,19 @@ func nicSocket(ifindex int) string { return fmt.Sprint(nicSocketPrefix, ifindex)
 func IsOwnership(name string) bool { return strings.HasPrefix(name, nicSocketPrefix) }
 
 func (m *Machine) ownedError(socket string) error {
-	return fmt.Errorf("%s bridges it already: stop that one first, or name another NIC", m.listenerOf(socket))
+	return fmt.Errorf("%s bridges it already: stop that one first, or name another device", m.listenerOf(socket))
 }
 
-// checkOwner returns an error if another process bridges a NIC. It does not take the NIC.
-func (m *Machine) checkOwner(nic string, devices map[string]netlink.Link) error {
-	link := devices[nic]
+// checkOwner returns an error if another process bridges a device, which an option names. It does
+// not take the device.
+func (m *Machine) checkOwner(option, name string, devices map[string]netlink.Link) error {
+	link := devices[name]
 	if link == nil || m.nics[link.Attrs().Index] != nil {
 		return nil
 	}
-	name := nicSocket(link.Attrs().Index)
+	socket := nicSocket(link.Attrs().Index)
 	err := m.NS.Do(func() error {
-		conn, err := net.Dial("unix", name)
+		conn, err := net.Dial("unix", socket)
 		if err != nil {
 			return err
 		}
@@ -175,7 +184,7 @@ func (m *Machine) checkOwner(nic string, devices map[string]netlink.Link) error 
 	if err != nil {
 		return nil // nobody listens, so nobody bridges it
 	}
-	return fmt.Errorf("nic %s: %w", nic, m.ownedError(name))
+	return fmt.Errorf("%s %s: %w", option, name, m.ownedError(socket))
 }
 
 func (m *Machine) disownNIC(ifindex int) error {

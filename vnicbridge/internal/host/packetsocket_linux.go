@@ -210,17 +210,17 @@ func (s *PacketSocket) Listen(on bool) error {
 	return s.bind(s.in, noProtocol)
 }
 
-// membership adds the NIC to the receivers of a multicast MAC, or drops it (packet(7)). The
-// NIC does not become promiscuous, and Listen changes no membership.
-func (s *PacketSocket) membership(option int, group config.MAC) error {
-	request := unix.PacketMreq{Ifindex: int32(s.Ifindex), Type: unix.PACKET_MR_MULTICAST, Alen: uint16(len(group))}
-	copy(request.Address[:], group[:])
+// membership makes the device receive the frames to a MAC, or to all groups, or no longer
+// (packet(7)). Listen changes no membership.
+func (s *PacketSocket) membership(option int, kind uint16, mac config.MAC) error {
+	request := unix.PacketMreq{Ifindex: int32(s.Ifindex), Type: kind, Alen: uint16(len(mac))}
+	copy(request.Address[:], mac[:])
 	var err error
 	failed := s.in.raw.Control(func(fd uintptr) {
 		err = unix.SetsockoptPacketMreq(int(fd), unix.SOL_PACKET, option, &request)
 	})
 	if err = errors.Join(failed, err); err != nil {
-		return fmt.Errorf("device %s: membership of the multicast group %s: %w", s.name, group, err)
+		return fmt.Errorf("device %s: receiving what goes to %s: %w", s.name, mac, err)
 	}
 	return nil
 }

@@ -86,6 +86,7 @@ type condition struct {
 	mask      uint32 // 0: all bits
 	test      bpf.JumpTest
 	value     uint32
+	before    bool // the bytes are before a tag, which does not move them
 }
 
 func etherType(t uint32) []condition { return []condition{{off: 12, size: 2, value: t}} }
@@ -122,6 +123,9 @@ func letInIf(conditions ...[]condition) ClassicFilter {
 	filter := ClassicFilter{bpf.RetConstant{Val: wholeFrame}}
 	for _, c := range slices.Backward(slices.Concat(conditions...)) {
 		check := ClassicFilter{bpf.LoadIndirect{Off: c.off, Size: int(c.size)}}
+		if c.before {
+			check[0] = bpf.LoadAbsolute{Off: c.off, Size: int(c.size)}
+		}
 		if c.mask != 0 {
 			check = append(check, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: c.mask})
 		}

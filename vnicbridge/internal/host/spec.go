@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 )
 
-// VNIC is a VNIC that this process made.
+// VNIC is a VNIC that this process made, or a device that takes its place.
 type VNIC interface {
 	iface.Device
 	// Configure sets everything that differs from what is wanted, and names what somebody
@@ -40,12 +40,17 @@ type VNICSpec struct {
 	Addresses [config.Families]netip.Prefix // the zero value if it has none of a family
 	MAC       config.MAC
 	Netns     string // the segment's own namespace; empty: the host's
+	Remote    bool   // the segment's server is behind the device, which the host has already
 }
 
 // Identity returns what makes it this VNIC, as text that other versions of the program write in the
 // same way.
 func (s VNICSpec) Identity() string {
-	return fmt.Sprint(s.Segment, " ", s.Iface, " ", s.Addresses, " ", s.MAC, " ", s.Netns)
+	identity := fmt.Sprint(s.Segment, " ", s.Iface, " ", s.Addresses, " ", s.MAC, " ", s.Netns)
+	if s.Remote {
+		identity += " remote"
+	}
+	return identity
 }
 
 // has tells whether the VNIC has an address of a family.
@@ -82,7 +87,7 @@ type GuardSpec struct {
 
 // has tells whether a VNIC or a bridge has an address of a family.
 func (g GuardSpec) has(f config.Family) bool {
-	return len(g.pseudoOf(f)) > 0 || slices.ContainsFunc(g.VNICs, func(v GuardedVNIC) bool { return v.Addresses[f].IsValid() })
+	return len(g.pseudoOf(f)) > 0 || slices.ContainsFunc(g.VNICs, func(v GuardedVNIC) bool { return v.Addresses[f].IsValid() || v.Remote })
 }
 
 // pseudoOf lists the pseudo addresses of a family.
@@ -94,5 +99,6 @@ func (g GuardSpec) pseudoOf(f config.Family) []netip.Addr {
 type GuardedVNIC struct {
 	Index     int
 	Addresses [config.Families]netip.Prefix // the zero value if it has none of a family
-	Away      bool                          // the VNIC is in a namespace of its own: nothing that comes out of it is for the host
+	Away      bool                          // the VNIC is in a namespace of its own, or the server behind a device: nothing that comes out of it is for the host
+	Remote    bool                          // the server is behind a device, by which it could also speak a family of which it has no address here
 }

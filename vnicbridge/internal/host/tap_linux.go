@@ -47,8 +47,12 @@ type TAPQueue struct {
 }
 
 // MakeVNIC makes the VNIC of a segment: a TAP, or a veth pair if the segment has a namespace
-// of its own. The error says so if a device of that name exists.
+// of its own. The error says so if a device of that name exists. If the segment's server is behind
+// a device, that is opened.
 func (m *Machine) MakeVNIC(spec VNICSpec) (VNIC, error) {
+	if spec.Remote {
+		return m.openDevice(spec)
+	}
 	if spec.Netns != "" {
 		return m.makeVeth(spec)
 	}

@@ -103,7 +103,7 @@ type NICSide struct {
 	Link    Link
 }
 
-// Link is the network to which a NIC is attached.
+// Link is the network to which a NIC is attached, or a device behind which a segment's server is.
 type Link interface {
 	// Forward writes the MAC of the next hop to dst into a frame. own tells that a segment
 	// opened the frame's flow. If ready is false, the caller must not send the frame: it
@@ -111,10 +111,10 @@ type Link interface {
 	// now is the plane's clock, in ns.
 	Forward(f *packet.Frame, dst packet.Addr, own bool, now int64) (ready bool, verdict packet.DropReason)
 	// HandleNeighbour handles a message of ARP, or of NDP and MLD: it answers for the pseudo
-	// address and learns the MACs of other hosts.
+	// address, or the segment's aliases, and learns the MACs of other hosts.
 	HandleNeighbour(f *packet.Frame, now int64) packet.DropReason
 	// Router returns the gateway and its MAC: NoAddr if there is no gateway, a zero MAC
-	// until the gateway is resolved.
+	// until the gateway is resolved. Behind a device, the server is in the gateway's place.
 	Router() (gateway packet.Addr, mac config.MAC)
 	// TellAll tells a new kernel path the MACs of all hosts to which frames go.
 	TellAll()
@@ -129,7 +129,24 @@ type Link interface {
 type VNICSide struct {
 	Segment string
 	Address packet.Addr // the segment's own; NoAddr: there is none
+
+	// Remote is set if the server is behind a device, and the iface's MAC is the bridge's on that
+	// device. Link then resolves the server's; it is nil if there is no address.
+	Remote bool
+	Link   Link
 }
+
+// Link returns the link on which the next hop of a frame is resolved. It is nil for a VNIC,
+// because all frames there go to the VNIC itself.
+func (p *Iface) Link() Link {
+	if p.NIC != nil {
+		return p.NIC.Link
+	}
+	return p.VNIC.Link
+}
+
+// HasLink tells whether frames leave by the iface with its own MAC, to a next hop.
+func (p *Iface) HasLink() bool { return p.NIC != nil || p.VNIC.Remote }
 
 // Device returns the device. It panics before the first SetDevice.
 func (p *Iface) Device() Device { return *p.dev.Load() }
@@ -178,7 +195,7 @@ func (p *Iface) SetMTU(mtu int) (before int) {
 // LinkMTU returns the size of the largest IP packet that the iface's link carries, in
 // bytes. It is 0 for a VNIC, because a segment's stack accepts packets of any size.
 func (p *Iface) LinkMTU() int {
-	if p.VNIC != nil {
+	if !p.HasLink() {
 		return 0
 	}
 	return int(p.MTU.Load())

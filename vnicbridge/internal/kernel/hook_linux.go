@@ -52,6 +52,8 @@ func (s *Places) Hook(p *iface.Iface, program *ebpf.Program, clsact bool) (Hook,
 		h.socket, h.pair = d.PacketSocket, d
 	case *host.OwnedNIC:
 		h.socket = d.PacketSocket
+	case *host.RemoteDevice:
+		h.socket = d.PacketSocket
 	}
 	var err error
 	if h.socket != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
-// SetNeighbour tells the programs the MAC of a host on a NIC's link. A zero MAC means that it
+// SetNeighbour tells the programs the MAC of a host on an iface's link. A zero MAC means that it
 // is no longer known.
 func (k *Path) SetNeighbour(nic *iface.Iface, host packet.Addr, mac config.MAC) {
 	var err error
@@ -24,7 +24,7 @@ func (k *Path) SetNeighbour(nic *iface.Iface, host packet.Addr, mac config.MAC) 
 	if err != nil {
 		k.Log.Error("telling the BPF programs of a neighbour", "address", host.Netip(), "error", err)
 	}
-	if gateway, _ := nic.NIC.Link.Router(); host != gateway {
+	if gateway, _ := nic.Link().Router(); host != gateway {
 		return
 	}
 	k.mu.Lock()

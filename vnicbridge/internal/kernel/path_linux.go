@@ -435,8 +435,11 @@ func describe(a *Attachment, p *iface.Iface) bpf.Iface {
 	if p.NIC != nil {
 		entry.Nic = 1
 	}
-	if p.NIC != nil && p.NIC.Link != nil {
-		gateway, entry.GatewayMac = p.NIC.Link.Router()
+	if p.HasLink() {
+		entry.Linked = 1
+	}
+	if l := p.Link(); l != nil {
+		gateway, entry.GatewayMac = l.Router()
 	}
 	if p.Family == config.IPv6 {
 		entry.Address6, entry.Network6 = packet.Halves(p.Address()), packet.Halves(network)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/dchest/siphash"
 
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -16,6 +17,14 @@ type Key struct{ K0, K1 uint64 }
 // NewKey makes a key of the first 16 bytes of a secret.
 func NewKey(secret []byte) Key {
 	return Key{binary.BigEndian.Uint64(secret), binary.BigEndian.Uint64(secret[8:])}
+}
+
+// MAC returns a MAC for a use, with the locally administered bit of IEEE 802 set. It is the same
+// wherever the key is.
+func (k Key) MAC(use string) (mac config.MAC) {
+	copy(mac[:], binary.BigEndian.AppendUint64(nil, k.hash([]byte(use))))
+	mac[0] = mac[0]&^3 | 2
+	return mac
 }
 
 func (k Key) hash(data []byte) uint64 { return siphash.Hash(k.K0, k.K1, data) }

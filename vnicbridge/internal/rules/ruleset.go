@@ -83,6 +83,17 @@ func anyPrefixContains(prefixes []netip.Prefix, a packet.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
+// EachLink yields the links of all NICs, and of the devices behind which segments' servers are.
+func (r *Ruleset) EachLink() iter.Seq[iface.Link] {
+	return func(yield func(iface.Link) bool) {
+		for _, ifc := range slices.Concat(r.Nics, r.vnics) {
+			if l := ifc.Link(); l != nil && !yield(l) {
+				return
+			}
+		}
+	}
+}
+
 // Egress returns the NIC by which a segment may reach an address, and the host for which
 // the address stands there. nic is nil if the segment may not reach the address.
 func (r *Ruleset) Egress(s *SegmentRules, dst packet.Addr) (nic *iface.Iface, host packet.Addr) {

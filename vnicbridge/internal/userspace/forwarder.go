@@ -339,20 +339,33 @@ func (fw *Forwarder) fromNIC(a *Arrival, etherType uint16) packet.DropReason {
 }
 
 func (fw *Forwarder) fromVNIC(a *Arrival, etherType uint16) packet.DropReason {
-	if etherType == packet.EtherARP {
+	link := a.In.VNIC.Link
+	switch {
+	case link != nil && (etherType == packet.EtherARP || a.In.Family == config.IPv6 && a.Frame.IsNeighbourDiscovery()):
+		return link.HandleNeighbour(a.Frame, a.Now)
+	case etherType == packet.EtherARP:
 		return packet.DropARP // a segment has permanent neighbour entries, so it need not ask
 	}
 	if verdict := a.parse(etherType); verdict == packet.DropEtherType {
 		return verdict
 	} else if a.Frame.DstMAC().IsGroup() {
 		return packet.DropGroup
+	} else if link != nil && a.Frame.DstMAC() != a.In.MAC() {
+		return packet.DropNotForUs
 	} else if verdict != packet.Keep {
 		return verdict
 	}
-	if a.Src != a.In.VNIC.Address {
+	if a.Src != a.In.VNIC.Address || link != nil && !isServers(link, a.Frame) {
 		return packet.DropSource
 	}
 	return fw.carry(a)
+}
+
+// isServers tells whether the server behind a device has sent a frame: no other host there may
+// speak for it (S2).
+func isServers(link iface.Link, f *packet.Frame) bool {
+	_, server := link.Router()
+	return f.SrcMAC() == server
 }
 
 // carry sends a packet to the other end of its flow.
@@ -433,17 +446,17 @@ func (fw *Forwarder) observe(a *Arrival, fl *flow.Flow, dir flow.Direction) {
 }
 
 // leaveBy queues the rewritten frame to be sent by an iface, with the MACs of that link. On
-// a VNIC, the source MAC stays that of the frame's sender (A3). On a NIC, it is the NIC's
+// a VNIC, the source MAC stays that of the frame's sender (A3). On a link, it is the iface's
 // (A4), and the frame may wait until the next hop is resolved.
 func (a *Arrival) leaveBy(p *iface.Iface, dst packet.Addr) packet.DropReason {
 	mac := p.MAC()
-	if p.VNIC != nil {
+	if !p.HasLink() {
 		copy(a.Frame.Eth(), mac[:])
 		a.Out.Put(p, *a.Frame)
 		return packet.Keep
 	}
 	copy(a.Frame.Eth()[6:], mac[:])
-	ready, verdict := p.NIC.Link.Forward(a.Frame, dst, a.own, a.Now)
+	ready, verdict := p.Link().Forward(a.Frame, dst, a.own, a.Now)
 	if ready {
 		a.Out.Put(p, *a.Frame)
 	}

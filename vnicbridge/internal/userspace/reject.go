@@ -138,13 +138,22 @@ func (a *Arrival) errorFrame(e icmpError) packet.Frame {
 	return a.answerFrame(ip, icmp, body)
 }
 
-// answerFrame builds the frame of an answer to the packet. On a VNIC, its destination is the
-// VNIC, whatever source MAC the segment has used (A3). On a NIC, the link sets both MACs.
+// answerFrame builds the frame of an answer to the packet. On a NIC, the link sets both MACs.
 func (a *Arrival) answerFrame(ip packet.IPLayer, payload ...gopacket.SerializableLayer) packet.Frame {
-	return packet.BuildPacket(a.Frame.DstMAC(), a.In.MAC(), ip, payload...)
+	return packet.BuildPacket(a.Frame.DstMAC(), a.answerMAC(), ip, payload...)
 }
 
 // answerSegment is answerFrame for a TCP segment.
 func (a *Arrival) answerSegment(s packet.Segment) packet.Frame {
-	return s.Frame(a.Frame.DstMAC(), a.In.MAC())
+	return s.Frame(a.Frame.DstMAC(), a.answerMAC())
+}
+
+// answerMAC returns the MAC to which an answer to a segment's packet goes: the VNIC's, whatever
+// source MAC the segment has used (A3). Behind a device it is the server's, which has sent the
+// packet.
+func (a *Arrival) answerMAC() config.MAC {
+	if a.In.VNIC != nil && a.In.VNIC.Remote {
+		return a.Frame.SrcMAC()
+	}
+	return a.In.MAC()
 }

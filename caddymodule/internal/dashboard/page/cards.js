@@ -137,6 +137,14 @@ function limitsOf({ limits = {}, refused }) {
 	return most.length > 0 && `at most ${most.join(", ")}` + (refused > 0 ? ` (${count(refused)} refused)` : "");
 }
 
+// placeOf says where a segment's server is.
+function placeOf(segment) {
+	if (segment.device) {
+		return "its server is behind this device";
+	}
+	return segment.netns ? `netns ${segment.netns}` : "host's namespace";
+}
+
 // The operations that make sense in each state.
 const operations = { active: ["drain", "stop"], draining: ["activate", "stop"], stopped: ["start"] };
 const done = { drain: "is draining", activate: "is active", stop: "is stopped", start: "has started" };
@@ -187,7 +195,7 @@ export class SegmentCard extends Card {
 
 	update(segment, status, history, now) {
 		this.show([condition(segment)], [
-			segment.addresses.join(" "), segment.interface, segment.netns ? `netns ${segment.netns}` : "host's namespace",
+			segment.addresses.join(" "), segment.interface, placeOf(segment),
 			segment.client_ip === "preserve" && "client_ip preserve", segment.reach && `may reach ${segment.reach.join(", ")}`, limitsOf(segment),
 		], segment, history, now);
 		setText(this.#reason, segment.health.reason ?? "");
