@@ -18,6 +18,7 @@ func init() {
 	caddy.RegisterModule(api.New(api.Shared{
 		Plane: process.Plane, Sockets: process.Sockets, Journal: process.Journal,
 		Running: process.Configurations.Any, CloseIdle: process.Proxies.CloseIdle, Upgrade: process.Upgrade.Run,
+		Keep: func() { process.Keeper.Write() }, Restart: process.Keeper.State,
 	}))
 	httpcaddyfile.RegisterGlobalOption("vnic", caddyfile.Parse)
 	caddycmd.RegisterCommand(caddycmd.Command{

@@ -3,7 +3,6 @@ package sites
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // packetConn is UDP on a segment, whose peers are the real clients. It is no *net.UDPConn,
@@ -53,24 +51,6 @@ func (c *packetConn) bind(ctx context.Context) error {
 	}
 	c.udp = udp
 	c.sockets.rearranged()
-	return nil
-}
-
-// files adds the sockets to some files.
-func (c *packetConn) files(to succession.Files) error {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	for _, socket := range c.udp.all {
-		if !socket.at.local.IsValid() {
-			continue
-		}
-		name := fmt.Sprintf("udp/%d/%s/%s", len(to), socket.at.netns, socket.at.local) // several may be at one place
-		file, err := succession.Duplicate(socket.UDPConn, name)
-		if err != nil {
-			return err
-		}
-		to[name] = file
-	}
 	return nil
 }
 

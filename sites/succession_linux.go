@@ -1,6 +1,7 @@
 package sites
 
 import (
+	"fmt"
 	"net"
 	"os"
 
@@ -24,4 +25,22 @@ func stopListening(l *net.TCPListener) {
 	if fd, err := succession.Descriptor(l); err == nil {
 		_ = unix.Shutdown(fd, unix.SHUT_RD) // it listens
 	}
+}
+
+// files adds the sockets to some files.
+func (c *packetConn) files(to succession.Files) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, socket := range c.udp.all {
+		if !socket.at.local.IsValid() {
+			continue
+		}
+		name := fmt.Sprintf("udp/%d/%s/%s", len(to), socket.at.netns, socket.at.local) // several may be at one place
+		file, err := succession.Duplicate(socket.UDPConn, name)
+		if err != nil {
+			return err
+		}
+		to[name] = file
+	}
+	return nil
 }

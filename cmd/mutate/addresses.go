@@ -191,7 +191,7 @@ var addresses = []mutation{
 		old: `return cmp.Compare(a.idle, b.idle)`, new: `return cmp.Compare(b.idle, a.idle)`,
 	}, {
 		row: "A7+", defect: "next hops that only the programs use count as idle", file: `vnicbridge/internal/kernel/neighbours_linux.go`,
-		old: `			if v.Used != 0 {`, new: `			if false {`,
+		old: `		if n.Used != 0 {`, new: `			if false {`,
 	}, {
 		row: "A7+", defect: "each forged host causes a broadcast", file: `vnicbridge/internal/link/neighbour.go`,
 		old: `BroadcastBurst = 1024`, new: `BroadcastBurst = 1 << 20`,

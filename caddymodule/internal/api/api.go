@@ -51,6 +51,12 @@ type Shared struct {
 	// Upgrade gives this process's place to a successor with a configuration in JSON, and returns
 	// the successor's process id.
 	Upgrade func(config []byte) (pid int, err error)
+
+	// Keep lets the next process know at once what has been changed, if it takes over from this one.
+	Keep func()
+
+	// Restart says what a restart of Caddy's service does: see [Status].
+	Restart func() string
 }
 
 // API adds the data plane to Caddy's admin API:
@@ -96,6 +102,9 @@ func (a *API) Routes() []caddy.AdminRoute {
 // Status is the status of the data plane, and the version of the program that runs it.
 type Status struct {
 	Version string `json:"version"`
+	// Empty: no service manager keeps files. Otherwise "kept", or why a restart interrupts connections
+	// although the service manager could keep files.
+	Restart string `json:"restart,omitempty"`
 	vnicbridge.Status
 }
 
@@ -104,7 +113,7 @@ func (a *API) serveStatus(w http.ResponseWriter, r *http.Request) error {
 	if err := a.require(w, r, http.MethodGet); err != nil {
 		return err
 	}
-	return answer(w, Status{version.Ours(), a.shared.Plane.Status()})
+	return answer(w, Status{version.Ours(), a.shared.Restart(), a.shared.Plane.Status()})
 }
 
 // serveEvents serves GET /vnic/events.

@@ -80,6 +80,7 @@ func (a *API) serveBans(w http.ResponseWriter, r *http.Request) error {
 			Protected: append(want.Own, remoteOf(r)...), Force: want.Force,
 		})
 	}
+	a.shared.Keep()
 	switch {
 	case errors.Is(err, vnicbridge.ErrProtected):
 		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}

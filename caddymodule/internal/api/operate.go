@@ -53,6 +53,7 @@ func (a *API) operate(w http.ResponseWriter, r *http.Request, prefix string, ope
 		return notFound(err)
 	}
 	err := methods[r.Method](r, name)
+	a.shared.Keep()
 	if wrong := (*config.Error)(nil); errors.As(err, &wrong) {
 		return badRequest(wrong)
 	}

@@ -21,6 +21,9 @@ func writeStatus(w screen, answer api.Status, details bool) {
 	if s.DatapathReason != "" {
 		fmt.Fprintf(w, "The kernel data path cannot be used: %s.\n", s.DatapathReason)
 	}
+	if r := answer.Restart; r != "" && r != "kept" {
+		fmt.Fprintf(w, "A restart interrupts connections: %s.\n", r)
+	}
 	for _, o := range s.Obstacles {
 		fmt.Fprintf(w, "Warning: %s.\n", o)
 	}

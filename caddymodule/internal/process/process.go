@@ -39,6 +39,7 @@ var (
 func init() {
 	Heir.Sockets, Heir.Keeper = Sockets, Keeper
 	Keeper.Plane, Keeper.Sockets = Plane, Sockets
+	Keeper.DiscardUnused()
 	Announcer.begun, Announcer.ending = confirm, leaveSockets
 }
 

@@ -33,8 +33,8 @@ type Keeper struct {
 	arranged [2]uint64           // of the plane and the sockets, when the files were kept
 	leavings vnicbridge.Leavings
 	note     vnicbridge.Note
-	bans     *succession.Record // of the note
-	told     string             // the last state in the log
+	bans     *succession.Record     // of the note
+	told     atomic.Pointer[string] // the last state in the log
 }
 
 // keepInterval is how old what is kept can be when the process is killed.
@@ -71,6 +71,32 @@ func (k *Keeper) Predecessor() (vnicbridge.Predecessor, error) {
 		return nil, nil
 	}
 	return k.remains, nil
+}
+
+// discardAfter is how long after the process's begin the data plane can begin and still take over. After
+// that, the configuration has no segments.
+const discardAfter = 2 * time.Minute
+
+// DiscardUnused removes what the process before has left if nobody asks for it in time.
+func (k *Keeper) DiscardUnused() {
+	if fdstore.Available() {
+		time.AfterFunc(discardAfter, k.discard)
+	}
+}
+
+func (k *Keeper) discard() {
+	if k.asked.Swap(true) {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, err := k.open()
+	if err == nil {
+		err = k.store.Clear()
+	}
+	if err != nil {
+		logger().Error("removing what the process before has left", zap.Error(err))
+	}
 }
 
 // open opens the store, unless it is open.
@@ -183,16 +209,24 @@ func (k *Keeper) Write() bool {
 	return true
 }
 
+// State returns "kept", or why nothing is kept. It is empty without a service manager that can.
+func (k *Keeper) State() string {
+	if told := k.told.Load(); told != nil {
+		return *told
+	}
+	return ""
+}
+
 // tell logs whether something is kept, if that has changed.
 func (k *Keeper) tell(err error) {
 	told := "kept"
 	if err != nil {
 		told = err.Error()
 	}
-	if told == k.told {
+	if told == k.State() {
 		return
 	}
-	k.told = told
+	k.told.Store(&told)
 	if err != nil {
 		logger().Info("a restart interrupts connections: the service manager keeps no files", zap.NamedError("because", err))
 		return

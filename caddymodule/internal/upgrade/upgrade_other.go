@@ -48,3 +48,9 @@ func (*Keeper) Write() bool { return false }
 
 // Kept returns false.
 func (*Keeper) Kept() bool { return false }
+
+// State returns nothing.
+func (*Keeper) State() string { return "" }
+
+// DiscardUnused does nothing.
+func (*Keeper) DiscardUnused() {}
