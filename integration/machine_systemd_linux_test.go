@@ -40,6 +40,7 @@ func TestSystemd(t *testing.T) {
 	unit.wantShutIn()
 	unit.run("systemctl", "stop", "caddy")
 	s.wantSame("after stop", before)
+	unit.wantUninterrupted(before)
 	s.write("Caddyfile", caddyfile{}.String())
 	unit.wantStartTriedAgain()
 	s.wantSame("after the starts that failed", before)

@@ -25,6 +25,35 @@ var restarts = []mutation{
 		row: "R2", defect: "a successor that fails removes the devices", file: "vnicbridge/internal/host/machine_linux.go",
 		old: `	m.shared.Store(true)`, new: `	m.shared.Store(false)`, tests: "integration.TestFailedUpgrade",
 	}, {
+		row: "R3", defect: "a restart removes the devices", file: "vnicbridge/plane.go",
+		old: `		if p.kept() {`, new: `		if false {`, tests: "integration.TestRestart",
+	}, {
+		row: "R3", defect: "the sites' listening sockets are not kept", file: "caddymodule/internal/upgrade/keeper_linux.go",
+		old: `{k.Sockets.Files, k.Sockets.PacketFiles}`, new: `{k.Sockets.PacketFiles}`, tests: "integration.TestRestart",
+	}, {
+		row: "R3", defect: "the sites accept connections until their servers shut down", file: "caddymodule/internal/process/process.go",
+		old: "		Sockets.Yield()\n", tests: "integration.TestRestart",
+	}, {
+		row: "R4", defect: "the programs end with the process", file: "vnicbridge/internal/kernel/remains_linux.go",
+		old: `	return succession.Files{linkFile(p.Name): file}, err`, new: `	_ = file.Close()
+	return nil, err`, tests: "integration.TestRestart",
+	}, {
+		row: "R4", defect: "the flows that are left are not known", file: "vnicbridge/internal/kernel/remains_linux.go",
+		old: `flows = append(flows, f.Save())`, new: `_ = f`, tests: "integration.TestRestart",
+	}, {
+		row: "R4", defect: "the guard ends with the process", file: "vnicbridge/internal/host/guard_linux.go",
+		old: `	return succession.Files{guardFile: file}, err`, new: `	_ = file.Close()
+	return nil, err`, tests: "integration.TestRestart",
+	}, {
+		row: "R5", defect: "maps of another layout are read", file: "vnicbridge/remains_linux.go",
+		old: `layout != r.note.Layout || `, new: ``, tests: "integration.TestColdRestart",
+	}, {
+		row: "R5", defect: "what cannot be taken over stays", file: "caddymodule/internal/upgrade/keeper_linux.go",
+		old: `		return nil, k.store.Clear()`, new: `		return nil, nil`, tests: "integration.TestColdRestart",
+	}, {
+		row: "R5", defect: "a device that the configuration changes is taken over as it is", file: "vnicbridge/successor.go",
+		old: `		if wanted[key] == device.Identity || `, new: `		if true || `, tests: "integration.TestRestartWithAnotherConfiguration",
+	}, {
 		row: "R6", defect: "what was set by hand is forgotten", file: "vnicbridge/successor.go",
 		old: `	maps.Copy(p.states, s.States)`, new: ``, tests: "integration.TestUpgradeKeepsWhatIsKnown",
 	}, {
