@@ -89,6 +89,9 @@ func listClients(t *testing.T) {
 		t.Errorf("that the bridge was switched is not among the events %s", body)
 	}
 	expectAPI(t, http.MethodDelete, eventsURL, http.StatusMethodNotAllowed, "use GET")
+	const historyURL = "http://localhost:2019/vnic/history"
+	expectAPI(t, http.MethodGet, historyURL, http.StatusOK, `"segments":{`)
+	expectAPI(t, http.MethodPost, historyURL, http.StatusMethodNotAllowed, "use GET")
 }
 
 // sendDatagram sends a datagram that nobody answers.

@@ -25,7 +25,7 @@ func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 	ticker := time.NewTicker(maintainInterval)
 	defer ticker.Stop()
 	last := p.now()
-	inspected, hints, kick := last, changes, p.kick
+	inspected, sampled, hints, kick := last, last, changes, p.kick
 	inspect := func() {
 		hints, inspected = nil, p.now() // until the next tick, however much the machine tells
 		p.inspect()
@@ -47,6 +47,10 @@ func (p *Plane) maintain(changes <-chan struct{}, stop <-chan struct{}) {
 			last = now
 			if now-inspected >= int64(inspectInterval) {
 				inspect()
+			}
+			if now-sampled >= int64(sampleInterval) {
+				p.sample()
+				sampled = now
 			}
 		}
 	}

@@ -86,6 +86,7 @@ type Plane struct {
 	comesBack  func(*flow.Flow) bool // while the process ends: flows that the next one picks up
 	obstacles  []string              // that were logged
 	nearlyFull bool                  // the flow table, as was told last
+	history    History               // without its time
 	numbers    iface.Numbers         // of ifaces
 
 	predecessor func() (Predecessor, error)

@@ -26,6 +26,7 @@ const (
 	FlowsPath    = "/vnic/flows"
 	ClientsPath  = "/vnic/clients"
 	EventsPath   = "/vnic/events"
+	HistoryPath  = "/vnic/history"
 	CapturePath  = "/vnic/capture"
 	BansPath     = "/vnic/bans"
 	SegmentsPath = "/vnic/segments/"
@@ -65,6 +66,7 @@ type Shared struct {
 //	GET /vnic/flows     a vnicbridge.FlowList; see FlowParameters
 //	GET /vnic/clients   a vnicbridge.ClientList; the same parameters
 //	GET /vnic/events    the last events, a list of journal.Event
+//	GET /vnic/history   a vnicbridge.History
 //	GET /vnic/capture   a pcapng file; see CaptureParameters
 //	GET, POST, DELETE /vnic/bans
 //	POST /vnic/segments/<segment>/drain|activate|stop|start
@@ -91,6 +93,7 @@ func (a *API) Routes() []caddy.AdminRoute {
 		{Pattern: FlowsPath, Handler: caddy.AdminHandlerFunc(a.serveFlows)},
 		{Pattern: ClientsPath, Handler: caddy.AdminHandlerFunc(a.serveClients)},
 		{Pattern: EventsPath, Handler: caddy.AdminHandlerFunc(a.serveEvents)},
+		{Pattern: HistoryPath, Handler: caddy.AdminHandlerFunc(a.serveHistory)},
 		{Pattern: CapturePath, Handler: caddy.AdminHandlerFunc(a.serveCapture)},
 		{Pattern: BansPath, Handler: caddy.AdminHandlerFunc(a.serveBans)},
 		{Pattern: SegmentsPath, Handler: caddy.AdminHandlerFunc(a.serveSegments)},
@@ -122,6 +125,14 @@ func (a *API) serveEvents(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return answer(w, map[string][]journal.Event{"events": a.shared.Journal.List()})
+}
+
+// serveHistory serves GET /vnic/history.
+func (a *API) serveHistory(w http.ResponseWriter, r *http.Request) error {
+	if err := a.require(w, r, http.MethodGet); err != nil {
+		return err
+	}
+	return answer(w, a.shared.Plane.History())
 }
 
 // require refuses other methods, and all methods before there are segments.

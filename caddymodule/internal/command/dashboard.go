@@ -28,8 +28,8 @@ func dashboardCommand() *cobra.Command {
 		Long: `
 Serves a page that shows the running instance as it works: the network as a
 picture, rates, flows, top clients, drops and events; and that switches, drains,
-stops and starts. It serves until it is interrupted, on this machine alone: the
-address that it prints opens the page once, in one browser.
+stops, starts, bans and captures. It serves until it is interrupted, on this
+machine alone: the address that it prints opens the page once, in one browser.
 
 From another machine, choose the port and forward it, the same on both sides:
 
@@ -48,7 +48,11 @@ From another machine, choose the port and forward it, the same on both sides:
 			if err != nil {
 				return err
 			}
-			page := dashboard.New(listener.Addr().(*net.TCPAddr).AddrPort(), forward)
+			var own []netip.Addr
+			if client := session().client; client.IsValid() {
+				own = append(own, client)
+			}
+			page := dashboard.New(listener.Addr().(*net.TCPAddr).AddrPort(), forward, own...)
 			fmt.Fprintf(cmd.OutOrStdout(), "The dashboard, for one browser, until interrupted:\n\n    %s\n\n", page.URL())
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()

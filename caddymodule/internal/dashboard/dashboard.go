@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"embed"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -29,6 +30,7 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 type Dashboard struct {
 	addr  netip.AddrPort
 	admin http.Handler
+	own   []netip.Addr
 
 	token   string
 	session string
@@ -36,9 +38,9 @@ type Dashboard struct {
 }
 
 // New returns a dashboard for a loopback address. It passes requests below /vnic/ to
-// admin.
-func New(addr netip.AddrPort, admin http.Handler) *Dashboard {
-	return &Dashboard{addr: addr, admin: admin, token: rand.Text(), session: rand.Text()}
+// admin. The page bans none of own, the addresses of the user.
+func New(addr netip.AddrPort, admin http.Handler, own ...netip.Addr) *Dashboard {
+	return &Dashboard{addr: addr, admin: admin, own: own, token: rand.Text(), session: rand.Text()}
 }
 
 // URL returns the address of the page, which is good for one visit.
@@ -67,6 +69,9 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		header.Set("Allow", "GET, HEAD")
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+	case r.URL.Path == "/session":
+		header.Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(map[string][]netip.Addr{"own": d.own})
 	case r.URL.Path == "/":
 		http.ServeFileFS(w, r, page, "page/index.html")
 	default:

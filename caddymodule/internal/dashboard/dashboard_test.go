@@ -6,8 +6,12 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
 const here = "127.0.0.1:7020"
@@ -211,5 +215,37 @@ func TestPageIsComplete(t *testing.T) {
 				t.Errorf("%s has %s", f.Name(), sink)
 			}
 		}
+	}
+}
+
+// TestPageExplainsEachDropReason checks that the page tells what each reason means, and knows no
+// other.
+func TestPageExplainsEachDropReason(t *testing.T) {
+	text, err := page.ReadFile("page/reasons.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var explained []string
+	for _, match := range regexp.MustCompile(`(?m)^\t(\w+): "[A-Z].*\.",$`).FindAllStringSubmatch(string(text), -1) {
+		explained = append(explained, match[1])
+	}
+	reasons := vnicbridge.DropReasons()
+	slices.Sort(explained)
+	slices.Sort(reasons)
+	if !slices.Equal(explained, reasons) {
+		t.Errorf("the page explains %v, want %v", explained, reasons)
+	}
+}
+
+// TestSessionTellsOwnAddresses checks that the page learns whom it must not ban, and nobody else
+// does.
+func TestSessionTellsOwnAddresses(t *testing.T) {
+	d, session := opened(t)
+	d.own = []netip.Addr{netip.MustParseAddr("192.0.2.7")}
+	if got := body(t, d.ask(asked{path: "/session"}, session)); got != `{"own":["192.0.2.7"]}`+"\n" {
+		t.Errorf("the session is %s", got)
+	}
+	if got := d.ask(asked{path: "/session", stranger: true}, nil).StatusCode; got != http.StatusForbidden {
+		t.Errorf("a stranger is answered by %d", got)
 	}
 }

@@ -3,14 +3,14 @@
 // Lost is an answer that did not come: message says to a person what is to be done.
 export class Lost extends Error {}
 
-async function ask(method, path, body) {
+async function ask(method, path, body, signal = AbortSignal.timeout(10000)) {
 	let response;
 	try {
 		response = await fetch(path, {
 			method,
 			body: body === undefined ? undefined : JSON.stringify(body),
 			headers: { Accept: "application/json", "Content-Type": "application/json" },
-			signal: AbortSignal.timeout(10000),
+			signal,
 		});
 	} catch {
 		throw new Lost("The command caddy vnic dashboard does not answer. If it has ended, run it again and open the address that it prints.");
@@ -35,5 +35,12 @@ async function ask(method, path, body) {
 }
 
 export const get = async (path) => (await ask("GET", path)).json();
-export const post = (path, body) => ask("POST", path, body);
-export const undo = (path) => ask("DELETE", path);
+export const send = (method, path, body) => ask(method, path, body);
+
+// stream is a response whose body goes on until a signal ends it.
+export const stream = (path, signal) => ask("GET", path, undefined, signal);
+
+// query is a path with those parameters that are not empty.
+export function query(path, parameters) {
+	return `${path}?${new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== ""))}`;
+}

@@ -2,10 +2,11 @@
 // Cards are made once and then changed, so that the focus stays where it is.
 
 import { operate } from "./actions.js";
+import { capture } from "./capture.js";
 import { Chart } from "./chart.js";
-import { html, setText, sorted } from "./dom.js";
+import { button, html, setText, show, sorted } from "./dom.js";
 import { bits, count, perSecond } from "./format.js";
-import { chooses, condition, gatewaysOf, linkOf, policyOf, refusalsOf } from "./model.js";
+import { chooses, condition, gatewaysOf, linkOf, policyOf, refusalsOf, ruleOf } from "./model.js";
 
 // Cards are those of one kind of device.
 export class Cards {
@@ -18,14 +19,19 @@ export class Cards {
 		this.#make = make;
 	}
 
-	update(devices, status, histories, now) {
+	// update shows devices as a status has them, except the cards that are not to be shown. view is
+	// what somebody looks at: {now, span}.
+	update(devices, status, histories, view, shown = () => true) {
 		const names = Object.keys(devices).sort();
 		if (names.join() !== [...this.#cards.keys()].join()) {
 			this.#cards = new Map(names.map((name) => [name, this.#cards.get(name) ?? this.#make(name)]));
 			this.#place.replaceChildren(...[...this.#cards.values()].map((card) => card.element));
 		}
 		for (const [name, card] of this.#cards) {
-			card.update(devices[name], status, histories(name), now);
+			card.element.hidden = !shown(name);
+			if (!card.element.hidden) {
+				card.update(devices[name], status, histories(name), view);
+			}
 		}
 	}
 }
@@ -36,6 +42,7 @@ class Card {
 	#facts = html("p", { class: "facts" });
 	#figures;
 	#charts;
+	#times = html("span");
 
 	constructor(kind, name, figures, charts) {
 		const id = `${kind}-${name}`;
@@ -47,22 +54,22 @@ class Card {
 			this.#facts,
 			html("dl", { class: "figures" }, ...this.#figures.map(({ label, shown }) => html("div", {}, html("dt", {}, label), shown))),
 			...charts.map((chart) => chart.element),
-			html("p", { class: "times", "aria-hidden": "true" }, html("span", {}, "5 min ago"), html("span", {}, "now")),
+			html("p", { class: "times", "aria-hidden": "true" }, this.#times, html("span", {}, "now")),
 			this.actions);
+		this.capture = button("Capture…", `Capture ${kind} ${name}`, () => capture(kind, name));
 	}
 
-	show(badges, facts, device, history, now) {
-		const wanted = badges.map(({ sign, word, gravity }) => html("span", { class: `badge ${gravity}` }, `${sign} ${word}`));
-		if (wanted.map((b) => b.outerHTML).join() !== [...this.#badges.children].map((b) => b.outerHTML).join()) {
-			this.#badges.replaceChildren(...wanted);
-		}
+	show(badges, facts, device, history, { now, span }) {
+		show(this.#badges, ...badges.map(({ sign, word, gravity }) => html("span", { class: `badge ${gravity}` }, `${sign} ${word}`)));
 		setText(this.#facts, facts.filter(Boolean).join(" · "));
 		for (const { value, shown } of this.#figures) {
 			setText(shown, value(device, history.latest));
 		}
+		const points = history.points(span.ms, now);
 		for (const chart of this.#charts) {
-			chart.draw(history, now);
+			chart.draw(points, now, span);
 		}
+		setText(this.#times, `${span.label} ago`);
 	}
 }
 
@@ -80,13 +87,12 @@ const charts = (name, out, outField, into, intoField) => [
 	new Chart(`Flows of ${name}`, [{ label: "flows", field: "flows" }], count, 10, true),
 ];
 
-// button does what it says when it is pressed.
-const button = (text, label, press, attributes) => html("button", { type: "button", "aria-label": label, click: press, ...attributes }, text);
-
 export class BridgeCard extends Card {
 	#name;
 	#choices = html("div", { class: "group" });
 	#choosing = "";
+	#steers = html("summary");
+	#rules = html("ul");
 
 	constructor(name) {
 		super("bridge", name, figures("To network", "bitsTo", "From network", "bitsFrom"), charts(`bridge ${name}`, "to network", "bitsTo", "from network", "bitsFrom"));
@@ -95,14 +101,20 @@ export class BridgeCard extends Card {
 		this.#choices.setAttribute("aria-label", `New flows of bridge ${name} go to`);
 		this.actions.className = "actions";
 		this.actions.append(html("span", { class: "label", "aria-hidden": "true" }, "New flows to"), this.#choices);
+		this.actions.before(html("details", { class: "steers" }, this.#steers, this.#rules));
+		this.actions.after(html("div", { class: "actions" }, this.capture));
 	}
 
-	update(bridge, _, history, now) {
+	update(bridge, _, history, view) {
 		const badges = [linkOf(bridge), ...refusalsOf(bridge)];
 		if (bridge.switched_to) {
 			badges.push({ sign: "⇄", word: `switched to ${bridge.switched_to}`, gravity: "warn" });
 		}
-		this.show(badges, [bridge.nic, bridge.addresses.join(" "), bridge.gateways && gatewaysOf(bridge)], bridge, history, now);
+		this.show(badges, [bridge.nic, bridge.addresses.join(" "), bridge.gateways && gatewaysOf(bridge)], bridge, history, view);
+		const rules = (bridge.steer ?? []).map(ruleOf);
+		this.#steers.parentElement.hidden = rules.length === 0;
+		setText(this.#steers, rules.length === 1 ? "1 steer rule" : `${rules.length} steer rules`);
+		show(this.#rules, ...rules.map((rule) => html("li", {}, rule)));
 		this.#offer(bridge);
 	}
 
@@ -117,7 +129,7 @@ export class BridgeCard extends Card {
 			this.#choosing = choosing;
 			const path = `/vnic/bridges/${this.#name}/switch`;
 			this.#choices.replaceChildren(
-				button(choosing, `lb_policy ${choosing}`, () => operate(`Bridge ${this.#name} follows lb_policy.`, "DELETE", path), { value: "" }),
+				button(bridge.lb_policy.policy, `lb_policy ${choosing}`, () => operate(`Bridge ${this.#name} follows lb_policy.`, "DELETE", path), { value: "" }),
 				...bridge.lb_policy.segments.map((segment) =>
 					button(segment, `switch to ${segment}`, () => operate(`Bridge ${this.#name} is switched to ${segment}.`, "POST", path, { segment }), { value: segment })));
 		}
@@ -163,10 +175,10 @@ export class SegmentCard extends Card {
 		this.#name = name;
 		this.element.querySelector(".facts").after(this.#reason);
 		this.#buttons = Object.fromEntries(Object.keys(done).map((what) => [what, this.#operation(what)]));
-		this.#weight = html("input", { type: "number", min: 1, max: 256, required: "", "aria-label": `Weight of segment ${name}`, keydown: (e) => e.key === "Enter" && this.#weigh() });
+		this.#weight = html("input", { type: "number", min: 1, max: 256, required: "", "aria-label": `Weight of segment ${name}`, onkeydown: (e) => e.key === "Enter" && this.#weigh() });
 		this.#reset = button("Undo", `Undo weight of segment ${name}`, () => operate(`Segment ${name} has its configured weight.`, "DELETE", this.#path("weight")));
 		this.actions.append(
-			html("div", { class: "actions" }, ...Object.values(this.#buttons)),
+			html("div", { class: "actions" }, ...Object.values(this.#buttons), this.capture),
 			html("div", { class: "actions" }, html("span", { class: "label", "aria-hidden": "true" }, "Weight"), this.#weight,
 				button("Set", `Set weight of segment ${name}`, () => this.#weigh()), this.#reset, this.#configured));
 	}
@@ -193,11 +205,11 @@ export class SegmentCard extends Card {
 		}
 	}
 
-	update(segment, status, history, now) {
+	update(segment, status, history, view) {
 		this.show([condition(segment)], [
 			segment.addresses.join(" "), segment.interface, placeOf(segment),
 			segment.client_ip === "preserve" && "client_ip preserve", segment.reach && `may reach ${segment.reach.join(", ")}`, limitsOf(segment),
-		], segment, history, now);
+		], segment, history, view);
 		setText(this.#reason, segment.health.reason ?? "");
 		this.#reason.hidden = !segment.health.reason;
 		this.#offer(segment.state);

@@ -1,40 +1,79 @@
-// The last minutes, from counters: GET /vnic/status says what was counted so far.
+// What the devices have carried, from counters: GET /vnic/status says what was counted so far, and
+// GET /vnic/history what was counted in the hour before somebody looked.
 
-export const span = 5 * 60 * 1000; // ms
 export const interval = 2000; // ms, between looks
 
-// History keeps what one device carried.
-export class History {
-	#last;
-	points = []; // {time, gap, flows, and rates a second: newFlows, packetsFrom, packetsTo, bitsFrom, bitsTo}
+// The spans that charts can show.
+export const spans = [{ label: "5 min", words: "5 minutes", ms: 5 * 60e3 }, { label: "1 h", words: "hour", ms: 3600e3 }];
 
-	add(time, counters) {
-		const last = this.#last;
-		this.#last = { time, counters };
-		// Counters that went back are those of a device made anew.
-		if (!last || counters.new_flows < last.counters.new_flows || counters.bytes.from < last.counters.bytes.from || counters.bytes.to < last.counters.bytes.to) {
-			return;
+const longest = spans.at(-1).ms;
+const most = 150; // points in a chart
+const apart = 25e3; // ms; samples further apart have a gap between them
+
+// History keeps the counters of one device.
+export class History {
+	#samples = []; // {time, flows, newFlows, from, to}, by time
+
+	add(time, { flows, new_flows: newFlows, bytes }) {
+		this.#samples.push({ time, flows, newFlows, from: bytes.from, to: bytes.to });
+		while (this.#samples[0].time < time - longest - apart) {
+			this.#samples.shift();
 		}
-		const seconds = (time - last.time) / 1000;
-		const rate = (now, before) => Math.max(0, now - before) / seconds;
-		this.points.push({
-			time,
-			gap: time - last.time > 3 * interval,
-			flows: counters.flows,
-			newFlows: rate(counters.new_flows, last.counters.new_flows),
-			packetsFrom: rate(counters.packets.from, last.counters.packets.from),
-			packetsTo: rate(counters.packets.to, last.counters.packets.to),
-			bitsFrom: 8 * rate(counters.bytes.from, last.counters.bytes.from),
-			bitsTo: 8 * rate(counters.bytes.to, last.counters.bytes.to),
-		});
-		while (this.points[0].time < time - span - interval) {
-			this.points.shift();
+	}
+
+	// merge adds samples that somebody else has taken, whose clock is behind by some time, where
+	// there are none.
+	merge(others, behind) {
+		const own = this.#samples.map(({ time }) => time);
+		for (const sample of others) {
+			const time = Date.parse(sample.time) + behind;
+			if (!own.some((t) => Math.abs(t - time) < interval / 2)) {
+				this.add(time, sample);
+			}
 		}
+		this.#samples.sort((a, b) => a.time - b.time);
+	}
+
+	// points are what a chart of a span shows: {time, gap, flows, newFlows, bitsFrom, bitsTo},
+	// the last three a second. Each step of the span has one point at most, and always the same.
+	points(span, now) {
+		const step = Math.max(interval, span / most);
+		const points = [];
+		let last;
+		for (const sample of this.#samples) {
+			if (sample.time < now - span - Math.max(step, apart) ||
+				last && (Math.floor(sample.time / step) === Math.floor(last.time / step) || sample.time - last.time < step / 2)) {
+				continue;
+			}
+			const point = last && between(last, sample, Math.max(apart, 2.5 * step));
+			if (point) {
+				points.push(point);
+			}
+			last = sample;
+		}
+		return points;
 	}
 
 	get latest() {
-		return this.points.at(-1);
+		const last = this.#samples.at(-1);
+		const before = last && this.#samples.findLast(({ time }) => time <= last.time - interval / 2);
+		return before && between(before, last, apart);
 	}
+}
+
+// between is what was carried from one sample to the next. Counters that went back are those of a
+// device made anew.
+function between(last, { time, flows, newFlows, from, to }, apart) {
+	if (newFlows < last.newFlows || from < last.from || to < last.to) {
+		return undefined;
+	}
+	const seconds = (time - last.time) / 1000;
+	return {
+		time, flows, gap: time - last.time > apart,
+		newFlows: (newFlows - last.newFlows) / seconds,
+		bitsFrom: 8 * (from - last.from) / seconds,
+		bitsTo: 8 * (to - last.to) / seconds,
+	};
 }
 
 // Histories are those of all devices, by kind and name.
@@ -50,9 +89,19 @@ export class Histories {
 	}
 
 	add(time, status) {
+		this.#each(status, (history, device) => history.add(time, device));
+	}
+
+	// merge adds an answer to GET /vnic/history.
+	merge(time, answer) {
+		const behind = time - Date.parse(answer.now);
+		this.#each(answer, (history, samples) => history.merge(samples, behind));
+	}
+
+	#each(answer, add) {
 		for (const kind of ["bridges", "segments"]) {
-			for (const [name, device] of Object.entries(status[kind])) {
-				this.of(kind, name).add(time, device);
+			for (const [name, device] of Object.entries(answer[kind])) {
+				add(this.of(kind, name), device);
 			}
 		}
 	}

@@ -1,28 +1,28 @@
 // Clients, drops, host names, bans and events.
 
-import { html, sorted } from "./dom.js";
+import { ask, operate } from "./actions.js";
+import { get } from "./api.js";
+import { button, html, show, sorted } from "./dom.js";
 import { bytes, clock, count, idle, perSecond } from "./format.js";
 import { segmentsOf } from "./model.js";
+import { reasons } from "./reasons.js";
 
-// show replaces what differs, so that a selection stays where it is.
-function show(place, ...children) {
-	const fresh = html("div", {}, ...children);
-	if (fresh.textContent !== place.textContent) {
-		place.replaceChildren(...fresh.childNodes);
-	}
-}
-
-const empty = (text) => html("p", { class: "empty" }, text);
+export const empty = (text) => html("p", { class: "empty" }, text);
 
 // table has the columns [heading, isNumber].
-const table = (columns, rows) => html("table", {},
-	html("thead", {}, html("tr", {}, ...columns.map(([heading, number]) => html("th", { scope: "col", class: number ? "number" : "" }, heading)))),
-	html("tbody", {}, ...rows.map((cells) => html("tr", {}, ...cells.map((cell, i) => html("td", { class: columns[i][1] ? "number" : "" }, cell))))));
+export const table = (columns, rows) => html("table", {},
+	html("thead", {}, html("tr", {}, ...columns.map(([heading, number]) => html("th", { scope: "col", class: number ? "number" : undefined }, heading)))),
+	html("tbody", {}, ...rows.map((cells) => html("tr", {}, ...cells.map((cell, i) => html("td", { class: columns[i][1] ? "number" : undefined }, cell))))));
 
-export function showClients(place, { clients }) {
+// showClients shows the clients with the most flows. flowsOf shows those of one.
+export function showClients(place, { clients }, bridges, flowsOf) {
 	show(place, clients.length === 0 ? empty("No flows.") : table(
-		[["Client"], ["Segments"], ["Flows", true], ["Bytes", true], ["Last", true]],
-		clients.map((c) => [c.address, c.segments.join(" "), count(c.flows), bytes(c.bytes.from_client + c.bytes.from_server), idle(c.idle_seconds)])));
+		[["Client"], ["Segments"], ["Flows", true], ["Bytes", true], ["Last", true], ["Ban", true]],
+		clients.map((c) => [
+			button(c.address, `Flows of ${c.address}`, () => flowsOf(c.address), { class: "link" }),
+			c.segments.join(" "), count(c.flows), bytes(c.bytes.from_client + c.bytes.from_server), idle(c.idle_seconds),
+			button("Ban…", `Ban ${c.address}`, () => ban(bridges, c.address), { class: "small" }),
+		])));
 }
 
 // Rates tell what has been counted in a second, as text.
@@ -56,7 +56,10 @@ export class Drops {
 		rows.sort((a, b) => b.n - a.n);
 		show(place, rows.length === 0 ? empty("Nothing was dropped.") : table(
 			[["Reason"], ["From"], ["Packets", true], ["Now", true]],
-			rows.map((r) => [r.reason, r.from, count(r.n), rate(what(r))])));
+			rows.map((r) => [
+				html("span", {}, html("span", { class: "name" }, r.reason), " ", html("span", { class: "why" }, reasons[r.reason] ?? "")),
+				r.from, count(r.n), rate(what(r)),
+			])));
 	}
 }
 
@@ -84,18 +87,44 @@ export class Names {
 		place.parentElement.hidden = rows.size === 0;
 		const rate = this.#rates.since(new Map([...rows].map(([what, { n }]) => [what, n])), time);
 		const most = [...rows.values()].sort((a, b) => b.n - a.n).slice(0, mostNames);
-		const more = rows.size > most.length ? html("p", { class: "empty" }, `and ${count(rows.size - most.length)} others`) : "";
+		const more = rows.size > most.length ? empty(`and ${count(rows.size - most.length)} others`) : "";
 		show(place, table(
 			[["Name"], ["Bridge"], ["Segments"], ["Flows", true], ["Now", true]],
 			most.map((r) => [r.name, r.bridge, [...r.segments].join(" "), count(r.n), rate(r.what)])), more);
 	}
 }
 
-export function showBans(place, { total, bans }) {
-	const more = total > bans.length ? html("p", { class: "empty" }, `and ${count(total - bans.length)} others`) : "";
-	show(place, total === 0 ? empty("Nobody is banned.") : table(
-		[["Network"], ["Bridge"], ["Until"]],
-		bans.map((b) => [b.network, b.bridge ?? "all", b.configured ? "another configuration" : b.until ? clock(b.until) : "unban"])), more);
+export function showBans(place, { total, bans }, bridges) {
+	const more = total > bans.length ? empty(`and ${count(total - bans.length)} others`) : "";
+	show(place,
+		total === 0 ? empty("Nobody is banned.") : table(
+			[["Network"], ["Bridge"], ["Until"], ["End", true]],
+			bans.map((b) => [b.network, b.bridge ?? "all", b.configured ? "another configuration" : b.until ? clock(b.until) : "unban", b.configured ? "" : unban(b)])),
+		more,
+		html("div", { class: "actions" }, button("Ban…", "Ban a client or a network", () => ban(bridges, ""))));
+}
+
+const unban = ({ network, bridge }) => button("Unban", `Unban ${network}`,
+	() => operate(`${network} is no longer banned.`, "DELETE", "/vnic/bans", { networks: [network], bridge }), { class: "small" });
+
+// ban asks for how long, and bans a client or a network. Whoever looks at the page by SSH is not
+// banned: the dashboard knows from where that is.
+async function ban(bridges, network) {
+	const wanted = await ask({
+		title: network ? `Ban ${network}?` : "Ban a client or a network",
+		text: "It reaches nothing, from the next packet on, and its flows end at once.",
+		yes: "Ban",
+		fields: [
+			{ name: "network", label: "Address or network", value: network, placeholder: "203.0.113.7 or 10.20.0.0/16", required: true },
+			{ name: "for", label: "For", options: [["10m", "10 minutes"], ["1h", "1 hour"], ["24h", "1 day"], ["", "until somebody ends it"]] },
+			{ name: "bridge", label: "At bridge", options: [["", "all"], ...bridges.map((name) => [name, name])] },
+		],
+	});
+	if (wanted) {
+		operate(`${wanted.network} is banned.`, "POST", "/vnic/bans", {
+			networks: [wanted.network], for: wanted.for || undefined, bridge: wanted.bridge || undefined, own: (await get("/session")).own,
+		});
+	}
 }
 
 export function showEvents(place, { events }) {

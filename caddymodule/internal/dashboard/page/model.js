@@ -21,6 +21,9 @@ export function linkOf(bridge) {
 	if (!bridge.up) {
 		return { sign: "✕", word: "link down", gravity: "bad" };
 	}
+	if (bridge.gateways?.some(({ silent }) => silent)) {
+		return { sign: "✕", word: "gateway silent", gravity: "bad" };
+	}
 	if (bridge.gateways?.some(({ mac }) => !mac)) {
 		return { sign: "◐", word: "gateway not resolved", gravity: "warn" };
 	}
@@ -45,6 +48,21 @@ export const steers = (bridge, segment) => bridge.steer?.some((rule) => segments
 
 // segmentsOf are the segments that a steer rule can give.
 export const segmentsOf = (rule) => rule.lb_policy?.segments ?? [rule.segment];
+
+// ruleOf is a steer rule as the Caddyfile has it.
+export function ruleOf({ segment, lb_policy: policy, sites, clients, names, ports, protocols }) {
+	if (sites) {
+		return "steer sites";
+	}
+	const matchers = [["client", clients], ["name", names], ["port", ports], ["protocol", protocols]].filter(([, values]) => values);
+	return ["steer", segment ?? ["lb_policy", policy.policy, ...policy.segments].join(" "), ...matchers.map(([what, values]) => [what, ...values].join(" "))].join(" ");
+}
+
+// isMany tells whether there are more segments than cards can show at a glance.
+export const isMany = (status) => Object.keys(status.segments).length > 6;
+
+// droppedBy is how many packets of a device were dropped.
+export const droppedBy = ({ drops }) => Object.values(drops).reduce((sum, n) => sum + n, 0);
 
 // segmentsInOrder are the segments' names, those of the first bridge first.
 export function segmentsInOrder(status) {

@@ -3,10 +3,11 @@
 
 import { svg, sorted } from "./dom.js";
 import { bits, count } from "./format.js";
-import { chooses, condition, gatewaysOf, linkOf, policyOf, segmentsInOrder, steers, takesNewFlows } from "./model.js";
+import { chooses, condition, gatewaysOf, isMany, linkOf, policyOf, segmentsInOrder, steers, takesNewFlows } from "./model.js";
 
 const narrow = 640; // px
 const nodeHeight = 66, gap = 16, arcs = 44;
+const lineHeight = 30, lineGap = 8; // of segments that have one line
 
 export function drawTopology(place, status, histories) {
 	const width = Math.max(place.clientWidth, 240);
@@ -27,13 +28,14 @@ function fromLeft(status, width) {
 	const [nicWidth, bridgeWidth, segmentWidth] = [0.24, 0.3, 0.32].map((part) => Math.min(part * free, 330));
 	const space = (free - nicWidth - bridgeWidth - segmentWidth) / 2;
 	const p = { nics: {}, bridges: {}, segments: {}, edges: [] };
+	const [height, below] = sizeOf(status);
 	names.forEach((name, i) => {
-		p.segments[name] = box(free - segmentWidth, 2 + i * (nodeHeight + gap), segmentWidth);
+		p.segments[name] = box(free - segmentWidth, 2 + i * (height + below), segmentWidth, height);
 	});
 	let bottom = 2;
 	for (const [name, bridge] of sorted(status.bridges)) {
-		const own = names.filter((s) => chooses(bridge, s) || steers(bridge, s)).map((s) => p.segments[s].y);
-		const y = Math.max(bottom, (Math.min(...own) + Math.max(...own)) / 2);
+		const own = names.filter((s) => chooses(bridge, s) || steers(bridge, s)).map((s) => middle(p.segments[s]));
+		const y = Math.max(bottom, (Math.min(...own) + Math.max(...own) - nodeHeight) / 2);
 		bottom = y + nodeHeight + gap;
 		const nic = p.nics[name] = box(0, y, nicWidth);
 		const b = p.bridges[name] = box(nicWidth + space, y, bridgeWidth);
@@ -44,7 +46,7 @@ function fromLeft(status, width) {
 		}
 	}
 	p.arcs = reach;
-	p.height = Math.max(bottom, 2 + names.length * (nodeHeight + gap)) - gap + 2;
+	p.height = Math.max(bottom - gap, 2 + names.length * (height + below) - below) + 2;
 	return p;
 }
 
@@ -54,6 +56,7 @@ function fromTop(status, width) {
 	const reach = names.some((name) => status.segments[name].reach) ? 26 : 0;
 	const indent = 10 + 12 * bridges.length;
 	const p = { nics: {}, bridges: {}, segments: {}, edges: [] };
+	const [height, below] = sizeOf(status);
 	let y = 2;
 	for (const [name] of bridges) {
 		const nic = p.nics[name] = box(indent, y, width - indent - reach);
@@ -62,8 +65,8 @@ function fromTop(status, width) {
 		y += nodeHeight + gap;
 	}
 	for (const name of names) {
-		p.segments[name] = box(indent + 14, y, width - indent - 14 - reach);
-		y += nodeHeight + gap;
+		p.segments[name] = box(indent + 14, y, width - indent - 14 - reach, height);
+		y += height + below;
 	}
 	bridges.forEach(([name, bridge], i) => {
 		const b = p.bridges[name];
@@ -73,12 +76,15 @@ function fromTop(status, width) {
 		}
 	});
 	p.arcs = reach;
-	p.height = y - gap + 2;
+	p.height = y - below + 2;
 	return p;
 }
 
-const box = (x, y, width) => ({ x, y, width });
-const middle = (b) => b.y + nodeHeight / 2;
+const box = (x, y, width, height = nodeHeight) => ({ x, y, width, height });
+const middle = (b) => b.y + b.height / 2;
+
+// sizeOf is the height of the segments, and the gap below each: many have one line each.
+const sizeOf = (status) => (isMany(status) ? [lineHeight, lineGap] : [nodeHeight, gap]);
 
 function edgeTo(picture, status, bridge, segment, d) {
 	if (!chooses(bridge, segment) && !steers(bridge, segment)) {
@@ -116,7 +122,11 @@ function bridgeNode(name, bridge, b) {
 function segmentNode(name, segment, latest, b) {
 	const { sign, word, gravity } = condition(segment);
 	const rate = latest ? ` · ${bits(latest.bitsFrom + latest.bitsTo)}` : "";
-	return node("segment", b, name, segment.addresses.join(" "), gravity, [`${sign} ${word}`, gravity], [`${count(segment.flows)} flows${rate}`]);
+	const carried = `${count(segment.flows)} flows${rate}`;
+	if (b.height === lineHeight) {
+		return line(b, name, gravity, `${sign} ${word}`, carried);
+	}
+	return node("segment", b, name, segment.addresses.join(" "), gravity, [`${sign} ${word}`, gravity], [carried]);
 }
 
 // node is a box with a name, what it is, and two lines.
@@ -124,10 +134,21 @@ function node(kind, b, name, what, gravity, ...lines) {
 	const inner = b.width - 24;
 	return svg("g", { class: `node ${kind} ${gravity === "good" ? "" : gravity}`, transform: `translate(${b.x} ${b.y})` },
 		svg("title", {}, `${what} ${name}`),
-		svg("rect", { width: b.width, height: nodeHeight, rx: 10 }),
+		svg("rect", { width: b.width, height: b.height, rx: 10 }),
 		svg("text", { class: "name", x: 12, y: 22 }, fit(name, inner * 0.55, 8.5)),
 		svg("text", { class: "kind", x: b.width - 12, y: 22 }, fit(what, inner - Math.min(8.5 * name.length, inner * 0.55) - 6, 6.3)),
 		...lines.map(([text, tone], i) => svg("text", { class: tone ?? "", x: 12, y: 40 + 16 * i }, fit(text, inner, 6.6))));
+}
+
+// line is a segment in one line: its name, its condition, and what it carries.
+function line(b, name, gravity, condition, carried) {
+	const third = (b.width - 24) / 3;
+	return svg("g", { class: `node segment ${gravity === "good" ? "" : gravity}`, transform: `translate(${b.x} ${b.y})` },
+		svg("title", {}, `segment ${name}`),
+		svg("rect", { width: b.width, height: b.height, rx: 8 }),
+		svg("text", { class: "name", x: 12, y: 20 }, fit(name, third - 4, 8.5)),
+		svg("text", { class: gravity, x: 12 + third, y: 20 }, fit(condition, third * 0.8, 6.6)),
+		svg("text", { class: "kind", x: b.width - 12, y: 20 }, fit(carried, third * 1.2, 6.3)));
 }
 
 // fit cuts a text to a width, at so many pixels a letter.

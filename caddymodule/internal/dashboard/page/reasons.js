@@ -1,0 +1,26 @@
+// What a dropped packet was, by the reason that it counts under: docs/troubleshooting.md has more.
+
+export const reasons = {
+	malformed: "Its headers do not fit it.",
+	vlan: "It carries a VLAN tag, so it belongs to another network.",
+	not_for_us: "It has the MAC or IP address of another host.",
+	broadcast_or_multicast: "It goes to a group. Such packets do not cross.",
+	ether_type: "It is neither ARP nor IP, or of a family of which the device has no address.",
+	arp: "It is ARP, NDP or MLD from a segment or about another address.",
+	bad_source: "No sender there can have its source address.",
+	fragment: "It is a fragment without its first one, a duplicate, or one of too many.",
+	protocol: "It is neither TCP, UDP nor ICMP.",
+	icmp: "It is ICMP that neither opens a flow nor tells an error of one.",
+	no_flow: "It belongs to no flow, and cannot begin one.",
+	no_segment: "No segment takes it: those of its rule or policy are drained, stopped, unhealthy, or of another family.",
+	port_not_open: "Its segment does not open this port: see ports, and bind.",
+	egress_denied: "The egress of its segment does not allow it.",
+	table_full: "The flow table is full: see max_flows.",
+	no_free_tuple: "All aliases and ports are in use: see aliases.",
+	next_hop_unresolved: "Its next hop does not answer ARP or NDP.",
+	too_big: "It does not fit the link. Its sender was told which size does.",
+	send_failed: "The device refused it: it is down, or the packet too long.",
+	overload: "It needs the slow path, beyond the rate limit of that.",
+	denied: "It comes from a banned network, or goes to one.",
+	limit: "It is beyond a limit of its segment.",
+};
