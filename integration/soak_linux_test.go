@@ -41,6 +41,7 @@ var soakParts = []struct {
 	{"turnover", soakTurnover},
 	{"reloads", soakReloads},
 	{"upgrades", soakUpgrades},
+	{"restarts", soakRestarts},
 }
 
 // figure is a row of a part's table.

@@ -31,8 +31,8 @@ var restarts = []mutation{
 		row: "R3", defect: "the sites' listening sockets are not kept", file: "caddymodule/internal/upgrade/keeper_linux.go",
 		old: `{k.Sockets.Files, k.Sockets.PacketFiles}`, new: `{k.Sockets.PacketFiles}`, tests: "integration.TestRestart",
 	}, {
-		row: "R3", defect: "the sites accept connections until their servers shut down", file: "caddymodule/internal/process/process.go",
-		old: "		Sockets.Yield()\n", tests: "integration.TestRestart",
+		row: "R3", defect: "the sites accept connections until their servers shut down", file: "caddymodule/internal/upgrade/keeper_linux.go",
+		old: "	k.Sockets.Yield()\n", tests: "integration.TestRestart",
 	}, {
 		row: "R4", defect: "the programs end with the process", file: "vnicbridge/internal/kernel/remains_linux.go",
 		old: `	return succession.Files{linkFile(p.Name): file}, err`, new: `	_ = file.Close()

@@ -60,8 +60,8 @@ func confirm() {
 
 // leaveSockets lets connections wait for the next process, before the servers shut down.
 func leaveSockets() {
-	if caddy.Exiting() && Keeper.Kept() {
-		Sockets.Yield()
+	if caddy.Exiting() {
+		Keeper.Leave()
 	}
 }
 

@@ -30,6 +30,7 @@ type Keeper struct {
 	store    *fdstore.Store
 	remains  *vnicbridge.Remains // of the process before, until this one is ready
 	keeping  bool                // the process is ready
+	ending   bool                // the files stay as they are, although sockets close
 	arranged [2]uint64           // of the plane and the sockets, when the files were kept
 	leavings vnicbridge.Leavings
 	note     vnicbridge.Note
@@ -237,7 +238,7 @@ func (k *Keeper) tell(err error) {
 // write keeps the files if they have changed, and what the next process must know.
 func (k *Keeper) write() (err error) {
 	arranged := [2]uint64{k.Plane.Arrangement(), k.Sockets.Arrangement()}
-	rearranged := arranged != k.arranged
+	rearranged := arranged != k.arranged && !k.ending
 	var files succession.Files
 	if rearranged {
 		if k.leavings, err = k.Plane.Leavings(); err != nil {
@@ -289,6 +290,18 @@ func (k *Keeper) writeBans(note vnicbridge.Note) (err error) {
 		return nil
 	}
 	return k.bans.Replace(note.Bans)
+}
+
+// Leave lets connections wait for the next process, before the servers of this one shut down. If nothing
+// is kept it does nothing.
+func (k *Keeper) Leave() {
+	if !k.Write() || !k.Kept() {
+		return
+	}
+	k.mu.Lock()
+	k.ending = true
+	k.mu.Unlock()
+	k.Sockets.Yield()
 }
 
 // Kept tells whether the service manager keeps what there is, so that this process can end without

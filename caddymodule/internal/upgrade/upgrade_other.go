@@ -54,3 +54,6 @@ func (*Keeper) State() string { return "" }
 
 // DiscardUnused does nothing.
 func (*Keeper) DiscardUnused() {}
+
+// Leave does nothing.
+func (*Keeper) Leave() {}
