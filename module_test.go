@@ -146,7 +146,7 @@ var mayImport = map[string][]string{
 	"caddymodule/internal/upgrade":    {"caddymodule/internal/fdstore", "sites", "vnicbridge"},
 	"caddymodule/internal/fdstore":    {"vnicbridge/succession"},
 	"caddymodule/internal/api":        {"caddymodule/internal/journal", "caddymodule/internal/version", "sites", "vnicbridge"},
-	"caddymodule/internal/command": {"caddymodule/internal/api", "caddymodule/internal/dashboard", "caddymodule/internal/listenaddr",
+	"caddymodule/internal/command": {"caddymodule/internal/api", "caddymodule/internal/upgrade", "caddymodule/internal/dashboard", "caddymodule/internal/listenaddr",
 		"caddymodule/internal/version", "integration/paper", "vnicbridge"},
 	"caddymodule/internal/http1":     {"sites"},
 	"caddymodule/internal/leanproxy": {"caddymodule/internal/http1", "sites"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -94,6 +95,9 @@ func wantPlainRestart(t *testing.T, end func(*serviceManager)) {
 	m, idle := startToRestart(t, config)
 	if says := m.s.fromAdmin("/vnic/status"); !strings.Contains(says, `"restart":"packets are carried in userspace"`) {
 		t.Errorf("the status does not say what a restart does: %s", says)
+	}
+	if checked := m.s.vnic("check", "--config", filepath.Join(m.s.dir, "Caddyfile")); !strings.Contains(checked, "a restart interrupts connections, although the service manager could keep the files: packets are carried in userspace") {
+		t.Errorf("caddy vnic check says\n%s", checked)
 	}
 	end(m)
 	if n := m.count(); n > 0 {
@@ -238,6 +242,9 @@ func TestRestartWithAnotherConfiguration(t *testing.T) {
 			idle.want(fmt.Sprint("restart ", i))
 			if got := s.get("http://192.168.1.2/"); got != "a" {
 				t.Errorf("after restart %d PC1 got %q", i, got)
+			}
+			if checked := s.vnic("check", "--config", filepath.Join(s.dir, "Caddyfile")); datapath == "kernel" && strings.Contains(checked, "segment b: a restart interrupts its connections") != (next == withNetns) {
+				t.Errorf("of restart %d caddy vnic check says\n%s", i, checked)
 			}
 			if next != other {
 				s.vnic("switch", "lan", "b")

@@ -28,7 +28,7 @@ func soakRestarts(t *testing.T, datapath string) (figures []figure) {
 // soakEnds ends Caddy in one way, and starts the next one.
 func soakEnds(t *testing.T, name string, times int) []figure {
 	config := toRestart
-	config.sites = "http:// {\nbind vnic/a\nreverse_proxy /chat 192.168.50.1:9002\nrespond a\n}\n"
+	config.sites = "http:// {\nbind vnic/a\nhandle /chat {\nreverse_proxy 192.168.50.1:9002\n}\nhandle {\nrespond a\n}\n}\n"
 	m, idle := startToRestart(t, config)
 	s := m.s
 	s.serveHTTP(s.Server, "192.168.50.1:9001", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "a") }))

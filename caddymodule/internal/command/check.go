@@ -17,7 +17,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/listenaddr"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/upgrade"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/checkup"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
@@ -44,10 +44,12 @@ Exits non-zero when something would keep Caddy from starting.`,
 			if err != nil {
 				return err
 			}
+			running := admin.runningStatus()
 			findings := listenFindings(&config.Apps.VNIC, config.addresses(), findPlaces(file))
 			findings = append(findings, checkup.Run(&config.Apps.VNIC, checkup.Options{
-				Own: admin.runningVNICs(), Listen: config.listen(), Sites: config.sites, Session: session().server,
+				Own: vnicsOf(running), Listen: config.listen(), Sites: config.sites, Session: session().server,
 			})...)
+			findings = append(findings, restartFindings(running, &config.Apps.VNIC)...)
 			if err := writeFindings(cmd.OutOrStdout(), findings, asJSON); err != nil {
 				return err
 			}
@@ -198,9 +200,9 @@ func (c *checkedConfig) listen() map[string][]config.PortRange {
 	return ports
 }
 
-// runningVNICs returns the VNICs of the running instance. It waits 2 s for an answer,
-// because the packet filter that is being checked may drop the question.
-func (f *adminFlags) runningVNICs() (devices []string) {
+// runningStatus returns the status of the running instance, or the zero value. It waits 2 s for an
+// answer, because the packet filter that is being checked may drop the question.
+func (f *adminFlags) runningStatus() (status api.Status) {
 	answer := make(chan []byte, 1)
 	go func() {
 		raw, err := f.request(http.MethodGet, api.StatusPath)
@@ -209,16 +211,31 @@ func (f *adminFlags) runningVNICs() (devices []string) {
 		}
 		answer <- raw
 	}()
-	var status vnicbridge.Status
 	select {
 	case raw := <-answer:
-		if json.Unmarshal(raw, &status) != nil {
-			return nil
-		}
+		_ = json.Unmarshal(raw, &status) // of another program
 	case <-time.After(2 * time.Second):
 	}
-	for _, s := range status.Segments {
+	return status
+}
+
+func vnicsOf(running api.Status) (devices []string) {
+	for _, s := range running.Segments {
 		devices = append(devices, s.Interface)
 	}
 	return devices
+}
+
+// restartFindings says what a restart of the running instance interrupts although the service manager
+// could keep its files.
+func restartFindings(running api.Status, cfg *config.Config) (findings []checkup.Finding) {
+	if running.Restart != "" && running.Restart != upgrade.Kept {
+		findings = append(findings, checkup.Finding{Severity: checkup.SeverityWarning, Message: "a restart interrupts connections, although the service manager could keep the files: " + running.Restart})
+	}
+	for _, name := range config.SortedKeys(cfg.Segments) {
+		if running.Restart == upgrade.Kept && cfg.Segments[name].Netns != "" {
+			findings = append(findings, checkup.Finding{Severity: checkup.SeverityNote, Message: fmt.Sprintf("segment %s: a restart interrupts its connections, because it has a network namespace of its own (caddy vnic upgrade does not)", name)})
+		}
+	}
+	return findings
 }

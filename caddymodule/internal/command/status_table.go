@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/api"
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/upgrade"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
@@ -21,7 +22,7 @@ func writeStatus(w screen, answer api.Status, details bool) {
 	if s.DatapathReason != "" {
 		fmt.Fprintf(w, "The kernel data path cannot be used: %s.\n", s.DatapathReason)
 	}
-	if r := answer.Restart; r != "" && r != "kept" {
+	if r := answer.Restart; r != "" && r != upgrade.Kept {
 		fmt.Fprintf(w, "A restart interrupts connections: %s.\n", r)
 	}
 	for _, o := range s.Obstacles {

@@ -34,5 +34,8 @@ type answer struct {
 // variable names the descriptor of the successor's end of the socket.
 const variable = "CADDY_VNIC_PREDECESSOR"
 
+// Kept is what [Keeper.State] says if the service manager keeps the files.
+const Kept = "kept"
+
 // Patience is how long a successor may take until its configuration has started.
 const Patience = 30 * time.Second

@@ -210,7 +210,7 @@ func (k *Keeper) Write() bool {
 	return true
 }
 
-// State returns "kept", or why nothing is kept. It is empty without a service manager that can.
+// State returns [Kept], or why nothing is kept. It is empty without a service manager that can.
 func (k *Keeper) State() string {
 	if told := k.told.Load(); told != nil {
 		return *told
@@ -220,7 +220,7 @@ func (k *Keeper) State() string {
 
 // tell logs whether something is kept, if that has changed.
 func (k *Keeper) tell(err error) {
-	told := "kept"
+	told := Kept
 	if err != nil {
 		told = err.Error()
 	}
