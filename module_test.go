@@ -157,6 +157,7 @@ var mayImport = map[string][]string{
 	"vnicbridge/config":             {},
 	"vnicbridge/pcapfilter":         {},
 	"vnicbridge/internal/bpf":       {},
+	"vnicbridge/internal/elector":   {},
 	"vnicbridge/internal/lockorder": {},
 	"vnicbridge/internal/loglimit":  {"vnicbridge/internal/lockorder"},
 	"vnicbridge/internal/packet":    {"vnicbridge/config"},

@@ -40,7 +40,7 @@ func switchAndBack(t *testing.T) {
 		{http.MethodPost, switchURL, "", http.StatusBadRequest, "JSON such as"},
 		{http.MethodGet, switchURL, "", http.StatusMethodNotAllowed, "use DELETE or POST"},
 		{http.MethodPost, strings.Replace(switchURL, "lan", "wan", 1), `{"segment": "a"}`, http.StatusNotFound, `unknown bridge \"wan\": the configuration has lan`},
-		{http.MethodPost, switchURL + "es", "", http.StatusNotFound, "one of switch"},
+		{http.MethodPost, switchURL + "es", "", http.StatusNotFound, "one of activate, drain, switch"},
 	} {
 		expectSend(t, refused.method, refused.url, refused.body, refused.code, refused.message)
 	}

@@ -21,6 +21,7 @@ type transition struct {
 	devices                 // of cfg
 	retired  devices        // of the retained configurations alone
 	made     []*iface.Iface // by prepare
+	claimed  []*bridge      // that stood by, and no longer fail over
 	replaced []*segment     // closed by prepare to make room for their successors
 	kept     []func() error // release the network namespaces of the replaced
 	rules    *rules.Ruleset
@@ -40,7 +41,9 @@ func (t *transition) prepare() error {
 	if err != nil {
 		return err
 	}
-	err = t.prepareRest()
+	if err = t.makeFIFOs(); err == nil {
+		err = t.prepareRest()
+	}
 	if failed := acquired(); err == nil {
 		err = failed
 	}
@@ -59,6 +62,18 @@ func (t *transition) prepare() error {
 	return err
 }
 
+// makeFIFOs makes the FIFOs of electors.
+func (t *transition) makeFIFOs() error {
+	for _, name := range config.SortedKeys(t.bridges) {
+		if f, ok := t.cfg.FailoverOf(name); ok {
+			if err := t.p.session.machine.MakeFIFO(f.FIFO); err != nil {
+				return errorAt("bridge", name, err)
+			}
+		}
+	}
+	return nil
+}
+
 // prepareRest prepares everything that the bridges do not need while their addresses are claimed:
 // the kernel takes its time to check a program for each device.
 func (t *transition) prepareRest() error {
@@ -68,6 +83,9 @@ func (t *transition) prepareRest() error {
 		}
 		if err := t.p.datapaths.attach(b.iface); err != nil {
 			return errorAt("bridge", name, err)
+		}
+		if t.fails(name) {
+			t.p.standBy(b) // also according to the flow table
 		}
 	}
 	for _, name := range config.SortedKeys(t.cfg.Segments) {
@@ -161,8 +179,14 @@ func (t *transition) prepareBridge(name string) error {
 	}
 	t.bridges[name] = b
 	t.made = append(t.made, b.iface)
+	if t.fails(name) {
+		t.p.standBy(b)
+	}
 	return nil
 }
+
+// fails tells whether a bridge fails over, so that its elector says when it has its addresses.
+func (t *transition) fails(name string) bool { return t.cfg.Bridges[name].Failover != nil }
 
 // retire keeps the devices that only the retained configurations have.
 func (t *transition) retire() {
@@ -193,10 +217,20 @@ func (t *transition) acquireAddresses() (acquired func() error, err error) {
 	}
 	var claims errgroup.Group
 	for name, b := range t.bridges {
-		if !slices.Contains(t.made, b.iface) || t.p.awaits(b.iface) {
+		made := slices.Contains(t.made, b.iface)
+		if t.p.awaits(b.iface) || !made && (t.fails(name) || !b.iface.StandsBy()) {
 			continue
 		}
-		t.p.carry(b.iface)
+		if made {
+			t.p.carry(b.iface)
+		}
+		if t.fails(name) {
+			b.announce() // to take frames to its groups; it says nothing
+			continue
+		}
+		if !made {
+			t.claimed = append(t.claimed, b)
+		}
 		claims.Go(func() error {
 			if err := t.acquireAddressesOf(name, b); err != nil {
 				return errorAt("bridge", name, err)
@@ -237,6 +271,9 @@ func (t *transition) release() {
 func (t *transition) undo() {
 	for _, ifc := range t.made {
 		t.p.closeIface(ifc)
+	}
+	for _, b := range t.claimed {
+		t.p.standBy(b)
 	}
 	for _, old := range t.replaced {
 		again, err := t.p.makeSegment(old.spec)
@@ -305,6 +342,7 @@ func (t *transition) commit() {
 		p.log.Error("a configured ban", "error", err)
 	}
 	p.followHealth()
+	p.followRoles()
 	p.begin()
 }
 
@@ -312,7 +350,7 @@ func (t *transition) commit() {
 func (p *Plane) begin() {
 	now := p.now()
 	for name, b := range p.bridges {
-		if !b.up {
+		if !b.up.Load() {
 			p.log.Warn("the NIC is down: nothing passes until it is up (ip link set "+b.spec.nic+" up)", "bridge", name)
 			p.tellNIC(name, b.spec.nic, false)
 		}

@@ -218,6 +218,7 @@ func (d *dataPaths) switchTo(next kernelPath, maxFlows int, ifaces []*iface.Ifac
 				table.Know(ifc)
 				g := table.Gauges(ifc)
 				g.Turn.Store(ifc.Gauges().Turn.Load())
+				g.Standby.Store(ifc.Gauges().Standby.Load())
 				ifc.Gauge.Store(g)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
@@ -46,7 +47,10 @@ type bridge struct {
 	iface *iface.Iface
 	links [config.Families]link.Link // nil if the bridge has no address of a family
 	name  string                     // the NIC's name now, because a NIC can be renamed
-	up    bool
+	up    atomic.Bool
+
+	failsOver atomic.Bool   // an elector says whether it has its addresses
+	conflicts atomic.Uint64 // with another host that uses one of them
 
 	upSince int64                 // of the plane's clock
 	silent  [config.Families]bool // gateways that do not answer, as was told last
@@ -145,7 +149,8 @@ func (p *Plane) openBridge(spec nicSpec, gateways [config.Families]netip.Addr) (
 		return nil, err
 	}
 	ifc, err := p.newIface(spec.nic, dev, state.MAC, spec.addresses[config.IPv6].IsValid())
-	b := &bridge{spec: spec, dev: dev, iface: ifc, name: spec.nic, up: state.Up}
+	b := &bridge{spec: spec, dev: dev, iface: ifc, name: spec.nic}
+	b.up.Store(state.Up)
 	if err == nil {
 		ifc.SetMTU(state.MTU)
 		p.attachNIC(b, state.Permanent)
@@ -218,7 +223,7 @@ func (p *Plane) attachNIC(b *bridge, permanent config.MAC) {
 		}
 		l := link.New(own, link.Options{
 			Bridge: b.spec.bridge, MAC: permanent, Key: [2]uint64{p.key.K0, p.key.K1}, LinkLocal: b.spec.linkLocal, Ours: p.isOurs, Log: log,
-			Rival: func(address netip.Addr, mac config.MAC) { p.rival(b.spec.bridge, address, mac) },
+			Rival: func(address netip.Addr, mac config.MAC) { p.rival(b, address, mac) },
 		})
 		n := l.Table()
 		n.Learned = func(c link.MACChange) { p.neighbourLearned(log, c) }
@@ -353,7 +358,8 @@ func (p *Plane) reopenNIC(ifc *iface.Iface) error {
 			if err != nil {
 				return err
 			}
-			b.dev, b.name, b.up = dev, b.spec.nic, state.Up
+			b.dev, b.name = dev, b.spec.nic
+			b.up.Store(state.Up)
 			ifc.SetDevice(dev)
 			for _, link := range b.eachLink() {
 				link.TellAll()

@@ -38,15 +38,16 @@
 //
 //  1. the plane's: held for a whole Apply, one operation, or one repair
 //  2. that of the bans: held while they change, and while flows move to a new kernel path
-//  3. the forwarder's moving: shared while it carries a batch of frames or visits a
+//  3. that of the bridges' roles: held while an elector gives a bridge its addresses, or takes them
+//  4. the forwarder's moving: shared while it carries a batch of frames or visits a
 //     part of the table, exclusive while all flows move to the other data path
-//  4. a link's publishing: held while the data path is told of a next hop
-//  5. the kernel path's: held while its maps or attachments change
-//  6. the flow table's: held for one change, or for a part of a visit
-//  7. those of next hops, the claim, fragments, handshakes, orphans, open ports, the pacer, health,
+//  5. a link's publishing: held while the data path is told of a next hop
+//  6. the kernel path's: held while its maps or attachments change
+//  7. the flow table's: held for one change, or for a part of a visit
+//  8. those of next hops, the claim, fragments, handshakes, orphans, open ports, the pacer, health,
 //     a NIC's packet filter and a program's place among others, each held for one lookup
 //     or change of its own data
-//  8. that of the log's rate limit
+//  9. that of the log's rate limit
 //
 // Captures share atomic counts and have no lock.
 //

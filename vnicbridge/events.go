@@ -27,11 +27,19 @@ const (
 	TableNearFull EventName = "table_near_full" // flows, limit
 	TableHasRoom  EventName = "table_has_room"  // flows, limit
 	Rival         EventName = "rival"           // another host uses a pseudo address: bridge, address, mac
+
+	// Of bridges that fail over.
+	BridgeActive   EventName = "bridge_active"   // it has its addresses now: bridge
+	BridgeStandby  EventName = "bridge_standby"  // another machine has them, or nobody: bridge, reason
+	BridgeConflict EventName = "bridge_conflict" // another machine uses one of them, too: bridge, address, mac
 )
 
 // EventNames returns the names of all events.
 func EventNames() []EventName {
-	return []EventName{SegmentDown, SegmentUp, NICDown, NICUp, GatewayLost, GatewayBack, TableNearFull, TableHasRoom, Rival}
+	return []EventName{
+		SegmentDown, SegmentUp, NICDown, NICUp, GatewayLost, GatewayBack, TableNearFull, TableHasRoom, Rival,
+		BridgeActive, BridgeStandby, BridgeConflict,
+	}
 }
 
 // The flow table is near full above nearFull, and has room again below hasRoom, in percent. The
@@ -57,7 +65,7 @@ func (p *Plane) watch() {
 // watchGateways looks at the gateways of a bridge. While its NIC is down, they cannot answer, and
 // when it is up again they have some time to.
 func (p *Plane) watchGateways(name string, b *bridge) {
-	if !b.up || p.now()-b.upSince < int64(inspectInterval) {
+	if !b.up.Load() || p.now()-b.upSince < int64(inspectInterval) {
 		return
 	}
 	for f, link := range b.eachLink() {
@@ -100,7 +108,13 @@ func (p *Plane) tellNIC(bridge, nic string, up bool) {
 	p.happened(Event{event, map[string]any{"bridge": bridge, "nic": nic}})
 }
 
-// rival is called, with a claim locked, when another host uses an address of a bridge.
-func (p *Plane) rival(bridge string, address netip.Addr, mac config.MAC) {
-	p.happened(Event{Rival, map[string]any{"bridge": bridge, "address": address.String(), "mac": mac.String()}})
+// rival is called, with a claim locked, when another host uses an address of a bridge. If the
+// bridge fails over, the other is the machine that should stand by.
+func (p *Plane) rival(b *bridge, address netip.Addr, mac config.MAC) {
+	b.conflicts.Add(1)
+	event := Rival
+	if b.failsOver.Load() {
+		event = BridgeConflict
+	}
+	p.happened(Event{event, map[string]any{"bridge": b.spec.bridge, "address": address.String(), "mac": mac.String()}})
 }

@@ -62,7 +62,7 @@ func framesOfIPv6() [][]byte {
 }
 
 func newFuzzRig(f *testing.F) *rig {
-	m := &memoryMachine{devices: make(map[string]*memoryDevice), hints: make(chan struct{}, 1)}
+	m := &memoryMachine{devices: make(map[string]*memoryDevice), hints: make(chan struct{}, 1), tracked: make(map[string]bool)}
 	r := &rig{machine: m, plane: New(Options{machine: func() (machine, error) { return m, nil }})}
 	cfg := dualConfig()
 	cfg.Bridges["lan"].LBPolicy.Segments = []string{"a"}

@@ -59,6 +59,7 @@ func TestSharedConstants(t *testing.T) {
 			"DROP_TOO_BIG": uint64(packet.DropTooBig), "DROP_SEND": uint64(packet.DropSend), "DROP_OVERLOAD": uint64(packet.DropOverload),
 			"DROP_DENIED":  uint64(packet.DropDenied),
 			"DROP_LIMIT":   uint64(packet.DropLimit),
+			"DROP_STANDBY": uint64(packet.DropStandby),
 			"DROP_REASONS": uint64(packet.DropReasonCount),
 			"SLOW":         64, // C's own, beyond all reasons
 		},

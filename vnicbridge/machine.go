@@ -15,6 +15,12 @@ import (
 // guards them, and hints at changes. Only Linux has an implementation. Tests have a machine
 // in memory.
 type machine interface {
+	// MakeFIFO makes a FIFO unless it exists. Follow reads its lines until stop is closed: see
+	// [elector.Follow]. Track tells an elector whether this machine is fit.
+	MakeFIFO(path string) error
+	Follow(path string, heard func(line string), gone func(), stop <-chan struct{})
+	Track(path string, fit bool) error
+
 	// Check returns what keeps a configuration from being put in force here, or nil. It
 	// changes nothing. own names the VNICs that this plane made.
 	Check(cfg *config.Config, own map[string]bool) error

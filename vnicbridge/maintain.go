@@ -121,13 +121,13 @@ func (p *Plane) followNIC(name string, b *bridge, state iface.LinkState) {
 		b.iface.SetMAC(state.MAC)
 		announce = true
 	}
-	if state.Up != b.up {
+	if state.Up != b.up.Load() {
 		log.Info("the NIC went "+upOrDown(state.Up), "up", state.Up)
 		p.tellNIC(name, b.spec.nic, state.Up)
 		b.upSince = p.now()
 		announce = announce || state.Up
 	}
-	b.up = state.Up
+	b.up.Store(state.Up)
 	if announce {
 		b.announce()
 	}

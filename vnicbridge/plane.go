@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/elector"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/health"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
@@ -83,6 +84,7 @@ type Plane struct {
 	retired    devices        // of older configurations that may come back
 	overrides                 // of what the configuration in force says
 	bans       bans
+	roles      roles
 	comesBack  func(*flow.Flow) bool // while the process ends: flows that the next one picks up
 	obstacles  []string              // that were logged
 	nearlyFull bool                  // the flow table, as was told last
@@ -141,6 +143,8 @@ func New(options Options) *Plane {
 	}
 	p.path = userspace.New(&p.open, &p.datapaths.denied, p.now)
 	p.datapaths.forwarder = p.path
+	p.roles.of, p.roles.heard = make(map[string]*role), make(map[fifoInstance]elector.State)
+	p.roles.readers = make(map[string]*fifoReader)
 	p.bans.datapaths = &p.datapaths
 	p.bans.forget()
 	p.watchHealth()
@@ -304,6 +308,7 @@ func (p *Plane) shut(leaving bool) error {
 		p.mu.Unlock()
 		return nil
 	}
+	p.leaveElections()
 	if leaving && p.cfg != nil {
 		p.comesBack = p.path.PickedUpBy(p.successorRules())
 		if p.kept() {
@@ -456,9 +461,10 @@ func (p *Plane) bridgeStatus(name string, b *bridge) BridgeStatus {
 		gateways = append(gateways, GatewayStatus{gateway, mac, link.Table().GatewaySilent()})
 	}
 	return BridgeStatus{
-		NIC: b.spec.nic, Up: b.up, MAC: b.iface.MAC(), Addresses: cfg.Addresses, Gateways: gateways,
+		NIC: b.spec.nic, Up: b.up.Load(), MAC: b.iface.MAC(), Addresses: cfg.Addresses, Gateways: gateways,
 		Steer: cfg.Rules(), Policy: cfg.LBPolicy, SwitchedTo: p.switched(p.cfg, name),
 		OnNoSegment: cmp.Or(cfg.OnNoSegment, config.Reject), Candidates: p.candidates(name),
+		Failover: p.roles.status(name), Conflicts: b.conflicts.Load(),
 		FlowsByName: p.path.FlowsByName(b.iface), Counters: p.count(b.iface),
 	}
 }

@@ -126,7 +126,8 @@ func newRig(t *testing.T, cfg *config.Config) *rig {
 }
 
 func newEmptyRig(t *testing.T) *rig {
-	m := &memoryMachine{kernel: strings.HasSuffix(t.Name(), "/kernel"), devices: make(map[string]*memoryDevice), hints: make(chan struct{}, 1)}
+	m := &memoryMachine{kernel: strings.HasSuffix(t.Name(), "/kernel"), devices: make(map[string]*memoryDevice), hints: make(chan struct{}, 1),
+		lines: make(chan string), tracked: make(map[string]bool)}
 	r := &rig{t: t, machine: m}
 	r.plane = New(Options{
 		Log:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),

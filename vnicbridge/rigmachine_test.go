@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"testing/synctest"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
@@ -26,6 +27,50 @@ type memoryMachine struct {
 	fail     string // the device that cannot be made
 	unguard  bool   // the guard cannot be set
 	kernel   bool   // it can have a kernel data path
+
+	lines   chan string     // of the FIFO
+	tracked map[string]bool // by the path of the track file
+}
+
+// elect lets an elector write lines to its FIFO.
+func (r *rig) elect(lines ...string) {
+	r.t.Helper()
+	for _, line := range lines {
+		r.machine.lines <- line
+		synctest.Wait()
+	}
+}
+
+func (m *memoryMachine) MakeFIFO(string) error { return nil }
+
+// Follow takes the line "" for the end of the elector.
+func (m *memoryMachine) Follow(_ string, heard func(string), gone func(), stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case line := <-m.lines:
+			if line == "" {
+				gone()
+			} else {
+				heard(line)
+			}
+		}
+	}
+}
+
+func (m *memoryMachine) Track(path string, fit bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tracked[path] = fit
+	return nil
+}
+
+// fit is what an elector reads in a track file.
+func (m *memoryMachine) fit(path string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.tracked[path]
 }
 
 var errInjected = errors.New("injected failure")

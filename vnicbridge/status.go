@@ -79,6 +79,9 @@ type BridgeStatus struct {
 	SwitchedTo  string             `json:"switched_to,omitempty"` // the segment that an admin prefers to the policy's choice
 	OnNoSegment config.OnNoSegment `json:"on_no_segment"`
 
+	Failover  *FailoverStatus `json:"failover,omitempty"` // nil: this machine always has the addresses
+	Conflicts uint64          `json:"conflicts"`          // how often another host was seen that uses a pseudo address
+
 	// The segments that new flows can get now, for each family of the bridge: those that its
 	// policy and steer rules name, that are active and healthy, and that have an address of
 	// the family.

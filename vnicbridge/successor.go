@@ -116,6 +116,7 @@ func (p *Plane) takeOver(cfg *config.Config) error {
 	if err := p.wake(); err != nil {
 		return err
 	}
+	p.readOn()
 	waiting := p.heir.waiting
 	p.heir.waiting = nil
 	for ifc := range waiting {
@@ -154,6 +155,7 @@ func (p *Plane) restore(s State) error {
 			server.Inherit(s.Links[familyKey(segmentKey(name), f)])
 		}
 	}
+	p.restoreRoles(s.Roles)
 	if err := p.restoreFlows(s, numbers); err != nil {
 		return err
 	}

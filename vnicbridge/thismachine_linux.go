@@ -5,6 +5,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/capture"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/elector"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/host"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/kernel"
@@ -44,3 +45,11 @@ func (m *thisMachine) obstacles() []string {
 	slices.Sort(all)
 	return all
 }
+
+func (m *thisMachine) MakeFIFO(path string) error { return elector.MakeFIFO(path) }
+
+func (m *thisMachine) Follow(path string, heard func(string), gone func(), stop <-chan struct{}) {
+	elector.Follow(path, heard, gone, stop)
+}
+
+func (m *thisMachine) Track(path string, fit bool) error { return elector.Track(path, fit) }

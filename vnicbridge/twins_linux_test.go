@@ -48,7 +48,7 @@ func newTwins(t testing.TB, cfg *config.Config) *twins {
 	var making sync.WaitGroup
 	for i := range w.rigs {
 		making.Go(func() {
-			m := &memoryMachine{kernel: i == 1, devices: make(map[string]*memoryDevice), hints: make(chan struct{}, 1)}
+			m := &memoryMachine{kernel: i == 1, devices: make(map[string]*memoryDevice), hints: make(chan struct{}, 1), tracked: make(map[string]bool)}
 			w.rigs[i] = &rig{machine: m, plane: New(Options{machine: func() (machine, error) { return m, nil }})}
 			if err := w.rigs[i].plane.Apply(cfg); err != nil {
 				t.Error(err)

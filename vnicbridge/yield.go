@@ -63,6 +63,7 @@ type State struct {
 	Bans     []Ban                   `json:"bans"`
 	Rules    map[string]uint32       `json:"rules,omitempty"` // the numbers in flows of steer rules, by their first names
 	Refused  map[string]uint64       `json:"refused"`         // by segment: packets beyond its limits
+	Roles    map[string]savedRole    `json:"roles,omitempty"` // of bridges that fail over
 	Files    succession.Files        `json:"-"`               // one: the flows
 }
 
@@ -191,9 +192,12 @@ func (p *Plane) Yield() (State, error) {
 		p.Resume()
 		return State{}, err
 	}
+	roles := p.yieldRoles()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.state()
+	state, err := p.state()
+	state.Roles = roles
+	return state, err
 }
 
 func (p *Plane) pauseDevices(on bool) error {
@@ -274,4 +278,5 @@ func (p *Plane) Resume() {
 	if k != nil {
 		k.Resume()
 	}
+	p.readOn()
 }

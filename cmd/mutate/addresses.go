@@ -33,7 +33,7 @@ var addresses = []mutation{
 		old: `for range probes {`, new: `for range probes - probes {`,
 	}, {
 		row: "A2", defect: "a reload probes an address that the bridge has already", file: "vnicbridge/apply.go",
-		old: `		if !slices.Contains(t.made, b.iface) || t.p.awaits(b.iface) {`, new: `		if false {`,
+		old: `		if t.p.awaits(b.iface) || !made && (t.fails(name) || !b.iface.StandsBy()) {`, new: `		if false {`,
 	}, {
 		row: "A2", defect: "a conflict at the start is not noticed", file: `vnicbridge/internal/link/claim.go`,
 		old: `		case c.conflicts <- other:` + "\n",
@@ -233,7 +233,7 @@ var addresses = []mutation{
 		old: `announce := state.NotifyPeers`, new: `announce := false`, tests: "vnicbridge.TestTheAddressIsAnnouncedWhenTheNICChanges",
 	}, {
 		row: "A8", defect: "the link-local address is not answered for", file: `vnicbridge/internal/link/ndpclaim.go`,
-		old: `	case l.linkLocal.address:
+		old: `	case address == l.linkLocal.address:
 		return &l.linkLocal
 `,
 	}, {

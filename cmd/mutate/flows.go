@@ -236,10 +236,11 @@ var flows = []mutation{
 	a.RewriteQuote(quoted, tuple.Reversed(), quotedSeq(shift, dir))`,
 	}, {
 		row: "F6", defect: "an error about no flow is let in", file: `vnicbridge/internal/userspace/icmperror.go`,
-		old: `	if fl == nil {
+		old: `	case fl == nil:
 		return packet.DropNoFlow
 	}
-	to, tuple`, new: `	if fl == nil {
+	to, tuple`, new: `	}
+	if fl == nil {
 		for vnic := range fw.rules.Load().Segments {
 			return a.leaveBy(vnic, a.Dst)
 		}

@@ -3,6 +3,85 @@ package main
 // machines are the defects of rows H1 to H10.
 var machines = []mutation{
 	{
+		row: "H1", defect: "the end of the elector changes nothing", file: "vnicbridge/roles.go",
+		old: `		p.roles.forgetHeard(fifo)
+		p.turnAll()`, new: `		p.turnAll()`,
+	}, {
+		row: "H1", defect: "the state is lost when flows move to another table", file: "vnicbridge/datapaths.go",
+		old: `				g.Standby.Store(ifc.Gauges().Standby.Load())`, new: ``,
+	}, {
+		row: "H1", defect: "failover that is removed does not claim the addresses", file: "vnicbridge/apply.go",
+		old: `t.fails(name) || !b.iface.StandsBy()`, new: `true`,
+	}, {
+		row: "H2", defect: "a bridge that stands by answers ARP", file: "vnicbridge/internal/link/claim.go",
+		old: `	c.claimed, c.standby, c.announces = false, true, 0`, new: `	c.announces = 0`,
+	}, {
+		row: "H2", defect: "a bridge that stands by answers NDP", file: "vnicbridge/internal/link/ndpclaim.go",
+		old: `	case l.standby:
+		return nil
+	case address`, new: `	case address`, tests: "vnicbridge.TestStandbyIsSilent",
+	}, {
+		row: "H2", defect: "a bridge that stands by reports its groups", file: "vnicbridge/internal/link/ipv6.go",
+		old: `	if l.standby {
+		return
+	}`, new: ``,
+	}, {
+		row: "H2", defect: "a bridge that stands by asks for next hops in the name of the pseudo address", file: "vnicbridge/internal/link/ethernet.go",
+		old: `		if nic.StandsBy() {`, new: `		if false {`,
+	}, {
+		row: "H2", defect: "userspace resets connections while another machine has the address", file: "vnicbridge/internal/userspace/admit.go",
+		old: `	if a.In.StandsBy() {
+		return nil, packet.DropStandby
+	}`, new: ``, tests: "vnicbridge.TestStandbyIsSilent",
+	}, {
+		row: "H2", defect: "the programs open flows from the network while another machine has the address", file: bpfDir + "/admit.h",
+		old: `	if (stands_by(self))
+		return DROP_STANDBY;`, new: ``, tests: "vnicbridge.TestStandbyIsSilent",
+	}, {
+		row: "H2", defect: "the same for IPv6", file: bpfDir + "/admit6.h",
+		old: `	if (stands_by(self6))
+		return DROP_STANDBY;`, new: ``, tests: "vnicbridge.TestStandbyIsSilent",
+	}, {
+		row: "H2", defect: "the programs open flows of a segment while another machine has the address", file: bpfDir + "/admit.h",
+		old: `	if (stands_by(to))
+		return DROP_STANDBY;`, new: ``, tests: "vnicbridge.TestStandbyIsSilent",
+	}, {
+		row: "H2", defect: "a connection is picked up from a segment while another machine has the address", file: "vnicbridge/internal/userspace/pickup.go",
+		old: `nic.StandsBy() || client`, new: `client`, tests: "vnicbridge.TestStandbyIsSilent",
+	}, {
+		row: "H2", defect: "flows that end are reset while another machine has the address", file: "vnicbridge/internal/userspace/reset.go",
+		old: `	if to.StandsBy() {`, new: `	if false {`, tests: "vnicbridge.TestStandbyCarriesItsFlows",
+	}, {
+		row: "H3", defect: "the first announcement waits for a tick", file: "vnicbridge/internal/link/claim.go",
+		old: `	c.mu.Unlock()
+	c.tick(now)`, new: `	c.mu.Unlock()`,
+	}, {
+		row: "H3", defect: "no group is reported", file: "vnicbridge/internal/link/ndpclaim.go",
+		old: `	l.announceDue(now)
+	l.reportDue(now)`, new: `	l.announceDue(now)`,
+	}, {
+		row: "H3", defect: "flows are not accepted", file: "vnicbridge/roles.go",
+		old: `	p.setStandby(b, 0)
+	for`, new: `	for`,
+	}, {
+		row: "H4", defect: "the elector is told of a segment at once", file: "vnicbridge/fitness.go",
+		old: `now-r.fitSince >= int64(fitAfter)`, new: `true`,
+	}, {
+		row: "H4", defect: "a bridge without a gateway is fit", file: "vnicbridge/fitness.go",
+		old: `!mac.IsZero() && !link.Table().GatewaySilent()`, new: `!mac.IsZero()`, tests: "vnicbridge.TestFitness",
+	}, {
+		row: "H4", defect: "a Caddy that ends stays fit", file: "vnicbridge/plane.go",
+		old: `	p.leaveElections()`, new: ``, tests: "vnicbridge.TestFitness",
+	}, {
+		row: "H5", defect: "the address is not announced when the other gives up", file: "vnicbridge/roles.go",
+		old: `p.activate(r.bridge) // it announces its addresses again (H5)`, new: `_ = r`,
+	}, {
+		row: "H5", defect: "a bridge that stands by defends its address", file: "vnicbridge/internal/link/claim.go",
+		old: `	if c.standby {
+		return false
+	}`, new: `	c.claimed = c.claimed || c.standby`,
+	},
+	{
 		row: "H6", defect: "each machine decides by its own secret", file: "vnicbridge/hashsecret.go",
 		old: `	if !cfg.Key.IsZero() {`, new: `	if false {`,
 	}, {

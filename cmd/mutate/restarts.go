@@ -58,7 +58,7 @@ var restarts = []mutation{
 		old: `	maps.Copy(p.states, s.States)`, new: ``, tests: "integration.TestUpgradeKeepsWhatIsKnown",
 	}, {
 		row: "R6", defect: "a successor announces the address", file: "vnicbridge/internal/link/saved.go",
-		old: `	e.claimed = true`, new: `	e.claimed, e.announces = true, AnnounceCount`, tests: "integration.TestUpgradeKeepsWhatIsKnown",
+		old: `	e.claimed, e.standby = true, false`, new: `	e.claimed, e.standby, e.announces = true, false, AnnounceCount`, tests: "integration.TestUpgradeKeepsWhatIsKnown",
 	}, {
 		row: "R7", defect: "the old process stays", file: "caddymodule/internal/upgrade/predecessor_linux.go",
 		old: "	go u.end()\n", tests: "integration.TestUpgradeKeepsWhatIsKnown",

@@ -62,7 +62,7 @@ var separation = []mutation{
 		fw.orphaned(a)
 		return nil, packet.DropNoFlow
 	}
-	return fw.begin(a, to, rules.OutboundReplies`, new: `	return fw.begin(a, to, rules.OutboundReplies`,
+	if to.StandsBy`, new: `	if to.StandsBy`,
 	}, {
 		row: "S2", defect: "a segment answers as it likes, without a flow", file: "vnicbridge/internal/bpf/admit.h",
 		old: "	if (!begins(p))\n		return DROP_NO_FLOW;\n", new: "",

@@ -127,6 +127,10 @@ type Bridge struct {
 	// ICMP port unreachable) or "drop".
 	OnNoSegment OnNoSegment `json:"on_no_segment,omitempty"`
 
+	// Who decides whether this machine, or another one with the same configuration, has the
+	// pseudo addresses. Default: this machine always has them.
+	Failover *Failover `json:"failover,omitempty"`
+
 	// Whether a start asks the link for another host that has a pseudo address (duplicate
 	// address detection, RFC 5227 and RFC 4862): "on" (default) or "off", for a link where a
 	// router answers for every address (proxy ARP).

@@ -44,6 +44,9 @@ func (c *Config) validateBridge(name string) error {
 	if err := c.validateNeighbours(name); err != nil {
 		return err
 	}
+	if err := c.validateFailover(name); err != nil {
+		return err
+	}
 	return c.validatePolicy(b)
 }
 

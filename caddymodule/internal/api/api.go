@@ -71,6 +71,7 @@ type Shared struct {
 //	GET, POST, DELETE /vnic/bans
 //	POST /vnic/segments/<segment>/drain|activate|stop|start
 //	POST, DELETE /vnic/segments/<segment>/weight
+//	POST /vnic/bridges/<bridge>/drain|activate
 //	POST, DELETE /vnic/bridges/<bridge>/switch
 //	POST /vnic/upgrade  an [Upgraded]; the body is the successor's configuration
 type API struct {

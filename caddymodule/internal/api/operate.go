@@ -31,6 +31,7 @@ func (a *API) serveSegments(w http.ResponseWriter, r *http.Request) error {
 // serveBridges serves /vnic/bridges/<bridge>/<operation>.
 func (a *API) serveBridges(w http.ResponseWriter, r *http.Request) error {
 	return a.operate(w, r, BridgesPath, map[string]operation{
+		"drain": {http.MethodPost: a.drainBridge}, "activate": {http.MethodPost: a.activateBridge},
 		"switch": {http.MethodPost: a.switchBridge, http.MethodDelete: a.switchBack},
 	}, func(name string) error {
 		return known(a.shared.Plane.Status().Bridges, name, config.UnknownBridge)
@@ -160,4 +161,12 @@ func (a *API) switchBridge(r *http.Request, bridge string) error {
 
 func (a *API) switchBack(_ *http.Request, bridge string) error {
 	return a.shared.Plane.Switch(bridge, "")
+}
+
+func (a *API) drainBridge(_ *http.Request, bridge string) error {
+	return a.shared.Plane.DrainBridge(bridge, true)
+}
+
+func (a *API) activateBridge(_ *http.Request, bridge string) error {
+	return a.shared.Plane.DrainBridge(bridge, false)
 }

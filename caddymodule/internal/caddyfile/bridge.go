@@ -23,6 +23,7 @@ import (
 //	    lb_policy <policy> <segments…>
 //	    on_no_segment reject|drop
 //	    dad on|off
+//	    failover keepalived <instance> { … }
 //	}
 func (p *parser) bridge(d *caddyfile.Dispenser) error {
 	name, err := p.bridges.define(d)
@@ -45,6 +46,7 @@ func (p *parser) bridgeOptions(b *config.Bridge) options {
 		"lb_policy":     {parse: func(d *caddyfile.Dispenser) error { return p.lbPolicy(d, b) }},
 		"on_no_segment": {parse: word(&b.OnNoSegment)},
 		"dad":           {parse: word(&b.DAD)},
+		"failover":      {parse: func(d *caddyfile.Dispenser) error { return failover(d, b) }},
 	}
 }
 

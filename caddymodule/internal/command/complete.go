@@ -18,6 +18,17 @@ func segmentNames(s vnicbridge.Status, _ []string) []string { return sortedKeys(
 
 func bridgeNames(s vnicbridge.Status, _ []string) []string { return sortedKeys(s.Bridges) }
 
+// drainableNames are the segments, and the bridges that fail over.
+func drainableNames(s vnicbridge.Status, _ []string) []string {
+	all := sortedKeys(s.Segments)
+	for _, name := range sortedKeys(s.Bridges) {
+		if s.Bridges[name].Failover != nil {
+			all = append(all, "bridge/"+name)
+		}
+	}
+	return all
+}
+
 func allNames(s vnicbridge.Status, _ []string) []string {
 	all := append(sortedKeys(s.Segments), sortedKeys(s.Bridges)...)
 	slices.Sort(all)
@@ -35,7 +46,7 @@ func policySegments(s vnicbridge.Status, given []string) []string {
 // argumentNames has the arguments of the commands that take names.
 var argumentNames = map[string][]names{
 	"status": {allNames}, "capture": {allNames}, "weight": {segmentNames}, "exec": {segmentNames}, "switch": {bridgeNames, policySegments},
-	"drain": {segmentNames}, "activate": {segmentNames}, "stop": {segmentNames}, "start": {segmentNames},
+	"drain": {drainableNames}, "activate": {drainableNames}, "stop": {segmentNames}, "start": {segmentNames},
 }
 
 // flagNames has the flags that take names.

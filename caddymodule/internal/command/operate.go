@@ -1,8 +1,10 @@
 package command
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,8 +14,9 @@ import (
 func operationCommands() []*cobra.Command {
 	return []*cobra.Command{
 		drainCommand(),
-		operationCommand("activate", "Gives a segment new flows again", `
-Gives a segment new flows again, after drain or stop. It is the same as start.`),
+		drainable(operationCommand("activate", "Gives a segment new flows again", `
+Gives a segment new flows again, after drain or stop. It is the same as start. Of
+bridge/<bridge> it tells the elector that this machine may have its addresses again.`)),
 		operationCommand("stop", "Stops the servers of one segment", `
 Stops the servers of one segment while the others go on: the segment gets no new
 flows, its listeners close, requests that are being answered are finished, idle
@@ -36,8 +39,32 @@ how many flows are left, and of which clients. activate ends it. It holds over
 reloads, until the segment or Caddy itself is gone.
 
 With --flows its UDP and echo flows end, and the next packet of each chooses again.
-TCP connections go on.`)
+TCP connections go on.
+
+Of bridge/<bridge>, with failover, it tells the elector to give the bridge's
+addresses to another machine. Until it does, the bridge goes on as before.`)
 	registerFlows(cmd, &want.Flows)
+	return drainable(cmd)
+}
+
+// drainable lets a command take bridge/<bridge> in place of a segment.
+func drainable(cmd *cobra.Command) *cobra.Command {
+	cmd.Use = strings.Replace(cmd.Use, "<segment>", "<segment|bridge/name>", 1)
+	ofSegment := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		bridge, ok := strings.CutPrefix(args[0], "bridge/")
+		if !ok {
+			return ofSegment(cmd, args)
+		}
+		if flows := cmd.Flags().Lookup("flows"); flows != nil && flows.Changed {
+			return errors.New("--flows is for segments: the flows of a bridge go on")
+		}
+		admin := adminOf(cmd)
+		if err := admin.send(http.MethodPost, api.BridgesPath+url.PathEscape(bridge)+"/"+cmd.Name(), struct{}{}); err != nil {
+			return err
+		}
+		return writeBridgeNow(cmd.OutOrStdout(), admin, bridge)
+	}
 	return cmd
 }
 

@@ -37,6 +37,32 @@ func writeSegmentNow(w io.Writer, admin *adminFlags, name string) error {
 	return err
 }
 
+// writeBridgeNow says whether a bridge has its addresses.
+func writeBridgeNow(w io.Writer, admin *adminFlags, name string) error {
+	s, err := admin.status()
+	if err != nil {
+		return err
+	}
+	if f := s.Bridges[name].Failover; f != nil {
+		_, err = fmt.Fprintf(w, "Bridge %s %s.\n", name, role(f))
+	}
+	return err
+}
+
+// role says in words whether a bridge that fails over has its addresses, and what its elector knows.
+func role(f *vnicbridge.FailoverStatus) string {
+	is := map[vnicbridge.BridgeState]string{
+		vnicbridge.BridgeIsActive: "is active", vnicbridge.BridgeStandsBy: "stands by", vnicbridge.BridgeIsDraining: "is draining",
+	}[f.State]
+	switch {
+	case f.Fit:
+		return is + ", and this machine is fit for its addresses"
+	case f.Unfit != "":
+		return is + ", and this machine is not fit for its addresses: " + f.Unfit
+	}
+	return is + ", and this machine will be fit for its addresses in a second"
+}
+
 // standing says whether a segment gets new flows.
 func standing(name string, s vnicbridge.SegmentStatus) string {
 	switch {

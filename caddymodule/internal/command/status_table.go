@@ -40,7 +40,7 @@ func writeStatus(w screen, answer api.Status, details bool) {
 	}
 	section(bridges(s), main)
 	section(segments(s), main)
-	for _, g := range []*grid{rules(s), candidates(s), overrides(s), unhealthy(s), limits(s), peers(s), counters(s), drops(s)} {
+	for _, g := range []*grid{failovers(s), rules(s), candidates(s), overrides(s), unhealthy(s), limits(s), peers(s), counters(s), drops(s)} {
 		section(g, (*grid).write)
 	}
 }
@@ -120,6 +120,41 @@ func limits(s vnicbridge.Status) *grid {
 		}
 	}
 	return g
+}
+
+// failovers returns which bridges have their addresses, of those that fail over.
+func failovers(s vnicbridge.Status) *grid {
+	g := newGrid("BRIDGE", "ROLE", "SINCE", "KEEPALIVED", "SAYS", "FIT", "CONFLICTS")
+	for _, name := range sortedKeys(s.Bridges) {
+		if f := s.Bridges[name].Failover; f != nil {
+			g.row(name, roleNow(f), f.Since.Local().Format(time.DateTime), f.Instance, orNothing(f.Says), fit(f), s.Bridges[name].Conflicts)
+		}
+	}
+	return g
+}
+
+func roleNow(f *vnicbridge.FailoverStatus) any {
+	if f.State == vnicbridge.BridgeIsDraining {
+		return warning(string(f.State))
+	}
+	return f.State
+}
+
+func orNothing(said string) any {
+	if said == "" {
+		return warning("nothing")
+	}
+	return said
+}
+
+func fit(f *vnicbridge.FailoverStatus) any {
+	switch {
+	case f.Fit:
+		return "yes"
+	case f.Unfit == "":
+		return "soon"
+	}
+	return failure("no: " + f.Unfit)
 }
 
 // placeOf names a segment's namespace, or the device behind which its server is. The host's

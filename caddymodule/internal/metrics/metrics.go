@@ -25,7 +25,7 @@ type collector struct{ status func() vnicbridge.Status }
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{datapathInfo, flowsNow, flowsLimit, bansNow, segmentHealthy, segmentState, segmentRefused, bridgeByName, bridgeLinkUp, gatewaySilent} {
+	for _, d := range []*prometheus.Desc{datapathInfo, flowsNow, flowsLimit, bansNow, segmentHealthy, segmentState, segmentRefused, bridgeByName, bridgeLinkUp, gatewaySilent, bridgeState, bridgeFit, bridgeConflicts} {
 		ch <- d
 	}
 	segmentCounts.describe(ch)
@@ -55,6 +55,13 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for name, bridge := range s.Bridges {
 		gauge(bridgeLinkUp, truth(bridge.Up), name)
+		ch <- prometheus.MustNewConstMetric(bridgeConflicts, prometheus.CounterValue, float64(bridge.Conflicts), name)
+		if f := bridge.Failover; f != nil {
+			for _, state := range []vnicbridge.BridgeState{vnicbridge.BridgeIsActive, vnicbridge.BridgeStandsBy, vnicbridge.BridgeIsDraining} {
+				gauge(bridgeState, truth(f.State == state), name, string(state))
+			}
+			gauge(bridgeFit, truth(f.Fit), name)
+		}
 		for _, gateway := range bridge.Gateways {
 			gauge(gatewaySilent, truth(gateway.Silent), name, gateway.Address.String())
 		}
@@ -82,7 +89,11 @@ var (
 	segmentRefused = describe("segment_refused_packets_total", "Packets beyond a limit of the segment: they would have begun a flow, or exceeded its rate.", "segment")
 	bridgeByName   = describe("bridge_flows_by_name_total", "Flows whose segment a steer rule with names has chosen, by the first name of the rule. An empty one: the client asked for no such name.", "bridge", "rule")
 	bridgeLinkUp   = describe("bridge_link_up", "Whether the bridge's NIC is up and has a carrier.", "bridge")
+	bridgeState    = describe("bridge_state", "Of a bridge that fails over: 1 for its state (active, standby or draining), 0 for the others.", "bridge", "state")
+	bridgeFit      = describe("bridge_fit", "Of a bridge that fails over: whether its elector is told that this machine is fit for its addresses.", "bridge")
 	gatewaySilent  = describe("bridge_gateway_silent", "1: the gateway does not answer.", "bridge", "gateway")
+
+	bridgeConflicts = describe("bridge_conflicts_total", "How often another host was seen that uses an address of the bridge, at most once in 10 s for each address.", "bridge")
 
 	segmentCounts = newDeviceMetrics("segment", "segment")
 	bridgeCounts  = newDeviceMetrics("bridge", "network")

@@ -32,7 +32,7 @@ func sample() vnicbridge.Status {
 			"b": {State: config.Draining, Health: vnicbridge.HealthStatus{Reason: "refused"}, Counters: counters(200)},
 		},
 		Bridges: map[string]vnicbridge.BridgeStatus{"lan": {
-			Up: true, FlowsByName: map[string]uint64{"a.example.com": 307, "": 308}, Counters: counters(300),
+			Up: true, Failover: &vnicbridge.FailoverStatus{State: vnicbridge.BridgeStandsBy, Fit: true}, Conflicts: 309, FlowsByName: map[string]uint64{"a.example.com": 307, "": 308}, Counters: counters(300),
 			Gateways: []vnicbridge.GatewayStatus{{Address: netip.MustParseAddr("192.168.1.1")}, {Address: netip.MustParseAddr("fe80::1"), Silent: true}},
 		}},
 	}
@@ -59,6 +59,10 @@ func TestMetrics(t *testing.T) {
 		`caddy_vnic_segment_dropped_packets_total{reason="port_not_open",segment="b"}`: 0,
 		`caddy_vnic_bridge_link_up{bridge="lan"}`:                                      1,
 		`caddy_vnic_bridge_gateway_silent{bridge="lan",gateway="192.168.1.1"}`:         0,
+		`caddy_vnic_bridge_state{bridge="lan",state="active"}`:                         0,
+		`caddy_vnic_bridge_state{bridge="lan",state="standby"}`:                        1,
+		`caddy_vnic_bridge_fit{bridge="lan"}`:                                          1,
+		`caddy_vnic_bridge_conflicts_total{bridge="lan"}`:                              309,
 		`caddy_vnic_bridge_gateway_silent{bridge="lan",gateway="fe80::1"}`:             1,
 		`caddy_vnic_bridge_flows_by_name_total{bridge="lan",rule="a.example.com"}`:     307,
 		`caddy_vnic_bridge_flows_by_name_total{bridge="lan",rule=""}`:                  308,

@@ -20,6 +20,14 @@
 	__u32 _i = (plane.half & 1) * MAX_IFACES + (iface); \
 	bpf_map_lookup_elem(&map, &_i); })
 
+// Whether another machine has the pseudo address of a NIC: Iface.StandsBy in iface.go.
+static __always_inline bool stands_by(__u32 nic)
+{
+	struct gauges *g = bpf_map_lookup_elem(&meters, &nic);
+
+	return g && g->standby;
+}
+
 static __always_inline void count_new(__u32 iface)
 {
 	struct counters *c = bpf_map_lookup_elem(&counts, &iface);
@@ -480,6 +488,8 @@ __noinline enum drop_reason admit_inbound(const struct packet *p, __u32 old, str
 
 	if (!p || !f || !b || !b->live)
 		return SLOW;
+	if (stands_by(self))
+		return DROP_STANDBY;
 	if (impossible(p->key.src))
 		return DROP_SOURCE;
 	if (denied(self, p->key.src))
@@ -554,6 +564,8 @@ __noinline enum drop_reason admit_outbound(const struct packet *p, __u32 old, st
 		return DROP_DENIED;
 	if (!begins(p))
 		return DROP_NO_FLOW;
+	if (stands_by(to))
+		return DROP_STANDBY;
 	nic = bpf_map_lookup_elem(&ifaces, &to);
 	if (!nic)
 		return SLOW;

@@ -117,6 +117,8 @@ static __always_inline int admit_inbound6(const struct packet *p, __u32 old, str
 
 	if (!b || !b->live)
 		return SLOW;
+	if (stands_by(self6))
+		return DROP_STANDBY;
 	if (impossible6(a->orig.src))
 		return DROP_SOURCE;
 	if (denied6(self6, a->orig.src))
@@ -193,6 +195,8 @@ static __always_inline int admit_outbound6(const struct packet *p, __u32 old, st
 		return DROP_DENIED;
 	if (!begins(p))
 		return DROP_NO_FLOW;
+	if (stands_by(to))
+		return DROP_STANDBY;
 	answer_at(&f->answer, p, to);
 	copy_address(a->reply.dst, nic->address6);
 	return open_only(p, old, f, a);

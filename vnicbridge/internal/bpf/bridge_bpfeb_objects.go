@@ -48,7 +48,7 @@ type BridgeCounters struct {
 	PacketsOut uint64
 	BytesOut   uint64
 	NewFlows   uint64
-	Drops      [23]uint64
+	Drops      [24]uint64
 }
 
 type BridgeDecisionTable struct {
@@ -102,13 +102,13 @@ type BridgeFlowTraffic struct {
 }
 
 type BridgeGauges struct {
-	_     structs.HostLayout
-	Flows int64
-	Load  int64
-	Turn  uint32
-	Limit uint32
-	Twin  uint32
-	Zero  uint32
+	_       structs.HostLayout
+	Flows   int64
+	Load    int64
+	Turn    uint32
+	Limit   uint32
+	Twin    uint32
+	Standby uint32
 }
 
 type BridgeIface struct {

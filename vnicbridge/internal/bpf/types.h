@@ -160,6 +160,7 @@ enum drop_reason {
 	DROP_OVERLOAD,
 	DROP_DENIED,
 	DROP_LIMIT,
+	DROP_STANDBY,
 	DROP_REASONS,
 
 	// Not a drop: the packet goes to userspace, which decides.
@@ -181,7 +182,7 @@ struct gauges {
 	__u32 turn;		// of a NIC: how many flows round_robin has assigned
 	__u32 limit;		// of a VNIC whose segment has limits: the number of these; 0: none
 	__u32 twin;		// the device's iface for the other family; 0: there is none
-	__u32 zero;
+	__u32 standby;		// of a NIC: 1 while another machine has the pseudo address
 };
 
 // The limits of a segment, and how much of them is used up: Limits in counters.go. Their number

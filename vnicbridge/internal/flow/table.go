@@ -79,6 +79,7 @@ func (t *Table) Forget(p *iface.Iface) {
 	if t.ifaces[p.Index].CompareAndSwap(p, nil) {
 		t.Meters[p.Index].Limit.Store(0)
 		t.Meters[p.Index].Twin.Store(0)
+		t.Meters[p.Index].Standby.Store(0)
 		t.Limits[p.Index].Refused.Store(0)
 	}
 }

@@ -22,7 +22,10 @@ type Gauges struct {
 	Turn  atomic.Uint32 // of a NIC: how many flows round_robin has assigned
 	Limit atomic.Uint32 // of a VNIC whose segment has limits: the number of these; 0: there are none
 	Twin  atomic.Uint32 // the device's iface for the other family; 0: there is none
-	_     uint32
+
+	// Of a NIC: 1 while another machine has the pseudo address, which this one then says and opens
+	// nothing about (H2).
+	Standby atomic.Uint32
 }
 
 // Limits are the limits of a segment, and how much of them is used up. Their number is that of

@@ -172,6 +172,9 @@ func New(index uint32, name string) *Iface {
 // Gauges returns the gauges in use. They move when the flows move to another table.
 func (p *Iface) Gauges() *Gauges { return p.Gauge.Load() }
 
+// StandsBy tells whether the iface is a NIC's whose pseudo address another machine has.
+func (p *Iface) StandsBy() bool { return p.Gauges().Standby.Load() != 0 }
+
 // MAC returns the MAC of the device. It panics before the first SetMAC.
 func (p *Iface) MAC() config.MAC { return *p.hw.Load() }
 

@@ -19,6 +19,7 @@ const (
 	probeCount       = 3                      // PROBE_NUM
 	probeInterval    = 200 * time.Millisecond // instead of PROBE_MIN
 	AnnounceCount    = 2                      // ANNOUNCE_NUM
+	TakeOverCount    = 3                      // announcements after another machine had the address (H3)
 	announceInterval = 2 * time.Second        // ANNOUNCE_INTERVAL
 	DefendInterval   = 10 * time.Second       // DEFEND_INTERVAL
 )
@@ -35,6 +36,7 @@ type addressClaim struct {
 
 	mu        lockorder.Mutex[lockorder.Claim]
 	claimed   bool            // before that, no request is answered
+	standby   bool            // another machine has the address, and is no rival
 	conflicts chan config.MAC // during probing: who else has the address
 	announces int             // announcements still to send
 	announced int64           // when the last announcement was sent, in ns; 0: never
@@ -43,14 +45,17 @@ type addressClaim struct {
 
 func newAddressClaim(address packet.Addr, mac func() config.MAC, send func([]packet.Frame), o Options) *addressClaim {
 	return &addressClaim{
-		address: address, mac: mac, ours: o.Ours, send: send, log: o.Log, rival: o.Rival,
-		conflicts: make(chan config.MAC, 1), defended: -int64(DefendInterval),
+		address: address, mac: mac, ours: o.Ours, send: send, log: o.Log, rival: o.Rival, defended: -int64(DefendInterval),
 	}
 }
 
 // Acquire claims the address. If probing is set, it first sends probes and waits for
 // objections, 600 ms in all. The error tells which host has the address.
 func (c *addressClaim) Acquire(probing bool) error {
+	c.mu.Lock()
+	c.standby, c.conflicts = false, make(chan config.MAC, 1)
+	conflicts := c.conflicts
+	c.mu.Unlock()
 	probes := probeCount
 	if !probing {
 		probes = 0
@@ -58,7 +63,7 @@ func (c *addressClaim) Acquire(probing bool) error {
 	for range probes {
 		c.send([]packet.Frame{c.request(packet.NoAddr, c.address, config.BroadcastMAC)})
 		select {
-		case mac := <-c.conflicts:
+		case mac := <-conflicts:
 			return fmt.Errorf("address %s is in use on this network by %s (it answered an ARP probe, RFC 5227): choose another pseudo address or take it away there; if that is a router that answers ARP for others (proxy ARP), set dad off", c.address.Netip(), mac)
 		case <-time.After(probeInterval):
 		}
@@ -68,6 +73,22 @@ func (c *addressClaim) Acquire(probing bool) error {
 	c.claimed = true
 	c.announces = AnnounceCount
 	return nil
+}
+
+// StandBy implements [Link].
+func (c *addressClaim) StandBy() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.claimed, c.standby, c.announces = false, true, 0
+}
+
+// TakeOver implements [Link].
+func (c *addressClaim) TakeOver(now int64) {
+	c.mu.Lock()
+	c.claimed, c.standby = true, false
+	c.announces, c.announced = TakeOverCount, 0
+	c.mu.Unlock()
+	c.tick(now)
 }
 
 // Announce makes the next ticks announce the address again. The plane calls it when the NIC
@@ -109,6 +130,9 @@ func (c *addressClaim) handle(m ARPMessage, f *packet.Frame, now int64) (asked b
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.standby {
+		return false
+	}
 	if m.Sender == c.address || !c.claimed && m.IsProbeFor(c.address) && isRivals(m, f) {
 		c.conflict(m.SenderMAC, now)
 		return false

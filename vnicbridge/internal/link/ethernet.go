@@ -19,7 +19,11 @@ func newEthernet(nic *iface.Iface, o Options) *Ethernet {
 	n.send = nic.Transmit
 	n.GaveUp = func(frames int) { nic.Drops[packet.DropUnresolved].Add(uint64(frames)) }
 	n.Ask = func(target packet.Addr, to config.MAC) {
-		nic.Transmit([]packet.Frame{claim.request(nic.NIC.Address, target, to)})
+		sender := nic.NIC.Address
+		if nic.StandsBy() {
+			sender = packet.NoAddr // as in a probe, which hosts answer (RFC 5227 §2.1.1)
+		}
+		nic.Transmit([]packet.Frame{claim.request(sender, target, to)})
 	}
 	return &Ethernet{claim, n}
 }

@@ -35,6 +35,7 @@ type IPv6 struct {
 	// derive returns the link-local address after a number of conflicts. It is nil if the
 	// address is configured.
 	derive func(conflicts uint8) packet.Addr
+	asker  packet.Addr // a link-local address that no other machine has; solicits while standing by
 
 	// The device and the groups that it takes frames to. They belong to Acquire and
 	// Announce, which do not run at the same time.
@@ -45,6 +46,7 @@ type IPv6 struct {
 	rival  func(address netip.Addr, mac config.MAC) // is told of another host with an address
 
 	mu                lockorder.Mutex[lockorder.Claim] // guards what follows
+	standby           bool                             // another machine has the addresses, and is no rival
 	pseudo, linkLocal ndpClaim
 	announces         int   // announcements still to send
 	announced         int64 // when the last announcement was sent, in ns; 0: never
@@ -58,11 +60,12 @@ func newIPv6(nic *iface.Iface, o Options) *IPv6 {
 		rivals: make(chan struct{}, 1),
 		pseudo: newNDPClaim(nic.NIC.Address), linkLocal: newNDPClaim(packet.AddrOf(o.LinkLocal)),
 	}
+	mac := o.MAC
+	if mac.IsZero() {
+		mac = nic.MAC()
+	}
+	l.asker = linkLocal(o.Key, o.Bridge, mac, 0)
 	if !o.LinkLocal.IsValid() {
-		mac := o.MAC
-		if mac.IsZero() {
-			mac = nic.MAC()
-		}
 		l.derive = func(conflicts uint8) packet.Addr { return linkLocal(o.Key, o.Bridge, mac, conflicts) }
 		l.linkLocal = newNDPClaim(l.derive(0))
 	}
@@ -90,7 +93,11 @@ func (l *IPv6) send(frames ...packet.Frame) { l.nic.Transmit(frames) }
 
 // ask solicits a next hop: from a host whose MAC is known, or from the group of its address.
 func (l *IPv6) ask(target packet.Addr, to config.MAC) {
-	m := NDPMessage{From: l.nic.NIC.Address, To: target, Target: target, MAC: l.nic.MAC()}
+	from := l.nic.NIC.Address
+	if l.nic.StandsBy() {
+		from = l.asker
+	}
+	m := NDPMessage{From: from, To: target, Target: target, MAC: l.nic.MAC()}
 	if to == config.BroadcastMAC {
 		m.To = SolicitedNode(target)
 		to = GroupMAC(m.To)
@@ -112,8 +119,11 @@ func (l *IPv6) Tick(now int64) {
 func (l *IPv6) reportDue(now int64) { l.report(l.listener.due(now), now) }
 
 // report sends records from the link-local address, or from :: before that is valid
-// (RFC 3590 §4). The caller holds the lock.
+// (RFC 3590 §4). While standing by, it sends none. The caller holds the lock.
 func (l *IPv6) report(records []record, now int64) {
+	if l.standby {
+		return
+	}
 	from := unspecified
 	if l.linkLocal.valid {
 		from = l.linkLocal.address
@@ -174,7 +184,7 @@ func (l *IPv6) handleNDP(m NDPMessage, f *packet.Frame, now int64) packet.DropRe
 func (l *IPv6) handleQuery(q query, now int64) packet.DropReason {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.listener.queried(q, now) {
+	if l.standby || !l.listener.queried(q, now) {
 		return packet.DropARP
 	}
 	l.reportDue(now)

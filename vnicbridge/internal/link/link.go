@@ -20,6 +20,12 @@ type Link interface {
 	Save() Saved
 	SaveOwn() Saved
 	Inherit(from Saved) error
+	// StandBy makes the link silent about the bridge's addresses, because another machine has
+	// them: it answers and announces nothing, and asks for next hops without naming the
+	// pseudo address. TakeOver claims the addresses, without probes, and begins to announce
+	// them at once. Acquire ends StandBy as well.
+	StandBy()
+	TakeOver(now int64)
 	// Announce makes the next ticks announce the addresses again. The plane calls it when
 	// the NIC comes back up, when the NIC's MAC changes, and when the NIC was opened again.
 	// It does not run at the same time as Acquire.

@@ -30,12 +30,15 @@ func newNDPClaim(address packet.Addr) ndpClaim {
 	return ndpClaim{address: address, defended: -int64(DefendInterval)}
 }
 
-// claimTo returns the claim to an address, or nil. The caller holds the lock.
+// claimTo returns the claim to an address, or nil, as while another machine has the addresses. The
+// caller holds the lock.
 func (l *IPv6) claimTo(address packet.Addr) *ndpClaim {
-	switch address {
-	case l.pseudo.address:
+	switch {
+	case l.standby:
+		return nil
+	case address == l.pseudo.address:
 		return &l.pseudo
-	case l.linkLocal.address:
+	case address == l.linkLocal.address:
 		return &l.linkLocal
 	}
 	return nil
@@ -46,6 +49,9 @@ func (l *IPv6) claimTo(address packet.Addr) *ndpClaim {
 // second. If another host has the link-local address, it tries another one, unless the
 // address is configured.
 func (l *IPv6) Acquire(probing bool) error {
+	l.mu.Lock()
+	l.standby = false
+	l.mu.Unlock()
 	if err := l.listen(); err != nil {
 		return err
 	}
@@ -59,6 +65,26 @@ func (l *IPv6) Acquire(probing bool) error {
 	l.pseudo.valid, l.linkLocal.valid = true, true
 	l.announceSoon()
 	return nil
+}
+
+// StandBy implements [Link]. Switches are not told that the NIC leaves the groups, because the
+// address must not be named.
+func (l *IPv6) StandBy() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.standby, l.announces = true, 0
+	l.pseudo, l.linkLocal = newNDPClaim(l.pseudo.address), newNDPClaim(l.linkLocal.address)
+}
+
+// TakeOver implements [Link].
+func (l *IPv6) TakeOver(now int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.standby = false
+	l.pseudo.valid, l.linkLocal.valid = true, true
+	l.announceSoon()
+	l.announceDue(now)
+	l.reportDue(now)
 }
 
 // probe asks for other owners of both addresses, which are not valid yet.

@@ -41,7 +41,7 @@ func (l *IPv6) SaveOwn() Saved { return Saved{LinkLocal: l.LinkLocal().Netip()} 
 // Inherit implements [Link].
 func (e *Ethernet) Inherit(from Saved) error {
 	e.addressClaim.mu.Lock()
-	e.claimed = true
+	e.claimed, e.standby = true, false
 	e.addressClaim.mu.Unlock()
 	e.restore(from.Hosts)
 	return nil
@@ -53,6 +53,7 @@ func (l *IPv6) Inherit(from Saved) error {
 	if l.derive != nil && from.LinkLocal.IsValid() {
 		l.linkLocal = newNDPClaim(packet.AddrOf(from.LinkLocal))
 	}
+	l.standby = false
 	l.pseudo.valid, l.linkLocal.valid = true, true
 	l.mu.Unlock()
 	l.restore(from.Hosts)

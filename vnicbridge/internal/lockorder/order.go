@@ -17,6 +17,7 @@ type place struct {
 type (
 	Plane      struct{}
 	Bans       struct{}
+	Roles      struct{}
 	Moving     struct{} // the forwarder's
 	Greetings  struct{}
 	Publishing struct{} // a link's
@@ -45,6 +46,7 @@ type Log struct{}
 const (
 	levelPlane = 1 + iota
 	levelBans
+	levelRoles
 	levelMoving
 	levelGreetings
 	levelPublishing
@@ -57,6 +59,7 @@ const (
 var (
 	placePlane       = &place{levelPlane, "the plane's lock"}
 	placeBans        = &place{levelBans, "the lock of the bans"}
+	placeRoles       = &place{levelRoles, "the lock of the bridges' roles"}
 	placeMoving      = &place{levelMoving, "the forwarder's lock on moving flows"}
 	placeGreetings   = &place{levelGreetings, "the lock of the greetings"}
 	placePublishing  = &place{levelPublishing, "a link's lock on publishing"}
@@ -77,6 +80,7 @@ var (
 
 func (Plane) place() *place       { return placePlane }
 func (Bans) place() *place        { return placeBans }
+func (Roles) place() *place       { return placeRoles }
 func (Moving) place() *place      { return placeMoving }
 func (Greetings) place() *place   { return placeGreetings }
 func (Publishing) place() *place  { return placePublishing }

@@ -28,6 +28,7 @@ const (
 	DropOverload                      // only userspace could carry it, and the rate limit is reached
 	DropDenied                        // from a network that is denied, or to one (S7)
 	DropLimit                         // a new flow beyond a limit of its segment
+	DropStandby                       // belongs to no flow while another machine has the pseudo address (H2)
 	DropReasonCount                   // the number of reasons
 )
 
@@ -55,6 +56,7 @@ var DropNames = [DropReasonCount]string{
 	DropOverload:   "overload",
 	DropDenied:     "denied",
 	DropLimit:      "limit",
+	DropStandby:    "standby",
 }
 
 func (r DropReason) String() string { return DropNames[r] }

@@ -81,6 +81,13 @@ func (t *DecisionTable) Decide(flow packet.Tuple) (segment *iface.Iface, lasting
 	return t.balance(flow), false
 }
 
+// HasSegments tells whether some new flow gets a segment.
+func (t *DecisionTable) HasSegments() bool {
+	return len(t.Slots) > 0 || slices.ContainsFunc(t.Rules, func(r SteerRule) bool {
+		return r.Segment != nil || r.Choice != nil && len(r.Choice.Slots) > 0
+	})
+}
+
 // NeedsName tells whether the segment of a new flow depends on the host name that the client asks
 // for: [DecisionTable.DecideNamed].
 func (t *DecisionTable) NeedsName(flow packet.Tuple) bool {

@@ -26,6 +26,9 @@ func (fw *Forwarder) admitInbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 	if bridge == nil {
 		return nil, packet.DropNoSegment // the NIC is about to go
 	}
+	if a.In.StandsBy() {
+		return nil, packet.DropStandby
+	}
 	if !rules.PossibleSource(a.Src) {
 		return nil, packet.DropSource
 	}
@@ -132,6 +135,9 @@ func (fw *Forwarder) admitOutbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 		fw.orphaned(a)
 		return nil, packet.DropNoFlow
 	}
+	if to.StandsBy() {
+		return nil, packet.DropStandby
+	}
 	return fw.begin(a, to, rules.OutboundReplies(to, a.Tuple, host))
 }
 
@@ -169,6 +175,9 @@ func (fw *Forwarder) answerRefusal(a *Arrival) {
 // headers (F13).
 func (fw *Forwarder) refuseProtocol(a *Arrival) packet.DropReason {
 	rules := fw.rules.Load()
+	if a.In.StandsBy() {
+		return packet.DropStandby
+	}
 	if a.In.NIC != nil && !rules.PossibleSource(a.Src) {
 		return packet.DropSource
 	}

@@ -463,8 +463,12 @@ func (a *Arrival) leaveBy(p *iface.Iface, dst packet.Addr) packet.DropReason {
 	return verdict
 }
 
-// sendBack queues an answer to the frame's sender, by the iface at which the frame came in.
+// sendBack queues an answer to the frame's sender, by the iface at which the frame came in. A NIC
+// that stands by answers nothing (H2).
 func (a *Arrival) sendBack(f packet.Frame) {
+	if a.In.StandsBy() {
+		return
+	}
 	answer := *a
 	answer.Frame = &f
 	if a.In.VNIC != nil {

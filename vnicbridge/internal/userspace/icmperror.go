@@ -26,7 +26,10 @@ func (fw *Forwarder) carryError(a *Arrival) packet.DropReason {
 	}
 	// The error goes the same way as packets that answer the quoted one.
 	fl, dir := fw.Flows.Lookup(flow.Key{Tuple: quoted.Reversed(), Iface: a.In.Index})
-	if fl == nil {
+	switch {
+	case fl == nil && a.In.StandsBy():
+		return packet.DropStandby
+	case fl == nil:
 		return packet.DropNoFlow
 	}
 	to, tuple := fl.OtherEnd(dir)

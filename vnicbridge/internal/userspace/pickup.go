@@ -23,7 +23,7 @@ func (fw *Forwarder) pickUp(a *Arrival, rules *rules.Ruleset, segment *rules.Seg
 	}
 	for nic, bridge := range rules.Bridges {
 		client := segment.ClientAt(bridge, a.Dst)
-		if client == packet.NoAddr || !rules.PossibleSource(client) || fw.denied.Has(nic, client) {
+		if nic.StandsBy() || client == packet.NoAddr || !rules.PossibleSource(client) || fw.denied.Has(nic, client) {
 			continue
 		}
 		question := packet.Packet{Tuple: packet.Tuple{Src: client, Dst: nic.NIC.Address, Sport: a.Dport, Dport: a.Sport, Proto: config.TCP}}

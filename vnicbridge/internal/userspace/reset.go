@@ -80,8 +80,12 @@ func resetSide(f *flow.Flow, dir flow.Direction, now int64, out *iface.Outbox) {
 	}
 }
 
-// sendReset sends a RST with a tuple and a number by an iface, or returns why it does not leave.
+// sendReset sends a RST with a tuple and a number by an iface, or returns why it does not leave. None
+// leaves by a NIC that stands by, because another machine may have picked the connection up (H2).
 func sendReset(to *iface.Iface, tuple packet.Tuple, seq uint32, now int64, out *iface.Outbox) packet.DropReason {
+	if to.StandsBy() {
+		return packet.DropStandby
+	}
 	reset := packet.Segment{Tuple: tuple, Flags: packet.TCPRST, Seq: seq}
 	fr := reset.Frame(to.MAC(), config.MAC{})
 	a := Arrival{Frame: &fr, Now: now, Out: out}

@@ -6,7 +6,7 @@ import { capture } from "./capture.js";
 import { Chart } from "./chart.js";
 import { button, html, setText, show, sorted } from "./dom.js";
 import { bits, count, perSecond } from "./format.js";
-import { chooses, condition, gatewaysOf, linkOf, policyOf, refusalsOf, ruleOf } from "./model.js";
+import { chooses, condition, gatewaysOf, linkOf, policyOf, refusalsOf, roleOf, ruleOf } from "./model.js";
 
 // Cards are those of one kind of device.
 export class Cards {
@@ -106,7 +106,7 @@ export class BridgeCard extends Card {
 	}
 
 	update(bridge, _, history, view) {
-		const badges = [linkOf(bridge), ...refusalsOf(bridge)];
+		const badges = [linkOf(bridge), ...roleOf(bridge), ...refusalsOf(bridge)];
 		if (bridge.switched_to) {
 			badges.push({ sign: "⇄", word: `switched to ${bridge.switched_to}`, gravity: "warn" });
 		}

@@ -30,6 +30,20 @@ export function linkOf(bridge) {
 	return { sign: "✓", word: "link up", gravity: "good" };
 }
 
+// roleOf is whether a bridge that fails over has its addresses; none for others.
+export function roleOf({ failover }) {
+	if (!failover) {
+		return [];
+	}
+	const roles = {
+		active: { sign: "✓", word: "active", gravity: "good" },
+		standby: { sign: "◌", word: "stands by", gravity: "" },
+		draining: { sign: "◐", word: "draining", gravity: "warn" },
+	};
+	const unfit = failover.unfit ? [{ sign: "✕", word: `not fit: ${failover.unfit}`, gravity: "bad" }] : [];
+	return [roles[failover.state], ...unfit];
+}
+
 // gatewaysOf names a bridge's gateways, one of each family.
 export const gatewaysOf = (bridge) => bridge.gateways ? `gateway ${bridge.gateways.map(({ address }) => address).join(" ")}` : "no gateway";
 

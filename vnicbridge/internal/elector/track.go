@@ -1,0 +1,20 @@
+package elector
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Track tells an elector by a file whether this machine is fit. keepalived notices when the file
+// is closed.
+func Track(path string, fit bool) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("making the directory of the track file %s: %w", path, err)
+	}
+	value := "1\n"
+	if fit {
+		value = "0\n"
+	}
+	return os.WriteFile(path, []byte(value), 0o644)
+}
