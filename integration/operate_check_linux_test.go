@@ -35,6 +35,10 @@ func TestCheck(t *testing.T) {
 			wrapper: hidden("/run", "mkdir -p /run/systemd/netif/links /run/systemd/netif/leases &&"), // as at every boot of systemd
 			wants:   []string{"ok: nothing is missing"},
 		}, {
+			name:   "two machines that decide differently",
+			config: caddyfile{policy: "lb_policy round_robin a b\nfailover keepalived VI_lan"},
+			wants:  []string{"warning: bridge lan: failover without a key", "note: bridge lan: failover and lb_policy round_robin"},
+		}, {
 			name:   "several errors at once",
 			config: caddyfile{nic: "nic9"},
 			prepare: []string{

@@ -223,7 +223,7 @@ func (p *Plane) attachNIC(b *bridge, permanent config.MAC) {
 		}
 		l := link.New(own, link.Options{
 			Bridge: b.spec.bridge, MAC: permanent, Key: [2]uint64{p.key.K0, p.key.K1}, LinkLocal: b.spec.linkLocal, Ours: p.isOurs, Log: log,
-			Rival: func(address netip.Addr, mac config.MAC) { p.rival(b, address, mac) },
+			Rival: func(address netip.Addr, mac config.MAC) { p.rival(b, address, mac) }, FailsOver: b.failsOver.Load,
 		})
 		n := l.Table()
 		n.Learned = func(c link.MACChange) { p.neighbourLearned(log, c) }

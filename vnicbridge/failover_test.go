@@ -139,45 +139,63 @@ func strangers() map[string][]byte {
 func TestStandbyIsSilent(t *testing.T) {
 	onStandby(t, failoverConfig(), func(t *testing.T, r *rig) {
 		r.wantSilence("at the start")
-		for name, raw := range map[string][]byte{
-			"request": arp(true, hostMAC, otherHost, config.MAC{}, pseudo), "the gateway's request": arp(true, routerMAC, router, config.MAC{}, pseudo),
-			"probe":                      arp(true, hostMAC, "0.0.0.0", config.MAC{}, pseudo),
-			"the other's announcement":   arp(true, otherMachineMAC, pseudo, config.MAC{}, pseudo),
-			"solicitation":               solicitation(otherHost6, pseudo6, hostMAC),
-			"DAD":                        solicitation("::", pseudo6, hostMAC),
-			"the other's advertisement":  advertisement(pseudo6, otherMachineMAC),
-			"query of MLD":               mldQuery("::"),
-			"query of MLD for the group": mldQuery(link.SolicitedNode(mustAddr(pseudo6)).Netip().String()),
-		} {
-			r.put("nic0", raw)
-			r.wantSilence(name)
-		}
-		n := uint64(0)
-		for name, raw := range strangers() {
-			r.put("nic0", raw)
-			r.wantSilence(name)
-			if n++; r.drops("nic0", "standby") != n {
-				t.Errorf("%s: %d packets dropped because the bridge stands by, want %d", name, r.drops("nic0", "standby"), n)
-				n = r.drops("nic0", "standby")
-			}
-		}
-		r.put("vnic-A", fromA(farHost, 5000, 53).udp("a question of the segment's"), fromA6(farHost6, 5000, 53).udp("another"),
-			fromA(farHost, 5001, 443).tcp("S", ""), fromA(farHost, 80, 4000).tcp("A", "of a connection that can be picked up"))
-		r.wantSilence("a segment opens flows")
-		if n := r.drops("vnic-A", "standby"); n != 3 {
-			t.Errorf("%d packets of the segment dropped because the bridge stands by, want 3", n)
-		}
-		if n := r.plane.Status().Flows; n != 0 {
-			t.Errorf("%d flows were opened", n)
-		}
-		r.nicChanges(iface.LinkState{Up: false, MAC: nicMAC})
-		r.nicChanges(iface.LinkState{Up: true, MAC: nicMAC, NotifyPeers: true})
-		time.Sleep(5 * time.Minute)
-		r.wantSilence("as time passes")
-		r.answerGateways()
-		r.got("vnic-A")
-		r.silent("vnic-A", "vnic-B")
+		r.wantNoAnswer()
 	})
+}
+
+// Row H2: the same after it was active.
+func TestStandbyIsSilentAgain(t *testing.T) {
+	onStandby(t, failoverConfig(), func(t *testing.T, r *rig) {
+		r.elect(says("MASTER"))
+		time.Sleep(10*time.Second + 100*time.Millisecond) // between two ticks
+		r.got("nic0")
+		r.elect(says("BACKUP"))
+		r.wantSilence("at once")
+		r.wantNoAnswer()
+	})
+}
+
+// wantNoAnswer lets the NIC get what it would answer if it had the addresses.
+func (r *rig) wantNoAnswer() {
+	r.t.Helper()
+	for name, raw := range map[string][]byte{
+		"request": arp(true, hostMAC, otherHost, config.MAC{}, pseudo), "the gateway's request": arp(true, routerMAC, router, config.MAC{}, pseudo),
+		"probe":                      arp(true, hostMAC, "0.0.0.0", config.MAC{}, pseudo),
+		"the other's announcement":   arp(true, otherMachineMAC, pseudo, config.MAC{}, pseudo),
+		"solicitation":               solicitation(otherHost6, pseudo6, hostMAC),
+		"DAD":                        solicitation("::", pseudo6, hostMAC),
+		"the other's advertisement":  advertisement(pseudo6, otherMachineMAC),
+		"query of MLD":               mldQuery("::"),
+		"query of MLD for the group": mldQuery(link.SolicitedNode(mustAddr(pseudo6)).Netip().String()),
+	} {
+		r.put("nic0", raw)
+		r.wantSilence(name)
+	}
+	n := uint64(0)
+	for name, raw := range strangers() {
+		r.put("nic0", raw)
+		r.wantSilence(name)
+		if n++; r.drops("nic0", "standby") != n {
+			r.t.Errorf("%s: %d packets dropped because the bridge stands by, want %d", name, r.drops("nic0", "standby"), n)
+			n = r.drops("nic0", "standby")
+		}
+	}
+	r.put("vnic-A", fromA(farHost, 5000, 53).udp("a question of the segment's"), fromA6(farHost6, 5000, 53).udp("another"),
+		fromA(farHost, 5001, 443).tcp("S", ""), fromA(farHost, 80, 4000).tcp("A", "of a connection that can be picked up"))
+	r.wantSilence("a segment opens flows")
+	if n := r.drops("vnic-A", "standby"); n != 3 {
+		r.t.Errorf("%d packets of the segment dropped because the bridge stands by, want 3", n)
+	}
+	if n := r.plane.Status().Flows; n != 0 {
+		r.t.Errorf("%d flows were opened", n)
+	}
+	r.nicChanges(iface.LinkState{Up: false, MAC: nicMAC})
+	r.nicChanges(iface.LinkState{Up: true, MAC: nicMAC, NotifyPeers: true})
+	time.Sleep(5 * time.Minute)
+	r.wantSilence("as time passes")
+	r.answerGateways()
+	r.got("vnic-A")
+	r.silent("vnic-A", "vnic-B")
 }
 
 // Row H2: flows that a bridge has when it stands by are carried on, both ways, and end in silence.
@@ -294,11 +312,15 @@ func TestTakeOver(t *testing.T) {
 func TestTwoActiveBridges(t *testing.T) {
 	onStandby(t, failoverConfig(), func(t *testing.T, r *rig) {
 		r.elect(says("MASTER"))
-		time.Sleep(10 * time.Second)
+		time.Sleep(10*time.Second + 100*time.Millisecond) // between two ticks
 		r.got("nic0")
 		for range 5 {
 			r.put("nic0", arp(true, otherMachineMAC, pseudo, config.MAC{}, pseudo), advertisement(pseudo6, otherMachineMAC))
 		}
+		if arps, advertisements, _ := r.announced(); arps+advertisements > 0 {
+			t.Error("the address is defended at once, although the elector may be about to take it away")
+		}
+		time.Sleep(2 * maintainInterval)
 		if arps, advertisements, _ := r.announced(); arps != 1 || advertisements != 1 {
 			t.Errorf("defended by %d gratuitous ARPs and %d advertisements, want one of each", arps, advertisements)
 		}
@@ -310,6 +332,8 @@ func TestTwoActiveBridges(t *testing.T) {
 			t.Errorf("the other gave up: %d gratuitous ARPs and %d advertisements, want one of each", arps, advertisements)
 		}
 		r.elect(says("BACKUP"))
+		time.Sleep(2 * link.DefendInterval)
+		r.got("nic0")
 		r.put("nic0", arp(true, otherMachineMAC, pseudo, config.MAC{}, pseudo), advertisement(pseudo6, otherMachineMAC))
 		r.wantSilence("the other has the addresses")
 		if n := r.plane.Status().Bridges["lan"].Conflicts; n != 2 {
@@ -404,7 +428,7 @@ func TestDrainedBridge(t *testing.T) {
 func TestReloadsOfFailover(t *testing.T) {
 	onStandby(t, failoverConfig(), func(t *testing.T, r *rig) {
 		r.elect(says("MASTER"))
-		time.Sleep(10 * time.Second)
+		time.Sleep(10*time.Second + 100*time.Millisecond) // between two ticks
 		r.got("nic0")
 		changed := failoverConfig()
 		changed.Segments["a"].Weight = 2

@@ -43,8 +43,10 @@ var addresses = []mutation{
 	return nil`, new: "	return nil",
 	}, {
 		row: "A2", defect: "the address is not defended", file: `vnicbridge/internal/link/claim.go`,
-		old: `	c.defended = now
-	c.send([]packet.Frame{c.announcement()})`, new: "	c.defended = now",
+		old: `		return
+	}
+	c.send([]packet.Frame{c.announcement()})`, new: `		return
+	}`,
 	}, {
 		row: "A2", defect: "no announcement when the NIC is up again", file: "vnicbridge/maintain.go",
 		old: `announce = announce || state.Up`, new: `_ = 0`,

@@ -14,12 +14,12 @@ var machines = []mutation{
 		old: `t.fails(name) || !b.iface.StandsBy()`, new: `true`,
 	}, {
 		row: "H2", defect: "a bridge that stands by answers ARP", file: "vnicbridge/internal/link/claim.go",
-		old: `	c.claimed, c.standby, c.announces = false, true, 0`, new: `	c.announces = 0`,
+		old: `	c.claimed, c.standby, c.announces = false, true, 0`, new: `	c.announces = 0`, tests: "vnicbridge.TestStandbyIsSilentAgain",
 	}, {
 		row: "H2", defect: "a bridge that stands by answers NDP", file: "vnicbridge/internal/link/ndpclaim.go",
 		old: `	case l.standby:
 		return nil
-	case address`, new: `	case address`, tests: "vnicbridge.TestStandbyIsSilent",
+	case address`, new: `	case address`, tests: "vnicbridge.TestStandbyIsSilentAgain",
 	}, {
 		row: "H2", defect: "a bridge that stands by reports its groups", file: "vnicbridge/internal/link/ipv6.go",
 		old: `	if l.standby {

@@ -52,10 +52,17 @@ func MakeFIFO(path string) error {
 		return fmt.Errorf("making the fifo %s: %w", path, err)
 	}
 	info, err := os.Stat(path)
-	if err == nil && info.Mode().Type() != fs.ModeNamedPipe {
-		err = fmt.Errorf("%s exists and is no fifo: remove it, or name another fifo", path)
+	switch {
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeNamedPipe:
+		return fmt.Errorf("%s exists and is no fifo: remove it, or name another fifo", path)
 	}
-	return err
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("reading the fifo: %w; if keepalived has made it, make it before both start (packaging/keepalived/caddy-vnic.conf)", err)
+	}
+	return file.Close()
 }
 
 func openFIFO(path string) (*os.File, error) {

@@ -33,6 +33,7 @@ type addressClaim struct {
 	send    func([]packet.Frame)  // sends on the NIC
 	log     *slog.Logger
 	rival   func(address netip.Addr, mac config.MAC) // is told of another host with the address
+	fails   func() bool                              // see Options.FailsOver
 
 	mu        lockorder.Mutex[lockorder.Claim]
 	claimed   bool            // before that, no request is answered
@@ -45,7 +46,7 @@ type addressClaim struct {
 
 func newAddressClaim(address packet.Addr, mac func() config.MAC, send func([]packet.Frame), o Options) *addressClaim {
 	return &addressClaim{
-		address: address, mac: mac, ours: o.Ours, send: send, log: o.Log, rival: o.Rival, defended: -int64(DefendInterval),
+		address: address, mac: mac, ours: o.Ours, send: send, log: o.Log, rival: o.Rival, fails: o.FailsOver, defended: -int64(DefendInterval),
 	}
 }
 
@@ -176,5 +177,9 @@ func (c *addressClaim) conflict(other config.MAC, now int64) {
 	}
 	c.rival(c.address.Netip(), other)
 	c.defended = now
+	if c.fails() {
+		c.announces, c.announced = max(c.announces, 1), 0
+		return
+	}
 	c.send([]packet.Frame{c.announcement()})
 }

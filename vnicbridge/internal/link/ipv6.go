@@ -44,6 +44,7 @@ type IPv6 struct {
 
 	rivals chan struct{}                            // another host turned out to have an address that is not valid yet
 	rival  func(address netip.Addr, mac config.MAC) // is told of another host with an address
+	fails  func() bool                              // see Options.FailsOver
 
 	mu                lockorder.Mutex[lockorder.Claim] // guards what follows
 	standby           bool                             // another machine has the addresses, and is no rival
@@ -56,7 +57,7 @@ type IPv6 struct {
 
 func newIPv6(nic *iface.Iface, o Options) *IPv6 {
 	l := &IPv6{
-		Neighbours: NewNeighbours(nic.NIC.Network), nic: nic, ours: o.Ours, log: o.Log, rival: o.Rival,
+		Neighbours: NewNeighbours(nic.NIC.Network), nic: nic, ours: o.Ours, log: o.Log, rival: o.Rival, fails: o.FailsOver,
 		rivals: make(chan struct{}, 1),
 		pseudo: newNDPClaim(nic.NIC.Address), linkLocal: newNDPClaim(packet.AddrOf(o.LinkLocal)),
 	}

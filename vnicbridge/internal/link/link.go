@@ -58,6 +58,10 @@ type Options struct {
 	// Rival is told, with a lock held, of another host that uses an address of the bridge: at
 	// most once in DefendInterval for each address. Nil: nobody is told.
 	Rival func(address netip.Addr, mac config.MAC)
+	// FailsOver tells whether the bridge fails over. While its elector gives the address to
+	// another machine, that announces it a moment before the bridge hears of it. So such a bridge
+	// defends its address with the next tick, if it still has it then. Nil: it does not fail over.
+	FailsOver func() bool
 }
 
 // New returns the link of a NIC for the family of the iface, which must have an address and
@@ -65,6 +69,9 @@ type Options struct {
 func New(nic *iface.Iface, o Options) Link {
 	if o.Rival == nil {
 		o.Rival = func(netip.Addr, config.MAC) {}
+	}
+	if o.FailsOver == nil {
+		o.FailsOver = func() bool { return false }
 	}
 	if nic.Family == config.IPv6 {
 		return newIPv6(nic, o)

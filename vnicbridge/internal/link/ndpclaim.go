@@ -257,5 +257,9 @@ func (l *IPv6) conflict(c *ndpClaim, other config.MAC, now int64) {
 	}
 	l.rival(c.address.Netip(), other)
 	c.defended = now
+	if l.fails() {
+		l.announces, l.announced = max(l.announces, 1), 0
+		return
+	}
 	l.send(l.announcement(c))
 }
