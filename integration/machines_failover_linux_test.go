@@ -267,14 +267,13 @@ func (p *pair) other(m *twin) *twin {
 // heartbeat is a client that sends a datagram each millisecond, and records when answers come, and
 // from which machine.
 type heartbeat struct {
-	conn   net.Conn
-	done   chan struct{}
-	ended  sync.WaitGroup
-	mu     sync.Mutex
-	last   time.Time
-	by     string
-	gap    time.Duration // the longest time between two answers
-	strays int           // answers of a machine after another one has answered later questions
+	conn  net.Conn
+	done  chan struct{}
+	ended sync.WaitGroup
+	mu    sync.Mutex
+	last  time.Time
+	by    string
+	gap   time.Duration // the longest time between two answers
 }
 
 func (p *pair) startHeartbeat(from *netlab.Host, to string) *heartbeat {

@@ -37,7 +37,7 @@ func FuzzAdmin(f *testing.F) {
 	plane := vnicbridge.New(vnicbridge.Options{})
 	a := New(Shared{
 		Plane: plane, Sockets: sites.NewSockets(plane), Journal: new(journal.Journal),
-		Running: func() bool { return true }, CloseIdle: func(string) {},
+		Running: func() bool { return true }, CloseIdle: func(string) {}, Restart: func() string { return "" },
 	})
 	f.Fuzz(func(t *testing.T, method, path, query, body string) {
 		for _, route := range a.Routes() {
