@@ -465,6 +465,7 @@ func TestReloadsOfFailover(t *testing.T) {
 		r.got("nic0")
 		r.put("nic0", arp(true, hostMAC, otherHost, config.MAC{}, pseudo))
 		r.wantSilence("failover cannot be removed")
+		r.put("nic0", advertisement(pseudo6, otherMachineMAC)) // which may be gone when this one claims the address
 		must(t, r.plane.Apply(alone))
 		r.put("nic0", arp(true, hostMAC, otherHost, config.MAC{}, pseudo))
 		if !slices.ContainsFunc(r.got("nic0"), namesPseudo) {

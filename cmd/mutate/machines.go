@@ -17,9 +17,14 @@ var machines = []mutation{
 		old: `	c.claimed, c.standby, c.announces = false, true, 0`, new: `	c.announces = 0`, tests: "vnicbridge.TestStandbyIsSilentAgain",
 	}, {
 		row: "H2", defect: "a bridge that stands by answers NDP", file: "vnicbridge/internal/link/ndpclaim.go",
+		old: `	l.standby, l.announces = true, 0
+	l.pseudo, l.linkLocal = newNDPClaim(l.pseudo.address), newNDPClaim(l.linkLocal.address)`, new: `	l.announces = 0`,
+		tests: "vnicbridge.TestStandbyIsSilentAgain",
+	}, {
+		row: "H1", defect: "the machine that has the address counts as a rival later", file: "vnicbridge/internal/link/ndpclaim.go",
 		old: `	case l.standby:
 		return nil
-	case address`, new: `	case address`, tests: "vnicbridge.TestStandbyIsSilentAgain",
+	case address`, new: `	case address`, tests: "vnicbridge.TestReloadsOfFailover",
 	}, {
 		row: "H2", defect: "a bridge that stands by reports its groups", file: "vnicbridge/internal/link/ipv6.go",
 		old: `	if l.standby {
