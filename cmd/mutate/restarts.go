@@ -46,7 +46,7 @@ var restarts = []mutation{
 	return nil, err`, tests: "integration.TestRestart",
 	}, {
 		row: "R5", defect: "maps of another layout are read", file: "vnicbridge/remains_linux.go",
-		old: `layout != r.note.Layout || `, new: ``, tests: "integration.TestColdRestart",
+		old: `layout != r.note.Layout || `, new: `layout == "" || `, tests: "integration.TestColdRestart",
 	}, {
 		row: "R5", defect: "what cannot be taken over stays", file: "caddymodule/internal/upgrade/keeper_linux.go",
 		old: `		return nil, k.store.Clear()`, new: `		return nil, nil`, tests: "integration.TestColdRestart",
