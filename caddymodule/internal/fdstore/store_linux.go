@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -49,8 +50,19 @@ func numbered(number int) string { return prefix + strconv.Itoa(number) }
 func Available() bool {
 	most, err := strconv.Atoi(os.Getenv("FDSTORE"))
 	said := err == nil && most > 0 || os.Getenv("CADDY_VNIC_STORE") == "1"
-	return said && os.Getenv("NOTIFY_SOCKET") != ""
+	return said && os.Getenv("NOTIFY_SOCKET") != "" && comparesFiles()
 }
+
+// comparesFiles tells whether the kernel lets this process find out which files are kept already. A
+// sandbox may forbid it.
+var comparesFiles = sync.OnceValue(func() bool {
+	again, err := succession.Duplicate(os.Stderr, "")
+	if err != nil {
+		return false
+	}
+	defer func() { _ = again.Close() }()
+	return same(os.Stderr, again)
+})
 
 // Open returns the store with what the process before has left in it. An error of incomplete says
 // why that is not whole; then the store is empty.
