@@ -495,3 +495,43 @@ func TestSplitBrain(t *testing.T) {
 		})
 	})
 }
+
+// Row R6: an upgrade leaves the addresses where they are, and the new process hears what keepalived says.
+func TestUpgradeWithFailover(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		p := newPair(t, datapath)
+		active, standby := p.active(), p.standby()
+		since := func() string { return fmt.Sprint(active.failover().Since, standby.failover().Since) }
+		before := since()
+		for _, m := range []*twin{active, standby, active} {
+			m.upgrade()
+			if now := since(); p.active() != active || now != before {
+				t.Errorf("an upgrade of machine %s changes who has the addresses: since %s, before %s", m.name, now, before)
+			}
+		}
+		active.stopElector()
+		p.waitFor("the other machine has the addresses", func() bool { return p.active() == standby })
+		p.waitFor("its site answers", func() bool {
+			page, err := fetch(p.client.HTTPClient(), "http://192.168.1.2/")
+			return err == nil && page == "machine "+standby.name
+		})
+	})
+}
+
+// upgrade replaces Caddy by the command, and waits for the end of the old process.
+func (m *twin) upgrade() {
+	m.s.t.Helper()
+	old, pid := m.caddy.Process(), 0
+	said := m.vnic("caddy vnic upgrade")
+	if _, err := fmt.Sscanf(said, "Process %d has taken over.", &pid); err != nil {
+		m.s.t.Fatalf("caddy vnic upgrade says %q (%v)", said, err)
+	}
+	if err := m.caddy.Follow(pid); err != nil {
+		m.s.t.Fatal(err)
+	}
+	select {
+	case <-old.Done():
+	case <-time.After(20 * time.Second):
+		m.s.t.Fatal("the old process does not end")
+	}
+}

@@ -1,12 +1,17 @@
 package vnicbridge
 
-import "github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/elector"
+import (
+	"time"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/elector"
+)
 
 // savedRole is the role of a bridge, as a process tells its successor of it.
 type savedRole struct {
 	Says    elector.State `json:"says,omitempty"`
 	Drained bool          `json:"drained,omitempty"`
 	Fit     bool          `json:"fit,omitempty"`
+	Since   time.Time     `json:"since"`
 }
 
 // yieldRoles stops reading the FIFOs of the electors, whose lines then wait for a successor, and
@@ -27,7 +32,7 @@ func (p *Plane) yieldRoles() map[string]savedRole {
 	clear(p.roles.readers)
 	saved := make(map[string]savedRole)
 	for name, r := range p.roles.of {
-		saved[name] = savedRole{p.roles.heard[r.instance()], r.drained, r.fit}
+		saved[name] = savedRole{p.roles.heard[r.instance()], r.drained, r.fit, r.since}
 	}
 	return saved
 }
@@ -45,7 +50,7 @@ func (p *Plane) restoreRoles(saved map[string]savedRole) {
 			continue
 		}
 		p.roles.heard[r.instance()], r.drained = s.Says, s.Drained
-		r.fit, r.told = s.Fit, true
+		r.fit, r.told, r.since = s.Fit, true, s.Since
 		if s.Fit {
 			r.fitSince = p.now() - int64(fitAfter)
 		}

@@ -60,6 +60,9 @@ var restarts = []mutation{
 		row: "R6", defect: "a successor announces the address", file: "vnicbridge/internal/link/saved.go",
 		old: `	e.claimed, e.standby = true, false`, new: `	e.claimed, e.standby, e.announces = true, false, AnnounceCount`, tests: "integration.TestUpgradeKeepsWhatIsKnown",
 	}, {
+		row: "R6", defect: "a successor does not know who has the addresses", file: "vnicbridge/successor.go",
+		old: `	p.restoreRoles(s.Roles)`, new: `	p.restoreRoles(nil)`, tests: "integration.TestUpgradeWithFailover",
+	}, {
 		row: "R7", defect: "the old process stays", file: "caddymodule/internal/upgrade/predecessor_linux.go",
 		old: "	go u.end()\n", tests: "integration.TestUpgradeKeepsWhatIsKnown",
 	},
