@@ -50,15 +50,28 @@ type note struct {
 func (p *Plane) Leavings() (l Leavings, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k := p.datapaths.kernelPath()
-	if k == nil {
-		return l, errors.New("packets are carried in userspace")
-	}
 	if l.inventory, err = p.inventory(p.remains); err != nil {
 		return l, err
 	}
 	l.Files, l.inventory.Files = l.inventory.Files, nil
 	l.inventory.Ended = true
+	if err = p.addRemaining(&l); err != nil {
+		return l, errors.Join(err, l.Files.Close())
+	}
+	for name := range l.Files {
+		if host.IsOwnership(name) { // it would be in the way when the device is opened again
+			_ = l.Files.Take(name).Close()
+		}
+	}
+	return l, nil
+}
+
+// addRemaining adds the files that an upgrade does not need.
+func (p *Plane) addRemaining(l *Leavings) (err error) {
+	k := p.datapaths.kernelPath()
+	if k == nil {
+		return errors.New("packets are carried in userspace")
+	}
 	add := func(more succession.Files, failed error) {
 		maps.Copy(l.Files, more)
 		err = errors.Join(err, failed)
@@ -73,17 +86,11 @@ func (p *Plane) Leavings() (l Leavings, err error) {
 		link, failed := k.RemainingLink(ifc)
 		add(link, failed)
 		device.Files = slices.DeleteFunc(append(device.Files, slices.Collect(maps.Keys(link))...), host.IsOwnership)
-		l.inventory.Devices[key] = device
-	}
-	for name := range l.Files {
-		if host.IsOwnership(name) { // it would be in the way when the device is opened again
-			_ = l.Files.Take(name).Close()
+		if l.inventory.Devices[key] = device; len(link) == 0 { // it is made again
+			delete(l.inventory.Devices, key)
 		}
 	}
-	if err != nil {
-		return l, errors.Join(err, l.Files.Close())
-	}
-	return l, nil
+	return err
 }
 
 // remains tells whether a segment's device stays when the process ends. A pair of devices would

@@ -108,19 +108,19 @@ func familyKey(device string, f config.Family) string { return fmt.Sprint(device
 func (p *Plane) Inventory() (Inventory, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.retired.ifaces()) > 0 || p.heir != nil {
+		return Inventory{}, errors.New("another configuration, or a successor, is being put in force: try again")
+	}
 	if k := p.datapaths.kernelPath(); k != nil {
 		k.GiveWay(true)
 	}
 	return p.inventory(func(string) bool { return true })
 }
 
-// inventory returns the inventory of some segments and all bridges.
+// inventory returns the inventory of some segments and all bridges of the configuration in force.
 func (p *Plane) inventory(of func(segment string) bool) (i Inventory, err error) {
-	switch {
-	case p.cfg == nil:
+	if p.cfg == nil {
 		return i, errors.New("no configuration of vnic is in force")
-	case len(p.retired.ifaces()) > 0 || p.heir != nil:
-		return i, errors.New("another configuration, or a successor, is being put in force: try again")
 	}
 	i = Inventory{
 		Now: p.now(), Datapath: p.datapaths.state().datapath,

@@ -54,12 +54,12 @@ func (k *Path) RemainingMaps() (files succession.Files, err error) {
 	return files, err
 }
 
-// RemainingLink returns what keeps the program on the device of an iface when this process ends. The
-// error says why nothing does.
+// RemainingLink returns what keeps the program on the device of an iface when this process ends: nothing
+// while the device is lost. The error says why nothing could.
 func (k *Path) RemainingLink(p *iface.Iface) (succession.Files, error) {
 	a := k.attached(p.Index)
 	if a == nil {
-		return nil, fmt.Errorf("device %s has no program", p.Name)
+		return nil, nil
 	}
 	fd, ok := a.LinkDescriptor()
 	if !ok {
