@@ -31,7 +31,7 @@ BPF_TOOLS := clang-14 llvm-strip-14 libbpf-dev
 # The programs that the tests run, besides Go. nginx is a server on a VNIC; most others are
 # clients, hostile senders and witnesses. BPF_TOOLS make the BPF objects again, to check that
 # the committed ones are current.
-TEST_TOOLS := $(BPF_TOOLS) gcc libc-dev nginx tcpdump tshark ip iptables-nft route ping curl nft wrk hping3 ethtool nmap setpriv h2load chromium systemd-nspawn podman runc arping setcap ssh dropbear traceroute tracepath ndisc6 radvd dnsmasq atk6-alive6 fail2ban-client gtlsclient openssl haproxy promtool keepalived
+TEST_TOOLS := $(BPF_TOOLS) gcc libc-dev nginx tcpdump tshark ip iptables-nft route ping curl nft wrk hping3 ethtool nmap setpriv h2load chromium systemd-nspawn podman runc arping setcap ssh dropbear traceroute tracepath ndisc6 radvd dnsmasq atk6-alive6 fail2ban-client gtlsclient openssl haproxy promtool keepalived mkdocs-material
 
 # The programs that the benchmark compares with, and those that it measures with.
 BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3 h2load
@@ -47,7 +47,7 @@ BENCH := -docs docs/evidence
 # parts; neither writes the page.
 SOAK := -docs ../docs/evidence
 
-.PHONY: help lab test mutate bench soak build release push fuzz generate check fmt clean
+.PHONY: help lab test mutate bench soak build site release push fuzz generate check fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,10 @@ soak: ## wear the bridge with millions of flows and frames, and write docs/evide
 build: ## build bin/caddy: Caddy, its standard modules and caddy-vnic
 	@scripts/need 'the build' go ca-certificates
 	CGO_ENABLED=0 go build $(BUILD) -ldflags '-s -w -X github.com/caddy-vnic/caddy-vnic/caddymodule/internal/version.tagged=$(VERSION)' -o $(BIN) ./cmd/caddy
+
+site: ## make a site of the documentation, with a search, in build/site
+	@scripts/need 'the site' mkdocs-material
+	mkdocs build --quiet --strict --config-file packaging/site/mkdocs.yml
 
 release: ## build dist: for each architecture Caddy, a deb and a bill of materials; an image for all, and checksums
 	rm -rf dist

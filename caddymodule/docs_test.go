@@ -67,7 +67,7 @@ func TestReferenceErrors(t *testing.T) {
 // TestDocumentedCommands checks that every command of ours on a page exists and has the
 // page's flags. In an example the arguments must be valid too.
 func TestDocumentedCommands(t *testing.T) {
-	shown := regexp.MustCompile("(?m)(?:`|^ {4}(.*[ /])?|&& )caddy vnic ([^`\\n#|]+)")
+	shown := regexp.MustCompile("(?m)(?:`|^ {4}(.*[ /])?|&& )caddy vnic ([^`\\n#|&]+)")
 	n := 0
 	for _, page := range pages(t) {
 		for _, m := range shown.FindAllStringSubmatch(read(t, page), -1) {

@@ -3,7 +3,7 @@
 //
 // A code block is an example, if it is fenced, or indented by four spaces or more. So is a
 // row of a table whose last column is headed "fix": a symptom, where to look, and its fix.
-// A fenced block of the language "text" is a picture, not an example.
+// A fenced block of the languages "text" and "mermaid" is a picture, not an example.
 package examples
 
 import (
@@ -89,7 +89,7 @@ func parse(page, text string) (examples []Example) {
 			continue
 		}
 		e.Line, e.Text = from+1, unindent(lines[from:to])
-		if e.Language != "text" {
+		if e.Language != "text" && e.Language != "mermaid" {
 			examples = append(examples, e)
 		}
 	}
