@@ -22,8 +22,8 @@ func (s *stream) duplicate() (*os.File, error) {
 
 // stopListening ends a listening socket, whoever else has it open: a service manager may keep it.
 func stopListening(l *net.TCPListener) {
-	if fd, err := succession.Descriptor(l); err == nil {
-		_ = unix.Shutdown(fd, unix.SHUT_RD) // it listens
+	if raw, err := l.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RD) }) // fails only on a closed one
 	}
 }
 
