@@ -1,0 +1,5 @@
+//go:build !race
+
+package vnicbridge
+
+const detectsRaces = false
