@@ -25,10 +25,13 @@ func soakRestarts(t *testing.T, datapath string) (figures []figure) {
 	return append(figures, soakEnds(t, "kill", max(soaked(5), 1))...)
 }
 
+// withChat is a site on segment a that has a server of WebSockets behind it.
+const withChat = "http:// {\nbind vnic/a\nhandle /chat {\nreverse_proxy 192.168.50.1:9002\n}\nhandle {\nrespond a\n}\n}\n"
+
 // soakEnds ends Caddy in one way, and starts the next one.
 func soakEnds(t *testing.T, name string, times int) []figure {
 	config := toRestart
-	config.sites = "http:// {\nbind vnic/a\nhandle /chat {\nreverse_proxy 192.168.50.1:9002\n}\nhandle {\nrespond a\n}\n}\n"
+	config.sites = withChat
 	m, idle := startToRestart(t, config)
 	s := m.s
 	s.serveHTTP(s.Server, "192.168.50.1:9001", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "a") }))

@@ -12,10 +12,11 @@ import (
 // soakUpgrades upgrades Caddy beside load, and then often without. Nothing may be lost, and nothing
 // may pile up.
 func soakUpgrades(t *testing.T, datapath string) []figure {
-	s, idle := startToUpgrade(t, datapath)
+	s, idle := startToUpgrade(t, datapath, withChat)
+	s.serveWebSocket("192.168.50.1:9002", "a")
 	datagrams := s.sendNumbered(10000)
 	stream := s.startStream()
-	stopConnecting := s.connectAgainAndAgain("192.168.1.2:80")
+	stopConnecting, chat := s.connectAgainAndAgain("192.168.1.2:80"), s.keepChatting("/chat")
 	time.Sleep(2 * time.Second)
 	datagrams.mu.Lock()
 	usual := datagrams.pause
@@ -26,7 +27,7 @@ func soakUpgrades(t *testing.T, datapath string) []figure {
 		s.upgrade()
 		idle.want("an upgrade")
 	}
-	connected := stopConnecting()
+	connected, chats := stopConnecting(), chat.end()
 	lost, arrived := datagrams.end()
 	if lost > 0 {
 		t.Errorf("%d datagrams were lost", lost)
@@ -53,6 +54,7 @@ func soakUpgrades(t *testing.T, datapath string) []figure {
 		{"the longest pause between two of them; before the upgrades", fmt.Sprintf("%v; %v", rounded(datagrams.pause), rounded(usual))},
 		{"new connections to a site of Caddy's, refused or reset", fmt.Sprintf("0 of %d", connected)},
 		{"open connections to another server lost", "0 of 2"},
+		{"WebSockets through a site of Caddy's", chats.String()},
 		{"after these", before.String()},
 		{fmt.Sprintf("after %d more", more), after.String()},
 	}

@@ -41,10 +41,10 @@ func (s *scene) upgrade() {
 
 // startToUpgrade starts Caddy with a segment of each kind. The connection is with a server that is not
 // Caddy's.
-func startToUpgrade(t *testing.T, datapath string) (s *scene, idle *session) {
+func startToUpgrade(t *testing.T, datapath, sites string) (s *scene, idle *session) {
 	t.Helper()
 	s = newScene(t, paper.NetworkOptions{IPv6: true})
-	s.start(caddyfile{datapath: datapath, families: "46", a: "ports any", b: "ports any\nnetns " + s.ownNamespace("b"), policy: "steer b port tcp/9001\nlb_policy first a"})
+	s.start(caddyfile{datapath: datapath, families: "46", sites: sites, a: "ports any", b: "ports any\nnetns " + s.ownNamespace("b"), policy: "steer b port tcp/9001\nlb_policy first a"})
 	s.listen(s.Server, "192.168.50.1:9000", func(conn net.Conn) { io.Copy(conn, conn) })
 	return s, s.openSession("192.168.1.2:9000")
 }
@@ -53,7 +53,7 @@ func startToUpgrade(t *testing.T, datapath string) (s *scene, idle *session) {
 // requests in flight are answered.
 func TestUpgrade(t *testing.T) {
 	onEachInTurn(t, func(t *testing.T, datapath string) {
-		s, idle := startToUpgrade(t, datapath)
+		s, idle := startToUpgrade(t, datapath, "")
 		datagrams := s.sendNumbered(10000)
 		stream := s.startStream()
 		stopConnecting := s.connectAgainAndAgain("192.168.1.2:80")
