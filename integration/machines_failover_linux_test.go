@@ -38,6 +38,7 @@ type twin struct {
 	keepalived *netlab.Process
 	starts     int
 	servers    []net.PacketConn
+	serving    sync.WaitGroup
 }
 
 // pair is two such machines on the paper's link, and clients on the link and beyond the router.
@@ -83,18 +84,12 @@ func (p *pair) caddyfile(m *twin) string {
 			config = e.Runs(p.t)
 		}
 	}
-	for _, change := range [][2]string{
+	return p.replaced(twoServers, config, [][2]string{
 		{"nic eth1", "nic eth0"},
 		{"client_ip preserve", "client_ip preserve\nports any"},
 		{"failover keepalived VI_lan", fmt.Sprintf("failover keepalived VI_lan {\nfifo %s\ntrack %s\n}", m.path("run/vrrp"), m.path("run/lan"))},
 		{"\tvnic {", "\tvnic {\ndatapath " + p.datapath},
-	} {
-		if strings.Count(config, change[0]) != 1 {
-			p.t.Fatalf("%s does not have %q once", twoServers, change[0])
-		}
-		config = strings.Replace(config, change[0], change[1], 1)
-	}
-	return config
+	})
 }
 
 func (m *twin) path(name string) string { return filepath.Join(m.dir, name) }
@@ -122,11 +117,12 @@ func (m *twin) start(config string) {
 	for _, before := range m.servers {
 		_ = before.Close()
 	}
+	m.serving.Wait() // a socket is bound until its reader has left
 	m.servers = nil
 	for _, address := range []string{"192.168.50.1:9000", "[fd00:50::1]:9000"} {
 		server := m.s.packetConn(m.host, address)
 		m.servers = append(m.servers, server)
-		go func() {
+		m.serving.Go(func() {
 			buffer := make([]byte, 64)
 			for {
 				n, from, err := server.ReadFrom(buffer)
@@ -135,7 +131,7 @@ func (m *twin) start(config string) {
 				}
 				_, _ = server.WriteTo(append([]byte(m.name), buffer[:n]...), from)
 			}
-		}()
+		})
 	}
 }
 

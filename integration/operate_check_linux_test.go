@@ -38,6 +38,10 @@ func TestCheck(t *testing.T) {
 			name:   "two machines that decide differently",
 			config: caddyfile{policy: "lb_policy round_robin a b\nfailover keepalived VI_lan"},
 			wants:  []string{"warning: bridge lan: failover without a key", "note: bridge lan: failover and lb_policy round_robin"},
+		},
+		{
+			config: caddyfile{policy: "lb_policy round_robin a b\nannounce route table 176"},
+			wants:  []string{"warning: bridge lan: announce without a key", "note: bridge lan: announce and lb_policy round_robin"},
 		}, {
 			name:   "several errors at once",
 			config: caddyfile{nic: "nic9"},

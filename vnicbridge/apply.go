@@ -21,7 +21,7 @@ type transition struct {
 	devices                 // of cfg
 	retired  devices        // of the retained configurations alone
 	made     []*iface.Iface // by prepare
-	claimed  []*bridge      // that stood by, and no longer fail over
+	claimed  []*bridge      // that were unclaimed, and neither fail over nor are announced now
 	replaced []*segment     // closed by prepare to make room for their successors
 	kept     []func() error // release the network namespaces of the replaced
 	rules    *rules.Ruleset
@@ -84,8 +84,8 @@ func (t *transition) prepareRest() error {
 		if err := t.p.datapaths.attach(b.iface); err != nil {
 			return errorAt("bridge", name, err)
 		}
-		if t.fails(name) {
-			t.p.standBy(b) // also according to the flow table
+		if t.unclaimed(name) {
+			t.p.beUnclaimed(b, t.cfg) // also according to the flow table
 		}
 	}
 	for _, name := range config.SortedKeys(t.cfg.Segments) {
@@ -179,14 +179,15 @@ func (t *transition) prepareBridge(name string) error {
 	}
 	t.bridges[name] = b
 	t.made = append(t.made, b.iface)
-	if t.fails(name) {
-		t.p.standBy(b)
+	if t.unclaimed(name) {
+		t.p.beUnclaimed(b, t.cfg)
 	}
 	return nil
 }
 
-// fails tells whether a bridge fails over, so that its elector says when it has its addresses.
-func (t *transition) fails(name string) bool { return t.cfg.Bridges[name].Failover != nil }
+// unclaimed tells whether a bridge begins in silence about its addresses: its elector says when it
+// has them, or routers know where they are.
+func (t *transition) unclaimed(name string) bool { return voiceOf(t.cfg, name) != nil }
 
 // retire keeps the devices that only the retained configurations have.
 func (t *transition) retire() {
@@ -218,18 +219,19 @@ func (t *transition) acquireAddresses() (acquired func() error, err error) {
 	var claims errgroup.Group
 	for name, b := range t.bridges {
 		made := slices.Contains(t.made, b.iface)
-		if t.p.awaits(b.iface) || !made && (t.fails(name) || !b.iface.StandsBy()) {
+		if t.p.awaits(b.iface) || !made && (t.unclaimed(name) || !b.iface.Unclaimed()) {
 			continue
 		}
 		if made {
 			t.p.carry(b.iface)
 		}
-		if t.fails(name) {
+		if t.unclaimed(name) {
 			b.announce() // to take frames to its groups; it says nothing
 			continue
 		}
 		if !made {
 			t.claimed = append(t.claimed, b)
+			b.setRouted(false)
 		}
 		claims.Go(func() error {
 			if err := t.acquireAddressesOf(name, b); err != nil {
@@ -273,7 +275,7 @@ func (t *transition) undo() {
 		t.p.closeIface(ifc)
 	}
 	for _, b := range t.claimed {
-		t.p.standBy(b)
+		t.p.beUnclaimed(b, t.p.cfg)
 	}
 	for _, old := range t.replaced {
 		again, err := t.p.makeSegment(old.spec)

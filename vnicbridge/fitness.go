@@ -8,8 +8,8 @@ import (
 )
 
 // A bridge is fit to have its addresses while its NIC is up, a gateway answers, if it has one, a
-// segment takes its new flows, and it is not drained (H4). Its elector is told at once that it is
-// not, and that it is when it has been for fitAfter, so that a segment that comes and goes does not
+// segment takes its new flows, and it is not drained (H4). Others are told at once by its voice that it
+// is not, and that it is when it has been for fitAfter, so that a segment that comes and goes does not
 // move the addresses each time.
 const (
 	judgeInterval = 50 * time.Millisecond
@@ -20,11 +20,11 @@ const (
 type fitness struct {
 	unfit    string // why it is not; empty: it is, since fitSince
 	fitSince int64  // of the plane's clock
-	fit      bool   // what its elector is told
-	told     bool   // the elector has been told
+	fit      bool   // what others are told
+	told     bool   // they have been told
 }
 
-// judge keeps the electors told, until the session stops.
+// judge keeps others told, until the session stops.
 func (p *Plane) judge(stop <-chan struct{}) {
 	ticker := time.NewTicker(judgeInterval)
 	defer ticker.Stop()
@@ -49,7 +49,7 @@ func (p *Plane) judgeAll() {
 	}
 }
 
-// judgeRole tells the elector of a bridge what has changed. The caller holds the lock of the roles.
+// judgeRole tells the others what has changed of a bridge. The caller holds the lock of the roles.
 func (p *Plane) judgeRole(r *role) {
 	now, before := p.now(), r.unfit
 	r.unfit = p.whyUnfit(r)
@@ -61,17 +61,17 @@ func (p *Plane) judgeRole(r *role) {
 		return
 	}
 	if r.told {
-		p.acts.Info("told keepalived whether this machine is fit for the addresses", "bridge", r.name, "fit", fit, "reason", r.unfit)
+		p.acts.Info("told others whether this machine is fit for the addresses", "bridge", r.name, "fit", fit, "reason", r.unfit)
 	}
 	p.tellFit(r, fit)
 }
 
-// tellFit writes the track file of a bridge. If that fails, the next judgement tries again.
+// tellFit tells others whether a bridge is fit. If that fails, the next judgement tries again.
 func (p *Plane) tellFit(r *role, fit bool) {
-	err := p.session.machine.Track(r.failover.Track, fit)
+	err := r.voice.tell(p.session.machine, fit)
 	r.fit, r.told = fit, err == nil
 	if err != nil {
-		p.log.Error("telling keepalived whether this machine is fit for the addresses", "bridge", r.name, "error", err)
+		p.log.Error("telling others whether this machine is fit for the addresses", "bridge", r.name, "error", err)
 	}
 }
 
@@ -128,28 +128,52 @@ const (
 	BridgeIsDraining BridgeState = "draining" // it has its addresses until the elector gives them to another machine
 )
 
-// FailoverStatus describes the role of a bridge that fails over.
-type FailoverStatus struct {
-	config.Failover
+// RoleStatus is what bridges have in common that fail over, or are announced.
+type RoleStatus struct {
 	State   BridgeState `json:"state"`
 	Since   time.Time   `json:"since"`           // when the bridge last became active or stood by
-	Says    string      `json:"says"`            // what the elector said last; empty: nothing, or it has ended
-	Fit     bool        `json:"fit"`             // as the elector is told
+	Fit     bool        `json:"fit"`             // as others are told
 	Unfit   string      `json:"unfit,omitempty"` // why it is not
 	Drained bool        `json:"drained"`         // by hand
 }
 
-// status returns the role of a bridge, or nil if it does not fail over.
-func (s *roles) status(bridge string) *FailoverStatus {
+// FailoverStatus describes the role of a bridge that fails over.
+type FailoverStatus struct {
+	config.Failover
+	RoleStatus
+	Says string `json:"says"` // what the elector said last; empty: nothing, or it has ended
+}
+
+// AnnounceStatus describes a bridge that is announced: its route is there exactly while it is fit.
+type AnnounceStatus struct {
+	config.Announce
+	RoleStatus
+}
+
+// Role returns what is known of a bridge that fails over or is announced, or nil.
+func (b *BridgeStatus) Role() *RoleStatus {
+	switch {
+	case b.Failover != nil:
+		return &b.Failover.RoleStatus
+	case b.Announce != nil:
+		return &b.Announce.RoleStatus
+	}
+	return nil
+}
+
+// describe adds the role of a bridge to its status, if it has one.
+func (s *roles) describe(bridge string, c *config.Bridge, status *BridgeStatus) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.of[bridge]
 	if r == nil {
-		return nil
+		return
 	}
-	return &FailoverStatus{
-		Failover: r.failover, State: r.state(), Since: r.since, Says: string(s.heard[r.instance()]),
-		Fit: r.fit, Unfit: r.unfit, Drained: r.drained,
+	is := RoleStatus{State: r.state(), Since: r.since, Fit: r.fit, Unfit: r.unfit, Drained: r.drained}
+	if r.announced() {
+		status.Announce = &AnnounceStatus{*c.Announce, is}
+	} else {
+		status.Failover = &FailoverStatus{r.failover, is, string(s.heard[r.instance()])}
 	}
 }
 

@@ -20,6 +20,8 @@ type machine interface {
 	MakeFIFO(path string) error
 	Follow(path string, heard func(line string), gone func(), stop <-chan struct{})
 	Track(path string, fit bool) error
+	// Announce keeps a route by which routers learn of an address, or removes it.
+	Announce(table int, address netip.Addr, on bool) error
 
 	// Check returns what keeps a configuration from being put in force here, or nil. It
 	// changes nothing. own names the VNICs that this plane made.

@@ -460,13 +460,15 @@ func (p *Plane) bridgeStatus(name string, b *bridge) BridgeStatus {
 		mac, _ := link.Lookup(gateway)
 		gateways = append(gateways, GatewayStatus{gateway, mac, link.Table().GatewaySilent()})
 	}
-	return BridgeStatus{
+	status := BridgeStatus{
 		NIC: b.spec.nic, Up: b.up.Load(), MAC: b.iface.MAC(), Addresses: cfg.Addresses, Gateways: gateways,
 		Steer: cfg.Rules(), Policy: cfg.LBPolicy, SwitchedTo: p.switched(p.cfg, name),
 		OnNoSegment: cmp.Or(cfg.OnNoSegment, config.Reject), Candidates: p.candidates(name),
-		Failover: p.roles.status(name), Conflicts: b.conflicts.Load(),
+		Conflicts:   b.conflicts.Load(),
 		FlowsByName: p.path.FlowsByName(b.iface), Counters: p.count(b.iface),
 	}
+	p.roles.describe(name, cfg, &status)
+	return status
 }
 
 // errorAt names the segment or the bridge that an error is about, unless the error does.

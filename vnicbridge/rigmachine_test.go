@@ -2,6 +2,8 @@ package vnicbridge
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -30,6 +32,7 @@ type memoryMachine struct {
 
 	lines   chan string     // of the FIFO
 	tracked map[string]bool // by the path of the track file
+	routes  map[string]bool // that announce addresses: "<address> table <number>"
 }
 
 // elect lets an elector write lines to its FIFO.
@@ -71,6 +74,28 @@ func (m *memoryMachine) fit(path string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.tracked[path]
+}
+
+func (m *memoryMachine) Announce(table int, address netip.Addr, on bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	route := fmt.Sprintf("%s table %d", address, table)
+	if m.routes == nil {
+		m.routes = make(map[string]bool)
+	}
+	if on {
+		m.routes[route] = true
+	} else {
+		delete(m.routes, route)
+	}
+	return nil
+}
+
+// announced are the routes that announce addresses.
+func (m *memoryMachine) announced() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.routes))
 }
 
 var errInjected = errors.New("injected failure")

@@ -10,11 +10,11 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 )
 
-// roles are which bridges have their addresses, as electors say. They have a lock of their own,
+// roles are which bridges have their addresses, and who is told whether they are fit. They have a lock of their own,
 // because a bridge must follow its elector within milliseconds, and a reload may take seconds.
 type roles struct {
 	mu      lockorder.Mutex[lockorder.Roles]
-	of      map[string]*role               // by bridge: those that fail over
+	of      map[string]*role               // by bridge: those that fail over, or are announced
 	heard   map[fifoInstance]elector.State // what each elector said last
 	readers map[string]*fifoReader         // by FIFO
 	judged  bool                           // a goroutine judges whether the bridges are fit
@@ -29,11 +29,13 @@ type fifoInstance struct{ fifo, name string }
 // maxHeard bounds how many instances are remembered that no bridge has.
 const maxHeard = 256
 
-// role is whether a bridge that fails over has its addresses.
+// role is whether a bridge that fails over has its addresses. A bridge that is announced always has
+// them.
 type role struct {
 	name     string
 	bridge   *bridge
-	failover config.Failover
+	voice    voice
+	failover config.Failover // the zero value: it is announced
 	active   bool
 	since    time.Time // when active last changed
 
@@ -46,6 +48,7 @@ func (r *role) instance() fifoInstance { return fifoInstance{r.failover.FIFO, r.
 // standBy makes a bridge silent about its addresses, and keeps new flows from it (H2). Flows that
 // it has go on.
 func (p *Plane) standBy(b *bridge) {
+	b.setRouted(false)
 	p.setStandby(b, 1)
 	for _, link := range b.eachLink() {
 		link.StandBy()
@@ -60,6 +63,31 @@ func (p *Plane) activate(b *bridge) {
 	}
 }
 
+// beRouted makes a bridge silent about its addresses, because routers know where they are (H9). New
+// flows come to it.
+func (p *Plane) beRouted(b *bridge) {
+	b.setRouted(true)
+	p.setStandby(b, 0)
+	for _, link := range b.eachLink() {
+		link.StandBy()
+	}
+}
+
+func (b *bridge) setRouted(routed bool) {
+	for _, own := range b.iface.Each() {
+		own.NIC.Routed.Store(routed)
+	}
+}
+
+// beUnclaimed makes a bridge silent about its addresses, as a configuration wants it.
+func (p *Plane) beUnclaimed(b *bridge, c *config.Config) {
+	if c.Bridges[b.spec.bridge].Announce != nil {
+		p.beRouted(b)
+	} else {
+		p.standBy(b)
+	}
+}
+
 // setStandby tells both data paths whether a bridge stands by.
 func (p *Plane) setStandby(b *bridge, standby uint32) {
 	p.path.HoldFlows(func() {
@@ -70,23 +98,26 @@ func (p *Plane) setStandby(b *bridge, standby uint32) {
 }
 
 // followRoles gives each bridge that fails over, under the configuration in force, the role that
-// its elector says. A bridge that no longer does has been claimed by the transition.
+// its elector says, and each one that is announced its silence. A bridge that no longer does either
+// has been claimed by the transition.
 func (p *Plane) followRoles() {
 	p.roles.mu.Lock()
 	defer p.roles.mu.Unlock()
 	for name, r := range p.roles.of {
-		if f, ok := p.cfg.FailoverOf(name); !ok || f.Track != r.failover.Track {
+		voice := voiceOf(p.cfg, name)
+		if voice != r.voice {
 			p.tellFit(r, false)
 			r.told = false
 		}
-		if p.cfg.Bridges[name] == nil || p.cfg.Bridges[name].Failover == nil {
+		if voice == nil {
 			delete(p.roles.of, name)
 		}
 	}
 	for name, b := range p.bridges {
-		f, ok := p.cfg.FailoverOf(name)
-		b.failsOver.Store(ok)
-		if !ok {
+		f, fails := p.cfg.FailoverOf(name)
+		b.failsOver.Store(fails)
+		voice := voiceOf(p.cfg, name)
+		if voice == nil {
 			p.setStandby(b, 0)
 			continue
 		}
@@ -97,7 +128,16 @@ func (p *Plane) followRoles() {
 		} else if r.bridge != b { // its NIC was opened anew, and stands by
 			r.bridge, r.active = b, false
 		}
-		r.failover = f
+		r.failover, r.voice = f, voice
+		if !fails {
+			p.beRouted(b)
+			r.active = true
+			continue
+		}
+		if b.iface.NIC.Routed.Load() { // it was announced until now
+			p.standBy(b)
+			r.active = false
+		}
 		p.turn(r)
 	}
 	p.readElections()
@@ -111,7 +151,9 @@ func (p *Plane) readElections() {
 	}
 	wanted := make(map[string]bool)
 	for _, r := range p.roles.of {
-		wanted[r.failover.FIFO] = true
+		if r.failover.FIFO != "" {
+			wanted[r.failover.FIFO] = true
+		}
 	}
 	for fifo := range p.roles.readers {
 		if !wanted[fifo] {
@@ -130,7 +172,7 @@ func (p *Plane) readElections() {
 			m.Follow(fifo, func(line string) { p.hear(fifo, r, line) }, func() { p.hearNobody(fifo, r) }, r.stop)
 		})
 	}
-	if len(wanted) > 0 && !p.roles.judged {
+	if len(p.roles.of) > 0 && !p.roles.judged {
 		p.roles.judged = true
 		p.session.running.Go(func() { p.judge(ending) })
 	}
@@ -187,9 +229,13 @@ func (p *Plane) hearNobody(fifo string, by *fifoReader) {
 
 func (p *Plane) turnAll() {
 	for _, r := range p.roles.of {
-		p.turn(r)
+		if !r.announced() {
+			p.turn(r)
+		}
 	}
 }
+
+func (r *role) announced() bool { return r.failover == config.Failover{} }
 
 // turn makes a bridge do what its elector says (H1). The caller holds the lock of the roles.
 func (p *Plane) turn(r *role) {
@@ -218,7 +264,7 @@ func reasonOf(said elector.State) string {
 	return "keepalived says " + string(said)
 }
 
-// leaveElections tells the electors that this machine is not fit, because it leaves.
+// leaveElections tells everybody that this machine is not fit, because it leaves.
 func (p *Plane) leaveElections() {
 	p.roles.mu.Lock()
 	defer p.roles.mu.Unlock()
@@ -232,10 +278,10 @@ func (p *Plane) leaveElections() {
 	p.roles.judged = false
 }
 
-// DrainBridge tells the elector of a bridge that this machine is not fit to have its addresses, or,
-// with false, that it is again. Until the elector takes them away, the bridge carries on as before.
-// The error says that the configuration in force does not have the bridge, or is a [*config.Error]
-// if the bridge does not fail over.
+// DrainBridge tells the elector of a bridge, or routers, that this machine is not fit to have its
+// addresses, or, with false, that it is again. Until they go elsewhere, the bridge carries on as
+// before. The error says that the configuration in force does not have the bridge, or is a
+// [*config.Error] if the bridge neither fails over nor is announced.
 func (p *Plane) DrainBridge(bridge string, drained bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -249,7 +295,7 @@ func (p *Plane) DrainBridge(bridge string, drained bool) error {
 	defer p.roles.mu.Unlock()
 	r := p.roles.of[bridge]
 	if r == nil {
-		return &config.Error{Part: "bridge", Name: bridge, Err: errors.New("without failover no other machine takes its addresses: drain its segments instead")}
+		return &config.Error{Part: "bridge", Name: bridge, Err: errors.New("without failover or announce no other machine takes its addresses: drain its segments instead")}
 	}
 	if r.drained != drained {
 		r.drained = drained

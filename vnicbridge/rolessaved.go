@@ -39,21 +39,29 @@ func (p *Plane) yieldRoles() map[string]savedRole {
 
 // restoreRoles goes on with the roles of a predecessor, whose links are inherited: nothing is
 // announced again. One that has ended has no roles, because lines may have come since: the bridges
-// stand by, and what they tell their elector makes it say again who has the addresses.
+// that fail over stand by, and what they tell their elector makes it say again who has the addresses.
 func (p *Plane) restoreRoles(saved map[string]savedRole) {
 	p.roles.mu.Lock()
 	defer p.roles.mu.Unlock()
 	for name, r := range p.roles.of {
 		s, ok := saved[name]
-		if !ok {
+		if r.announced() {
+			p.beRouted(r.bridge) // also its inherited links
+		} else if !ok {
 			p.standBy(r.bridge)
+		}
+		if !ok {
 			continue
 		}
-		p.roles.heard[r.instance()], r.drained = s.Says, s.Drained
-		r.fit, r.told, r.since = s.Fit, true, s.Since
+		r.drained, r.since = s.Drained, s.Since
+		r.fit, r.told = s.Fit, true
 		if s.Fit {
 			r.fitSince = p.now() - int64(fitAfter)
 		}
+		if r.announced() {
+			continue
+		}
+		p.roles.heard[r.instance()] = s.Says
 		if r.active = s.Says == elector.Master; r.active {
 			p.setStandby(r.bridge, 0)
 		} else {

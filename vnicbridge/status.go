@@ -80,6 +80,7 @@ type BridgeStatus struct {
 	OnNoSegment config.OnNoSegment `json:"on_no_segment"`
 
 	Failover  *FailoverStatus `json:"failover,omitempty"` // nil: this machine always has the addresses
+	Announce  *AnnounceStatus `json:"announce,omitempty"` // nil: the link is told of the addresses
 	Conflicts uint64          `json:"conflicts"`          // how often another host was seen that uses a pseudo address
 
 	// The segments that new flows can get now, for each family of the bridge: those that its

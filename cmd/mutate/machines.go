@@ -11,7 +11,7 @@ var machines = []mutation{
 		old: `				g.Standby.Store(ifc.Gauges().Standby.Load())`, new: ``,
 	}, {
 		row: "H1", defect: "failover that is removed does not claim the addresses", file: "vnicbridge/apply.go",
-		old: `t.fails(name) || !b.iface.StandsBy()`, new: `true`,
+		old: `t.unclaimed(name) || !b.iface.Unclaimed()`, new: `true`,
 	}, {
 		row: "H2", defect: "a bridge that stands by answers ARP", file: "vnicbridge/internal/link/claim.go",
 		old: `	c.claimed, c.standby, c.announces = false, true, 0`, new: `	c.announces = 0`, tests: "vnicbridge.TestStandbyIsSilentAgain",
@@ -32,7 +32,7 @@ var machines = []mutation{
 	}`, new: ``,
 	}, {
 		row: "H2", defect: "a bridge that stands by asks for next hops in the name of the pseudo address", file: "vnicbridge/internal/link/ethernet.go",
-		old: `		if nic.StandsBy() {`, new: `		if false {`,
+		old: `		if nic.Unclaimed() {`, new: `		if false {`,
 	}, {
 		row: "H2", defect: "userspace resets connections while another machine has the address", file: "vnicbridge/internal/userspace/admit.go",
 		old: `	if a.In.StandsBy() {
@@ -100,6 +100,29 @@ var machines = []mutation{
 	}, {
 		row: "H7", defect: "a server's packet opens no flow", file: "vnicbridge/internal/userspace/pickup.go",
 		old: `		if lasting && to == a.In && fw.enters(segment, to, &question) {`, new: `		if false && lasting && to == a.In && fw.enters(segment, to, &question) {`, tests: "integration.TestTakeover",
+	}, {
+		row: "H9", defect: "a bridge that is announced answers on the link", file: "vnicbridge/roles.go",
+		old: `	b.setRouted(true)
+	p.setStandby(b, 0)
+	for _, link := range b.eachLink() {
+		link.StandBy()
+	}`, new: `	b.setRouted(true)
+	p.setStandby(b, 0)`, tests: "vnicbridge.TestReloadsOfAnnounce",
+	}, {
+		row: "H9", defect: "it asks for its gateway in the name of the address", file: "vnicbridge/roles.go",
+		old: `	b.setRouted(true)`, new: `	b.setRouted(false)`, tests: "vnicbridge.TestAnnouncedIsNotOnTheLink",
+	}, {
+		row: "H9", defect: "the route is there although the bridge is not fit", file: "vnicbridge/voice.go",
+		old: `m.Announce(r.table, own.Addr(), fit)`, new: `m.Announce(r.table, own.Addr(), true)`, tests: "vnicbridge.TestAnnouncedWhileFit",
+	}, {
+		row: "H9", defect: "a reload leaves the route in the table from before", file: "vnicbridge/roles.go",
+		old: `		if voice != r.voice {`, new: `		if voice == nil {`, tests: "vnicbridge.TestReloadsOfAnnounce",
+	}, {
+		row: "H9", defect: "what a killed process has left stays", file: "vnicbridge/internal/host/announcedroute_linux.go",
+		old: `ignoreMissing(m.NS.Netlink.RouteDel(route))`, new: `ignoreMissing(nil)`, tests: "integration.TestLeftAnnouncement",
+	}, {
+		row: "H9", defect: "a successor answers on the link", file: "vnicbridge/rolessaved.go",
+		old: `			p.beRouted(r.bridge) // also its inherited links`, new: ``, tests: "integration.TestAnnouncementByReload",
 	}, {
 		row: "H10", defect: "the server's address is answered for", file: "vnicbridge/internal/link/server.go",
 		old: `	return a != s.vnic.VNIC.Address && !aliases.IsZero()`, new: `	return !aliases.IsZero()`,

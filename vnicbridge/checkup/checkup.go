@@ -45,7 +45,7 @@ func Run(cfg *config.Config, opts Options) []Finding {
 		c.own[device] = true
 	}
 	c.run()
-	c.failover()
+	c.otherMachines()
 	for _, finding := range cfg.Unserved(opts.Listen, opts.Sites) {
 		c.warn("%s", finding)
 	}

@@ -131,6 +131,10 @@ type Bridge struct {
 	// pseudo addresses. Default: this machine always has them.
 	Failover *Failover `json:"failover,omitempty"`
 
+	// How routers learn that this machine, among others, has the pseudo addresses. It excludes
+	// Failover. Default: neighbours on the link find them.
+	Announce *Announce `json:"announce,omitempty"`
+
 	// Whether a start asks the link for another host that has a pseudo address (duplicate
 	// address detection, RFC 5227 and RFC 4862): "on" (default) or "off", for a link where a
 	// router answers for every address (proxy ARP).

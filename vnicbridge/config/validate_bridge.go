@@ -47,6 +47,9 @@ func (c *Config) validateBridge(name string) error {
 	if err := c.validateFailover(name); err != nil {
 		return err
 	}
+	if err := b.validateAnnounce(); err != nil {
+		return err
+	}
 	return c.validatePolicy(b)
 }
 

@@ -24,6 +24,7 @@ import (
 //	    on_no_segment reject|drop
 //	    dad on|off
 //	    failover keepalived <instance> { … }
+//	    announce route table <number>
 //	}
 func (p *parser) bridge(d *caddyfile.Dispenser) error {
 	name, err := p.bridges.define(d)
@@ -47,6 +48,7 @@ func (p *parser) bridgeOptions(b *config.Bridge) options {
 		"on_no_segment": {parse: word(&b.OnNoSegment)},
 		"dad":           {parse: word(&b.DAD)},
 		"failover":      {parse: func(d *caddyfile.Dispenser) error { return failover(d, b) }},
+		"announce":      {parse: func(d *caddyfile.Dispenser) error { return announce(d, b) }},
 	}
 }
 

@@ -18,11 +18,11 @@ func segmentNames(s vnicbridge.Status, _ []string) []string { return sortedKeys(
 
 func bridgeNames(s vnicbridge.Status, _ []string) []string { return sortedKeys(s.Bridges) }
 
-// drainableNames are the segments, and the bridges that fail over.
+// drainableNames are the segments, and the bridges whose addresses other machines can get.
 func drainableNames(s vnicbridge.Status, _ []string) []string {
 	all := sortedKeys(s.Segments)
 	for _, name := range sortedKeys(s.Bridges) {
-		if s.Bridges[name].Failover != nil {
+		if bridge := s.Bridges[name]; bridge.Role() != nil {
 			all = append(all, "bridge/"+name)
 		}
 	}

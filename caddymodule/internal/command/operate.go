@@ -42,7 +42,8 @@ With --flows its UDP and echo flows end, and the next packet of each chooses aga
 TCP connections go on.
 
 Of bridge/<bridge>, with failover, it tells the elector to give the bridge's
-addresses to another machine. Until it does, the bridge goes on as before.`)
+addresses to another machine, and with announce, it tells routers to send to
+others. Until they do, the bridge goes on as before.`)
 	registerFlows(cmd, &want.Flows)
 	return drainable(cmd)
 }

@@ -43,14 +43,14 @@ func writeBridgeNow(w io.Writer, admin *adminFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	if f := s.Bridges[name].Failover; f != nil {
-		_, err = fmt.Fprintf(w, "Bridge %s %s.\n", name, role(f))
+	if bridge := s.Bridges[name]; bridge.Role() != nil {
+		_, err = fmt.Fprintf(w, "Bridge %s %s.\n", name, role(bridge.Role()))
 	}
 	return err
 }
 
-// role says in words whether a bridge that fails over has its addresses, and what its elector knows.
-func role(f *vnicbridge.FailoverStatus) string {
+// role says in words whether a bridge has its addresses, and what others are told of it.
+func role(f *vnicbridge.RoleStatus) string {
 	is := map[vnicbridge.BridgeState]string{
 		vnicbridge.BridgeIsActive: "is active", vnicbridge.BridgeStandsBy: "stands by", vnicbridge.BridgeIsDraining: "is draining",
 	}[f.State]

@@ -40,7 +40,7 @@ func writeStatus(w screen, answer api.Status, details bool) {
 	}
 	section(bridges(s), main)
 	section(segments(s), main)
-	for _, g := range []*grid{failovers(s), rules(s), candidates(s), overrides(s), unhealthy(s), limits(s), peers(s), counters(s), drops(s)} {
+	for _, g := range []*grid{failovers(s), announcements(s), rules(s), candidates(s), overrides(s), unhealthy(s), limits(s), peers(s), counters(s), drops(s)} {
 		section(g, (*grid).write)
 	}
 }
@@ -127,13 +127,24 @@ func failovers(s vnicbridge.Status) *grid {
 	g := newGrid("BRIDGE", "ROLE", "SINCE", "KEEPALIVED", "SAYS", "FIT", "CONFLICTS")
 	for _, name := range sortedKeys(s.Bridges) {
 		if f := s.Bridges[name].Failover; f != nil {
-			g.row(name, roleNow(f), f.Since.Local().Format(time.DateTime), f.Instance, orNothing(f.Says), fit(f), s.Bridges[name].Conflicts)
+			g.row(name, roleNow(f.RoleStatus), f.Since.Local().Format(time.DateTime), f.Instance, orNothing(f.Says), fit(f.RoleStatus), s.Bridges[name].Conflicts)
 		}
 	}
 	return g
 }
 
-func roleNow(f *vnicbridge.FailoverStatus) any {
+// announcements returns which bridges are announced to routers.
+func announcements(s vnicbridge.Status) *grid {
+	g := newGrid("BRIDGE", "ROLE", "TABLE", "ANNOUNCED")
+	for _, name := range sortedKeys(s.Bridges) {
+		if a := s.Bridges[name].Announce; a != nil {
+			g.row(name, roleNow(a.RoleStatus), a.Table, fit(a.RoleStatus))
+		}
+	}
+	return g
+}
+
+func roleNow(f vnicbridge.RoleStatus) any {
 	if f.State == vnicbridge.BridgeIsDraining {
 		return warning(string(f.State))
 	}
@@ -147,7 +158,7 @@ func orNothing(said string) any {
 	return said
 }
 
-func fit(f *vnicbridge.FailoverStatus) any {
+func fit(f vnicbridge.RoleStatus) any {
 	switch {
 	case f.Fit:
 		return "yes"

@@ -56,7 +56,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for name, bridge := range s.Bridges {
 		gauge(bridgeLinkUp, truth(bridge.Up), name)
 		ch <- prometheus.MustNewConstMetric(bridgeConflicts, prometheus.CounterValue, float64(bridge.Conflicts), name)
-		if f := bridge.Failover; f != nil {
+		if f := bridge.Role(); f != nil {
 			for _, state := range []vnicbridge.BridgeState{vnicbridge.BridgeIsActive, vnicbridge.BridgeStandsBy, vnicbridge.BridgeIsDraining} {
 				gauge(bridgeState, truth(f.State == state), name, string(state))
 			}

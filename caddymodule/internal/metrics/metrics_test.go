@@ -32,7 +32,7 @@ func sample() vnicbridge.Status {
 			"b": {State: config.Draining, Health: vnicbridge.HealthStatus{Reason: "refused"}, Counters: counters(200)},
 		},
 		Bridges: map[string]vnicbridge.BridgeStatus{"lan": {
-			Up: true, Failover: &vnicbridge.FailoverStatus{State: vnicbridge.BridgeStandsBy, Fit: true}, Conflicts: 309, FlowsByName: map[string]uint64{"a.example.com": 307, "": 308}, Counters: counters(300),
+			Up: true, Failover: &vnicbridge.FailoverStatus{RoleStatus: vnicbridge.RoleStatus{State: vnicbridge.BridgeStandsBy, Fit: true}}, Conflicts: 309, FlowsByName: map[string]uint64{"a.example.com": 307, "": 308}, Counters: counters(300),
 			Gateways: []vnicbridge.GatewayStatus{{Address: netip.MustParseAddr("192.168.1.1")}, {Address: netip.MustParseAddr("fe80::1"), Silent: true}},
 		}},
 	}

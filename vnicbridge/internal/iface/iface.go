@@ -100,6 +100,7 @@ func (p *Iface) Address() packet.Addr {
 type NICSide struct {
 	Address packet.Addr  // the pseudo address; NoAddr: there is none
 	Network netip.Prefix // the link's network, which contains the address
+	Routed  atomic.Bool  // routers send the address to the machine's own one, and the link is not told of it (H9)
 	Link    Link
 }
 
@@ -174,6 +175,9 @@ func (p *Iface) Gauges() *Gauges { return p.Gauge.Load() }
 
 // StandsBy tells whether the iface is a NIC's whose pseudo address another machine has.
 func (p *Iface) StandsBy() bool { return p.Gauges().Standby.Load() != 0 }
+
+// Unclaimed tells whether the link is not told that the pseudo address is here.
+func (p *Iface) Unclaimed() bool { return p.StandsBy() || p.NIC.Routed.Load() }
 
 // MAC returns the MAC of the device. It panics before the first SetMAC.
 func (p *Iface) MAC() config.MAC { return *p.hw.Load() }

@@ -20,7 +20,7 @@ func newEthernet(nic *iface.Iface, o Options) *Ethernet {
 	n.GaveUp = func(frames int) { nic.Drops[packet.DropUnresolved].Add(uint64(frames)) }
 	n.Ask = func(target packet.Addr, to config.MAC) {
 		sender := nic.NIC.Address
-		if nic.StandsBy() {
+		if nic.Unclaimed() {
 			sender = packet.NoAddr // as in a probe, which hosts answer (RFC 5227 §2.1.1)
 		}
 		nic.Transmit([]packet.Frame{claim.request(sender, target, to)})

@@ -95,7 +95,7 @@ func (l *IPv6) send(frames ...packet.Frame) { l.nic.Transmit(frames) }
 // ask solicits a next hop: from a host whose MAC is known, or from the group of its address.
 func (l *IPv6) ask(target packet.Addr, to config.MAC) {
 	from := l.nic.NIC.Address
-	if l.nic.StandsBy() {
+	if l.nic.Unclaimed() {
 		from = l.asker
 	}
 	m := NDPMessage{From: from, To: target, Target: target, MAC: l.nic.MAC()}

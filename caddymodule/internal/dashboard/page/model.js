@@ -30,9 +30,10 @@ export function linkOf(bridge) {
 	return { sign: "✓", word: "link up", gravity: "good" };
 }
 
-// roleOf is whether a bridge that fails over has its addresses; none for others.
-export function roleOf({ failover }) {
-	if (!failover) {
+// roleOf is whether a bridge that fails over, or is announced, has its addresses; none for others.
+export function roleOf({ failover, announce }) {
+	const role = failover ?? announce;
+	if (!role) {
 		return [];
 	}
 	const roles = {
@@ -40,8 +41,8 @@ export function roleOf({ failover }) {
 		standby: { sign: "◌", word: "stands by", gravity: "" },
 		draining: { sign: "◐", word: "draining", gravity: "warn" },
 	};
-	const unfit = failover.unfit ? [{ sign: "✕", word: `not fit: ${failover.unfit}`, gravity: "bad" }] : [];
-	return [roles[failover.state], ...unfit];
+	const unfit = role.unfit ? [{ sign: "✕", word: `not fit: ${role.unfit}`, gravity: "bad" }] : [];
+	return [roles[role.state], ...unfit];
 }
 
 // gatewaysOf names a bridge's gateways, one of each family.

@@ -1,0 +1,48 @@
+package checkup
+
+import (
+	"os/exec"
+	"slices"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
+)
+
+// otherMachines warns of what keeps another machine from going on as this one would, and of what is
+// missing for others to hear that this one is fit.
+func (c *checkup) otherMachines() {
+	elected, announced := false, false
+	for _, name := range config.SortedKeys(c.cfg.Bridges) {
+		b, option := c.cfg.Bridges[name], "failover"
+		switch {
+		case b.Failover != nil:
+			elected = true
+		case b.Announce != nil:
+			announced, option = true, "announce"
+		default:
+			continue
+		}
+		if c.cfg.Key.IsZero() {
+			c.warn("bridge %s: %s without a key: the other machine gives clients other aliases and segments; give both the same one, key with what openssl rand -hex 16 prints", name, option)
+		}
+		if p := b.LBPolicy; p != nil && p.Policy != config.PolicyIPHash && p.Policy != config.PolicyFlowHash {
+			c.note("bridge %s: %s and lb_policy %s: the other machine cannot know which segment a connection had, and resets it; with ip_hash or flow_hash it can", name, option, p.Policy)
+		}
+	}
+	if announced && !slices.ContainsFunc([]string{"bird", "/usr/lib/frr/zebra", "gobgpd"}, installed) {
+		c.note("announce: no routing daemon that we know of is installed here, so nobody hears of the route: install one (apt-get install bird2)")
+	}
+	if elected && !installed("keepalived") {
+		c.warn("failover: keepalived is not installed here, so the bridge will never be active: install it (apt-get install keepalived)")
+	}
+}
+
+// installed tells whether there is a program, also in a directory that only the administrator's
+// PATH has.
+func installed(program string) bool {
+	for _, path := range []string{program, "/usr/sbin/" + program, "/usr/local/sbin/" + program} {
+		if _, err := exec.LookPath(path); err == nil {
+			return true
+		}
+	}
+	return false
+}
