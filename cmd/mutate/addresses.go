@@ -33,7 +33,7 @@ var addresses = []mutation{
 		old: `for range probes {`, new: `for range probes - probes {`,
 	}, {
 		row: "A2", defect: "a reload probes an address that the bridge has already", file: "vnicbridge/apply.go",
-		old: `		if t.p.awaits(b.iface) || !made && (t.fails(name) || !b.iface.StandsBy()) {`, new: `		if false {`,
+		old: `		if t.p.awaits(b.iface) || !made && (t.unclaimed(name) || !b.iface.Unclaimed()) {`, new: `		if false {`,
 	}, {
 		row: "A2", defect: "a conflict at the start is not noticed", file: `vnicbridge/internal/link/claim.go`,
 		old: `		case c.conflicts <- other:` + "\n",

@@ -66,8 +66,8 @@ var machines = []mutation{
 	l.reportDue(now)`, new: `	l.announceDue(now)`,
 	}, {
 		row: "H3", defect: "flows are not accepted", file: "vnicbridge/roles.go",
-		old: `	p.setStandby(b, 0)
-	for`, new: `	for`,
+		old: `func (p *Plane) activate(b *bridge) {
+	p.setStandby(b, 0)`, new: `func (p *Plane) activate(b *bridge) {`,
 	}, {
 		row: "H4", defect: "the elector is told of a segment at once", file: "vnicbridge/fitness.go",
 		old: `now-r.fitSince >= int64(fitAfter)`, new: `true`,
