@@ -40,6 +40,7 @@ func TestCheck(t *testing.T) {
 			wants:  []string{"warning: bridge lan: failover without a key", "note: bridge lan: failover and lb_policy round_robin"},
 		},
 		{
+			name:   "two machines that announce one address, and decide differently",
 			config: caddyfile{policy: "lb_policy round_robin a b\nannounce route table 176"},
 			wants:  []string{"warning: bridge lan: announce without a key", "note: bridge lan: announce and lb_policy round_robin"},
 		}, {
