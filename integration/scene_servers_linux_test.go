@@ -2,10 +2,12 @@ package integration_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
@@ -23,9 +25,11 @@ func networkOf(transport, address string) string {
 // listener listens on a host for TCP.
 func (s *scene) listener(h *netlab.Host, address string) (listener net.Listener) {
 	s.t.Helper()
-	err := h.Do(func() (err error) {
-		listener, err = net.Listen(networkOf("tcp", address), address)
-		return err
+	err := h.Do(func() error {
+		return bind(func() (err error) {
+			listener, err = net.Listen(networkOf("tcp", address), address)
+			return err
+		})
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -69,15 +73,29 @@ func say(what string) func(net.Conn) {
 func (s *scene) packetConn(h *netlab.Host, address string) net.PacketConn {
 	s.t.Helper()
 	var conn net.PacketConn
-	err := h.Do(func() (err error) {
-		conn, err = net.ListenPacket(networkOf("udp", address), address)
-		return err
+	err := h.Do(func() error {
+		return bind(func() (err error) {
+			conn, err = net.ListenPacket(networkOf("udp", address), address)
+			return err
+		})
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { conn.Close() })
 	return conn
+}
+
+// bind calls a function that binds a socket, for some seconds while the address is in use: a program
+// that another test is just starting has this process's sockets until it runs, also those that were
+// closed meanwhile.
+func bind(try func() error) (err error) {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if err = try(); !errors.Is(err, syscall.EADDRINUSE) {
+			return err
+		}
+	}
+	return err
 }
 
 // echoUDP sends every datagram back to where it came from.
