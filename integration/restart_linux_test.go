@@ -257,3 +257,25 @@ func TestRestartWithAnotherConfiguration(t *testing.T) {
 		}
 	})
 }
+
+// Row R5: a device that somebody removes while Caddy is away is made anew, and the others go on.
+func TestRestartWithoutADevice(t *testing.T) {
+	t.Parallel()
+	for _, device := range []string{"vnic-B", "vnic-slow0"} {
+		t.Run(device, func(t *testing.T) {
+			onEachInTurn(t, func(t *testing.T, datapath string) {
+				config := toRestart
+				config.policy = "lb_policy first a b"
+				m, idle := startToRestart(t, config)
+				m.kill()
+				m.s.ip(m.s.Server, "link delete "+device)
+				config.datapath = datapath
+				m.start(config)
+				idle.want("a start without " + device)
+				m.s.wantPolicy("a")
+				m.s.vnic("switch", "lan", "b")
+				m.s.wantPolicy("b")
+			})
+		})
+	}
+}

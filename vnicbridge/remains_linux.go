@@ -161,9 +161,9 @@ type Remains struct {
 	remove func(names []string) error
 }
 
-// OpenRemains opens what a process has left: its note, and its files, which it takes. remove must make all others who
-// have files close them, for good. The error says why this process cannot go on with it; then
-// nothing is taken.
+// OpenRemains opens what a process has left: its note, and its files, which it takes. remove must make
+// all others who have files close them, for good. A device that somebody has removed since is left out.
+// The error says why this process cannot go on with the rest; then nothing is taken.
 func OpenRemains(n Note, files succession.Files, remove func(names []string) error) (*Remains, error) {
 	r := &Remains{remove: remove, ifaces: make(map[string]*iface.Iface)}
 	if err := errors.Join(json.Unmarshal(n.Text, &r.note), json.Unmarshal(n.Bans, &r.note.State.Bans)); err != nil {
@@ -200,7 +200,35 @@ func OpenRemains(n Note, files succession.Files, remove func(names []string) err
 		}
 	}
 	r.note.Inventory.Files = files
-	return r, nil
+	return r, r.releaseLost()
+}
+
+// releaseLost gives up the devices that live no longer. Without its slow path a device lives.
+func (r *Remains) releaseLost() error {
+	files := r.note.Inventory.Files
+	for key, device := range r.note.Inventory.Devices {
+		for _, name := range device.Files {
+			switch {
+			case files[name] == nil || host.Lives(name, files[name]): // the program's file is elsewhere
+				continue
+			case kernel.IsSlow(name):
+				_ = files.Take(name).Close()
+				if err := r.remove([]string{name}); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := r.Release(key); err != nil {
+				return err
+			}
+			for _, name := range device.Files {
+				_ = files.Take(name).Close()
+			}
+			delete(r.note.Inventory.Devices, key)
+			break
+		}
+	}
+	return nil
 }
 
 // know makes the ifaces of a device known again, under their numbers.

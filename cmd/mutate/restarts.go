@@ -54,6 +54,13 @@ var restarts = []mutation{
 		row: "R5", defect: "a device that the configuration changes is taken over as it is", file: "vnicbridge/successor.go",
 		old: `		if wanted[key] == device.Identity || `, new: `		if true || `, tests: "integration.TestRestartWithAnotherConfiguration",
 	}, {
+		row: "R5", defect: "a device that is gone is taken over", file: "vnicbridge/internal/host/lives_linux.go",
+		old: `	if err != nil {
+		return false
+	}`, new: `	if err == nil {
+		return true
+	}`, tests: "integration.TestRestartWithoutADevice",
+	}, {
 		row: "R6", defect: "what was set by hand is forgotten", file: "vnicbridge/successor.go",
 		old: `	maps.Copy(p.states, s.States)`, new: ``, tests: "integration.TestUpgradeKeepsWhatIsKnown",
 	}, {

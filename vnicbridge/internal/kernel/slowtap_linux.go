@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -24,8 +25,13 @@ type slowTAP struct {
 // come while a busy NIC's gateway is not resolved yet.
 const slowQueue = 4096
 
+const slowPrefix = "slow/"
+
 // slowFile is the name by which a successor knows the slow path's TAP of a device.
-func slowFile(device string) string { return "slow/" + device }
+func slowFile(device string) string { return slowPrefix + device }
+
+// IsSlow tells whether a file is the slow path's TAP of a device.
+func IsSlow(name string) bool { return strings.HasPrefix(name, slowPrefix) }
 
 // slowTAPOf returns the TAP of the slow path of a device: a predecessor's, or a new one.
 func slowTAPOf(m *host.Machine, device string) (t *slowTAP, err error) {
