@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // serviceManager keeps Caddy's files over restarts as systemd does (sd_pid_notify_with_fds(3)).
@@ -156,13 +157,7 @@ func (m *serviceManager) tryStart(config caddyfile) error {
 		s.t.Fatal(err)
 	}
 	m.settle()
-	m.mu.Lock()
-	files := slices.Clone(m.files)
-	m.mu.Unlock()
-	var names []string
-	for _, file := range files {
-		names = append(names, file.Name())
-	}
+	files, names := m.copies()
 	s.starts++
 	caddy, err := s.Server.StartCaddy(s.t.Context(), netlab.CaddyOptions{
 		Program: s.writeProgram("supervised.sh", "#!/bin/sh\nLISTEN_PID=$$ exec "+self+" \"$@\"\n"),
@@ -173,6 +168,21 @@ func (m *serviceManager) tryStart(config caddyfile) error {
 		s.caddy = caddy
 	}
 	return err
+}
+
+// copies are further descriptors of the files that are kept, with their names.
+func (m *serviceManager) copies() (files []*os.File, names []string) {
+	m.s.t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, kept := range m.files {
+		file, err := succession.Duplicate(kept, kept.Name())
+		if err != nil {
+			m.s.t.Fatal(err)
+		}
+		files, names = append(files, file), append(names, kept.Name())
+	}
+	return files, names
 }
 
 // kill ends Caddy by kill -9.

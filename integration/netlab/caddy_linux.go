@@ -22,7 +22,7 @@ type CaddyOptions struct {
 	Log     string     // the file that gets what Caddy writes
 	State   string     // the directory of Caddy's own files
 	Env     []string   // in addition to this process's environment
-	Files   []*os.File // Caddy's descriptors from 3 on
+	Files   []*os.File // Caddy's descriptors from 3 on, which are closed here
 }
 
 // Caddy is a process `caddy run` on a host.
@@ -45,7 +45,11 @@ func (h *Host) StartCaddy(ctx context.Context, opts CaddyOptions) (*Caddy, error
 	}
 	defer log.Close() // Caddy has its own descriptor
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, opts.Files
-	if c.process, err = h.Start(cmd); err != nil {
+	c.process, err = h.Start(cmd)
+	for _, file := range opts.Files {
+		_ = file.Close() // Caddy has its own
+	}
+	if err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
 	if err := c.waitReady(ctx); err != nil {
