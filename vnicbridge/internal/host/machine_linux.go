@@ -30,6 +30,8 @@ type Machine struct {
 	hints chan struct{}
 	done  chan struct{}
 
+	watching sync.WaitGroup // the goroutine that subscribes again
+
 	inherited succession.Files // of a predecessor, whose devices are not made again
 	shared    atomic.Bool      // the predecessor may still go on with them
 	confirmed []func() error   // what Confirm does
@@ -93,6 +95,7 @@ func (m *Machine) Close() error {
 	if m.wall != nil {
 		err = m.wall.remove()
 	}
+	m.watching.Wait() // it uses the namespace
 	m.NS.Close()
 	return errors.Join(err, m.owner.release())
 }

@@ -25,7 +25,7 @@ func (m *Machine) watch() error {
 	if err != nil {
 		return err
 	}
-	go func() {
+	m.watching.Go(func() {
 		for {
 			select {
 			case <-m.done:
@@ -42,7 +42,7 @@ func (m *Machine) watch() error {
 				ended = again
 			}
 		}
-	}()
+	})
 	return nil
 }
 
