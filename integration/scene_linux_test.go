@@ -363,7 +363,7 @@ func (s *scene) frames(c *netlab.Capture) []netlab.Frame {
 // ever less often, because to look costs the CPUs that others wait for.
 func (s *scene) waitFor(what string, condition func() bool) {
 	s.t.Helper()
-	const most = 20 * time.Second
+	const most = 75 * time.Second // Caddy tries a certificate again after a minute
 	deadline := time.Now().Add(most)
 	for pause := 5 * time.Millisecond; !condition(); pause = min(pause*3/2, 100*time.Millisecond) {
 		if time.Now().After(deadline) {
