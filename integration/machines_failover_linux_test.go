@@ -75,7 +75,7 @@ func newPair(t *testing.T, datapath string) *pair {
 	return p
 }
 
-// caddyfile is the example of the page, for a machine of the scene.
+// caddyfile returns the page's Caddyfile with what differs on a machine of the scene.
 func (p *pair) caddyfile(m *twin) string {
 	p.t.Helper()
 	var config string
@@ -514,20 +514,7 @@ func TestUpgradeWithFailover(t *testing.T) {
 	})
 }
 
-// upgrade replaces Caddy by the command, and waits for the end of the old process.
 func (m *twin) upgrade() {
 	m.s.t.Helper()
-	old, pid := m.caddy.Process(), 0
-	said := m.vnic("caddy vnic upgrade")
-	if _, err := fmt.Sscanf(said, "Process %d has taken over.", &pid); err != nil {
-		m.s.t.Fatalf("caddy vnic upgrade says %q (%v)", said, err)
-	}
-	if err := m.caddy.Follow(pid); err != nil {
-		m.s.t.Fatal(err)
-	}
-	select {
-	case <-old.Done():
-	case <-time.After(20 * time.Second):
-		m.s.t.Fatal("the old process does not end")
-	}
+	followUpgrade(m.s.t, m.caddy, func() string { return m.vnic("caddy vnic upgrade") })
 }

@@ -162,7 +162,7 @@ func TestRestartKeepsWhatIsKnown(t *testing.T) {
 	})
 }
 
-// Row R5: what cannot be taken over is removed, the start is a cold one, and the log says why.
+// Row R5: files that cannot be taken over are dropped, everything is made anew, and the log says why.
 func TestColdRestart(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

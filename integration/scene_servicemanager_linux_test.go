@@ -101,12 +101,7 @@ func (m *serviceManager) settle() {
 func (m *serviceManager) take(said map[string]string, file *os.File) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	const kcmpFile = 0
-	pid := uintptr(os.Getpid())
-	known := slices.ContainsFunc(m.files, func(other *os.File) bool {
-		order, _, errno := unix.Syscall6(unix.SYS_KCMP, pid, pid, kcmpFile, other.Fd(), file.Fd(), 0)
-		return errno == 0 && order == 0
-	})
+	known := slices.ContainsFunc(m.files, func(other *os.File) bool { return succession.Same(other, file) })
 	if said["FDSTORE"] != "1" || known || m.full {
 		file.Close()
 		return

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/examples"
+	"github.com/caddy-vnic/caddy-vnic/integration/netlab"
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
@@ -21,21 +22,26 @@ import (
 // of the old process.
 func (s *scene) upgrade() {
 	s.t.Helper()
-	old := s.caddy.Process()
-	pid := 0
 	command := strings.TrimPrefix(examples.Beginning(s.t, "docs/upgrading.md", "caddy vnic"), "caddy vnic ")
-	if output := s.vnic(strings.TrimSpace(command)); !strings.HasPrefix(output, "Process ") {
-		s.t.Fatalf("caddy vnic upgrade says %q", output)
-	} else if _, err := fmt.Sscanf(output, "Process %d has taken over.", &pid); err != nil {
-		s.t.Fatalf("caddy vnic upgrade says %q (%v)", output, err)
+	followUpgrade(s.t, s.caddy, func() string { return s.vnic(strings.TrimSpace(command)) })
+}
+
+// followUpgrade follows Caddy to the process that has taken over from it by a command. It waits for the
+// end of the old process.
+func followUpgrade(t *testing.T, caddy *netlab.Caddy, command func() string) {
+	t.Helper()
+	old, pid := caddy.Process(), 0
+	said := command()
+	if _, err := fmt.Sscanf(said, "Process %d has taken over.", &pid); err != nil {
+		t.Fatalf("caddy vnic upgrade says %q (%v)", said, err)
 	}
-	if err := s.caddy.Follow(pid); err != nil {
-		s.t.Fatal(err)
+	if err := caddy.Follow(pid); err != nil {
+		t.Fatal(err)
 	}
 	select {
 	case <-old.Done():
 	case <-time.After(20 * time.Second):
-		s.t.Fatal("the old process does not end")
+		t.Fatal("the old process does not end")
 	}
 }
 

@@ -16,7 +16,7 @@ const (
 	fitAfter      = time.Second
 )
 
-// fitness is what is known of whether a bridge is fit.
+// fitness tells whether a bridge is fit, and what others have been told.
 type fitness struct {
 	unfit    string // why it is not; empty: it is, since fitSince
 	fitSince int64  // of the plane's clock

@@ -221,10 +221,6 @@ func (r *Remains) releaseLost() error {
 			if err := r.Release(key); err != nil {
 				return err
 			}
-			for _, name := range device.Files {
-				_ = files.Take(name).Close()
-			}
-			delete(r.note.Inventory.Devices, key)
 			break
 		}
 	}
@@ -296,10 +292,12 @@ func (r *Remains) hosts(nic *iface.Iface) (hosts []link.SavedHost) {
 
 // Release implements [Predecessor]: the device ends, or no longer has its program.
 func (r *Remains) Release(device string) error {
-	delete(r.ifaces, device)
 	names := r.note.Inventory.Devices[device].Files
-	for _, name := range names {
-		_ = r.files.Take(name).Close() // it has none of some names
+	delete(r.ifaces, device)
+	delete(r.note.Inventory.Devices, device)
+	for _, name := range names { // each is in one of the two, or gone already
+		_ = r.files.Take(name).Close()
+		_ = r.note.Inventory.Files.Take(name).Close()
 	}
 	return r.remove(names)
 }

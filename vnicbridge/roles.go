@@ -10,8 +10,9 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 )
 
-// roles are which bridges have their addresses, and who is told whether they are fit. They have a lock of their own,
-// because a bridge must follow its elector within milliseconds, and a reload may take seconds.
+// roles are which bridges have their addresses, and who is told whether they are fit. They have a
+// lock of their own, because a bridge must follow its elector within milliseconds, and a reload may
+// take seconds.
 type roles struct {
 	mu      lockorder.Mutex[lockorder.Roles]
 	of      map[string]*role               // by bridge: those that fail over, or are announced

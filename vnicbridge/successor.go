@@ -90,11 +90,7 @@ func (p *Plane) releaseChanged(cfg *config.Config) error {
 			part, name, _ := strings.Cut(key, " ")
 			return &config.Error{Part: part, Name: name, Err: err}
 		}
-		delete(p.heir.inventory.Devices, key)
 		p.log.Info("a device is made anew, because the configuration has another one in its place, or none", "of", key)
-		for _, name := range device.Files {
-			_ = p.heir.inventory.Files.Take(name).Close() // the machine has the same map
-		}
 	}
 	return nil
 }

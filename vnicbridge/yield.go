@@ -21,8 +21,9 @@ type Predecessor interface {
 	Inventory() (Inventory, error)
 	// Yield makes the predecessor stop, and returns its state. Packets wait meanwhile.
 	Yield() (State, error)
-	// Release makes the predecessor give up a device of the inventory before Yield, because the
-	// successor's configuration has another one in its place, or none.
+	// Release makes the predecessor give up a device before Yield, because the successor's
+	// configuration has another one in its place, or none. The device and its files are then no
+	// longer in the inventory.
 	Release(device string) error
 	// Resume makes the predecessor go on, because the successor has failed.
 	Resume()

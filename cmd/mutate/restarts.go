@@ -48,7 +48,7 @@ var restarts = []mutation{
 		row: "R5", defect: "maps of another layout are read", file: "vnicbridge/remains_linux.go",
 		old: `layout != r.note.Layout || `, new: `layout == "" || `, tests: "integration.TestColdRestart",
 	}, {
-		row: "R5", defect: "what cannot be taken over stays", file: "caddymodule/internal/upgrade/keeper_linux.go",
+		row: "R5", defect: "files that cannot be taken over are not dropped", file: "caddymodule/internal/upgrade/keeper_linux.go",
 		old: `		return nil, k.store.Clear()`, new: `		return nil, nil`, tests: "integration.TestColdRestart",
 	}, {
 		row: "R5", defect: "a device that the configuration changes is taken over as it is", file: "vnicbridge/successor.go",

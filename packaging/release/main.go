@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// release is what is packed.
+// release describes what the packages say of themselves, and where they go.
 type release struct {
 	version string    // without the v of the tag
 	date    time.Time // of each file in the packages, so that the same commit makes the same bytes

@@ -189,3 +189,17 @@ func DuplicateDescriptor(fd int, name string) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(copied), name), nil
 }
+
+// Same tells whether two descriptors are of the same open file (kcmp(2)). It returns false if the kernel
+// does not let this process compare them.
+func Same(a, b syscall.Conn) bool {
+	const kcmpFile = 0
+	fdA, errA := Descriptor(a)
+	fdB, errB := Descriptor(b)
+	if errA != nil || errB != nil {
+		return false
+	}
+	pid := uintptr(os.Getpid())
+	order, _, errno := unix.Syscall6(unix.SYS_KCMP, pid, pid, kcmpFile, uintptr(fdA), uintptr(fdB), 0)
+	return errno == 0 && order == 0
+}

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
@@ -61,7 +59,7 @@ var comparesFiles = sync.OnceValue(func() bool {
 		return false
 	}
 	defer func() { _ = again.Close() }()
-	return same(os.Stderr, again)
+	return succession.Same(os.Stderr, again)
 })
 
 // Open returns the store with what the process before has left in it. An error of incomplete says
@@ -162,28 +160,15 @@ func (s *Store) SetNote(note []byte) error {
 
 // find returns the same open file among those that are kept, most likely under the same name.
 func (s *Store) find(name string, file *os.File) (found kept, ok bool) {
-	if k, ok := s.kept[name]; ok && same(k.File, file) {
+	if k, ok := s.kept[name]; ok && succession.Same(k.File, file) {
 		return k, true
 	}
 	for _, k := range s.kept {
-		if same(k.File, file) {
+		if succession.Same(k.File, file) {
 			return k, true
 		}
 	}
 	return found, false
-}
-
-// same tells whether two descriptors are of the same open file (kcmp(2)).
-func same(a, b *os.File) bool {
-	const kcmpFile = 0
-	fdA, errA := succession.Descriptor(a)
-	fdB, errB := succession.Descriptor(b)
-	if errA != nil || errB != nil {
-		return false
-	}
-	pid := uintptr(os.Getpid())
-	order, _, errno := unix.Syscall6(unix.SYS_KCMP, pid, pid, kcmpFile, uintptr(fdA), uintptr(fdB), 0)
-	return errno == 0 && order == 0
 }
 
 // become writes the index of the files that are kept from now on, and drops the others.
@@ -252,15 +237,20 @@ func (s *Store) Clear() (err error) {
 	return errors.Join(err, s.manager.barrier())
 }
 
-// Bequeath returns what [Inherit] needs, in the process that follows this one: the index, and the
-// files that it tells of. This process must not change the store afterwards.
+// Bequeath returns what [Inherit] needs, in the process that follows this one: the files as the service
+// manager would pass them. This process must not change the store afterwards.
 func (s *Store) Bequeath() (succession.Files, error) {
 	if s.record == nil {
 		return nil, nil
 	}
-	files, err := s.Files()
-	if err == nil {
-		files[indexName], err = succession.Duplicate(s.record.File, indexName)
+	files := make(succession.Files)
+	add := func(file *os.File, name string) (err error) {
+		files[name], err = succession.Duplicate(file, name)
+		return err
+	}
+	err := add(s.record.File, indexName)
+	for _, k := range s.kept {
+		err = errors.Join(err, add(k.File, numbered(k.number)))
 	}
 	return files, err
 }
@@ -268,16 +258,8 @@ func (s *Store) Bequeath() (succession.Files, error) {
 // Inherit returns the store of the process before, which has given its files.
 func Inherit(files succession.Files) (s *Store, err error) {
 	s = &Store{kept: make(map[string]kept)}
-	if s.manager, err = dial(); err != nil || len(files) == 0 {
-		return s, err
+	if s.manager, err = dial(); err == nil && len(files) > 0 {
+		err = s.take(files)
 	}
-	content, err := s.openIndex(files.Take(indexName))
-	if err != nil {
-		return s, err
-	}
-	for name, number := range content.Numbers {
-		s.last = max(s.last, number)
-		s.kept[name] = kept{files.Take(name), number}
-	}
-	return s, nil
+	return s, err
 }
