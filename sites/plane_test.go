@@ -169,9 +169,12 @@ func dialFrom(t *testing.T, from netip.Addr, l net.Listener) net.Conn {
 
 func accept(t *testing.T, l net.Listener) net.Conn {
 	t.Helper()
+	const patience = 10 * time.Second
+	late := time.AfterFunc(patience, func() { l.Close() })
+	defer late.Stop()
 	c, err := l.Accept()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatal("no connection came: ", err)
 	}
 	t.Cleanup(func() { c.Close() })
 	return c

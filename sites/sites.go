@@ -18,7 +18,6 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // Plane is the part of the data plane that listeners use; *[vnicbridge.Plane] implements
@@ -89,18 +88,19 @@ type Sockets struct {
 	packets map[*packetConn]struct{}
 	stopped map[string]bool // segments
 
-	inherited   succession.Files // the listening sockets of a predecessor that no listener has taken
-	left        atomic.Bool      // Yield was called
+	inherited   *inheritance
+	left        atomic.Bool // Yield was called
 	arrangement atomic.Uint64
 }
 
 // NewSockets returns an empty set of sockets on the segments of a data plane.
 func NewSockets(plane Plane) *Sockets {
 	return &Sockets{
-		plane:   plane,
-		streams: make(map[place]*stream),
-		packets: make(map[*packetConn]struct{}),
-		stopped: make(map[string]bool),
+		plane:     plane,
+		streams:   make(map[place]*stream),
+		packets:   make(map[*packetConn]struct{}),
+		stopped:   make(map[string]bool),
+		inherited: &inheritance{},
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/succession"
 )
 
 // stream is a TCP address that the listeners of all living configurations share. It has one
@@ -20,7 +18,7 @@ type stream struct {
 	at        place
 	cfg       net.ListenConfig
 	keepAlive net.KeepAliveConfig // of the connections that it accepts
-	inherited succession.Files    // the listening sockets of a predecessor
+	inherited *inheritance        // from a predecessor
 
 	mu        sync.Mutex
 	socket    *socket
@@ -33,9 +31,13 @@ type stream struct {
 type socket struct {
 	net.Listener
 	stream *stream
+	from   *inheritance  // nil: this process has made it
 	done   chan struct{} // closed when nothing more may be handed out
 	ended  chan struct{} // closed when nothing more is accepted
 }
+
+// isOwn tells whether no predecessor needs the socket any more.
+func (s *socket) isOwn() bool { return s.from == nil || s.from.isConfirmed() }
 
 // accepted is a result of the socket's Accept, or a connection that was left.
 type accepted struct {
@@ -44,7 +46,7 @@ type accepted struct {
 	from *socket // nil for a connection that was left
 }
 
-func newStream(at place, cfg net.ListenConfig, inherited succession.Files) *stream {
+func newStream(at place, cfg net.ListenConfig, inherited *inheritance) *stream {
 	// Connections inherit the keep-alive of the socket, because package net would need four
 	// system calls for each connection. A listener with other settings sets its own.
 	keepAlive := keepAliveOf(cfg)
@@ -63,7 +65,7 @@ func (s *stream) open(ctx context.Context, plane Plane, segment string) error {
 	if s.socket != nil {
 		return nil
 	}
-	l, err := s.listen(ctx, plane, segment)
+	l, from, err := s.listen(ctx, plane, segment)
 	if err != nil {
 		return err
 	}
@@ -71,25 +73,25 @@ func (s *stream) open(ctx context.Context, plane Plane, segment string) error {
 		l.Close()
 		return fmt.Errorf("keep-alive of %s: %w", s.at.local, err)
 	}
-	s.socket = &socket{l, s, make(chan struct{}), make(chan struct{})}
+	s.socket = &socket{l, s, from, make(chan struct{}), make(chan struct{})}
 	go s.accept(s.socket)
 	return nil
 }
 
-// listen makes the listening socket, or takes over a predecessor's.
-func (s *stream) listen(ctx context.Context, plane Plane, segment string) (l net.Listener, err error) {
-	if file := s.inherited.Take(s.at.file()); file != nil {
+// listen makes the listening socket, or takes over a predecessor's; from is nil for one that it makes.
+func (s *stream) listen(ctx context.Context, plane Plane, segment string) (l net.Listener, from *inheritance, err error) {
+	if file := s.inherited.files.Take(s.at.file()); file != nil {
 		defer func() { _ = file.Close() }() // the listener has a descriptor of its own
 		if l, err = net.FileListener(file); err != nil {
 			err = fmt.Errorf("taking over the listener on %s: %w", s.at.local, err)
 		}
-		return l, err
+		return l, s.inherited, err
 	}
 	err = plane.In(segment, func() (err error) {
 		l, err = s.cfg.Listen(ctx, s.at.network("tcp"), s.at.local.String())
 		return err
 	})
-	return l, err
+	return l, nil, err
 }
 
 // linger is the time that a closing socket still accepts the connections in its queue. The
@@ -105,6 +107,10 @@ func (s *stream) close(lingering time.Duration) error {
 	s.mu.Unlock()
 	if socket == nil {
 		return nil
+	}
+	if !socket.isOwn() {
+		close(socket.done)
+		return socket.Close() // the predecessor goes on
 	}
 	if d, ok := socket.Listener.(*net.TCPListener); ok && d.SetDeadline(time.Now().Add(lingering)) == nil {
 		select {
@@ -123,6 +129,13 @@ func (s *stream) close(lingering time.Duration) error {
 // connection in advance. The others wait in the kernel's queue.
 func (s *stream) accept(from *socket) {
 	defer close(from.ended)
+	if from.from != nil {
+		select {
+		case <-from.from.confirmed:
+		case <-from.done:
+			return
+		}
+	}
 	for {
 		conn, err := from.Accept()
 		if errors.Is(err, net.ErrClosed) || isTimeout(err) {

@@ -55,19 +55,38 @@ func (s *Sockets) Files() (succession.Files, error) {
 	return files, nil
 }
 
+// inheritance is what a predecessor has left to this process.
+type inheritance struct {
+	files     succession.Files // the listening sockets that no listener has taken
+	confirmed chan struct{}    // closed when they are this process's; nil if there is no predecessor
+}
+
+func (i *inheritance) isConfirmed() bool {
+	select {
+	case <-i.confirmed:
+		return true
+	default:
+		return false
+	}
+}
+
 // Inherit lets listeners take over the listening sockets of a predecessor, with the connections
-// that wait in them.
+// that wait in them. Until [Sockets.Confirm] they remain the predecessor's: this process accepts
+// nothing from them and does not end them, because its configuration may still fail to start.
 func (s *Sockets) Inherit(files succession.Files) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.inherited = files
+	s.inherited = &inheritance{files, make(chan struct{})}
 }
 
-// Confirm closes the sockets of a predecessor that no listener has taken.
+// Confirm makes the predecessor's sockets this process's, and closes those that no listener has taken.
 func (s *Sockets) Confirm() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.inherited.Close()
+	if i := s.inherited; i.confirmed != nil && !i.isConfirmed() {
+		close(i.confirmed)
+	}
+	return s.inherited.files.Close()
 }
 
 // Yield stops accepting connections, because a successor does, or the next process will. The servers

@@ -7,7 +7,7 @@ var restarts = []mutation{
 		old: `p.path.Adopt(flow.SavedFrom(saved), numbers)`, new: `p.path.Adopt(flow.SavedFrom(saved[:0]), numbers)`, tests: "integration.TestUpgrade",
 	}, {
 		row: "R1", defect: "the sites' listening sockets are made anew", file: "sites/stream.go",
-		old: `if file := s.inherited.Take(s.at.file()); file != nil {`, new: `if file := s.inherited.Take(""); file != nil {`, tests: "integration.TestUpgrade",
+		old: `if file := s.inherited.files.Take(s.at.file()); file != nil {`, new: `if file := s.inherited.Take(""); file != nil {`, tests: "integration.TestUpgrade",
 	}, {
 		row: "R1", defect: "shifts are lost", file: "vnicbridge/internal/flow/saved.go",
 		old: `		f.shift[i].Store(word)`, new: `		f.shift[i].Store(word & 0)`, tests: "flow.TestSavedFlows",
@@ -24,6 +24,12 @@ var restarts = []mutation{
 	}, {
 		row: "R2", defect: "a successor that fails removes the devices", file: "vnicbridge/internal/host/machine_linux.go",
 		old: `	m.shared.Store(true)`, new: `	m.shared.Store(false)`, tests: "integration.TestFailedUpgrade",
+	}, {
+		row: "R2", defect: "a successor that fails ends the sites' listening sockets", file: "sites/stream.go",
+		old: `	if !socket.isOwn() {`, new: `	if false {`, tests: "sites.TestFailedSuccessorTakesNothing",
+	}, {
+		row: "R2", defect: "a successor accepts connections before it has started", file: "sites/stream.go",
+		old: `	if from.from != nil {`, new: `	if false {`, tests: "sites.TestFailedSuccessorTakesNothing",
 	}, {
 		row: "R3", defect: "a restart removes the devices", file: "vnicbridge/plane.go",
 		old: `		if p.kept() {`, new: `		if false {`, tests: "integration.TestRestart",
