@@ -1,6 +1,7 @@
 package vnicbridge
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -64,6 +65,9 @@ func TestAnnouncedWhileFit(t *testing.T) {
 			time.Sleep(1100 * time.Millisecond)
 			r.wantRoutes("no longer "+when, routes176...)
 		}
+		must(t, r.machine.Announce(176, netip.MustParseAddr(pseudo), false))
+		time.Sleep(1100 * time.Millisecond)
+		r.wantRoutes("somebody has removed a route", routes176...)
 		must(t, r.plane.Close())
 		r.wantRoutes("the end")
 	})

@@ -10,10 +10,12 @@ import (
 // A bridge is fit to have its addresses while its NIC is up, a gateway answers, if it has one, a
 // segment takes its new flows, and it is not drained (H4). Others are told at once by its voice that it
 // is not, and that it is when it has been for fitAfter, so that a segment that comes and goes does not
-// move the addresses each time.
+// move the addresses each time. They are told again after tellAgain, because somebody may have undone
+// it: keepalived 2.2.8 to 2.3.2 write the init_file each time they start.
 const (
 	judgeInterval = 50 * time.Millisecond
 	fitAfter      = time.Second
+	tellAgain     = time.Second
 )
 
 // fitness tells whether a bridge is fit, and what others have been told.
@@ -22,6 +24,7 @@ type fitness struct {
 	fitSince int64  // of the plane's clock
 	fit      bool   // what others are told
 	told     bool   // they have been told
+	toldAt   int64  // when
 }
 
 // judge keeps others told, until the session stops.
@@ -49,7 +52,7 @@ func (p *Plane) judgeAll() {
 	}
 }
 
-// judgeRole tells the others what has changed of a bridge. The caller holds the lock of the roles.
+// judgeRole tells the others what has changed of a bridge, or whether it is fit once more. The caller holds the lock of the roles.
 func (p *Plane) judgeRole(r *role) {
 	now, before := p.now(), r.unfit
 	r.unfit = p.whyUnfit(r)
@@ -57,10 +60,10 @@ func (p *Plane) judgeRole(r *role) {
 		r.fitSince = now
 	}
 	fit := r.unfit == "" && now-r.fitSince >= int64(fitAfter)
-	if r.told && fit == r.fit {
+	if r.told && fit == r.fit && now-r.toldAt < int64(tellAgain) {
 		return
 	}
-	if r.told {
+	if r.told && fit != r.fit {
 		p.acts.Info("told others whether this machine is fit for the addresses", "bridge", r.name, "fit", fit, "reason", r.unfit)
 	}
 	p.tellFit(r, fit)
@@ -69,7 +72,7 @@ func (p *Plane) judgeRole(r *role) {
 // tellFit tells others whether a bridge is fit. If that fails, the next judgement tries again.
 func (p *Plane) tellFit(r *role, fit bool) {
 	err := r.voice.tell(p.session.machine, fit)
-	r.fit, r.told = fit, err == nil
+	r.fit, r.told, r.toldAt = fit, err == nil, p.now()
 	if err != nil {
 		p.log.Error("telling others whether this machine is fit for the addresses", "bridge", r.name, "error", err)
 	}

@@ -72,6 +72,9 @@ var machines = []mutation{
 		row: "H4", defect: "the elector is told of a segment at once", file: "vnicbridge/fitness.go",
 		old: `now-r.fitSince >= int64(fitAfter)`, new: `true`,
 	}, {
+		row: "H4", defect: "the elector is not told again what somebody has overwritten", file: "vnicbridge/fitness.go",
+		old: `now-r.toldAt < int64(tellAgain)`, new: `true`, tests: "vnicbridge.TestFitness",
+	}, {
 		row: "H4", defect: "a bridge without a gateway is fit", file: "vnicbridge/fitness.go",
 		old: `!mac.IsZero() && !link.Table().GatewaySilent()`, new: `!mac.IsZero()`, tests: "vnicbridge.TestFitness",
 	}, {

@@ -157,5 +157,15 @@ func TestTrack(t *testing.T) {
 		if got, err := os.ReadFile(path); string(got) != want {
 			t.Errorf("fit %v: %q, %v", fit, got, err)
 		}
+		written := time.Unix(1, 0)
+		if err := os.Chtimes(path, written, written); err != nil {
+			t.Fatal(err)
+		}
+		if err := Track(path, fit); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(path); err != nil || !info.ModTime().Equal(written) {
+			t.Errorf("fit %v: told again, the file is written again (%v)", fit, err)
+		}
 	}
 }
