@@ -131,7 +131,7 @@ type numbers struct {
 
 func (s *scene) hearNumbers(address string) *numbers {
 	s.t.Helper()
-	conn, err := s.PC1.DialContext(s.t.Context(), "tcp4", address)
+	conn, err := s.PC1.DialContext(s.t.Context(), networkOf("tcp", address), address)
 	if err != nil {
 		s.t.Fatal(err)
 	}

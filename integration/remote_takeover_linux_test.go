@@ -94,7 +94,7 @@ type machine struct {
 func newTwoMachines(t *testing.T, datapath, policy, clientIP string) *twoMachines {
 	t.Helper()
 	second := func(r *remoteScene) *netlab.Host { return r.Neighbours[0] }
-	s := &twoMachines{remoteScene: newRemoteSceneOf(t, paper.NetworkOptions{Neighbours: 1}, datapath, "client_ip "+clientIP, second)}
+	s := &twoMachines{remoteScene: newRemoteSceneOf(t, paper.NetworkOptions{IPv6: true, Neighbours: 1}, datapath, "client_ip "+clientIP, second)}
 	s.first, s.second = &machine{host: s.Server, nic: paper.NICDevice}, &machine{host: s.Neighbours[0], nic: "eth0"}
 	s.ip(s.second.host, "address flush dev eth0")
 	s.config.families, s.config.policy = "4", "lb_policy "+policy+" b"
@@ -159,7 +159,7 @@ type said struct {
 
 func (s *scene) sayNumbers(address string) *said {
 	s.t.Helper()
-	conn, err := s.PC1.DialContext(s.t.Context(), "tcp4", address)
+	conn, err := s.PC1.DialContext(s.t.Context(), networkOf("tcp", address), address)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ type datagramEchoes struct {
 // numberDatagrams sends a datagram each millisecond.
 func (s *scene) numberDatagrams(address string) *datagramEchoes {
 	s.t.Helper()
-	conn, err := s.PC1.DialContext(s.t.Context(), "udp4", address)
+	conn, err := s.PC1.DialContext(s.t.Context(), networkOf("udp", address), address)
 	if err != nil {
 		s.t.Fatal(err)
 	}

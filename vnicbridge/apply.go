@@ -311,6 +311,7 @@ func (p *Plane) reinstate() error {
 		}
 		s.setAliases(p.cfg.Segments[name])
 	}
+	p.followRemotes(p.cfg, p.devices)
 	p.followHealth()
 	return p.session.machine.Guard(p.guards(p.devices, p.retired))
 }
@@ -324,6 +325,7 @@ func (t *transition) commit() {
 	}
 	p.path.SetLimit(t.cfg.MaxFlowsOrDefault())
 	p.datapaths.setRules(t.rules)
+	p.followRemotes(t.cfg, t.devices) // before a new one is heard
 	for _, s := range t.segments {
 		if slices.Contains(t.made, s.iface) {
 			p.carry(s.iface)

@@ -32,7 +32,7 @@ func (p *Plane) attachServers(segment string, device *iface.Iface) {
 		if own.Address() == packet.NoAddr {
 			continue
 		}
-		server := link.NewServer(own)
+		server := link.NewServer(own, [2]uint64{p.key.K0, p.key.K1})
 		server.Learned = func(c link.MACChange) {
 			if c.From.IsZero() {
 				log.Debug("resolved the segment's server", "address", c.Host, "mac", c.To)
@@ -72,6 +72,7 @@ func (s *segment) adoptDevice() error {
 	if err == nil {
 		s.name, s.down = state.Name, !state.Up
 		s.iface.SetMTU(state.MTU)
+		s.iface.SetOwnMAC(state.MAC)
 	}
 	return err
 }
@@ -94,6 +95,7 @@ func (p *Plane) followDevice(name string, s *segment) {
 	if was := s.iface.SetMTU(state.MTU); was != state.MTU {
 		log.Info("the device has another MTU", "from", was, "to", state.MTU)
 	}
+	s.iface.SetOwnMAC(state.MAC)
 	if s.down == state.Up {
 		log.Info("the device went "+upOrDown(state.Up), "up", state.Up)
 	}

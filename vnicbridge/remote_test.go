@@ -15,6 +15,7 @@ import (
 
 var (
 	bridgeMAC = mustMAC("52:01:02:03:04:60") // the bridge's, behind the device
+	deviceMAC = mustMAC("02:00:00:00:06:77") // the device's own
 	farMAC    = mustMAC("02:00:00:00:06:01") // the server's there
 	strayMAC  = mustMAC("02:00:00:00:06:99") // another host's there
 )

@@ -117,6 +117,9 @@ func (m *memoryMachine) OpenNIC(name string, _ [config.Families]netip.Prefix) (i
 }
 
 func (m *memoryMachine) MakeVNIC(spec host.VNICSpec) (host.VNIC, error) {
+	if spec.Remote {
+		return m.add(spec.Iface, deviceMAC)
+	}
 	return m.add(spec.Iface, spec.MAC)
 }
 

@@ -18,6 +18,7 @@ type roles struct {
 	of      map[string]*role               // by bridge: those that fail over, or are announced
 	heard   map[fifoInstance]elector.State // what each elector said last
 	readers map[string]*fifoReader         // by FIFO
+	remotes []remoteRole                   // of the devices in force
 	judged  bool                           // a goroutine judges whether the bridges are fit
 }
 
@@ -56,9 +57,12 @@ func (p *Plane) standBy(b *bridge) {
 	}
 }
 
-// activate gives a bridge its addresses (H3). It accepts flows before anybody hears of it.
+// activate gives a bridge its addresses (H3). It accepts flows before anybody hears of it, and the
+// servers behind devices hear of it before clients. The caller holds the lock of the roles.
 func (p *Plane) activate(b *bridge) {
 	p.setStandby(b, 0)
+	p.turnRemotes()
+	p.takeOverRemotes(p.remotesOf(b))
 	for _, link := range b.eachLink() {
 		link.TakeOver(p.now())
 	}
@@ -141,6 +145,7 @@ func (p *Plane) followRoles() {
 		}
 		p.turn(r)
 	}
+	p.takeOverRemotes(p.turnRemotes())
 	p.readElections()
 }
 
@@ -252,6 +257,7 @@ func (p *Plane) turn(r *role) {
 		return
 	}
 	p.standBy(r.bridge)
+	p.turnRemotes()
 	reason := reasonOf(said)
 	p.acts.Info("the bridge stands by", "bridge", r.name, "reason", reason)
 	p.happened(Event{BridgeStandby, map[string]any{"bridge": r.name, "reason": reason}})

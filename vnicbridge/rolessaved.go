@@ -43,6 +43,7 @@ func (p *Plane) yieldRoles() map[string]savedRole {
 func (p *Plane) restoreRoles(saved map[string]savedRole) {
 	p.roles.mu.Lock()
 	defer p.roles.mu.Unlock()
+	defer p.turnRemotes()
 	for name, r := range p.roles.of {
 		s, ok := saved[name]
 		if r.announced() {

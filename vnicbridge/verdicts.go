@@ -46,6 +46,7 @@ func (p *Plane) server(ifc *iface.Iface) (server health.Server, stopped bool) {
 	}
 	server.Host = ifc.First().VNIC.Address.Netip()
 	if h := p.cfg.Segments[name].Health; h != nil && h.From != "" {
+		server.Elsewhere = ifc.StandsBy()
 		s = p.segments[h.From]
 		server.Host, _ = p.cfg.AnyPeerAlias(h.From, name)
 	}

@@ -203,7 +203,7 @@ var flows = []mutation{
 		old: `	fw.endOrphans(now)` + "\n",
 	}, {
 		row: "F5+", defect: "a server is reset although its client has spoken", file: `vnicbridge/internal/userspace/orphans.go`,
-		old: `		if f, _ := fw.Flows.Lookup(orphan.key); f != nil || orphan.in.Closed.Load() {`, new: `		if orphan.in.Closed.Load() {`,
+		old: `		if f, _ := fw.Flows.Lookup(orphan.key); f != nil || orphan.in.Closed.Load() || orphan.in.StandsBy() {`, new: `		if orphan.in.Closed.Load() {`,
 	}, {
 		row: "F5+", defect: "any number of servers without flows is remembered", file: `vnicbridge/internal/userspace/orphans.go`,
 		old: `	if len(o.Known.ByKey) == MaxOrphans {`, new: `	if false {`,

@@ -41,11 +41,13 @@ var machines = []mutation{
 	}, {
 		row: "H2", defect: "the programs open flows from the network while another machine has the address", file: bpfDir + "/admit.h",
 		old: `	if (stands_by(self))
-		return DROP_STANDBY;`, new: ``, tests: "vnicbridge.TestStandbyIsSilent",
+		return DROP_STANDBY;
+	if (impossible`, new: `	if (impossible`, tests: "vnicbridge.TestStandbyIsSilent",
 	}, {
 		row: "H2", defect: "the same for IPv6", file: bpfDir + "/admit6.h",
 		old: `	if (stands_by(self6))
-		return DROP_STANDBY;`, new: ``, tests: "vnicbridge.TestStandbyIsSilent",
+		return DROP_STANDBY;
+	if (impossible6`, new: `	if (impossible6`, tests: "vnicbridge.TestStandbyIsSilent",
 	}, {
 		row: "H2", defect: "the programs open flows of a segment while another machine has the address", file: bpfDir + "/admit.h",
 		old: `	if (stands_by(to))
@@ -56,6 +58,40 @@ var machines = []mutation{
 	}, {
 		row: "H2", defect: "flows that end are reset while another machine has the address", file: "vnicbridge/internal/userspace/reset.go",
 		old: `	if to.StandsBy() {`, new: `	if false {`, tests: "vnicbridge.TestStandbyCarriesItsFlows",
+	}, {
+		row: "H2", defect: "a bridge that stands by answers for aliases behind a device", file: "vnicbridge/internal/link/server.go",
+		old: `	if s.vnic.StandsBy() {
+		return packet.DropARP // another machine answers
+	}`, new: ``, tests: "vnicbridge.TestStandbyIsSilentBehindADevice",
+	}, {
+		row: "H2", defect: "a bridge that stands by asks for the server in the name of an alias", file: "vnicbridge/internal/link/server.go",
+		old: `	case !s.vnic.StandsBy():`, new: `	case true:`, tests: "vnicbridge.TestStandbyIsSilentBehindADevice",
+	}, {
+		row: "H2", defect: "a bridge that stands by has its MAC behind a device", file: "vnicbridge/internal/iface/iface.go",
+		old: `p.VNIC.Remote && p.StandsBy()`, new: `false`, tests: "integration.TestStandbyMachineIsSilentBehindADevice",
+	}, {
+		row: "H2", defect: "the programs send packets of known flows from the bridge's MAC", file: bpfDir + "/packet.h",
+		old: ` || (!out->nic && stands_by(iface))`, new: ``, tests: "vnicbridge.TestStandbyCarriesItsFlowsBehindADevice",
+	}, {
+		row: "H2", defect: "the programs open flows of a server whose aliases another machine has", file: bpfDir + "/admit.h",
+		old: `	if (stands_by(self))
+		return DROP_STANDBY;
+	for`, new: `	for`, tests: "vnicbridge.TestStandbyIsSilentBehindADevice",
+	}, {
+		row: "H2", defect: "the programs open flows to such a server", file: bpfDir + "/admit6.h",
+		old: ` || stands_by(peer->to)`, new: ``, tests: "vnicbridge.TestStandbyIsSilentBehindADevice",
+	}, {
+		row: "H2", defect: "userspace opens flows to such a server", file: "vnicbridge/internal/userspace/admit.go",
+		old: `	if peer.To.StandsBy() {`, new: `	if false {`, tests: "vnicbridge.TestStandbyIsSilentBehindADevice",
+	}, {
+		row: "H2", defect: "such a server gets a RST for a connection of the other machine's", file: "vnicbridge/internal/userspace/orphans.go",
+		old: ` || orphan.in.StandsBy()`, new: ``, tests: "vnicbridge.TestStandbyCarriesItsFlowsBehindADevice",
+	}, {
+		row: "H2", defect: "switches do not hear of a takeover", file: "vnicbridge/roles.go",
+		old: `	p.takeOverRemotes(p.remotesOf(b))`, new: ``, tests: "vnicbridge.TestTakeOverBehindADevice",
+	}, {
+		row: "H2", defect: "such a server is checked", file: "vnicbridge/internal/health/checker.go",
+		old: `c.isElsewhere(server) || `, new: ``, tests: "vnicbridge.TestChecksWaitWhileAnotherMachineHasTheAliases",
 	}, {
 		row: "H3", defect: "the first announcement waits for a tick", file: "vnicbridge/internal/link/claim.go",
 		old: `	c.mu.Unlock()
@@ -134,10 +170,10 @@ var machines = []mutation{
 		old: `	if !s.isAlias(m.Target) || !m.senderOf(f).IsUnicast() {`, new: `	if true {`,
 	}, {
 		row: "H10", defect: "a frame of another machine with the same MAC is answered", file: "vnicbridge/internal/link/server.go",
-		old: `	case f.SrcMAC() == mac:`, new: `	case false:`,
+		old: `	case f.SrcMAC() == mac || f.SrcMAC() == own:`, new: `	case f.SrcMAC() == own:`,
 	}, {
 		row: "H10", defect: "the server is asked for from no address", file: "vnicbridge/internal/link/server.go",
-		old: `	alias := packet.AddrOf(aliases.First)`, new: `	alias := packet.NoAddr`,
+		old: `		return packet.AddrOf(s.aliases.Load().First)`, new: `		return packet.NoAddr`,
 	}, {
 		row: "H10", defect: "any host there speaks for the server", file: "vnicbridge/internal/userspace/forwarder.go",
 		old: `	return f.SrcMAC() == server`, new: `	return f.SrcMAC() == server || true`,

@@ -90,7 +90,7 @@ var separation = []mutation{
 		old: `if !fw.enters(rules.Segments[peer.To], peer.To, &a.Packet) {`, new: `if false {`,
 	}, {
 		row: "S3", defect: "the ports of a peer are all open", file: "vnicbridge/internal/bpf/admit.h",
-		old: `if (!s || !s->live || !begins(p) || !enters(s, p))`, new: `if (!s || !s->live || !begins(p))`,
+		old: `!begins(p) || !enters(s, p) ||`, new: `!begins(p) ||`,
 	}, {
 		row: "S3", defect: "a bridge reaches segments that it does not name", file: `vnicbridge/internal/rules/balancer.go`,
 		old: `	for _, name := range p.Segments {`, new: `	for _, name := range config.SortedKeys(available) {`,

@@ -139,6 +139,29 @@ func (c *Config) BridgesOf(segment string) (names []string) {
 	return names
 }
 
+// BridgesBefore names the bridges from which flows come to a segment, directly or by segments that
+// reach it, in order. It names all bridges if flows come from none.
+func (c *Config) BridgesBefore(segment string) (names []string) {
+	before := map[string]bool{segment: true}
+	for more := true; more; {
+		more = false
+		for name, s := range c.Segments {
+			if !before[name] && slices.ContainsFunc(s.Reach, func(to string) bool { return before[to] }) {
+				before[name], more = true, true
+			}
+		}
+	}
+	for _, name := range SortedKeys(c.Bridges) {
+		if slices.ContainsFunc(c.Bridges[name].segments(), func(s string) bool { return before[s] }) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return SortedKeys(c.Bridges)
+	}
+	return names
+}
+
 // GatewaysOf names the bridges of a segment that have a gateway of a family. The segment's
 // first aliases stand for these gateways, one each. For a segment without an address of the
 // family there are none.

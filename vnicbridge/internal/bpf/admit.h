@@ -20,14 +20,6 @@
 	__u32 _i = (plane.half & 1) * MAX_IFACES + (iface); \
 	bpf_map_lookup_elem(&map, &_i); })
 
-// Whether another machine has the pseudo address of a NIC: Iface.StandsBy in iface.go.
-static __always_inline bool stands_by(__u32 nic)
-{
-	struct gauges *g = bpf_map_lookup_elem(&meters, &nic);
-
-	return g && g->standby;
-}
-
 static __always_inline void count_new(__u32 iface)
 {
 	struct counters *c = bpf_map_lookup_elem(&counts, &iface);
@@ -534,7 +526,7 @@ static __always_inline int admit_to_peer(const struct packet *p, const struct pe
 	struct segment_rules *s = RULES(segments, peer->to);
 	int verdict;
 
-	if (!s || !s->live || !begins(p) || !enters(s, p))
+	if (!s || !s->live || !begins(p) || !enters(s, p) || stands_by(peer->to))
 		return SLOW;
 	answer_from(&f->answer, p, s->address, peer->to);
 	f->answer.dst = peer->there;
@@ -554,6 +546,8 @@ __noinline enum drop_reason admit_outbound(const struct packet *p, __u32 old, st
 
 	if (!p || !f || !s || !s->live)
 		return SLOW;
+	if (stands_by(self))
+		return DROP_STANDBY;
 	for (int i = 0; i < MAX_PEERS && i < s->peers; i++)
 		if (s->peer[i].here == p->key.dst)
 			return admit_to_peer(p, &s->peer[i], old, f);

@@ -159,7 +159,7 @@ static __always_inline int admit_to_peer6(const struct packet *p, const struct w
 {
 	struct wide_segment_rules *s = RULES(wide_segments, peer->to);
 
-	if (!s || !s->live || !begins(p) || !enters6(s, p))
+	if (!s || !s->live || !begins(p) || !enters6(s, p) || stands_by(peer->to))
 		return SLOW;
 	answer_at(&f->answer, p, peer->to);
 	copy_address(a->reply.src, s->address);
@@ -178,6 +178,8 @@ static __always_inline int admit_outbound6(const struct packet *p, __u32 old, st
 
 	if (!s || !s->live)
 		return SLOW;
+	if (stands_by(self6))
+		return DROP_STANDBY;
 	for (__u64 i = 0; i < MAX_PEERS && i < s->peers; i++)
 		if (same_address(s->peer[i].here, a->orig.dst))
 			return admit_to_peer6(p, &s->peer[i], old, f, a);

@@ -193,14 +193,30 @@ static __always_inline bool is_zero(const __u8 *mac)
 	return !(x[0] | x[1] | x[2]);
 }
 
-// The MAC of the next hop to a host behind a NIC (A7), or NULL if it is not resolved.
+// Whether another machine has the pseudo address of a NIC, or the aliases behind a device:
+// Iface.StandsBy in iface.go. It is not inlined, because the callers have no stack left for the key.
+__noinline int stands_by(__u32 iface)
+{
+	struct gauges *g = bpf_map_lookup_elem(&meters, &iface);
+
+	return g && g->standby;
+}
+
+// The MAC of the gateway of a NIC, or of the server behind a device. NULL: userspace must send the
+// packet, because the MAC is not resolved, or because the device's own MAC must be its source (H2).
+static __always_inline const __u8 *first_hop(const struct iface *out, __u32 iface)
+{
+	return is_zero(out->gateway_mac) || (!out->nic && stands_by(iface)) ? NULL : out->gateway_mac;
+}
+
+// The MAC of the next hop to a host behind a NIC (A7), or NULL if userspace must send the packet.
 static __always_inline const __u8 *next_hop(const struct flow_key *answer, const struct iface *nic)
 {
 	struct neighbour_key key = { .address = answer->src, .iface = answer->iface };
 	struct neighbour *n;
 
 	if (answer->src == nic->gateway || (answer->src & nic->mask) != nic->network)
-		return is_zero(nic->gateway_mac) ? NULL : nic->gateway_mac;
+		return first_hop(nic, answer->iface);
 	n = bpf_map_lookup_elem(&neighbours, &key);
 	if (!n)
 		return NULL;

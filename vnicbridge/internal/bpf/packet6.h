@@ -146,8 +146,8 @@ static __always_inline struct flow_record *find6(const struct packet *p, struct 
 	return same_key(&own, &p->key) ? r : NULL;
 }
 
-// The MAC of the next hop to a host behind a NIC, or NULL if it is not resolved: next_hop for
-// IPv6.
+// The MAC of the next hop to a host behind a NIC, or NULL if userspace must send the packet: next_hop
+// for IPv6.
 static __always_inline const __u8 *next_hop6(const __u64 host[2], __u32 iface, const struct iface *nic)
 {
 	struct neighbour_key6 key = { .address = { host[0], host[1] }, .iface = iface };
@@ -155,7 +155,7 @@ static __always_inline const __u8 *next_hop6(const __u64 host[2], __u32 iface, c
 	struct neighbour *n;
 
 	if (same_address(host, nic->gateway6) || (!on_link && !is_link_local(host)))
-		return is_zero(nic->gateway_mac) ? NULL : nic->gateway_mac;
+		return first_hop(nic, iface);
 	n = bpf_map_lookup_elem(&neighbours6, &key);
 	if (!n)
 		return NULL;

@@ -16,6 +16,17 @@ static __always_inline int hear_remote(struct __sk_buff *skb, const struct iface
 	return is_heard(iface, skb->len, kind) ? give_up(own) : TC_ACT_SHOT;
 }
 
+// Gives userspace a copy of a message that goes to another MAC than the bridge's. It may be the
+// device's own MAC, from which the bridge asks for the server while another machine has the aliases.
+static __always_inline int overhear_remote(struct __sk_buff *skb, const struct iface *own, __u32 iface, const __u8 *sender)
+{
+	enum message_kind kind = same_mac(sender, own->gateway_mac) ? MESSAGE_GATEWAY : MESSAGE_ANYBODY;
+
+	if (is_heard(iface, skb->len, kind))
+		bpf_clone_redirect(skb, own->slow, 0);
+	return TC_ACT_UNSPEC;
+}
+
 // What becomes of a packet for the bridge, of a device's iface. KEEP: the server has sent it. While the
 // server is not resolved, userspace gets it, which may have the server's answer in its queue.
 static __always_inline int is_servers(struct __sk_buff *skb, const struct iface *own, __u32 iface, const __u8 *sender)
@@ -39,9 +50,9 @@ __noinline int sort_remote6(struct __sk_buff *skb)
 	if (!own || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) || !read_ipv6(skb, IP_OFFSET, &p))
 		return TC_ACT_UNSPEC;
 	to_us = same_mac(eth.h_dest, own->mac);
-	if ((to_us || eth.h_dest[0] & 1) && p.ip.hop_limit == NDP_HOP_LIMIT &&
-	    (p.icmp_type == ICMPV6_SOLICITATION || p.icmp_type == ICMPV6_ADVERTISEMENT))
-		return hear_remote(skb, own, iface, eth.h_source);
+	if (p.ip.hop_limit == NDP_HOP_LIMIT && (p.icmp_type == ICMPV6_SOLICITATION || p.icmp_type == ICMPV6_ADVERTISEMENT))
+		return to_us || eth.h_dest[0] & 1 ? hear_remote(skb, own, iface, eth.h_source) :
+						    overhear_remote(skb, own, iface, eth.h_source);
 	if (!to_us)
 		return TC_ACT_UNSPEC;
 	return is_servers(skb, own, iface, eth.h_source);
@@ -62,8 +73,9 @@ __noinline int sort_remote(struct __sk_buff *skb)
 	if (self6 && eth->h_proto == ETH_IPV6)
 		return sort_remote6(skb);
 	to_us = same_mac(eth->h_dest, own->mac);
-	if (own->address && eth->h_proto == ETH_ARP && (to_us || eth->h_dest[0] & 1))
-		return hear_remote(skb, own, iface, eth->h_source);
+	if (own->address && eth->h_proto == ETH_ARP)
+		return to_us || eth->h_dest[0] & 1 ? hear_remote(skb, own, iface, eth->h_source) :
+						     overhear_remote(skb, own, iface, eth->h_source);
 	if (!to_us)
 		return TC_ACT_UNSPEC;
 	return own->address && eth->h_proto == ETH_IPV4 ? is_servers(skb, own, iface, eth->h_source) : KEEP;

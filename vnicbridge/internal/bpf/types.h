@@ -182,7 +182,7 @@ struct gauges {
 	__u32 turn;		// of a NIC: how many flows round_robin has assigned
 	__u32 limit;		// of a VNIC whose segment has limits: the number of these; 0: none
 	__u32 twin;		// the device's iface for the other family; 0: there is none
-	__u32 standby;		// of a NIC: 1 while another machine has the pseudo address
+	__u32 standby;		// 1 while another machine has the pseudo address of the NIC, or the aliases behind the device
 };
 
 // The limits of a segment, and how much of them is used up: Limits in counters.go. Their number

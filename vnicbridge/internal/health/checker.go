@@ -13,6 +13,11 @@ import (
 // listenerInterval is how often a checker looks whether the listener still exists.
 const listenerInterval = 250 * time.Millisecond
 
+// trustElsewhere is how long the results of checks count while another machine has the way to the
+// server. Afterwards the segment is healthy until a check fails, so that this machine can take over
+// from one that cannot reach the server either.
+const trustElsewhere = time.Minute
+
 // checker checks one segment until it is canceled.
 type checker struct {
 	monitor *Monitor
@@ -23,6 +28,8 @@ type checker struct {
 	// Only the goroutine of run uses these.
 	listened bool // a listener of this process has had the port open
 	closed   bool // it had, and no listener has the port open now
+
+	elsewhere time.Time // since when another machine has the way to the server; zero: it has not
 }
 
 // run checks once in each interval. The first check comes after a random part of the
@@ -51,13 +58,27 @@ func (c *checker) run(ctx context.Context) {
 func (c *checker) check(ctx context.Context) {
 	c.watchListener()
 	server, _ := c.monitor.Server(c.iface)
-	if server.Dial == nil || c.closed || c.monitor.Condition(c.iface).lost {
+	if c.isElsewhere(server) || server.Dial == nil || c.closed || c.monitor.Condition(c.iface).lost {
 		return
 	}
 	err := Probe(ctx, c.health, server.Dial, server.Host)
 	if ctx.Err() == nil {
 		c.monitor.report(c, func(v *vitals) { v.count(err, c.health) })
 	}
+}
+
+// isElsewhere tells whether another machine has the way to the server, and forgets what the checks
+// have found if it has had it for long.
+func (c *checker) isElsewhere(server Server) bool {
+	switch {
+	case !server.Elsewhere:
+		c.elsewhere = time.Time{}
+	case c.elsewhere.IsZero():
+		c.elsewhere = time.Now()
+	case time.Since(c.elsewhere) >= trustElsewhere:
+		c.monitor.report(c, (*vitals).forgive)
+	}
+	return server.Elsewhere
 }
 
 // watchListener fails the segment at once if a listener of this process has closed the port,

@@ -19,8 +19,9 @@ type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Server is the way to a server: the address at which it is dialed.
 type Server struct {
-	Dial Dialer
-	Host netip.Addr
+	Dial      Dialer
+	Host      netip.Addr
+	Elsewhere bool // another machine has the way to it now
 }
 
 // maxHealthHeader is how many bytes of a response a check reads, at most.

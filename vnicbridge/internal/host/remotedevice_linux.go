@@ -39,8 +39,9 @@ func (m *Machine) openDevice(spec VNICSpec) (VNIC, error) {
 	return d, nil
 }
 
-// remoteFilter lets in frames to the bridge's MAC, and of those to all or to groups ARP and NDP.
-// It leaves out frames that this host sends, and those of VLANs.
+// remoteFilter lets in frames to the bridge's MAC, ARP, and NDP. Answers to the bridge go to the
+// device's own MAC while another machine has the aliases, and that MAC can change. It leaves out frames
+// that this host sends, and those of VLANs.
 func remoteFilter(spec VNICSpec) ClassicFilter {
 	filter := slices.Concat(ClassicFilter{
 		bpf.LoadExtension{Num: bpf.ExtType},
@@ -52,10 +53,9 @@ func remoteFilter(spec VNICSpec) ClassicFilter {
 		{off: 0, size: 4, value: uint32(mac[0])<<24 | uint32(mac[1])<<16 | uint32(mac[2])<<8 | uint32(mac[3]), before: true},
 		{off: 4, size: 2, value: uint32(mac[4])<<8 | uint32(mac[5]), before: true},
 	}
-	toGroup := []condition{{off: 0, size: 1, mask: 1, value: 1, before: true}}
 	filter = append(filter, letInIf(toUs)...)
-	filter = append(filter, letInIf(toGroup, etherType(packet.EtherARP))...)
-	filter = append(filter, letInIf(toGroup, etherType(packet.EtherIPv6), isNDP)...)
+	filter = append(filter, letInIf(etherType(packet.EtherARP))...)
+	filter = append(filter, letInIf(etherType(packet.EtherIPv6), isNDP)...)
 	return append(filter, bpf.RetConstant{Val: 0})
 }
 

@@ -135,6 +135,7 @@ type VNICSide struct {
 	// device. Link then resolves the server's; it is nil if there is no address.
 	Remote bool
 	Link   Link
+	own    atomic.Pointer[config.MAC] // the device's own MAC, if Remote
 }
 
 // Link returns the link on which the next hop of a frame is resolved. It is nil for a VNIC,
@@ -173,7 +174,8 @@ func New(index uint32, name string) *Iface {
 // Gauges returns the gauges in use. They move when the flows move to another table.
 func (p *Iface) Gauges() *Gauges { return p.Gauge.Load() }
 
-// StandsBy tells whether the iface is a NIC's whose pseudo address another machine has.
+// StandsBy tells whether another machine has the pseudo address of the NIC, or the aliases behind
+// the device.
 func (p *Iface) StandsBy() bool { return p.Gauges().Standby.Load() != 0 }
 
 // Unclaimed tells whether the link is not told that the pseudo address is here.
@@ -187,6 +189,32 @@ func (p *Iface) SetMAC(m config.MAC) {
 	for _, own := range p.Each() {
 		own.hw.Store(&m)
 	}
+}
+
+// SetOwnMAC sets the own MAC of the device of a remote segment, for all its ifaces.
+func (p *Iface) SetOwnMAC(m config.MAC) {
+	for _, own := range p.Each() {
+		own.VNIC.own.Store(&m)
+	}
+}
+
+// OwnMAC returns the own MAC of the device of a remote segment. It is zero before the first
+// SetOwnMAC.
+func (p *Iface) OwnMAC() (m config.MAC) {
+	if own := p.VNIC.own.Load(); own != nil {
+		m = *own
+	}
+	return m
+}
+
+// SourceMAC returns the MAC from which frames leave by the iface. While another machine has the
+// aliases behind a device, that machine has the bridge's MAC there too, and frames leave from the
+// device's own MAC, so that switches still find the bridge's at the other machine (H2).
+func (p *Iface) SourceMAC() config.MAC {
+	if p.VNIC != nil && p.VNIC.Remote && p.StandsBy() {
+		return p.OwnMAC()
+	}
+	return p.MAC()
 }
 
 // SetMTU sets the MTU of the device's link in bytes, for all its ifaces, and returns the one

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 )
 
@@ -23,23 +24,31 @@ const (
 // (H10). It answers for the segment's aliases with the iface's MAC, and resolves the server from
 // the gateway's alias. To [Neighbours] the server is the gateway, and nothing is on the link, so
 // no other host there is ever a next hop.
+//
+// While the iface stands by, another machine has the aliases and the iface's MAC (H2). Then the link
+// answers for nothing, and asks for the server from the device's own MAC without naming an alias.
 type Server struct {
 	*Neighbours
 	vnic     *iface.Iface
+	key      [2]uint64                        // of the link-local address from which it asks
 	aliases  atomic.Pointer[config.AddrRange] // zero: there are none yet
 	toServer *rate.Limiter                    // of answers
 	toOthers *rate.Limiter
+
+	mu        lockorder.Mutex[lockorder.Claim]
+	announces int   // announcements still to send
+	announced int64 // when the last one was sent, in ns
 }
 
-// NewServer returns the link of a remote segment's iface, which must have an address and a MAC. The
-// caller sets Learned, Publish and SentByKernel of the table before use. The link asks and answers
-// for nothing before SetAliases.
-func NewServer(vnic *iface.Iface) *Server {
+// NewServer returns the link of a remote segment's iface, which must have an address and a MAC. key
+// is the secret from which addresses are derived. The caller sets Learned, Publish and SentByKernel
+// of the table before use. The link asks and answers for nothing before SetAliases.
+func NewServer(vnic *iface.Iface, key [2]uint64) *Server {
 	limiter := func(r int) *rate.Limiter { return rate.NewLimiter(rate.Limit(r), r) }
-	s := &Server{Neighbours: NewNeighbours(netip.Prefix{}), vnic: vnic, toServer: limiter(ServerAnswerRate), toOthers: limiter(AnswerRate)}
+	s := &Server{Neighbours: NewNeighbours(netip.Prefix{}), vnic: vnic, key: key, toServer: limiter(ServerAnswerRate), toOthers: limiter(AnswerRate)}
 	s.aliases.Store(new(config.AddrRange))
 	s.Gateway = vnic.VNIC.Address.Netip()
-	s.send = vnic.Transmit
+	s.send = s.sendWaiting
 	s.GaveUp = func(frames int) { vnic.Drops[packet.DropUnresolved].Add(uint64(frames)) }
 	s.Ask = s.ask
 	return s
@@ -51,8 +60,11 @@ func (s *Server) SetAliases(r config.AddrRange) { s.aliases.Store(&r) }
 // Table returns the next hops, of which there is one.
 func (s *Server) Table() *Neighbours { return s.Neighbours }
 
-// Tick sends the requests that are due.
-func (s *Server) Tick(now int64) { s.tick(now) }
+// Tick sends the announcements and the requests that are due.
+func (s *Server) Tick(now int64) {
+	s.announceDue(now)
+	s.tick(now)
+}
 
 // Close implements [iface.Link]. The aliases are not given up: another machine may have taken them.
 func (s *Server) Close() {}
@@ -61,24 +73,53 @@ func (s *Server) Close() {}
 // and tunnels learn behind which machine that MAC is now.
 func (s *Server) Announce() { s.ask(s.vnic.VNIC.Address, config.BroadcastMAC) }
 
+// TakeOver begins to announce, at once and again, because another machine had the aliases until now.
+func (s *Server) TakeOver(now int64) {
+	s.mu.Lock()
+	s.announces, s.announced = TakeOverCount, 0
+	s.mu.Unlock()
+	s.announceDue(now)
+}
+
+func (s *Server) announceDue(now int64) {
+	s.mu.Lock()
+	due := s.announces > 0 && (s.announced == 0 || now-s.announced >= int64(announceInterval))
+	if due {
+		s.announces--
+		s.announced = now
+	}
+	s.mu.Unlock()
+	if due && !s.vnic.StandsBy() {
+		s.Announce()
+	}
+}
+
+// sendWaiting sends frames that have waited, maybe since before the iface stood by.
+func (s *Server) sendWaiting(frames []packet.Frame) {
+	mac := s.vnic.SourceMAC()
+	for _, f := range frames {
+		copy(f.Eth()[6:], mac[:])
+	}
+	s.vnic.Transmit(frames)
+}
+
 // Save returns what the link knows, for a successor.
 func (s *Server) Save() Saved { return Saved{Hosts: s.save()} }
 
 // Inherit takes over what a predecessor's link knew.
 func (s *Server) Inherit(from Saved) { s.restore(from.Hosts) }
 
-// ask asks for the server, in the name of the gateway's alias: at the MAC that it had, or at all.
+// ask asks for the server: at the MAC that it had, or at all.
 func (s *Server) ask(server packet.Addr, to config.MAC) {
-	aliases, mac := s.aliases.Load(), s.vnic.MAC()
-	if aliases.IsZero() {
+	if s.aliases.Load().IsZero() {
 		return
 	}
-	alias := packet.AddrOf(aliases.First)
+	mac := s.vnic.SourceMAC()
 	var f packet.Frame
 	if s.vnic.Family == config.IPv4 {
-		f = ARPMessage{Request: true, SenderMAC: mac, Sender: alias, Target: server}.Frame(to)
+		f = ARPMessage{Request: true, SenderMAC: mac, Sender: s.asker(), Target: server}.Frame(to)
 	} else {
-		m := NDPMessage{From: alias, To: server, Target: server, MAC: mac}
+		m := NDPMessage{From: s.asker(), To: server, Target: server, MAC: mac}
 		if to == config.BroadcastMAC {
 			m.To = SolicitedNode(server)
 			to = GroupMAC(m.To)
@@ -88,12 +129,26 @@ func (s *Server) ask(server packet.Addr, to config.MAC) {
 	s.vnic.Transmit([]packet.Frame{f})
 }
 
+// asker returns the address from which the link asks for the server: the gateway's alias. While the
+// iface stands by, it is none, as in a probe, which hosts answer (RFC 5227 §2.1.1). In IPv6 it is then
+// a link-local address that no other machine has.
+func (s *Server) asker() packet.Addr {
+	switch {
+	case !s.vnic.StandsBy():
+		return packet.AddrOf(s.aliases.Load().First)
+	case s.vnic.Family == config.IPv4:
+		return packet.NoAddr
+	}
+	return linkLocal(s.key, s.vnic.VNIC.Segment, s.vnic.OwnMAC(), 0)
+}
+
 // HandleNeighbour implements [iface.Link]. Messages about other hosts count as DropARP.
 func (s *Server) HandleNeighbour(f *packet.Frame, now int64) packet.DropReason {
-	switch mac := s.vnic.MAC(); {
-	case f.SrcMAC() == mac:
+	to, mac, own := f.DstMAC(), s.vnic.MAC(), s.vnic.OwnMAC()
+	switch {
+	case f.SrcMAC() == mac || f.SrcMAC() == own:
 		return packet.DropARP // our own frame, back through a loop, or one of a machine that shares the MAC
-	case !f.DstMAC().IsGroup() && f.DstMAC() != mac:
+	case !to.IsGroup() && to != mac && to != own:
 		return packet.DropNotForUs
 	}
 	if s.vnic.Family == config.IPv4 {
@@ -156,6 +211,9 @@ func (s *Server) advertisement(m NDPMessage, f *packet.Frame) packet.Frame {
 
 // answer sends an answer to a message, at the rate that is allowed.
 func (s *Server) answer(to *packet.Frame, now int64, f packet.Frame) packet.DropReason {
+	if s.vnic.StandsBy() {
+		return packet.DropARP // another machine answers
+	}
 	allowed := s.toOthers
 	if _, server := s.Router(); to.SrcMAC() == server {
 		allowed = s.toServer

@@ -117,6 +117,9 @@ func (fw *Forwarder) admitOutbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 	if segment == nil {
 		return nil, packet.DropEgress // the VNIC is about to go
 	}
+	if a.In.StandsBy() {
+		return nil, packet.DropStandby // another machine may know the flow
+	}
 	if peer, ok := segment.Reach[a.Dst]; ok {
 		return fw.admitToPeer(a, rs, peer)
 	}
@@ -144,6 +147,9 @@ func (fw *Forwarder) admitOutbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 // admitToPeer opens a flow from a segment to another one that it may reach (S3). Each
 // segment sees the other under an alias. The port must be open on the other segment.
 func (fw *Forwarder) admitToPeer(a *Arrival, rules *rules.Ruleset, peer rules.ReachRule) (*flow.Flow, packet.DropReason) {
+	if peer.To.StandsBy() {
+		return nil, packet.DropStandby
+	}
 	if !a.Begins() {
 		fw.answerRefusal(a)
 		return nil, packet.DropNoFlow

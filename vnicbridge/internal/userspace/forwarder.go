@@ -455,6 +455,7 @@ func (a *Arrival) leaveBy(p *iface.Iface, dst packet.Addr) packet.DropReason {
 		a.Out.Put(p, *a.Frame)
 		return packet.Keep
 	}
+	mac = p.SourceMAC()
 	copy(a.Frame.Eth()[6:], mac[:])
 	ready, verdict := p.Link().Forward(a.Frame, dst, a.own, a.Now)
 	if ready {
@@ -463,7 +464,7 @@ func (a *Arrival) leaveBy(p *iface.Iface, dst packet.Addr) packet.DropReason {
 	return verdict
 }
 
-// sendBack queues an answer to the frame's sender, by the iface at which the frame came in. A NIC
+// sendBack queues an answer to the frame's sender, by the iface at which the frame came in. One
 // that stands by answers nothing (H2).
 func (a *Arrival) sendBack(f packet.Frame) {
 	if a.In.StandsBy() {

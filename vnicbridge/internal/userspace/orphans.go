@@ -65,7 +65,7 @@ func (fw *Forwarder) endOrphans(now int64) {
 		if now-orphan.since < int64(OrphanTime) {
 			return false
 		}
-		if f, _ := fw.Flows.Lookup(orphan.key); f != nil || orphan.in.Closed.Load() {
+		if f, _ := fw.Flows.Lookup(orphan.key); f != nil || orphan.in.Closed.Load() || orphan.in.StandsBy() {
 			return true
 		}
 		if !fw.limits(orphan.in).refusals.AllowN(time.Unix(0, now), 1) {

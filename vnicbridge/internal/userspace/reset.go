@@ -81,7 +81,7 @@ func resetSide(f *flow.Flow, dir flow.Direction, now int64, out *iface.Outbox) {
 }
 
 // sendReset sends a RST with a tuple and a number by an iface, or returns why it does not leave. None
-// leaves by a NIC that stands by, because another machine may have picked the connection up (H2).
+// leaves by an iface that stands by, because another machine may have picked the connection up (H2).
 func sendReset(to *iface.Iface, tuple packet.Tuple, seq uint32, now int64, out *iface.Outbox) packet.DropReason {
 	if to.StandsBy() {
 		return packet.DropStandby

@@ -23,5 +23,5 @@ export const reasons = {
 	overload: "It needs the slow path, beyond the rate limit of that.",
 	denied: "It comes from a banned network, or goes to one.",
 	limit: "It is beyond a limit of its segment.",
-	standby: "It belongs to no flow, and another machine has the bridge's addresses.",
+	standby: "It belongs to no flow, and another machine has the bridge's addresses, or the segment's aliases behind its device.",
 };
