@@ -21,6 +21,7 @@ const reference = "../docs/caddyfile.md"
 // TestExamples adapts every Caddyfile of the documentation.
 func TestExamples(t *testing.T) {
 	t.Setenv("VNIC_KEY", "00112233445566778899aabbccddeeff")
+	t.Setenv("VNIC_ALIASES", "192.168.60.2-192.168.60.127")
 	all, err := examples.All(os.DirFS(".."))
 	if err != nil {
 		t.Fatal(err)

@@ -37,6 +37,7 @@ type twin struct {
 	caddy      *netlab.Caddy
 	keepalived *netlab.Process
 	starts     int
+	env        []string // of Caddy, besides what all machines have
 	servers    []net.PacketConn
 	serving    sync.WaitGroup
 }
@@ -67,12 +68,19 @@ func newPair(t *testing.T, datapath string) *pair {
 			}
 			m.killElector() // one of its processes outlives the other
 		})
-		m.start(p.caddyfile(m))
+		p.start(m)
 		m.elect()
 	}
 	p.waitFor("one of the machines has the address", func() bool { return p.active() != nil && p.standby() != nil })
 	p.waitFor("the machine that stands by is fit", func() bool { return p.standby().failover().Fit })
 	return p
+}
+
+// start starts a machine's Caddy, and its server of datagrams.
+func (p *pair) start(m *twin) {
+	p.t.Helper()
+	m.start(p.caddyfile(m))
+	m.answerDatagrams()
 }
 
 // caddyfile returns the page's Caddyfile with what differs on a machine of the scene.
@@ -102,18 +110,24 @@ func (m *twin) write(name, content string) string {
 	return m.path(name)
 }
 
-// start starts Caddy, and a server that says in each datagram which machine it is on.
+// start starts Caddy.
 func (m *twin) start(config string) {
 	m.s.t.Helper()
 	m.starts++
 	caddy, err := m.host.StartCaddy(m.s.t.Context(), netlab.CaddyOptions{
 		Config: m.write("Caddyfile", config), Log: m.path(fmt.Sprintf("caddy-%d.log", m.starts)), State: m.dir,
-		Env: []string{asCaddy, "MACHINE=" + m.name, "VNIC_KEY=00112233445566778899aabbccddeeff"},
+		Env: append([]string{asCaddy, "MACHINE=" + m.name, "VNIC_KEY=00112233445566778899aabbccddeeff"}, m.env...),
 	})
 	if err != nil {
 		m.s.t.Fatal(err)
 	}
 	m.caddy = caddy
+}
+
+// answerDatagrams starts a server that says in each datagram which machine it is on, when Caddy has
+// started.
+func (m *twin) answerDatagrams() {
+	m.s.t.Helper()
 	for _, before := range m.servers {
 		_ = before.Close()
 	}
@@ -364,8 +378,8 @@ func TestFailover(t *testing.T) {
 		}{
 			{"drain", skew, func(m *twin) { m.vnic(examples.Beginning(t, twoServers, "caddy vnic drain")) },
 				func(m *twin) { m.vnic(examples.Beginning(t, twoServers, "caddy vnic activate")) }},
-			{"Caddy stops", skew, func(m *twin) { m.stopCaddy() }, func(m *twin) { m.start(p.caddyfile(m)) }},
-			{"kill -9 of Caddy", skew, func(m *twin) { m.killCaddy(); m.afterStop() }, func(m *twin) { m.start(p.caddyfile(m)) }},
+			{"Caddy stops", skew, func(m *twin) { m.stopCaddy() }, func(m *twin) { p.start(m) }},
+			{"kill -9 of Caddy", skew, func(m *twin) { m.killCaddy(); m.afterStop() }, func(m *twin) { p.start(m) }},
 			{"keepalived stops", skew, func(m *twin) { m.stopElector() }, func(m *twin) { m.elect() }},
 			{"kill -9 of keepalived", 300*time.Millisecond + skew, func(m *twin) { m.killElector() }, func(m *twin) { m.elect() }},
 		} {

@@ -44,6 +44,17 @@ func TestCheck(t *testing.T) {
 			config: caddyfile{policy: "lb_policy round_robin a b\nannounce route table 176"},
 			wants:  []string{"warning: bridge lan: announce without a key", "note: bridge lan: announce and lb_policy round_robin"},
 		}, {
+			name:    "machines that announce one address before one server",
+			prepare: []string{"ip link add far type veth peer name near"},
+			undo:    []string{"ip link del far"},
+			config:  caddyfile{policy: "lb_policy round_robin b\nannounce route table 176", deviceB: "device far", b: "client_ip preserve"},
+			wants:   []string{"warning: bridge lan: announce, and segment b is behind device far without aliases", "warning: bridge lan: announce, and segment b is behind device far and chosen by lb_policy round_robin"},
+		}, {
+			name:   "machines whose server sees aliases",
+			config: caddyfile{policy: "lb_policy flow_hash b\nannounce route table 176", deviceB: "device far"},
+			fails:  true,
+			wants:  []string{"bridge lan: announce: the server of segment b is behind device far, so its answers may come to another machine"},
+		}, {
 			name:   "several errors at once",
 			config: caddyfile{nic: "nic9"},
 			prepare: []string{

@@ -106,9 +106,21 @@ func (p *Plane) vnicSpecOf(c *config.Config, name string) host.VNICSpec {
 	iface := s.InterfaceName(name)
 	spec := host.VNICSpec{Segment: name, Iface: iface, Addresses: byFamily(s.Address), MAC: s.HardwareAddr(iface), Netns: s.Netns, Remote: s.Remote()}
 	if s.Remote() && s.MAC.IsZero() {
-		spec.MAC = p.keyOf(c).MAC("device of segment " + name)
+		spec.MAC = p.keyOf(c).MAC(deviceUse(c, name))
 	}
 	return spec
+}
+
+// deviceUse is what the bridge's MAC behind a segment's device is derived for. It is the same on all
+// machines of which one has the pseudo address, so that a takeover changes no neighbour. Machines
+// that announce it at the same time have aliases of their own, and so MACs of their own.
+func deviceUse(c *config.Config, segment string) string {
+	use, s := "device of segment "+segment, c.Segments[segment]
+	announced := slices.ContainsFunc(c.BridgesOf(segment), func(b string) bool { return c.Bridges[b].Announce != nil })
+	if announced && !s.Aliases.IsZero() {
+		use += " with aliases " + s.Aliases.String()
+	}
+	return use
 }
 
 // exclusive tells whether two VNICs cannot exist at the same time: they have the same name,

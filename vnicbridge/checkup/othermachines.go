@@ -27,12 +27,32 @@ func (c *checkup) otherMachines() {
 		if p := b.LBPolicy; p != nil && p.Policy != config.PolicyIPHash && p.Policy != config.PolicyFlowHash {
 			c.note("bridge %s: %s and lb_policy %s: the other machine cannot know which segment a connection had, and resets it; with ip_hash or flow_hash it can", name, option, p.Policy)
 		}
+		if b.Announce != nil {
+			c.answersElsewhere(name, b)
+		}
 	}
 	if announced && !slices.ContainsFunc([]string{"bird", "/usr/lib/frr/zebra", "gobgpd"}, installed) {
 		c.note("announce: no routing daemon that we know of is installed here, so nobody hears of the route: install one (apt-get install bird2)")
 	}
 	if elected && !installed("keepalived") {
 		c.warn("failover: keepalived is not installed here, so the bridge will never be active: install it (apt-get install keepalived)")
+	}
+}
+
+// answersElsewhere warns of what keeps the answers of a server behind a device from being carried by
+// another machine than the one that has carried the request.
+func (c *checkup) answersElsewhere(bridge string, b *config.Bridge) {
+	for _, name := range config.SortedKeys(c.cfg.Segments) {
+		s := c.cfg.Segments[name]
+		if !s.Remote() || !slices.Contains(c.cfg.BridgesOf(name), bridge) {
+			continue
+		}
+		if s.Aliases.IsZero() {
+			c.warn("bridge %s: announce, and segment %s is behind device %s without aliases: all machines then answer there for the same ones, with one MAC; give each a part of the network, aliases <first>-<last>", bridge, name, s.Device)
+		}
+		if p := b.LBPolicy; p != nil && slices.Contains(p.Segments, name) && p.Policy != config.PolicyIPHash && p.Policy != config.PolicyFlowHash {
+			c.warn("bridge %s: announce, and segment %s is behind device %s and chosen by lb_policy %s: what the server answers by another machine is dropped; take ip_hash or flow_hash", bridge, name, s.Device, p.Policy)
+		}
 	}
 }
 

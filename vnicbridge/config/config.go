@@ -47,7 +47,7 @@ type Segment struct {
 	// on the interface's name only, so that it is the same at every start. With a device, it
 	// is the MAC under which the server sees the bridge. Default: one that depends on the
 	// segment's name and the secret of the hashes, so that two machines with one secret have
-	// the same.
+	// the same; and from the aliases, if the bridge is announced by several machines at once.
 	MAC MAC `json:"mac,omitzero"`
 
 	// The addresses under which the segment sees remote hosts, of one family. Default:

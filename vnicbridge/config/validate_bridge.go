@@ -50,7 +50,10 @@ func (c *Config) validateBridge(name string) error {
 	if err := b.validateAnnounce(); err != nil {
 		return err
 	}
-	return c.validatePolicy(b)
+	if err := c.validatePolicy(b); err != nil {
+		return err
+	}
+	return c.validateAnnouncedSegments(name)
 }
 
 func (b *Bridge) validateGateways() error {

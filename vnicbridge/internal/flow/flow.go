@@ -173,6 +173,9 @@ func seen(in, out *iface.Iface, orig packet.Tuple, now int64) *Flow {
 // direction dir.
 func (f *Flow) pickUp(p *packet.Packet, dir Direction) {
 	f.Flags.Store(PickedUp)
+	if p.Proto != config.TCP {
+		return
+	}
 	f.Windows[Forward].Store(packet.MaxWindowScale) // the scales are not known
 	f.Windows[Reverse].Store(packet.MaxWindowScale)
 	f.Sent[dir].Next.Store(p.Next())

@@ -399,6 +399,15 @@ func (p *Packet) Continues() bool {
 	return p.Proto == config.TCP && p.TCPFlags&(TCPSYN|TCPACK|TCPRST) == TCPACK
 }
 
+// Answers tells whether the packet can be an answer: a TCP segment with an ACK, any UDP packet, or
+// an echo reply.
+func (p *Packet) Answers() bool {
+	if p.Proto == config.TCP {
+		return p.TCPFlags&TCPACK != 0
+	}
+	return p.Proto == config.UDP || !p.IsEchoRequest()
+}
+
 // Begins tells whether the packet can begin a flow (F1): a TCP SYN, any UDP packet, or an
 // echo request.
 func (p *Packet) Begins() bool {

@@ -81,6 +81,7 @@ func (in Inputs) compileBridge(name string, f config.Family, candidates map[stri
 		Decisions: CompileDecisions(b, candidates, nic, in.Key),
 		Gateway:   packet.NoAddr,
 		Refuse:    b.OnNoSegment,
+		Shared:    b.Failover != nil || b.Announce != nil,
 	}
 	if gateway := b.Gateway(f); gateway.IsValid() {
 		rules.Gateway = packet.AddrOf(gateway)

@@ -34,6 +34,7 @@ type BridgeRules struct {
 	Decisions *DecisionTable
 	Gateway   packet.Addr        // NoAddr if there is none
 	Refuse    config.OnNoSegment // what senders of refused flows are told
+	Shared    bool               // other machines have the pseudo address, too: at other times, or now
 }
 
 // SegmentRules are the rules for new flows to and from a segment.

@@ -123,10 +123,12 @@ func (fw *Forwarder) admitOutbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 	if peer, ok := segment.Reach[a.Dst]; ok {
 		return fw.admitToPeer(a, rs, peer)
 	}
-	if fl := fw.pickUp(a, rs, segment); fl != nil {
-		return fl, packet.Keep
-	}
 	to, host := rs.Egress(segment, a.Dst)
+	if to == nil || !a.Begins() {
+		if fl := fw.pickUp(a, rs, segment); fl != nil {
+			return fl, packet.Keep
+		}
+	}
 	if to == nil {
 		fw.orphaned(a)
 		return nil, packet.DropEgress

@@ -3,7 +3,6 @@ package userspace
 import (
 	"slices"
 
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
@@ -13,20 +12,24 @@ import (
 // If the flow table is lost, as in a restart, connections remain without flows. A client's
 // packet opens its flow again in admitInbound, if the rules allow only one segment (F5). A
 // server's packet does so here (F5+), because the client may have nothing to send.
+//
+// Several machines may share a pseudo address and a server behind a device. Then any answer of
+// the server may belong to a flow that another machine has, also the first one (H12).
 
 // pickUp opens the flow again to which a server's packet belongs. It returns nil unless the
 // packet's destination tells who the client is, and new flows of this client get the same
 // segment.
 func (fw *Forwarder) pickUp(a *Arrival, rules *rules.Ruleset, segment *rules.SegmentRules) *flow.Flow {
-	if !a.Continues() {
+	shared := a.In.VNIC.Remote && a.Answers()
+	if !shared && !a.Continues() {
 		return nil
 	}
 	for nic, bridge := range rules.Bridges {
 		client := segment.ClientAt(bridge, a.Dst)
-		if nic.StandsBy() || client == packet.NoAddr || !rules.PossibleSource(client) || fw.denied.Has(nic, client) {
+		if !a.Continues() && !bridge.Shared || nic.StandsBy() || client == packet.NoAddr || !rules.PossibleSource(client) || fw.denied.Has(nic, client) {
 			continue
 		}
-		question := packet.Packet{Tuple: packet.Tuple{Src: client, Dst: nic.NIC.Address, Sport: a.Dport, Dport: a.Sport, Proto: config.TCP}}
+		question := packet.Packet{Tuple: packet.Tuple{Src: client, Dst: nic.NIC.Address, Sport: a.Dport, Dport: a.Sport, Proto: a.Proto}}
 		to, lasting := bridge.Decisions.Lasting(question.Tuple)
 		if lasting && to == a.In && fw.enters(segment, to, &question) {
 			return fw.insertAnswered(a, nic, question.Tuple)
