@@ -31,7 +31,7 @@ BPF_TOOLS := clang-14 llvm-strip-14 libbpf-dev
 # The programs that the tests run, besides Go. nginx is a server on a VNIC; most others are
 # clients, hostile senders and witnesses. BPF_TOOLS make the BPF objects again, to check that
 # the committed ones are current.
-TEST_TOOLS := $(BPF_TOOLS) gcc libc-dev nginx tcpdump tshark ip iptables-nft route ping curl nft wrk hping3 ethtool nmap setpriv h2load chromium systemd-nspawn podman runc arping setcap ssh dropbear traceroute tracepath ndisc6 radvd dnsmasq atk6-alive6 fail2ban-client gtlsclient openssl haproxy promtool keepalived bird zebra mkdocs-material
+TEST_TOOLS := $(BPF_TOOLS) gcc libc-dev nginx tcpdump tshark ip iptables-nft route ping curl nft wrk hping3 ethtool nmap setpriv h2load chromium systemd-nspawn podman runc arping setcap ssh dropbear traceroute tracepath ndisc6 radvd dnsmasq atk6-alive6 fail2ban-client gtlsclient openssl jq haproxy promtool keepalived bird zebra mkdocs-material
 
 # The programs that the benchmark compares with, and those that it measures with.
 BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3 h2load

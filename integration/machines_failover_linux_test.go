@@ -37,6 +37,7 @@ type twin struct {
 	caddy      *netlab.Caddy
 	keepalived *netlab.Process
 	starts     int
+	program    string   // that is Caddy; default: this one
 	env        []string // of Caddy, besides what all machines have
 	servers    []net.PacketConn
 	serving    sync.WaitGroup
@@ -50,8 +51,17 @@ type pair struct {
 	client   *netlab.Host
 }
 
-// newPair starts both programs on both machines, and waits until one has the address.
+// newPair starts both programs on both machines with the example of the page, and waits until one has
+// the address.
 func newPair(t *testing.T, datapath string) *pair {
+	t.Helper()
+	p := newMachines(t, datapath)
+	p.startBoth(p.start)
+	return p
+}
+
+// newMachines makes two machines on which nothing runs.
+func newMachines(t *testing.T, datapath string) *pair {
 	t.Helper()
 	s := newScene(t, paper.NetworkOptions{IPv6: true, Neighbours: 3})
 	p := &pair{scene: s, datapath: datapath, client: s.Neighbours[2]}
@@ -68,12 +78,19 @@ func newPair(t *testing.T, datapath string) *pair {
 			}
 			m.killElector() // one of its processes outlives the other
 		})
-		p.start(m)
+	}
+	return p
+}
+
+// startBoth starts both programs on both machines, and waits until one has the address.
+func (p *pair) startBoth(start func(*twin)) {
+	p.t.Helper()
+	for _, m := range p.machines {
+		start(m)
 		m.elect()
 	}
 	p.waitFor("one of the machines has the address", func() bool { return p.active() != nil && p.standby() != nil })
 	p.waitFor("the machine that stands by is fit", func() bool { return p.standby().failover().Fit })
-	return p
 }
 
 // start starts a machine's Caddy, and its server of datagrams.
@@ -86,18 +103,16 @@ func (p *pair) start(m *twin) {
 // caddyfile returns the page's Caddyfile with what differs on a machine of the scene.
 func (p *pair) caddyfile(m *twin) string {
 	p.t.Helper()
-	var config string
-	for _, e := range examples.On(p.t, twoServers) {
-		if e.Language == "caddyfile" {
-			config = e.Runs(p.t)
-		}
-	}
-	return p.replaced(twoServers, config, [][2]string{
+	return p.replaced(twoServers, examples.Beginning(p.t, twoServers, "{\n\tvnic {"), append(p.ownNames(m), [2]string{"client_ip preserve", "client_ip preserve\nports any"}))
+}
+
+// ownNames are what differs on a machine of the scene from each Caddyfile of the page.
+func (p *pair) ownNames(m *twin) [][2]string {
+	return [][2]string{
 		{"nic eth1", "nic eth0"},
-		{"client_ip preserve", "client_ip preserve\nports any"},
 		{"failover keepalived VI_lan", fmt.Sprintf("failover keepalived VI_lan {\nfifo %s\ntrack %s\n}", m.path("run/vrrp"), m.path("run/lan"))},
 		{"\tvnic {", "\tvnic {\ndatapath " + p.datapath},
-	})
+	}
 }
 
 func (m *twin) path(name string) string { return filepath.Join(m.dir, name) }
@@ -113,15 +128,23 @@ func (m *twin) write(name, content string) string {
 // start starts Caddy.
 func (m *twin) start(config string) {
 	m.s.t.Helper()
+	m.startFile(m.write("Caddyfile", config))
+}
+
+func (m *twin) startFile(config string) {
+	m.s.t.Helper()
 	m.starts++
 	caddy, err := m.host.StartCaddy(m.s.t.Context(), netlab.CaddyOptions{
-		Config: m.write("Caddyfile", config), Log: m.path(fmt.Sprintf("caddy-%d.log", m.starts)), State: m.dir,
-		Env: append([]string{asCaddy, "MACHINE=" + m.name, "VNIC_KEY=00112233445566778899aabbccddeeff"}, m.env...),
+		Program: m.program, Config: config, Log: m.path(fmt.Sprintf("caddy-%d.log", m.starts)), State: m.dir, Env: m.environment(),
 	})
 	if err != nil {
 		m.s.t.Fatal(err)
 	}
 	m.caddy = caddy
+}
+
+func (m *twin) environment() []string {
+	return append([]string{asCaddy, "MACHINE=" + m.name, "VNIC_KEY=00112233445566778899aabbccddeeff"}, m.env...)
 }
 
 // answerDatagrams starts a server that says in each datagram which machine it is on, when Caddy has

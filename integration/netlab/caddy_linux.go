@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -18,7 +19,7 @@ const caddyStart = time.Minute
 // CaddyOptions say how [Host.StartCaddy] runs Caddy.
 type CaddyOptions struct {
 	Program string     // a Caddy binary with caddy-vnic; default: this program
-	Config  string     // the Caddyfile
+	Config  string     // the Caddyfile, or a .json
 	Log     string     // the file that gets what Caddy writes
 	State   string     // the directory of Caddy's own files
 	Env     []string   // in addition to this process's environment
@@ -107,7 +108,11 @@ func (c *Caddy) command(ctx context.Context, name string) (*exec.Cmd, error) {
 			return nil, err
 		}
 	}
-	cmd := exec.CommandContext(ctx, program, name, "--config", c.opts.Config, "--adapter", "caddyfile")
+	args := []string{name, "--config", c.opts.Config}
+	if filepath.Ext(c.opts.Config) != ".json" {
+		args = append(args, "--adapter", "caddyfile")
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+c.opts.State, "XDG_DATA_HOME="+c.opts.State)
 	cmd.Env = append(cmd.Env, c.opts.Env...)
 	return cmd, nil
