@@ -32,6 +32,7 @@ const (
 	SegmentsPath = "/vnic/segments/"
 	BridgesPath  = "/vnic/bridges/"
 	UpgradePath  = "/vnic/upgrade"
+	WatchPath    = "/vnic/watch"
 )
 
 // Shared is what the routes show and operate. All configurations share it, because Caddy
@@ -74,6 +75,7 @@ type Shared struct {
 //	POST /vnic/bridges/<bridge>/drain|activate
 //	POST, DELETE /vnic/bridges/<bridge>/switch
 //	POST /vnic/upgrade  an [Upgraded]; the body is the successor's configuration
+//	GET /vnic/watch     a connection for repeated reading; see WatchProtocol
 type API struct {
 	shared    Shared
 	operating sync.Mutex // one operation is complete before the next begins
@@ -100,6 +102,7 @@ func (a *API) Routes() []caddy.AdminRoute {
 		{Pattern: SegmentsPath, Handler: caddy.AdminHandlerFunc(a.serveSegments)},
 		{Pattern: BridgesPath, Handler: caddy.AdminHandlerFunc(a.serveBridges)},
 		{Pattern: UpgradePath, Handler: caddy.AdminHandlerFunc(a.serveUpgrade)},
+		{Pattern: WatchPath, Handler: caddy.AdminHandlerFunc(a.serveWatch)},
 	}
 }
 
@@ -109,6 +112,8 @@ type Status struct {
 	// Empty: no service manager keeps files. Otherwise "kept", or why a restart interrupts connections
 	// although the service manager could keep files.
 	Restart string `json:"restart,omitempty"`
+	// The only segment that this status is about, because whoever asks may see no other.
+	Role string `json:"role,omitempty"`
 	vnicbridge.Status
 }
 
@@ -117,7 +122,7 @@ func (a *API) serveStatus(w http.ResponseWriter, r *http.Request) error {
 	if err := a.require(w, r, http.MethodGet); err != nil {
 		return err
 	}
-	return answer(w, Status{version.Ours(), a.shared.Restart(), a.shared.Plane.Status()})
+	return answer(w, Status{Version: version.Ours(), Restart: a.shared.Restart(), Status: a.shared.Plane.Status()})
 }
 
 // serveEvents serves GET /vnic/events.

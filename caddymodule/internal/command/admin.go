@@ -13,12 +13,15 @@ import (
 	"github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-vnic/caddy-vnic/caddymodule/internal/endpoint"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
 
 // adminFlags find the admin API as Caddy's own commands do.
 type adminFlags struct {
 	address, config, adapter string
+
+	watch http.RoundTripper // of a command that reads again and again; else nil
 }
 
 func (f *adminFlags) register(cmd *cobra.Command) {
@@ -33,7 +36,7 @@ func adminOf(cmd *cobra.Command) *adminFlags {
 		text, _ := cmd.Flags().GetString(name) // a command without the flag asks the default address
 		return text
 	}
-	return &adminFlags{value("address"), value("config"), value("adapter")}
+	return &adminFlags{address: value("address"), config: value("config"), adapter: value("adapter")}
 }
 
 // request asks the admin API of the running instance, and returns the answer's body.
@@ -96,12 +99,36 @@ func (f *adminFlags) open(method, uri string, body io.Reader) (*http.Response, e
 		return nil, err
 	}
 	for tries := 0; ; tries++ {
-		resp, err := caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
+		resp, err := f.ask(address, method, uri, body)
 		if err = explainAdmin(err); err == nil || body != nil || tries == upgradeTries || err.Error() != vnicbridge.ErrYielded.Error() {
 			return resp, err
 		}
 		time.Sleep(upgradePause)
 	}
+}
+
+// repeat makes what a command reads from now on one watch, of which Caddy logs one line.
+func (f *adminFlags) repeat() error {
+	address, err := f.endpoint()
+	if err != nil {
+		return err
+	}
+	to, err := endpoint.Parse(address)
+	if err == nil {
+		f.watch = to.Watch()
+	}
+	return err
+}
+
+func (f *adminFlags) ask(address, method, uri string, body io.Reader) (*http.Response, error) {
+	if f.watch == nil || method != http.MethodGet {
+		return caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
+	}
+	to, err := endpoint.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	return to.Get(f.watch, uri)
 }
 
 // While a successor takes over, both processes have the admin endpoint, and the kernel chooses one

@@ -29,6 +29,11 @@ client and those of the server. If the terminal is too narrow for a table, each
 flow is a list.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if watch {
+				if err := admin.repeat(); err != nil {
+					return err
+				}
+			}
 			return show(cmd, watch, func(s screen) error {
 				raw, err := admin.request(http.MethodGet, api.FlowsPath+"?"+queryOf(cmd, api.FlowParameters).Encode())
 				if err != nil {

@@ -30,6 +30,11 @@ A table that is too wide for the terminal leaves out what is needed least. With 
 name of a segment or bridge, the command shows everything about it.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, names []string) error {
+			if watch {
+				if err := admin.repeat(); err != nil {
+					return err
+				}
+			}
 			return show(cmd, watch, func(s screen) error {
 				raw, err := admin.request(http.MethodGet, api.StatusPath)
 				if err != nil {

@@ -170,7 +170,7 @@ func TestOnlyVNICRoutesAreForwarded(t *testing.T) {
 		}
 	}
 	for _, path := range []string{
-		"/load", "/config/", "/vnic", "/vnic/", "/stop", "/vnicx/status", "/VNIC/status",
+		"/load", "/config/", "/vnic", "/vnic/", "/stop", "/vnicx/status", "/VNIC/status", "/vnic/watch",
 		"/vnic/../load", "/vnic/./../load", "/vnic/%2e%2e/load", "/vnic/%2E%2E%2Fload", "/vnic%2f..%2fload", "/vnic%2fstatus", "/vnic/%252e%252e/load",
 		"/vnic/..%5cload", "/vnic//load", "//vnic/status", "/vnic/status/", "/vnic/status%00", "/vnic/a%0d%0ab",
 		"/index.html/../../dashboard.go", "/../dashboard.go", "/%2e%2e/dashboard.go",
