@@ -28,6 +28,9 @@ func (c *Capture) take() {
 		share := int(c.budget.bytes.TokensAt(now)) / (len(c.points) - i)
 		used := 0
 		point.source.Take(func(f *CapturedFrame) bool {
+			if c.isEarly(f) {
+				return true
+			}
 			f.point = i
 			cost := FrameCost + len(f.Data)
 			if used+cost > share || isNext(f, now) {
@@ -49,6 +52,12 @@ func (c *Capture) grant(now time.Time) {
 	for _, point := range c.points {
 		point.source.Grant(share)
 	}
+}
+
+// isEarly tells whether a frame passed before all sources were open. The first ones that were open may have
+// such frames, and the capture must begin at the same time at all devices.
+func (c *Capture) isEarly(f *CapturedFrame) bool {
+	return f.time >= c.opened.UnixNano() && f.time < c.began.UnixNano()
 }
 
 // isNext tells whether a frame passed after the batch began. Such a frame is left for the

@@ -3,7 +3,9 @@ package capture
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/net/bpf"
 
@@ -52,6 +54,39 @@ func TestNames(t *testing.T) {
 		if got := c.names(&CapturedFrame{Data: tt.data}); got != tt.want {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
+	}
+}
+
+// listSource is a source whose frames passed at given times.
+type listSource struct {
+	FrameSource
+	times []time.Time
+}
+
+func (s *listSource) Take(visit func(*CapturedFrame) bool) {
+	for _, at := range s.times {
+		visit(&CapturedFrame{time: at.UnixNano()})
+	}
+}
+
+func (*listSource) Grant(int) {}
+
+// A capture begins at the same time at all devices, although it opens them one after the other. Frames of
+// a clock that has been set belong to it.
+func TestDevicesBeginTogether(t *testing.T) {
+	began := time.Now().Add(-time.Second)
+	at := func(ms int) time.Time { return began.Add(time.Duration(ms) * time.Millisecond) }
+	c := &Capture{budget: NewBudget(), opened: at(-20), began: began, points: []*capturePoint{
+		{source: &listSource{times: []time.Time{at(-10), at(-1), at(1), at(4)}}},
+		{source: &listSource{times: []time.Time{at(2), at(3), at(-3_600_000)}}},
+	}}
+	c.take()
+	var got []int64
+	for _, f := range c.batch.frames {
+		got = append(got, (f.time-began.UnixNano())/1e6)
+	}
+	if want := []int64{-3_600_000, 1, 2, 3, 4}; !slices.Equal(got, want) {
+		t.Errorf("frames of %v ms after the beginning are taken, want %v", got, want)
 	}
 }
 

@@ -30,10 +30,11 @@ type Capture struct {
 	lookup       func(flow.Key) (*flow.Flow, flow.Direction)
 	carriesStill func() bool // whether the data path is the one that carried at the beginning
 
-	began time.Time
-	file  pcapngWriter
-	batch captureBatch // taken at the last tick, written at the next
-	count int          // of frames that were written
+	opened time.Time // when it began to open its sources
+	began  time.Time // when all sources were open
+	file   pcapngWriter
+	batch  captureBatch // taken at the last tick, written at the next
+	count  int          // of frames that were written
 }
 
 // Budget bounds what all captures of a plane take together.
@@ -137,6 +138,7 @@ func Begin(opts Options, b *Budget, s Scene) (*Capture, error) {
 
 // open finds the devices and opens their sources.
 func (c *Capture) open(s Scene) error {
+	c.opened = time.Now()
 	var err error
 	if c.points, err = s.Points(c.opts.Of); err != nil {
 		return &config.Error{Err: err}
@@ -161,11 +163,11 @@ func (c *Capture) open(s Scene) error {
 // start makes all devices keep frames, when all are open. Frames that passed before do not
 // belong to the capture, and do not count as dropped.
 func (c *Capture) start() {
-	c.began = time.Now()
-	c.grant(c.began)
+	c.grant(time.Now())
 	for _, point := range c.points {
 		point.source.drops()
 	}
+	c.began = time.Now()
 }
 
 // Points lists the devices of a segment or a bridge, its own first. The error says that there
