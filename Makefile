@@ -37,7 +37,7 @@ TEST_TOOLS := $(BPF_TOOLS) gcc libc-dev nginx tcpdump tshark ip iptables-nft rou
 BENCH_TOOLS := nginx nginx-stream haproxy nft wrk iperf3 h2load
 
 # The programs that the soak test floods with, and its servers and clients.
-SOAK_TOOLS := nginx ip nft wrk hping3 nmap taskset chrt unshare firefox-esr
+SOAK_TOOLS := nginx ip nft wrk hping3 nmap taskset chrt unshare firefox-esr keepalived
 
 # The benchmark's flags. BENCH=-quick or BENCH='-only bulk,groups' tries it, and does not
 # write the page.

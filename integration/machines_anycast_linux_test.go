@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,8 @@ func newCrossing(t *testing.T, datapath string) *crossing {
 		c.listen(c.far, own+":80", echo)
 		c.listen(c.far, own+":81", func(conn net.Conn) { countUp(conn) })
 		c.echoUDP(c.far, own+":5000")
+		c.serveHTTP(c.far, own+":83", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "a") }))
+		c.listen(c.far, own+":84", func(conn net.Conn) { countEvery(conn, streamPace) })
 	}
 	c.waitRouted("started", one, two)
 	return c
@@ -72,12 +75,12 @@ func (c *crossing) config() string {
 	device vx61
 	address fd00:60::1/112
 	aliases {$VNIC_ALIASES6}
-	ports tcp/80-82 udp/5000
+	ports tcp/80-84 udp/5000
 	client_ip preserve
 }
 bridge world {`
 	return c.replaced(manyServers, config, [][2]string{
-		{"nic eth1", "nic eth0"}, {"tcp/80 udp/5000", "tcp/80-82 udp/5000"}, {"\tvnic {", "\tvnic {\ndatapath " + c.datapath}, {"bridge world {", segment6},
+		{"nic eth1", "nic eth0"}, {"tcp/80 udp/5000", "tcp/80-84 udp/5000"}, {"\tvnic {", "\tvnic {\ndatapath " + c.datapath}, {"bridge world {", segment6},
 		{"address 203.0.113.10/32", "address 203.0.113.10/32 2001:db8:113::10/128"}, {"gateway 192.168.1.1", "gateway 192.168.1.1 2001:db8:1::1"},
 		{"flow_hash c", "flow_hash c d"},
 	})
@@ -132,6 +135,27 @@ func TestAnswersByAnotherMachine(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// Row H11: a server is taken out of service under load, and the router divides anew: connections go on
+// by the other machine, and none is refused.
+func TestAnnouncedDrainUnderLoad(t *testing.T) {
+	onEachDataPath(t, func(t *testing.T, datapath string) {
+		c := newCrossing(t, datapath)
+		one, two := c.servers[0], c.servers[1]
+		six := "[" + announced6 + "]"
+		streams := c.openStreams(40, []string{announced4 + ":80", six + ":80"}, []string{announced4 + ":84", six + ":84"})
+		beside := []*connecting{c.keepConnecting(announced4 + ":83"), c.keepConnecting(six + ":83")}
+		for _, m := range []*twin{one, two} {
+			m.vnic(examples.Beginning(t, manyServers, "caddy vnic drain"))
+			c.waitRouted("drained", map[*twin]*twin{one: two, two: one}[m])
+			streams.wantAll("the drain")
+			m.vnic(examples.Beginning(t, manyServers, "caddy vnic activate"))
+			c.waitRouted("activated", one, two)
+			streams.wantAll("the return")
+		}
+		wantServed(t, beside)
 	})
 }
 

@@ -42,6 +42,7 @@ var soakParts = []struct {
 	{"reloads", soakReloads},
 	{"upgrades", soakUpgrades},
 	{"restarts", soakRestarts},
+	{"failover", soakFailover},
 }
 
 // figure is a row of a part's table.

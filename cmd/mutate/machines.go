@@ -163,6 +163,16 @@ var machines = []mutation{
 		row: "H9", defect: "a successor answers on the link", file: "vnicbridge/rolessaved.go",
 		old: `			p.beRouted(r.bridge) // also its inherited links`, new: ``, tests: "integration.TestAnnouncementByReload",
 	}, {
+		row: "H11", defect: "a bridge that is drained takes no new flows", file: "vnicbridge/roles.go",
+		old: `		r.drained = drained`, new: `		r.drained = drained
+		p.setStandby(r.bridge, 1)`, tests: "vnicbridge.TestDrainedBridge",
+	}, {
+		row: "H11", defect: "the machine that takes over resets the connections", file: "vnicbridge/internal/userspace/admit.go",
+		old: `if !a.Begins() && !(lasting && a.Continues()) {`, new: `if _ = lasting; !a.Begins() {`, tests: "integration.TestDrainUnderLoad",
+	}, {
+		row: "H7", defect: "a datagram of the server's opens no flow", file: "vnicbridge/internal/packet/packet.go",
+		old: `	return p.Proto == config.UDP || !p.IsEchoRequest()`, new: `	return p.Proto != config.UDP && !p.IsEchoRequest()`, tests: "vnicbridge.TestAnswersOfFlowsElsewhere",
+	}, {
 		row: "H12", defect: "an answer opens no flow", file: "vnicbridge/internal/userspace/pickup.go",
 		old: `	shared := a.In.VNIC.Remote && a.Answers()`, new: `	shared := false`, tests: "vnicbridge.TestAnswersOfFlowsElsewhere",
 	}, {
