@@ -128,6 +128,7 @@ type scene struct {
 	name   string
 	dir    string   // of the Caddyfile, the logs and Caddy's own files
 	env    []string // of Caddy, in addition to this process's
+	admin  string   // the Unix socket of Caddy's admin API; empty: it is at localhost:2019
 	caddy  *netlab.Caddy
 	starts int
 }
@@ -203,7 +204,7 @@ func (s *scene) tryStartBy(program, config string) error {
 	s.t.Helper()
 	s.starts++
 	caddy, err := s.Server.StartCaddy(s.t.Context(), netlab.CaddyOptions{
-		Program: program, Config: s.write("Caddyfile", config), Log: s.log(s.starts), State: s.dir, Env: s.env,
+		Program: program, Config: s.write("Caddyfile", config), Log: s.log(s.starts), State: s.dir, Env: s.env, Admin: s.admin,
 	})
 	if err == nil {
 		s.caddy = caddy

@@ -94,7 +94,7 @@ func (t *transition) prepareRest() error {
 		}
 	}
 	t.retire()
-	if err := t.p.bans.follow(configuredBans(t.cfg), t.bridges); err != nil {
+	if err := t.p.bans.follow(configuredBans(t.cfg), t.devices); err != nil {
 		return err
 	}
 	return t.p.session.machine.Guard(t.p.guards(t.devices, t.retired))
@@ -314,7 +314,7 @@ func (p *Plane) reinstate() error {
 		return err
 	}
 	p.datapaths.setRules(rules)
-	if err := p.bans.follow(configuredBans(p.cfg), p.bridges); err != nil {
+	if err := p.bans.follow(configuredBans(p.cfg), p.devices); err != nil {
 		return err
 	}
 	for name, s := range p.segments {

@@ -22,6 +22,9 @@ type Ban struct {
 	// The bridge that denies it. Empty: all bridges.
 	Bridge string `json:"bridge,omitempty"`
 
+	// In place of a bridge: the segment that it does not reach, and that does not reach it.
+	Segment string `json:"segment,omitempty"`
+
 	// When it ends. Zero: it does not end by itself.
 	Until time.Time `json:"until,omitzero"`
 
@@ -29,10 +32,13 @@ type Ban struct {
 	Configured bool `json:"configured,omitempty"`
 }
 
+// banPlace is where a ban holds: at a bridge, at all bridges if both are empty, or for a segment.
+type banPlace struct{ bridge, segment string }
+
 // banKey identifies a ban.
 type banKey struct {
 	network netip.Prefix
-	bridge  string
+	banPlace
 }
 
 // bans are the bans at run time and those of the configuration in force. Their lock is their
@@ -45,9 +51,10 @@ type bans struct {
 	changes    uint64               // of until: how many there were
 	next       time.Time            // no ban ends before; zero: none ends by itself
 	configured map[banKey]bool
-	nics       map[*iface.Iface]string // the living NICs' ifaces, with the names of their bridges
-	fresh      bool                    // a network was denied whose flows may live
-	again      bool                    // end the flows of the denied once more, at the next tick
+	at         map[*iface.Iface]banPlace // the living ifaces of bridges and segments
+	ofSegment  map[string]int            // how many bans at run time a segment has
+	fresh      bool                      // a network was denied whose flows may live
+	again      bool                      // end the flows of the denied once more, at the next tick
 }
 
 // configuredBans returns the bans of a configuration.
@@ -55,7 +62,7 @@ func configuredBans(cfg *config.Config) map[banKey]bool {
 	all := make(map[banKey]bool)
 	for name, b := range cfg.Bridges {
 		for _, network := range b.Deny {
-			all[banKey{network, name}] = true
+			all[banKey{network, banPlace{bridge: name}}] = true
 		}
 	}
 	return all
@@ -67,16 +74,28 @@ func (b *bans) forget() {
 	defer b.mu.Unlock()
 	b.changes++
 	b.until, b.next, b.configured = make(map[banKey]time.Time), time.Time{}, nil
-	b.nics = make(map[*iface.Iface]string)
+	b.at, b.ofSegment = make(map[*iface.Iface]banPlace), make(map[string]int)
 }
 
 // set makes a ban end at a time.
 func (b *bans) set(key banKey, until time.Time) {
+	if _, banned := b.until[key]; !banned && key.segment != "" {
+		b.ofSegment[key.segment]++
+	}
 	b.until[key] = until
 	b.changes++
 	if !until.IsZero() && (b.next.IsZero() || until.Before(b.next)) {
 		b.next = until
 	}
+}
+
+// unset ends a ban at run time.
+func (b *bans) unset(key banKey) {
+	if _, banned := b.until[key]; banned && key.segment != "" {
+		b.ofSegment[key.segment]--
+	}
+	delete(b.until, key)
+	b.changes++
 }
 
 // over removes the bans that have ended, and returns their networks.
@@ -89,8 +108,7 @@ func (b *bans) over(now time.Time) (networks []netip.Prefix) {
 		switch {
 		case until.IsZero():
 		case !now.Before(until):
-			delete(b.until, key)
-			b.changes++
+			b.unset(key)
 			networks = append(networks, key.network)
 		case b.next.IsZero() || until.Before(b.next):
 			b.next = until
@@ -110,6 +128,10 @@ func (b *bans) count() int {
 // bridge.
 const MaxBans = 1 << 18
 
+// MaxSegmentBans is how many of them can be for one segment, so that the administrators of one
+// segment leave room for the others.
+const MaxSegmentBans = 1 << 14
+
 // ErrProtected says that a ban would hit who must not be banned by accident.
 var ErrProtected = errors.New("to ban it all the same, use force")
 
@@ -117,6 +139,7 @@ var ErrProtected = errors.New("to ban it all the same, use force")
 type BanRequest struct {
 	Networks []netip.Prefix
 	Bridge   string        // "": all, also those to come
+	Segment  string        // not "": in place of a bridge, this segment alone
 	For      time.Duration // 0: until Unban
 	// Addresses that must not be in the networks, such as the admin's own. Those of the
 	// gateways are always protected, unless Force is set.
@@ -130,7 +153,7 @@ type BanRequest struct {
 //
 // On error nothing changes. The error wraps [ErrProtected] if a network has a protected
 // address; otherwise it says which network is invalid, that the configuration in force does
-// not have the bridge, or that there are too many bans.
+// not have the bridge or the segment, or that there are too many bans.
 func (p *Plane) Ban(r BanRequest) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,8 +163,18 @@ func (p *Plane) Ban(r BanRequest) error {
 	if err := p.bans.add(r); err != nil {
 		return err
 	}
-	p.acts.Info("networks were banned", "networks", summary(r.Networks), "bridge", orAll(r.Bridge), "for", r.For)
+	p.acts.Info("networks were banned", append(r.place().attributes(), "networks", summary(r.Networks), "for", r.For)...)
 	return nil
+}
+
+func (r *BanRequest) place() banPlace { return banPlace{r.Bridge, r.Segment} }
+
+// attributes name a place in the log.
+func (p banPlace) attributes() []any {
+	if p.segment != "" {
+		return []any{"segment", p.segment}
+	}
+	return []any{"bridge", cmp.Or(p.bridge, "all")}
 }
 
 // add adds bans, all or none, and ends the flows of the networks.
@@ -151,13 +184,16 @@ func (b *bans) add(r BanRequest) error {
 	if room := MaxBans - len(b.until); len(r.Networks) > room {
 		return fmt.Errorf("there are %d bans, and at most %d: unban some, or ban networks instead of hosts", len(b.until), MaxBans)
 	}
+	if room := MaxSegmentBans - b.ofSegment[r.Segment]; r.Segment != "" && len(r.Networks) > room {
+		return fmt.Errorf("segment %s has %d bans, and at most %d: unban some, or ban networks instead of hosts", r.Segment, b.ofSegment[r.Segment], MaxSegmentBans)
+	}
 	var until time.Time
 	if r.For > 0 {
 		until = time.Now().Add(r.For)
 	}
 	before := make(map[banKey]time.Time)
 	for _, network := range r.Networks {
-		key := banKey{network, r.Bridge}
+		key := banKey{network, r.place()}
 		if end, banned := b.until[key]; banned {
 			before[key] = end
 		}
@@ -174,12 +210,11 @@ func (b *bans) add(r BanRequest) error {
 // takeBack undoes bans of which one failed. before are those that there were already.
 func (b *bans) takeBack(r BanRequest, before map[banKey]time.Time) {
 	for _, network := range r.Networks {
-		key := banKey{network, r.Bridge}
+		key := banKey{network, r.place()}
 		if end, banned := before[key]; banned {
 			b.set(key, end)
 		} else {
-			delete(b.until, key)
-			b.changes++
+			b.unset(key)
 		}
 		_ = b.refresh(network) // it only takes away
 	}
@@ -192,6 +227,12 @@ func (p *Plane) checkBan(r BanRequest) error {
 	}
 	if r.Bridge != "" && p.bridges[r.Bridge] == nil {
 		return config.UnknownBridge(r.Bridge, config.SortedKeys(p.bridges))
+	}
+	if r.Segment != "" && p.segments[r.Segment] == nil {
+		return config.UnknownSegment(r.Segment, config.SortedKeys(p.segments))
+	}
+	if r.Bridge != "" && r.Segment != "" {
+		return errors.New("both a bridge and a segment: want one of them")
 	}
 	if r.For < 0 {
 		return fmt.Errorf("for %v: want a time that is to come", r.For)
@@ -213,7 +254,7 @@ func (p *Plane) checkBan(r BanRequest) error {
 // protects returns why a network must not be banned by accident.
 func (p *Plane) protects(r BanRequest, network netip.Prefix) error {
 	for name := range p.bridges {
-		if r.Bridge != "" && r.Bridge != name {
+		if r.Bridge != "" && r.Bridge != name || r.Segment != "" && !slices.Contains(p.cfg.BridgesOf(r.Segment), name) {
 			continue
 		}
 		for _, gateway := range p.cfg.Bridges[name].Gateways {
@@ -231,24 +272,32 @@ func (p *Plane) protects(r BanRequest, network netip.Prefix) error {
 // Unban ends bans, from the next packet on. Those of one bridge and those of all bridges are
 // different bans. The error names a network that is not banned so; then nothing changes.
 func (p *Plane) Unban(bridge string, networks ...netip.Prefix) error {
-	if err := p.bans.remove(bridge, networks); err != nil {
+	return p.unban(banPlace{bridge: bridge}, networks)
+}
+
+// UnbanFrom ends bans of a segment, as [Plane.Unban] does.
+func (p *Plane) UnbanFrom(segment string, networks ...netip.Prefix) error {
+	return p.unban(banPlace{segment: segment}, networks)
+}
+
+func (p *Plane) unban(at banPlace, networks []netip.Prefix) error {
+	if err := p.bans.remove(at, networks); err != nil {
 		return err
 	}
-	p.acts.Info("bans were lifted", "networks", summary(networks), "bridge", orAll(bridge))
+	p.acts.Info("bans were lifted", append(at.attributes(), "networks", summary(networks))...)
 	return nil
 }
 
-func (b *bans) remove(bridge string, networks []netip.Prefix) error {
+func (b *bans) remove(at banPlace, networks []netip.Prefix) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, network := range networks {
-		if _, ok := b.until[banKey{network, bridge}]; !ok {
-			return fmt.Errorf("%s is not banned %s: see the bans for the networks and their bridges", network, atBridge(bridge))
+		if _, ok := b.until[banKey{network, at}]; !ok {
+			return fmt.Errorf("%s is not banned %s: see the bans for the networks, and where they are banned", network, at)
 		}
 	}
 	for _, network := range networks {
-		delete(b.until, banKey{network, bridge})
-		b.changes++
+		b.unset(banKey{network, at})
 		if err := b.refresh(network); err != nil {
 			return err
 		}
@@ -260,7 +309,7 @@ func (b *bans) remove(bridge string, networks []netip.Prefix) error {
 func (p *Plane) Bans() []Ban {
 	all := p.bans.list()
 	slices.SortFunc(all, func(a, b Ban) int {
-		return cmp.Or(a.Network.Compare(b.Network), cmp.Compare(a.Bridge, b.Bridge))
+		return cmp.Or(a.Network.Compare(b.Network), cmp.Compare(a.Bridge, b.Bridge), cmp.Compare(a.Segment, b.Segment))
 	})
 	return all
 }
@@ -272,7 +321,7 @@ func (b *bans) list() []Ban {
 	defer b.mu.Unlock()
 	all := make([]Ban, 0, len(b.until)+len(b.configured))
 	for key, until := range b.until {
-		all = append(all, Ban{Network: key.network, Bridge: key.bridge, Until: until})
+		all = append(all, Ban{Network: key.network, Bridge: key.bridge, Segment: key.segment, Until: until})
 	}
 	for key := range b.configured {
 		all = append(all, Ban{Network: key.network, Bridge: key.bridge, Configured: true})
@@ -295,7 +344,7 @@ func (b *bans) restore(all []Ban) error {
 		if ban.Configured {
 			continue
 		}
-		b.set(banKey{ban.Network, ban.Bridge}, ban.Until)
+		b.set(banKey{ban.Network, banPlace{ban.Bridge, ban.Segment}}, ban.Until)
 		if err := b.refresh(ban.Network); err != nil {
 			return err
 		}
@@ -303,62 +352,86 @@ func (b *bans) restore(all []Ban) error {
 	return nil
 }
 
-// follow makes the NICs of some bridges deny what the bans of a configuration and those at run
-// time say, and nothing else.
-func (b *bans) follow(configured map[banKey]bool, bridges map[string]*bridge) error {
+// follow makes the NICs of some bridges, and some segments, deny what the bans of a configuration and
+// those at run time say, and nothing else.
+func (b *bans) follow(configured map[banKey]bool, some devices) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for name, bridge := range bridges {
-		for _, nic := range bridge.iface.Each() {
-			b.nics[nic] = name
-			if err := b.followAt(nic, configured); err != nil {
-				return err
-			}
+	for name, bridge := range some.bridges {
+		if err := b.followEach(bridge.iface, banPlace{bridge: name}, configured); err != nil {
+			return err
+		}
+	}
+	for name, segment := range some.segments {
+		if err := b.followEach(segment.iface, banPlace{segment: name}, configured); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (b *bans) followAt(nic *iface.Iface, configured map[banKey]bool) error {
-	networks := slices.Collect(b.datapaths.denied.At(nic))
+// followEach makes the ifaces of a device deny what the bans of its place say.
+func (b *bans) followEach(device *iface.Iface, at banPlace, configured map[banKey]bool) error {
+	for _, own := range device.Each() {
+		b.at[own] = at
+		if err := b.followAt(own, configured); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bans) followAt(own *iface.Iface, configured map[banKey]bool) error {
+	networks, at := slices.Collect(b.datapaths.denied.At(own)), b.at[own]
 	for key := range configured {
-		networks = append(networks, key.network)
+		if key.banPlace == at {
+			networks = append(networks, key.network)
+		}
 	}
 	for key := range b.until {
-		networks = append(networks, key.network)
+		if key.holdsAt(at) {
+			networks = append(networks, key.network)
+		}
 	}
 	for _, network := range networks {
-		if err := b.denyIf(configured, nic, network); err != nil {
+		if err := b.denyIf(configured, own, network); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// refresh makes the living NICs deny a network, or no longer.
+// holdsAt tells whether a ban holds at a bridge or for a segment.
+func (k banKey) holdsAt(at banPlace) bool {
+	return k.banPlace == at || k.banPlace == banPlace{} && at.segment == ""
+}
+
+// refresh makes the living ifaces deny a network, or no longer.
 func (b *bans) refresh(network netip.Prefix) error {
-	for nic := range b.nics {
-		if err := b.denyIf(b.configured, nic, network); err != nil {
+	for own := range b.at {
+		if err := b.denyIf(b.configured, own, network); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// denyIf makes a NIC deny a network of its family if a ban says so.
-func (b *bans) denyIf(configured map[banKey]bool, nic *iface.Iface, network netip.Prefix) error {
-	if config.FamilyOf(network.Addr()) != nic.Family {
+// denyIf makes an iface deny a network of its family if a ban says so.
+func (b *bans) denyIf(configured map[banKey]bool, own *iface.Iface, network netip.Prefix) error {
+	if config.FamilyOf(network.Addr()) != own.Family {
 		return nil
 	}
-	bridge := b.nics[nic]
-	_, everywhere := b.until[banKey{network, ""}]
-	_, here := b.until[banKey{network, bridge}]
-	denied := everywhere || here || configured[banKey{network, bridge}]
-	if b.datapaths.denied.Names(nic, network) == denied {
+	at := b.at[own]
+	_, denied := b.until[banKey{network, at}]
+	if at.segment == "" {
+		_, everywhere := b.until[banKey{network: network}]
+		denied = denied || everywhere || configured[banKey{network, at}]
+	}
+	if b.datapaths.denied.Names(own, network) == denied {
 		return nil
 	}
 	b.fresh = b.fresh || denied
-	return b.datapaths.deny(nic, network, denied)
+	return b.datapaths.deny(own, network, denied)
 }
 
 // commit puts the bans of a configuration in force, which follow has prepared, and ends the
@@ -368,20 +441,20 @@ func (b *bans) commit(configured map[banKey]bool) (err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.configured = configured
-	for nic := range b.nics {
-		err = errors.Join(err, b.followAt(nic, configured))
+	for own := range b.at {
+		err = errors.Join(err, b.followAt(own, configured))
 	}
 	b.endFlows()
 	return err
 }
 
-// leave denies nobody any more at the NIC of a closed iface.
+// leave denies nobody any more at a closed iface.
 func (b *bans) leave(gone *iface.Iface) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, own := range gone.Each() {
 		b.datapaths.denyNobody(own)
-		delete(b.nics, own)
+		delete(b.at, own)
 	}
 }
 
@@ -421,12 +494,13 @@ func summary(networks []netip.Prefix) string {
 	return text
 }
 
-func orAll(bridge string) string { return cmp.Or(bridge, "all") }
-
-// atBridge says where a ban holds.
-func atBridge(bridge string) string {
-	if bridge == "" {
+// String says where a ban holds.
+func (p banPlace) String() string {
+	switch {
+	case p.segment != "":
+		return "from segment " + p.segment
+	case p.bridge == "":
 		return "at all bridges"
 	}
-	return "at bridge " + bridge
+	return "at bridge " + p.bridge
 }

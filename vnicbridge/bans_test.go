@@ -214,6 +214,108 @@ func TestAFailedReloadDeniesNobody(t *testing.T) {
 	})
 }
 
+// Row S7: who is banned from one segment reaches the others. A ban of a segment survives reloads, a
+// change of the data path and a failed reload, and is another one than that of a bridge.
+func TestABanFromASegment(t *testing.T) {
+	for _, o := range outsiders {
+		t.Run(o.name, func(t *testing.T) {
+			inIPv6(t, banConfig(), func(t *testing.T, r *rig) {
+				alias := o.open(r, o.host, 4000)
+				o.open(r, o.other, 4000)
+				r.ban(BanRequest{Segment: "a"}, o.network)
+				for _, frame := range r.got("vnic-A") {
+					if d := decode(frame); answerKind(d) != "RST" || d.src != alias {
+						t.Errorf("the server gets %+v, want a RST in the name of the client", d)
+					}
+				}
+				r.wantBanned(o, o.host, 4001, true)
+				r.put("nic0", o.from(o.host, 4001, 9).tcp("S", ""), o.from(o.host, 4001, 80).udp("x"))
+				r.silent("vnic-A", "vnic-B", "nic0")
+				r.put("vnic-A", o.toClient(o.host, 5000, 443).tcp("S", ""), o.toClient(o.host, 5000, 53).udp("x"))
+				r.silent("nic0")
+				if in, out := r.drops("nic0", "denied"), r.drops("vnic-A", "denied"); in != 3 || out != 2 {
+					t.Errorf("%d packets to the segment and %d of it are counted, want 3 and 2", in, out)
+				}
+				r.got("vnic-A")
+				r.put("nic0", o.from(o.other, 4000, 80).tcp("A", "more"))
+				r.one("vnic-A")
+
+				reaches := func(port uint16, want string) {
+					t.Helper()
+					r.put("nic0", o.from(o.host, port, 80).tcp("S", ""))
+					r.one(want)
+				}
+				r.plane.SetState("a", config.Draining)
+				reaches(4002, "vnic-B")
+				r.plane.SetState("a", config.Active)
+				for i, datapath := range []config.Datapath{config.DatapathUserspace, config.DatapathAuto} {
+					cfg := banConfig()
+					cfg.Datapath = datapath
+					if err := r.plane.Apply(cfg); err != nil {
+						t.Fatal(err)
+					}
+					r.settle()
+					r.got("nic0")
+					r.wantBanned(o, o.host, 4003+uint16(i), true)
+				}
+				want := Ban{Network: networksOf(o.network)[0], Segment: "a"}
+				if listed := r.plane.Bans(); len(listed) != 1 || listed[0] != want {
+					t.Errorf("the bans are %v, want %v", listed, want)
+				}
+				if err := r.plane.Unban("", want.Network); err == nil || !strings.Contains(err.Error(), "is not banned at all bridges") {
+					t.Errorf("the ban of a segment as one of all bridges: %v", err)
+				}
+				if err := r.plane.UnbanFrom("b", want.Network); err == nil || !strings.Contains(err.Error(), "is not banned from segment b") {
+					t.Errorf("the ban of another segment: %v", err)
+				}
+				if err := r.plane.UnbanFrom("a", want.Network); err != nil {
+					t.Fatal(err)
+				}
+				reaches(4006, "vnic-A")
+				r.put("vnic-A", o.toClient(o.host, 5001, 443).tcp("S", ""))
+				r.one("nic0")
+			})
+		})
+	}
+}
+
+// Row S7: who is banned from the segment whose name he asks for gets no answer, and reaches the segment
+// of another name.
+func TestABanFromANamedSegment(t *testing.T) {
+	withNames(t, namedConfig(), func(t *testing.T, r *rig, o outsider) {
+		r.ban(BanRequest{Segment: "a"}, o.network)
+		c := r.talk(o, 4000)
+		c.greet().sends(c.says(0, headOfA))
+		r.silent("vnic-A", "vnic-B", "nic0")
+		c = r.talk(o, 4001)
+		c.greet().sends(c.says(0, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n"))
+		c.asksForSegment("b")
+	})
+}
+
+// Row S7: the administrators of one segment leave room for the bans of others.
+func TestBansOfASegmentAreBounded(t *testing.T) {
+	onEachDataPath(t, banConfig(), func(t *testing.T, r *rig) {
+		var networks []string
+		for i := range MaxSegmentBans {
+			networks = append(networks, fmt.Sprintf("203.0.%d.%d/32", i>>8, i&255))
+		}
+		r.ban(BanRequest{Segment: "a"}, networks...)
+		more := BanRequest{Segment: "a", Networks: networksOf("198.51.100.1")}
+		if err := r.plane.Ban(more); err == nil || !strings.Contains(err.Error(), "segment a has 16384 bans") {
+			t.Errorf("one ban more: %v", err)
+		}
+		r.wantBanned(outsiders[0], "203.0.63.255", 4000, true)
+		r.ban(BanRequest{Segment: "b"}, "198.51.100.1")
+		if err := r.plane.UnbanFrom("a", networksOf(networks[0])...); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.plane.Ban(more); err != nil {
+			t.Errorf("after one was lifted: %v", err)
+		}
+	})
+}
+
 // If one network of a ban is protected, or cannot be banned, none of them is banned.
 func TestBansAreRefused(t *testing.T) {
 	onEachDataPath(t, banConfig(), func(t *testing.T, r *rig) {
@@ -228,6 +330,8 @@ func TestBansAreRefused(t *testing.T) {
 			{BanRequest{Bridge: "lan"}, "203.0.113.0/24 fe80::/10", "fe80::1 is the gateway of bridge lan", true},
 			{BanRequest{Protected: []netip.Addr{own}}, "203.0.113.0/24 198.51.100.0/25", "198.51.100.7 is who asks for it", true},
 			{BanRequest{Bridge: "wan"}, "203.0.113.0/24", `unknown bridge "wan": the configuration has lan`, false},
+			{BanRequest{Segment: "c"}, "203.0.113.0/24", `unknown segment "c": the configuration has a, b`, false},
+			{BanRequest{Segment: "a", Bridge: "lan"}, "203.0.113.0/24", "want one of them", false},
 			{BanRequest{For: -time.Second}, "203.0.113.0/24", "want a time that is to come", false},
 			{BanRequest{}, "203.0.113.0/24 203.0.114.1/24", "the network is 203.0.114.0/24", false},
 			{BanRequest{}, "203.0.113.0/24 ::ffff:10.0.0.0/104", "write it as IPv4", false},

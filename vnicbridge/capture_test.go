@@ -30,7 +30,7 @@ func TestCapturePoints(t *testing.T) {
 		"segment/lan": "vnic-lan",
 		"bridge/lan":  "nic0 vnic-A vnic-B",
 	} {
-		points, err := s.Points(of)
+		points, err := s.Points(of, false)
 		var names []string
 		for _, p := range points {
 			names = append(names, p.Name)
@@ -39,17 +39,20 @@ func TestCapturePoints(t *testing.T) {
 			t.Errorf("%s: devices %v, %v; want %s", of, names, err, want)
 		}
 	}
+	if points, err := s.Points("a", true); err != nil || len(points) != 2 || points[0].Name != "vnic-A" || points[1].Name != "nic0" {
+		t.Errorf("of segment a alone: devices %v, %v", points, err)
+	}
 	for of, want := range map[string]string{
 		"lan":      "both a segment and a bridge are called lan",
 		"vnic/a":   "want the name of a segment or a bridge",
 		"bridge/a": "the configuration has the segments a, b, lan and the bridges lan",
 	} {
-		if points, err := s.Points(of); err == nil || !strings.Contains(err.Error(), want) {
+		if points, err := s.Points(of, false); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: devices %v, %v; want an error that says %q", of, points, err, want)
 		}
 	}
 	var empty capture.Scene
-	if _, err := empty.Points("a"); err == nil || err.Error() != "no configuration is in force" {
+	if _, err := empty.Points("a", false); err == nil || err.Error() != "no configuration is in force" {
 		t.Errorf("without a configuration: %v", err)
 	}
 }

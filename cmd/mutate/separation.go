@@ -158,16 +158,16 @@ func (fw *Forwarder) handle`,
 		old: `	if fw.denied.Has(a.In, a.Src) {`, new: `	if false {`,
 	}, {
 		row: "S7", defect: "a segment reaches the banned by way of userspace", file: `vnicbridge/internal/userspace/admit.go`,
-		old: `	if fw.denied.Has(to, host) {`, new: `	if false {`,
+		old: `	if fw.denied.Has(to, host) || fw.denied.Has(a.In, host) {`, new: `	if fw.denied.Has(a.In, host) {`,
 	}, {
 		row: "S7", defect: "programs open flows of the banned", file: "vnicbridge/internal/bpf/decide.h",
-		old: `return in_set(DENIED_AT | nic, address);`, new: `return false;`,
+		old: `return in_set(DENIED_AT | iface, address);`, new: `return false;`,
 	}, {
 		row: "S7", defect: "programs open IPv6 flows of the banned", file: "vnicbridge/internal/bpf/decide.h",
-		old: `return in_set6(DENIED_AT | nic, address[0], address[1]);`, new: `return false;`,
+		old: `return in_set6(DENIED_AT | iface, address[0], address[1]);`, new: `return false;`,
 	}, {
 		row: "S7", defect: "programs let a segment reach the banned", file: "vnicbridge/internal/bpf/admit.h",
-		old: `	if (denied(to, host))`, new: `	if (false)`,
+		old: `	if (denied(to, host) || denied(self, host))`, new: `	if (denied(self, host))`,
 	}, {
 		row: "S7", defect: "the flows of the banned go on", file: `vnicbridge/bans.go`,
 		old: `	b.datapaths.forwarder.EndDenied()
@@ -183,6 +183,21 @@ func (fw *Forwarder) handle`,
 		old: `		case !now.Before(until):`, new: `		case false:`,
 	}, {
 		row: "S7", defect: "a failed reload leaves its bans", file: `vnicbridge/apply.go`,
-		old: `	if err := p.bans.follow(configuredBans(p.cfg), p.bridges); err != nil {`, new: `	if err := p.bans.follow(nil, nil); err != nil {`,
+		old: `	if err := p.bans.follow(configuredBans(p.cfg), p.devices); err != nil {`, new: `	if err := p.bans.follow(nil, newDevices()); err != nil {`,
+	}, {
+		row: "S7", defect: "userspace opens flows of who is banned from the segment", file: `vnicbridge/internal/userspace/admit.go`,
+		old: `	if fw.denied.Has(to, a.Src) {`, new: `	if false {`,
+	}, {
+		row: "S7", defect: "programs open flows of who is banned from the segment", file: "vnicbridge/internal/bpf/admit.h",
+		old: `	if (denied(to, p->key.src))`, new: `	if (false)`,
+	}, {
+		row: "S7", defect: "programs open IPv6 flows of who is banned from the segment", file: "vnicbridge/internal/bpf/admit6.h",
+		old: `	if (denied6(to, a->orig.src))`, new: `	if (false)`,
+	}, {
+		row: "S7", defect: "the flows of who is banned from a segment go on", file: `vnicbridge/internal/userspace/reset.go`,
+		old: ` || fw.denied.Has(vnic, tuple.Dst))`, new: `)`,
+	}, {
+		row: "S7", defect: "a name leads who is banned from the segment there", file: `vnicbridge/internal/userspace/greetserver.go`,
+		old: `	if fw.denied.Has(to, syn.Src) {`, new: `	if false {`,
 	},
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,6 +25,7 @@ type CaddyOptions struct {
 	State   string     // the directory of Caddy's own files
 	Env     []string   // in addition to this process's environment
 	Files   []*os.File // Caddy's descriptors from 3 on, which are closed here
+	Admin   string     // the Unix socket of its admin API, if it has that in place of localhost:2019
 }
 
 // Caddy is a process `caddy run` on a host.
@@ -124,6 +126,11 @@ func (c *Caddy) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, caddyStart)
 	defer cancel()
 	client := c.host.HTTPClient()
+	if c.opts.Admin != "" {
+		client.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", c.opts.Admin)
+		}}
+	}
 	for {
 		if configInForce(ctx, client) {
 			return nil

@@ -140,7 +140,7 @@ func Begin(opts Options, b *Budget, s Scene) (*Capture, error) {
 func (c *Capture) open(s Scene) error {
 	c.opened = time.Now()
 	var err error
-	if c.points, err = s.Points(c.opts.Of); err != nil {
+	if c.points, err = s.Points(c.opts.Of, c.opts.Alone); err != nil {
 		return &config.Error{Err: err}
 	}
 	c.target = c.points[0].iface
@@ -170,9 +170,9 @@ func (c *Capture) start() {
 	c.began = time.Now()
 }
 
-// Points lists the devices of a segment or a bridge, its own first. The error says that there
-// is none of that name, or two.
-func (s *Scene) Points(of string) ([]*capturePoint, error) {
+// Points lists the devices of a segment or a bridge, its own first: those of other segments only if
+// it is not alone. The error says that there is none of that name, or two.
+func (s *Scene) Points(of string, alone bool) ([]*capturePoint, error) {
 	kind, name, qualified := strings.Cut(of, "/")
 	if !qualified {
 		kind, name = "", of
@@ -191,7 +191,9 @@ func (s *Scene) Points(of string) ([]*capturePoint, error) {
 			points = append(points, s.nic(b))
 		}
 		for _, peer := range s.Cfg.PeersOf(name) {
-			points = append(points, s.vnic(peer))
+			if !alone {
+				points = append(points, s.vnic(peer))
+			}
 		}
 	case bridge && kind != "segment":
 		points = append(points, s.nic(name))

@@ -19,6 +19,8 @@ type Options struct {
 	// Of is the name of a segment or a bridge. segment/<name> or bridge/<name> distinguishes
 	// the two if they have the same name.
 	Of string
+	// Alone leaves the VNICs of other segments out of the capture of a segment.
+	Alone bool
 	// Filter is an expression of [pcapfilter]. A frame is in the capture only if it
 	// matches as it is on its device. Default: all frames match.
 	Filter string

@@ -22,6 +22,9 @@ func SiteOf(a netip.Addr) Site {
 	return Site{netip.PrefixFrom(a, bits).Masked()}
 }
 
+// Network returns the addresses of the site.
+func (s Site) Network() netip.Prefix { return s.network }
+
 func (s Site) compare(other Site) int { return s.network.Addr().Compare(other.network.Addr()) }
 
 // String returns the site as text.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,33 +21,47 @@ type Bans struct {
 	Bans  []vnicbridge.Ban `json:"bans"`
 }
 
+// listedBans says which bans are listed.
+type listedBans struct {
+	limit   int    // 0: all
+	segment string // not "": only those of this segment
+}
+
 // banParameters are the query parameters of GET /vnic/bans.
-var banParameters = Parameters[int]{
-	"limit": {"The most bans that are listed (default all)", func(limit *int, text string) (err error) {
-		if *limit, err = strconv.Atoi(text); err != nil || *limit < 1 {
+var banParameters = Parameters[listedBans]{
+	"limit": {"The most bans that are listed (default all)", func(l *listedBans, text string) (err error) {
+		if l.limit, err = strconv.Atoi(text); err != nil || l.limit < 1 {
 			return fmt.Errorf("limit %q: want a number from 1", text)
 		}
+		return nil
+	}},
+	"segment": {"Only bans of this segment", func(l *listedBans, text string) error {
+		l.segment = text
 		return nil
 	}},
 }
 
 func (a *API) listBans(w http.ResponseWriter, r *http.Request) error {
-	limit, err := banParameters.parse(r.URL.Query())
+	wanted, err := banParameters.parse(r.URL.Query())
 	if err != nil {
 		return badRequest(err)
 	}
 	all := a.shared.Plane.Bans()
+	if wanted.segment != "" {
+		all = slices.DeleteFunc(all, func(b vnicbridge.Ban) bool { return b.Segment != wanted.segment })
+	}
 	listed := Bans{len(all), all}
-	if limit > 0 && limit < len(all) {
-		listed.Bans = all[:limit]
+	if wanted.limit > 0 && wanted.limit < len(all) {
+		listed.Bans = all[:wanted.limit]
 	}
 	return answer(w, listed)
 }
 
 // BanRequest is the body of POST and DELETE /vnic/bans.
 type BanRequest struct {
-	Networks []string `json:"networks"`         // addresses and networks
-	Bridge   string   `json:"bridge,omitempty"` // empty: all
+	Networks []string `json:"networks"`          // addresses and networks
+	Bridge   string   `json:"bridge,omitempty"`  // empty: all
+	Segment  string   `json:"segment,omitempty"` // in place of a bridge: they are banned from this segment
 
 	// Only for POST.
 	For   caddy.Duration `json:"for,omitempty"`   // 0: until DELETE
@@ -72,11 +87,16 @@ func (a *API) serveBans(w http.ResponseWriter, r *http.Request) error {
 	}
 	a.operating.Lock()
 	defer a.operating.Unlock()
-	if r.Method == http.MethodDelete {
+	switch {
+	case r.Method == http.MethodDelete && want.Segment != "" && want.Bridge != "":
+		err = errors.New("both a bridge and a segment: want one of them")
+	case r.Method == http.MethodDelete && want.Segment != "":
+		err = a.shared.Plane.UnbanFrom(want.Segment, networks...)
+	case r.Method == http.MethodDelete:
 		err = a.shared.Plane.Unban(want.Bridge, networks...)
-	} else {
+	default:
 		err = a.shared.Plane.Ban(vnicbridge.BanRequest{
-			Networks: networks, Bridge: want.Bridge, For: time.Duration(want.For),
+			Networks: networks, Bridge: want.Bridge, Segment: want.Segment, For: time.Duration(want.For),
 			Protected: append(want.Own, remoteOf(r)...), Force: want.Force,
 		})
 	}

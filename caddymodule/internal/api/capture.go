@@ -39,6 +39,14 @@ var CaptureParameters = Parameters[capture.Options]{
 		}
 		return nil
 	}},
+	"peers": {"Whether the VNICs of segments that reach joins a segment with are captured, too: true (default) or false", func(o *capture.Options, text string) error {
+		peers, err := strconv.ParseBool(text)
+		o.Alone = !peers
+		if err != nil {
+			return fmt.Errorf("peers %q: want true or false", text)
+		}
+		return nil
+	}},
 	Captured: {"The segment or the bridge", func(o *capture.Options, text string) error {
 		o.Of = text
 		return nil

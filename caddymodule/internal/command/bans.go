@@ -23,7 +23,7 @@ func banCommand() *cobra.Command {
 		howLong string
 	)
 	cmd := &cobra.Command{
-		Use:   "ban <client|network>... [--for <duration>] [--bridge <name>] [--force] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Use:   "ban <client|network>... [--for <duration>] [--bridge <name>|--segment <name>] [--force] [--address <interface>] [--config <path> [--adapter <name>]]",
 		Short: "Bans clients: they reach nothing, and nothing reaches them",
 		Long: `
 Bans clients and networks, from the next packet on, at one bridge or at all, also at
@@ -34,6 +34,8 @@ under the reason denied.
 It holds for --for, as in 90s, 1h or 7d, or until unban. It holds over reloads, and
 ends when Caddy ends. Bans that are to stay belong into the Caddyfile, as deny in a
 bridge.
+
+With --segment, they are banned from one segment, and reach the others.
 
 The gateways, and the address from which you are logged in, are banned only with
 --force.`,
@@ -59,7 +61,7 @@ The gateways, and the address from which you are logged in, are banned only with
 	}
 	admin.register(cmd)
 	cmd.Flags().StringVar(&howLong, "for", "", "How long the ban holds (default: until unban)")
-	registerBridge(cmd, &want.Bridge)
+	registerBanPlace(cmd, &want)
 	cmd.Flags().BoolVar(&want.Force, "force", false, "Ban gateways and your own address, too")
 	return cmd
 }
@@ -70,28 +72,30 @@ func unbanCommand() *cobra.Command {
 		want  api.BanRequest
 	)
 	cmd := &cobra.Command{
-		Use:   "unban <client|network>... [--bridge <name>] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Use:   "unban <client|network>... [--bridge <name>|--segment <name>] [--address <interface>] [--config <path> [--adapter <name>]]",
 		Short: "Ends bans",
 		Long: `
 Ends bans that were set by ban, from the next packet on. Name the networks, and the
-bridge if there is one, as bans lists them.`,
+bridge or the segment if there is one, as bans lists them.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, clients []string) error {
 			want.Networks = clients
 			if err := admin.send(http.MethodDelete, api.BansPath, want); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s no longer banned%s.\n", are(clients), atBridge(want.Bridge))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s no longer banned%s.\n", are(clients), where(want))
 			return err
 		},
 	}
 	admin.register(cmd)
-	registerBridge(cmd, &want.Bridge)
+	registerBanPlace(cmd, &want)
 	return cmd
 }
 
-func registerBridge(cmd *cobra.Command, bridge *string) {
-	cmd.Flags().StringVar(bridge, "bridge", "", "The bridge (default: all)")
+func registerBanPlace(cmd *cobra.Command, want *api.BanRequest) {
+	cmd.Flags().StringVar(&want.Bridge, "bridge", "", "The bridge (default: all)")
+	cmd.Flags().StringVar(&want.Segment, "segment", "", "In place of a bridge: the only segment that they do not reach")
+	cmd.MarkFlagsMutuallyExclusive("bridge", "segment")
 }
 
 func bansCommand() *cobra.Command {
@@ -130,11 +134,14 @@ func writeBans(s screen, list api.Bans) {
 		fmt.Fprintln(s, "nobody is banned")
 		return
 	}
-	g := newGrid("NETWORK", "BRIDGE", "UNTIL")
+	g := newGrid("NETWORK", "AT", "UNTIL")
 	for _, b := range list.Bans {
-		bridge, until := b.Bridge, "unban"
-		if bridge == "" {
-			bridge = "all"
+		at, until := b.Bridge, "unban"
+		switch {
+		case b.Segment != "":
+			at = "segment " + b.Segment
+		case at == "":
+			at = "all"
 		}
 		switch {
 		case b.Configured:
@@ -146,7 +153,7 @@ func writeBans(s screen, list api.Bans) {
 		if b.Network.IsSingleIP() {
 			network = b.Network.Addr().String()
 		}
-		g.row(network, bridge, until)
+		g.row(network, at, until)
 	}
 	g.write(s)
 }

@@ -32,7 +32,7 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 
 func commands(example string) []*cobra.Command {
 	all := append(append(operationCommands(), banCommands()...), statusCommand(), checkCommand(), labCommand(example),
-		switchCommand(), weightCommand(), flowsCommand(), captureCommand(), dashboardCommand(), upgradeCommand(), execCommand(), versionCommand())
+		switchCommand(), weightCommand(), flowsCommand(), captureCommand(), dashboardCommand(), serveRoleCommand(), upgradeCommand(), execCommand(), versionCommand())
 	for _, cmd := range all {
 		completeNames(cmd)
 		run := cmd.RunE

@@ -45,7 +45,7 @@ func policySegments(s vnicbridge.Status, given []string) []string {
 
 // argumentNames has the arguments of the commands that take names.
 var argumentNames = map[string][]names{
-	"status": {allNames}, "capture": {allNames}, "weight": {segmentNames}, "exec": {segmentNames}, "switch": {bridgeNames, policySegments},
+	"status": {allNames}, "capture": {allNames}, "weight": {segmentNames}, "exec": {segmentNames}, "serve-role": {segmentNames}, "switch": {bridgeNames, policySegments},
 	"drain": {drainableNames}, "activate": {drainableNames}, "stop": {segmentNames}, "start": {segmentNames},
 }
 

@@ -109,14 +109,18 @@ func bannedNow(ban api.BanRequest) string {
 	if ban.For > 0 {
 		until = "for " + time.Duration(ban.For).String()
 	}
-	return fmt.Sprintf("%s banned%s, %s.", are(ban.Networks), atBridge(ban.Bridge), until)
+	return fmt.Sprintf("%s banned%s, %s.", are(ban.Networks), where(ban), until)
 }
 
-func atBridge(bridge string) string {
-	if bridge == "" {
+// where says where a ban holds, if not everywhere.
+func where(ban api.BanRequest) string {
+	switch {
+	case ban.Segment != "":
+		return " from segment " + ban.Segment
+	case ban.Bridge == "":
 		return ""
 	}
-	return " at bridge " + bridge
+	return " at bridge " + ban.Bridge
 }
 
 // are begins a sentence about one or more things.

@@ -25,6 +25,11 @@ func writeStatus(w screen, answer api.Status, details bool) {
 	if r := answer.Restart; r != "" && r != upgrade.Kept {
 		fmt.Fprintf(w, "A restart interrupts connections: %s.\n", r)
 	}
+	carried := s
+	if answer.Role != "" {
+		fmt.Fprintf(w, "This is of segment %s alone.\n", answer.Role)
+		carried.Bridges = nil // what they carried for others is not told
+	}
 	for _, o := range s.Obstacles {
 		fmt.Fprintf(w, "Warning: %s.\n", o)
 	}
@@ -40,7 +45,7 @@ func writeStatus(w screen, answer api.Status, details bool) {
 	}
 	section(bridges(s), main)
 	section(segments(s), main)
-	for _, g := range []*grid{failovers(s), announcements(s), rules(s), candidates(s), overrides(s), unhealthy(s), limits(s), peers(s), counters(s), drops(s)} {
+	for _, g := range []*grid{failovers(s), announcements(s), rules(s), candidates(s), overrides(s), unhealthy(s), limits(s), peers(s), counters(carried), drops(carried)} {
 		section(g, (*grid).write)
 	}
 }

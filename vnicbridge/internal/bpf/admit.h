@@ -454,6 +454,8 @@ static __always_inline int admit_to(const struct packet *p, const struct bridge_
 	s = RULES(segments, to);
 	if (!s || !s->live)
 		return SLOW;
+	if (denied(to, p->key.src))
+		return DROP_DENIED;
 	if (!enters(s, p))
 		return refuse_flow(b, p, DROP_PORT);
 	return open_inbound(p, b, s, to, old, f);
@@ -554,7 +556,7 @@ __noinline enum drop_reason admit_outbound(const struct packet *p, __u32 old, st
 	to = egress(s, p, &host);
 	if (!to)
 		return DROP_EGRESS;
-	if (denied(to, host))
+	if (denied(to, host) || denied(self, host))
 		return DROP_DENIED;
 	if (!begins(p))
 		return DROP_NO_FLOW;

@@ -102,6 +102,8 @@ static __always_inline int admit_to6(const struct packet *p, const struct bridge
 	s = RULES(wide_segments, to);
 	if (!s || !s->live)
 		return SLOW;
+	if (denied6(to, a->orig.src))
+		return DROP_DENIED;
 	if (!enters6(s, p))
 		return refuse_flow(b, p, DROP_PORT);
 	return open_inbound6(p, s, to, old, f, a, nic);
@@ -193,7 +195,7 @@ static __always_inline int admit_outbound6(const struct packet *p, __u32 old, st
 		return SLOW;
 	if (!set_host(s, nic, by_alias, a->orig.dst, a->reply.src))
 		return DROP_EGRESS;
-	if (denied6(to, a->reply.src))
+	if (denied6(to, a->reply.src) || denied6(self6, a->reply.src))
 		return DROP_DENIED;
 	if (!begins(p))
 		return DROP_NO_FLOW;

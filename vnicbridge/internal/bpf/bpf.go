@@ -52,7 +52,7 @@ const Variables = ".bss"
 // Limits that the programs keep, too (types.h).
 const (
 	MaxIfaces = 1024    // Max of package iface
-	DeniedAt  = 1 << 31 // with an iface's index, a set of prefixes: the networks that a NIC denies
+	DeniedAt  = 1 << 31 // with an iface's index, a set of prefixes: the networks that a NIC or a segment denies
 	Reverse   = 1 << 31 // in the value of a flow's key: it is the reply's
 	Slots     = 7       // of a bucket
 	ToPeer    = 1 << 31 // in place of flags, to an iface: the frame comes in at the inner end of a pair

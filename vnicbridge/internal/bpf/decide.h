@@ -21,10 +21,10 @@ static __always_inline bool impossible(__be32 address)
 	return in_set(plane.impossible, address);
 }
 
-// Whether a NIC, given by its iface, denies a host outside (S7).
-static __always_inline bool denied(__u32 nic, __be32 address)
+// Whether a NIC, or a segment, given by its iface, denies a host outside (S7).
+static __always_inline bool denied(__u32 iface, __be32 address)
 {
-	return in_set(DENIED_AT | nic, address);
+	return in_set(DENIED_AT | iface, address);
 }
 
 // Whether the packet's destination port is in a range.
@@ -58,10 +58,10 @@ static __always_inline bool impossible6(const __u64 address[2])
 	return in_set6(plane.impossible, address[0], address[1]);
 }
 
-// Whether a NIC denies an IPv6 host outside.
-static __always_inline bool denied6(__u32 nic, const __u64 address[2])
+// Whether a NIC or a segment denies an IPv6 host outside.
+static __always_inline bool denied6(__u32 iface, const __u64 address[2])
 {
-	return in_set6(DENIED_AT | nic, address[0], address[1]);
+	return in_set6(DENIED_AT | iface, address[0], address[1]);
 }
 
 // Whether a steer entry matches a packet of some client.

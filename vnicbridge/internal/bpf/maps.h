@@ -176,7 +176,7 @@ struct {
 } tables SEC(".maps");
 
 // Numbered sets of prefixes: the clients of steer rules, the sources that no host outside can
-// have, and the networks that a NIC denies (DENIED_AT). Those of IPv6 are in a trie of their
+// have, and the networks that a NIC or a segment denies (DENIED_AT). Those of IPv6 are in a trie of their
 // own, under the same numbers.
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

@@ -356,7 +356,7 @@ struct wide_segment_rules {
 	struct wide_peer peer[MAX_PEERS];
 };
 
-// The set of the networks that a NIC denies is this with the index of the NIC's iface. Other sets
+// The set of the networks that a NIC or a segment denies is this with the index of its iface. Other sets
 // have lower numbers.
 #define DENIED_AT (1U << 31)
 

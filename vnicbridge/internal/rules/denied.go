@@ -12,9 +12,9 @@ import (
 )
 
 // Denied are the networks outside that reach nothing by a NIC, and that nothing inside reaches
-// (S7). The zero value denies nobody. Several goroutines may read while one changes it.
+// (S7), or that are kept from a segment. The zero value denies nobody. Several goroutines may read while one changes it.
 type Denied struct {
-	at [iface.Max]atomic.Pointer[bart.Lite] // by the index of a NIC's iface; immutable
+	at [iface.Max]atomic.Pointer[bart.Lite] // by the index of a NIC's or a VNIC's iface; immutable
 }
 
 // Has tells whether a host is denied at a NIC.

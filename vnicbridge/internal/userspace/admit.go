@@ -76,6 +76,9 @@ func (fw *Forwarder) admitTo(a *Arrival, rules *rules.Ruleset, bridge *rules.Bri
 	if to == nil {
 		return nil, fw.refuseFlow(bridge, a, packet.DropNoSegment)
 	}
+	if fw.denied.Has(to, a.Src) {
+		return nil, packet.DropDenied
+	}
 	segment := rules.Segments[to]
 	if !fw.enters(segment, to, &a.Packet) {
 		return nil, fw.refuseFlow(bridge, a, packet.DropPort)
@@ -133,7 +136,7 @@ func (fw *Forwarder) admitOutbound(a *Arrival) (*flow.Flow, packet.DropReason) {
 		fw.orphaned(a)
 		return nil, packet.DropEgress
 	}
-	if fw.denied.Has(to, host) {
+	if fw.denied.Has(to, host) || fw.denied.Has(a.In, host) {
 		return nil, packet.DropDenied
 	}
 	if !a.Begins() {

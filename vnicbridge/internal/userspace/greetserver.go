@@ -22,7 +22,11 @@ func (fw *Forwarder) askFor(c *greeting, name string, out *iface.Outbox, now int
 	fl, verdict := fw.openGreeted(c, name, out, now)
 	if fl == nil {
 		c.in.Drops[verdict].Add(1)
-		fw.refuseGreeting(c, out, now)
+		if verdict == packet.DropDenied {
+			fw.greetings.forget(c) // who is banned gets no answer
+		} else {
+			fw.refuseGreeting(c, out, now)
+		}
 		return
 	}
 	c.asked = now
@@ -43,6 +47,9 @@ func (fw *Forwarder) openGreeted(c *greeting, name string, out *iface.Outbox, no
 	to, label := bridge.Decisions.DecideNamed(syn.Tuple, name)
 	if to == nil {
 		return nil, packet.DropNoSegment
+	}
+	if fw.denied.Has(to, syn.Src) {
+		return nil, packet.DropDenied
 	}
 	segment := rules.Segments[to]
 	if !fw.enters(segment, to, &syn.Packet) {

@@ -26,7 +26,7 @@ func (fw *Forwarder) pickUp(a *Arrival, rules *rules.Ruleset, segment *rules.Seg
 	}
 	for nic, bridge := range rules.Bridges {
 		client := segment.ClientAt(bridge, a.Dst)
-		if !a.Continues() && !bridge.Shared || nic.StandsBy() || client == packet.NoAddr || !rules.PossibleSource(client) || fw.denied.Has(nic, client) {
+		if !a.Continues() && !bridge.Shared || nic.StandsBy() || client == packet.NoAddr || !rules.PossibleSource(client) || fw.denied.Has(nic, client) || fw.denied.Has(a.In, client) {
 			continue
 		}
 		question := packet.Packet{Tuple: packet.Tuple{Src: client, Dst: nic.NIC.Address, Sport: a.Dport, Dport: a.Sport, Proto: a.Proto}}
@@ -58,7 +58,11 @@ func (fw *Forwarder) resume(a *Arrival) *flow.Flow {
 	if !ok || !h.GoesOn(a.In, a.Now) {
 		return nil
 	}
-	f, _ := fw.Flows.Insert(h.Resumed(&a.Packet, a.Now), slices.Values([]packet.Tuple{h.Reply}))
+	resumed := h.Resumed(&a.Packet, a.Now)
+	if fw.denied.Has(resumed.Out, a.Src) {
+		return nil
+	}
+	f, _ := fw.Flows.Insert(resumed, slices.Values([]packet.Tuple{h.Reply}))
 	return f
 }
 

@@ -30,7 +30,8 @@ func (fw *Forwarder) EndDenied() {
 	fw.endIf(func(f *flow.Flow) bool {
 		return slices.ContainsFunc(bothSides, func(dir flow.Direction) bool {
 			nic, tuple := f.OtherEnd(dir)
-			return nic.NIC != nil && fw.denied.Has(nic, tuple.Dst)
+			vnic, _ := f.OtherEnd(1 - dir)
+			return nic.NIC != nil && (fw.denied.Has(nic, tuple.Dst) || fw.denied.Has(vnic, tuple.Dst))
 		})
 	}, func(f *flow.Flow) []flow.Direction {
 		if f.In.VNIC != nil {

@@ -19,14 +19,15 @@ async function ask(method, path, body, signal = AbortSignal.timeout(10000)) {
 		return response;
 	}
 	const text = await response.text();
-	if (response.status === 403) {
-		throw new Lost("This page's session is over. Run caddy vnic dashboard again and open the address that it prints.");
-	}
-	let message = text;
+	let message = text, fromInstance = false;
 	try {
 		message = JSON.parse(text).error ?? text;
+		fromInstance = true;
 	} catch {
-		// It is text.
+		// It is text, of the dashboard itself.
+	}
+	if (response.status === 403 && !fromInstance) {
+		throw new Lost("This page's session is over. Run caddy vnic dashboard again and open the address that it prints.");
 	}
 	if (response.status >= 502) {
 		throw new Lost(`Caddy cannot be asked: ${message}. Trying again.`);

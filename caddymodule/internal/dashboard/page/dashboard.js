@@ -60,7 +60,7 @@ async function look(everything = false) {
 async function showLists() {
 	const began = Date.now();
 	const [clients, bans, events] = await Promise.all([get("/vnic/clients?limit=10"), get("/vnic/bans?limit=20"), get("/vnic/events"), flows.look()]);
-	const bridgeNames = Object.keys(status.bridges).sort();
+	const bridgeNames = status.role ? [] : Object.keys(status.bridges).sort(); // where one may ban
 	showClients(byId("clients"), clients, bridgeNames, (client) => flows.of(client));
 	showBans(byId("bans"), bans, bridgeNames);
 	showEvents(byId("events"), events);
@@ -72,6 +72,8 @@ function show() {
 	const view = { now: seen, span }, tabular = asTable ?? isMany(status);
 	bridges.update(status.bridges, status, (name) => histories.of("bridges", name), view);
 	segments.update(status.segments, status, (name) => histories.of("segments", name), view, (name) => !tabular || opened.has(name));
+	byId("bridges").hidden = Boolean(status.role); // whoever administrates one segment sees what bridges carry for it there
+	setText(byId("devices-title"), status.role ? `Segment ${status.role}` : "Bridges and segments");
 	byId("overview").hidden = !tabular;
 	byId("views").hidden = !isMany(status);
 	press(byId("views"), tabular ? 0 : 1);

@@ -98,14 +98,14 @@ export function showBans(place, { total, bans }, bridges) {
 	const more = total > bans.length ? empty(`and ${count(total - bans.length)} others`) : "";
 	show(place,
 		total === 0 ? empty("Nobody is banned.") : table(
-			[["Network"], ["Bridge"], ["Until"], ["End", true]],
-			bans.map((b) => [b.network, b.bridge ?? "all", b.configured ? "another configuration" : b.until ? clock(b.until) : "unban", b.configured ? "" : unban(b)])),
+			[["Network"], ["At"], ["Until"], ["End", true]],
+			bans.map((b) => [b.network, b.segment ? `segment ${b.segment}` : b.bridge ?? "all", b.configured ? "another configuration" : b.until ? clock(b.until) : "unban", b.configured ? "" : unban(b)])),
 		more,
 		html("div", { class: "actions" }, button("Ban…", "Ban a client or a network", () => ban(bridges, ""))));
 }
 
-const unban = ({ network, bridge }) => button("Unban", `Unban ${network}`,
-	() => operate(`${network} is no longer banned.`, "DELETE", "/vnic/bans", { networks: [network], bridge }), { class: "small" });
+const unban = ({ network, bridge, segment }) => button("Unban", `Unban ${network}`,
+	() => operate(`${network} is no longer banned.`, "DELETE", "/vnic/bans", { networks: [network], bridge, segment }), { class: "small" });
 
 // ban asks for how long, and bans a client or a network. Whoever looks at the page by SSH is not
 // banned: the dashboard knows from where that is.
@@ -117,7 +117,7 @@ async function ban(bridges, network) {
 		fields: [
 			{ name: "network", label: "Address or network", value: network, placeholder: "203.0.113.7 or 10.20.0.0/16", required: true },
 			{ name: "for", label: "For", options: [["10m", "10 minutes"], ["1h", "1 hour"], ["24h", "1 day"], ["", "until somebody ends it"]] },
-			{ name: "bridge", label: "At bridge", options: [["", "all"], ...bridges.map((name) => [name, name])] },
+			...bridges.length > 0 ? [{ name: "bridge", label: "At bridge", options: [["", "all"], ...bridges.map((name) => [name, name])] }] : [],
 		],
 	});
 	if (wanted) {
