@@ -18,7 +18,6 @@ import (
 // narrow returns what of a status concerns a segment.
 func narrow(whole api.Status, segment string) api.Status {
 	own := whole.Segments[segment]
-	own.Reach, own.Peers = nil, nil // they name others
 	narrowed := api.Status{Version: whole.Version, Role: segment}
 	narrowed.Datapath, narrowed.Flows, narrowed.MaxFlows = whole.Datapath, own.Flows, whole.MaxFlows
 	narrowed.Segments = map[string]vnicbridge.SegmentStatus{segment: segmentOf(own)}
