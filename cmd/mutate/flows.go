@@ -185,10 +185,10 @@ var flows = []mutation{
 		old: `	if fl := fw.pickUp(a, rs, segment); fl != nil {`, new: `	if fl := fw.pickUp(a, rs, segment); fl != nil && false {`,
 	}, {
 		row: "F5+", defect: "a segment picks up a flow that belongs to another segment", file: `vnicbridge/internal/userspace/pickup.go`,
-		old: `		if lasting && to == a.In && fw.enters(segment, to, &question) {`, new: `		if _, _ = to, lasting; fw.enters(segment, a.In, &question) {`,
+		old: `		if lasting && to == vnic && fw.enters(segment, to, &question) {`, new: `		if _, _ = to, lasting; fw.enters(segment, vnic, &question) {`,
 	}, {
 		row: "F5+", defect: "a flow to a closed port is picked up", file: `vnicbridge/internal/userspace/pickup.go`,
-		old: `		if lasting && to == a.In && fw.enters(segment, to, &question) {`, new: `		if lasting && to == a.In {`,
+		old: `		if lasting && to == vnic && fw.enters(segment, to, &question) {`, new: `		if lasting && to == vnic {`,
 	}, {
 		row: "F5+", defect: "a flow of another segment with the client's tuple is taken for the server's", file: `vnicbridge/internal/userspace/pickup.go`,
 		old: `	if f == nil || f.Out != a.In || f.Reply != a.Tuple {`, new: `	if f == nil {`,
@@ -236,11 +236,10 @@ var flows = []mutation{
 	a.RewriteQuote(quoted, tuple.Reversed(), quotedSeq(shift, dir))`,
 	}, {
 		row: "F6", defect: "an error about no flow is let in", file: `vnicbridge/internal/userspace/icmperror.go`,
-		old: `	case fl == nil:
-		return packet.DropNoFlow
+		old: `	if fl == nil {
+		return fw.carryStrangeError(a, quoted)
 	}
-	to, tuple`, new: `	}
-	if fl == nil {
+	to, tuple`, new: `	if fl == nil {
 		for vnic := range fw.rules.Load().Segments {
 			return a.leaveBy(vnic, a.Dst)
 		}

@@ -138,7 +138,33 @@ var machines = []mutation{
 		old: `p.keyOf(c).MAC(deviceUse(c, name))`, new: `p.keyOf(c).MAC(p.started.String() + name)`, tests: "integration.TestTakeover",
 	}, {
 		row: "H7", defect: "a server's packet opens no flow", file: "vnicbridge/internal/userspace/pickup.go",
-		old: `		if lasting && to == a.In && fw.enters(segment, to, &question) {`, new: `		if false && lasting && to == a.In && fw.enters(segment, to, &question) {`, tests: "integration.TestTakeover",
+		old: `		if lasting && to == vnic && fw.enters(segment, to, &question) {`, new: `		if false && lasting && to == vnic && fw.enters(segment, to, &question) {`, tests: "integration.TestTakeover",
+	}, {
+		row: "H8", defect: "an error about an unknown flow is dropped", file: "vnicbridge/internal/userspace/strangeerror.go",
+		old: `	case to == nil:`, new: `	case true:`, tests: "integration.TestErrorsAboutAnotherMachinesFlows",
+	}, {
+		row: "H8", defect: "any number of them is carried", file: "vnicbridge/internal/userspace/strangeerror.go",
+		old: `	case !a.allows(fw.limits(a.In).strangeErrors):`, new: `	case false:`, tests: "integration.TestErrorsAboutAnotherMachinesFlows",
+	}, {
+		row: "H8", defect: "one from a segment is dropped", file: "vnicbridge/internal/userspace/strangeerror.go",
+		old: `		way = fw.clientBehind`, new: `		return nil, packet.Tuple{}`,
+	}, {
+		row: "H8", defect: "its quote is not translated", file: "vnicbridge/internal/userspace/strangeerror.go",
+		old: `	a.RewriteQuote(quoted, tuple.Reversed(), 0)`, new: ``,
+	}, {
+		row: "H8", defect: "it reaches another client's flow", file: "vnicbridge/internal/userspace/strangeerror.go",
+		old: `Iface: to.Index}); other != nil {`, new: `Iface: to.Index}); other != nil && false {`,
+	}, {
+		row: "H8", defect: "it is carried although the segment is not certain", file: "vnicbridge/internal/userspace/strangeerror.go",
+		old: `	to, lasting := bridge.Decisions.Lasting(client)
+	if !lasting || to`, new: `	to, _ := bridge.Decisions.Decide(client)
+	if to`,
+	}, {
+		row: "H8", defect: "it is about a closed port", file: "vnicbridge/internal/userspace/strangeerror.go",
+		old: ` || !fw.enters(rules.Segments[to], to, &packet.Packet{Tuple: client})`, new: ``,
+	}, {
+		row: "H8", defect: "a packet that the bridge has not sent may be quoted", file: "vnicbridge/internal/userspace/strangeerror.go",
+		old: ` || client.Dst != nic.NIC.Address`, new: ``,
 	}, {
 		row: "H9", defect: "a bridge that is announced answers on the link", file: "vnicbridge/roles.go",
 		old: `	b.setRouted(true)
@@ -177,7 +203,7 @@ var machines = []mutation{
 		old: `	shared := a.In.VNIC.Remote && a.Answers()`, new: `	shared := false`, tests: "vnicbridge.TestAnswersOfFlowsElsewhere",
 	}, {
 		row: "H12", defect: "an answer leaves although nobody else has its flow", file: "vnicbridge/internal/userspace/pickup.go",
-		old: `!a.Continues() && !bridge.Shared || nic.StandsBy()`, new: `nic.StandsBy()`, tests: "vnicbridge.TestWhatIsNoAnswerStaysInside",
+		old: `sharedOnly && !bridge.Shared || nic.StandsBy()`, new: `nic.StandsBy()`, tests: "vnicbridge.TestWhatIsNoAnswerStaysInside",
 	}, {
 		row: "H12", defect: "machines have one MAC behind a device at the same time", file: "vnicbridge/apply.go",
 		old: `	if announced && !s.Aliases.IsZero() {`, new: `	if false {`, tests: "vnicbridge.TestMACsBehindADevice",

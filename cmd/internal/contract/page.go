@@ -20,7 +20,7 @@ var groups = []string{
 	"L1 L1+ L2 L3 L4 L5 L6 L7",
 	"N1 N2 N3 N4 N5 N6 N7 N8 N9 N10 N11 N12",
 	"R1 R2 R3 R4 R5 R6 R7",
-	"H1 H2 H3 H4 H5 H6 H7 H9 H10 H11 H12",
+	"H1 H2 H3 H4 H5 H6 H7 H8 H9 H10 H11 H12",
 }
 
 // IDs lists the ids of all rows of the contract, in order.

@@ -3,6 +3,7 @@ package userspace
 import (
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
 )
@@ -26,11 +27,8 @@ func (fw *Forwarder) carryError(a *Arrival) packet.DropReason {
 	}
 	// The error goes the same way as packets that answer the quoted one.
 	fl, dir := fw.Flows.Lookup(flow.Key{Tuple: quoted.Reversed(), Iface: a.In.Index})
-	switch {
-	case fl == nil && a.In.StandsBy():
-		return packet.DropStandby
-	case fl == nil:
-		return packet.DropNoFlow
+	if fl == nil {
+		return fw.carryStrangeError(a, quoted)
 	}
 	to, tuple := fl.OtherEnd(dir)
 	if a.tooBig(to.LinkMTU()) {
@@ -41,6 +39,12 @@ func (fw *Forwarder) carryError(a *Arrival) packet.DropReason {
 	}
 	shift, _ := fl.Shift()
 	a.RewriteQuote(quoted, tuple.Reversed(), quotedSeq(shift, dir))
+	return fw.sendError(a, quoted, to, tuple)
+}
+
+// sendError sends an ICMP error whose quote is rewritten. tuple is that of packets to the flow's other
+// end.
+func (fw *Forwarder) sendError(a *Arrival, quoted packet.Packet, to *iface.Iface, tuple packet.Tuple) packet.DropReason {
 	if a.In.NIC != nil && a.Src != quoted.Dst {
 		tuple.Src = fw.rules.Load().RouterAt(to, a.In, a.Src, tuple.Src)
 	}

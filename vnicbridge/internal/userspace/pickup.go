@@ -24,18 +24,30 @@ func (fw *Forwarder) pickUp(a *Arrival, rules *rules.Ruleset, segment *rules.Seg
 	if !shared && !a.Continues() {
 		return nil
 	}
+	nic, client := fw.clientOf(a.In, a.Tuple, rules, segment, !a.Continues())
+	if nic == nil {
+		return nil
+	}
+	return fw.insertAnswered(a, nic, client)
+}
+
+// clientOf returns the original tuple that a flow has if packets with the tuple `answer`, which a
+// segment's server sends, answer it, and the NIC at which the flow comes in. The NIC is nil unless
+// the rules make it certain. If sharedOnly is set, only NICs count whose address other machines
+// have, too.
+func (fw *Forwarder) clientOf(vnic *iface.Iface, answer packet.Tuple, rules *rules.Ruleset, segment *rules.SegmentRules, sharedOnly bool) (*iface.Iface, packet.Tuple) {
 	for nic, bridge := range rules.Bridges {
-		client := segment.ClientAt(bridge, a.Dst)
-		if !a.Continues() && !bridge.Shared || nic.StandsBy() || client == packet.NoAddr || !rules.PossibleSource(client) || fw.denied.Has(nic, client) || fw.denied.Has(a.In, client) {
+		client := segment.ClientAt(bridge, answer.Dst)
+		if sharedOnly && !bridge.Shared || nic.StandsBy() || client == packet.NoAddr || !rules.PossibleSource(client) || fw.denied.Has(nic, client) || fw.denied.Has(vnic, client) {
 			continue
 		}
-		question := packet.Packet{Tuple: packet.Tuple{Src: client, Dst: nic.NIC.Address, Sport: a.Dport, Dport: a.Sport, Proto: a.Proto}}
+		question := packet.Packet{Tuple: packet.Tuple{Src: client, Dst: nic.NIC.Address, Sport: answer.Dport, Dport: answer.Sport, Proto: answer.Proto}}
 		to, lasting := bridge.Decisions.Lasting(question.Tuple)
-		if lasting && to == a.In && fw.enters(segment, to, &question) {
-			return fw.insertAnswered(a, nic, question.Tuple)
+		if lasting && to == vnic && fw.enters(segment, to, &question) {
+			return nic, question.Tuple
 		}
 	}
-	return nil
+	return nil, packet.Tuple{}
 }
 
 // insertAnswered adds the flow with a client's original tuple, of which the packet is an

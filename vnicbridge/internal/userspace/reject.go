@@ -22,14 +22,15 @@ const (
 
 // answerLimits rate-limit the forwarder's answers to packets that come in at an iface. There
 // is a separate limit for answers that a packet is too big, because a flood of refused
-// packets must not keep senders from learning the path MTU.
+// packets must not keep senders from learning the path MTU. strangeErrors limits no answers,
+// but ICMP errors about unknown flows.
 type answerLimits struct {
-	refusals, tooBig *rate.Limiter
+	refusals, tooBig, strangeErrors *rate.Limiter
 }
 
 func newAnswerLimits() *answerLimits {
 	limiter := func() *rate.Limiter { return rate.NewLimiter(RefusalRate, RefusalBurst) }
-	return &answerLimits{limiter(), limiter()}
+	return &answerLimits{limiter(), limiter(), rate.NewLimiter(StrangeErrorRate, StrangeErrorRate)}
 }
 
 // limits returns the limits of an iface. A later iface with the same number inherits them.

@@ -20,7 +20,7 @@ export const reasons = {
 	next_hop_unresolved: "Its next hop does not answer ARP or NDP.",
 	too_big: "It does not fit the link. Its sender was told which size does.",
 	send_failed: "The device refused it: it is down, or the packet too long.",
-	overload: "It needs the slow path, beyond the rate limit of that.",
+	overload: "It needs the slow path, or is an ICMP error about an unknown flow, beyond the rate limit of that.",
 	denied: "It comes from a banned network, or goes to one.",
 	limit: "It is beyond a limit of its segment.",
 	standby: "It belongs to no flow, and another machine has the bridge's addresses, or the segment's aliases behind its device.",
