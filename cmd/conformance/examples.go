@@ -10,6 +10,7 @@ import (
 // cannotRun has the examples that no test can run: words of the example, and the reason.
 var cannotRun = map[string]string{
 	"caddy_vnic_segment_healthy == 0":   "expressions for a Prometheus server; TestMetricsAreDocumented holds their names",
+	"qemu-system-x86_64":                "it takes the image of a guest; TestOtherServersPage drives the TAP in its place",
 	"listing the nftables tables fails": "it takes a kernel without nf_tables",
 }
 
