@@ -223,7 +223,11 @@ func TestABanFromASegment(t *testing.T) {
 				alias := o.open(r, o.host, 4000)
 				o.open(r, o.other, 4000)
 				r.ban(BanRequest{Segment: "a"}, o.network)
-				for _, frame := range r.got("vnic-A") {
+				told := r.got("vnic-A")
+				if len(told) != 1 {
+					t.Errorf("the server is told %d times that the connection is over", len(told))
+				}
+				for _, frame := range told {
 					if d := decode(frame); answerKind(d) != "RST" || d.src != alias {
 						t.Errorf("the server gets %+v, want a RST in the name of the client", d)
 					}

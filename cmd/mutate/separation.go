@@ -195,7 +195,7 @@ func (fw *Forwarder) handle`,
 		old: `	if (denied6(to, a->orig.src))`, new: `	if (false)`,
 	}, {
 		row: "S7", defect: "the flows of who is banned from a segment go on", file: `vnicbridge/internal/userspace/reset.go`,
-		old: ` || fw.denied.Has(vnic, tuple.Dst))`, new: `)`,
+		old: ` || fw.denied.Has(vnic, tuple.Dst))`, new: ` || vnic == nil)`,
 	}, {
 		row: "S7", defect: "a name leads who is banned from the segment there", file: `vnicbridge/internal/userspace/greetserver.go`,
 		old: `	if fw.denied.Has(to, syn.Src) {`, new: `	if false {`,
