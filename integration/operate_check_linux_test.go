@@ -44,6 +44,12 @@ func TestCheck(t *testing.T) {
 			config: caddyfile{policy: "lb_policy round_robin a b\nannounce route table 176"},
 			wants:  []string{"warning: bridge lan: announce without a key", "note: bridge lan: announce and lb_policy round_robin"},
 		}, {
+			name:    "a table of the host's that announces",
+			prepare: []string{"ip rule add from 10.1.2.3 table 176 priority 500"},
+			undo:    []string{"ip rule del priority 500"},
+			config:  caddyfile{policy: "lb_policy ip_hash a b\nannounce route table 176"},
+			wants:   []string{"warning: bridge lan: announce route table 176: a routing rule of priority 500 (ip rule) looks routes up there"},
+		}, {
 			name:    "machines that announce one address before one server",
 			prepare: []string{"ip link add far type veth peer name near"},
 			undo:    []string{"ip link del far"},

@@ -73,6 +73,25 @@ func TestAnnouncedWhileFit(t *testing.T) {
 	})
 }
 
+// TestEventsOfAnnouncements checks that the plane tells once when a bridge is announced, and when it no
+// longer is.
+func TestEventsOfAnnouncements(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r, want := newHeardRig(t, announceConfig())
+		link := r.plane.bridges["lan"].links[config.IPv4]
+		link.Table().Hear(mustAddr(router), routerMAC, true, r.plane.now())
+		want("not yet for a second")
+		time.Sleep(3 * time.Second)
+		want("announced", "bridge_active map[bridge:lan]")
+		must(t, r.plane.DrainBridge("lan", true))
+		time.Sleep(3 * time.Second)
+		want("drained", "bridge_standby map[bridge:lan reason:drained by hand]")
+		must(t, r.plane.DrainBridge("lan", false))
+		time.Sleep(3 * time.Second)
+		want("activated", "bridge_active map[bridge:lan]")
+	})
+}
+
 // Row H9: the link hears nothing of an address that is announced to routers, whoever asks and whatever
 // the NIC does; and flows pass, also while the bridge is drained.
 func TestAnnouncedIsNotOnTheLink(t *testing.T) {

@@ -28,8 +28,8 @@ const (
 	TableHasRoom  EventName = "table_has_room"  // flows, limit
 	Rival         EventName = "rival"           // another host uses a pseudo address: bridge, address, mac
 
-	// Of bridges that fail over.
-	BridgeActive   EventName = "bridge_active"   // it has its addresses now: bridge
+	// Of bridges that fail over, and the first two of those that are announced.
+	BridgeActive   EventName = "bridge_active"   // it has its addresses now, or routers learn of them: bridge
 	BridgeStandby  EventName = "bridge_standby"  // another machine has them, or nobody: bridge, reason
 	BridgeConflict EventName = "bridge_conflict" // another machine uses one of them, too: bridge, address, mac
 )

@@ -63,10 +63,21 @@ func (p *Plane) judgeRole(r *role) {
 	if r.told && fit == r.fit && now-r.toldAt < int64(tellAgain) {
 		return
 	}
+	if r.announced() && fit != r.fit {
+		p.happened(announcement(r.name, r.unfit))
+	}
 	if r.told && fit != r.fit {
 		p.acts.Info("told others whether this machine is fit for the addresses", "bridge", r.name, "fit", fit, "reason", r.unfit)
 	}
 	p.tellFit(r, fit)
+}
+
+// announcement is the event of a bridge that is announced now, or no longer.
+func announcement(bridge, unfit string) Event {
+	if unfit == "" {
+		return Event{BridgeActive, map[string]any{"bridge": bridge}}
+	}
+	return Event{BridgeStandby, map[string]any{"bridge": bridge, "reason": unfit}}
 }
 
 // tellFit tells others whether a bridge is fit. If that fails, the next judgement tries again.

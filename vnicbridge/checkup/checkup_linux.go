@@ -41,6 +41,20 @@ func (c *checkup) run() {
 	c.forwarding()
 	c.networkManagers()
 	c.obstacles(m)
+	c.announcements(m)
+}
+
+// announcements reports routing rules that read the table in which a bridge is announced.
+func (c *checkup) announcements(m *host.Machine) {
+	for _, name := range config.SortedKeys(c.cfg.Bridges) {
+		announce := c.cfg.Bridges[name].Announce
+		if announce == nil {
+			continue
+		}
+		for _, rule := range m.RulesReading(announce.Table) {
+			c.warn("bridge %s: announce route table %d: %s looks routes up there, so this host's own packets to the address end there; take another table", name, announce.Table, rule)
+		}
+	}
 }
 
 // obstacles reports routing rules of others that run before ours, now or after a start.

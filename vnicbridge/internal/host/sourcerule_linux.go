@@ -208,6 +208,22 @@ func (m *Machine) RulesAhead(families ...config.Family) (told []string) {
 	return told
 }
 
+// RulesReading reports routing rules of others that look routes up in a table.
+func (m *Machine) RulesReading(table int) (told []string) {
+	for f := range config.Families {
+		rules, err := listRules(m.NS, f)
+		if err != nil {
+			continue // ensurePlace reports the error
+		}
+		for _, r := range rules {
+			if r.Table == table && !isOurs(r) {
+				told = append(told, fmt.Sprintf("a routing rule%s of priority %d (%s)", ofFamily[f], r.Priority, ruleCommand[f]))
+			}
+		}
+	}
+	return told
+}
+
 var (
 	ofFamily    = [config.Families]string{"", " of IPv6"}
 	ruleCommand = [config.Families]string{"ip rule", "ip -6 rule"}
