@@ -2,6 +2,7 @@ package vnicbridge
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -111,6 +112,30 @@ func TestARemoteSegmentsAliasesAreAnswered(t *testing.T) {
 			r.put(device, neighbourSolicitation(farMAC, config.BroadcastMAC, serverB6, target))
 		}
 		r.silent(device, "nic0", "vnic-A")
+	})
+}
+
+// Row H10: the server's address is no alias, also if aliases are on both sides of it.
+func TestTheServersAddressIsItsOwn(t *testing.T) {
+	cfg := remoteConfig(config.Translate)
+	cfg.Segments["b"].Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.60.100/24"), netip.MustParsePrefix("fd00:60::100/64")}
+	inIPv6(t, cfg, func(t *testing.T, r *rig) {
+		r.put(device, arp(false, farMAC, "192.168.60.100", bridgeMAC, "192.168.60.1"), neighbourAdvertisement(farMAC, bridgeMAC, "fd00:60::100", "fd00:60::1"))
+		for _, c := range []struct{ own, below, above string }{{"192.168.60.100", "192.168.60.99", "192.168.60.101"}, {"fd00:60::100", "fd00:60::99", "fd00:60::101"}} {
+			ask := func(target string) []byte {
+				if strings.Contains(target, ":") {
+					return neighbourSolicitation(strayMAC, config.BroadcastMAC, "fd00:60::ffff", target)
+				}
+				return arp(true, strayMAC, "192.168.60.250", config.MAC{}, target)
+			}
+			r.got(device)
+			r.put(device, ask(c.own))
+			r.silent(device)
+			r.put(device, ask(c.below), ask(c.above))
+			if n := len(r.got(device)); n != 2 {
+				t.Errorf("of two aliases beside %s %d are answered for", c.own, n)
+			}
+		}
 	})
 }
 
