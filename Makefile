@@ -62,7 +62,7 @@ test: ## check the code and run every test: unit, fuzz seeds, end to end (as roo
 		echo 'As an ordinary user, make check and make lab work.' >&2; exit 1; }
 	@scripts/need 'the tests' go ca-certificates $(TEST_TOOLS)
 	@$(MAKE) --no-print-directory check
-	CGO_ENABLED=1 go test -race -vet=off -count=1 -timeout=30m -json ./... | go run ./cmd/conformance docs/conformance.md
+	CGO_ENABLED=1 go test -race -vet=off -count=1 -timeout=45m -json ./... | go run ./cmd/conformance docs/conformance.md
 
 mutate: ## break the code behind each row of the contract and see its tests fail; write docs/evidence/mutations.md (as root)
 	@scripts/need 'the tests' go ca-certificates $(TEST_TOOLS)

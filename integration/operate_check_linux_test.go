@@ -56,6 +56,13 @@ func TestCheck(t *testing.T) {
 			config:  caddyfile{policy: "lb_policy round_robin b\nannounce route table 176", deviceB: "device far", b: "client_ip preserve"},
 			wants:   []string{"warning: bridge lan: announce, and segment b is behind device far without aliases", "warning: bridge lan: announce, and segment b is behind device far and chosen by lb_policy round_robin"},
 		}, {
+			name:    "machines that could both have a server",
+			prepare: []string{"ip link add far type veth peer name near"},
+			undo:    []string{"ip link del far"},
+			config: caddyfile{deviceB: "device far", policy: "lb_policy ip_hash b\nfailover keepalived VI_lan\n}\n" +
+				"bridge wan {\nnic other\naddress 10.9.9.9/24\nlb_policy ip_hash b\nfailover keepalived VI_wan"},
+			wants: []string{"warning: segment b: the bridges lan, wan give it flows and do not follow one instance of keepalived"},
+		}, {
 			name:   "machines whose server sees aliases",
 			config: caddyfile{policy: "lb_policy flow_hash b\nannounce route table 176", deviceB: "device far"},
 			fails:  true,

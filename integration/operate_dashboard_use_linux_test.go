@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/gopacket/pcapgo"
 
+	"github.com/caddy-vnic/caddy-vnic/integration/examples"
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge"
 )
@@ -163,10 +164,11 @@ func dashboardCaptures(t *testing.T, s *scene, b *browser) {
 
 // A page that was reloaded shows what was carried before.
 func dashboardRemembers(t *testing.T, s *scene, b *browser) {
+	ask := strings.TrimSpace(examples.Beginning(t, "docs/operating.md", "curl -f localhost:2019/vnic/history"))
 	s.waitFor("the plane has noted what segment a carried", func() bool {
 		s.get("http://192.168.1.2/")
 		var h vnicbridge.History
-		if err := json.Unmarshal([]byte(s.fromAdmin("/vnic/history")), &h); err != nil {
+		if err := json.Unmarshal([]byte(s.run(s.Server, "sh", "-euc", ask+" 2>/dev/null")), &h); err != nil {
 			t.Fatal(err)
 		}
 		samples := h.Segments["a"]

@@ -18,12 +18,8 @@ func TestDashboardOfARole(t *testing.T) {
 	d := s.department("alpha", 61001)
 	d.fetches(s.PC1, "alpha.example")
 	d.fetches(s.PC1, "bravo.example")
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	cmd := exec.Command("setpriv", "--reuid", fmt.Sprint(d.uid), "--regid", fmt.Sprint(d.uid), "--clear-groups", "--bounding-set", "-all", "--no-new-privs",
-		self, "vnic", "dashboard", "--address", "unix/"+d.socket)
+		d.program, "vnic", "dashboard", "--address", "unix/"+d.socket)
 	cmd.Env = append(os.Environ(), asCaddy, "HOME=/")
 	_, url := s.startDashboard(s.Server, cmd)
 	b := s.newBrowser(s.Server)

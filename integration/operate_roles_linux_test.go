@@ -43,7 +43,8 @@ func TestRoles(t *testing.T) {
 // roles is a scene with the departments alpha and bravo behind one address.
 type roles struct {
 	*scene
-	config string
+	program string // Caddy, where every user can run it
+	config  string
 }
 
 func newRoles(t *testing.T, datapath string) *roles {
@@ -58,7 +59,7 @@ func newRoles(t *testing.T, datapath string) *roles {
 		t.Fatal(err)
 	}
 	s.admin = filepath.Join(open, "caddy.sock")
-	r := &roles{scene: s}
+	r := &roles{scene: s, program: s.copyOfCaddy(open)}
 	r.config = fmt.Sprintf(`{
 	admin unix/%s|0600
 	vnic {
@@ -109,12 +110,8 @@ type department struct {
 func (s *roles) department(segment string, uid int) *department {
 	s.t.Helper()
 	d := &department{roles: s, segment: segment, uid: uid, socket: filepath.Join(filepath.Dir(s.admin), segment+".sock")}
-	self, err := os.Executable()
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	// As the unit does, but by root: the process has the department's group, and the socket gets it.
-	cmd := exec.Command("setpriv", "--regid", fmt.Sprint(uid), "--clear-groups", self, "vnic", "serve-role", segment, "--listen", "unix/"+d.socket+"|0660", "--address", "unix/"+s.admin)
+	cmd := exec.Command("setpriv", "--regid", fmt.Sprint(uid), "--clear-groups", s.program, "vnic", "serve-role", segment, "--listen", "unix/"+d.socket+"|0660", "--address", "unix/"+s.admin)
 	cmd.Env = append(os.Environ(), asCaddy)
 	logged, err := os.Create(filepath.Join(s.dir, segment+".log"))
 	if err != nil {
@@ -135,13 +132,9 @@ func (s *roles) department(segment string, uid int) *department {
 // try runs words in a shell as the department's user, with Caddy in the PATH.
 func (d *department) try(words string) (string, error) {
 	d.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		d.t.Fatal(err)
-	}
 	out, err := d.Server.Run(d.t.Context(), "setpriv", "--reuid", fmt.Sprint(d.uid), "--regid", fmt.Sprint(d.uid), "--clear-groups",
 		"--bounding-set", "-all", "--no-new-privs", "sh", "-euc",
-		fmt.Sprintf("vnic() { command=$1; shift; env HOME=/ %s %s vnic $command --address unix/%s \"$@\"; }\n%s", asCaddy, self, d.socket, words))
+		fmt.Sprintf("vnic() { command=$1; shift; env HOME=/ %s %s vnic $command --address unix/%s \"$@\"; }\n%s", asCaddy, d.program, d.socket, words))
 	return string(out), err
 }
 

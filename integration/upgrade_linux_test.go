@@ -121,7 +121,7 @@ func TestFailedUpgrade(t *testing.T) {
 	onEachDataPath(t, func(t *testing.T, datapath string) {
 		s := newScene(t, paper.NetworkOptions{})
 		s.listen(s.Server, "0.0.0.0:8099", say("a port that is taken"))
-		program := s.copyOfCaddy()
+		program := s.copyOfCaddy(s.dir)
 		socket := filepath.Join(s.dir, "site.sock")
 		config := caddyfile{
 			datapath: datapath, a: "ports any", b: "ports any\nnetns " + s.ownNamespace("b"), policy: "steer b port tcp/9001\nlb_policy first a",
@@ -184,14 +184,15 @@ func (s *scene) damagedNamespace() (name string) {
 	return name
 }
 
-// copyOfCaddy makes a program of its own file, which a test may replace.
-func (s *scene) copyOfCaddy() (path string) {
+// copyOfCaddy makes a program of its own file in a directory. A test may replace it, or let a user run it
+// who cannot look into the directory of the tests' own program.
+func (s *scene) copyOfCaddy(dir string) (path string) {
 	s.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	path = filepath.Join(s.dir, "caddy-program")
+	path = filepath.Join(dir, "caddy-program")
 	s.run(s.Server, "cp", self, path)
 	return path
 }

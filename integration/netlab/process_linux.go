@@ -118,7 +118,7 @@ func (p *Process) Signal(sig unix.Signal) error {
 		return nil
 	default:
 	}
-	if err := p.process.Signal(sig); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := p.process.Signal(sig); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	return nil

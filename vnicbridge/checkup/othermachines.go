@@ -3,6 +3,7 @@ package checkup
 import (
 	"os/exec"
 	"slices"
+	"strings"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
@@ -31,11 +32,31 @@ func (c *checkup) otherMachines() {
 			c.answersElsewhere(name, b)
 		}
 	}
+	c.movesApart()
 	if announced && !slices.ContainsFunc([]string{"bird", "/usr/lib/frr/zebra", "gobgpd"}, installed) {
 		c.note("announce: no routing daemon that we know of is installed here, so nobody hears of the route: install one (apt-get install bird2)")
 	}
 	if elected && !installed("keepalived") {
 		c.warn("failover: keepalived is not installed here, so the bridge will never be active: install it (apt-get install keepalived)")
+	}
+}
+
+// movesApart warns of a segment behind a device whose bridges could be active on two machines at once:
+// both would answer there for its aliases.
+func (c *checkup) movesApart() {
+	for _, name := range config.SortedKeys(c.cfg.Segments) {
+		if !c.cfg.Segments[name].Remote() {
+			continue
+		}
+		instances, elected := make(map[string]bool), false
+		bridges := c.cfg.BridgesBefore(name)
+		for _, bridge := range bridges {
+			f, ok := c.cfg.FailoverOf(bridge)
+			instances[f.Instance], elected = true, elected || ok
+		}
+		if elected && len(instances) > 1 {
+			c.warn("segment %s: the bridges %s give it flows and do not follow one instance of keepalived, so two machines can have its aliases behind device %s at once: give them the same failover keepalived <instance>", name, strings.Join(bridges, ", "), c.cfg.Segments[name].Device)
+		}
 	}
 }
 

@@ -48,10 +48,12 @@ func (t Test) String() string { return t.Package + "." + t.Name }
 
 // OfBoth tells whether a test is of code that both data paths use, so that it has no subtest for
 // each.
-func (t Test) OfBoth() bool { return slices.Contains(ofBoth, t.Package) }
+func (t Test) OfBoth() bool {
+	return slices.Contains(ofBoth, t.Package) || slices.Contains(ofBoth, t.String())
+}
 
-// ofBoth are the packages with such code.
-var ofBoth = []string{"flow", "names", "rules"}
+// ofBoth are the packages with such code, and tests of such code elsewhere.
+var ofBoth = []string{"flow", "names", "rules", "sites", "vnicbridge.TestMACsBehindADevice"}
 
 var (
 	datapathsLine = regexp.MustCompile(`(?m)^Data paths in force: (.+)\.$`)
