@@ -3,6 +3,7 @@ package vnicbridge
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 )
@@ -116,13 +117,15 @@ func TestWhatIsNoAnswerStaysInside(t *testing.T) {
 // Row H12: machines that announce the address at the same time have MACs of their own behind a
 // device, if they have aliases of their own; machines that have it by turns have the same one.
 func TestMACsBehindADevice(t *testing.T) {
+	machines := int64(0)
 	mac := func(change func(cfg *config.Config)) config.MAC {
 		cfg := sharedConfig()
 		cfg.Key = config.Key{1, 2, 3}
 		cfg.Segments["b"].MAC = config.MAC{}
 		cfg.Segments["b"].Addresses = cfg.Segments["b"].Addresses[:1]
 		change(cfg)
-		return (&Plane{}).vnicSpecOf(cfg, "b").MAC
+		machines++
+		return (&Plane{started: time.Unix(machines, 0)}).vnicSpecOf(cfg, "b").MAC
 	}
 	aliases := func(text string) config.AddrRange {
 		var r config.AddrRange
