@@ -38,7 +38,7 @@ type twin struct {
 	keepalived *netlab.Process
 	starts     int
 	program    string   // that is Caddy; default: this one
-	env        []string // of Caddy, besides what all machines have
+	env        []string // of Caddy, in addition to that of every machine
 	servers    []net.PacketConn
 	serving    sync.WaitGroup
 }

@@ -106,7 +106,7 @@ type department struct {
 	command *netlab.Process
 }
 
-// department serves the role of a segment, for a user.
+// department starts a role that serves a segment to a user.
 func (s *roles) department(segment string, uid int) *department {
 	s.t.Helper()
 	d := &department{roles: s, segment: segment, uid: uid, socket: filepath.Join(filepath.Dir(s.admin), segment+".sock")}

@@ -31,13 +31,13 @@ type stream struct {
 type socket struct {
 	net.Listener
 	stream *stream
-	from   *inheritance  // nil: this process has made it
+	left   *inheritance  // what it belonged to; nil: this process has made it
 	done   chan struct{} // closed when nothing more may be handed out
 	ended  chan struct{} // closed when nothing more is accepted
 }
 
 // isOwn tells whether no predecessor needs the socket any more.
-func (s *socket) isOwn() bool { return s.from == nil || s.from.isConfirmed() }
+func (s *socket) isOwn() bool { return s.left == nil || s.left.isConfirmed() }
 
 // accepted is a result of the socket's Accept, or a connection that was left.
 type accepted struct {
@@ -65,7 +65,7 @@ func (s *stream) open(ctx context.Context, plane Plane, segment string) error {
 	if s.socket != nil {
 		return nil
 	}
-	l, from, err := s.listen(ctx, plane, segment)
+	l, left, err := s.listen(ctx, plane, segment)
 	if err != nil {
 		return err
 	}
@@ -73,13 +73,13 @@ func (s *stream) open(ctx context.Context, plane Plane, segment string) error {
 		l.Close()
 		return fmt.Errorf("keep-alive of %s: %w", s.at.local, err)
 	}
-	s.socket = &socket{l, s, from, make(chan struct{}), make(chan struct{})}
+	s.socket = &socket{l, s, left, make(chan struct{}), make(chan struct{})}
 	go s.accept(s.socket)
 	return nil
 }
 
-// listen makes the listening socket, or takes over a predecessor's; from is nil for one that it makes.
-func (s *stream) listen(ctx context.Context, plane Plane, segment string) (l net.Listener, from *inheritance, err error) {
+// listen makes the listening socket, or takes over a predecessor's; left is nil for one that it makes.
+func (s *stream) listen(ctx context.Context, plane Plane, segment string) (l net.Listener, left *inheritance, err error) {
 	if file := s.inherited.files.Take(s.at.file()); file != nil {
 		defer func() { _ = file.Close() }() // the listener has a descriptor of its own
 		if l, err = net.FileListener(file); err != nil {
@@ -129,9 +129,9 @@ func (s *stream) close(lingering time.Duration) error {
 // connection in advance. The others wait in the kernel's queue.
 func (s *stream) accept(from *socket) {
 	defer close(from.ended)
-	if from.from != nil {
+	if from.left != nil {
 		select {
-		case <-from.from.confirmed:
+		case <-from.left.confirmed:
 		case <-from.done:
 			return
 		}

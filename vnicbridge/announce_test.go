@@ -41,20 +41,12 @@ func TestAnnouncedWhileFit(t *testing.T) {
 			r.wantRoutes(when, routes176...)
 		}
 		becomes("the gateways answer")
-		for when, change := range map[string][2]func(){
-			"drained": {
-				func() { must(t, r.plane.DrainBridge("lan", true)) },
-				func() { must(t, r.plane.DrainBridge("lan", false)) },
-			},
-			"without a segment": {
-				func() { must(t, r.plane.SetState("a", config.Draining)) },
-				func() { must(t, r.plane.SetState("a", config.Active)) },
-			},
-			"the NIC is down": {
-				func() { r.nicChanges(iface.LinkState{Up: false, MAC: nicMAC}) },
-				func() { r.nicChanges(iface.LinkState{Up: true, MAC: nicMAC}) },
-			},
-		} {
+		faults := r.faults()
+		faults["the NIC is down"] = [2]func(){
+			func() { r.nicChanges(iface.LinkState{Up: false, MAC: nicMAC}) },
+			func() { r.nicChanges(iface.LinkState{Up: true, MAC: nicMAC}) },
+		}
+		for when, change := range faults {
 			change[0]()
 			time.Sleep(100 * time.Millisecond)
 			r.wantRoutes(when)

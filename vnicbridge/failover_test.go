@@ -342,6 +342,20 @@ func TestTwoActiveBridges(t *testing.T) {
 	})
 }
 
+// faults are what an administrator does that makes a bridge unfit, and how each is undone.
+func (r *rig) faults() map[string][2]func() {
+	return map[string][2]func(){
+		"drained": {
+			func() { must(r.t, r.plane.DrainBridge("lan", true)) },
+			func() { must(r.t, r.plane.DrainBridge("lan", false)) },
+		},
+		"without a segment": {
+			func() { must(r.t, r.plane.SetState("a", config.Draining)) },
+			func() { must(r.t, r.plane.SetState("a", config.Active)) },
+		},
+	}
+}
+
 // Row H4: the elector is told at once that the bridge is not fit, and a second after it is again.
 func TestFitness(t *testing.T) {
 	cfg := failoverConfig()
@@ -362,16 +376,7 @@ func TestFitness(t *testing.T) {
 		}
 		want("at the start", false)
 		becomes("the gateways answer")
-		for when, change := range map[string][2]func(){
-			"drained": {
-				func() { must(t, r.plane.DrainBridge("lan", true)) },
-				func() { must(t, r.plane.DrainBridge("lan", false)) },
-			},
-			"without a segment": {
-				func() { must(t, r.plane.SetState("a", config.Draining)) },
-				func() { must(t, r.plane.SetState("a", config.Active)) },
-			},
-		} {
+		for when, change := range r.faults() {
 			change[0]()
 			time.Sleep(100 * time.Millisecond)
 			want(when, false)

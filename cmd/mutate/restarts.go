@@ -29,7 +29,7 @@ var restarts = []mutation{
 		old: `	if !socket.isOwn() {`, new: `	if false {`, tests: "sites.TestFailedSuccessorTakesNothing",
 	}, {
 		row: "R2", defect: "a successor accepts connections before it has started", file: "sites/stream.go",
-		old: `	if from.from != nil {`, new: `	if false {`, tests: "sites.TestFailedSuccessorTakesNothing",
+		old: `	if from.left != nil {`, new: `	if false {`, tests: "sites.TestFailedSuccessorTakesNothing",
 	}, {
 		row: "R3", defect: "a restart removes the devices", file: "vnicbridge/plane.go",
 		old: `		if p.kept() {`, new: `		if false {`, tests: "integration.TestRestart",

@@ -21,7 +21,7 @@ import (
 type adminFlags struct {
 	address, config, adapter string
 
-	watch http.RoundTripper // of a command that reads again and again; else nil
+	watch func(uri string) (*http.Response, error) // of a command that reads again and again; else nil
 }
 
 func (f *adminFlags) register(cmd *cobra.Command) {
@@ -114,21 +114,19 @@ func (f *adminFlags) repeat() error {
 		return err
 	}
 	to, err := endpoint.Parse(address)
-	if err == nil {
-		f.watch = to.Watch()
+	if err != nil {
+		return err
 	}
-	return err
+	watch := to.Watch()
+	f.watch = func(uri string) (*http.Response, error) { return to.Get(watch, uri) }
+	return nil
 }
 
 func (f *adminFlags) ask(address, method, uri string, body io.Reader) (*http.Response, error) {
-	if f.watch == nil || method != http.MethodGet {
-		return caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
+	if f.watch != nil && method == http.MethodGet {
+		return f.watch(uri)
 	}
-	to, err := endpoint.Parse(address)
-	if err != nil {
-		return nil, err
-	}
-	return to.Get(f.watch, uri)
+	return caddycmd.AdminAPIRequest(address, method, uri, http.Header{"Content-Type": {"application/json"}}, body)
 }
 
 // While a successor takes over, both processes have the admin endpoint, and the kernel chooses one

@@ -30,18 +30,14 @@ func Forward(address string) (http.Handler, error) {
 	}
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", to.Host, to.Host
 			r.Out.Header = make(http.Header)
 			for _, name := range []string{"Accept", "Content-Type"} {
 				if value := r.In.Header.Get(name); value != "" {
 					r.Out.Header.Set(name, value)
 				}
 			}
-			if to.Origin != "" {
-				r.Out.Header.Set("Origin", to.Origin)
-			}
 		},
-		Transport:     &transport{to.Watch(), to.Transport()},
+		Transport:     to.To(&transport{to.Watch(), to.Transport()}),
 		FlushInterval: -1, // a stream's parts are wanted as they come
 		ModifyResponse: func(r *http.Response) error {
 			r.Header.Del("Access-Control-Allow-Origin")

@@ -18,8 +18,8 @@ import (
 
 // Endpoint is the address of an admin API.
 type Endpoint struct {
-	Host   string // of requests
-	Origin string // of requests; empty: none is necessary
+	host   string // of requests
+	origin string // of requests; empty: none is necessary
 	text   string
 	addr   caddy.NetworkAddress
 }
@@ -30,10 +30,10 @@ func Parse(address string) (*Endpoint, error) {
 	if err != nil || addr.PortRangeSize() > 1 || addr.IsFdNetwork() {
 		return nil, fmt.Errorf("cannot connect to the admin address %s: want host:port or unix/path (%v)", address, err)
 	}
-	e := &Endpoint{Host: addr.JoinHostPort(0), Origin: "http://" + addr.JoinHostPort(0), text: address, addr: addr}
+	e := &Endpoint{host: addr.JoinHostPort(0), origin: "http://" + addr.JoinHostPort(0), text: address, addr: addr}
 	if addr.IsUnixNetwork() {
 		e.addr.Host, _, _ = strings.Cut(addr.Host, "|") // the permissions of the socket
-		e.Host, e.Origin = "127.0.0.1", ""
+		e.host, e.origin = "127.0.0.1", ""
 	}
 	return e, nil
 }
@@ -81,11 +81,16 @@ type to struct {
 
 func (t to) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
-	r.URL.Scheme, r.URL.Host, r.Host = "http", t.Host, t.Host
-	if t.Origin != "" {
-		r.Header.Set("Origin", t.Origin)
-	}
+	t.address(r)
 	return t.by.RoundTrip(r)
+}
+
+// address makes a request one to the endpoint.
+func (e *Endpoint) address(r *http.Request) {
+	r.URL.Scheme, r.URL.Host, r.Host = "http", e.host, e.host
+	if e.origin != "" {
+		r.Header.Set("Origin", e.origin)
+	}
 }
 
 // Get reads from the API. The errors are those of Caddy's own requests.
@@ -126,15 +131,13 @@ func (e *Endpoint) dialWatch(ctx context.Context) (net.Conn, error) {
 const upgradeTimeout = 10 * time.Second
 
 func (e *Endpoint) upgrade(ctx context.Context, conn net.Conn) bool {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+e.Host+api.WatchPath, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, api.WatchPath, nil)
 	if err != nil {
 		return false
 	}
 	r.Header.Set("Connection", "Upgrade")
 	r.Header.Set("Upgrade", api.WatchProtocol)
-	if e.Origin != "" {
-		r.Header.Set("Origin", e.Origin)
-	}
+	e.address(r)
 	_ = conn.SetDeadline(time.Now().Add(upgradeTimeout))
 	defer conn.SetDeadline(time.Time{})
 	if err := r.Write(conn); err != nil {
