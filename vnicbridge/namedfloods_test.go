@@ -39,12 +39,15 @@ func (r *rig) flooder(i int) *talk {
 	return c
 }
 
-// floodSYNs lets clients begin so many connections at once.
+// floodSYNs lets so many clients begin a connection at once: at least as many as use up the rate of
+// SYNs.
 func (r *rig) floodSYNs(n int) {
+	r.longestRun = 0
 	for i := range n {
 		c := r.flooder(i)
 		r.put("nic0", c.asks.from(c.client))
 	}
+	holdSYNs(r)
 	r.got("nic0")
 }
 
@@ -90,8 +93,9 @@ func TestHowManySYNsAreKept(t *testing.T) {
 				again++
 			}
 		}
-		if again != userspace.SYNBurst {
-			t.Errorf("%d SYNs are answered again, want %d", again, userspace.SYNBurst)
+		lateOnes := int(r.longestRun / time.Millisecond) // a pause of the machine lets others be kept
+		if again < userspace.SYNBurst || again > userspace.SYNBurst+lateOnes {
+			t.Errorf("%d SYNs are answered again, want %d, and %d more at most", again, userspace.SYNBurst, lateOnes)
 		}
 	})
 }

@@ -31,6 +31,11 @@ func init() {
 			k.refillARP()
 		}
 	}
+	holdSYNs = func(r *rig) {
+		if k, ok := r.plane.datapaths.kernelPath().(memoryPath); ok {
+			k.Plane.SYNs += int64(time.Second)
+		}
+	}
 }
 
 // smallTable is the size of the flow table where a test does not ask for another:

@@ -96,6 +96,10 @@ var inKernel = func(*rig, *memoryDevice, packet.Frame) bool { return false }
 // test's.
 var refillARP = func(*rig) {}
 
+// holdSYNs keeps the rate of SYNs used up for a second of the kernel's clock: a pause of the machine
+// would let another SYN be kept.
+var holdSYNs = func(*rig) {}
+
 // rig is a whole data plane on a machine whose devices are in memory: the frames
 // that a test puts in are those that a kernel would give, offload header and all.
 type rig struct {
