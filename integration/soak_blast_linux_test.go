@@ -21,9 +21,7 @@ import (
 	"github.com/caddy-vnic/caddy-vnic/integration/paper"
 )
 
-// order tells a sender on its standard input what to send. The sender is a process of its
-// own, which runs only when its cores are otherwise idle (SCHED_IDLE). So making frames does
-// not slow down the client, which in real life has a machine of its own.
+// order tells a sender of frames what to send (idleProgram).
 type order struct {
 	Device    string
 	MAC       net.HardwareAddr
@@ -60,18 +58,9 @@ func (s *scene) orderBy(from *netlab.Host, device string) order {
 // blast makes a host send frames by an order, and returns how many it sent per second.
 func (s *scene) blast(from *netlab.Host, o order) (rate float64) {
 	s.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	input, err := json.Marshal(o)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	cmd := exec.CommandContext(s.t.Context(), "chrt", "--idle", "0", self)
-	cmd.Env = append(os.Environ(), asSender+"=1")
+	cmd := s.idleProgram(asSender, o)
 	var output bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &output, &output
+	cmd.Stdout, cmd.Stderr = &output, &output
 	sender, err := from.Start(cmd)
 	if err == nil {
 		err = sender.Wait()
@@ -83,6 +72,32 @@ func (s *scene) blast(from *netlab.Host, o order) (rate float64) {
 		s.t.Fatalf("sending frames: %v: %s", err, &output)
 	}
 	return rate
+}
+
+// idleProgram is program for what runs only when its cores are otherwise idle (SCHED_IDLE). So what
+// attackers do does not slow down clients, which in real life have machines of their own.
+func (s *scene) idleProgram(name string, order any) *exec.Cmd {
+	s.t.Helper()
+	return s.program(name, order, "chrt", "--idle", "0")
+}
+
+// program is the command of one of this test binary's programs, which reads an order from its
+// standard input. by runs it.
+func (s *scene) program(name string, order any, by ...string) *exec.Cmd {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	input, err := json.Marshal(order)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	by = append(by, self)
+	cmd := exec.CommandContext(s.t.Context(), by[0], by[1:]...)
+	cmd.Env = append(os.Environ(), name+"=1")
+	cmd.Stdin = bytes.NewReader(input)
+	return cmd
 }
 
 // sendAsOrdered is the sender's main function.

@@ -3,10 +3,18 @@
 package integration_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/caddy-vnic/caddy-vnic/integration/gauge"
 )
@@ -29,6 +37,64 @@ func (s *scene) measureAt(url string, during func()) *latencies {
 	s.t.Helper()
 	client := s.PC1.HTTPClient()
 	return measureBy(func() (string, error) { return fetch(client, url) }, during)
+}
+
+// asAsker is the environment variable that makes this test binary a client, which asks until it gets
+// SIGTERM, and then prints how long each request took.
+const asAsker = "CADDY_VNIC_AS_ASKER"
+
+func init() { programs[asAsker] = askAndTell }
+
+// asking tells such a client what to ask. The answer must be "a".
+type asking struct{ Host, URL string }
+
+// asked is what it tells.
+type asked struct {
+	Times    []time.Duration
+	Failures []string
+}
+
+// measureApart is measure by a client that is a process of its own. So it does not wait for what this
+// process does meanwhile.
+func (s *scene) measureApart(order asking, during func()) *latencies {
+	s.t.Helper()
+	cmd := s.program(asAsker, order)
+	var output, problem bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &problem
+	asker, err := s.PC1.Start(cmd)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	during()
+	if err := asker.Stop(); err != nil {
+		s.t.Fatal(err)
+	}
+	var told asked
+	if err := json.Unmarshal(output.Bytes(), &told); err != nil {
+		s.t.Fatalf("the client: %v: %s", err, &problem)
+	}
+	l := &latencies{times: told.Times}
+	for _, text := range told.Failures {
+		l.failures = append(l.failures, errors.New(text))
+	}
+	return l
+}
+
+// askAndTell is the client's main function.
+func askAndTell() error {
+	var order asking
+	if err := json.NewDecoder(os.Stdin).Decode(&order); err != nil {
+		return err
+	}
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, unix.SIGTERM)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	l := measureBy(func() (string, error) { return getAs(client, order.Host, order.URL) }, func() { <-ended })
+	told := asked{Times: l.times}
+	for _, err := range l.failures {
+		told.Failures = append(told.Failures, err.Error())
+	}
+	return json.NewEncoder(os.Stdout).Encode(told)
 }
 
 // measureBy asks 200 times a second until during returns. The answer must be "a".

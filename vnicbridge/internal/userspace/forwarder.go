@@ -51,7 +51,7 @@ func (fw *Forwarder) SetRules(r *rules.Ruleset) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
 	fw.setLimits()
-	fw.tickGreetings(fw.Clock()) // some may need no name now
+	fw.reviewGreetings(fw.Clock())
 }
 
 // setLimits sets the limits of the rules in the flow table in use.

@@ -1,8 +1,6 @@
 package userspace
 
 import (
-	"slices"
-
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/config"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
@@ -45,7 +43,7 @@ func (g *greetings) holdDatagram(c *greeting, s segment) {
 	if c.place == nil {
 		g.add(c)
 	}
-	g.keep(c, segment{frame: clone(&s.frame), data: slices.Clone(s.data)})
+	g.keep(c, segmentOf(&s.frame, 0, s.data, false))
 }
 
 // datagrams returns the payloads of the datagrams that the greeting holds.

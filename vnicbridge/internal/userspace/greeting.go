@@ -35,7 +35,7 @@ const (
 // greetings, the oldest first: those whose client may have forged its address, and then the others.
 const (
 	MaxGreetings = 1 << 14
-	MaxHeld      = 64 << 20
+	MaxHeld      = 32 << 20
 )
 
 // greetingWindow is the window that the bridge offers to clients: they send no more than is read.
@@ -56,10 +56,20 @@ type greetings struct {
 	synsUsed    int64 // the time up to which the rate of SYNs is used up, in ns (mayKeep)
 	unnamedUsed int64 // the same for the rate of clients that go on without a name (goOn)
 
-	// Of *greeting, the oldest first: those whose client may have forged its address, and those
-	// whose client has acknowledged the bridge's SYN-ACK.
-	unproven, proven list.List
+	orders [orders]list.List // of *greeting, the oldest first
 }
+
+// order is what a greeting waits for. The first orders make room first.
+type order int
+
+const (
+	waitACK    order = iota // for an answer to the bridge's SYN-ACK: the client may have forged its address
+	waitQUIC                // for the rest of what a QUIC client sends, which may have forged its address
+	waitTurn                // for its turn to go on without a name (goOn)
+	waitName                // for the rest of what a TCP client sends
+	waitServer              // for the server
+	orders
+)
 
 func newGreetings() *greetings {
 	return &greetings{known: make(map[flow.Key]*greeting), chosen: make(map[choice]uint64), seed: maphash.MakeSeed()}
@@ -105,8 +115,8 @@ func (fw *Forwarder) Greets() bool {
 // greeting is one such connection.
 type greeting struct {
 	key    flow.Key
-	order  *list.List    // unproven or proven
-	place  *list.Element // in the order
+	order  order
+	place  *list.Element // in the order; nil: it is in none yet
 	in     *iface.Iface
 	syn    packet.Frame // the client's, without a payload
 	first  uint32       // the client's first sequence number, of the SYN
@@ -115,10 +125,9 @@ type greeting struct {
 	offer  packet.Offer // the bridge's
 
 	toServer packet.Offer // what of the client's the server gets
-	began    int64        // when the SYN came, in ns
+	began    int64        // when the SYN came, or the first segment or datagram after it, in ns
 	answers  int          // how often the client got the bridge's SYN-ACK
 	held     []segment    // what the client has sent since, in the order in which it came
-	ended    bool         // no name can come any more
 
 	asked int64 // when the server got the SYN first, in ns; 0: the name is not known yet
 	tries int   // how often the server got it
@@ -128,8 +137,8 @@ type greeting struct {
 type segment struct {
 	frame packet.Frame
 	from  uint32 // its sequence number
-	data  []byte
-	ends  bool // it is a FIN or a RST
+	data  []byte // a part of the frame
+	ends  bool   // it is a FIN or a RST
 }
 
 // greet takes a packet of a client that belongs to no flow, and whose segment depends on a name.
@@ -163,6 +172,7 @@ func (fw *Forwarder) listen(a *Arrival, hashes *rules.DecisionTable) (news said,
 	g := fw.greetings
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	fw.takeTurns(a.Out, a.Now)
 	c := g.known[a.key()]
 	if a.Begins() {
 		return said{}, fw.answerSYN(a, c, hashes), true
@@ -201,7 +211,6 @@ func (fw *Forwarder) understand(s said, name string, reading names.Reading, a *A
 	case reading != names.More:
 		fw.askFor(c, name, a.Out, a.Now)
 	case s.ended:
-		c.ended = true
 		fw.goOn(c, a.Out, a.Now)
 	}
 }
@@ -260,24 +269,31 @@ func (g *greetings) add(c *greeting) {
 		g.forget(other)
 	}
 	g.known[c.key] = c
-	g.put(c, &g.unproven)
+	if c.isDatagram() {
+		g.put(c, waitQUIC)
+	} else {
+		g.put(c, waitACK)
+	}
 	g.makeRoom(c)
 }
 
 // put puts a greeting at the end of an order.
-func (g *greetings) put(c *greeting, order *list.List) {
-	if c.order != nil {
-		c.order.Remove(c.place)
+func (g *greetings) put(c *greeting, o order) {
+	if c.place != nil {
+		g.orders[c.order].Remove(c.place)
 	}
-	c.order, c.place = order, order.PushBack(c)
+	c.order, c.place = o, g.orders[o].PushBack(c)
 }
 
-// all yields the greetings in the order in which they make room. The caller may forget the one that
-// it gets.
-func (g *greetings) all() iter.Seq[*greeting] {
+// all yields the greetings of all orders, or of some. The caller may forget the one that it gets, or
+// put it into another order.
+func (g *greetings) all(some ...order) iter.Seq[*greeting] {
 	return func(yield func(*greeting) bool) {
-		for _, order := range []*list.List{&g.unproven, &g.proven} {
-			for e := order.Front(); e != nil; {
+		for o := range orders {
+			if len(some) > 0 && !slices.Contains(some, o) {
+				continue
+			}
+			for e := g.orders[o].Front(); e != nil; {
 				c := e.Value.(*greeting)
 				e = e.Next()
 				if !yield(c) {
@@ -306,7 +322,7 @@ func (g *greetings) forget(c *greeting) {
 		g.held -= s.size()
 	}
 	delete(g.known, c.key)
-	c.order.Remove(c.place)
+	g.orders[c.order].Remove(c.place)
 }
 
 // number returns the bridge's first sequence number for a connection (RFC 9293 §3.4.1, RFC 6528):
@@ -343,12 +359,13 @@ func (g *greetings) hold(c *greeting, a *Arrival) bool {
 	}
 	switch {
 	case len(c.held) == 0:
-		g.put(c, &g.proven)
+		c.began = a.Now
+		g.put(c, waitName)
 	case len(c.held) == 1 && c.held[0].isBare():
 		g.held -= c.held[0].size() // what comes after it acknowledges too
 		c.held = c.held[:0]
 	}
-	g.keep(c, segment{clone(a.Frame), from, slices.Clone(data), ends})
+	g.keep(c, segmentOf(a.Frame, from, data, ends))
 	return true
 }
 
@@ -362,9 +379,19 @@ func (g *greetings) keep(c *greeting, s segment) {
 	g.makeRoom(c)
 }
 
+// segmentOf returns a copy of a client's frame with its data, which is a part of the frame.
+func segmentOf(f *packet.Frame, from uint32, data []byte, ends bool) segment {
+	at := cap(f.Data) - cap(data) // both end where their memory does
+	own := clone(f)
+	return segment{own, from, own.Data[at : at+len(data)], ends}
+}
+
 // stream returns what the client has sent, as far as nothing is missing, and whether the client
-// has ended it.
+// has ended it. Most clients send it by one segment, which is not copied.
 func (c *greeting) stream() (stream []byte, ended bool) {
+	if s := &c.held[0]; len(c.held) == 1 && s.from == c.first+1 {
+		return s.data, s.ends
+	}
 	inOrder := slices.SortedFunc(slices.Values(c.held), func(a, b segment) int { return cmp.Compare(int32(a.from-b.from), 0) })
 	for _, s := range inOrder {
 		have := c.first + 1 + uint32(len(stream))
@@ -379,7 +406,7 @@ func (c *greeting) stream() (stream []byte, ended bool) {
 }
 
 // size returns how many bytes a segment takes.
-func (s *segment) size() int { return len(s.frame.Data) + len(s.data) }
+func (s *segment) size() int { return len(s.frame.Data) }
 
 func clone(f *packet.Frame) packet.Frame {
 	return packet.Frame{Data: slices.Clone(f.Data), Tagged: f.Tagged}

@@ -16,6 +16,10 @@ const (
 	firstRetry = time.Second
 )
 
+// answersAgain is how many silent clients get the bridge's SYN-ACK again at a tick. In a flood, whose
+// clients are forged, the packets of others would wait behind more; and clients repeat their SYN.
+const answersAgain = 64
+
 // askFor opens the flow of a greeting whose client asks for a name, or for none (""), and asks the
 // server. If there is no server for it, the client gets a RST: its connection is open already.
 func (fw *Forwarder) askFor(c *greeting, name string, out *iface.Outbox, now int64) {
@@ -30,6 +34,7 @@ func (fw *Forwarder) askFor(c *greeting, name string, out *iface.Outbox, now int
 		return
 	}
 	c.asked = now
+	fw.greetings.put(c, waitServer)
 	fw.askServer(c, fl, out, now)
 }
 
@@ -188,20 +193,53 @@ func (fw *Forwarder) refuseGreeting(c *greeting, out *iface.Outbox, now int64) {
 }
 
 // tickGreetings does what is due: clients that have not told a name go on without one, and clients
-// and servers that have not answered a SYN get it again.
+// and servers that have not answered a SYN get it again. It looks at no greeting that only waits for its
+// time: there may be many, and packets wait meanwhile.
 func (fw *Forwarder) tickGreetings(now int64) {
 	g := fw.greetings
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.refusals.tick()
 	var out iface.Outbox
+	again := 0
+	for c := range g.all(waitACK) {
+		if now-c.began >= int64(GreetingTime) {
+			g.forget(c)
+		} else if again < answersAgain && now-c.began >= retryAfter(c.answers) {
+			again++
+			fw.answerAgain(c, &out, now)
+		}
+	}
+	for _, o := range []order{waitQUIC, waitName} {
+		for c := range g.all(o) {
+			if now-c.began < int64(GreetingTime) {
+				break // as all that come after it
+			}
+			g.put(c, waitTurn)
+		}
+	}
+	fw.takeTurns(&out, now)
+	for c := range g.all(waitServer) {
+		fw.askAgain(c, &out, now)
+	}
+	out.Flush()
+}
+
+// reviewGreetings goes on with greetings that need no name by new rules, and ends those at a NIC that
+// is gone.
+func (fw *Forwarder) reviewGreetings(now int64) {
+	g := fw.greetings
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	for c := range g.all() {
 		if c.in.Closed.Load() {
 			g.forget(c)
-		} else {
-			fw.tickGreeting(c, &out, now)
+		} else if c.waitsForName() && !fw.needsName(c) {
+			g.put(c, waitTurn)
 		}
 	}
+	var out iface.Outbox
+	fw.takeTurns(&out, now)
 	out.Flush()
 }
 
@@ -217,25 +255,18 @@ func (fw *Forwarder) endDeniedGreetings() {
 	}
 }
 
-func (fw *Forwarder) tickGreeting(c *greeting, out *iface.Outbox, now int64) {
-	waited, silent := now-c.began, len(c.held) == 0
-	switch {
-	case c.asked != 0:
-		fw.askAgain(c, out, now)
-	case silent && waited >= int64(GreetingTime):
-		fw.greetings.forget(c)
-	case c.ended || waited >= int64(GreetingTime) || !silent && !fw.needsName(c):
-		fw.goOn(c, out, now)
-	case silent && waited >= retryAfter(c.answers):
-		// If the client's only packet is lost, the client may wait for the server to speak.
-		if a, verdict := c.parse(&c.syn, out, now); verdict == packet.Keep {
-			fw.answer(c, a)
-		}
+// answerAgain repeats the SYN-ACK to a silent client. If the client's only packet is lost, the client may
+// wait for the server to speak.
+func (fw *Forwarder) answerAgain(c *greeting, out *iface.Outbox, now int64) {
+	if a, verdict := c.parse(&c.syn, out, now); verdict == packet.Keep {
+		fw.answer(c, a)
 	}
 }
 
-// needsName tells whether the segment for a greeting still depends on a name: a reload may have taken
-// the rules away.
+// waitsForName tells whether the client has begun to speak, and the bridge reads on.
+func (c *greeting) waitsForName() bool { return c.order == waitQUIC || c.order == waitName }
+
+// needsName tells whether the segment for a greeting depends on a name.
 func (fw *Forwarder) needsName(c *greeting) bool {
 	bridge := fw.rules.Load().Bridges[c.in]
 	return bridge == nil || bridge.Decisions.NeedsName(c.key.Tuple)

@@ -14,17 +14,28 @@ const (
 	unnamedBurst = 64                   // how many may go on at once after a pause
 )
 
-// goOn lets a client go on without a name. If the rate is used up, the next tick tries again.
+// goOn lets a client go on without a name, after those that wait for their turn already.
 func (fw *Forwarder) goOn(c *greeting, out *iface.Outbox, now int64) {
+	if c.order != waitTurn {
+		fw.greetings.put(c, waitTurn)
+	}
+	fw.takeTurns(out, now)
+}
+
+// takeTurns lets those go on without a name whose turn it is. Packets of greetings call it, so that in
+// a flood clients go on one by one, and not many at a tick, behind which packets would wait.
+func (fw *Forwarder) takeTurns(out *iface.Outbox, now int64) {
 	g := fw.greetings
 	g.unnamedUsed = max(g.unnamedUsed, now)
-	if g.unnamedUsed-now >= unnamedBurst*int64(unnamedCost) {
-		return
-	}
-	g.unnamedUsed += int64(unnamedCost)
-	if c.isDatagram() {
-		fw.openUnnamed(c, out, now)
-	} else {
-		fw.askFor(c, "", out, now)
+	for c := range g.all(waitTurn) {
+		if g.unnamedUsed-now >= unnamedBurst*int64(unnamedCost) {
+			return
+		}
+		g.unnamedUsed += int64(unnamedCost)
+		if c.isDatagram() {
+			fw.openUnnamed(c, out, now)
+		} else {
+			fw.askFor(c, "", out, now)
+		}
 	}
 }
