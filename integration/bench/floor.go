@@ -74,6 +74,7 @@ var floors = []floor{
 	nameFloor("HTTPS, 1 MiB files, to direct", "https_bulk", baseline, 0.95),
 	nameFloor("TLS handshakes/s, to direct", "https_perrequest", baseline, 0.90),
 	nameFloor("connection per request, to direct", "perrequest", baseline, 0.60),
+	nameFloor("HTTP/3, keep-alive, to direct", "http3_keepalive", baseline, 0.95),
 	nameFloor("HTTPS, keep-alive, to haproxy", "https_keepalive", "haproxy", 1.5),
 	nameFloor("HTTPS, keep-alive, to nginx", "https_keepalive", "nginx", 1.5),
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
 	"time"
 )
 
@@ -83,6 +85,26 @@ func h2KeepAlive(ctx context.Context, s *site, d time.Duration) (Figures, error)
 func h2Bulk(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 	totals, err := s.h2load(ctx, d, "1m", 4, "--max-concurrent-streams", "4")
 	return Figures{"h2_bulk": totals.megabytes(), brokenRequests: float64(totals.Broken)}, err
+}
+
+// http3KeepAlive needs 16 connections only: more make no difference, because the ends are slow.
+func http3KeepAlive(ctx context.Context, s *site, d time.Duration) (Figures, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, d+grace)
+	defer cancel()
+	output, err := s.client.Run(ctx, self, http3LoadCommand, s.url("https", "1k"), s.publicPort(httpsPort).String(),
+		s.bench.path(certificateFile), "16", d.String())
+	if err != nil {
+		return nil, err
+	}
+	var totals http3Totals
+	if err := json.Unmarshal(output, &totals); err != nil {
+		return nil, fmt.Errorf("%s printed %q: %w", http3LoadCommand, output, err)
+	}
+	return Figures{"http3_keepalive": totals.requestRate(), brokenRequests: float64(totals.Broken)}, nil
 }
 
 // h2load runs h2load with one thread over HTTPS.

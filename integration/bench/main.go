@@ -59,6 +59,10 @@ func main() {
 		fail(runPlainBridge(os.Args[2:]))
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == http3LoadCommand {
+		fail(runHTTP3Load(os.Args[2:]))
+		return
+	}
 	var s settings
 	s.register(flag.CommandLine)
 	flag.Parse()

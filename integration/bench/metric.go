@@ -95,6 +95,7 @@ var nameMetrics = slices.Concat(requestMetrics, []Metric{
 	{Name: "https_keepalive", Title: "HTTPS requests/s, keep-alive", Unit: "requests/s"},
 	{Name: "https_perrequest", Title: "TLS handshakes/s", Unit: "handshakes/s"},
 	{Name: "https_bulk", Title: "HTTPS, 1 MiB files", Unit: "MB/s"},
+	{Name: "http3_keepalive", Title: "HTTP/3 requests/s, keep-alive", Unit: "requests/s"},
 	planeCPU, machineCPU,
 })
 

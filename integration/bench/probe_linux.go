@@ -66,6 +66,7 @@ var nameProbes = []probe{
 	{name: "HTTPS", part: "names", length: httpsLength, run: httpsKeepAlive},
 	{name: "TLS handshakes", part: "names", length: httpsLength, run: httpsPerRequest},
 	{name: "HTTPS, 1 MiB files", part: "names", length: httpsLength, run: httpsBulk},
+	{name: "HTTP/3", part: "names", length: httpsLength, run: http3KeepAlive, can: hasUDP},
 }
 
 func hasUDP(s *site) bool     { return !s.noUDP }
