@@ -64,6 +64,12 @@ var byName = []mutation{
 		row: "N8", defect: "half hellos reach the servers as fast as they come", file: "vnicbridge/internal/userspace/unnamed.go",
 		old: `	if g.unnamedUsed-now >= unnamedBurst*int64(unnamedCost) {`, new: `	if false {`, tests: "vnicbridge.TestHalfHellosGoOnSlowly",
 	}, {
+		row: "N8", defect: "half hellos go on all at a tick", file: "vnicbridge/internal/userspace/greeting.go",
+		old: `	fw.takeTurns(a.Out, a.Now)`, new: ``, tests: "vnicbridge.TestHalfHellosGoOnSlowly",
+	}, {
+		row: "N8", defect: "all silent clients get a SYN-ACK again at a tick", file: "vnicbridge/internal/userspace/greetserver.go",
+		old: `const answersAgain = 64`, new: `const answersAgain = 1 << 20`, tests: "vnicbridge.TestHowManySYNsAreKept",
+	}, {
 		row: "N8", defect: "the programs answer no SYN", file: "vnicbridge/internal/bpf/admit.h",
 		old: `	return p->next == p->seq + 1 ? COOKIE : DROP_OVERLOAD;`, new: `	return SLOW;`, tests: "vnicbridge.TestWhoAnswersAFlood",
 	}, {
