@@ -86,6 +86,7 @@ func TestAFloodOfGreetings(t *testing.T) {
 func TestHowManySYNsAreKept(t *testing.T) {
 	onEachDataPath(t, namedConfig(), func(t *testing.T, r *rig) {
 		r.floodSYNs(userspace.SYNBurst + 100)
+		time.Sleep(maintainInterval / 2) // so that each time below has one tick
 		again := 0
 		for range 8 {
 			time.Sleep(maintainInterval)
