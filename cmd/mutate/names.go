@@ -25,7 +25,7 @@ var byName = []mutation{
 		old: `!a.Frame.ChecksumVerified() && !a.ValidTCP()`, new: `false`, tests: "vnicbridge.TestDamagedGreetings",
 	}, {
 		row: "N4", defect: "a client that ends waits for its time", file: "vnicbridge/internal/userspace/greeting.go",
-		old: `	return said{c, stream, ended || len(c.held) >= heldPackets}, packet.Keep, true`, new: `	return said{c, stream, len(c.held) >= heldPackets}, packet.Keep, true`, tests: "vnicbridge.TestAFINEndsAGreeting",
+		old: `	return said{c, stream, ended || len(c.held) >= heldPackets}, packet.Keep, true`, new: `	return said{c, stream, ended && len(c.held) >= heldPackets}, packet.Keep, true`, tests: "vnicbridge.TestAFINEndsAGreeting",
 	}, {
 		row: "N5", defect: "acknowledgments are not translated", file: "vnicbridge/internal/packet/shift.go",
 		old: `		add(header[8:], -s.Seq)`, new: ``, tests: "vnicbridge.TestNumbersOfNamedFlows",
