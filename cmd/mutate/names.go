@@ -55,7 +55,7 @@ var byName = []mutation{
 		old: `		fw.observe(a, fl, flow.Reverse)
 		fw.refuseGreeting(c, a.Out, a.Now)`, new: `		fw.observe(a, fl, flow.Reverse)`, tests: "vnicbridge.TestAServerThatRefusesAName",
 	}, {
-		row: "N8", defect: "greetings grow without bound", file: "vnicbridge/internal/userspace/greeting.go",
+		row: "N8", defect: "greetings grow without bound", file: "vnicbridge/internal/userspace/greetings.go",
 		old: `		if len(g.known) <= MaxGreetings && g.held <= MaxHeld {`, new: `		if true {`, tests: "vnicbridge.TestGreetingsAreBounded",
 	}, {
 		row: "N8", defect: "anybody can guess a cookie", file: "vnicbridge/internal/userspace/syncookie.go",

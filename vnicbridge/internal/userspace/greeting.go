@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"container/list"
 	"hash/maphash"
-	"iter"
 	"slices"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/iface"
-	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/names"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/rules"
@@ -21,7 +19,8 @@ import (
 // acknowledging it, until it knows the name. Then it opens the connection to the server with the
 // client's own SYN, and delivers what it holds. From then on it only shifts numbers (N5).
 //
-// greeting.go reads the name, and greetserver.go opens the connection.
+// greetings.go keeps such connections, greeting.go reads the name, and greetserver.go opens the
+// connection.
 
 // Bounds of what the bridge waits for and holds of a client before it knows the name. At the
 // bound, the connection goes on without a name (N3).
@@ -30,57 +29,8 @@ const (
 	heldPackets  = 16
 )
 
-// MaxGreetings bounds the greetings, and MaxHeld the bytes that they hold. Beyond the former the
-// bridge answers with SYN cookies (syncookie.go). If clients acknowledge those, or hold too much, it forgets
-// greetings, the oldest first: those whose client may have forged its address, and then the others.
-const (
-	MaxGreetings = 1 << 14
-	MaxHeld      = 32 << 20
-)
-
 // greetingWindow is the window that the bridge offers to clients: they send no more than is read.
 const greetingWindow = names.MaxBytes
-
-// greetings are the connections that the bridge has answered and whose server has not answered
-// yet.
-type greetings struct {
-	mu      lockorder.Mutex[lockorder.Greetings]
-	known   map[flow.Key]*greeting // by the key of the client's packets
-	held    int                    // bytes
-	chosen  map[choice]uint64      // how many flows
-	servers quicServers
-
-	refusals refusals // of TCP servers
-	seed     maphash.Seed
-
-	synsUsed    int64 // the time up to which the rate of SYNs is used up, in ns (mayKeep)
-	unnamedUsed int64 // the same for the rate of clients that go on without a name (goOn)
-
-	orders [orders]list.List // of *greeting, the oldest first
-}
-
-// order is what a greeting waits for. The first orders make room first.
-type order int
-
-const (
-	waitACK    order = iota // for an answer to the bridge's SYN-ACK: the client may have forged its address
-	waitQUIC                // for the rest of what a QUIC client sends, which may have forged its address
-	waitTurn                // for its turn to go on without a name (goOn)
-	waitName                // for the rest of what a TCP client sends
-	waitServer              // for the server
-	orders
-)
-
-func newGreetings() *greetings {
-	return &greetings{known: make(map[flow.Key]*greeting), chosen: make(map[choice]uint64), seed: maphash.MakeSeed()}
-}
-
-// ForgetGreetings makes the forwarder as if it had greeted nobody yet. From seed follow the numbers
-// that it gives to clients.
-func (fw *Forwarder) ForgetGreetings(seed maphash.Seed) {
-	fw.greetings = newGreetings()
-	fw.greetings.seed = seed
-}
 
 // choice is what chose the segment of a flow that needed a name.
 type choice struct {
@@ -116,7 +66,7 @@ func (fw *Forwarder) Greets() bool {
 type greeting struct {
 	key    flow.Key
 	order  order
-	place  *list.Element // in the order; nil: it is in none yet
+	place  *list.Element // in the list of its order; nil: it is in none yet
 	in     *iface.Iface
 	syn    packet.Frame // the client's, without a payload
 	first  uint32       // the client's first sequence number, of the SYN
@@ -262,69 +212,6 @@ func (fw *Forwarder) answer(c *greeting, a *Arrival) {
 	a.sendBack(a.answerSegment(a.SYNACK(c.number, greetingWindow, c.offer)))
 }
 
-// add adds a greeting, whose client may have forged its address. It takes the place of another one
-// of the same connection.
-func (g *greetings) add(c *greeting) {
-	if other := g.known[c.key]; other != nil {
-		g.forget(other)
-	}
-	g.known[c.key] = c
-	if c.isDatagram() {
-		g.put(c, waitQUIC)
-	} else {
-		g.put(c, waitACK)
-	}
-	g.makeRoom(c)
-}
-
-// put puts a greeting at the end of an order.
-func (g *greetings) put(c *greeting, o order) {
-	if c.place != nil {
-		g.orders[c.order].Remove(c.place)
-	}
-	c.order, c.place = o, g.orders[o].PushBack(c)
-}
-
-// all yields the greetings of all orders, or of some. The caller may forget the one that it gets, or
-// put it into another order.
-func (g *greetings) all(some ...order) iter.Seq[*greeting] {
-	return func(yield func(*greeting) bool) {
-		for o := range orders {
-			if len(some) > 0 && !slices.Contains(some, o) {
-				continue
-			}
-			for e := g.orders[o].Front(); e != nil; {
-				c := e.Value.(*greeting)
-				e = e.Next()
-				if !yield(c) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// makeRoom forgets greetings other than c if there are too many, or if they hold too much.
-func (g *greetings) makeRoom(c *greeting) {
-	for oldest := range g.all() {
-		if len(g.known) <= MaxGreetings && g.held <= MaxHeld {
-			return
-		}
-		if oldest != c {
-			g.forget(oldest)
-		}
-	}
-}
-
-// forget ends a greeting.
-func (g *greetings) forget(c *greeting) {
-	for _, s := range c.held {
-		g.held -= s.size()
-	}
-	delete(g.known, c.key)
-	g.orders[c.order].Remove(c.place)
-}
-
 // number returns the bridge's first sequence number for a connection (RFC 9293 §3.4.1, RFC 6528):
 // nobody else can guess it, and it grows with time.
 func (g *greetings) number(a *Arrival) uint32 {
@@ -371,13 +258,6 @@ func (g *greetings) hold(c *greeting, a *Arrival) bool {
 
 // isBare tells whether the segment only acknowledges.
 func (s *segment) isBare() bool { return len(s.data) == 0 && !s.ends }
-
-// keep adds to what a greeting holds.
-func (g *greetings) keep(c *greeting, s segment) {
-	c.held = append(c.held, s)
-	g.held += s.size()
-	g.makeRoom(c)
-}
 
 // segmentOf returns a copy of a client's frame with its data, which is a part of the frame.
 func segmentOf(f *packet.Frame, from uint32, data []byte, ends bool) segment {
