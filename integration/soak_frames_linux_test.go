@@ -115,16 +115,22 @@ func (s *scene) compare(what string, beside, usual *latencies) []figure {
 func (s *scene) compareOf(kind, what string, beside, usual *latencies) []figure {
 	s.t.Helper()
 	limit := 2 * usual.percentile(99)
-	if len(beside.failures) > 0 {
-		s.t.Errorf("beside %s %s %ss failed: %v", what, beside.failed(), kind, beside.failures[0])
-	}
-	if got := beside.percentile(99); got > limit {
-		s.t.Errorf("beside %s the p99 of a %s is %v, more than twice the usual %v", what, kind, got, limit/2)
-	}
+	s.wantWithin(kind, what, beside, limit)
 	return []figure{
 		{kind + "s beside " + what + ", failed", beside.failed()},
 		{"a " + kind + ", p50 / p99 / slowest, beside " + what, beside.String()},
 		{kind + "s beside " + what + " that took more than twice the usual p99", fmt.Sprintf("%.2f %%", beside.beyond(limit))},
+	}
+}
+
+// wantWithin checks that nothing failed beside an attack, and that the p99 is within a limit.
+func (s *scene) wantWithin(kind, what string, beside *latencies, limit time.Duration) {
+	s.t.Helper()
+	if len(beside.failures) > 0 {
+		s.t.Errorf("beside %s %s %ss failed: %v", what, beside.failed(), kind, beside.failures[0])
+	}
+	if got := beside.percentile(99); got > limit {
+		s.t.Errorf("beside %s the p99 of a %s is %v, more than %v", what, kind, got, limit)
 	}
 }
 

@@ -43,13 +43,7 @@ func soakNames(t *testing.T, datapath string) (figures []figure) {
 	measured := s.besideGreetings()
 	for _, m := range measured {
 		figures = append(figures, figure{"a request by name, p50 / p99 / slowest, beside " + m.beside, m.String()})
-		limit := max(2*measured[0].percentile(99), plain[m.beside].percentile(99))
-		if len(m.failures) > 0 {
-			t.Errorf("beside %s %s requests by name failed: %v", m.beside, m.failed(), m.failures[0])
-		}
-		if got := m.percentile(99); got > limit {
-			t.Errorf("beside %s the p99 of a request by name is %v, more than %v", m.beside, got, limit)
-		}
+		s.wantWithin("request by name", m.beside, m.latencies, max(2*measured[0].percentile(99), plain[m.beside].percentile(99)))
 	}
 	return append(figures, soakFirefox(t, datapath)...)
 }

@@ -75,7 +75,7 @@ func TestParseH2load(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (h2loadTotals{Took: time.Second, Done: 70503, Bytes: 72195072}); totals != want {
+	if want := (loadTotals{Took: time.Second, Done: 70503, Bytes: 72195072}); totals != want {
 		t.Errorf("totals %+v, want %+v", totals, want)
 	}
 	if rate := totals.requestRate(); rate != 70503 {

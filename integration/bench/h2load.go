@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// h2loadTotals has the totals of a run of h2load.
-type h2loadTotals struct {
+// loadTotals has the totals of a run of h2load, or of the load generator for HTTP/3.
+type loadTotals struct {
 	Took   time.Duration
 	Done   int64 // answered with 2xx
 	Broken int64 // got no answer
@@ -24,7 +24,7 @@ var (
 
 // parseH2load reads h2load's output. Wrong answers are an error, because their rate would
 // mean something else. Broken requests are not.
-func parseH2load(output []byte) (t h2loadTotals, err error) {
+func parseH2load(output []byte) (t loadTotals, err error) {
 	took := h2loadTook.FindSubmatch(output)
 	requests, status, traffic := numbers(h2loadRequests, output), numbers(h2loadStatus, output), numbers(h2loadTraffic, output)
 	if took == nil || requests == nil || status == nil || traffic == nil {
@@ -60,7 +60,7 @@ func numbers(pattern *regexp.Regexp, in []byte) (ns []int64) {
 }
 
 // requestRate returns requests per second.
-func (t h2loadTotals) requestRate() float64 { return float64(t.Done) / t.Took.Seconds() }
+func (t loadTotals) requestRate() float64 { return float64(t.Done) / t.Took.Seconds() }
 
 // megabytes returns megabytes (10⁶ bytes) of bodies per second.
-func (t h2loadTotals) megabytes() float64 { return float64(t.Bytes) / 1e6 / t.Took.Seconds() }
+func (t loadTotals) megabytes() float64 { return float64(t.Bytes) / 1e6 / t.Took.Seconds() }

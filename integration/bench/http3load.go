@@ -20,34 +20,8 @@ import (
 
 // http3LoadCommand is the argument that makes this program a load generator for HTTP/3: h2load of
 // Debian has none. The other arguments are a URL, the address to dial, the file of the server's
-// certificate, how many connections, and the time. It prints http3Totals.
+// certificate, how many connections, and the time. It prints loadTotals.
 const http3LoadCommand = "http3-load"
-
-// http3Totals has the totals of a run of the load generator.
-type http3Totals struct {
-	Took         time.Duration
-	Done, Broken int64
-}
-
-// requestRate returns requests per second.
-func (t http3Totals) requestRate() float64 { return float64(t.Done) / t.Took.Seconds() }
-
-// add counts the requests of another connection. It returns an error for a wrong answer, because the
-// rate of those would mean something else.
-func (t *http3Totals) add(err error) error {
-	if wrong := (wrongAnswer{}); errors.As(err, &wrong) {
-		return err
-	} else if err != nil {
-		t.Broken++
-	} else {
-		t.Done++
-	}
-	return nil
-}
-
-type wrongAnswer struct{ status string }
-
-func (w wrongAnswer) Error() string { return "got the wrong answer " + w.status }
 
 // runHTTP3Load is the load generator's process.
 func runHTTP3Load(args []string) error {
@@ -75,8 +49,9 @@ func runHTTP3Load(args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(totals)
 }
 
-// loadHTTP3 asks for a URL by several connections, on each for one request after the other.
-func loadHTTP3(url, address string, roots *x509.CertPool, connections int, length time.Duration) (all http3Totals, err error) {
+// loadHTTP3 asks for a URL by several connections, on each for one request after the other. A wrong
+// answer is an error, because the rate of those would mean something else.
+func loadHTTP3(url, address string, roots *x509.CertPool, connections int, length time.Duration) (all loadTotals, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var mu sync.Mutex
@@ -92,11 +67,16 @@ func loadHTTP3(url, address string, roots *x509.CertPool, connections int, lengt
 			}
 			defer client.Close()
 			for time.Since(began) < length && ctx.Err() == nil {
-				answer := get(ctx, client, url)
+				status, broken := get(ctx, client, url)
 				mu.Lock()
-				if wrong := all.add(answer); wrong != nil {
-					err = wrong
+				switch {
+				case broken != nil:
+					all.Broken++
+				case status != http.StatusOK:
+					err = fmt.Errorf("%s got the wrong answer %d", http3LoadCommand, status)
 					cancel()
+				default:
+					all.Done++
 				}
 				mu.Unlock()
 			}
@@ -111,19 +91,16 @@ func loadHTTP3(url, address string, roots *x509.CertPool, connections int, lengt
 }
 
 // get asks for a URL, and reads the answer.
-func get(ctx context.Context, client *http3.Transport, url string) error {
+func get(ctx context.Context, client *http3.Transport, url string) (status int, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	answer, err := client.RoundTrip(request)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return wrongAnswer{answer.Status}
-	}
 	_, err = io.Copy(io.Discard, answer.Body)
-	return err
+	return answer.StatusCode, err
 }

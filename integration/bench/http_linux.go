@@ -87,7 +87,7 @@ func h2Bulk(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 	return Figures{"h2_bulk": totals.megabytes(), brokenRequests: float64(totals.Broken)}, err
 }
 
-// http3KeepAlive needs 16 connections only: more make no difference, because the ends are slow.
+// http3KeepAlive has 16 connections.
 func http3KeepAlive(ctx context.Context, s *site, d time.Duration) (Figures, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -100,7 +100,7 @@ func http3KeepAlive(ctx context.Context, s *site, d time.Duration) (Figures, err
 	if err != nil {
 		return nil, err
 	}
-	var totals http3Totals
+	var totals loadTotals
 	if err := json.Unmarshal(output, &totals); err != nil {
 		return nil, fmt.Errorf("%s printed %q: %w", http3LoadCommand, output, err)
 	}
@@ -108,7 +108,7 @@ func http3KeepAlive(ctx context.Context, s *site, d time.Duration) (Figures, err
 }
 
 // h2load runs h2load with one thread over HTTPS.
-func (s *site) h2load(ctx context.Context, d time.Duration, file string, connections int, more ...string) (t h2loadTotals, err error) {
+func (s *site) h2load(ctx context.Context, d time.Duration, file string, connections int, more ...string) (t loadTotals, err error) {
 	args := []string{
 		"--threads", "1", "--clients", fmt.Sprint(connections), "--duration", seconds(d),
 		"--connect-to", s.publicPort(httpsPort).String(),

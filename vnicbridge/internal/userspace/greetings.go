@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"hash/maphash"
 	"iter"
-	"slices"
 
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/flow"
 	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/lockorder"
@@ -82,17 +81,25 @@ func (g *greetings) put(c *greeting, o order) {
 	c.order, c.place = o, g.orders[o].PushBack(c)
 }
 
-// all yields the greetings of all lists, or of some. The caller may forget the one that it gets, or
-// put it into another list.
-func (g *greetings) all(some ...order) iter.Seq[*greeting] {
+// in yields the greetings of a list. The caller may forget the one that it gets, or put it into another
+// list.
+func (g *greetings) in(o order) iter.Seq[*greeting] {
+	return func(yield func(*greeting) bool) {
+		for e := g.orders[o].Front(); e != nil; {
+			c := e.Value.(*greeting)
+			e = e.Next()
+			if !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+// all yields the greetings of all lists, as in does.
+func (g *greetings) all() iter.Seq[*greeting] {
 	return func(yield func(*greeting) bool) {
 		for o := range orderCount {
-			if len(some) > 0 && !slices.Contains(some, o) {
-				continue
-			}
-			for e := g.orders[o].Front(); e != nil; {
-				c := e.Value.(*greeting)
-				e = e.Next()
+			for c := range g.in(o) {
 				if !yield(c) {
 					return
 				}

@@ -202,7 +202,7 @@ func (fw *Forwarder) tickGreetings(now int64) {
 	g.refusals.tick()
 	var out iface.Outbox
 	again := 0
-	for c := range g.all(waitACK) {
+	for c := range g.in(waitACK) {
 		if now-c.began >= int64(GreetingTime) {
 			g.forget(c)
 		} else if again < answersAgain && now-c.began >= retryAfter(c.answers) {
@@ -211,7 +211,7 @@ func (fw *Forwarder) tickGreetings(now int64) {
 		}
 	}
 	for _, o := range []order{waitQUIC, waitName} {
-		for c := range g.all(o) {
+		for c := range g.in(o) {
 			if now-c.began < int64(GreetingTime) {
 				break // as all that come after it
 			}
@@ -219,7 +219,7 @@ func (fw *Forwarder) tickGreetings(now int64) {
 		}
 	}
 	fw.takeTurns(&out, now)
-	for c := range g.all(waitServer) {
+	for c := range g.in(waitServer) {
 		fw.askAgain(c, &out, now)
 	}
 	out.Flush()

@@ -26,11 +26,8 @@ func (fw *Forwarder) goOn(c *greeting, out *iface.Outbox, now int64) {
 // a flood clients go on one by one, and not many at a tick, behind which packets would wait.
 func (fw *Forwarder) takeTurns(out *iface.Outbox, now int64) {
 	g := fw.greetings
-	if g.orders[waitTurn].Len() == 0 {
-		return
-	}
 	g.unnamedUsed = max(g.unnamedUsed, now)
-	for c := range g.all(waitTurn) {
+	for c := range g.in(waitTurn) {
 		if g.unnamedUsed-now >= unnamedBurst*int64(unnamedCost) {
 			return
 		}
