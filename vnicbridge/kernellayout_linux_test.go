@@ -72,6 +72,7 @@ func TestSharedConstants(t *testing.T) {
 			"FLOW_PICKED_UP": flow.PickedUp, "FLOW_ACCEPTED": flow.Accepted, "FLOW_ESTABLISHED": flow.Established,
 			"FLOW_FIN": flow.FIN, "FLOW_RESET": flow.Reset, "FLOW_ACKED": flow.Acked, "FLOW_SUPERSEDED": flow.Superseded,
 			"FLOW_OVER": flow.Over, "FLOW_COUNTED": flow.Counted, "FLOW_GREETED": flow.Greeted, "FLOW_SHIFTED": flow.Shifted,
+			"FLOW_ANSWERED": flow.Answered,
 		},
 		"egress": {
 			"EGRESS_OFF": uint64(kernel.EgressNumbers[config.EgressOff]), "EGRESS_GATEWAY": uint64(kernel.EgressNumbers[config.EgressGateway]),

@@ -180,6 +180,49 @@ func TestHalfHellosGoOnSlowly(t *testing.T) {
 	})
 }
 
+// Rows N3, N6 and N8: what a client only repeats is no packet more, however it cuts it, and on the kernel
+// path userspace does not even see it.
+func TestARepeatedHalfHello(t *testing.T) {
+	withNames(t, namedConfig(), func(t *testing.T, r *rig, o outsider) {
+		c := r.talk(o, 4000).greet()
+		c.sends(c.says(0, headOfA[:30]))
+		for i := range 15 {
+			for _, again := range []tcpSegment{c.says(0, headOfA[:30]), c.says(0, headOfA[:i]), c.says(i, headOfA[i:30]), c.says(30, "")} {
+				frame := again.from(c.client)
+				if !inKernel(r, r.machine.devices["nic0"], asFrame(frame)) {
+					if r.machine.kernel {
+						t.Errorf("userspace gets %+v once more", again)
+					}
+					r.put("nic0", frame)
+				}
+			}
+		}
+		c.silent("vnic-A", "vnic-B", "nic0")
+		c.sends(c.says(30, headOfA[30:]))
+		c.asksForSegment("a")
+		if got := payloads(c.accept()); got != headOfA {
+			t.Errorf("the server gets %q", got)
+		}
+	})
+}
+
+// Rows N6 and N8: who was forgotten in a flood repeats all, and is heard again.
+func TestAForgottenHalfHelloComesAgain(t *testing.T) {
+	withNames(t, namedConfig(), func(t *testing.T, r *rig, o outsider) {
+		r.floodSYNs(userspace.SYNBurst)
+		c := r.talk(o, 4000).begin()
+		half, reset := c.says(0, headOfA[:30]), c.says(0, "")
+		reset.flags |= packet.TCPRST
+		c.sends(half, half, reset) // a client that resets is forgotten, too
+		c.silent("vnic-A", "vnic-B", "nic0")
+		c.sends(half, c.says(30, headOfA[30:]))
+		c.asksForSegment("a")
+		if got := payloads(c.accept()); got != headOfA {
+			t.Errorf("the server gets %q", got)
+		}
+	})
+}
+
 // Rows N5 and N8: a cookie tells the server what the client's SYN has told, with the MSS rounded down.
 // A cookie is valid for one to two minutes, and for nobody else.
 func TestSYNCookies(t *testing.T) {

@@ -73,6 +73,15 @@ var byName = []mutation{
 		row: "N8", defect: "the programs answer no SYN", file: "vnicbridge/internal/bpf/admit.h",
 		old: `	return p->next == p->seq + 1 ? COOKIE : DROP_OVERLOAD;`, new: `	return SLOW;`, tests: "vnicbridge.TestWhoAnswersAFlood",
 	}, {
+		row: "N8", defect: "the programs leave to userspace what clients repeat", file: "vnicbridge/internal/bpf/admit.h",
+		old: `	return p->seq - h->from <= length && p->next - h->from <= length;`, new: `	return length == ~0U;`, tests: "vnicbridge.TestARepeatedHalfHello",
+	}, {
+		row: "N8", defect: "what a client repeats in other pieces counts as more packets", file: "vnicbridge/internal/userspace/greeting.go",
+		old: `len(c.held) > 0 && !ends && end <= c.inOrder {`, new: `len(c.held) > 1<<20 && !ends && end <= c.inOrder {`, tests: "vnicbridge.TestARepeatedHalfHello",
+	}, {
+		row: "N8", defect: "the programs keep back what a forgotten client repeats", file: "vnicbridge/internal/userspace/greetings.go",
+		old: `		g.release(c.key)`, new: ``, tests: "vnicbridge.TestAForgottenHalfHelloComesAgain",
+	}, {
 		row: "N9", defect: "a change of the data path loses the shift", file: "vnicbridge/internal/flow/flow.go",
 		old: `		f.shift.store(other.shift.load())`, new: `		f.shift.store(packet.Shift{})`, tests: "vnicbridge.TestNamedFlowsMove",
 	}, {

@@ -464,10 +464,33 @@ static __always_inline int admit_to(const struct packet *p, const struct bridge_
 // Not a drop: the program itself answers the SYN, with a cookie.
 #define COOKIE (SLOW + 1)
 
-// What becomes of a packet whose segment depends on a name: answerSYN in greeting.go.
+// Not a drop either: the bridge holds what the packet brings.
+#define AGAIN (SLOW + 3)
+
+// Whether a greeted client only repeats what the bridge holds, because nobody acknowledges that before
+// its server does (N6): brings in greeting.go. Many clients repeat at once, and userspace would be
+// busy with that while others wait.
+static __always_inline bool is_held(const struct packet *p)
+{
+	struct place at = place_of(&p->key);
+	__u32 slot = at.far & (HELD_SLOTS - 1);
+	struct held *h = bpf_map_lookup_elem(&held, &slot);
+	__u32 length;
+
+	if (!h || !continues(p) || p->tcp_flags & TCP_FIN || !same_key(&h->key, &p->key) || p->ack != h->ack)
+		return false;
+	length = h->to - h->from;
+	return p->seq - h->from <= length && p->next - h->from <= length;
+}
+
+// What becomes of a packet whose segment depends on a name: greet in greeting.go.
 static __always_inline int by_name(const struct packet *p)
 {
-	if (p->key.proto != IPPROTO_TCP || !begins(p) || may_keep())
+	if (p->key.proto != IPPROTO_TCP)
+		return SLOW;
+	if (is_held(p))
+		return AGAIN;
+	if (!begins(p) || may_keep())
 		return SLOW;
 	return p->next == p->seq + 1 ? COOKIE : DROP_OVERLOAD;
 }

@@ -88,7 +88,7 @@ static __always_inline int shift_greeted(struct __sk_buff *skb, struct packet *p
 
 	if (p->key.proto == IPPROTO_UDP)
 		return carry_quic(skb, f, at);
-	if (!(flags & FLOW_SHIFTED))
+	if (!(flags & (f->dir == FORWARD ? FLOW_SHIFTED : FLOW_SHIFTED | FLOW_ANSWERED)))
 		return SLOW;
 	return shift(skb, p, (__u32)(f->number + nothing_after(flags)), f->dir, at);
 }
@@ -171,6 +171,8 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, const 
 			verdict = send_cookie(skb, p, old);
 		if (verdict == TC_ACT_REDIRECT)
 			return verdict;
+		if (verdict == AGAIN)
+			return count_taken(self, p->len);
 		if (verdict != KEEP && verdict != SLOW && own->nic)
 			return count_drop(p->len, verdict);
 		// A drop here would give a sender on a segment an error (ENOBUFS). So userspace
@@ -260,7 +262,7 @@ __noinline int carry6(struct __sk_buff *skb)
 }
 
 // Opens the flow of an IPv6 packet. KEEP: the packet has a flow now. SLOW: userspace must open
-// it. COOKIE: send_cookie6 must answer it. Otherwise the packet is dropped.
+// it. COOKIE: send_cookie6 must answer it. Otherwise the packet is dropped, and counted.
 __noinline int admit6(struct __sk_buff *skb)
 {
 	struct wide_addresses a = {};
@@ -277,6 +279,8 @@ __noinline int admit6(struct __sk_buff *skb)
 	if (!own->nic)
 		return admit_outbound6(&p, old, &f, &a) == KEEP ? KEEP : SLOW;
 	verdict = admit_inbound6(&p, old, &f, &a, own);
+	if (verdict == AGAIN)
+		return count_taken(self6, p.len);
 	return verdict == KEEP || verdict == SLOW || verdict == COOKIE ? verdict : count_drop_at(self6, p.len, verdict);
 }
 

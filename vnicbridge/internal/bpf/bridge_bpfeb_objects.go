@@ -111,6 +111,15 @@ type BridgeGauges struct {
 	Standby uint32
 }
 
+type BridgeHeld struct {
+	_    structs.HostLayout
+	Key  BridgeFlowKey
+	From uint32
+	To   uint32
+	Ack  uint32
+	Zero uint32
+}
+
 type BridgeIface struct {
 	_          structs.HostLayout
 	Ifindex    uint32
@@ -302,6 +311,7 @@ const (
 	BridgeMapBuckets        = "buckets"
 	BridgeMapClients        = "clients"
 	BridgeMapCounts         = "counts"
+	BridgeMapHeld           = "held"
 	BridgeMapIfaces         = "ifaces"
 	BridgeMapLeads          = "leads"
 	BridgeMapLimits         = "limits"
@@ -383,6 +393,7 @@ type BridgeMapSpecs struct {
 	Buckets        *ebpf.MapSpec `ebpf:"buckets"`
 	Clients        *ebpf.MapSpec `ebpf:"clients"`
 	Counts         *ebpf.MapSpec `ebpf:"counts"`
+	Held           *ebpf.MapSpec `ebpf:"held"`
 	Ifaces         *ebpf.MapSpec `ebpf:"ifaces"`
 	Leads          *ebpf.MapSpec `ebpf:"leads"`
 	Limits         *ebpf.MapSpec `ebpf:"limits"`
@@ -438,6 +449,7 @@ type BridgeMaps struct {
 	Buckets        *ebpf.Map `ebpf:"buckets"`
 	Clients        *ebpf.Map `ebpf:"clients"`
 	Counts         *ebpf.Map `ebpf:"counts"`
+	Held           *ebpf.Map `ebpf:"held"`
 	Ifaces         *ebpf.Map `ebpf:"ifaces"`
 	Leads          *ebpf.Map `ebpf:"leads"`
 	Limits         *ebpf.Map `ebpf:"limits"`
@@ -464,6 +476,7 @@ func (m *BridgeMaps) Close() error {
 		m.Buckets,
 		m.Clients,
 		m.Counts,
+		m.Held,
 		m.Ifaces,
 		m.Leads,
 		m.Limits,

@@ -58,7 +58,8 @@ enum flow_flag {
 	FLOW_OVER = 1 << 9,		// both sides accept that RST
 	FLOW_COUNTED = 1 << 10,		// the flow is among those of its client (client_counts)
 	FLOW_GREETED = 1 << 11,		// the bridge itself has answered the client's SYN
-	FLOW_SHIFTED = 1 << 12,		// of a greeted flow: the server has answered too (flow_shift)
+	FLOW_SHIFTED = 1 << 12,		// of a greeted flow: the server has answered too, and has what was held (flow_shift)
+	FLOW_ANSWERED = 1 << 13,	// of a greeted flow: the server has answered
 };
 
 // The state of a flow. It changes rarely.
@@ -95,6 +96,16 @@ struct flow_shift {
 	__u16 zero;
 	__u32 padding;		// for the programs; Go keeps the number of a steer rule here
 };
+
+// What the bridge holds of a greeted client whose server it does not know yet: Held in held.go.
+struct held {
+	struct flow_key key;	// of the client's packets
+	__u32 from, to;		// the sequence numbers of the bytes that are held; `to` follows the last one
+	__u32 ack;		// what the client acknowledges
+	__u32 zero;
+};
+
+#define HELD_SLOTS (1 << 15)	// HeldSlots in held.go
 
 // A key points to a value: the number of a record, with REVERSE set if the key is the
 // record's reply key.

@@ -29,6 +29,7 @@ func TestAdoptShiftedFlow(t *testing.T) {
 	f, _ = tables[0].Insert(f, slices.Values([]packet.Tuple{reply}))
 	want := packet.Shift{Seq: 1, Time: 2, ToClient: 3, ToServer: -4}
 	f.SetShift(want)
+	f.Delivered()
 	f.Greet(5)
 
 	tables[1].SetLimit(4)
@@ -37,7 +38,7 @@ func TestAdoptShiftedFlow(t *testing.T) {
 	}
 	orig, _ := f.Keys()
 	adopted, _ := tables[1].Lookup(orig)
-	if got, ok := adopted.Shift(); !ok || got != want || adopted.Rule() != 5 {
+	if got, ok := adopted.Shift(Forward); !ok || got != want || adopted.Rule() != 5 {
 		t.Errorf("the shift is %+v (%t), want %+v; the rule is %d, want 5", got, ok, want, adopted.Rule())
 	}
 }
@@ -49,6 +50,7 @@ func TestSavedFlows(t *testing.T) {
 	f.LastSeen.Store(3)
 	f.Flags.Store(Established | Greeted | Counted)
 	f.SetShift(packet.Shift{Seq: 4, Time: 5, ToClient: -6, ToServer: 7})
+	f.Delivered()
 	f.Greet(16)
 	for dir := range f.Sent {
 		f.Windows[dir].Store(uint32(8 + dir))

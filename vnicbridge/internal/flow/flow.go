@@ -130,19 +130,28 @@ func (f *Flow) Rule() uint32 {
 }
 
 // Shift returns how the numbers of the connection differ between its ends. ok is false if they
-// do not, or if the server has not answered yet.
-func (f *Flow) Shift() (s packet.Shift, ok bool) {
-	if f.Flags.Load()&Shifted == 0 {
+// do not, or if packets of that direction must still wait: see [Flow.SetShift].
+func (f *Flow) Shift(dir Direction) (s packet.Shift, ok bool) {
+	known := uint32(Shifted)
+	if dir == Reverse {
+		known |= Answered
+	}
+	if f.Flags.Load()&known == 0 {
 		return s, false
 	}
 	return f.shift.load(), true
 }
 
-// SetShift tells how the numbers of a greeted connection differ between its ends.
+// SetShift tells how the numbers of a greeted connection differ between its ends, whose server has
+// answered. The client's packets still wait, because they must not overtake what was held of it, until
+// Delivered is called.
 func (f *Flow) SetShift(s packet.Shift) {
 	f.shift.store(s)
-	f.Flags.Or(Shifted)
+	f.Flags.Or(Answered)
 }
+
+// Delivered tells that the server has got what was held of the client.
+func (f *Flow) Delivered() { f.Flags.Or(Shifted) }
 
 // New returns a flow from in to out whose first packet p is the opener's. If p cannot begin
 // a flow, the flow is picked up: it has existed before. The caller sets Reply.

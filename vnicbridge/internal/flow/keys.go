@@ -35,12 +35,17 @@ type keyPlace struct {
 	print uint32 // the part of the hash that the key's slot contains; never 0
 }
 
-func (t *KeyTable) place(key *bpf.FlowKey) keyPlace {
+// hash is the hash of place_of in bpf/table.h.
+func (t *KeyTable) hash(key *bpf.FlowKey) uint64 {
 	words := (*keyWords)(unsafe.Pointer(key))
 	h := (words.hosts ^ t.Secret[0]) * 0x9e3779b97f4a7c15
 	h = (h ^ h>>32 ^ words.rest ^ t.Secret[1]) * 0xd6e8feb86659fd93
 	h = (h ^ h>>32) * 0xd6e8feb86659fd93
-	h ^= h >> 32
+	return h ^ h>>32
+}
+
+func (t *KeyTable) place(key *bpf.FlowKey) keyPlace {
+	h := t.hash(key)
 	p := keyPlace{home: &t.Near[uint32(h)&uint32(len(t.Near)-1)], print: uint32(h>>32) | 1}
 	for i := range p.far {
 		p.far[i] = &t.Far[(uint32(h)+uint32(i)*p.print)&uint32(len(t.Far)-1)]

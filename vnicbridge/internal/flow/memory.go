@@ -20,6 +20,7 @@ type TableMemory struct {
 	Meters  []iface.Gauges  // by iface
 	Limits  []iface.Limits  // of segments, by the VNIC's iface for IPv4
 	Clients []ClientCounts  // of clients of segments that limit them, by a hash
+	Held    []Held          // what the bridge holds of clients, by a hash; empty: there are no programs
 	Spare   spareNumbers
 	Counts  TableCounts
 

@@ -50,7 +50,8 @@ const (
 	Over        = 1 << 9  // both sides accept that RST
 	Counted     = 1 << 10 // the flow is among those of its client ([ClientCounts])
 	Greeted     = 1 << 11 // the bridge itself has answered the client's SYN
-	Shifted     = 1 << 12 // of a greeted flow: the server has answered too, so the shift is known
+	Shifted     = 1 << 12 // of a greeted flow: the shift is known, and the server has what was held
+	Answered    = 1 << 13 // of a greeted flow: the server has answered, so the shift is known
 
 	flowFINs = FIN | FIN<<1
 )

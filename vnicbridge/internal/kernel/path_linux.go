@@ -143,6 +143,7 @@ func (k *Path) Begin(o Options) {
 		Meters:  inMemory[iface.Gauges](k, bpf.BridgeMapMeters),
 		Limits:  inMemory[iface.Limits](k, bpf.BridgeMapLimits),
 		Clients: inMemory[flow.ClientCounts](k, bpf.BridgeMapClients),
+		Held:    inMemory[flow.Held](k, bpf.BridgeMapHeld),
 		Spare:   spareMap{k.Maps[bpf.BridgeMapSpare]},
 		Counts:  flow.TableCounts{Flows: &k.Plane.flows, Limit: &k.Plane.limit, Fresh: &k.Plane.fresh, Quarantine: &k.Plane.quarantine},
 		Untils:  inMemory[atomic.Uint64](k, bpf.BridgeMapQuarantine),
@@ -172,6 +173,7 @@ func (k *Path) makeMaps(maxFlows int, extras flow.Extras) error {
 	}
 	if extras.Named {
 		k.spec.Maps[bpf.BridgeMapShifts].MaxEntries = uint32(records)
+		k.spec.Maps[bpf.BridgeMapHeld].MaxEntries = flow.HeldSlots
 	}
 	k.spec.Maps[bpf.Variables].Flags |= unix.BPF_F_MMAPABLE
 	for _, name := range config.SortedKeys(k.spec.Maps) {
@@ -186,7 +188,7 @@ func (k *Path) makeMaps(maxFlows int, extras flow.Extras) error {
 	}
 	for _, name := range []string{
 		bpf.Variables, bpf.BridgeMapRecords, bpf.BridgeMapAnswers, bpf.BridgeMapWide, bpf.BridgeMapShifts,
-		bpf.BridgeMapMeters, bpf.BridgeMapLimits, bpf.BridgeMapClients, bpf.BridgeMapBuckets, bpf.BridgeMapQuarantine,
+		bpf.BridgeMapMeters, bpf.BridgeMapLimits, bpf.BridgeMapClients, bpf.BridgeMapHeld, bpf.BridgeMapBuckets, bpf.BridgeMapQuarantine,
 	} {
 		mapped, err := memory(k.Maps[name])
 		if err != nil {

@@ -36,8 +36,9 @@ type Forwarder struct {
 func New(open *rules.OpenPorts, denied *rules.Denied, clock func() int64) *Forwarder {
 	fw := &Forwarder{
 		Handshakes: new(flow.Handshakes), Fragments: NewFragmentTable(),
-		open: open, denied: denied, pacer: newPacer(), greetings: newGreetings(), Clock: clock,
+		open: open, denied: denied, pacer: newPacer(), Clock: clock,
 	}
+	fw.greetings = newGreetings(fw.release)
 	fw.Flows = flow.OwnTable(config.DefaultMaxFlows, fw.Handshakes)
 	fw.labels.Store(new(rules.Labels))
 	fw.SetRules(&rules.Ruleset{})
@@ -400,7 +401,7 @@ func (fw *Forwarder) passOn(a *Arrival, fl *flow.Flow, dir flow.Direction) packe
 // shiftToClient changes a server's packet to the numbers that its client knows, if those differ
 // (N5). A client's packet has been changed already.
 func (a *Arrival) shiftToClient(fl *flow.Flow, dir flow.Direction) {
-	if shift, ok := fl.Shift(); ok && dir == flow.Reverse {
+	if shift, ok := fl.Shift(dir); ok && dir == flow.Reverse {
 		a.ShiftToClient(shift, a.Frame.ChecksumUnfinished())
 	}
 }
@@ -424,18 +425,31 @@ func (fw *Forwarder) flowOf(a *Arrival) (fl *flow.Flow, dir flow.Direction, verd
 			dir = flow.Reverse // an answer has picked the flow up
 		}
 	}
-	if flags := fl.Flags.Load(); flags&flow.Greeted != 0 && a.Proto == config.UDP {
-		fw.learnServer(a, fl, dir)
-	} else if flags&flow.Greeted != 0 && flags&flow.Shifted == 0 {
-		if verdict, taken := fw.greeted(a, fl, dir); taken {
+	if fl.Flags.Load()&flow.Greeted != 0 {
+		if verdict, taken := fw.ofGreeted(a, fl, dir); taken {
 			return nil, dir, verdict
 		}
 	}
-	if shift, ok := fl.Shift(); ok && dir == flow.Forward {
-		a.ShiftToServer(shift, a.Frame.ChecksumUnfinished())
-	}
 	fw.observe(a, fl, dir)
 	return fl, dir, packet.Keep
+}
+
+// ofGreeted prepares a packet of a greeted flow. taken is false if the packet goes on, with the numbers
+// of the flow's state, which are the server's.
+func (fw *Forwarder) ofGreeted(a *Arrival, fl *flow.Flow, dir flow.Direction) (verdict packet.DropReason, taken bool) {
+	if a.Proto == config.UDP {
+		fw.learnServer(a, fl, dir)
+		return packet.Keep, false
+	}
+	if _, goesOn := fl.Shift(dir); !goesOn {
+		if verdict, taken := fw.greeted(a, fl, dir); taken {
+			return verdict, true
+		}
+	}
+	if shift, ok := fl.Shift(dir); ok && dir == flow.Forward {
+		a.ShiftToServer(shift, a.Frame.ChecksumUnfinished())
+	}
+	return packet.Keep, false
 }
 
 // observe updates a flow's state for a packet. The numbers of a shifted flow are the server's.

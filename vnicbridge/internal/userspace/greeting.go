@@ -75,6 +75,7 @@ type greeting struct {
 	offer  packet.Offer // the bridge's
 
 	toServer packet.Offer // what of the client's the server gets
+	inOrder  uint32       // how many bytes of what it has sent are held, up to the first that is missing
 	began    int64        // when the SYN came, or the first segment or datagram after it, in ns
 	answers  int          // how often the client got the bridge's SYN-ACK
 	held     []segment    // what the client has sent since, in the order in which it came
@@ -147,6 +148,7 @@ func (fw *Forwarder) listen(a *Arrival, hashes *rules.DecisionTable) (news said,
 		return said{}, packet.Keep, true
 	}
 	stream, ended := c.stream()
+	c.inOrder = uint32(len(stream))
 	return said{c, stream, ended || len(c.held) >= heldPackets}, packet.Keep, true
 }
 
@@ -162,6 +164,8 @@ func (fw *Forwarder) understand(s said, name string, reading names.Reading, a *A
 		fw.askFor(c, name, a.Out, a.Now)
 	case s.ended:
 		fw.goOn(c, a.Out, a.Now)
+	default:
+		fw.tellHeld(c)
 	}
 }
 
@@ -235,13 +239,10 @@ func offerTo(a *Arrival, asks packet.Offer) packet.Offer {
 // false then.
 func (g *greetings) hold(c *greeting, a *Arrival) bool {
 	from, data, ends := a.Seq(), a.Payload(), a.TCPFlags&(packet.TCPFIN|packet.TCPRST) != 0
-	again := func(other segment) bool {
-		return other.from == from && len(other.data) >= len(data) && (other.ends || !ends)
-	}
 	at := from - c.first - 1
 	fits := at <= greetingWindow && int(at)+len(data) <= greetingWindow &&
 		len(c.held) < 2*heldPackets && c.size()+len(data) <= 2*greetingWindow
-	if !fits || slices.ContainsFunc(c.held, again) {
+	if !fits || !c.brings(from, data, ends) {
 		return false
 	}
 	switch {
@@ -254,6 +255,16 @@ func (g *greetings) hold(c *greeting, a *Arrival) bool {
 	}
 	g.keep(c, segmentOf(a.Frame, from, data, ends))
 	return true
+}
+
+// brings tells whether a segment brings something that is not held yet.
+func (c *greeting) brings(from uint32, data []byte, ends bool) bool {
+	if end := from - c.first - 1 + uint32(len(data)); len(c.held) > 0 && !ends && end <= c.inOrder {
+		return false // as is_held of the program finds
+	}
+	return !slices.ContainsFunc(c.held, func(other segment) bool {
+		return other.from == from && len(other.data) >= len(data) && (other.ends || !ends)
+	})
 }
 
 // isBare tells whether the segment only acknowledges.

@@ -24,6 +24,7 @@ type greetings struct {
 	known   map[flow.Key]*greeting // by the key of the client's packets
 	held    int                    // bytes
 	chosen  map[choice]uint64      // how many flows
+	release func(flow.Key)         // the programs must let userspace hear this client again
 	servers quicServers
 
 	refusals refusals // of TCP servers
@@ -47,14 +48,21 @@ const (
 	orderCount
 )
 
-func newGreetings() *greetings {
-	return &greetings{known: make(map[flow.Key]*greeting), chosen: make(map[choice]uint64), seed: maphash.MakeSeed()}
+func newGreetings(release func(flow.Key)) *greetings {
+	return &greetings{release: release, known: make(map[flow.Key]*greeting), chosen: make(map[choice]uint64), seed: maphash.MakeSeed()}
 }
+
+// tellHeld lets the programs drop what a client only repeats, and release ends that.
+func (fw *Forwarder) tellHeld(c *greeting) {
+	fw.Flows.Hold(c.key, c.first+1, c.first+1+c.inOrder, c.number+1)
+}
+
+func (fw *Forwarder) release(client flow.Key) { fw.Flows.Release(client) }
 
 // ForgetGreetings makes the forwarder as if it had greeted nobody yet. From seed follow the numbers
 // that it gives to clients.
 func (fw *Forwarder) ForgetGreetings(seed maphash.Seed) {
-	fw.greetings = newGreetings()
+	fw.greetings = newGreetings(fw.release)
 	fw.greetings.seed = seed
 }
 
@@ -126,6 +134,9 @@ func (g *greetings) forget(c *greeting) {
 		g.held -= s.size()
 	}
 	delete(g.known, c.key)
+	if c.inOrder > 0 {
+		g.release(c.key)
+	}
 	g.orders[c.order].Remove(c.place)
 }
 

@@ -94,7 +94,7 @@ func (fw *Forwarder) askServer(c *greeting, fl *flow.Flow, out *iface.Outbox, no
 }
 
 // greeted takes a packet of a greeted flow whose server has not accepted the connection yet.
-// taken is false if the server has done so meanwhile.
+// taken is false if packets of that direction may go on meanwhile.
 func (fw *Forwarder) greeted(a *Arrival, fl *flow.Flow, dir flow.Direction) (verdict packet.DropReason, taken bool) {
 	if a.Fragment {
 		return packet.DropFragment, true
@@ -105,7 +105,7 @@ func (fw *Forwarder) greeted(a *Arrival, fl *flow.Flow, dir flow.Direction) (ver
 	g := fw.greetings
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, accepted := fl.Shift(); accepted {
+	if _, goesOn := fl.Shift(dir); goesOn {
 		return packet.Keep, false
 	}
 	orig, _ := fl.Keys()
@@ -138,9 +138,10 @@ func (fw *Forwarder) serverAnswers(a *Arrival, c *greeting, fl *flow.Flow) packe
 		fw.observe(a, fl, flow.Reverse)
 		fw.greetings.refusals.learn(fl, c.asks, c.toServer, a.Offer())
 		shift := c.shiftTo(a)
+		fl.SetShift(shift) // before the server acknowledges what it gets: that needs no lock then
 		fw.deliver(c, fl, shift, a)
 		a.Out.Flush()
-		fl.SetShift(shift) // from now on packets need no lock, and could overtake
+		fl.Delivered() // from now on the client's packets need no lock either, and could overtake
 		fw.greetings.forget(c)
 		return packet.Keep
 	case acknowledges: // of an older connection, which a RST ends before the SYN comes again
@@ -245,6 +246,8 @@ func (fw *Forwarder) reviewGreetings(now int64) {
 
 // endDeniedGreetings ends the greetings of hosts that are denied.
 func (fw *Forwarder) endDeniedGreetings() {
+	fw.moving.RLock()
+	defer fw.moving.RUnlock()
 	g := fw.greetings
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -37,7 +37,7 @@ func (fw *Forwarder) carryError(a *Arrival) packet.DropReason {
 	if a.saysClosed(fl) {
 		fw.Flows.Remove(fl, a.Now)
 	}
-	shift, _ := fl.Shift()
+	shift, _ := fl.Shift(dir)
 	a.RewriteQuote(quoted, tuple.Reversed(), quotedSeq(shift, dir))
 	return fw.sendError(a, quoted, to, tuple)
 }

@@ -72,7 +72,7 @@ func resetSide(f *flow.Flow, dir flow.Direction, now int64, out *iface.Outbox) {
 	}
 	to, tuple := f.OtherEnd(1 - dir)
 	acknowledged, sent := f.Sent[dir].Ack.Load(), f.Sent[1-dir].Next.Load()
-	if shift, ok := f.Shift(); ok && dir == flow.Forward { // the flow has the server's numbers
+	if shift, ok := f.Shift(dir); ok && dir == flow.Forward { // the flow has the server's numbers
 		acknowledged, sent = acknowledged+shift.Seq, sent+shift.Seq
 	}
 	_ = sendReset(to, tuple, acknowledged, now, out)
