@@ -41,13 +41,17 @@
 //  3. that of the bridges' roles: held while an elector gives a bridge its addresses, or takes them
 //  4. the forwarder's moving: shared while it carries a batch of frames or visits a
 //     part of the table, exclusive while all flows move to the other data path
-//  5. a link's publishing: held while the data path is told of a next hop
-//  6. the kernel path's: held while its maps or attachments change
-//  7. the flow table's: held for one change, or for a part of a visit
-//  8. those of next hops, the claim, fragments, handshakes, orphans, open ports, the pacer, health,
+//  5. that of the greetings: held while one begins, goes on or ends
+//  6. a link's publishing: held while the data path is told of a next hop
+//  7. the kernel path's: held while its maps or attachments change
+//  8. the flow table's: held for one change, or for a part of a visit
+//  9. those of next hops, the claim, fragments, handshakes, orphans, open ports, the pacer, health,
 //     a NIC's packet filter and a program's place among others, each held for one lookup
 //     or change of its own data
-//  9. that of the log's rate limit
+//  10. that of the log's rate limit
+//
+// The turn of a TAP is not among them: who carries what was read from the TAP has it, and nobody
+// who has a lock waits for it.
 //
 // Captures share atomic counts and have no lock.
 //

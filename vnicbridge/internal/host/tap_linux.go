@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -41,9 +42,16 @@ type TAPQueue struct {
 	Name   string
 	File   *os.File
 	raw    syscall.RawConn
-	frames [][]byte
+	paused atomic.Bool
 
-	truncated bool // a frame did not fit, so the buffers must grow
+	// Who has the turn reads frames, and carries them before somebody else reads the next. It guards
+	// what follows.
+	turn      sync.Mutex
+	frames    [][]byte
+	truncated bool           // a frame did not fit, so the buffers must grow
+	polled    []packet.Frame // by Poll
+
+	received bool // Receive has the turn
 }
 
 // MakeVNIC makes the VNIC of a segment: a TAP, or a veth pair if the segment has a namespace
@@ -120,7 +128,7 @@ func InheritTAP(file *os.File) (q *TAPQueue, err error) {
 
 // prepare makes the buffers.
 func (t *TAPQueue) prepare() {
-	t.frames = make([][]byte, iface.BatchSize)
+	t.frames, t.polled = make([][]byte, iface.BatchSize), make([]packet.Frame, iface.BatchSize)
 	t.allocate(usualFrameLen)
 }
 
@@ -219,9 +227,12 @@ func (t *TAPQueue) Control(f func(fd int) error) (err error) {
 	return err
 }
 
-// Pause makes Receive return [os.ErrDeadlineExceeded] until it is called again with false. Frames
-// wait in the queue meanwhile.
-func (t *TAPQueue) Pause(on bool) error { return t.File.SetReadDeadline(pauseUntil(on)) }
+// Pause makes Receive return [os.ErrDeadlineExceeded] until it is called again with false, and Poll
+// find nothing. Frames wait in the queue meanwhile.
+func (t *TAPQueue) Pause(on bool) error {
+	t.paused.Store(on)
+	return t.File.SetReadDeadline(pauseUntil(on))
+}
 
 // pauseUntil returns the deadline that ends all reads, or none.
 func pauseUntil(on bool) (deadline time.Time) {
@@ -254,39 +265,61 @@ func (t *TAPQueue) Remove(ns *Namespace, ifindex int) error {
 
 // Receive waits for frames and fills the batch with those that wait, by one system call each,
 // because a TAP has no other way. The frames' bytes are valid until the next call.
-func (t *TAPQueue) Receive(batch []packet.Frame) (int, error) {
-	if length := len(t.frames[0]); t.truncated && length < largestFrameLen {
-		t.allocate(2 * length)
+func (t *TAPQueue) Receive(batch []packet.Frame) (n int, err error) {
+	if t.received {
+		t.received = false
+		t.turn.Unlock()
 	}
-	n := 0
 	var errno error
-	err := t.raw.Read(func(fd uintptr) bool {
-		for n < min(len(batch), len(t.frames)) {
-			length, err := unix.Read(int(fd), t.frames[n])
-			if err == unix.EAGAIN {
-				return n > 0
-			}
-			if err == unix.EINTR {
-				continue
-			}
-			if errno = err; err != nil {
-				return true
-			}
-			if length == len(t.frames[n]) { // the only sign of a longer frame
-				t.truncated = true
-				continue
-			}
-			if length >= packet.VNetHeaderLen {
-				batch[n] = packet.Frame{Data: t.frames[n][:length]}
-				n++
-			}
+	err = t.raw.Read(func(fd uintptr) bool {
+		t.turn.Lock()
+		if n, errno = t.read(int(fd), batch); n > 0 {
+			t.received = true
+			return true
 		}
-		return true
+		t.turn.Unlock()
+		return errno != nil
 	})
-	if err == nil && n == 0 && errno != nil {
+	if err == nil && n == 0 {
 		err = fmt.Errorf("device %s: read: %w", t.Name, errno)
 	}
 	return n, err
+}
+
+// Poll gives carry the frames that wait, unless somebody else has the turn.
+func (t *TAPQueue) Poll(carry func([]packet.Frame)) {
+	if t.paused.Load() || !t.turn.TryLock() {
+		return
+	}
+	defer t.turn.Unlock()
+	n := 0
+	_ = t.raw.Control(func(fd uintptr) { n, _ = t.read(int(fd), t.polled) }) // Receive finds the same error
+	if n > 0 {
+		carry(t.polled[:n])
+	}
+}
+
+// read fills the batch with the frames that wait. The caller has the turn.
+func (t *TAPQueue) read(fd int, batch []packet.Frame) (n int, err error) {
+	if length := len(t.frames[0]); t.truncated && length < largestFrameLen {
+		t.allocate(2 * length)
+	}
+	for n < min(len(batch), len(t.frames)) {
+		length, err := unix.Read(fd, t.frames[n])
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			return n, nil
+		case err != nil:
+			return n, err
+		case length == len(t.frames[n]): // the only sign of a longer frame
+			t.truncated = true
+		case length >= packet.VNetHeaderLen:
+			batch[n] = packet.Frame{Data: t.frames[n][:length]}
+			n++
+		}
+	}
+	return n, nil
 }
 
 // Send puts frames into the segment's network stack and returns how many the kernel took.

@@ -20,9 +20,17 @@ type Device interface {
 	Close() error
 }
 
+// Poller is a device that others than its reader can read from, too.
+type Poller interface {
+	// Poll gives carry the frames that have come already, if the reader has carried all frames that
+	// it has received. So frames stay in order. The frames' bytes are valid until carry returns.
+	Poll(carry func([]packet.Frame))
+}
+
 // Pauser is a device that a successor can take over.
 type Pauser interface {
-	// Pause makes Receive return [os.ErrDeadlineExceeded] until it is called again with false.
+	// Pause makes Receive return [os.ErrDeadlineExceeded] until it is called again with false, and Poll
+	// find nothing.
 	// Frames wait in the device meanwhile.
 	Pause(on bool) error
 }

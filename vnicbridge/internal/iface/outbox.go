@@ -1,11 +1,16 @@
 package iface
 
-import "github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+import (
+	"slices"
+
+	"github.com/caddy-vnic/caddy-vnic/vnicbridge/internal/packet"
+)
 
 // Outbox collects the frames that one received batch causes to be sent, so that each device
 // sends its share in one call. It has no lock.
 type Outbox struct {
-	boxes []box
+	boxes    []box
+	expected []*Iface
 }
 
 type box struct {
@@ -39,4 +44,17 @@ func (o *Outbox) Flush() {
 	}
 	clear(o.boxes[len(kept):])
 	o.boxes = kept
+}
+
+// Expect tells that a frame of the outbox makes who is behind an iface answer.
+func (o *Outbox) Expect(from *Iface) {
+	if !slices.Contains(o.expected, from) {
+		o.expected = append(o.expected, from)
+	}
+}
+
+// Expected returns from whom answers are expected since the last call.
+func (o *Outbox) Expected() (from []*Iface) {
+	from, o.expected = o.expected, o.expected[:0]
+	return from
 }

@@ -260,10 +260,24 @@ const (
 	pollPause = 5 * time.Microsecond
 )
 
-// ReceiveBatch carries frames that came in at a.In, and sends what they lead to.
+// ReceiveBatch carries frames that came in at a.In, and sends what they lead to. A TAP has a server's
+// answer to a SYN as soon as that is written to it. To carry the answer at once takes less time than
+// to wake the goroutine that receives from the TAP.
 func (fw *Forwarder) ReceiveBatch(a *Arrival, batch []packet.Frame) {
 	fw.moving.RLock()
 	defer fw.moving.RUnlock()
+	fw.receiveAll(a, batch)
+	device := a.In
+	for _, asked := range a.Out.Expected() {
+		if p, ok := asked.Device().(iface.Poller); ok {
+			a.In = asked
+			p.Poll(func(answers []packet.Frame) { fw.receiveAll(a, answers) })
+		}
+	}
+	a.In = device
+}
+
+func (fw *Forwarder) receiveAll(a *Arrival, batch []packet.Frame) {
 	a.Now = fw.Clock()
 	device := a.In
 	for i := range batch {

@@ -87,6 +87,7 @@ func (fw *Forwarder) askServer(c *greeting, fl *flow.Flow, out *iface.Outbox, no
 		to, tuple := fl.OtherEnd(flow.Forward)
 		a.Rewrite(tuple, frame.ChecksumUnfinished())
 		verdict = fw.depart(a, to, tuple.Dst)
+		out.Expect(to)
 	}
 	if verdict != packet.Keep {
 		c.in.Drops[verdict].Add(1)
