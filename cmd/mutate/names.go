@@ -80,7 +80,7 @@ var byName = []mutation{
 		old: `len(c.held) > 0 && !ends && end <= c.inOrder {`, new: `len(c.held) > 1<<20 && !ends && end <= c.inOrder {`, tests: "vnicbridge.TestARepeatedHalfHello",
 	}, {
 		row: "N8", defect: "the programs keep back what a forgotten client repeats", file: "vnicbridge/internal/userspace/greetings.go",
-		old: `		g.release(c.key)`, new: ``, tests: "vnicbridge.TestAForgottenHalfHelloComesAgain",
+		old: `	g.release(c.key)`, new: ``, tests: "vnicbridge.TestAForgottenHalfHelloComesAgain",
 	}, {
 		row: "N9", defect: "a change of the data path loses the shift", file: "vnicbridge/internal/flow/flow.go",
 		old: `		f.shift.store(other.shift.load())`, new: `		f.shift.store(packet.Shift{})`, tests: "vnicbridge.TestNamedFlowsMove",

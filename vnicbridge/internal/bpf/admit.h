@@ -469,7 +469,8 @@ static __always_inline int admit_to(const struct packet *p, const struct bridge_
 
 // Whether a greeted client only repeats what the bridge holds, because nobody acknowledges that before
 // its server does (N6): brings in greeting.go. Many clients repeat at once, and userspace would be
-// busy with that while others wait.
+// busy with that while others wait. Go may change the entry meanwhile; but the acknowledgment number, which
+// nobody can guess, tells for whom it is.
 static __always_inline bool is_held(const struct packet *p)
 {
 	struct place at = place_of(&p->key);

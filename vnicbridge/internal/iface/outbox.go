@@ -55,6 +55,6 @@ func (o *Outbox) Expect(from *Iface) {
 
 // Expected returns from whom answers are expected since the last call.
 func (o *Outbox) Expected() (from []*Iface) {
-	from, o.expected = o.expected, o.expected[:0]
+	from, o.expected = o.expected, nil
 	return from
 }

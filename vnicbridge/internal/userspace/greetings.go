@@ -24,7 +24,7 @@ type greetings struct {
 	known   map[flow.Key]*greeting // by the key of the client's packets
 	held    int                    // bytes
 	chosen  map[choice]uint64      // how many flows
-	release func(flow.Key)         // the programs must let userspace hear this client again
+	release func(flow.Key)         // ends tellHeld
 	servers quicServers
 
 	refusals refusals // of TCP servers
@@ -52,7 +52,7 @@ func newGreetings(release func(flow.Key)) *greetings {
 	return &greetings{release: release, known: make(map[flow.Key]*greeting), chosen: make(map[choice]uint64), seed: maphash.MakeSeed()}
 }
 
-// tellHeld lets the programs drop what a client only repeats, and release ends that.
+// tellHeld lets the programs drop what a client only repeats, until release.
 func (fw *Forwarder) tellHeld(c *greeting) {
 	fw.Flows.Hold(c.key, c.first+1, c.first+1+c.inOrder, c.number+1)
 }
@@ -134,9 +134,7 @@ func (g *greetings) forget(c *greeting) {
 		g.held -= s.size()
 	}
 	delete(g.known, c.key)
-	if c.inOrder > 0 {
-		g.release(c.key)
-	}
+	g.release(c.key)
 	g.orders[c.order].Remove(c.place)
 }
 
