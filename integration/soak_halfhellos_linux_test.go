@@ -25,18 +25,17 @@ import (
 // halfHellos tells a program to begin connections from an address of its own, to send half of a hello by
 // each, and to close the oldest when there are so many (idleProgram).
 type halfHellos struct {
-	order
+	order       // whose rate is that of new connections
 	Address     netip.Addr
 	Half        []byte
 	Connections int
-	Rate        int // of new ones, a second
 	While       time.Duration
 }
 
 // asHalfHellos is the environment variable that makes this test binary such a program.
 const asHalfHellos = "CADDY_VNIC_AS_HALF_HELLOS"
 
-func init() { programs[asHalfHellos] = func() error { return sendHalfHellos(os.Stdin, os.Stdout) } }
+func init() { programs[asHalfHellos] = sendHalfHellos }
 
 // halfHellosFor lets all neighbours together keep n half hellos open for a while, 2,000 of them new each
 // second.
@@ -47,10 +46,12 @@ func (s *scene) halfHellosFor(n int, while time.Duration) {
 	var senders []*netlab.Process
 	var sent []io.Reader
 	for i, h := range s.Neighbours {
-		cmd := s.idleProgram(asHalfHellos, halfHellos{
+		o := halfHellos{
 			order: s.orderFor(h), Address: netip.AddrFrom4([4]byte{192, 168, 1, byte(220 + i)}), Half: half,
-			Connections: n / len(s.Neighbours), Rate: rate / len(s.Neighbours), While: while,
-		})
+			Connections: n / len(s.Neighbours), While: while,
+		}
+		o.Rate = rate / len(s.Neighbours)
+		cmd := s.idleProgram(asHalfHellos, o)
 		cmd.Stderr = os.Stderr
 		output, err := cmd.StdoutPipe()
 		if err != nil {
@@ -108,10 +109,10 @@ const firstPort = 1024
 // twice as long, and so on.
 const firstRepeat = 200 * time.Millisecond
 
-// sendHalfHellos is that program's main function. It writes how many connections were accepted.
-func sendHalfHellos(in io.Reader, out io.Writer) error {
+// sendHalfHellos is that program's main function. It prints how many connections were accepted.
+func sendHalfHellos() error {
 	a := attacker{open: make(map[layers.TCPPort]*halfOpen), oldest: firstPort, next: firstPort}
-	if err := json.NewDecoder(in).Decode(&a.halfHellos); err != nil {
+	if err := json.NewDecoder(os.Stdin).Decode(&a.halfHellos); err != nil {
 		return err
 	}
 	link, err := net.InterfaceByName(a.Device)
@@ -131,7 +132,7 @@ func sendHalfHellos(in io.Reader, out io.Writer) error {
 		select {
 		case <-over:
 			a.mu.Lock()
-			fmt.Fprintln(out, a.accepted)
+			fmt.Println(a.accepted)
 			a.mu.Unlock()
 			return unix.Pause() // until it is stopped
 		case err := <-heard:

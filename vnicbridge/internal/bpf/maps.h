@@ -17,7 +17,7 @@ volatile const __u32 self6;	// the index of the device's iface for IPv6; 0: ther
 volatile const __u32 at_egress;	// 1: the program is on what leaves by a TAP
 volatile const __u32 needs_heartbeat;	// 1: attached by clsact, which outlives the process
 
-// Go sets the sizes of the first six maps, according to max_flows.
+// Go sets the sizes of the first seven maps, all but that of `held` according to max_flows.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

@@ -455,12 +455,14 @@ func (fw *Forwarder) ofGreeted(a *Arrival, fl *flow.Flow, dir flow.Direction) (v
 		fw.learnServer(a, fl, dir)
 		return packet.Keep, false
 	}
-	if _, goesOn := fl.Shift(dir); !goesOn {
+	shift, goesOn := fl.Shift(dir)
+	if !goesOn {
 		if verdict, taken := fw.greeted(a, fl, dir); taken {
 			return verdict, true
 		}
+		shift, goesOn = fl.Shift(dir)
 	}
-	if shift, ok := fl.Shift(dir); ok && dir == flow.Forward {
+	if goesOn && dir == flow.Forward {
 		a.ShiftToServer(shift, a.Frame.ChecksumUnfinished())
 	}
 	return packet.Keep, false
