@@ -47,8 +47,8 @@ func measure(ctx context.Context, s settings) (result *Result, err error) {
 	if err := b.describe(ctx); err != nil {
 		return nil, err
 	}
-	for _, of := range chosen {
-		if err := b.run(ctx, of); err != nil {
+	for _, group := range byWork(chosen) {
+		if err := b.run(ctx, group); err != nil {
 			return nil, err
 		}
 	}

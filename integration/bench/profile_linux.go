@@ -15,9 +15,9 @@ import (
 
 // profiles runs each probe once more on the variants that are ours, under Caddy's CPU
 // profiler. These runs are not measured, because the profiler costs time.
-func (b *bench) profiles(ctx context.Context, of suite, sites []*site) error {
-	for _, s := range sites {
-		for _, p := range of.probes {
+func (b *bench) profiles(ctx context.Context, r *running) error {
+	for _, s := range r.sites {
+		for _, p := range r.probes {
 			if s.caddy == nil || p.once || p.can != nil && !p.can(s) {
 				continue
 			}

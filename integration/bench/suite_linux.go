@@ -122,55 +122,111 @@ func appendNew(names []string, name string) []string {
 	return append(names, name)
 }
 
-// run starts all variants of a suite, and measures them round by round.
-func (b *bench) run(ctx context.Context, of suite) (err error) {
-	network, err := netlab.NewNetwork(fmt.Sprintf("bench-%s-%d", of.name, os.Getpid()))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, network.Close()) }()
-	result := &Suite{Name: of.name}
-	b.result.Suites = append(b.result.Suites, result)
-	var sites []*site
-	for _, v := range of.variants {
-		s, err := b.newSite(ctx, network, of, v)
-		if err != nil {
-			return err
+// byWork splits suites into groups that do the same work, over each family.
+func byWork(suites []suite) (groups [][]suite) {
+	for _, s := range suites {
+		last := len(groups) - 1
+		if last >= 0 && groups[last][0].work() == s.work() {
+			groups[last] = append(groups[last], s)
+		} else {
+			groups = append(groups, []suite{s})
 		}
-		defer s.release()
-		sites = append(sites, s)
-		if !slices.Contains(result.Variants, v.VariantInfo) {
-			result.Variants = append(result.Variants, v.VariantInfo)
+	}
+	return groups
+}
+
+// work names what the suite does over either family.
+func (s suite) work() string { return strings.TrimSuffix(s.name, "6") }
+
+// running is a suite whose variants run.
+type running struct {
+	suite
+	network *netlab.Network
+	sites   []*site
+	result  *Suite
+}
+
+// run starts all variants of suites, and measures them round by round. The suites take turns, so that
+// those of their figures that are compared are of the same minutes.
+func (b *bench) run(ctx context.Context, suites []suite) (err error) {
+	var all []*running
+	defer func() {
+		for _, r := range all {
+			err = errors.Join(err, r.stop())
+		}
+	}()
+	for _, of := range suites {
+		r := &running{suite: of, result: &Suite{Name: of.name}}
+		all = append(all, r)
+		b.result.Suites = append(b.result.Suites, r.result)
+		if err := b.start(ctx, r); err != nil {
+			return err
 		}
 	}
 	for n := range b.rounds {
-		figures, err := b.round(ctx, of, sites, n)
-		if err != nil {
-			return err
+		for _, r := range all {
+			figures, err := b.round(ctx, r, n)
+			if err != nil {
+				return err
+			}
+			r.result.Rounds = append(r.result.Rounds, figures)
 		}
-		result.Rounds = append(result.Rounds, figures)
 	}
 	if b.profile == "" {
 		return nil
 	}
-	return b.profiles(ctx, of, sites)
+	for _, r := range all {
+		if err := b.profiles(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start starts all variants.
+func (b *bench) start(ctx context.Context, r *running) (err error) {
+	if r.network, err = netlab.NewNetwork(fmt.Sprintf("bench-%s-%d", r.name, os.Getpid())); err != nil {
+		return err
+	}
+	for _, v := range r.variants {
+		s, err := b.newSite(ctx, r.network, r.suite, v)
+		if err != nil {
+			return err
+		}
+		r.sites = append(r.sites, s)
+		if !slices.Contains(r.result.Variants, v.VariantInfo) {
+			r.result.Variants = append(r.result.Variants, v.VariantInfo)
+		}
+	}
+	return nil
+}
+
+// stop ends what runs, and removes the network.
+func (r *running) stop() error {
+	for _, s := range r.sites {
+		s.release()
+	}
+	if r.network == nil {
+		return nil
+	}
+	return r.network.Close()
 }
 
 // round runs each probe on all variants before the next probe, so that the compared figures
 // are measured within seconds of each other. Each round begins with another variant, so that
 // the order favours none.
-func (b *bench) round(ctx context.Context, of suite, sites []*site, n int) (map[string]Figures, error) {
+func (b *bench) round(ctx context.Context, r *running, n int) (map[string]Figures, error) {
 	figures := make(map[string]Figures)
-	for _, s := range sites {
+	for _, s := range r.sites {
 		figures[s.Name] = make(Figures)
 	}
-	for _, p := range of.probes {
+	for _, p := range r.probes {
 		if p.once && n < b.rounds-1 {
 			continue
 		}
-		progress("%s, round %d of %d: %s", of.name, n+1, b.rounds, p.name)
-		for i := range sites {
-			s := sites[(i+n)%len(sites)]
+		progress("%s, round %d of %d: %s", r.name, n+1, b.rounds, p.name)
+		for i := range r.sites {
+			s := r.sites[(i+n)%len(r.sites)]
 			if p.can != nil && !p.can(s) {
 				continue
 			}
