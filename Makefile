@@ -43,6 +43,9 @@ SOAK_TOOLS := nginx ip nft wrk hping3 nmap taskset chrt unshare firefox-esr keep
 # write the page.
 BENCH := -docs docs/evidence
 
+# Flags of make mutate. MUTATE='-row F4,F5' tries some rows, and rewrites these on the page.
+MUTATE ?=
+
 # The soak test's flags. SOAK=-quick tries it, SOAK='-only frames,reloads' runs some of its
 # parts; neither writes the page.
 SOAK := -docs ../docs/evidence
@@ -66,7 +69,7 @@ test: ## check the code and run every test: unit, fuzz seeds, end to end (as roo
 
 mutate: ## break the code behind each row of the contract and see its tests fail; write docs/evidence/mutations.md (as root)
 	@scripts/need 'the tests' go ca-certificates $(TEST_TOOLS)
-	go run ./cmd/mutate -docs docs/evidence
+	go run ./cmd/mutate -docs docs/evidence $(MUTATE)
 
 bench: build ## compare the bridge with its alternatives and write docs/evidence/benchmarks.md (as root)
 	@scripts/need 'the benchmark' go ca-certificates $(BENCH_TOOLS)

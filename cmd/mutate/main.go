@@ -12,7 +12,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -30,7 +29,7 @@ import (
 
 func main() {
 	rows := flag.String("row", "", "only these rows, as in A1,F3")
-	docs := flag.String("docs", "", "write mutations.md to this directory, after a run of all rows")
+	docs := flag.String("docs", "", "rewrite the rows that were tried in this directory's mutations.md")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -50,9 +49,6 @@ func run(ctx context.Context, rows, docs string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if rows != "" && docs != "" {
-		return errors.New("-docs needs a run of all rows: leave out -row")
-	}
 	var trees []*tree
 	for range runtime.NumCPU() {
 		t, err := copyTree(".")
@@ -66,14 +62,12 @@ func run(ctx context.Context, rows, docs string, out io.Writer) error {
 	if err := trees[0].tryWithout(ctx, page, todo); err != nil {
 		return err
 	}
-	began := time.Now()
 	results, err := tryAll(ctx, trees, page, todo, out)
 	if err != nil {
 		return err
 	}
 	if docs != "" {
-		text := describe(page, results, time.Since(began))
-		if err := os.WriteFile(filepath.Join(docs, "mutations.md"), []byte(text), 0o644); err != nil {
+		if err := updatePage(filepath.Join(docs, "mutations.md"), page, results, time.Now()); err != nil {
 			return err
 		}
 	}

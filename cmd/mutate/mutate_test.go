@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
 )
@@ -36,6 +37,43 @@ func TestMutationsAreCurrent(t *testing.T) {
 	for _, row := range page.Rows {
 		if len(row.Tests) > 0 && !slices.Contains(rows, row.ID) {
 			t.Errorf("row %s has no defect to try", row.ID)
+		}
+	}
+}
+
+// TestPageKeepsOtherRows checks that a run of some rows rewrites these on the page, and no others.
+func TestPageKeepsOtherRows(t *testing.T) {
+	tests := []contract.Test{{Package: "vnicbridge", Name: "TestA"}}
+	page := &contract.Page{Rows: []contract.Row{{ID: "A1", Tests: tests}, {ID: "A1+", Tests: tests}, {ID: "B1", Tests: tests}, {ID: "B2"}}}
+	file := filepath.Join(t.TempDir(), "mutations.md")
+	for i, tt := range []struct {
+		results []result
+		want    []string
+	}{
+		{
+			[]result{{mutation{row: "A1+", defect: "x", file: "vnicbridge/x.go"}, ""}},
+			[]string{"Of 1 defects **1 survived**", "tried yet: A1, B1.\n", "| A1+ | 2026-01-01 | x | `x.go` | **nothing: it survived** |\n"},
+		},
+		{
+			[]result{{mutation{row: "A1", defect: "y", file: "y.go"}, "vnicbridge.TestA"}, {mutation{row: "B1", defect: "z", file: "z.go"}, "vnicbridge.TestA"}},
+			[]string{"Of 3 defects **1 survived**, each when it was last tried.\n", "| A1 | 2026-01-02 | y | `y.go` | `vnicbridge.TestA` |\n| A1+ | 2026-01-01 | x ", "|\n| B1 | 2026-01-02 | z "},
+		},
+		{
+			[]result{{mutation{row: "A1+", defect: "x", file: "x.go"}, "vnicbridge.TestA"}},
+			[]string{"Of 3 defects **0 survived**", "| A1 | 2026-01-02 | y ", "| A1+ | 2026-01-03 | x ", "| B1 | 2026-01-02 | z "},
+		},
+	} {
+		if err := updatePage(file, page, tt.results, time.Date(2026, 1, 1+i, 0, 0, 0, 0, time.UTC)); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(string(content), want) {
+				t.Errorf("after run %d the page lacks %q:\n%s", i, want, content)
+			}
 		}
 	}
 }

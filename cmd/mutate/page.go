@@ -1,44 +1,89 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/caddy-vnic/caddy-vnic/cmd/internal/contract"
 )
 
-// describe writes docs/evidence/mutations.md.
-func describe(page *contract.Page, results []result, took time.Duration) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, `# Tests that bite
+// tableLine is a line of the page's table; its group is the row's id.
+var tableLine = regexp.MustCompile(`(?m)^\| ([A-Z]\S*) \| \d.*\n`)
+
+// survived stands in the table instead of the test that found a defect.
+const survived = "**nothing: it survived**"
+
+// updatePage writes the results into a file like docs/evidence/mutations.md. Rows that were not
+// tried keep what an earlier run has written.
+func updatePage(file string, page *contract.Page, results []result, today time.Time) error {
+	old, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(file, []byte(describe(page, tableOf(page, string(old), results, today))), 0o644)
+}
+
+// tableOf returns the table's lines: those of the old page, but the results instead for the rows of
+// these.
+func tableOf(page *contract.Page, old string, results []result, today time.Time) (lines []string) {
+	byRow := make(map[string][]string)
+	for _, line := range tableLine.FindAllStringSubmatch(old, -1) {
+		byRow[line[1]] = append(byRow[line[1]], line[0])
+	}
+	for _, r := range results {
+		byRow[r.row] = nil
+	}
+	for _, r := range results {
+		found := survived
+		if r.found != "" {
+			found = "`" + r.found + "`"
+		}
+		byRow[r.row] = append(byRow[r.row], fmt.Sprintf("| %s | %s | %s | `%s` | %s |\n",
+			r.row, today.Format(time.DateOnly), r.defect, strings.TrimPrefix(r.file, "vnicbridge/"), found))
+	}
+	for _, row := range page.Rows {
+		lines = append(lines, byRow[row.ID]...)
+	}
+	return lines
+}
+
+// describe returns the page with such a table.
+func describe(page *contract.Page, lines []string) string {
+	table := strings.Join(lines, "")
+	untried := ""
+	if rows := rowsWithout(page, table); len(rows) > 0 {
+		untried = " No defect of these rows has been tried yet: " + strings.Join(rows, ", ") + "."
+	}
+	return fmt.Sprintf(`# Tests that bite
 
 For developers who want to know whether the tests of the [contract](../conformance.md) would find a defect.
 Each row of the contract names tests, and this page shows what they found.
 
 %s makes a defect in the code behind a row, one at a time, in a copy of the tree, and runs tests of that row, of which one must fail.
-It rewrites this page.
-%s tries single rows.
+It rewrites this page, and takes more than an hour on 2 cores.
+%s tries single rows, and rewrites those.
 The defects are in [cmd/mutate](../../cmd/mutate); a test of %s holds them to the code, and checks that each row has some.
 
-The last run tried %d defects in %.0f minutes; **%d survived**.
+Of %d defects **%d survived**, each when it was last tried.%s
 Defects in %s and %s files are in the kernel data path's programs.
 The others are in Go, and most of these run on the userspace data path, whose code also carries the uncommon packets of the kernel data path.
 
-| row | defect | in | found by |
-|---|---|---|---|
-`, "`make mutate`", "`go run ./cmd/mutate -row F4`", "`make test`", len(results), took.Minutes(), survivors(results), "`.c`", "`.h`")
+| row | tried | defect | in | found by |
+|---|---|---|---|---|
+%s`, "`make mutate`", "`make mutate MUTATE='-row F4,F5'`", "`make test`", len(lines), strings.Count(table, survived), untried, "`.c`", "`.h`", table)
+}
+
+// rowsWithout returns the rows that have tests, but no line in the table.
+func rowsWithout(page *contract.Page, table string) (rows []string) {
 	for _, row := range page.Rows {
-		for _, r := range results {
-			if r.row != row.ID {
-				continue
-			}
-			found := "**nothing: it survived**"
-			if r.found != "" {
-				found = "`" + r.found + "`"
-			}
-			fmt.Fprintf(&b, "| %s | %s | `%s` | %s |\n", r.row, r.defect, strings.TrimPrefix(r.file, "vnicbridge/"), found)
+		if len(row.Tests) > 0 && !strings.Contains("\n"+table, "\n| "+row.ID+" |") {
+			rows = append(rows, row.ID)
 		}
 	}
-	return b.String()
+	return rows
 }

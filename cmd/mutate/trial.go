@@ -124,7 +124,7 @@ func quickFirst(a, b string) int {
 
 // dirOf returns the directory of a package whose tests the contract names.
 func dirOf(pkg string) string {
-	if pkg == "vnicbridge" || pkg == "integration" {
+	if slices.Contains([]string{"vnicbridge", "integration", "sites"}, pkg) {
 		return pkg
 	}
 	return "vnicbridge/internal/" + pkg
