@@ -202,16 +202,25 @@ func TestBansSurvive(t *testing.T) {
 }
 
 // Row S7: a reload that fails leaves what is denied as it was.
-func TestAFailedReloadDeniesNobody(t *testing.T) {
-	onEachDataPath(t, paperConfig(), func(t *testing.T, r *rig) {
-		cfg := paperConfig()
-		cfg.Bridges["lan"].Deny = networksOf("203.0.113.0/24")
-		r.machine.unguard = true // which fails after the bans were prepared
-		if err := r.plane.Apply(cfg); err == nil {
-			t.Fatal("the reload does not fail")
-		}
-		r.wantBanned(outsiders[0], farHost, 4000, false)
-	})
+func TestAFailedReloadChangesNoBan(t *testing.T) {
+	for _, o := range outsiders {
+		t.Run(o.name, func(t *testing.T) {
+			inForce, next := banConfig(), banConfig()
+			inForce.Bridges["lan"].Deny = networksOf(o.other)
+			next.Bridges["lan"].Deny = networksOf(o.network)
+			inIPv6(t, inForce, func(t *testing.T, r *rig) {
+				r.machine.unguard = 2 // before anything is prepared, and after the bans
+				if err := r.plane.Apply(next); err == nil {
+					t.Fatal("the reload does not fail")
+				}
+				if r.machine.unguard != 0 {
+					t.Fatal("the reload fails before the bans are prepared")
+				}
+				r.wantBanned(o, o.host, 4000, false)
+				r.wantBanned(o, o.other, 4001, true)
+			})
+		})
+	}
 }
 
 // Row S7: who is banned from one segment reaches the others. A ban of a segment survives reloads, a

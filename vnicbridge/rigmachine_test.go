@@ -27,7 +27,7 @@ type memoryMachine struct {
 	hints    chan struct{}
 	prefixes []host.Prefix
 	fail     string // the device that cannot be made
-	unguard  bool   // the guard cannot be set
+	unguard  int    // so many times from now on the guard is set, and the last time fails; 0: it never does
 	kernel   bool   // it can have a kernel data path
 
 	lines   chan string     // of the FIFO
@@ -153,8 +153,11 @@ func (m *memoryMachine) capture(iface.Device, capture.SourceOptions) (capture.Fr
 }
 
 func (m *memoryMachine) Guard(g host.GuardSpec) error {
-	if m.unguard {
-		return errInjected
+	if m.unguard > 0 {
+		m.unguard--
+		if m.unguard == 0 {
+			return errInjected
+		}
 	}
 	m.guards = append(m.guards, g)
 	return nil

@@ -183,7 +183,10 @@ func (fw *Forwarder) handle`,
 		old: `		case !now.Before(until):`, new: `		case false:`,
 	}, {
 		row: "S7", defect: "a failed reload leaves its bans", file: `vnicbridge/apply.go`,
-		old: `	if err := p.bans.follow(configuredBans(p.cfg), p.devices); err != nil {`, new: `	if err := p.bans.follow(nil, newDevices()); err != nil {`,
+		old: `	if err := p.bans.follow(configuredBans(p.cfg), p.devices); err != nil {`, new: `	if err := error(nil); err != nil {`,
+	}, {
+		row: "S7", defect: "a failed reload lifts the bans in force", file: `vnicbridge/apply.go`,
+		old: `	if err := p.bans.follow(configuredBans(p.cfg), p.devices); err != nil {`, new: `	if err := p.bans.follow(nil, p.devices); err != nil {`,
 	}, {
 		row: "S7", defect: "userspace opens flows of who is banned from the segment", file: `vnicbridge/internal/userspace/admit.go`,
 		old: `	if fw.denied.Has(to, a.Src) {`, new: `	if false {`,
