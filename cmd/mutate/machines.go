@@ -76,7 +76,7 @@ var machines = []mutation{
 		row: "H2", defect: "the programs open flows of a server whose aliases another machine has", file: bpfDir + "/admit.h",
 		old: `	if (stands_by(self))
 		return DROP_STANDBY;
-	for`, new: `	for`, tests: "vnicbridge.TestStandbyIsSilentBehindADevice",
+	peer`, new: `	peer`, tests: "vnicbridge.TestStandbyIsSilentBehindADevice",
 	}, {
 		row: "H2", defect: "the programs open flows to such a server", file: bpfDir + "/admit6.h",
 		old: ` || stands_by(peer->to)`, new: ``, tests: "vnicbridge.TestStandbyIsSilentBehindADevice",

@@ -84,7 +84,7 @@ var separation = []mutation{
 	to, host := rs.Egress(segment, a.Dst)`,
 	}, {
 		row: "S3", defect: "a segment reaches its peer under any address", file: "vnicbridge/internal/bpf/admit.h",
-		old: `		if (s->peer[i].here == p->key.dst)`, new: `		if (1)`,
+		old: `		if (s->peer[i].here == address)`, new: `		if (s->peer[i].here && address)`,
 	}, {
 		row: "S3", defect: "the ports of a peer are all open", file: `vnicbridge/internal/userspace/admit.go`,
 		old: `if !fw.enters(rules.Segments[peer.To], peer.To, &a.Packet) {`, new: `if false {`,

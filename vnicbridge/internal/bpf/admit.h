@@ -322,7 +322,7 @@ __noinline __u32 alias_at(const struct segment_rules *s, __u32 index)
 }
 
 // The index of the i-th alias to try: aliasPool.probe in alias.go.
-static __always_inline __u32 probe(__u32 reserved, __u32 shared, __u32 preferred, __u32 i)
+__noinline __u32 probe(__u32 reserved, __u32 shared, __u32 preferred, __u32 i)
 {
 	if (preferred < reserved) {
 		if (i == 0)
@@ -431,8 +431,10 @@ static __always_inline int refuse_flow(const struct bridge_rules *b, const struc
 }
 
 // Whether the port of a new flow is open on a segment. Echo requests always enter.
-static __always_inline bool enters(const struct segment_rules *s, const struct packet *p)
+__noinline int enters(const struct segment_rules *s, const struct packet *p)
 {
+	if (!s || !p)
+		return false;
 	if (p->key.proto == IPPROTO_ICMP)
 		return true;
 	for (int i = 0; i < MAX_RANGES && i < s->ranges; i++)
@@ -560,23 +562,34 @@ static __always_inline int admit_to_peer(const struct packet *p, const struct pe
 	return verdict == DROP_NO_TUPLE ? SLOW : verdict;
 }
 
+// The index of the segment that a segment reaches by an address, or MAX_PEERS.
+__noinline __u32 peer_at(const struct segment_rules *s, __be32 address)
+{
+	if (!s)
+		return MAX_PEERS;
+	for (__u32 i = 0; i < MAX_PEERS && i < s->peers; i++)
+		if (s->peer[i].here == address)
+			return i;
+	return MAX_PEERS;
+}
+
 // Opens a flow from a segment, if its egress rule or its reach allows it (F12). SLOW: among
 // others, another segment uses the source port, so userspace must choose another one.
 __noinline enum drop_reason admit_outbound(const struct packet *p, __u32 old, struct found *f)
 {
 	struct segment_rules *s = RULES(segments, self);
 	struct iface *nic;
+	__u32 to, peer;
 	__be32 host;
 	int verdict;
-	__u32 to;
 
 	if (!p || !f || !s || !s->live)
 		return SLOW;
 	if (stands_by(self))
 		return DROP_STANDBY;
-	for (int i = 0; i < MAX_PEERS && i < s->peers; i++)
-		if (s->peer[i].here == p->key.dst)
-			return admit_to_peer(p, &s->peer[i], old, f);
+	peer = peer_at(s, p->key.dst);
+	if (peer < MAX_PEERS)
+		return admit_to_peer(p, &s->peer[peer], old, f);
 	to = egress(s, p, &host);
 	if (!to)
 		return DROP_EGRESS;

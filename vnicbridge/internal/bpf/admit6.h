@@ -79,8 +79,10 @@ static __always_inline int open_inbound6(const struct packet *p, const struct wi
 }
 
 // Whether the port of a new flow is open on a segment: enters for IPv6.
-static __always_inline bool enters6(const struct wide_segment_rules *s, const struct packet *p)
+__noinline int enters6(const struct wide_segment_rules *s, const struct packet *p)
 {
+	if (!s || !p)
+		return false;
 	if (p->key.proto == IPPROTO_ICMP)
 		return true;
 	for (int i = 0; i < MAX_RANGES && i < s->ranges; i++)
@@ -169,6 +171,17 @@ static __always_inline int admit_to_peer6(const struct packet *p, const struct w
 	return open_only(p, old, f, a);
 }
 
+// The index of the segment that a segment reaches by an address, or MAX_PEERS: peer_at for IPv6.
+__noinline __u32 peer_at6(const struct wide_segment_rules *s, const struct wide_addresses *a)
+{
+	if (!s || !a)
+		return MAX_PEERS;
+	for (__u32 i = 0; i < MAX_PEERS && i < s->peers; i++)
+		if (same_address(s->peer[i].here, a->orig.dst))
+			return i;
+	return MAX_PEERS;
+}
+
 // Opens a flow from a segment, if its egress rule or its reach allows it: admit_outbound for
 // IPv6.
 static __always_inline int admit_outbound6(const struct packet *p, __u32 old, struct found *f, struct wide_addresses *a)
@@ -176,15 +189,15 @@ static __always_inline int admit_outbound6(const struct packet *p, __u32 old, st
 	struct wide_segment_rules *s = RULES(wide_segments, self6);
 	struct iface *nic;
 	bool by_alias;
-	__u32 to;
+	__u32 to, peer;
 
 	if (!s || !s->live)
 		return SLOW;
 	if (stands_by(self6))
 		return DROP_STANDBY;
-	for (__u64 i = 0; i < MAX_PEERS && i < s->peers; i++)
-		if (same_address(s->peer[i].here, a->orig.dst))
-			return admit_to_peer6(p, &s->peer[i], old, f, a);
+	peer = peer_at6(s, a);
+	if (peer < MAX_PEERS)
+		return admit_to_peer6(p, &s->peer[peer], old, f, a);
 	if (s->egress == EGRESS_OFF || !s->gateways)
 		return DROP_EGRESS;
 	to = gateway_of_alias(s, a->orig.dst);

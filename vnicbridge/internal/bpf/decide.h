@@ -29,9 +29,9 @@ static __always_inline bool denied(__u32 iface, __be32 address)
 
 // Whether the packet's destination port is in a range.
 //
-// This and steers are global functions, because the verifier checks a global function once,
-// and an inlined one in every iteration of its loop. Loading a program would take five times
-// as long.
+// This function is global, as are others that loops call, or that have loops: the verifier checks a
+// global function once, and an inlined one in every iteration, and for all that its callers know.
+// Loading a program would take many times as long.
 __noinline int in_range(const struct port_range *r, const struct packet *p)
 {
 	__u16 port;
@@ -83,11 +83,13 @@ __noinline int steers6(const struct steer *s, const struct packet *p, const stru
 }
 
 // The VNIC of the segment with the fewest open flows for its weight.
-static __always_inline __u32 least_loaded(const struct decision_table *t, __u32 n)
+__noinline __u32 least_loaded(const struct decision_table *t, __u32 n)
 {
 	__u32 best = 0, best_weight = 1;
 	__s64 best_load = 0;
 
+	if (!t)
+		return 0;
 	for (__u32 i = 0; i < MAX_WEIGHED && i < n; i++) {
 		__u32 iface = t->slots[i], weight = t->weights[i];
 		struct gauges *g = bpf_map_lookup_elem(&meters, &iface), *other;
