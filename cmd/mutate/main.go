@@ -62,14 +62,14 @@ func run(ctx context.Context, rows, docs string, out io.Writer) error {
 	if err := trees[0].tryWithout(ctx, page, todo); err != nil {
 		return err
 	}
-	results, err := tryAll(ctx, trees, page, todo, out)
-	if err != nil {
-		return err
-	}
+	results := tryAll(ctx, trees, page, todo, out)
 	if docs != "" {
-		if err := updatePage(filepath.Join(docs, "mutations.md"), page, results, time.Now()); err != nil {
+		if err := updatePage(filepath.Join(docs, "mutations.md"), page, ofWholeRows(results), time.Now()); err != nil {
 			return err
 		}
+	}
+	if err := notTried(results); err != nil {
+		return err
 	}
 	if n := survivors(results); n > 0 {
 		return fmt.Errorf("%d of %d defects survived", n, len(results))

@@ -51,19 +51,23 @@ func TestPageKeepsOtherRows(t *testing.T) {
 		want    []string
 	}{
 		{
-			[]result{{mutation{row: "A1+", defect: "x", file: "vnicbridge/x.go"}, ""}},
+			[]result{{mutation: mutation{row: "A1+", defect: "x", file: "vnicbridge/x.go"}}},
 			[]string{"Of 1 defects **1 survived**", "tried yet: A1, B1.\n", "| A1+ | 2026-01-01 | x | `x.go` | **nothing: it survived** |\n"},
 		},
 		{
-			[]result{{mutation{row: "A1", defect: "y", file: "y.go"}, "vnicbridge.TestA"}, {mutation{row: "B1", defect: "z", file: "z.go"}, "vnicbridge.TestA"}},
+			[]result{{mutation: mutation{row: "A1", defect: "y", file: "y.go"}, found: "vnicbridge.TestA"}, {mutation: mutation{row: "B1", defect: "z", file: "z.go"}, found: "vnicbridge.TestA"}},
 			[]string{"Of 3 defects **1 survived**, each when it was last tried.\n", "| A1 | 2026-01-02 | y | `y.go` | `vnicbridge.TestA` |\n| A1+ | 2026-01-01 | x ", "|\n| B1 | 2026-01-02 | z "},
 		},
 		{
-			[]result{{mutation{row: "A1+", defect: "x", file: "x.go"}, "vnicbridge.TestA"}},
+			[]result{
+				{mutation: mutation{row: "A1+", defect: "x", file: "x.go"}, found: "vnicbridge.TestA"},
+				{mutation: mutation{row: "B1", defect: "v", file: "z.go"}, found: "vnicbridge.TestA"},
+				{mutation: mutation{row: "B1", defect: "w", file: "z.go"}, err: errNotTried},
+			},
 			[]string{"Of 3 defects **0 survived**", "| A1 | 2026-01-02 | y ", "| A1+ | 2026-01-03 | x ", "| B1 | 2026-01-02 | z "},
 		},
 	} {
-		if err := updatePage(file, page, tt.results, time.Date(2026, 1, 1+i, 0, 0, 0, 0, time.UTC)); err != nil {
+		if err := updatePage(file, page, ofWholeRows(tt.results), time.Date(2026, 1, 1+i, 0, 0, 0, 0, time.UTC)); err != nil {
 			t.Fatal(err)
 		}
 		content, err := os.ReadFile(file)

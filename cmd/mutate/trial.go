@@ -29,7 +29,10 @@ const (
 type result struct {
 	mutation
 	found string // the test that failed; empty: the defect survived
+	err   error  // why it could not be tried
 }
+
+var errNotTried = errors.New("the run ended before all defects were tried")
 
 // tryWithout runs all tests of todo without a defect. It is an error if one fails.
 func (t *tree) tryWithout(ctx context.Context, page *contract.Page, todo []mutation) error {
@@ -52,21 +55,25 @@ func (t *tree) tryWithout(ctx context.Context, page *contract.Page, todo []mutat
 	return err
 }
 
-// tryAll tries the defects, each in one of the trees, and prints the outcome of each. The
-// error joins those of defects that could not be tried.
-func tryAll(ctx context.Context, trees []*tree, page *contract.Page, todo []mutation, out io.Writer) ([]result, error) {
+// tryAll tries the defects, each in one of the trees, and prints the outcome of each. It ends early
+// with the context.
+func tryAll(ctx context.Context, trees []*tree, page *contract.Page, todo []mutation, out io.Writer) []result {
 	idle := make(chan *tree, len(trees))
 	for _, t := range trees {
 		idle <- t
 	}
-	results, failed := make([]result, len(todo)), make([]error, len(todo))
+	results := make([]result, len(todo))
 	var running sync.WaitGroup
 	for i, m := range todo {
+		results[i] = result{mutation: m, err: errNotTried}
+		if ctx.Err() != nil {
+			continue
+		}
 		t := <-idle
 		running.Go(func() {
 			defer func() { idle <- t }()
 			found, err := t.try(ctx, page, m)
-			results[i], failed[i] = result{m, found}, err
+			results[i] = result{m, found, err}
 			verdict := found
 			switch {
 			case err != nil:
@@ -76,12 +83,29 @@ func tryAll(ctx context.Context, trees []*tree, page *contract.Page, todo []muta
 			}
 			fmt.Fprintf(out, "%-3s %s (%s): %s\n", m.row, m.defect, m.file, verdict)
 		})
-		if ctx.Err() != nil {
-			break
-		}
 	}
 	running.Wait()
-	return results, errors.Join(append(failed, ctx.Err())...)
+	return results
+}
+
+// ofWholeRows returns the results of the rows all of whose defects were tried.
+func ofWholeRows(results []result) (whole []result) {
+	partly := make(map[string]bool)
+	for _, r := range results {
+		partly[r.row] = partly[r.row] || r.err != nil
+	}
+	return slices.DeleteFunc(slices.Clone(results), func(r result) bool { return partly[r.row] })
+}
+
+// notTried joins the errors of defects that could not be tried.
+func notTried(results []result) error {
+	var errs []error
+	for _, r := range results {
+		if !slices.Contains(errs, r.err) { // errNotTried once
+			errs = append(errs, r.err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (t *tree) try(ctx context.Context, page *contract.Page, m mutation) (found string, err error) {
@@ -178,7 +202,7 @@ func verdict(pkg string, output []byte) (found string, err error) {
 
 func survivors(results []result) (n int) {
 	for _, r := range results {
-		if r.found == "" {
+		if r.err == nil && r.found == "" {
 			n++
 		}
 	}
