@@ -256,6 +256,6 @@ var machines = []mutation{
 		old: `		server.Host, _ = p.cfg.AnyPeerAlias(h.From, name)`, new: ``, tests: "integration.TestHealthBehindADevice",
 	}, {
 		row: "H10", defect: "a successor does not know the server", file: "vnicbridge/successor.go",
-		old: `			server.Inherit(s.Links[familyKey(segmentKey(name), f)])`, new: `			_, _ = server, f`, tests: "integration.TestUpgradeWithADevice",
+		old: `			server.Inherit(s.Links[familyKey(segmentKey(name), f)])`, new: `			_, _, _ = server, f, name`, tests: "integration.TestUpgradeWithADevice",
 	},
 }
