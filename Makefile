@@ -44,7 +44,7 @@ SOAK_TOOLS := nginx ip nft wrk hping3 nmap taskset chrt unshare firefox-esr keep
 BENCH := -docs docs/evidence
 
 # Flags of make mutate. MUTATE='-row F4,F5' tries some rows, and rewrites these on the page.
-MUTATE ?=
+MUTATE :=
 
 # The soak test's flags. SOAK=-quick tries it, SOAK='-only frames,reloads' runs some of its
 # parts; neither writes the page.

@@ -119,10 +119,10 @@ var addresses = []mutation{
 		row: "A5", defect: "two flows get the same reply tuple", file: `vnicbridge/internal/flow/table.go`,
 		old: `free = t.superseded(taken) && (`, new: `mayGo := number != notFound || (`,
 	}, {
-		row: "A5", defect: "two flows get the same reply tuple", file: "vnicbridge/internal/bpf/admit.h",
+		row: "A5", defect: "two flows get the same reply tuple", file: "vnicbridge/internal/bpf/open.h",
 		old: `!same_key(&r->orig, &p->key) || !same_key(&r->reply, &f->answer) ||`, new: `!same_key(&r->reply, &f->answer) ||`,
 	}, {
-		row: "A5", defect: "the programs use a tuple again at once", file: "vnicbridge/internal/bpf/admit.h",
+		row: "A5", defect: "the programs use a tuple again at once", file: "vnicbridge/internal/bpf/open.h",
 		old: `return until && (__s32)((__u32)*until - plane.clock) > 0;`, new: `return !until;`,
 		tests: "vnicbridge.TestQuarantineOfEvictedFlows",
 	}, {

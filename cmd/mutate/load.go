@@ -6,7 +6,7 @@ var load = []mutation{
 		row: "L1", defect: "the flow table grows without bound", file: `vnicbridge/internal/flow/table.go`,
 		old: `	for t.Counts.Flows.Add(1) > t.Counts.Limit.Load() {`, new: `	for t.Counts.Flows.Add(1) > int64(len(t.Records)) {`,
 	}, {
-		row: "L1", defect: "the flow table grows beyond its bound", file: "vnicbridge/internal/bpf/admit.h",
+		row: "L1", defect: "the flow table grows beyond its bound", file: "vnicbridge/internal/bpf/open.h",
 		old: `if (__sync_fetch_and_add(&plane.flows, 1) < plane.limit)`, new: `if (__sync_fetch_and_add(&plane.flows, 1) < plane.capacity)`,
 	}, {
 		row: "L1", defect: "established flows are evicted first", file: `vnicbridge/internal/flow/eviction.go`,

@@ -25,12 +25,12 @@ func updatePage(file string, page *contract.Page, results []result, today time.T
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.WriteFile(file, []byte(describe(page, tableOf(page, string(old), results, today))), 0o644)
+	return os.WriteFile(file, []byte(describe(page, linesOf(string(old), results, today))), 0o644)
 }
 
-// tableOf returns the table's lines: those of the old page, but the results instead for the rows of
-// these.
-func tableOf(page *contract.Page, old string, results []result, today time.Time) (lines []string) {
+// linesOf returns the table's lines by row: those of the old page, but the results instead for the
+// rows of these.
+func linesOf(old string, results []result, today time.Time) map[string][]string {
 	byRow := make(map[string][]string)
 	for _, line := range tableLine.FindAllStringSubmatch(old, -1) {
 		byRow[line[1]] = append(byRow[line[1]], line[0])
@@ -46,17 +46,20 @@ func tableOf(page *contract.Page, old string, results []result, today time.Time)
 		byRow[r.row] = append(byRow[r.row], fmt.Sprintf("| %s | %s | %s | `%s` | %s |\n",
 			r.row, today.Format(time.DateOnly), r.defect, strings.TrimPrefix(r.file, "vnicbridge/"), found))
 	}
-	for _, row := range page.Rows {
-		lines = append(lines, byRow[row.ID]...)
-	}
-	return lines
+	return byRow
 }
 
-// describe returns the page with such a table.
-func describe(page *contract.Page, lines []string) string {
-	table := strings.Join(lines, "")
-	untried := ""
-	if rows := rowsWithout(page, table); len(rows) > 0 {
+// describe returns the page with these lines in its table.
+func describe(page *contract.Page, byRow map[string][]string) string {
+	var lines, rows []string
+	for _, row := range page.Rows {
+		lines = append(lines, byRow[row.ID]...)
+		if len(row.Tests) > 0 && byRow[row.ID] == nil {
+			rows = append(rows, row.ID)
+		}
+	}
+	table, untried := strings.Join(lines, ""), ""
+	if rows != nil {
 		untried = " No defect of these rows has been tried yet: " + strings.Join(rows, ", ") + "."
 	}
 	return fmt.Sprintf(`# Tests that bite
@@ -76,14 +79,4 @@ The others are in Go, and most of these run on the userspace data path, whose co
 | row | tried | defect | in | found by |
 |---|---|---|---|---|
 %s`, "`make mutate`", "`make mutate MUTATE='-row F4,F5'`", "`make test`", len(lines), strings.Count(table, survived), untried, "`.c`", "`.h`", table)
-}
-
-// rowsWithout returns the rows that have tests, but no line in the table.
-func rowsWithout(page *contract.Page, table string) (rows []string) {
-	for _, row := range page.Rows {
-		if len(row.Tests) > 0 && !strings.Contains("\n"+table, "\n| "+row.ID+" |") {
-			rows = append(rows, row.ID)
-		}
-	}
-	return rows
 }

@@ -45,14 +45,11 @@ func pageFigures(r *Result) string {
 		writeSuite(&b, s)
 	}
 	writeFloors(&b, r)
-	b.WriteString("\nVersions: ")
-	for i, v := range r.Versions {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		fmt.Fprintf(&b, "%s %s", v.Program, v.Version)
+	b.WriteString("\nVersions:\n\n")
+	for _, v := range r.Versions {
+		fmt.Fprintf(&b, "- %s %s\n", v.Program, v.Version)
 	}
-	b.WriteString(".\n\n")
+	b.WriteString("\n")
 	return b.String()
 }
 

@@ -2,7 +2,7 @@
 // share with Go. Only types.h defines these types; their Go versions are generated.
 //
 // Begin with bridge.c, which says what happens to a packet. flow.h finds a packet's flow and
-// follows its state, admit.h opens a flow, decide.h chooses its segment, flowlimit.h keeps the
+// follows its state, admit.h admits a new flow, open.h opens it, decide.h chooses its segment, flowlimit.h keeps the
 // segment's limits on flows and pace.h that on its rate, and packet.h reads and rewrites the
 // packet. letin.c is the filter of a NIC's packet socket on the userspace data path. It shares
 // limit.h, which bounds rates, and arrival6.h, which tells the IPv6 packets that are ours, with
